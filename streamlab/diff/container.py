@@ -1,0 +1,272 @@
+"""A diff <-> one file's bytes. docs/format.md specifies the file, this module writes and reads it.
+
+The reader trusts nothing: every number is checked before anything of its size is allocated, and
+each refusal names the rule that was broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from streamlab.diff import positions, values
+from streamlab.diff.codec import CODECS, CodecName
+from streamlab.diff.frame import Block, Frame, digest_blocks, read_frame, write_frame
+from streamlab.diff.header import MAX_ENTRIES, Header, PartDigests, read_header
+from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
+from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from streamlab.diff.layout import Layout
+    from streamlab.diff.values import ValueType
+
+HeadType = Literal["fp32", "fp16"]
+DEFAULT_MAX_BYTES = 1 << 30
+
+_COUNTS, _FLAGS, _GAPS = "positions.counts", "positions.flags", "positions.gaps"
+_CODES, _SCALES = "values.codes", "values.scales"
+_HEAD = "head."
+_PARTS = ("positions", "values", "head")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes by part; they add up to the file. `metadata` is all that stands before the blocks."""
+
+    positions: int
+    values: int
+    head: int
+    metadata: int
+
+
+@dataclass(frozen=True)
+class EncodedDiff:
+    """A file's bytes, the SHA-256 of them in hex, and what they are spent on."""
+
+    data: bytes
+    digest: str
+    parts: Parts
+
+
+def encode(
+    diff: DiffVector,
+    *,
+    value_type: ValueType = "bf16",
+    codec: CodecName = "pcodec",
+    head_type: HeadType = "fp32",
+) -> EncodedDiff:
+    """Write a diff as one file; the same diff and settings give the same bytes.
+
+    Exactly the diff's k entries are kept: a value that would round to zero takes the smallest
+    magnitude of the type. Raises DiffError where a value is too large for its type, or where the
+    diff is past a limit of the format.
+    """
+    if diff.n_entries > MAX_ENTRIES:
+        raise DiffError(f"A diff file holds {MAX_ENTRIES} entries, got {diff.n_entries}.")
+    blocks = _sparse_blocks(diff, value_type, codec)
+    blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
+    by_part = _by_part(blocks)
+    header = Header(
+        base=diff.layout.fingerprint,
+        d=diff.n_gated,
+        k=diff.n_entries,
+        codec=codec,
+        value_type=value_type,
+        sha256=PartDigests(**{part: digest_blocks(by_part[part]) for part in _PARTS}),
+        task=dict(diff.task),
+    )
+    data = write_frame(header.model_dump(), blocks)
+    return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
+
+
+def decode(
+    data: bytes,
+    layout: Layout,
+    *,
+    expected_digest: str | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> DiffVector:
+    """Read a file that belongs to the base of `layout`; values and head come back as float32.
+
+    `expected_digest`: SHA-256 in hex the bytes must have. Raises DiffFormatError naming the rule
+    broken, and BaseMismatchError where the file was made for another base.
+    """
+    frame, header = _open(data, expected_digest, max_bytes)
+    if header.base != layout.fingerprint:
+        raise BaseMismatchError(
+            f"The diff belongs to the base {header.base!r}, not to {layout.fingerprint!r}; "
+            "load that base, or train the task again on this one."
+        )
+    if header.d != layout.n_gated:
+        raise DiffFormatError(
+            "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
+        )
+    _check_digests(frame, header)
+    counts = positions.read_counts(bytes(frame.blocks[_COUNTS].data), header.k, layout)
+    flags = positions.read_flags(bytes(frame.blocks[_FLAGS].data), counts, layout)
+    order = positions.density_order(counts, layout)
+    kept_values = _read_values(frame, header, counts[order])
+    gaps = _expand(frame.blocks[_GAPS], header, np.dtype(np.uint32), "position-stream")
+    kept_positions = positions.join(gaps, counts, flags, layout)
+    tensors: dict[int, SparseTensor] = {}
+    bounds = np.cumsum(counts[order])[:-1]
+    for index, tensor_values in zip(order.tolist(), np.split(kept_values, bounds), strict=True):
+        tensors[index] = proven_tensor(layout.shapes[index], kept_positions[index], tensor_values)
+    head = _read_head(frame)
+    return DiffVector(layout, tuple(tensors[i] for i in range(len(counts))), head, header.task)
+
+
+def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any]:
+    """Return what a file says of itself, checked as far as that goes without its base.
+
+    Keys: `version`, `base`, `d`, `k`, `codec`, `value_type`, `parts` (bytes by part), `head`
+    (shape by name), `task`, `digest`. Raises DiffFormatError.
+    """
+    frame, header = _open(data, None, max_bytes)
+    _check_digests(frame, header)
+    return {
+        **header.model_dump(exclude={"format", "sha256"}),
+        "parts": asdict(_measure(frame.blocks, len(data))),
+        "head": {
+            name.removeprefix(_HEAD): block.shape
+            for name, block in frame.blocks.items()
+            if name.startswith(_HEAD)
+        },
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
+    compress = CODECS[codec].compress
+    streams = positions.split(
+        [tensor.positions for tensor in diff.tensors],
+        diff.layout,
+    )
+    counts = np.array(diff.counts, dtype=np.int64)[streams.order]
+    in_order = [diff.tensors[index].values for index in streams.order.tolist()]
+    joined = np.concatenate([np.zeros(0, dtype=np.float32), *in_order])
+    codes = values.round_values(joined, counts, value_type)
+    numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
+    blocks = {
+        _COUNTS: _bytes_block(streams.counts),
+        _FLAGS: _bytes_block(streams.flags),
+        _GAPS: _bytes_block(compress(streams.gaps)),
+        _CODES: _bytes_block(compress(numbers)),
+    }
+    if value_type in values.INTEGER_BITS:
+        scales = codes.scales.astype("<f4").tobytes()
+        blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
+    return blocks
+
+
+def _bytes_block(data: bytes) -> Block:
+    return Block("U8", (len(data),), data)
+
+
+def _head_block(name: str, array: NDArray[np.float32], head_type: HeadType) -> Block:
+    if head_type == "fp32":
+        return Block("F32", array.shape, array.astype("<f4").tobytes())
+    halves = values.round_to_float16(array, keep_non_zero=False)
+    if not bool(np.isfinite(halves).all()):
+        raise DiffError(f"fp16 cannot hold the head's `{name}`; keep it in fp32.")
+    return Block("F16", array.shape, halves.astype("<f2").tobytes())
+
+
+def _by_part(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
+    parts: dict[str, dict[str, Block]] = {part: {} for part in _PARTS}
+    for name, block in blocks.items():
+        parts[name.partition(".")[0]][name] = block
+    return parts
+
+
+def _measure(blocks: Mapping[str, Block], n_bytes: int) -> Parts:
+    sizes = {
+        part: sum(len(block.data) for block in members.values())
+        for part, members in _by_part(blocks).items()
+    }
+    return Parts(**sizes, metadata=n_bytes - sum(sizes.values()))
+
+
+def _open(data: bytes, expected_digest: str | None, max_bytes: int) -> tuple[Frame, Header]:
+    if len(data) > max_bytes:
+        raise DiffFormatError(
+            "file-size", f"a file may take {max_bytes} bytes here, got {len(data)}."
+        )
+    if expected_digest is not None:
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != expected_digest:
+            raise DiffFormatError(
+                "file-digest", f"the SHA-256 must be {expected_digest}, got {actual}."
+            )
+    frame = read_frame(data)
+    header = read_header(frame.metadata)
+    _check_table(frame.blocks, header)
+    return frame, header
+
+
+def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
+    """Check that the blocks are those of version 1 for this value type, and a head."""
+    expected: dict[str, str] = dict.fromkeys((_COUNTS, _FLAGS, _GAPS, _CODES), "U8")
+    if header.value_type in values.INTEGER_BITS:
+        expected[_SCALES] = "F32"
+    for name, dtype in expected.items():
+        block = blocks.get(name)
+        if block is None or block.dtype != dtype or len(block.shape) != 1:
+            raise DiffFormatError("tensor-table", f"`{name}` must be a row of {dtype}.")
+    heads = blocks.keys() - expected.keys()
+    for name in sorted(heads):
+        block = blocks[name]
+        if not name.startswith(_HEAD) or name == _HEAD:
+            raise DiffFormatError("tensor-table", f"{name!r} is no part of a diff file.")
+        if block.dtype == "U8" or 0 in block.shape:
+            raise DiffFormatError("tensor-table", f"{name!r} must hold F32 or F16 entries.")
+    if header.k == 0 and not heads:
+        raise DiffFormatError("no-change", "the file has 0 entries and no head.")
+
+
+def _check_digests(frame: Frame, header: Header) -> None:
+    stated = header.sha256.model_dump()
+    for part, blocks in _by_part(frame.blocks).items():
+        actual = digest_blocks(blocks)
+        if actual != stated[part]:
+            raise DiffFormatError(
+                "part-digest", f"the SHA-256 of `{part}` must be {stated[part]}, got {actual}."
+            )
+
+
+def _expand(block: Block, header: Header, dtype: np.dtype[Any], rule: str) -> NDArray[Any]:
+    return CODECS[header.codec].expand(bytes(block.data), dtype, header.k, rule)
+
+
+def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    scales = np.zeros(0, dtype=np.float32)
+    if header.value_type in values.INTEGER_BITS:
+        block = frame.blocks[_SCALES]
+        expected = values.n_scales(header.value_type, counts)
+        if block.shape != (expected,):
+            raise DiffFormatError(
+                "scale-number", f"{expected} tensors keep entries, got {block.shape[0]} scales."
+            )
+        scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
+    dtype = values.code_dtype(header.value_type, header.codec)
+    numbers = _expand(frame.blocks[_CODES], header, dtype, "value-stream")
+    return values.widen_values(values.Codes(numbers, scales), counts, header.value_type)
+
+
+def _read_head(frame: Frame) -> dict[str, NDArray[np.float32]]:
+    head = {}
+    for name, block in frame.blocks.items():
+        if name.startswith(_HEAD):
+            dtype = {"F32": "<f4", "F16": "<f2"}[block.dtype]
+            array = np.frombuffer(block.data, dtype=dtype).astype(np.float32).reshape(block.shape)
+            if not bool(np.isfinite(array).all()):
+                raise DiffFormatError("head-finite", f"{name!r} holds infinities or NaN.")
+            head[name.removeprefix(_HEAD)] = array
+    return head

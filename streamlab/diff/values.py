@@ -1,0 +1,177 @@
+"""Values <-> codes: five value types, none of which turns an entry into a zero.
+
+    fp32, fp16, bf16    rounded to the nearest, ties to even
+    int8, int4          sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
+
+A value that would round to zero takes the type's smallest magnitude with its own sign, so that a
+kept entry stays a change. The integer code is m - 1 for positive values and -m for negative
+ones: 2**bits codes, none wasted on zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.errors import DiffError, DiffFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
+_TINY_FLOAT32 = float(np.finfo(np.float32).smallest_subnormal)
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+_SCALE_FACTORS = 0.94 ** np.arange(28)  # from 1 down to 0.19 of what the largest value needs
+_REFINEMENTS = 2
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Values ready for a codec; `scales` has one float32 per tensor that keeps entries, or none."""
+
+    numbers: NDArray[Any]
+    scales: Floats
+
+
+def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
+    """Return the type of number in the stream; pcodec holds integer codes in 16 bits."""
+    if value_type in INTEGER_BITS:
+        return np.dtype(np.int16 if codec == "pcodec" else np.int8)
+    return np.dtype({"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}[value_type])
+
+
+def n_scales(value_type: ValueType, counts: NDArray[np.int64]) -> int:
+    """Return how many scales a file carries: one per tensor with entries, none for floats."""
+    return int(np.count_nonzero(counts)) if value_type in INTEGER_BITS else 0
+
+
+def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
+    """Round (k,) values; `counts` are those of consecutive tensors, empty ones included.
+
+    Raises DiffError where a value is too large for the type.
+    """
+    if value_type in INTEGER_BITS:
+        codes = _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
+    elif value_type == "bf16":
+        codes = Codes(_round_to_bfloat16(values), np.zeros(0, dtype=np.float32))
+    elif value_type == "fp16":
+        codes = Codes(round_to_float16(values, keep_non_zero=True), np.zeros(0, dtype=np.float32))
+    else:
+        codes = Codes(values, np.zeros(0, dtype=np.float32))
+    widened = _widen(codes, counts, value_type)
+    if not bool(np.isfinite(widened).all()):
+        largest = float(np.abs(values).max())
+        raise DiffError(f"{value_type} cannot hold a value of {largest!r}; use a wider type.")
+    return codes
+
+
+def widen_values(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Floats:
+    """Widen codes to float32, one multiplication at most: the same bits on every machine.
+
+    Raises DiffFormatError: `scale-range`, `value-range`, `value-finite`, `value-zero`.
+    """
+    bits = INTEGER_BITS.get(value_type)
+    if bits is not None and len(codes.numbers):
+        if not bool((np.isfinite(codes.scales) & (codes.scales > 0)).all()):
+            raise DiffFormatError("scale-range", "every scale must be finite and above 0.")
+        lowest, highest = int(codes.numbers.min()), int(codes.numbers.max())
+        if lowest < -(1 << bits - 1) or highest >= 1 << bits - 1:
+            raise DiffFormatError(
+                "value-range", f"{value_type} codes take {bits} bits, got {lowest} to {highest}."
+            )
+    values = _widen(codes, counts, value_type)
+    if not bool(np.isfinite(values).all()):
+        bad = int(np.argmin(np.isfinite(values)))
+        raise DiffFormatError("value-finite", f"value {bad} in the stream is {values[bad]}.")
+    if not bool(values.all()):
+        bad = int(np.argmin(values != 0))
+        raise DiffFormatError("value-zero", f"value {bad} in the stream is 0, which is no change.")
+    return values
+
+
+def round_to_float16(values: Floats, *, keep_non_zero: bool) -> NDArray[np.float16]:
+    """Round to the nearest half; non-zero values stay so where asked. Too large ones overflow."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = values.astype(np.float16)
+    if keep_non_zero:
+        lost = (rounded == 0) & (values != 0)
+        smallest = np.finfo(np.float16).smallest_subnormal
+        rounded[lost] = np.copysign(smallest, values[lost])
+    return rounded
+
+
+def _widen(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Floats:
+    if value_type in INTEGER_BITS:
+        numbers = codes.numbers.astype(np.int32)
+        multiples = (numbers + (numbers >= 0)).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return multiples * np.repeat(codes.scales, counts[counts > 0])
+    if value_type == "bf16":
+        return (codes.numbers.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(codes.numbers, dtype=np.float32)
+
+
+def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
+    """Keep the upper 16 bits, rounded to the nearest, ties to even."""
+    bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    lost = (rounded & 0x7FFF) == 0
+    rounded[lost] += 1
+    return rounded.astype(np.uint16)
+
+
+def _round_to_integers(values: Floats, counts: NDArray[np.int64], bits: int) -> Codes:
+    if not len(values):
+        return Codes(np.zeros(0, dtype=np.int16), np.zeros(0, dtype=np.float32))
+    magnitudes = np.abs(values).astype(np.float64)
+    scales = _search_scales(magnitudes, counts, 1 << bits - 1)
+    multiples = _multiples(magnitudes, scales.astype(np.float64), counts, 1 << bits - 1)
+    numbers = np.where(values > 0, multiples - 1, -multiples)
+    return Codes(numbers.astype(np.int16), scales)
+
+
+def _search_scales(
+    magnitudes: NDArray[np.float64], counts: NDArray[np.int64], levels: int
+) -> Floats:
+    """Choose each tensor's scale with the least squared error, among a grid, then refine.
+
+    A refinement keeps the codes and takes the scale that fits them best: sum(v*m) / sum(m*m).
+    """
+    starts = np.cumsum(counts) - counts
+    full = np.maximum.reduceat(magnitudes, starts) / levels
+    best = np.clip(full, _TINY_FLOAT32, _LARGEST_FLOAT32 / levels)
+    least = np.full(len(counts), np.inf)
+
+    def consider(scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Adopt the scales that do better; return those that fit the codes they gave."""
+        nonlocal best, least
+        scales = np.clip(scales, _TINY_FLOAT32, _LARGEST_FLOAT32 / levels)
+        multiples = _multiples(magnitudes, scales, counts, levels)
+        residuals = magnitudes - multiples * np.repeat(scales, counts)
+        errors = np.add.reduceat(residuals * residuals, starts)
+        best = np.where(errors < least, scales, best)
+        least = np.minimum(errors, least)
+        fitted = np.add.reduceat(magnitudes * multiples, starts)
+        return np.asarray(fitted / np.add.reduceat(multiples * multiples, starts))
+
+    for factor in _SCALE_FACTORS:
+        consider(full * factor)
+    for _ in range(_REFINEMENTS):
+        consider(consider(best))
+    return best.astype(np.float32)
+
+
+def _multiples(
+    magnitudes: NDArray[np.float64],
+    scales: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    levels: int,
+) -> NDArray[np.float64]:
+    return np.clip(np.rint(magnitudes / np.repeat(scales, counts)), 1, levels)

@@ -1,0 +1,263 @@
+"""A diff in memory: which backbone entries change, by how much, and the dense task head.
+
+    theta_task = theta_base + delta
+
+where delta is zero but for k of its d entries.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamlab.config import canonical_json
+from streamlab.errors import BaseMismatchError, DiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from streamlab.diff.layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class SparseTensor:
+    """Hold the non-zero entries of one tensor of `shape`.
+
+    `positions`: (n,) int64, flat and row-major, strictly ascending. `values`: (n,) float32, finite
+    and never zero: an entry is a change. Both are held read-only. Raises DiffError.
+    """
+
+    shape: tuple[int, ...]
+    positions: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Hold the arrays read-only, and refuse what is no sparse tensor."""
+        object.__setattr__(self, "positions", _read_only(self.positions, "int64", "positions"))
+        object.__setattr__(self, "values", _read_only(self.values, "float32", "values"))
+        if self.positions.ndim != 1 or self.positions.shape != self.values.shape:
+            raise DiffError(
+                "`positions` and `values` must be two rows of one length, "
+                f"got shapes {self.positions.shape} and {self.values.shape}."
+            )
+        if len(self.positions):
+            self._check_entries()
+
+    def _check_entries(self) -> None:
+        first, last, size = int(self.positions[0]), int(self.positions[-1]), self.size
+        if not bool((self.positions[1:] > self.positions[:-1]).all()):
+            raise DiffError("`positions` must be strictly ascending; sort them and drop repeats.")
+        if first < 0 or last >= size:
+            raise DiffError(
+                f"`positions` must lie in [0, {size}) for the shape {self.shape}, "
+                f"got {first} to {last}."
+            )
+        if not bool(np.isfinite(self.values).all()):
+            raise DiffError("`values` must be finite; the diff holds infinities or NaN.")
+        if not bool(self.values.all()):
+            zeros = len(self.values) - int(np.count_nonzero(self.values))
+            raise DiffError(
+                f"`values` holds {zeros} zeros, which change nothing; "
+                "drop those entries, as `DiffVector.from_entries` does."
+            )
+
+    @property
+    def size(self) -> int:
+        """Return the number of entries of the dense tensor."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        """Return the number of entries kept."""
+        return len(self.positions)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare shape, positions and values."""
+        if not isinstance(other, SparseTensor):
+            return NotImplemented
+        return (
+            self.shape == other.shape
+            and np.array_equal(self.positions, other.positions)
+            and np.array_equal(self.values, other.values)
+        )
+
+    def dense(self) -> NDArray[np.float32]:
+        """Return the whole tensor, zeros included."""
+        flat = np.zeros(self.size, dtype=np.float32)
+        flat[self.positions] = self.values
+        return flat.reshape(self.shape)
+
+
+def proven_tensor(
+    shape: tuple[int, ...], positions: NDArray[np.int64], values: NDArray[np.float32]
+) -> SparseTensor:
+    """Build a tensor whose entries the caller has proven valid, all tensors at once.
+
+    Checking them one tensor at a time would take most of the time a file takes to decode.
+    """
+    tensor = object.__new__(SparseTensor)
+    for name, held in (("shape", shape), ("positions", positions), ("values", values)):
+        if isinstance(held, np.ndarray):
+            held.flags.writeable = False
+        object.__setattr__(tensor, name, held)
+    return tensor
+
+
+@dataclass(frozen=True, eq=False)
+class DiffVector:
+    """Hold one task's change to a base: sparse over the backbone, dense in the head.
+
+    `tensors`: one per tensor of `layout`, in its order, empty ones included. `head`: float32
+    tensors by the classifier model's own names. `task`: JSON, what serving needs (name, kind,
+    labels, ...); its keys are strings. Raises DiffError where the parts do not fit, where a
+    number is not finite, or where nothing would change.
+    """
+
+    layout: Layout
+    tensors: tuple[SparseTensor, ...]
+    head: Mapping[str, NDArray[np.float32]]
+    task: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit the layout and one another."""
+        if len(self.tensors) != len(self.layout.names):
+            raise DiffError(
+                f"A diff needs one tensor for each of the base's {len(self.layout.names)}, "
+                f"got {len(self.tensors)}."
+            )
+        named = zip(self.layout.names, self.layout.shapes, self.tensors, strict=True)
+        for name, shape, tensor in named:
+            if tuple(shape) != tuple(tensor.shape):
+                raise DiffError(
+                    f"`{name}` has the shape {tuple(shape)} in the base, "
+                    f"{tuple(tensor.shape)} in the diff."
+                )
+        object.__setattr__(self, "head", _checked_head(self.head))
+        object.__setattr__(self, "task", _checked_json(self.task))
+        if self.n_entries == 0 and not self.head:
+            raise DiffError("The diff changes nothing: it has no entry and no head.")
+
+    @classmethod
+    def from_dense(
+        cls,
+        layout: Layout,
+        deltas: Sequence[NDArray[np.float32]],
+        head: Mapping[str, NDArray[np.float32]],
+        task: Mapping[str, Any],
+    ) -> DiffVector:
+        """Keep the non-zero entries of one float32 array per tensor of `layout`."""
+        tensors = []
+        for delta in deltas:
+            flat = np.asarray(delta).reshape(-1)
+            positions = np.flatnonzero(flat)
+            tensors.append(SparseTensor(np.shape(delta), positions, flat[positions]))
+        return cls(layout, tuple(tensors), head, task)
+
+    @classmethod
+    def from_entries(
+        cls,
+        layout: Layout,
+        entries: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]],
+        head: Mapping[str, NDArray[np.float32]],
+        task: Mapping[str, Any],
+    ) -> DiffVector:
+        """Take (positions, values) per tensor of `layout`, and drop the values that are zero.
+
+        A mask may hold an entry that training never moved; it is no part of the diff.
+        """
+        tensors = []
+        for shape, (positions, values) in zip(layout.shapes, entries, strict=True):
+            moved = np.asarray(values) != 0  # NaN stays, to be refused
+            tensors.append(SparseTensor(shape, positions[moved], values[moved]))
+        return cls(layout, tuple(tensors), head, task)
+
+    @property
+    def n_gated(self) -> int:
+        """Return d, the number of backbone entries a diff may change."""
+        return self.layout.n_gated
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Return the number of entries kept in each tensor, in the base's order."""
+        return tuple(len(tensor) for tensor in self.tensors)
+
+    @property
+    def n_entries(self) -> int:
+        """Return k, the number of backbone entries that change."""
+        return sum(self.counts)
+
+    @property
+    def n_head_entries(self) -> int:
+        """Return the number of entries of the dense head, counted apart from k."""
+        return sum(array.size for array in self.head.values())
+
+    @property
+    def density(self) -> float:
+        """Return k / d; 0 for a base without a tensor."""
+        return self.n_entries / self.n_gated if self.n_gated else 0.0
+
+    def overlap(self, other: DiffVector) -> float:
+        """Return the Jaccard index of the two sets of positions; 1 where both are empty.
+
+        Raises BaseMismatchError where the diffs belong to different bases.
+        """
+        if self.layout != other.layout:
+            raise BaseMismatchError(
+                f"Two diffs overlap on one base only; these belong to {self.layout.fingerprint!r} "
+                f"and {other.layout.fingerprint!r}."
+            )
+        shared = sum(
+            len(np.intersect1d(mine.positions, theirs.positions, assume_unique=True))
+            for mine, theirs in zip(self.tensors, other.tensors, strict=True)
+        )
+        union = self.n_entries + other.n_entries - shared
+        return shared / union if union else 1.0
+
+    def __eq__(self, other: object) -> bool:
+        """Compare layout, entries, head and task by content."""
+        if not isinstance(other, DiffVector):
+            return NotImplemented
+        return (
+            self.layout == other.layout
+            and self.tensors == other.tensors
+            and self.task == other.task
+            and self.head.keys() == other.head.keys()
+            and all(np.array_equal(self.head[name], other.head[name]) for name in self.head)
+        )
+
+
+def _read_only(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
+    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
+        given = getattr(array, "dtype", type(array).__name__)
+        raise DiffError(f"`{name}` must be a numpy array of {dtype}, got {given}.")
+    held = np.ascontiguousarray(array).view() if array.ndim else array.view()
+    held.flags.writeable = False
+    return held
+
+
+def _checked_head(head: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    checked = {}
+    for name in sorted(head):
+        array = _read_only(head[name], "float32", name)
+        if not name or array.size == 0:
+            raise DiffError(f"The head's tensor {name!r} needs a name and at least one entry.")
+        if not bool(np.isfinite(array).all()):
+            raise DiffError(f"The head's tensor `{name}` holds infinities or NaN.")
+        checked[name] = array
+    _checked_json(list(checked))
+    return checked
+
+
+def _checked_json(tree: Any) -> Any:
+    """Return what a JSON file would give back, so that a diff equals its stored copy."""
+    try:
+        text = canonical_json(tree)
+        json.dumps(tree, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DiffError(f"`task` and the head's names must be JSON: {error}.") from error

@@ -1,0 +1,55 @@
+"""SHA-256 of weights and of rows, and the line between a model's head and its backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from streamlab.config import canonical_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def fingerprint_rows(rows: Iterable[tuple[str, str | None, int | float]]) -> str:
+    """Return the SHA-256, in hex, of (text, text2, label) rows in their order."""
+    digest = hashlib.sha256()
+    for text, text2, label in rows:
+        digest.update(canonical_json([text, text2, label]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hex, of names, dtypes, shapes and bytes, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def split_head(
+    classifier: Sequence[str], headless: Iterable[str], prefix: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tell a classifier's backbone from its head by comparison with the headless model.
+
+    `classifier` and `headless` are parameter names; `prefix` is the classifier's
+    `base_model_prefix`. Returns the backbone as headless name -> classifier name, in the
+    classifier's order, and the names of the head. A headless tensor that the classifier lacks
+    (RoBERTa's pooler) is in neither; one the classifier keeps outside its prefix (DeBERTa's
+    pooler) is head.
+    """
+    known = set(headless)
+    backbone = {}
+    head = []
+    for name in classifier:
+        stripped = name.removeprefix(prefix + ".")
+        if stripped != name and stripped in known:
+            backbone[stripped] = name
+        else:
+            head.append(name)
+    return backbone, tuple(head)

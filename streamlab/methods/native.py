@@ -1,0 +1,92 @@
+"""The fused step as machine code: `step.c`, compiled when a training first needs it.
+
+It is compiled into a folder of its own that is gone once the library is loaded, so that
+nothing can be stale, and nothing that another user could write is ever run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SOURCE = Path(__file__).with_name("step.c")
+# Contraction and reassociation stay off: they are what would make bits depend on the machine.
+_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-std=c11", "-ffp-contract=off", "-fno-math-errno",
+          "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros", "-shared", "-fPIC")  # fmt: skip
+
+BLOCK = np.dtype(
+    [
+        ("live", "u8"), ("base", "u8"), ("grad", "u8"),
+        ("w", "u8"), ("w_mean", "u8"), ("w_square", "u8"),
+        ("alpha", "u8"), ("alpha_mean", "u8"), ("alpha_square", "u8"),
+        ("count", "i8"), ("position", "u4"), ("prefix_now", "u4"), ("prefix_next", "u4"),
+        ("group_now", "f4"), ("group_next", "f4"), ("penalty", "f4"),
+    ],
+    align=True,
+)  # fmt: skip
+RATES = np.dtype(
+    [(name, "f4") for name in (
+        "grad_scale", "w_rate", "w_correction1", "w_correction2", "w_epsilon",
+        "alpha_rate", "alpha_correction1", "alpha_correction2", "alpha_epsilon",
+        "beta1", "beta2", "low", "width", "odds")],
+    align=True,
+)  # fmt: skip
+SUMS = np.dtype([("group_gradient", "f8"), ("expected_open", "f8"), ("certain_open", "f8")])
+
+
+class NativeStep:
+    """Run the compiled step over blocks, on a fixed number of threads."""
+
+    def __init__(self, library: ctypes.CDLL, n_threads: int) -> None:
+        self._run = library.step_blocks
+        pointer, whole = ctypes.c_void_p, ctypes.c_int64
+        self._run.argtypes = (pointer, pointer, pointer, whole, whole)
+        self._run.restype = None
+        self._threads = ThreadPoolExecutor(n_threads)
+        self._n_threads = n_threads
+
+    def __call__(self, blocks: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
+        """Take one step; returns a SUMS row a block. ctypes lets go of the interpreter's lock."""
+        sums = np.zeros(len(blocks), SUMS)
+        ends = np.linspace(0, len(blocks), self._n_threads + 1).astype(int)
+        jobs = [
+            self._threads.submit(
+                self._run, blocks.ctypes.data, rates.ctypes.data, sums.ctypes.data,
+                int(first), int(last),
+            )
+            for first, last in zip(ends[:-1], ends[1:], strict=True)
+        ]  # fmt: skip
+        for job in jobs:
+            job.result()
+        return sums
+
+
+def find_native_step(n_threads: int) -> NativeStep | None:
+    """Return the compiled step, or None where there is no C compiler that can make it."""
+    library = _find_library()
+    return None if library is None else NativeStep(library, n_threads)
+
+
+@functools.cache
+def _find_library() -> ctypes.CDLL | None:
+    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="streamlab-step-") as folder:
+        library = Path(folder) / "step.so"
+        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(library), "-lm"]
+        try:
+            # The compiler is the user's own; the arguments are constants of this file.
+            subprocess.run(command, check=True, capture_output=True, timeout=60)  # noqa: S603
+            return ctypes.CDLL(str(library))
+        except (OSError, subprocess.SubprocessError):
+            return None

@@ -1,0 +1,71 @@
+"""The stages that methods are put together from: tune everything, tune the kept entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from streamlab.diff.vector import SparseTensor
+from streamlab.methods.adam import AdamRates
+from streamlab.methods.contract import TrainingJob
+from streamlab.methods.fixed_mask import FixedMask
+from streamlab.methods.loop import Loop, adam, ramp
+
+
+def tune_all(loop: Loop, job: TrainingJob, schedule: Sequence[float]) -> torch.optim.AdamW:
+    """Train backbone and head; returns the optimiser, which holds Adam's moments."""
+    optimizer, set_share = adam(
+        [
+            (job.backbone.values(), job.training.learning_rate),
+            (job.head.values(), job.training.head_learning_rate),
+        ]
+    )
+
+    def take_step(share: float) -> None:
+        clip_grad_norm_(job.model.parameters(), job.training.clip_norm)
+        set_share(share)
+        optimizer.step()
+
+    loop.run("finetune", schedule, take_step)
+    return optimizer
+
+
+def tune_kept(
+    loop: Loop,
+    job: TrainingJob,
+    positions: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    n_steps: int,
+    rate: float,
+) -> tuple[SparseTensor, ...]:
+    """Train the entries at `positions`, from `values` on, and the head; all else is the base."""
+    live = list(job.backbone.values())
+    mask = FixedMask(live, list(job.base.values()), positions, values)
+    optimizer, set_share = adam([(job.head.values(), job.training.head_learning_rate)])
+    head = list(job.head.values())
+
+    def take_step(share: float) -> None:
+        gradient = mask.gradient()
+        norms = [gradient.norm(), *(p.grad.norm() for p in head if p.grad is not None)]
+        norm = float(torch.stack(norms).norm())
+        scale = min(1.0, job.training.clip_norm / (norm + 1e-6))
+        for parameter in head:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        set_share(share)
+        optimizer.step()
+        mask.step(gradient * scale, AdamRates(rate=rate * share))
+
+    loop.run("fixed mask", ramp(n_steps, job.training.warmup_share), take_step)
+    return mask.tensors()
+
+
+def head_values(job: TrainingJob) -> dict[str, NDArray[np.float32]]:
+    """Copy the head off the model, as float32."""
+    return {name: p.detach().float().cpu().numpy().copy() for name, p in job.head.items()}

@@ -1,0 +1,166 @@
+/* One training step of gated weights, in one trip through memory.
+ *
+ * For every entry: turn the gradient of the effective weight into the gradients of w and of
+ * log_alpha, take an Adam step on both, draw the next gate, write the next effective weight.
+ * The formulas are those of gates.py, generator.py and step.py, which also say what is what.
+ *
+ * Only + - * / sqrt and integer operations are used, without contraction to fused
+ * multiply-adds, so that an entry gets the same bits whatever the vector width, the number of
+ * threads or the way the tensor is cut into blocks.
+ */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    float *live;        /* out: base + z * w, what the model computes with */
+    const float *base;
+    const float *grad;  /* of the effective weight; NULL where the tensor took no part */
+    float *w, *w_mean, *w_square;
+    float *alpha, *alpha_mean, *alpha_square;
+    int64_t count;
+    uint32_t position;     /* low word of the first entry's place among all gated entries */
+    uint32_t prefix_now;   /* generator.prefix at this step */
+    uint32_t prefix_next;  /* ... and at the next */
+    float group_now;       /* the group's gate at this step and at the next; 1 if there is none */
+    float group_next;
+    float penalty;         /* what one expected entry costs: d(objective) / d P(z > 0) */
+} Block;
+
+typedef struct {
+    float grad_scale;
+    float w_rate, w_correction1, w_correction2, w_epsilon;
+    float alpha_rate, alpha_correction1, alpha_correction2, alpha_epsilon;
+    float beta1, beta2;
+    float low, width, odds;  /* the stretch: l, r - l, and -l / r */
+} Rates;
+
+typedef struct {
+    double group_gradient;  /* sum of grad * w * z */
+    double expected_open;   /* sum of P(z > 0) after the step */
+    double certain_open;    /* how many gates are open at u = 0.5 after the step */
+} Sums;
+
+static inline float clamp(float x, float low, float high) {
+    return fminf(fmaxf(x, low), high);
+}
+
+/* A branch here would keep the loop below from being vectorised. */
+static inline float keep_if(int32_t condition, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= -(uint32_t)condition;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float exponential(float x) {
+    x = clamp(x, -87.0f, 87.0f);
+    float n = x * 1.44269504f + 12582912.0f;  /* 1.5 * 2^23: rounds to a whole number */
+    n -= 12582912.0f;
+    float f = x - n * 0.693359375f;  /* log 2 in two pieces, the first exact in 10 bits */
+    f += n * 2.12194440e-4f;
+    float p = 1.0f / 5040.0f;
+    p = p * f + 1.0f / 720.0f;
+    p = p * f + 1.0f / 120.0f;
+    p = p * f + 1.0f / 24.0f;
+    p = p * f + 1.0f / 6.0f;
+    p = p * f + 0.5f;
+    p = p * f + 1.0f;
+    p = p * f + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+
+static inline float uniform(uint32_t prefix, uint32_t position) {
+    uint32_t k = position * 0xCC9E2D51u;
+    k = (k << 15 | k >> 17) * 0x1B873593u;
+    uint32_t h = prefix ^ k;
+    h = (h << 13 | h >> 19) * 5u + 0xE6546B64u;
+    h ^= 16u;
+    h = (h ^ h >> 16) * 0x85EBCA6Bu;
+    h = (h ^ h >> 13) * 0xC2B2AE35u;
+    h ^= h >> 16;
+    return (float)(int32_t)(h >> 9) * 0x1p-23f + 0x1p-24f;
+}
+
+/* The sums are taken over 64 lanes first, in an order that no compiler flag can change. */
+enum { LANES = 64 };
+
+static void step_lanes(const Block b, const Rates r, const uint32_t position, const int n,
+                       float *restrict live, const float *restrict base,
+                       const float *restrict grad, float *restrict w, float *restrict w_mean,
+                       float *restrict w_square, float *restrict alpha,
+                       float *restrict alpha_mean, float *restrict alpha_square,
+                       float *restrict gradient, float *restrict expected,
+                       float *restrict certain) {
+    const float keep1 = 1.0f - r.beta1, keep2 = 1.0f - r.beta2;
+    for (int i = 0; i < n; i++) {
+        const float a0 = alpha[i], w0 = w[i], g = grad[i] * r.grad_scale;
+
+        const float e0 = exponential(-a0);
+        const float u0 = uniform(b.prefix_now, position + (uint32_t)i);
+        const float s0 = u0 / (u0 + (1.0f - u0) * e0);
+        const float stretched = s0 * r.width + r.low;
+        const float z0 = clamp(stretched, 0.0f, 1.0f);
+        const float slope = keep_if(z0 == stretched, s0 * (1.0f - s0) * r.width);
+        const float p0 = 1.0f / (1.0f + e0 * r.odds);
+
+        const float g_w = g * z0 * b.group_now;
+        const float g_z = g * w0;
+        const float g_a = g_z * b.group_now * slope + b.penalty * p0 * (1.0f - p0);
+
+        const float wm = w_mean[i] * r.beta1 + g_w * keep1;
+        const float ws = w_square[i] * r.beta2 + g_w * g_w * keep2;
+        const float w1 = w0 - r.w_rate * (wm * r.w_correction1)
+                                  / (sqrtf(ws * r.w_correction2) + r.w_epsilon);
+        const float am = alpha_mean[i] * r.beta1 + g_a * keep1;
+        const float as = alpha_square[i] * r.beta2 + g_a * g_a * keep2;
+        const float a1 = a0 - r.alpha_rate * (am * r.alpha_correction1)
+                                  / (sqrtf(as * r.alpha_correction2) + r.alpha_epsilon);
+
+        const float e1 = exponential(-a1);
+        const float u1 = uniform(b.prefix_next, position + (uint32_t)i);
+        const float s1 = u1 / (u1 + (1.0f - u1) * e1);
+        const float z1 = clamp(s1 * r.width + r.low, 0.0f, 1.0f);
+
+        w[i] = w1;
+        w_mean[i] = wm;
+        w_square[i] = ws;
+        alpha[i] = a1;
+        alpha_mean[i] = am;
+        alpha_square[i] = as;
+        live[i] = base[i] + z1 * b.group_next * w1;
+        gradient[i] = g_z * z0;
+        expected[i] = 1.0f / (1.0f + e1 * r.odds);
+        certain[i] = keep_if(1.0f / (1.0f + e1) * r.width + r.low > 0.0f, 1.0f);
+    }
+}
+
+static void step_block(const Block *b, const Rates *r, Sums *sums) {
+    static const float zeros[LANES];
+    double totals[3][LANES] = {{0}};
+    float lanes[3][LANES];
+
+    for (int64_t at = 0; at < b->count; at += LANES) {
+        const int n = (int)(b->count - at < LANES ? b->count - at : LANES);
+        step_lanes(*b, *r, b->position + (uint32_t)at, n, b->live + at, b->base + at,
+                   b->grad ? b->grad + at : zeros, b->w + at, b->w_mean + at,
+                   b->w_square + at, b->alpha + at, b->alpha_mean + at, b->alpha_square + at,
+                   lanes[0], lanes[1], lanes[2]);
+        for (int which = 0; which < 3; which++)
+            for (int i = 0; i < n; i++) totals[which][i] += (double)lanes[which][i];
+    }
+    *sums = (Sums){0.0, 0.0, 0.0};
+    for (int i = 0; i < LANES; i++) {
+        sums->group_gradient += totals[0][i];
+        sums->expected_open += totals[1][i];
+        sums->certain_open += totals[2][i];
+    }
+}
+
+void step_blocks(const Block *blocks, const Rates *rates, Sums *sums, int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) step_block(&blocks[i], rates, &sums[i]);
+}

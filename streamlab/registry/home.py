@@ -1,0 +1,60 @@
+"""The home: the one folder that holds the registry, the store, curves, figures and reports."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamlab.errors import StoreError
+from streamlab.registry.aside import explain
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything that is remembered lies; nothing is made before `create`."""
+
+    path: Path
+
+    @property
+    def registry_url(self) -> str:
+        """Return the SQLAlchemy URL of the home's own database."""
+        from sqlalchemy.engine import URL  # here, so that a home alone costs no SQLAlchemy
+
+        database = os.path.abspath(self.path / "registry.db")  # noqa: PTH100 - no links followed
+        return URL.create("sqlite", database=database).render_as_string(hide_password=False)
+
+    @property
+    def store(self) -> Path:
+        """Return the folder of artifacts."""
+        return self.path / "store"
+
+    @property
+    def curves(self) -> Path:
+        """Return the folder of loss and density curves."""
+        return self.path / "curves"
+
+    @property
+    def figures(self) -> Path:
+        """Return the folder of figures."""
+        return self.path / "figures"
+
+    @property
+    def reports(self) -> Path:
+        """Return the folder of reports."""
+        return self.path / "reports"
+
+    def create(self) -> None:
+        """Make the folders that are missing and try each out.
+
+        Raises StoreError where one cannot be made or written to, or where the disk is full.
+        """
+        for folder in (self.path, self.store, self.curves, self.figures, self.reports):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"\0")
+                    probe.flush()
+            except OSError as error:
+                raise StoreError(f"The home cannot be used. {explain(error, folder)}") from error

@@ -1,0 +1,200 @@
+"""What the registry hands out and takes in: frozen records, one class a table.
+
+`New...` records go in; the others come out and carry the number the database gave them.
+Times are seconds since the epoch (UTC). A digest is the SHA-256 of a file's bytes in hex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
+ArrivalStatus = Literal["finished", "failed"]
+ArtifactKind = Literal["diff", "checkpoint"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBase:
+    """One fixed pretrained base: `fingerprint` covers its backbone, never a head."""
+
+    fingerprint: str
+    model: str  # as the scenario names it
+    revision: str | None
+    layers: int | None  # None: all of them
+    n_tensors: int
+    n_parameters: int  # backbone, tied tensors once
+    weights_bytes: int  # backbone as float32
+    file_bytes: int  # one base checkpoint as a safetensors file
+    layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of every backbone tensor
+    initialised: tuple[str, ...] = ()  # tensors the checkpoint lacked, drawn from the seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecord(NewBase):
+    """A base as recorded."""
+
+    id: int
+    added_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewRun:
+    """One `streamlab run`: the resolved scenario, its digest and the environment."""
+
+    scenario_name: str
+    scenario: Mapping[str, Any]  # resolved, paths unexpanded
+    scenario_digest: str
+    base_fingerprint: str
+    environment: Mapping[str, str]  # package versions, device, threads, kernel used
+    n_expected: int  # arrivals the scenario asks for, seeds and rivals included
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(NewRun):
+    """A run as recorded; `status` is `stale` where a running one stopped its heartbeat."""
+
+    id: int
+    name: str  # "<scenario>-<n>", unique
+    status: RunStatus
+    reason: str | None
+    started_at: float
+    heartbeat_at: float
+    finished_at: float | None
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewArrival:
+    """One task that arrived from one provider and what training it took."""
+
+    run_id: int
+    seed: int  # of the scenario; the arrival's own seed is derived from its identity
+    sequence: int  # place in the stream, from 0; the same for the rivals of one arrival
+    provider: str
+    task: str
+    version: int
+    method: str
+    attempt: int
+    started_at: float
+    finished_at: float
+    n_steps: int
+    training_seconds: float
+    evaluation_seconds: float
+    peak_memory_bytes: int
+    source: str  # files, hub, package or generated
+    source_detail: str  # path, hub id with revision, or generator and seed
+    rows_fingerprint: str
+    n_train_rows: int
+    details: Mapping[str, Any] = field(default_factory=dict)  # densities, stage lengths, ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrivalRecord(NewArrival):
+    """An arrival as recorded; `digest` is None and `reason` set where it failed."""
+
+    id: int
+    run: str  # the run's name
+    status: ArrivalStatus
+    reason: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewDiff:
+    """One stored artifact: a sparse diff, or a rival's full checkpoint."""
+
+    digest: str
+    kind: ArtifactKind
+    base_fingerprint: str
+    value_type: str
+    n_gated: int  # d: backbone entries that may change
+    n_entries: int  # k: entries that do
+    n_head_entries: int
+    file_bytes: int  # the parts below add up to it
+    positions_bytes: int
+    values_bytes: int
+    head_bytes: int
+    metadata_bytes: int
+    full_checkpoint_bytes: int  # what one full checkpoint of the same task takes
+    tensor_counts: tuple[int, ...]  # kept entries per backbone tensor, in the base's order
+
+    @property
+    def density(self) -> float:
+        """Return the share of gated entries that differ from the base."""
+        return self.n_entries / self.n_gated if self.n_gated else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffRecord(NewDiff):
+    """A stored artifact as recorded."""
+
+    id: int
+    added_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewScore:
+    """One metric of one stored artifact on one split, measured after some arrival.
+
+    `after_sequence` is the place in the stream of the arrival after which it was measured:
+    the arrival's own place for its first score, a later one for the accuracy matrix.
+    """
+
+    metric: str
+    value: float
+    split: str  # dev, or validation (rows split from train)
+    n_rows: int
+    after_sequence: int
+    is_primary: bool  # the metric the task is judged by
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRecord(NewScore):
+    """A score as recorded, with the arrival it belongs to."""
+
+    id: int
+    arrival_id: int
+    run: str
+    seed: int
+    task: str
+    provider: str
+    method: str
+    source: str
+    generated: bool  # scored on rows made by this project's generators
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRecord:
+    """One line of the append-only log."""
+
+    id: int
+    at: float
+    kind: str
+    subject: str  # a run's name, an arrival's number or a digest
+    message: str
+    version: str  # of streamlab
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What arrived under one name, over all runs; a failed attempt counts as a failure only."""
+
+    name: str
+    n_arrivals: int  # finished, rivals included
+    n_failures: int
+    diff_bytes: int  # diffs, a file counted once per arrival
+    checkpoint_bytes: int  # rivals' checkpoints, a file counted once per arrival
+    stored_bytes: int  # diffs and checkpoints, each file counted once
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSummary(Summary):
+    """A task and what arrived for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSummary(Summary):
+    """A provider and what arrived from it."""

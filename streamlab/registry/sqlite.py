@@ -1,0 +1,153 @@
+"""Everything SQLite asks for that another database does not; no other file holds its dialect.
+
+Every writing transaction begins with BEGIN IMMEDIATE: a read that is upgraded to a write fails
+at once, whatever the busy timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from streamlab.config import canonical_json
+from streamlab.errors import RegistryError
+from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
+
+BUSY_SECONDS = 30.0
+WRITING = "streamlab_writing"  # the execution option that marks a writing transaction
+_ATTEMPTS = 50  # at the write-ahead log; SQLite does not wait for that lock by itself
+
+# The log is only ever appended to, whoever holds the file.
+APPEND_ONLY = tuple(
+    f"CREATE TRIGGER events_no_{verb.lower()} BEFORE {verb} ON events"
+    " BEGIN SELECT RAISE(ABORT, 'the log of events is append-only'); END"
+    for verb in ("UPDATE", "DELETE")
+)
+
+_ADVICE = {
+    "SQLITE_BUSY": "Another process has kept it locked for too long; try again when that ended.",
+    "SQLITE_LOCKED": "Another thread has kept it locked for too long; try again.",
+    "SQLITE_FULL": "The disk is full and the transaction was undone as a whole; free some space.",
+    "SQLITE_CANTOPEN": "Make its folder, make it readable and writable, or name another place.",
+    "SQLITE_READONLY": "Make the file and its folder writable, or name another place.",
+    "SQLITE_NOTADB": "The file is no SQLite database; name another one.",
+    "SQLITE_CORRUPT": "The file is damaged; restore it from a copy.",
+    "SQLITE_IOERR": "The disk failed; check it, and restore the file from a copy if need be.",
+}
+
+
+def in_memory(url: URL) -> bool:
+    """Say whether the database of `url` lives in memory only."""
+    return url.database in (None, "", ":memory:")
+
+
+def make_engine(
+    url: URL, *, read_only: bool, busy_seconds: float = BUSY_SECONDS, mounts: Path = MOUNTS
+) -> Engine:
+    """Make the engine for a database in a file or in memory; nothing is opened yet.
+
+    A database in memory has one connection that every thread shares. Raises RegistryError where
+    the file is to be read and missing, or lies on a network disk.
+    """
+    options: dict[str, Any] = {"timeout": busy_seconds, "check_same_thread": False}
+    if in_memory(url):
+        engine = create_engine(
+            url, poolclass=StaticPool, connect_args=options, json_serializer=canonical_json
+        )
+    else:
+        url = _file_url(url, read_only=read_only, mounts=mounts)
+        engine = create_engine(url, connect_args=options, json_serializer=canonical_json)
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # the driver begins nothing; `_begun` does
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        writing = connection.get_execution_options().get(WRITING, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def use_write_ahead_log(engine: Engine) -> None:
+    """Let readers and one writer work side by side; the file remembers it.
+
+    Raises RegistryError where the disk does not allow it.
+    """
+    if in_memory(engine.url):
+        return
+    raw = engine.raw_connection()
+    try:
+        mode = _journal_mode(raw.cursor())
+    finally:
+        raw.close()
+    if mode != "wal":
+        raise RegistryError(
+            f"The registry {engine.url} cannot use SQLite's write-ahead log: the disk allows "
+            f"{mode!r} only. Put it on a local disk with `--registry sqlite:////folder/file.db`."
+        )
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Say whether another process or thread held the lock, so that trying again may help."""
+    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def advice(error: DBAPIError) -> str:
+    """Say what to do about an error of the database, or nothing where that is not known."""
+    name = _name(error)
+    return next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
+
+
+def _file_url(url: URL, *, read_only: bool, mounts: Path) -> URL:
+    path = Path(str(url.database)).absolute()
+    logged = path.with_name(f"{path.name}-wal").exists()
+    kind = find_disk_kind(path.parent, mounts=mounts)
+    remote = kind in NETWORK_KINDS
+    if read_only and not path.is_file():
+        raise RegistryError(
+            f"There is no registry at {path}. Check the path, or make one with `streamlab run`."
+        )
+    if remote and (logged or not read_only):
+        raise RegistryError(
+            f"The registry {path} lies on a network disk ({kind}), where SQLite's write-ahead "
+            "log does not work. Put it on a local disk with "
+            "`--registry sqlite:////folder/file.db`; artifacts may stay where they are."
+        )
+    if not read_only:
+        return url
+    # Without a log beside it, a file in a folder that cannot be written to can be read only
+    # where SQLite may take it for unchanging.
+    still = not logged and (remote or not os.access(path.parent, os.W_OK))
+    query = {"uri": "true", "mode": "ro" if still else "rw"} | ({"immutable": "1"} if still else {})
+    return url.set(database=f"file:{quote(str(path))}", query=query)
+
+
+def _journal_mode(cursor: Any) -> str:
+    for attempt in range(_ATTEMPTS):
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                return "wal"
+            return str(cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        except sqlite3.OperationalError as error:
+            busy = (error.sqlite_errorname or "").startswith("SQLITE_BUSY")
+            if not busy or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.1)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _name(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlite_errorname", None) or ""

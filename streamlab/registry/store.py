@@ -1,0 +1,94 @@
+"""The artifact store: files named by the SHA-256 of their bytes, as `store/ab/cdef...`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamlab.errors import StoreError
+from streamlab.registry.aside import Opener, explained, open_new, written_aside
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class ArtifactStore:
+    """Keep bytes in `folder` under their digest; nothing is ever half-written or overwritten.
+
+    `opener` opens the file aside and is an argument so that a failing disk can be tried out.
+    """
+
+    def __init__(self, folder: Path, *, opener: Opener = open_new) -> None:
+        self.folder = folder
+        self._opener = opener
+
+    def put(self, data: bytes) -> str:
+        """Store `data` and return its digest; storing the same bytes again changes nothing.
+
+        Raises StoreError where the disk is full or refuses, or where the file that is already
+        there has another size.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.path(digest)
+        if not path.exists():
+            with written_aside(path, opener=self._opener) as file, explained(path):
+                file.write(data)
+        elif path.stat().st_size != len(data):
+            raise StoreError(
+                f"The artifact {path} was altered after it was stored: it holds "
+                f"{path.stat().st_size} bytes where its digest stands for {len(data)}. "
+                "Remove the file and run again."
+            )
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """Return the bytes stored under `digest`, checked against it.
+
+        Raises StoreError where they are missing, cannot be read or were altered.
+        """
+        path = self.path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"The store {self.folder} holds no artifact {digest}. "
+                "Restore the file, or run again to make it anew."
+            ) from error
+        except OSError as error:
+            raise StoreError(f"The artifact {path} cannot be read: {error.strerror}.") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise StoreError(
+                f"The artifact {path} was altered after it was stored: its bytes now have the "
+                f"digest {found}. Remove the file and restore it, or run again to make it anew."
+            )
+        return data
+
+    def path(self, digest: str) -> Path:
+        """Return where the artifact of `digest` lies, or would lie.
+
+        Raises StoreError for what is no digest: 64 lower-case hexadecimal digits.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise StoreError(
+                f"{digest!r} is no digest: give all 64 hexadecimal digits, in lower case."
+            )
+        return self.folder / digest[:2] / digest[2:]
+
+    def __contains__(self, digest: object) -> bool:
+        return (
+            isinstance(digest, str)
+            and _DIGEST.fullmatch(digest) is not None
+            and self.path(digest).is_file()
+        )
+
+    def digests(self) -> Iterator[str]:
+        """Yield the digest of every stored artifact in ascending order; bytes are not read."""
+        if not self.folder.is_dir():
+            return
+        for folder in sorted(self.folder.iterdir()):
+            names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+            yield from (
+                folder.name + name for name in names if _DIGEST.fullmatch(folder.name + name)
+            )

@@ -1,0 +1,124 @@
+"""Acceptability (CoLA's shape): six constructions, each broken by one minimal change.
+
+In each construction the label is an exclusive-or of two choices (number of the subject and number
+of the verb, class of the verb and presence of an object, ...), or a swap of two words, so that no
+word on its own speaks for either label.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from streamlab.tasks.generated import lexicon
+from streamlab.tasks.generated.morphology import past, plural, sentence, third_person
+from streamlab.tasks.rows import Row
+
+ACCEPTABLE = 1
+
+
+def acceptability(label: int, rng: Random) -> Row:
+    """Draw one sentence: `label` 1 is acceptable, 0 is not."""
+    construction = rng.choice(
+        (_agreement, _determiner, _reflexive, _question, _objects, _word_order)
+    )
+    return Row(construction(label == ACCEPTABLE, rng), None, label)
+
+
+def _agreement(good: bool, rng: Random) -> str:
+    several = rng.random() < 0.5
+    head, other = rng.sample(lexicon.PEOPLE, 2)
+    where = rng.choice(("near", "behind", "beside", "next to"))
+    verb = rng.choice(lexicon.SLEEPERS)
+    return sentence(
+        "the",
+        plural(head) if several else head,
+        where,
+        "the",
+        _either(other, plural(other), rng),
+        verb if several == good else third_person(verb),
+        rng.choice(("", "every day", "at night", "in winter", "too often")),
+    )
+
+
+def _determiner(good: bool, rng: Random) -> str:
+    several = rng.random() < 0.5
+    determiners = (
+        ("these", "those", "many", "several", "both")
+        if several == good
+        else ("this", "that", "every", "each", "another")
+    )
+    thing = rng.choice(lexicon.THINGS)
+    return sentence(
+        _person(rng),
+        past(rng.choice(lexicon.TAKERS)),
+        rng.choice(determiners),
+        rng.choice(lexicon.QUALITIES + lexicon.COLOURS),
+        plural(thing) if several else thing,
+    )
+
+
+def _reflexive(good: bool, rng: Random) -> str:
+    owners = {
+        "herself": rng.choice(lexicon.FEMALE_NAMES),
+        "himself": rng.choice(lexicon.MALE_NAMES),
+        "themselves": "the " + plural(rng.choice(lexicon.PEOPLE)),
+    }
+    right, wrong, _ = rng.sample(sorted(owners), 3)
+    return sentence(
+        owners[right],
+        past(rng.choice(("hurt", "blame", "admire", "praise", "defend", "criticize", "hide"))),
+        right if good else wrong,
+        _setting(rng),
+    )
+
+
+def _question(good: bool, rng: Random) -> str:
+    asks_what = rng.random() < 0.5
+    # `what` stands for the object: a question has exactly one of the two.
+    names_object = asks_what != good
+    return sentence(
+        "what did" if asks_what else "did",
+        _person(rng),
+        rng.choice(lexicon.TAKERS),
+        "the " + rng.choice(lexicon.THINGS) if names_object else "",
+        _setting(rng),
+        end="?",
+    )
+
+
+def _objects(good: bool, rng: Random) -> str:
+    has_object = rng.random() < 0.5
+    verbs = lexicon.TAKERS if has_object == good else lexicon.SLEEPERS
+    return sentence(
+        _person(rng),
+        past(rng.choice(verbs)),
+        "the " + rng.choice(lexicon.THINGS) if has_object else "",
+        _setting(rng),
+    )
+
+
+def _word_order(good: bool, rng: Random) -> str:
+    subject, thing = _person(rng), rng.choice(lexicon.THINGS)
+    verb, adverb = past(rng.choice(lexicon.TAKERS)), rng.choice(lexicon.ADVERBS)
+    quality = rng.choice(lexicon.QUALITIES)
+    if good:
+        return sentence(subject, adverb, verb, "the", quality, thing)
+    swapped = (
+        (subject, verb, adverb, "the", quality, thing),
+        (subject, adverb, verb, "the", thing, quality),
+        (subject, adverb, verb, quality, "the", thing),
+        (subject, adverb, "the", quality, thing, verb),
+    )
+    return sentence(*rng.choice(swapped))
+
+
+def _person(rng: Random) -> str:
+    return _either("the " + rng.choice(lexicon.PEOPLE), rng.choice(lexicon.NAMES), rng)
+
+
+def _setting(rng: Random) -> str:
+    return _either("in " + rng.choice(lexicon.CITIES), "on " + rng.choice(lexicon.DAYS), rng)
+
+
+def _either(one: str, other: str, rng: Random) -> str:
+    return one if rng.random() < 0.5 else other
