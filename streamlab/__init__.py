@@ -1,3 +1,20 @@
 """streamlab: what it costs to keep a tuned model for every task that arrives."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamlab.stream.engine import run as run
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "run"]
+
+
+def __getattr__(name: str) -> object:
+    # Running needs torch; knowing the version does not.
+    if name == "run":
+        from streamlab.stream.engine import run
+
+        return run
+    raise AttributeError(f"module 'streamlab' has no attribute {name!r}")

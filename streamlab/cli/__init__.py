@@ -1,0 +1,50 @@
+"""The command line: every command parses, makes one library call and prints.
+
+Data goes to standard output, progress and notes to standard error. A command's module is
+loaded when the command runs, never for `--help`.
+"""
+
+from __future__ import annotations
+
+import click
+
+from streamlab import __version__
+from streamlab.cli.group import LazyCommand, LazyGroup
+
+COMMANDS = {
+    "init": LazyCommand("streamlab.cli.init:init", "Write a commented starter scenario."),
+    "run": LazyCommand("streamlab.cli.run:run", "Run a scenario and record every arrival."),
+    "plan": LazyCommand("streamlab.cli.plan:plan", "Show what a scenario would run, and stop."),
+    "ls": LazyCommand("streamlab.cli.ls:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
+    "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
+    "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
+    "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that this machine has what it takes."),
+}
+
+
+class Streamlab(LazyGroup):
+    """All commands."""
+
+    table = COMMANDS
+
+
+@click.group(
+    cls=Streamlab,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+)
+@click.version_option(__version__, prog_name="streamlab")
+def cli() -> None:
+    r"""Simulate tasks that arrive one after another, each kept as a small diff on one base.
+
+    \b
+    Example:
+      streamlab init scenario.yaml
+      streamlab run scenario.yaml
+      streamlab ls scores
+      streamlab plot storage
+    """
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    cli.main(prog_name="streamlab")

@@ -14,8 +14,8 @@ import numpy as np
 
 from streamlab.diff import positions, values
 from streamlab.diff.codec import CODECS, CodecName
-from streamlab.diff.frame import Block, Frame, digest_blocks, read_frame, write_frame
-from streamlab.diff.header import MAX_ENTRIES, Header, PartDigests, read_header
+from streamlab.diff.frame import Block, Frame, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.header import FORMAT_NAME, FORMAT_VERSION, MAX_ENTRIES, Header, read_header
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
@@ -72,17 +72,19 @@ def encode(
         raise DiffError(f"A diff file holds {MAX_ENTRIES} entries, got {diff.n_entries}.")
     blocks = _sparse_blocks(diff, value_type, codec)
     blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
-    by_part = _by_part(blocks)
-    header = Header(
-        base=diff.layout.fingerprint,
-        d=diff.n_gated,
-        k=diff.n_entries,
-        codec=codec,
-        value_type=value_type,
-        sha256=PartDigests(**{part: digest_blocks(by_part[part]) for part in _PARTS}),
-        task=dict(diff.task),
-    )
-    data = write_frame(header.model_dump(), blocks)
+    metadata = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "base": diff.layout.fingerprint,
+        "d": diff.n_gated,
+        "k": diff.n_entries,
+        "codec": codec,
+        "value_type": value_type,
+        "task": diff.task,
+    }
+    signed = metadata | {"sha256": _digests(metadata, blocks)}
+    read_header(signed)  # so that nothing is written that a reader would refuse
+    data = write_frame(signed, blocks)
     return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
 
 
@@ -116,9 +118,12 @@ def decode(
     gaps = _expand(frame.blocks[_GAPS], header, np.dtype(np.uint32), "position-stream")
     kept_positions = positions.join(gaps, counts, flags, layout)
     tensors: dict[int, SparseTensor] = {}
-    bounds = np.cumsum(counts[order])[:-1]
-    for index, tensor_values in zip(order.tolist(), np.split(kept_values, bounds), strict=True):
-        tensors[index] = proven_tensor(layout.shapes[index], kept_positions[index], tensor_values)
+    end = 0
+    for index in order.tolist():
+        start, end = end, end + int(counts[index])
+        tensors[index] = proven_tensor(
+            layout.shapes[index], kept_positions[index], kept_values[start:end]
+        )
     head = _read_head(frame)
     return DiffVector(layout, tuple(tensors[i] for i in range(len(counts))), head, header.task)
 
@@ -232,13 +237,19 @@ def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
 
 
 def _check_digests(frame: Frame, header: Header) -> None:
+    metadata = {key: value for key, value in frame.metadata.items() if key != "sha256"}
     stated = header.sha256.model_dump()
-    for part, blocks in _by_part(frame.blocks).items():
-        actual = digest_blocks(blocks)
+    for part, actual in _digests(metadata, frame.blocks).items():
         if actual != stated[part]:
             raise DiffFormatError(
                 "part-digest", f"the SHA-256 of `{part}` must be {stated[part]}, got {actual}."
             )
+
+
+def _digests(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, str]:
+    """Return the digest of each part, and of the header without its digests."""
+    digests = {part: digest_blocks(members) for part, members in _by_part(blocks).items()}
+    return digests | {"header": digest_header(metadata, blocks)}
 
 
 def _expand(block: Block, header: Header, dtype: np.dtype[Any], rule: str) -> NDArray[Any]:

@@ -49,15 +49,8 @@ class Frame:
 def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> bytes:
     """Write a file. Raises DiffError where the header would be longer than a reader accepts."""
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
-    names = sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype))
-    end = 0
-    for name in names:
-        start, end = end, end + len(blocks[name].data)
-        header[name] = {
-            "data_offsets": [start, end],
-            "dtype": blocks[name].dtype,
-            "shape": list(blocks[name].shape),
-        }
+    table = _table(blocks)
+    header |= table
     text = _padded(canonical_json(header).encode())
     if len(text) > MAX_HEADER_BYTES:
         raise DiffError(
@@ -65,7 +58,7 @@ def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> byt
             "shorten `task` or the head's list of tensors."
         )
     length = len(text).to_bytes(_LENGTH_BYTES, "little")
-    return b"".join([length, text, *(blocks[name].data for name in names)])
+    return b"".join([length, text, *(blocks[name].data for name in table)])
 
 
 def read_frame(data: bytes) -> Frame:
@@ -94,9 +87,29 @@ def read_frame(data: bytes) -> Frame:
 def digest_blocks(blocks: Mapping[str, Block]) -> str:
     """Return the SHA-256 of the blocks' bytes in the file's order, in hex."""
     running = hashlib.sha256()
-    for name in sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype)):
+    for name in _table(blocks):
         running.update(blocks[name].data)
     return running.hexdigest()
+
+
+def digest_header(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> str:
+    """Return the SHA-256 of the canonical JSON of [metadata, table of blocks], in hex."""
+    return hashlib.sha256(canonical_json([metadata, _table(blocks)]).encode()).hexdigest()
+
+
+def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
+    """Return the header's entry of every block, in the file's order."""
+    table: dict[str, dict[str, Any]] = {}
+    end = 0
+    for name in sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype)):
+        block = blocks[name]
+        start, end = end, end + len(block.data)
+        table[name] = {
+            "data_offsets": [start, end],
+            "dtype": block.dtype,
+            "shape": list(block.shape),
+        }
+    return table
 
 
 def _rank(name: str, dtype: str) -> tuple[int, str]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from streamlab.config import Settings
-from streamlab.diff.codec import CodecName  # noqa: TC001 - pydantic reads it
-from streamlab.diff.values import ValueType  # noqa: TC001 - pydantic reads it
+from streamlab.diff.codec import CodecName
+from streamlab.diff.values import ValueType
 from streamlab.errors import DiffFormatError
 
 if TYPE_CHECKING:
@@ -21,14 +21,19 @@ MAX_ENTRIES = (1 << 31) - 1  # so that a sum of 32-bit gaps fits in 63 bits
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class PartDigests(Settings):
-    """The SHA-256 of each part's blocks, one after another in the file's order, in hex."""
+class Digests(Settings):
+    """SHA-256 in hex: of each part's blocks in the file's order, and of the header's JSON.
+
+    Together they cover every byte, so that no accident goes unnoticed even where nobody knows
+    the digest of the file.
+    """
 
     model_config = ConfigDict(strict=True)
 
     positions: Digest
     values: Digest
     head: Digest
+    header: Digest
 
 
 class Header(Settings):
@@ -36,14 +41,14 @@ class Header(Settings):
 
     model_config = ConfigDict(strict=True)
 
-    format: Literal["streamlab-diff"] = FORMAT_NAME
-    version: Literal[1] = FORMAT_VERSION
+    format: Literal["streamlab-diff"]
+    version: Literal[1]
     base: Annotated[str, StringConstraints(min_length=1, max_length=200)]
     d: Annotated[int, Field(ge=0, lt=1 << 53)]
     k: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     codec: CodecName
     value_type: ValueType
-    sha256: PartDigests
+    sha256: Digests
     task: dict[str, Any]
 
 

@@ -8,6 +8,7 @@ tensor; a matrix is read row by row or column by column, whichever gives the sma
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -188,7 +189,9 @@ def read_flags(data: bytes, counts: NDArray[np.int64], layout: Layout) -> NDArra
 
 
 def _gaps(positions: Positions) -> Gaps:
-    return (np.diff(positions, prepend=-1) - 1).astype(np.uint32)
+    gaps = positions.astype(np.uint32)
+    gaps[1:] = positions[1:] - positions[:-1] - 1
+    return gaps
 
 
 def _bit_length(gaps: Gaps) -> int:
@@ -197,12 +200,14 @@ def _bit_length(gaps: Gaps) -> int:
 
 
 def _column_major(positions: Positions, shape: tuple[int, ...]) -> Positions:
-    rows, columns = shape[0], int(np.prod(shape[1:]))
-    row, column = np.divmod(positions, columns)
-    return np.asarray(column * rows + row, dtype=np.int64)
+    return _turn(positions, shape[0], math.prod(shape[1:]))
 
 
 def _row_major(positions: Positions, shape: tuple[int, ...]) -> Positions:
-    rows, columns = shape[0], int(np.prod(shape[1:]))
-    column, row = np.divmod(positions, rows)
-    return np.asarray(row * columns + column, dtype=np.int64)
+    return _turn(positions, math.prod(shape[1:]), shape[0])
+
+
+def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:
+    """Renumber entries of an (outer, inner) matrix as those of its transpose."""
+    outer = positions // n_inner
+    return np.asarray((positions - outer * n_inner) * n_outer + outer, dtype=np.int64)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
-    """Hold the non-zero entries of one tensor of `shape`.
+    """Hold some entries of one tensor of `shape`; all others are zero.
 
-    `positions`: (n,) int64, flat and row-major, strictly ascending. `values`: (n,) float32, finite
-    and never zero: an entry is a change. Both are held read-only. Raises DiffError.
+    `positions`: (n,) int64, flat and row-major, strictly ascending. `values`: (n,) float32,
+    finite. Both are held read-only. Raises DiffError.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +39,7 @@ class SparseTensor:
 
     def __post_init__(self) -> None:
         """Hold the arrays read-only, and refuse what is no sparse tensor."""
+        object.__setattr__(self, "shape", tuple(int(length) for length in self.shape))
         object.__setattr__(self, "positions", _read_only(self.positions, "int64", "positions"))
         object.__setattr__(self, "values", _read_only(self.values, "float32", "values"))
         if self.positions.ndim != 1 or self.positions.shape != self.values.shape:
@@ -60,12 +61,6 @@ class SparseTensor:
             )
         if not bool(np.isfinite(self.values).all()):
             raise DiffError("`values` must be finite; the diff holds infinities or NaN.")
-        if not bool(self.values.all()):
-            zeros = len(self.values) - int(np.count_nonzero(self.values))
-            raise DiffError(
-                f"`values` holds {zeros} zeros, which change nothing; "
-                "drop those entries, as `DiffVector.from_entries` does."
-            )
 
     @property
     def size(self) -> int:
@@ -73,8 +68,15 @@ class SparseTensor:
         return math.prod(self.shape)
 
     def __len__(self) -> int:
-        """Return the number of entries kept."""
+        """Return the number of entries held."""
         return len(self.positions)
+
+    def without_zeros(self) -> SparseTensor:
+        """Return the tensor without entries of value 0, itself where there are none."""
+        if self.values.all():
+            return self
+        moved = self.values != 0
+        return SparseTensor(self.shape, self.positions[moved], self.values[moved])
 
     def __eq__(self, other: object) -> bool:
         """Compare shape, positions and values."""
@@ -112,10 +114,11 @@ def proven_tensor(
 class DiffVector:
     """Hold one task's change to a base: sparse over the backbone, dense in the head.
 
-    `tensors`: one per tensor of `layout`, in its order, empty ones included. `head`: float32
-    tensors by the classifier model's own names. `task`: JSON, what serving needs (name, kind,
-    labels, ...); its keys are strings. Raises DiffError where the parts do not fit, where a
-    number is not finite, or where nothing would change.
+    `tensors`: one per tensor of `layout`, in its order, empty ones included; entries of value 0
+    are dropped, because a mask may hold a weight that training never moved, and k counts changes.
+    `head`: float32 tensors by the classifier model's own names. `task`: JSON, what serving needs
+    (name, kind, labels, ...); its keys are strings. Raises DiffError where the parts do not fit,
+    where a number is not finite, or where nothing would change.
     """
 
     layout: Layout
@@ -137,6 +140,7 @@ class DiffVector:
                     f"`{name}` has the shape {tuple(shape)} in the base, "
                     f"{tuple(tensor.shape)} in the diff."
                 )
+        object.__setattr__(self, "tensors", tuple(t.without_zeros() for t in self.tensors))
         object.__setattr__(self, "head", _checked_head(self.head))
         object.__setattr__(self, "task", _checked_json(self.task))
         if self.n_entries == 0 and not self.head:
@@ -156,24 +160,6 @@ class DiffVector:
             flat = np.asarray(delta).reshape(-1)
             positions = np.flatnonzero(flat)
             tensors.append(SparseTensor(np.shape(delta), positions, flat[positions]))
-        return cls(layout, tuple(tensors), head, task)
-
-    @classmethod
-    def from_entries(
-        cls,
-        layout: Layout,
-        entries: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]],
-        head: Mapping[str, NDArray[np.float32]],
-        task: Mapping[str, Any],
-    ) -> DiffVector:
-        """Take (positions, values) per tensor of `layout`, and drop the values that are zero.
-
-        A mask may hold an entry that training never moved; it is no part of the diff.
-        """
-        tensors = []
-        for shape, (positions, values) in zip(layout.shapes, entries, strict=True):
-            moved = np.asarray(values) != 0  # NaN stays, to be refused
-            tensors.append(SparseTensor(shape, positions[moved], values[moved]))
         return cls(layout, tuple(tensors), head, task)
 
     @property

@@ -39,12 +39,12 @@ class DiffPruning(Settings):
     penalty_form: Literal["additive", "product"] = "additive"
     penalty: Literal["steered"] | PositiveFloat = "steered"  # a number: lambda, fixed
     steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
-    steer_gain: PositiveFloat = 0.7
-    steer_every: PositiveInt = 10
+    steer_gain: PositiveFloat = 0.3
+    steer_every: PositiveInt = 2
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
-    gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
-    gate_epsilon: PositiveFloat = 1e-8
+    gate_travel: PositiveFloat = 14.0  # how far a gate can move in log-odds
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
     fixed_mask_rate: PositiveFloat = 2e-3
     fixed_mask_share: float = Field(default=1 / 3, gt=0.0, lt=1.0)  # of all steps
     open_share: float = Field(default=0.5, ge=0.0, lt=1.0)  # of the steps before the fixed mask
@@ -97,12 +97,14 @@ class DiffPruning(Settings):
         self, loop: Loop, job: TrainingJob, moments: torch.optim.AdamW, schedule: list[float]
     ) -> tuple[GatedWeights, Densities]:
         gated = self._gate(job, moments, loop.device)
-        penalty = self._pricing(len(schedule))
+        scale = self._saliency(gated, moments, job)
+        penalty = self._pricing(len(schedule), scale)
         optimizer, set_share = adam([(job.head.values(), job.training.head_learning_rate)])
         for parameter in job.head.values():
             optimizer.state[parameter] = moments.state[parameter]
         travel = self.gate_travel / max(1, len(schedule))
         gate_rate = travel if self.gate_rate == "auto" else self.gate_rate
+        epsilon = 0.01 * scale if self.gate_epsilon == "auto" else self.gate_epsilon
         price = penalty.update(-1, 1.0)
         densities = Densities(1.0, 1.0)
 
@@ -117,7 +119,7 @@ class DiffPruning(Settings):
             optimizer.step()
             densities = gated.step(
                 AdamRates(rate=job.training.learning_rate * share),
-                AdamRates(rate=gate_rate, epsilon=self.gate_epsilon),
+                AdamRates(rate=gate_rate, epsilon=epsilon),
                 penalty=price,
                 product=self.penalty_form == "product",
                 grad_scale=scale,
@@ -150,13 +152,29 @@ class DiffPruning(Settings):
             native=native,
         )
 
-    def _pricing(self, n_steps: int) -> Penalty:
+    def _saliency(
+        self, gated: GatedWeights, moments: torch.optim.AdamW, job: TrainingJob
+    ) -> float:
+        """Return |w| rms(g) of the entry that is just among the open ones at the end.
+
+        A gate is held open by the gradient g w, and closed by the price: this is where the two
+        meet, so a price that starts here fits any task, base and scale of the loss.
+        """
+        parts = []
+        for w, parameter in zip(gated.w, job.backbone.values(), strict=True):
+            square = _moments_of(moments, parameter)[1].reshape(-1)
+            parts.append(w.abs() * square.sqrt())
+        flat = torch.cat(parts)
+        n_open = min(flat.numel(), round(self.steer_to * self.target_density * flat.numel()))
+        return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
+
+    def _pricing(self, n_steps: int, start: float) -> Penalty:
         if self.penalty != "steered":
             return FixedPenalty(self.penalty)
         return SteeredPenalty(
             min(1.0, self.steer_to * self.target_density),
             n_steps,
-            start=1e-6,
+            start=start,
             gain=self.steer_gain,
             every=min(self.steer_every, max(1, n_steps // 10)),
             share=0.8,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -15,6 +16,9 @@ from streamlab.errors import RegistryError
 from streamlab.registry import sqlite
 
 _ATTEMPTS = 3  # each waits for the lock by itself as long as the busy timeout says
+_ATTEMPTS_AT_THE_LOG = 50  # SQLite does not wait for this lock by itself
+_PAUSE_SECONDS = 0.1
+_PAST = {"read": "read", "write": "written", "set up": "set up"}
 
 Result = TypeVar("Result")
 
@@ -29,11 +33,10 @@ class Database:
         self, engine: Engine, *, read_only: bool, pause: Callable[[float], None] = time.sleep
     ) -> None:
         self._engine = engine
-        self._writer = engine.execution_options(**{sqlite.WRITING: True})
         self._read_only = read_only
         self._pause = pause
         # Threads share the one connection of a database in memory, hence they take turns.
-        self._turn = threading.RLock() if sqlite.in_memory(engine.url) else None
+        self._turn = threading.RLock() if sqlite.in_memory(engine.url) else nullcontext()
 
     @classmethod
     def open(
@@ -66,7 +69,7 @@ class Database:
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one unchanging view of the database. Raises RegistryError."""
-        return self._patiently(self._engine, work, "read")
+        return self._patiently("read", work, _ATTEMPTS)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` as one writing transaction: all of it is kept, or none.
@@ -78,15 +81,35 @@ class Database:
             raise RegistryError(
                 f"The registry {self.url} was opened for reading only; open it for writing."
             )
-        return self._patiently(self._writer, work, "written")
+        return self._patiently("write", work, _ATTEMPTS)
 
     def use_write_ahead_log(self) -> None:
         """Let readers and a writer work side by side. Raises RegistryError."""
-        try:
-            sqlite.use_write_ahead_log(self._engine)
-        except self._driver_errors() as error:
-            raise self._explained(error, "opened") from error
+        self._patiently("set up", sqlite.use_write_ahead_log, _ATTEMPTS_AT_THE_LOG)
 
     def close(self) -> None:
         """Close every connection; a database in memory is gone after that."""
         self._engine.dispose()
+
+    def _patiently(self, mode: str, work: Callable[[Connection], Result], attempts: int) -> Result:
+        for attempt in range(1, attempts + 1):
+            try:
+                return self._once(mode, work)
+            except DBAPIError as error:
+                if attempt == attempts or not sqlite.is_busy(error):
+                    raise self._explained(error, mode) from error
+            except (SQLAlchemyError, OverflowError, UnicodeError) as error:
+                raise self._explained(error, mode) from error
+            self._pause(_PAUSE_SECONDS)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, mode: str, work: Callable[[Connection], Result]) -> Result:
+        engine = self._engine.execution_options(**{sqlite.MODE: mode})
+        with self._turn, engine.begin() as connection:
+            return work(connection)
+
+    def _explained(self, error: Exception, mode: str) -> RegistryError:
+        cause = error.orig if isinstance(error, StatementError) and error.orig else error
+        advice = sqlite.advice(error) if isinstance(error, DBAPIError) else ""
+        message = f"The registry {self.url} could not be {_PAST[mode]}: {cause}. {advice}"
+        return RegistryError(message.rstrip())

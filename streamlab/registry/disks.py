@@ -7,8 +7,11 @@ from pathlib import Path
 
 # Several machines may mount these, and shared memory does not reach from one to the next.
 NETWORK_KINDS = frozenset(
-    "9p afs beegfs ceph cifs davfs glusterfs gpfs lustre ncpfs nfs nfs4 smb2 smb3 smbfs "
-    "fuse.ceph fuse.davfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs".split()
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.davfs", "fuse.glusterfs"),
+        *("fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    )
 )
 MOUNTS = Path("/proc/self/mountinfo")
 

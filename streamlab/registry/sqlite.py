@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,8 +22,8 @@ from streamlab.errors import RegistryError
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
 BUSY_SECONDS = 30.0
-WRITING = "streamlab_writing"  # the execution option that marks a writing transaction
-_ATTEMPTS = 50  # at the write-ahead log; SQLite does not wait for that lock by itself
+MODE = "streamlab_mode"  # the execution option that says how a transaction begins
+_BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE"}  # any other mode begins none
 
 # The log is only ever appended to, whoever holds the file.
 APPEND_ONLY = tuple(
@@ -75,27 +74,27 @@ def make_engine(
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(WRITING, False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        statement = _BEGIN.get(connection.get_execution_options().get(MODE, "read"))
+        if statement is not None:
+            connection.exec_driver_sql(statement)
 
     return engine
 
 
-def use_write_ahead_log(engine: Engine) -> None:
+def use_write_ahead_log(connection: Connection) -> None:
     """Let readers and one writer work side by side; the file remembers it.
 
-    Raises RegistryError where the disk does not allow it.
+    `connection` has begun no transaction. Raises RegistryError where the disk forbids it.
     """
-    if in_memory(engine.url):
+    url = connection.engine.url
+    if in_memory(url):
         return
-    raw = engine.raw_connection()
-    try:
-        mode = _journal_mode(raw.cursor())
-    finally:
-        raw.close()
+    mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+    if mode != "wal":
+        mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
     if mode != "wal":
         raise RegistryError(
-            f"The registry {engine.url} cannot use SQLite's write-ahead log: the disk allows "
+            f"The registry {url} cannot use SQLite's write-ahead log: the disk allows "
             f"{mode!r} only. Put it on a local disk with `--registry sqlite:////folder/file.db`."
         )
 
@@ -113,10 +112,16 @@ def advice(error: DBAPIError) -> str:
 
 def _file_url(url: URL, *, read_only: bool, mounts: Path) -> URL:
     path = Path(str(url.database)).absolute()
-    logged = path.with_name(f"{path.name}-wal").exists()
+    try:
+        there, logged = path.is_file(), path.with_name(f"{path.name}-wal").exists()
+    except OSError as error:
+        raise RegistryError(
+            f"The registry {path} could not be opened: {error.strerror}. "
+            f"{_ADVICE['SQLITE_CANTOPEN']}"
+        ) from error
     kind = find_disk_kind(path.parent, mounts=mounts)
     remote = kind in NETWORK_KINDS
-    if read_only and not path.is_file():
+    if read_only and not there:
         raise RegistryError(
             f"There is no registry at {path}. Check the path, or make one with `streamlab run`."
         )
@@ -133,20 +138,6 @@ def _file_url(url: URL, *, read_only: bool, mounts: Path) -> URL:
     still = not logged and (remote or not os.access(path.parent, os.W_OK))
     query = {"uri": "true", "mode": "ro" if still else "rw"} | ({"immutable": "1"} if still else {})
     return url.set(database=f"file:{quote(str(path))}", query=query)
-
-
-def _journal_mode(cursor: Any) -> str:
-    for attempt in range(_ATTEMPTS):
-        try:
-            if cursor.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
-                return "wal"
-            return str(cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0])
-        except sqlite3.OperationalError as error:
-            busy = (error.sqlite_errorname or "").startswith("SQLITE_BUSY")
-            if not busy or attempt == _ATTEMPTS - 1:
-                raise
-            time.sleep(0.1)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _name(error: DBAPIError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from streamlab.errors import StoreError
@@ -31,14 +32,15 @@ class ArtifactStore:
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
-        if not path.exists():
+        with explained(path):
+            n_bytes = path.stat().st_size if path.exists() else None
+        if n_bytes is None:
             with written_aside(path, opener=self._opener) as file, explained(path):
                 file.write(data)
-        elif path.stat().st_size != len(data):
+        elif n_bytes != len(data):
             raise StoreError(
-                f"The artifact {path} was altered after it was stored: it holds "
-                f"{path.stat().st_size} bytes where its digest stands for {len(data)}. "
-                "Remove the file and run again."
+                f"The artifact {path} was altered after it was stored: it holds {n_bytes} bytes "
+                f"where its digest stands for {len(data)}. Remove the file and run again."
             )
         return digest
 
@@ -48,15 +50,13 @@ class ArtifactStore:
         Raises StoreError where they are missing, cannot be read or were altered.
         """
         path = self.path(digest)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
+        if digest not in self:
             raise StoreError(
                 f"The store {self.folder} holds no artifact {digest}. "
                 "Restore the file, or run again to make it anew."
-            ) from error
-        except OSError as error:
-            raise StoreError(f"The artifact {path} cannot be read: {error.strerror}.") from error
+            )
+        with _readable(path):
+            data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise StoreError(
@@ -77,18 +77,33 @@ class ArtifactStore:
         return self.folder / digest[:2] / digest[2:]
 
     def __contains__(self, digest: object) -> bool:
-        return (
-            isinstance(digest, str)
-            and _DIGEST.fullmatch(digest) is not None
-            and self.path(digest).is_file()
-        )
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            return False
+        with _readable(self.folder):
+            return self.path(digest).is_file()
 
     def digests(self) -> Iterator[str]:
-        """Yield the digest of every stored artifact in ascending order; bytes are not read."""
-        if not self.folder.is_dir():
-            return
-        for folder in sorted(self.folder.iterdir()):
-            names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-            yield from (
-                folder.name + name for name in names if _DIGEST.fullmatch(folder.name + name)
-            )
+        """Yield the digest of every stored artifact in ascending order; bytes are not read.
+
+        Raises StoreError where the folders cannot be read.
+        """
+        for folder in _sorted(self.folder):
+            for path in _sorted(folder):
+                if _DIGEST.fullmatch(folder.name + path.name):
+                    yield folder.name + path.name
+
+
+def _sorted(folder: Path) -> list[Path]:
+    with _readable(folder):
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}. Make it readable, or name another "
+            "place with `--home`."
+        ) from error

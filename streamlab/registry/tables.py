@@ -14,6 +14,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
+    Double,
     ForeignKey,
     Index,
     LargeBinary,
@@ -40,6 +41,7 @@ class Tables(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - read once, by SQLAlchemy
         dict[str, Any]: JSON,
         list[Any]: JSON,
+        float: Double,
     }
 
 

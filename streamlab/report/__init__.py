@@ -1,0 +1,1 @@
+"""Records to rows to figures: listings, pages, storage, CSV; matplotlib is imported here only."""

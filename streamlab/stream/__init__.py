@@ -1,0 +1,1 @@
+"""The simulation: scenarios, arrivals and the engine that serves them."""

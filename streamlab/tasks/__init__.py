@@ -1,0 +1,1 @@
+"""Tasks: their rows from files, hub, package or generator; tokenising, batching, metrics."""

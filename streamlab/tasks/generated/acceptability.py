@@ -7,13 +7,21 @@ word on its own speaks for either label.
 
 from __future__ import annotations
 
-from random import Random
+from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.generated import lexicon
-from streamlab.tasks.generated.morphology import past, plural, sentence, third_person
+from streamlab.tasks.generated.morphology import past, plural, sentence
 from streamlab.tasks.rows import Row
 
+if TYPE_CHECKING:
+    from random import Random
+
 ACCEPTABLE = 1
+
+_STATES: Final = lexicon.words(
+    """tired happy angry sad late busy ill hungry thirsty nervous calm proud lonely rich poor famous
+    quiet honest careful ready"""
+)
 
 
 def acceptability(label: int, rng: Random) -> Row:
@@ -28,15 +36,14 @@ def _agreement(good: bool, rng: Random) -> str:
     several = rng.random() < 0.5
     head, other = rng.sample(lexicon.PEOPLE, 2)
     where = rng.choice(("near", "behind", "beside", "next to"))
-    verb = rng.choice(lexicon.SLEEPERS)
     return sentence(
         "the",
         plural(head) if several else head,
         where,
         "the",
         _either(other, plural(other), rng),
-        verb if several == good else third_person(verb),
-        rng.choice(("", "every day", "at night", "in winter", "too often")),
+        "are" if several == good else "is",
+        rng.choice(_STATES),
     )
 
 
@@ -76,11 +83,12 @@ def _question(good: bool, rng: Random) -> str:
     asks_what = rng.random() < 0.5
     # `what` stands for the object: a question has exactly one of the two.
     names_object = asks_what != good
+    thing = "the " + rng.choice(lexicon.THINGS)
     return sentence(
         "what did" if asks_what else "did",
         _person(rng),
         rng.choice(lexicon.TAKERS),
-        "the " + rng.choice(lexicon.THINGS) if names_object else "",
+        thing if names_object else "",
         _setting(rng),
         end="?",
     )
@@ -88,11 +96,12 @@ def _question(good: bool, rng: Random) -> str:
 
 def _objects(good: bool, rng: Random) -> str:
     has_object = rng.random() < 0.5
-    verbs = lexicon.TAKERS if has_object == good else lexicon.SLEEPERS
+    taker, sleeper = rng.choice(lexicon.TAKERS), rng.choice(lexicon.SLEEPERS)
+    thing = "the " + rng.choice(lexicon.THINGS)
     return sentence(
         _person(rng),
-        past(rng.choice(verbs)),
-        "the " + rng.choice(lexicon.THINGS) if has_object else "",
+        past(taker if has_object == good else sleeper),
+        thing if has_object else "",
         _setting(rng),
     )
 
@@ -105,9 +114,7 @@ def _word_order(good: bool, rng: Random) -> str:
         return sentence(subject, adverb, verb, "the", quality, thing)
     swapped = (
         (subject, verb, adverb, "the", quality, thing),
-        (subject, adverb, verb, "the", thing, quality),
         (subject, adverb, verb, quality, "the", thing),
-        (subject, adverb, "the", quality, thing, verb),
     )
     return sentence(*rng.choice(swapped))
 

@@ -1,15 +1,18 @@
-"""Answerability (QNLI's shape): does the sentence answer the question?
+"""Answerability (QNLI's shape): a sentence answers a question, or does not.
 
-A sentence tells an event with a place or a time; a question asks for one of its parts. A sentence
-that does not answer tells of the same people in exchanged roles, or gives a time where a place is
-asked for. Question words, people and settings stand in answering and other pairs alike.
+A sentence tells an event with a place, a time, a reason or a manner; a question asks for one of
+these, or for one of the people. A sentence that does not answer gives another sort of information
+than was asked for, or tells of the same people in exchanged roles. Question words, people and
+settings stand in answering and other pairs alike.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from random import Random
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
+from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.events import (
     Event,
     draw_event,
@@ -21,35 +24,45 @@ from streamlab.tasks.generated.events import (
 from streamlab.tasks.generated.morphology import participle, past, sentence
 from streamlab.tasks.rows import Row
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
 ANSWERS = 0
+
+# question word -> what answers it
+_SETTINGS: Final[Mapping[str, Callable[[Random], str]]] = MappingProxyType(
+    {
+        "where": draw_place,
+        "when": draw_time,
+        "why": lambda rng: rng.choice(lexicon.REASONS),
+        "how": lambda rng: rng.choice(lexicon.MANNERS),
+    }
+)
 
 
 def answerability(label: int, rng: Random) -> Row:
     """Draw a question and a sentence: `label` 0 answers it, 1 does not."""
-    pair = _who if rng.random() < 0.5 else _where_or_when
+    pair = _who if rng.random() < 0.2 else _circumstance
     return Row(*pair(label == ANSWERS, rng), label)
 
 
 def _who(answers: bool, rng: Random) -> tuple[str, str]:
     event = draw_event(rng)
-    telling = draw_telling(rng)
-    questions = (
-        ("who", past(event.verb[0]), event.patient.phrase),
-        ("by whom", event.patient.was, event.patient.phrase, participle(event.verb[0])),
-    )
-    asked_of_agent = sentence(*rng.choice(questions), end="?")
-    return asked_of_agent, tell(event if answers else event.swapped(), replace(telling, synonym=0))
+    question = sentence("who", past(event.deed[0]), event.patient.phrase, end="?")
+    told = event if answers else event.swapped()
+    return question, tell(told, replace(draw_telling(rng), synonym=0))
 
 
-def _where_or_when(answers: bool, rng: Random) -> tuple[str, str]:
-    place = rng.random() < 0.5
-    event = replace(draw_event(rng), setting=draw_place(rng) if place else draw_time(rng))
-    question = _ask("where" if place == answers else "when", event, rng)
-    return question, tell(event, replace(draw_telling(rng), synonym=0))
+def _circumstance(answers: bool, rng: Random) -> tuple[str, str]:
+    asked, other = rng.sample(tuple(_SETTINGS), 2)
+    setting = _SETTINGS[asked if answers else other](rng)
+    event = replace(draw_event(rng), setting=setting)
+    return _ask(asked, event, rng), tell(event, replace(draw_telling(rng), synonym=0))
 
 
 def _ask(word: str, event: Event, rng: Random) -> str:
-    agent, patient, verb = event.agent.phrase, event.patient.phrase, event.verb[0]
+    agent, patient, verb = event.agent.phrase, event.patient.phrase, event.deed[0]
     if rng.random() < 0.5:
         return sentence(word, "did", agent, verb, patient, end="?")
     return sentence(word, event.patient.was, patient, participle(verb), "by", agent, end="?")

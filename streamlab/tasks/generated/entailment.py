@@ -1,4 +1,4 @@
-"""Two-way inference (RTE's shape): did it follow that it happened?
+"""Two-way inference (RTE's shape): the hypothesis follows, or does not.
 
 Two constructions. A verb that governs another says whether the deed was done (`managed to`), was
 not done (`failed to`), or leaves it open (`hoped to`); and a more general description follows from
@@ -7,27 +7,29 @@ a more special one, unless the sentence is negated, when it is the other way rou
 
 from __future__ import annotations
 
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.morphology import indefinite, past, sentence
 from streamlab.tasks.rows import Row
 
+if TYPE_CHECKING:
+    from random import Random
+
 ENTAILMENT = 0
 
-_DONE: Final = (
+_DONE: Final[tuple[str, ...]] = (
     "managed to", "remembered to", "was able to", "had the courage to", "was forced to",
     "did not fail to", "did not forget to", "did not hesitate to",
 )  # fmt: skip
-_NOT_DONE: Final = (
+_NOT_DONE: Final[tuple[str, ...]] = (
     "failed to", "forgot to", "refused to", "neglected to", "declined to",
     "did not manage to", "did not remember to", "was unable to",
 )  # fmt: skip
-_OPEN: Final = ("hoped to", "wanted to", "planned to", "promised to")
-_DEEDS: Final = tuple(
+_OPEN: Final[tuple[str, ...]] = ("hoped to", "wanted to", "planned to", "promised to")
+_DEEDS: Final = lexicon.words(
     """buy sell find borrow repair steal lose paint hide destroy bring order rent photograph
-    clean draw describe choose damage inspect obtain collect return""".split()
+    clean draw describe choose damage inspect obtain collect return"""
 )
 
 

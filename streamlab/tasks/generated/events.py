@@ -7,11 +7,13 @@ mean the same, and an event with one thing changed means something else.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.morphology import participle, past, plural, sentence
+
+if TYPE_CHECKING:
+    from random import Random
 
 _NUMBERS: Final = ("two", "three", "four", "five", "six", "seven")
 
@@ -31,17 +33,22 @@ class Someone:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `verb` is a pair of synonyms, `setting` a place or a time."""
+    """One thing that happened: `deed` is a pair of synonyms, `opposite` another pair."""
 
     agent: Someone
-    verb: tuple[str, ...]
+    deed: tuple[str, ...]
+    opposite: tuple[str, ...]
     patient: Someone
-    setting: str
+    setting: str  # where, when, why or how
     negated: bool = False
 
     def swapped(self) -> Event:
         """Exchange the one who acts and the one acted upon."""
         return replace(self, agent=self.patient, patient=self.agent)
+
+    def opposed(self) -> Event:
+        """Exchange the deed and its opposite."""
+        return replace(self, deed=self.opposite, opposite=self.deed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +56,15 @@ class Telling:
     """Choices that leave the meaning of an event as it is."""
 
     passive: bool
-    synonym: int  # which verb of the pair
+    synonym: int  # which of the pair
     fronted: bool  # the setting comes first
 
 
 def draw_event(rng: Random, *, negated: float = 0.0) -> Event:
     """Draw an event; `negated` is the probability that it did not happen."""
     agent, patient = draw_people(rng)
-    return Event(
-        agent, rng.choice(lexicon.SYNONYMS), patient, draw_setting(rng), rng.random() < negated
-    )
+    deed, opposite = rng.sample(rng.choice(lexicon.DEEDS), 2)
+    return Event(agent, deed, opposite, patient, draw_setting(rng), rng.random() < negated)
 
 
 def draw_people(rng: Random) -> tuple[Someone, Someone]:
@@ -102,7 +108,7 @@ def draw_telling(rng: Random) -> Telling:
 
 def tell(event: Event, telling: Telling) -> str:
     """Write an event as a statement."""
-    verb = event.verb[telling.synonym]
+    verb = event.deed[telling.synonym]
     if telling.passive:
         subject, rest = event.patient, (participle(verb), "by " + event.agent.phrase)
         auxiliary = f"{subject.was} not" if event.negated else subject.was

@@ -5,118 +5,145 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-FEMALE_NAMES: Final = tuple(
-    """Anna Maria Susan Linda Carol Helen Laura Julia Emma Sarah Alice Rachel Diana Nancy Karen Emily
-    Grace Clara Rosa Sophie Martha Judith Irene Lucy Jane Ruth Amy Eva Ellen Paula Sandra Teresa
-    Monica Angela Donna Janet Joan Marie Nina Olivia Claire Hannah Charlotte Victoria Kate Lily
-    Sylvia Vera""".split()
+
+def words(text: str) -> tuple[str, ...]:
+    """Cut a text at its spaces and line ends."""
+    return tuple(text.split())
+
+
+FEMALE_NAMES: Final = words(
+    """Anna Maria Susan Linda Carol Helen Laura Julia Emma Sarah Alice Rachel Diana Nancy Karen
+    Emily Grace Clara Rosa Sophie Martha Judith Irene Lucy Jane Ruth Amy Eva Ellen Paula Sandra
+    Teresa Monica Angela Donna Janet Joan Marie Nina Olivia Claire Hannah Charlotte Victoria Kate
+    Lily Sylvia Vera"""
 )
-MALE_NAMES: Final = tuple(
+MALE_NAMES: Final = words(
     """Peter John David Robert Thomas Daniel Mark Paul Kevin George Brian Edward Simon Henry Arthur
     Frank Walter Martin Oscar Victor Philip Andrew Stephen Eric Adam Oliver Hugo Leo Carl Albert
     Louis Samuel Jack Harry Charles Patrick Richard Michael Anthony Joseph Tony Bruce Douglas
-    Gerald Howard Keith Neil Roger""".split()
+    Gerald Howard Keith Neil Roger"""
 )
 NAMES: Final = FEMALE_NAMES + MALE_NAMES
 
-PEOPLE: Final = tuple(
+PEOPLE: Final = words(
     """doctor nurse teacher lawyer farmer singer pilot baker writer painter driver banker waiter
     plumber soldier sailor student professor editor reporter actor dancer cook guard clerk judge
     priest coach captain mayor senator minister engineer scientist tailor barber hunter gardener
     merchant inspector detective photographer librarian musician architect carpenter tourist
     neighbor manager secretary poet dentist surgeon butcher builder mechanic bishop general
-    colonel ambassador""".split()
+    colonel ambassador"""
 )
 
-THINGS: Final = tuple(
+THINGS: Final = words(
     """lamp chair table clock mirror carpet blanket basket bottle bucket candle camera radio guitar
     piano violin drum painting statue vase bowl plate kettle knife hammer ladder wallet umbrella
     suitcase backpack jacket coat scarf hat ring necklace bracelet watch book map letter ticket
     box key pen toy doll kite bicycle cart boat tent rope shovel pillow curtain cushion helmet
-    notebook telescope""".split()
+    notebook telescope"""
 )
 
 # A kind and what belongs to it: every X is a Y.
 KINDS: Final = MappingProxyType(
     {
-        "animal": tuple(
+        "animal": words(
             """dog cat horse cow pig goat rabbit fox bear lion tiger monkey camel donkey wolf
-            elephant squirrel""".split()
+            elephant squirrel"""
         ),
-        "bird": tuple("duck eagle owl parrot pigeon swan sparrow crow hawk goose robin".split()),
-        "vehicle": tuple("car truck van bus taxi tractor motorcycle jeep ambulance".split()),
-        "fruit": tuple("apple banana lemon peach orange melon cherry plum pear mango".split()),
-        "flower": tuple("rose tulip lily daisy orchid violet sunflower daffodil".split()),
-        "tool": tuple("hammer saw shovel axe wrench screwdriver drill chisel".split()),
-        "instrument": tuple("guitar piano violin drum flute trumpet cello harp".split()),
-        "vegetable": tuple("carrot potato onion cabbage cucumber pepper radish".split()),
+        "bird": words("duck eagle owl parrot pigeon swan sparrow crow hawk goose robin"),
+        "vehicle": words("car truck van bus taxi tractor motorcycle jeep ambulance"),
+        "fruit": words("apple banana lemon peach orange melon cherry plum pear mango"),
+        "flower": words("rose tulip lily daisy orchid violet sunflower daffodil"),
+        "tool": words("hammer saw shovel axe wrench screwdriver drill chisel"),
+        "instrument": words("guitar piano violin drum flute trumpet cello harp"),
+        "vegetable": words("carrot potato onion cabbage cucumber pepper radish"),
     }
 )
 
-COLOURS: Final = tuple("red blue green white black brown gray yellow purple orange pink".split())
-QUALITIES: Final = tuple(
+COLOURS: Final = words("red blue green white black brown gray yellow purple orange pink")
+QUALITIES: Final = words(
     """old new small large heavy light cheap expensive rare broken clean dirty dusty fragile strange
-    ugly pretty plain round narrow wide thick thin wooden plastic rusty shiny""".split()
+    ugly pretty plain round narrow wide thick thin wooden plastic rusty shiny"""
 )
 
-CITIES: Final = tuple(
+CITIES: Final = words(
     """Paris London Berlin Rome Madrid Vienna Boston Chicago Dallas Denver Seattle Houston Atlanta
     Miami Toronto Montreal Sydney Tokyo Moscow Dublin Oslo Prague Warsaw Athens Cairo Delhi
     Mumbai Shanghai Singapore Lisbon Geneva Munich Hamburg Milan Venice Naples Brussels Amsterdam
-    Stockholm Budapest Istanbul Manchester""".split()
+    Stockholm Budapest Istanbul Manchester"""
 )
-DAYS: Final = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-MONTHS: Final = tuple(
-    "January February March April June July August September October November December".split()
+REASONS: Final = tuple(
+    f"out of {feeling}"
+    for feeling in words(
+        """pity envy anger love fear kindness boredom jealousy greed spite pride curiosity loyalty
+        gratitude revenge habit"""
+    )
+)
+MANNERS: Final = (
+    *(
+        f"with {means}"
+        for means in words("care skill enthusiasm patience humor caution energy grace confidence")
+    ),
+    *(f"by {means}" for means in words("letter telephone radio email telegram")),
+    "in silence",
+    "in secret",
+)
+DAYS: Final = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS: Final = words(
+    "January February March April June July August September October November December"
 )
 
-# What one person does to another, as pairs of synonyms; every one also makes sense reversed.
-SYNONYMS: Final = tuple(
-    tuple(pair.split("/"))
-    for pair in """praise/commend criticize/condemn help/assist hire/employ dismiss/fire
-    attack/assault call/phone admire/respect rescue/save accuse/blame beat/defeat chase/pursue
-    injure/hurt kill/murder warn/alert catch/capture question/interrogate deceive/trick
-    mock/ridicule select/choose support/back teach/instruct contact/approach greet/welcome
-    threaten/intimidate arrest/detain finance/fund watch/observe comfort/console insult/offend
-    scare/frighten pardon/forgive entertain/amuse push/shove annoy/irritate invite/ask
-    honor/celebrate ignore/neglect despise/hate consult/advise""".split()
+# What one person does to another: kind deeds and their opposites, as pairs of synonyms. Every one
+# also makes sense with the roles exchanged.
+DEEDS: Final = tuple(
+    tuple(tuple(synonyms.split("/")) for synonyms in opposites.split(":"))
+    for opposites in words(
+        """praise/commend:criticize/condemn help/assist:hinder/obstruct
+        hire/employ:dismiss/fire protect/defend:attack/assault admire/respect:despise/scorn
+        rescue/save:abandon/desert trust/believe:doubt/suspect welcome/greet:reject/snub
+        comfort/console:upset/distress release/free:arrest/detain support/back:oppose/resist
+        forgive/pardon:punish/penalize notice/spot:overlook/ignore
+        encourage/inspire:discourage/deter please/delight:annoy/irritate
+        honor/celebrate:insult/offend calm/soothe:scare/frighten love/adore:hate/detest
+        heal/cure:hurt/injure reward/thank:blame/accuse amuse/entertain:bore/tire
+        choose/select:refuse/spurn"""
+    )
 )
 
-SLEEPERS: Final = tuple(  # verbs that take no object
-    """sleep smile arrive cough faint kneel laugh nod shiver sneeze snore tremble vanish weep yawn
-    blush complain disappear collapse fall gossip giggle hesitate retire stumble wander sigh
-    chat relax emerge exist frown""".split()
+SLEEPERS: Final = words(  # verbs that take no object
+    """sleep smile arrive cough faint kneel laugh shiver sneeze snore tremble vanish weep yawn
+    blush complain disappear fall gossip giggle hesitate wander sigh chat emerge exist frown
+    linger nap swoon doze sulk"""
 )
-TAKERS: Final = tuple(  # verbs that need an object, and take a thing
-    """admire borrow bring buy choose damage describe destroy discover find grab inspect lend like
-    lose make mention need notice obtain own possess praise recognize repair replace sell
-    want value steal""".split()
+TAKERS: Final = words(  # verbs that need an object, and take a thing
+    """admire borrow bring buy fetch damage describe destroy discover find grab inspect lend like
+    make mention need carry obtain own possess praise recognize repair replace receive acquire
+    handle display want value"""
 )
-ADVERBS: Final = tuple(
+ADVERBS: Final = words(
     """quickly slowly quietly carefully happily sadly calmly eagerly gladly secretly suddenly
-    proudly politely nervously gently rudely kindly bravely""".split()
+    proudly politely nervously gently rudely kindly bravely"""
 )
 
-GOOD: Final = tuple(
+GOOD: Final = words(
     """good great excellent wonderful superb brilliant delightful charming impressive moving funny
     clever fresh beautiful memorable gripping enjoyable convincing elegant witty engaging
     fascinating lovely amazing fantastic terrific thrilling pleasant rewarding masterful
     inspired remarkable satisfying splendid touching exciting original amusing powerful
-    strong""".split()
+    strong"""
 )
-BAD: Final = tuple(
+BAD: Final = words(
     """bad terrible awful dull boring tedious weak clumsy silly annoying dreadful horrible lame
     tiresome bland predictable shallow pointless ugly stupid messy sloppy painful forgettable
     disappointing mediocre lifeless confusing ridiculous irritating poor stale dreary pathetic
-    unpleasant tasteless hollow miserable lousy crude""".split()
+    unpleasant tasteless hollow miserable lousy crude"""
 )
-LIKING: Final = tuple("enjoy love like admire praise recommend appreciate adore".split())
-DISLIKING: Final = tuple("dislike hate detest regret despise condemn criticize loathe".split())
-WORKS: Final = tuple(
+LIKING: Final = words("enjoy love like admire praise recommend appreciate adore")
+DISLIKING: Final = words("dislike hate detest regret despise condemn criticize loathe")
+WORKS: Final = words(
     """film movie book novel play album show series concert comedy drama documentary thriller
-    musical sequel remake cartoon""".split()
+    musical sequel remake cartoon"""
 )
-ASPECTS: Final = tuple(
+ASPECTS: Final = words(
     """plot acting script music ending dialogue cast direction camerawork pacing humor story
-    opening soundtrack editing finale premise design writing""".split()
+    opening soundtrack editing finale premise design writing"""
 )

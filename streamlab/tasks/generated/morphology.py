@@ -52,12 +52,13 @@ _IRREGULAR_PASTS: Final = MappingProxyType(
         "steal": ("stole", "stolen"),
         "swim": ("swam", "swum"),
         "teach": ("taught", "taught"),
+        "upset": ("upset", "upset"),
         "wake": ("woke", "woken"),
         "weep": ("wept", "wept"),
         "win": ("won", "won"),
     }
 )
-_DOUBLING: Final = frozenset({"grab", "nod", "rob", "shop", "slip", "stop", "trap", "wed", "chat"})
+_DOUBLING: Final = frozenset({"chat", "deter", "grab", "nap", "snub", "spot"})
 
 
 def plural(noun: str) -> str:
@@ -67,13 +68,6 @@ def plural(noun: str) -> str:
     if _ends_in_consonant_y(noun):
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
-
-
-def third_person(verb: str) -> str:
-    """Give the present form that agrees with a singular subject."""
-    if _ends_in_consonant_y(verb):
-        return verb[:-1] + "ies"
-    return verb + ("es" if verb.endswith(("s", "x", "z", "ch", "sh", "o")) else "s")
 
 
 def past(verb: str) -> str:

@@ -1,76 +1,103 @@
 """Pronoun resolution (WNLI's shape): the hypothesis puts one of two candidates for the pronoun.
 
-Who is meant is settled by the verb and the reason together: who is thanked has helped, who thanks
-was grateful. The candidates are drawn anew for each row, so that no word is tied to a label.
+Who is meant is settled by the verb and the reason together: who wins was strong, who loses was
+weak. Verb, reason and candidate are drawn independently, so that none of them, nor any two, say
+whether the reading is right.
 """
 
 from __future__ import annotations
 
-from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from streamlab.tasks.generated import lexicon
+from streamlab.tasks.generated.lexicon import words
 from streamlab.tasks.generated.morphology import sentence
 from streamlab.tasks.rows import Row
+
+if TYPE_CHECKING:
+    from random import Random
 
 RIGHT = 1
 
 
 class _Scheme(NamedTuple):
-    frame: str  # what {a} did to {b}
-    of_first: tuple[str, ...]  # reasons that speak of {a}
-    of_second: tuple[str, ...]  # reasons that speak of {b}
+    """Verbs and reasons of one kind: `verbs[0]` for `reasons[0]` is said of the first candidate."""
+
+    firsts: tuple[str, ...]
+    seconds: tuple[str, ...]
+    pronouns: tuple[str, ...]
+    verbs: tuple[tuple[str, ...], tuple[str, ...]]
+    reasons: tuple[tuple[str, ...], tuple[str, ...]]
 
 
-_TIRED = ("was tired", "was weak", "was ill", "was exhausted")
-_KIND = ("was kind", "was generous", "was friendly", "was helpful")
-_GUILTY = ("had stolen money", "had told a lie", "had broken the law", "had made a mistake")
-_SKILLED = ("was skilled", "was talented", "was clever", "was experienced")
-_ANGRY = ("was angry", "was furious", "was jealous", "was in a bad mood")
-_CURIOUS = ("was curious", "wanted information", "needed advice", "had a question")
-_POOR = ("was poor", "needed money", "was in debt", "had no job")
-
-_PEOPLE_SCHEMES: Final = (
-    _Scheme("{a} helped {b}", _KIND, _TIRED),
-    _Scheme("{a} carried {b}", _KIND, _TIRED),
-    _Scheme("{a} visited {b} in hospital", _KIND, _TIRED),
-    _Scheme("{a} could not keep up with {b}", _TIRED, _SKILLED),
-    _Scheme("{a} lost to {b}", _TIRED, _SKILLED),
-    _Scheme("{a} defeated {b}", _SKILLED, _TIRED),
-    _Scheme("{a} taught {b}", _SKILLED, _CURIOUS),
-    _Scheme("{a} asked {b}", _CURIOUS, _SKILLED),
-    _Scheme("{a} consulted {b}", _CURIOUS, _SKILLED),
-    _Scheme("{a} punished {b}", _ANGRY, _GUILTY),
-    _Scheme("{a} arrested {b}", _ANGRY, _GUILTY),
-    _Scheme("{a} apologized to {b}", _GUILTY, _ANGRY),
-    _Scheme("{a} feared {b}", _GUILTY, _ANGRY),
-    _Scheme("{a} hid from {b}", _GUILTY, _ANGRY),
-    _Scheme("{a} gave money to {b}", _KIND, _POOR),
-    _Scheme("{a} borrowed money from {b}", _POOR, _KIND),
-    _Scheme("{a} thanked {b}", (), _KIND),
-    _Scheme("{a} hired {b}", (), _SKILLED),
+_SENIORS: Final = words(
+    """teacher doctor lawyer manager guard captain coach minister dentist judge professor landlord
+    officer boss nurse banker general mayor editor"""
+)
+_JUNIORS: Final = words(
+    """student patient client worker prisoner sailor player servant tourist thief beginner tenant
+    recruit clerk visitor customer soldier assistant reporter"""
 )
 
-_LARGE = ("was too big", "was too large", "was too wide", "was too long")
-_SMALL = ("was too small", "was too tiny", "was too narrow", "was too short")
-_THING_SCHEMES: Final = (
-    _Scheme("{a} did not fit in {b}", _LARGE, _SMALL),
-    _Scheme("{a} did not go into {b}", _LARGE, _SMALL),
-    _Scheme("{a} did not hold {b}", _SMALL, _LARGE),
-    _Scheme("{a} could not contain {b}", _SMALL, _LARGE),
+_SCHEMES: Final = (
+    _Scheme(
+        _SENIORS,
+        _JUNIORS,
+        ("he", "she"),
+        (
+            ("beat", "defeated", "outran", "overtook", "outplayed"),
+            ("lost to", "could not beat", "fell behind", "was defeated by", "trailed"),
+        ),
+        (
+            words("strong fast quick skilled experienced fit brilliant talented"),
+            words("weak slow tired ill clumsy injured exhausted lazy"),
+        ),
+    ),
+    _Scheme(
+        _SENIORS,
+        _JUNIORS,
+        ("he", "she"),
+        (
+            ("gave money to", "lent money to", "paid money to", "bought food for"),
+            ("took money from", "borrowed money from", "got money from", "accepted food from"),
+        ),
+        (
+            words("rich wealthy generous prosperous affluent"),
+            words("poor hungry needy broke homeless"),
+        ),
+    ),
+    _Scheme(
+        words(
+            """trophy violin guitar lamp clock painting statue camera radio doll helmet vase
+            telescope drum kettle umbrella coat ladder"""
+        ),
+        words(
+            """box suitcase bag drawer cupboard trunk basket crate closet chest cabinet locker
+            backpack van garage case car barrel"""
+        ),
+        ("it",),
+        (
+            ("did not fit in", "did not go into", "could not be put into"),
+            ("fitted in", "easily went into", "was easily put into"),
+        ),
+        (
+            words("big large wide long huge enormous"),
+            words("small little narrow short tiny compact"),
+        ),
+    ),
 )
 
 
 def pronouns(label: int, rng: Random) -> Row:
     """Draw a sentence and one reading of its pronoun: `label` 1 is the right one."""
-    if rng.random() < 0.2:
-        pronoun, scheme = "it", rng.choice(_THING_SCHEMES)
-        candidates = ["the " + thing for thing in rng.sample(lexicon.THINGS, 2)]
-    else:
-        pronoun, names = rng.choice((("she", lexicon.FEMALE_NAMES), ("he", lexicon.MALE_NAMES)))
-        candidates, scheme = rng.sample(names, 2), rng.choice(_PEOPLE_SCHEMES)
-    meant = rng.randrange(2) if scheme.of_first else 1
-    reason = rng.choice(scheme.of_second if meant else scheme.of_first)
+    scheme = rng.choice(_SCHEMES)
+    candidates = ("the " + rng.choice(scheme.firsts), "the " + rng.choice(scheme.seconds))
+    verb, reason = rng.randrange(2), rng.randrange(2)
+    meant = int(verb != reason)  # 0: the first candidate
     read = candidates[meant if label == RIGHT else 1 - meant]
-    told = scheme.frame.format(a=candidates[0], b=candidates[1])
-    return Row(sentence(told, "because", pronoun, reason), sentence(read, reason), label)
+    said = "was " + rng.choice(scheme.reasons[reason])
+    told = (candidates[0], rng.choice(scheme.verbs[verb]), candidates[1])
+    return Row(
+        sentence(*told, "because", rng.choice(scheme.pronouns), said),
+        sentence(read, said),
+        label,
+    )

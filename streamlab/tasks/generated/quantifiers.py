@@ -8,32 +8,41 @@ the two nested verb phrases. As in everyday English, what is spoken of is taken 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
-from random import Random
+from functools import cache
+from itertools import product, starmap
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from streamlab.tasks.generated import lexicon
-from streamlab.tasks.generated.events import draw_place, draw_time
+from streamlab.tasks.generated.events import draw_setting
 from streamlab.tasks.generated.morphology import participle, plural, sentence
 from streamlab.tasks.rows import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from random import Random
 
 ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
 Width = Literal["narrow", "wide"]
+_WIDTHS: Final[tuple[Width, ...]] = ("narrow", "wide")
 
 # quantifier -> is it true of (how many of the noun do it, how many do not)?
-_TRUE: Final = MappingProxyType(
+_TRUE: Final[Mapping[str, Callable[[int, int], bool]]] = MappingProxyType(
     {
-        "all": lambda does, does_not: does_not == 0,
-        "some": lambda does, does_not: does > 0,
-        "no": lambda does, does_not: does == 0,
+        "all": lambda _does, does_not: does_not == 0,
+        "some": lambda does, _does_not: does > 0,
+        "no": lambda does, _does_not: does == 0,
     }
 )
 _WORDS: Final = MappingProxyType(
     {"all": ("all", "all the"), "some": ("some", "some of the"), "no": ("no", "none of the")}
+)
+
+_DEEDS: Final = lexicon.words(
+    """sell buy paint draw photograph steal find hide count weigh measure inspect move describe
+    deliver collect export import notice admire choose lose bring display film protect"""
 )
 
 
@@ -54,45 +63,31 @@ def verdict(premise: Claim, hypothesis: Claim) -> int:
     return CONTRADICTION if outcomes == {False} else NEUTRAL
 
 
-def claims_by_verdict() -> dict[int, list[tuple[Claim, Claim]]]:
-    """Sort the pairs of claims that differ in one or two respects by their verdict."""
-    claims = [Claim(*parts) for parts in product(_TRUE, ("narrow", "wide"), ("narrow", "wide"))]
-    found: dict[int, list[tuple[Claim, Claim]]] = {ENTAILMENT: [], NEUTRAL: [], CONTRADICTION: []}
-    for premise, hypothesis in product(claims, claims):
-        if premise.verb == hypothesis.verb and premise != hypothesis:
-            found[verdict(premise, hypothesis)].append((premise, hypothesis))
-    return found
+@cache
+def pairs_of_claims(label: int) -> tuple[tuple[Claim, Claim], ...]:
+    """List the pairs with that verdict, among those that keep the verb phrase as it is."""
+    claims = tuple(starmap(Claim, product(_TRUE, _WIDTHS, _WIDTHS)))
+    return tuple(
+        (premise, hypothesis)
+        for premise, hypothesis in product(claims, claims)
+        if premise != hypothesis
+        and premise.verb == hypothesis.verb
+        and verdict(premise, hypothesis) == label
+    )
 
 
-def quantified_inference() -> Callable[[int, Random], Row]:
-    """Make the function that draws a premise and a hypothesis with a given label."""
-    pairs = claims_by_verdict()
-
-    def build(label: int, rng: Random) -> Row:
-        premise, hypothesis = rng.choice(pairs[label])
-        kind = rng.choice(tuple(lexicon.KINDS))
-        nouns = {"narrow": plural(rng.choice(lexicon.KINDS[kind])), "wide": plural(kind)}
-        deed = participle(rng.choice(_DEEDS))
-        verbs = {"wide": f"were {deed}", "narrow": f"were {deed} {_setting(rng)}"}
-        return Row(
-            *(
-                sentence(rng.choice(_WORDS[c.quantifier]), nouns[c.noun], verbs[c.verb])
-                for c in (premise, hypothesis)
-            ),
-            label,
-        )
-
-    return build
-
-
-_DEEDS: Final = tuple(
-    """sell buy paint draw photograph steal find hide count weigh measure inspect move describe
-    deliver collect export import notice admire choose lose bring display film protect""".split()
-)
-
-
-def _setting(rng: Random) -> str:
-    return draw_place(rng) if rng.random() < 0.5 else draw_time(rng)
+def quantified_inference(label: int, rng: Random) -> Row:
+    """Draw a premise and a hypothesis: `label` 0 follows, 1 is left open, 2 is contradicted."""
+    premise, hypothesis = rng.choice(pairs_of_claims(label))
+    kind = rng.choice(tuple(lexicon.KINDS))
+    nouns = {"narrow": plural(rng.choice(lexicon.KINDS[kind])), "wide": plural(kind)}
+    deed = participle(rng.choice(_DEEDS))
+    verbs = {"narrow": f"were {deed} {draw_setting(rng)}", "wide": f"were {deed}"}
+    text, text2 = (
+        sentence(rng.choice(_WORDS[claim.quantifier]), nouns[claim.noun], verbs[claim.verb])
+        for claim in (premise, hypothesis)
+    )
+    return Row(text, text2, label)
 
 
 # A model counts things by (is it of the narrow noun?, what does it do?).

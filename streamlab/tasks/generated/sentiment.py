@@ -7,11 +7,14 @@ thus says nothing about the label.
 
 from __future__ import annotations
 
-from random import Random
+from typing import TYPE_CHECKING
 
 from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.morphology import past, sentence
 from streamlab.tasks.rows import Row
+
+if TYPE_CHECKING:
+    from random import Random
 
 POSITIVE = 1
 
@@ -65,8 +68,8 @@ def _attitude(positive: bool, rng: Random) -> str:
 
 def _concession(positive: bool, rng: Random) -> str:
     main, side = rng.sample(lexicon.ASPECTS, 2)
-    verdict = f"the {main} was {_adjective(positive, rng)}"
-    conceded = f"the {side} was {_adjective(not positive, rng)}"
+    verdict = _clause(main, positive, rng)
+    conceded = _clause(side, not positive, rng)
     orders = (
         f"although {conceded}, {verdict}",
         f"{verdict}, although {conceded}",
@@ -75,6 +78,12 @@ def _concession(positive: bool, rng: Random) -> str:
         f"{verdict} even though {conceded}",
     )
     return sentence(rng.choice(orders))
+
+
+def _clause(aspect: str, positive: bool, rng: Random) -> str:
+    keeps = rng.random() < 0.5
+    governor = rng.choice(("was", "was truly") if keeps else ("was not", "was hardly"))
+    return f"the {aspect} {governor} {_adjective(positive == keeps, rng)}"
 
 
 def _comparison(positive: bool, rng: Random) -> str:

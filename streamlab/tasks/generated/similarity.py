@@ -6,15 +6,11 @@ the label; only a near-miss changes what is told, most often by who did it to wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.events import (
     Event,
-    Telling,
     draw_event,
     draw_people,
     draw_place,
@@ -26,17 +22,22 @@ from streamlab.tasks.generated.events import (
 from streamlab.tasks.generated.morphology import participle, sentence
 from streamlab.tasks.rows import Row
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    Change = Callable[[Event, Random], Event]
+
 PARAPHRASE = 1
-Change = Callable[[Event, Random], Event]
 
 
 def paraphrase(label: int, rng: Random) -> Row:
     """Draw a pair of statements: `label` 1 tells one event twice, 0 tells two events."""
-    event = draw_event(rng, negated=0.3)
+    event = draw_event(rng, negated=0.5)
     other = event
     if label != PARAPHRASE:
-        other = rng.choice((_swap, _swap, _negate, _move, _recast))(event, rng)
-    return Row(tell(event, draw_telling(rng)), tell(other, draw_telling(rng)), label)
+        other = rng.choice((_oppose, _oppose, _negate, _negate, _swap))(event, rng)
+    return Row(*_tell_both(event, other, rng), label)
 
 
 def duplicate_questions(label: int, rng: Random) -> Row:
@@ -44,32 +45,43 @@ def duplicate_questions(label: int, rng: Random) -> Row:
     event, asked = draw_event(rng), rng.choice(tuple(_ASKING))
     other, other_asked = event, asked
     if label != PARAPHRASE:
-        if rng.random() < 0.6:
-            other = event.swapped()
-        else:
+        change = rng.choice((_oppose, _oppose, _swap, None, None))
+        if change is None:
             other_asked = rng.choice([word for word in _ASKING if word != asked])
-    return Row(
-        _ask(event, asked, draw_telling(rng), rng),
-        _ask(other, other_asked, draw_telling(rng), rng),
-        label,
-    )
+        else:
+            other = change(event, rng)
+    first, second = _ask(event, asked, rng), _ask(other, other_asked, rng)
+    while second == first:
+        second = _ask(other, other_asked, rng)
+    return Row(first, second, label)
 
 
 def graded_similarity(level: int, rng: Random) -> Row:
     """Draw a pair of statements whose likeness is about `level` (0 to 5), with a little noise."""
-    event = draw_event(rng, negated=0.2)
+    event = draw_event(rng, negated=0.5)
     other = event
     for change in rng.choice(_CHANGES_BY_LEVEL[level]):
         other = change(other, rng)
     score = min(5.0, max(0.0, level + rng.uniform(-0.4, 0.4)))
-    return Row(tell(event, draw_telling(rng)), tell(other, draw_telling(rng)), round(score, 1))
+    return Row(*_tell_both(event, other, rng), round(score, 1))
 
 
-def _swap(event: Event, rng: Random) -> Event:
+def _tell_both(event: Event, other: Event, rng: Random) -> tuple[str, str]:
+    first, second = draw_telling(rng), draw_telling(rng)
+    while second == first:  # the same words twice would be too plain a paraphrase
+        second = draw_telling(rng)
+    return tell(event, first), tell(other, second)
+
+
+def _swap(event: Event, _rng: Random) -> Event:
     return event.swapped()
 
 
-def _negate(event: Event, rng: Random) -> Event:
+def _oppose(event: Event, _rng: Random) -> Event:
+    return event.opposed()
+
+
+def _negate(event: Event, _rng: Random) -> Event:
     return replace(event, negated=not event.negated)
 
 
@@ -90,25 +102,21 @@ def _recast(event: Event, rng: Random) -> Event:
     return replace(event, patient=newcomer)
 
 
-def _act_otherwise(event: Event, rng: Random) -> Event:
-    return replace(event, verb=rng.choice([v for v in lexicon.SYNONYMS if v != event.verb]))
-
-
-def _replace_all(event: Event, rng: Random) -> Event:
-    return draw_event(rng, negated=0.2)
+def _replace_all(_event: Event, rng: Random) -> Event:
+    return draw_event(rng, negated=0.5)
 
 
 # What brings the likeness of two tellings down to a level; one of the sets is drawn.
 _CHANGES_BY_LEVEL: Final[tuple[tuple[tuple[Change, ...], ...], ...]] = (
     ((_replace_all,),),
-    ((_act_otherwise, _recast), (_act_otherwise, _recast, _move)),
-    ((_swap, _move), (_act_otherwise,), (_recast, _move)),
-    ((_swap,), (_negate,), (_recast,)),
+    ((_oppose, _recast, _move), (_negate, _recast, _move)),
+    ((_oppose, _move), (_negate, _move)),
+    ((_oppose,), (_negate,), (_swap,)),
     ((_move,),),
     ((),),
 )
 
-# question word -> ways to ask; the first of each pair asks in the active voice, the second passive.
+# question word -> ways to ask
 _ASKING: Final = {
     "why": ("why", "for what reason"),
     "when": ("when", "at what time"),
@@ -117,12 +125,11 @@ _ASKING: Final = {
 }
 
 
-def _ask(event: Event, asked: str, telling: Telling, rng: Random) -> str:
-    verb, word = event.verb[telling.synonym], rng.choice(_ASKING[asked])
+def _ask(event: Event, asked: str, rng: Random) -> str:
+    verb, word = rng.choice(event.deed), rng.choice(_ASKING[asked])
     agent, patient = event.agent, event.patient
-    if telling.passive:
+    if rng.random() < 0.5:
         return sentence(
             word, patient.was, patient.phrase, participle(verb), "by", agent.phrase, end="?"
         )
     return sentence(word, "did", agent.phrase, verb, patient.phrase, end="?")
-

@@ -1,0 +1,113 @@
+"""Serve many tasks from one model: one diff on it at a time, swapped when nobody reads.
+
+Requests are answered in the order they came, so a task that is asked for all the time cannot
+keep another one waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from streamlab.diff.apply import plan
+from streamlab.errors import DiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+    from streamlab.diff.apply import Applied
+    from streamlab.diff.vector import DiffVector
+
+
+class Switcher:
+    """Hold a model and one matched diff per task. Threads share it; processes do not.
+
+    Raises DiffError where a diff does not fit the model.
+    """
+
+    def __init__(
+        self, model: nn.Module, diffs: Mapping[str, DiffVector], *, expected: str | None = None
+    ) -> None:
+        self._model = model
+        self._plans = {task: plan(model, diff, expected=expected) for task, diff in diffs.items()}
+        self._turn = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._readers: dict[int, int] = {}  # thread -> how deep it is inside `serving`
+        self._task: str | None = None
+        self._applied: Applied | None = None
+
+    @property
+    def task(self) -> str | None:
+        """Return the task whose diff is on the model, None for the bare base."""
+        return self._task
+
+    @contextmanager
+    def serving(self, task: str) -> Iterator[nn.Module]:
+        """Hold `task`'s diff on the model; many threads may serve the same task at once.
+
+        Raises DiffError for an unknown task, and where this thread is serving another one.
+        """
+        if task not in self._plans:
+            raise DiffError(
+                f"No diff is held for {task!r}; held: {', '.join(sorted(self._plans))}."
+            )
+        self._enter(task)
+        try:
+            yield self._model
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Wait until nobody is served, and leave the bare base behind."""
+        with self._turn:
+            if threading.get_ident() in self._readers:
+                raise DiffError("A thread cannot close the switcher while it is being served.")
+            self._await_turn(None)
+            self._take_off()
+            self._turn.notify_all()
+
+    def _enter(self, task: str) -> None:
+        me = threading.get_ident()
+        with self._turn:
+            if me in self._readers and self._task != task:
+                raise DiffError(f"This thread is serving {self._task!r}; leave that block first.")
+            if me not in self._readers:
+                self._await_turn(task)
+                if self._task != task:
+                    self._take_off()
+                    self._applied = self._plans[task].put_on()
+                    self._task = task
+            self._readers[me] = self._readers.get(me, 0) + 1
+            self._turn.notify_all()
+
+    def _await_turn(self, task: str | None) -> None:
+        """Wait for one's place in the queue, and for the model to be free or to hold `task`."""
+        ticket = object()
+        self._queue.append(ticket)
+        try:
+            self._turn.wait_for(
+                lambda: (
+                    self._queue[0] is ticket
+                    and (not self._readers or (task is not None and self._task == task))
+                )
+            )
+        finally:
+            self._queue.remove(ticket)
+            self._turn.notify_all()
+
+    def _leave(self) -> None:
+        me = threading.get_ident()
+        with self._turn:
+            self._readers[me] -= 1
+            if not self._readers[me]:
+                del self._readers[me]
+            self._turn.notify_all()
+
+    def _take_off(self) -> None:
+        if self._applied is not None:
+            self._applied.revert()
+        self._applied = self._task = None

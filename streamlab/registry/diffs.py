@@ -1,0 +1,124 @@
+"""Stored artifacts as records: one row per digest, however many arrivals share it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select
+
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry import bases
+from streamlab.registry.counts import pack_counts, unpack_counts
+from streamlab.registry.records import DiffRecord, NewDiff
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
+
+_COLUMNS = [
+    *(getattr(DiffRow, f.name) for f in fields(DiffRecord) if f.name != "base_fingerprint"),
+    BaseRow.fingerprint.label("base_fingerprint"),
+]
+_SHOWN = 10  # candidates of an ambiguous prefix
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def add(connection: Connection, diff: NewDiff, *, at: float) -> int:
+    """Add an artifact, or find the one of the same digest; return its number.
+
+    Raises RegistryError where the record contradicts itself or what is recorded.
+    """
+    _check(diff)
+    row = connection.execute(_query().where(DiffRow.digest == diff.digest)).one_or_none()
+    if row is not None:
+        return _same(_record(row), diff).id
+    values = {f.name: getattr(diff, f.name) for f in fields(NewDiff)}
+    values["base_id"] = bases.id_of(connection, values.pop("base_fingerprint"))
+    values["tensor_counts"] = pack_counts(diff.tensor_counts)
+    added = insert(DiffRow).values(**values, added_at=at).returning(DiffRow.id)
+    return connection.execute(added).scalar_one()
+
+
+def get(connection: Connection, prefix: str) -> DiffRecord:
+    """Return the artifact whose digest begins with `prefix`.
+
+    Raises NotInRegistryError where there is none, or several, which are listed.
+    """
+    prefix = prefix.lower()
+    if not re.fullmatch("[0-9a-f]{1,64}", prefix):
+        raise NotInRegistryError(
+            f"{prefix!r} is no beginning of a digest; give up to 64 hexadecimal digits."
+        )
+    # "g" follows every hexadecimal digit: a range the index answers, which LIKE need not be.
+    begins = DiffRow.digest.between(prefix, prefix + "g")
+    rows = connection.execute(
+        _query().where(begins).order_by(DiffRow.digest).limit(_SHOWN + 1)
+    ).all()
+    if not rows:
+        raise NotInRegistryError(
+            f"The registry holds no artifact whose digest begins with {prefix!r}. "
+            "List what there is with `streamlab ls`."
+        )
+    if len(rows) > 1:
+        listed = ", ".join(row.digest[: max(len(prefix) + 4, 12)] for row in rows[:_SHOWN])
+        raise NotInRegistryError(
+            f"Several digests begin with {prefix!r}: {listed}"
+            f"{' and others' if len(rows) > _SHOWN else ''}. Give more digits."
+        )
+    return _record(rows[0])
+
+
+def listed(
+    connection: Connection, *, run_id: int | None, limit: int | None
+) -> tuple[DiffRecord, ...]:
+    """Return the first `limit` artifacts in the order they were added, of one run or of all."""
+    rows = connection.execute(query(run_id=run_id).limit(limit))
+    return tuple(_record(row) for row in rows)
+
+
+def query(*, run_id: int | None) -> Select[Any]:
+    """Return the query of the artifacts of one run, or of all, in the order of adding."""
+    found = _query().order_by(DiffRow.id)
+    if run_id is None:
+        return found
+    stored = select(ArrivalRow.diff_id).where(ArrivalRow.run_id == run_id)
+    return found.where(DiffRow.id.in_(stored))
+
+
+def _query() -> Select[Any]:
+    return select(*_COLUMNS).join(BaseRow, BaseRow.id == DiffRow.base_id, isouter=True)
+
+
+def _record(row: Row[Any]) -> DiffRecord:
+    values = row._asdict()
+    values["tensor_counts"] = unpack_counts(values["tensor_counts"])
+    return DiffRecord(**values)
+
+
+def _check(diff: NewDiff) -> None:
+    if not _DIGEST.fullmatch(diff.digest):
+        raise RegistryError(
+            f"{diff.digest!r} is no digest: give all 64 hexadecimal digits, in lower case."
+        )
+    parts = (diff.positions_bytes, diff.values_bytes, diff.head_bytes, diff.metadata_bytes)
+    if sum(parts) != diff.file_bytes:
+        raise RegistryError(
+            f"The parts of the artifact {diff.digest} have {sum(parts)} bytes, but `file_bytes` "
+            f"says {diff.file_bytes}; they must add up."
+        )
+    # A rival's checkpoint keeps no count per tensor.
+    if (diff.kind == "diff" or diff.tensor_counts) and sum(diff.tensor_counts) != diff.n_entries:
+        raise RegistryError(
+            f"The per-tensor counts of the artifact {diff.digest} add up to "
+            f"{sum(diff.tensor_counts)}, but `n_entries` says {diff.n_entries}."
+        )
+
+
+def _same(known: DiffRecord, diff: NewDiff) -> DiffRecord:
+    names = [f.name for f in fields(NewDiff) if getattr(known, f.name) != getattr(diff, f.name)]
+    if names:
+        raise RegistryError(
+            f"The artifact {diff.digest} is recorded already, with another `{names[0]}`: "
+            f"{getattr(known, names[0])!r}, given {getattr(diff, names[0])!r}. "
+            "The same bytes must have the same facts."
+        )
+    return known

@@ -1,0 +1,32 @@
+"""The log: one line for each thing that happened, only ever appended to."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from sqlalchemy import Connection, insert, select
+
+import streamlab
+from streamlab.registry.records import EventRecord
+from streamlab.registry.tables import EventRow
+
+_COLUMNS = [getattr(EventRow, field.name) for field in fields(EventRecord)]
+
+
+def append(connection: Connection, kind: str, subject: str, message: str, *, at: float) -> int:
+    """Append one line and return its number."""
+    values = {"kind": kind, "subject": subject, "message": message, "at": at}
+    added = insert(EventRow).values(**values, version=streamlab.__version__)
+    return connection.execute(added.returning(EventRow.id)).scalar_one()
+
+
+def get(connection: Connection, number: int) -> EventRecord:
+    """Return the line of a number."""
+    row = connection.execute(select(*_COLUMNS).where(EventRow.id == number)).one()
+    return EventRecord(**row._asdict())
+
+
+def latest(connection: Connection, limit: int | None) -> tuple[EventRecord, ...]:
+    """Return the last `limit` lines, oldest first; all of them where `limit` is None."""
+    rows = connection.execute(select(*_COLUMNS).order_by(EventRow.id.desc()).limit(limit)).all()
+    return tuple(EventRecord(**row._asdict()) for row in reversed(rows))

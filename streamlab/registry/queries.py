@@ -1,0 +1,171 @@
+"""The reading half of the registry: opening it and asking it; nothing here changes a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import Connection
+
+from streamlab.registry import arrivals, bases, diffs, events, names, runs, schema, scores
+from streamlab.registry.database import Database
+from streamlab.registry.records import (
+    ArrivalRecord,
+    ArrivalStatus,
+    BaseRecord,
+    DiffRecord,
+    EventRecord,
+    ProviderSummary,
+    RunRecord,
+    ScoreRecord,
+    TaskSummary,
+)
+
+
+class Queries:
+    """What can be asked of a registry; each method is one view of the database at one moment."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, *, clock: Callable[[], float], read_only: bool = False) -> Self:
+        """Open the registry of an SQLAlchemy URL; make it, or bring it up to date, if need be.
+
+        `clock` gives seconds since the epoch. Raises RegistryError where it cannot be opened, is
+        newer than this program, or is to be read only and missing or out of date.
+        """
+        database = Database.open(url, read_only=read_only)
+        try:
+            schema.prepare(database, read_only=read_only)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, clock=clock)
+
+    @property
+    def url(self) -> str:
+        """Return the URL of the registry, a password hidden."""
+        return self._database.url
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def base(self, fingerprint: str) -> BaseRecord:
+        """Return the base of a whole fingerprint."""
+        return self._database.read(lambda connection: bases.get(connection, fingerprint))
+
+    def bases(self) -> tuple[BaseRecord, ...]:
+        """Return every base in the order they were added."""
+        return self._database.read(bases.every)
+
+    def run(self, ref: str | int) -> RunRecord:
+        """Return a run by its name, its number or as "latest"."""
+        now = self._clock()
+        return self._database.read(lambda c: runs.get(c, runs.id_of(c, ref), now=now))
+
+    def runs(self, limit: int | None = None) -> tuple[RunRecord, ...]:
+        """Return the last `limit` runs, or all, oldest first."""
+        now = self._clock()
+        return self._database.read(lambda c: runs.latest(c, limit, now=now))
+
+    def find_unfinished_run(self, scenario_digest: str) -> RunRecord | None:
+        """Return the latest run of a scenario that is not `finished`, None where there is none."""
+        now = self._clock()
+        return self._database.read(lambda c: runs.find_unfinished(c, scenario_digest, now=now))
+
+    def arrival(self, number: int) -> ArrivalRecord:
+        """Return the arrival of a number."""
+        return self._database.read(lambda connection: arrivals.get(connection, number))
+
+    def arrivals(
+        self,
+        *,
+        run: str | int | None = None,
+        task: str | None = None,
+        provider: str | None = None,
+        method: str | None = None,
+        status: ArrivalStatus | None = None,
+        limit: int | None = None,
+    ) -> tuple[ArrivalRecord, ...]:
+        """Return the first `limit` arrivals that match, or all.
+
+        In order of run, seed, sequence, method and number. A task, provider or method that
+        nothing arrived for matches nothing.
+        """
+        return self._database.read(
+            lambda connection: arrivals.listed(
+                connection,
+                run_id=_run_id(connection, run),
+                task=task,
+                provider=provider,
+                method=method,
+                status=status,
+                limit=limit,
+            )
+        )
+
+    def diff(self, prefix: str) -> DiffRecord:
+        """Return the artifact of a digest, or of its beginning where only one begins so."""
+        return self._database.read(lambda connection: diffs.get(connection, prefix))
+
+    def diffs(
+        self, *, run: str | int | None = None, limit: int | None = None
+    ) -> tuple[DiffRecord, ...]:
+        """Return the first `limit` artifacts of a run, or of all, in the order of adding.
+
+        Each artifact once, however many arrivals share it.
+        """
+        return self._database.read(lambda c: diffs.listed(c, run_id=_run_id(c, run), limit=limit))
+
+    def scores(
+        self,
+        *,
+        run: str | int | None = None,
+        arrival_id: int | None = None,
+        task: str | None = None,
+        limit: int | None = None,
+    ) -> tuple[ScoreRecord, ...]:
+        """Return the first `limit` scores that match, or all, in the order of their arrivals.
+
+        Below one arrival by the place they were measured after, then by split and metric.
+        """
+        return self._database.read(
+            lambda connection: scores.listed(
+                connection,
+                run_id=_run_id(connection, run),
+                arrival_id=arrival_id,
+                task=task,
+                limit=limit,
+            )
+        )
+
+    def tasks(self) -> tuple[TaskSummary, ...]:
+        """Sum up what arrived per task, by name."""
+        return self._database.read(names.tasks)
+
+    def providers(self) -> tuple[ProviderSummary, ...]:
+        """Sum up what arrived per provider, by name."""
+        return self._database.read(names.providers)
+
+    def events(self, limit: int | None = None) -> tuple[EventRecord, ...]:
+        """Return the last `limit` lines of the log, or all, oldest first."""
+        return self._database.read(lambda connection: events.latest(connection, limit))
+
+
+def _run_id(connection: Connection, ref: str | int | None) -> int | None:
+    return None if ref is None else runs.id_of(connection, ref)

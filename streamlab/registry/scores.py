@@ -1,0 +1,101 @@
+"""Scores: what an arrival's artifact reached on a split, after its own or a later arrival."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select
+
+from streamlab.errors import RegistryError
+from streamlab.registry.records import NewScore, ScoreRecord
+from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
+
+_FOREIGN = {
+    "run": RunRow.name,
+    "seed": ArrivalRow.seed,
+    "task": TaskRow.name,
+    "provider": ProviderRow.name,
+    "method": ArrivalRow.method,
+    "source": ArrivalRow.source,
+}
+_OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
+_COLUMNS = [
+    *(getattr(ScoreRow, name) for name in _OWN),
+    *(column.label(name) for name, column in _FOREIGN.items()),
+]
+
+
+def add(connection: Connection, arrival_id: int, scores: Sequence[NewScore], *, at: float) -> None:
+    """Add scores of an arrival.
+
+    Raises RegistryError for a value that is not finite, or a score that is there already.
+    """
+    known = select(ScoreRow.metric, ScoreRow.split, ScoreRow.after_sequence)
+    rows = connection.execute(known.where(ScoreRow.arrival_id == arrival_id))
+    taken = {tuple(row) for row in rows}
+    for score in scores:
+        key = (score.metric, score.split, score.after_sequence)
+        if key in taken:
+            raise RegistryError(
+                f"Arrival {arrival_id} has a score already for `{score.metric}` on "
+                f"{score.split!r} after place {score.after_sequence}; a score is never replaced."
+            )
+        if not math.isfinite(score.value):
+            raise RegistryError(
+                f"The score `{score.metric}` of arrival {arrival_id} is {score.value!r}; "
+                "a score must be a finite number."
+            )
+        taken.add(key)
+    if scores:
+        names = [f.name for f in fields(NewScore)]
+        values = [{name: getattr(score, name) for name in names} for score in scores]
+        connection.execute(
+            insert(ScoreRow), [row | {"arrival_id": arrival_id, "added_at": at} for row in values]
+        )
+
+
+def listed(
+    connection: Connection,
+    *,
+    run_id: int | None,
+    arrival_id: int | None,
+    task: str | None,
+    limit: int | None,
+) -> tuple[ScoreRecord, ...]:
+    """Return scores in the order of their arrivals, then by place, split and metric."""
+    found = query(run_id=run_id, arrival_id=arrival_id, task=task).limit(limit)
+    return tuple(_record(row) for row in connection.execute(found))
+
+
+def query(
+    *, run_id: int | None = None, arrival_id: int | None = None, task: str | None = None
+) -> Select[Any]:
+    """Return the query of the scores that match, in the order they are listed in."""
+    arrival, score = ArrivalRow, ScoreRow
+    found = (
+        select(*_COLUMNS)
+        .select_from(arrival)
+        .join(score, score.arrival_id == arrival.id)
+        # Outer joins leave the arrivals in front, so that an index gives the order.
+        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+        .order_by(score.after_sequence, score.split, score.metric)
+    )
+    if run_id is not None:
+        found = found.where(arrival.run_id == run_id)
+    if arrival_id is not None:
+        found = found.where(arrival.id == arrival_id)
+    if task is not None:
+        number = select(TaskRow.id).where(TaskRow.name == task).scalar_subquery()
+        found = found.where(arrival.task_id == number)
+    return found
+
+
+def _record(row: Row[Any]) -> ScoreRecord:
+    values = row._asdict()
+    return ScoreRecord(**values, generated=values["source"] == "generated")

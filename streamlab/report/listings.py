@@ -1,0 +1,205 @@
+"""Listings: one table of records for each thing the registry remembers.
+
+A score taken on rows that a generator of this project made says `generated` as its source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, get_args
+
+from streamlab.errors import UsageError
+from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord, Summary
+from streamlab.registry.registry import Registry
+from streamlab.report import columns
+from streamlab.report.scores import by_arrival, find_own_score
+from streamlab.report.table import Cell, Column, Table
+
+Subject = Literal["runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases"]
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+Rows = tuple[tuple[Cell, ...], ...]
+
+
+def list_records(
+    registry: Registry, subject: Subject, *, run: str | None = None, limit: int | None = None
+) -> Table:
+    """List records of one subject, of one run or of all, as raw values in every column.
+
+    Of runs the last `limit` are listed, of anything else the first. Raises UsageError where `run`
+    cannot narrow the subject, and NotInRegistryError where there is no such run.
+    """
+    if run is not None and subject in ("tasks", "providers", "bases"):
+        raise UsageError(
+            f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
+        )
+    known, rows = _LISTINGS[subject]
+    if run is not None and subject != "runs":
+        # The one run that was asked for needs no column of its own beside every row.
+        known = tuple(Column("run", default=False) if c.name == "run" else c for c in known)
+    return Table(subject, subject.capitalize(), known, rows(registry, run, limit)[:limit])
+
+
+def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    runs = registry.runs(limit) if run is None else (registry.run(run),)
+    return tuple(_run(registry, record) for record in runs)
+
+
+def _run(registry: Registry, run: RunRecord) -> tuple[Cell, ...]:
+    statuses = [arrival.status for arrival in registry.arrivals(run=run.id)]
+    return (
+        run.id,
+        run.name,
+        run.status,
+        statuses.count("finished"),
+        statuses.count("failed"),
+        run.n_expected,
+        sum(diff.file_bytes for diff in registry.diffs(run=run.id)),
+        run.started_at,
+        None if run.finished_at is None else run.finished_at - run.started_at,
+        run.finished_at,
+        run.heartbeat_at,
+        run.scenario_name,
+        run.scenario_digest,
+        run.base_fingerprint,
+        run.host,
+        run.pid,
+        run.reason,
+    )
+
+
+def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    arrivals = registry.arrivals(run=run, limit=limit)
+    if limit is None:
+        diffs = {diff.digest: diff for diff in registry.diffs(run=run)}
+        scores = by_arrival(registry.scores(run=run))
+    else:  # a few of possibly very many
+        diffs = {digest: registry.diff(digest) for digest in {a.digest for a in arrivals} if digest}
+        scores = {a.id: registry.scores(arrival_id=a.id) for a in arrivals}
+    return tuple(
+        _arrival(a, diffs.get(a.digest or ""), find_own_score(scores.get(a.id, ())))
+        for a in arrivals
+    )
+
+
+def _arrival(
+    arrival: ArrivalRecord, diff: DiffRecord | None, score: ScoreRecord | None
+) -> tuple[Cell, ...]:
+    return (
+        arrival.id,
+        arrival.run,
+        arrival.seed,
+        arrival.sequence,
+        arrival.provider,
+        arrival.task,
+        arrival.version,
+        arrival.method,
+        arrival.status,
+        diff.density if diff else None,
+        diff.file_bytes if diff else None,
+        score.metric if score else None,
+        score.value if score else None,
+        arrival.source,
+        arrival.source_detail,
+        arrival.n_train_rows,
+        arrival.n_steps,
+        arrival.training_seconds,
+        arrival.evaluation_seconds,
+        arrival.peak_memory_bytes,
+        arrival.attempt,
+        arrival.started_at,
+        arrival.finished_at,
+        arrival.digest,
+        arrival.reason,
+    )
+
+
+def _diffs(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    return tuple(
+        (
+            diff.digest,
+            diff.kind,
+            diff.value_type,
+            diff.n_entries,
+            diff.density,
+            diff.n_head_entries,
+            diff.file_bytes,
+            diff.positions_bytes,
+            diff.values_bytes,
+            diff.head_bytes,
+            diff.metadata_bytes,
+            diff.full_checkpoint_bytes,
+            diff.n_gated,
+            diff.base_fingerprint,
+            diff.added_at,
+        )
+        for diff in registry.diffs(run=run, limit=limit)
+    )
+
+
+def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    return tuple(
+        (
+            score.arrival_id,
+            score.run,
+            score.seed,
+            score.provider,
+            score.task,
+            score.method,
+            score.metric,
+            score.split,
+            score.value,
+            score.n_rows,
+            score.after_sequence,
+            score.is_primary,
+            "generated" if score.generated else score.source,
+        )
+        for score in registry.scores(run=run, limit=limit)
+    )
+
+
+def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
+    return tuple(_summary(task) for task in registry.tasks())
+
+
+def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
+    return tuple(_summary(provider) for provider in registry.providers())
+
+
+def _summary(summary: Summary) -> tuple[Cell, ...]:
+    return (
+        summary.name,
+        summary.n_arrivals,
+        summary.n_failures,
+        summary.diff_bytes,
+        summary.checkpoint_bytes,
+        summary.stored_bytes,
+    )
+
+
+def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
+    return tuple(
+        (
+            base.fingerprint,
+            base.model,
+            base.revision,
+            base.layers,
+            base.n_tensors,
+            base.n_parameters,
+            base.weights_bytes,
+            base.file_bytes,
+            base.added_at,
+        )
+        for base in registry.bases()
+    )
+
+
+_Lister = Callable[[Registry, str | None, int | None], Rows]
+_LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
+    "runs": (columns.RUNS, _runs),
+    "arrivals": (columns.ARRIVALS, _arrivals),
+    "diffs": (columns.DIFFS, _diffs),
+    "scores": (columns.SCORES, _scores),
+    "tasks": (columns.SUMMARIES, _tasks),
+    "providers": (columns.SUMMARIES, _providers),
+    "bases": (columns.BASES, _bases),
+}

@@ -1,0 +1,110 @@
+"""What is stored of a training: a diff file, or a rival's whole checkpoint; and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load, save
+
+from streamlab.base import Base, checkpoint_bytes
+from streamlab.diff.apply import applied
+from streamlab.diff.container import ValueType, decode, encode
+from streamlab.diff.vector import DiffVector
+from streamlab.errors import StoreError
+from streamlab.methods.contract import Trained
+from streamlab.registry.records import ArtifactKind, NewDiff
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The bytes to store, and the record that describes them."""
+
+    data: bytes
+    record: NewDiff
+
+
+def pack(
+    trained: Trained, base: Base, task: Mapping[str, Any], *, value_type: ValueType
+) -> Artifact:
+    """Write what was trained as one file; `task` is what serving it will need."""
+    if trained.tensors is None:
+        return _pack_checkpoint(trained, base)
+    diff = DiffVector(base.layout, trained.tensors, trained.head, task)
+    encoded = encode(diff, value_type=value_type)
+    record = NewDiff(
+        digest=encoded.digest,
+        kind="diff",
+        base_fingerprint=base.fingerprint,
+        value_type=value_type,
+        n_gated=diff.n_gated,
+        n_entries=diff.n_entries,
+        n_head_entries=diff.n_head_entries,
+        file_bytes=len(encoded.data),
+        positions_bytes=encoded.parts.positions,
+        values_bytes=encoded.parts.values,
+        head_bytes=encoded.parts.head,
+        metadata_bytes=encoded.parts.metadata,
+        full_checkpoint_bytes=_full_bytes(trained, base),
+        tensor_counts=diff.counts,
+    )
+    return Artifact(encoded.data, record)
+
+
+def _pack_checkpoint(trained: Trained, base: Base) -> Artifact:
+    tensors = _classifier_tensors(trained, base)
+    data = save(tensors)
+    head_bytes = sum(4 * values.size for values in trained.head.values())
+    values_bytes = 4 * base.layout.n_gated
+    record = NewDiff(
+        digest=hashlib.sha256(data).hexdigest(),
+        kind="checkpoint",
+        base_fingerprint=base.fingerprint,
+        value_type="fp32",
+        n_gated=base.layout.n_gated,
+        n_entries=base.layout.n_gated,
+        n_head_entries=sum(values.size for values in trained.head.values()),
+        file_bytes=len(data),
+        positions_bytes=0,
+        values_bytes=values_bytes,
+        head_bytes=head_bytes,
+        metadata_bytes=len(data) - values_bytes - head_bytes,
+        full_checkpoint_bytes=len(data),
+        tensor_counts=base.layout.sizes,
+    )
+    return Artifact(data, record)
+
+
+def _classifier_tensors(trained: Trained, base: Base) -> dict[str, torch.Tensor]:
+    backbone = trained.backbone or base.tensors
+    named = {base.full_names[name]: tensor for name, tensor in backbone.items()}
+    return named | {name: torch.from_numpy(values) for name, values in trained.head.items()}
+
+
+def _full_bytes(trained: Trained, base: Base) -> int:
+    return checkpoint_bytes(_classifier_tensors(trained, base))
+
+
+@contextmanager
+def serving(
+    model: PreTrainedModel, data: bytes, kind: ArtifactKind, digest: str, base: Base
+) -> Iterator[PreTrainedModel]:
+    """Put stored bytes on a fresh classifier of the base, and take a diff off again after."""
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
+    if kind == "diff":
+        with applied(model, decode(data, base.layout, expected_digest=digest)):
+            yield model
+        return
+    tensors = load(data)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[name])
+    yield model

@@ -1,0 +1,114 @@
+"""The engine: a scenario in, outcomes out; it yields, and never prints.
+
+For every arrival: learn it alone on the base, store the bytes, score what was stored, and write
+the row last. A row means the work is whole, so resuming is skipping what has a row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streamlab.base import load_base
+from streamlab.errors import UsageError
+from streamlab.registry.home import Home
+from streamlab.registry.records import NewBase, NewRun, RunRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
+from streamlab.stream.arrivals import arrivals
+from streamlab.stream.environment import describe_environment
+from streamlab.stream.heart import beating
+from streamlab.stream.scenario import LoadedScenario, load_scenario
+from streamlab.stream.serve import Clock, Outcome, Stream, Watch, identity_of
+from streamlab.stream.world import World
+
+
+def run(
+    scenario: str | Path | LoadedScenario,
+    home: str | Path = "streamlab-home",
+    *,
+    resume: bool = False,
+    watch: Watch = lambda _arrival, _progress: None,
+    started: Callable[[RunRecord, World], None] = lambda _run, _world: None,
+    clock: Clock = time.time,
+) -> Iterator[Outcome]:
+    """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
+
+    With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
+    not done again. `started` is told the run and what it will use, once everything is loaded.
+    Raises UsageError before anything is written where the scenario, the base, the data or the
+    home cannot be used. An arrival whose training breaks down is recorded as failed, and the
+    stream goes on.
+    """
+    loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
+    place = Home(Path(home))
+    base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
+    world = World(loaded.scenario, base, ArtifactStore(place.store), loaded.folder)
+    world.prepare(loaded.scenario.seeds[0])
+    place.create()
+    with Registry.open(place.registry_url, clock=clock) as registry:
+        record = _begin(registry, loaded, world, resume=resume)
+        started(record, world)
+        with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
+            yield from Stream(registry, record, world, place, watch, clock).outcomes()
+
+
+def _begin(registry: Registry, loaded: LoadedScenario, world: World, *, resume: bool) -> RunRecord:
+    if resume:
+        unfinished = registry.find_unfinished_run(loaded.digest)
+        if unfinished is None:
+            raise UsageError(
+                f"There is no unfinished run of this very scenario (digest {loaded.digest[:12]}) "
+                "to resume. A changed setting makes another scenario; leave `--resume` out to "
+                "start a new run."
+            )
+        return registry.resume_run(unfinished.id)
+    base = world.base
+    registry.add_base(
+        NewBase(
+            fingerprint=base.fingerprint,
+            model=base.settings.model,
+            revision=base.settings.revision,
+            layers=base.settings.layers,
+            n_tensors=len(base.layout.names),
+            n_parameters=base.layout.n_gated,
+            weights_bytes=4 * base.layout.n_gated,
+            file_bytes=base.file_bytes,
+            layout=tuple(zip(base.layout.names, base.layout.shapes, strict=True)),
+            initialised=base.initialised,
+        )
+    )
+    scenario = loaded.scenario
+    return registry.start_run(
+        NewRun(
+            scenario_name=scenario.name,
+            scenario=loaded.resolved,
+            scenario_digest=loaded.digest,
+            base_fingerprint=base.fingerprint,
+            environment=describe_environment(scenario.defaults.training),
+            n_expected=len(arrivals(scenario)),
+        )
+    )
+
+
+@contextmanager
+def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
+    """Write how the run ended, whatever ended it."""
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        registry.finish_run(run.id, "interrupted", "stopped from outside; `--resume` goes on")
+        raise
+    except BaseException as error:
+        registry.finish_run(run.id, "failed", str(error))
+        raise
+    failed = [a for a in registry.arrivals(run=run.name) if a.status == "failed"]
+    done = {identity_of(a) for a in registry.arrivals(run=run.name, status="finished")}
+    lost = {identity_of(a) for a in failed} - done
+    if lost:
+        reason = f"{len(lost)} of {run.n_expected} arrivals failed; `--resume` tries them again"
+        registry.finish_run(run.id, "failed", reason)
+    else:
+        registry.finish_run(run.id, "finished")

@@ -1,0 +1,51 @@
+"""The machine and the libraries a run happened on: part of what makes a number repeatable."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+from streamlab import __version__
+from streamlab.methods.contract import TrainingSettings
+from streamlab.methods.loop import uses_bf16
+from streamlab.methods.native import find_native_step
+from streamlab.stream.training import find_device
+
+_LIBRARIES = ("torch", "transformers", "datasets", "numpy", "safetensors", "pcodec", "scikit-learn")
+
+
+def describe_environment(training: TrainingSettings) -> dict[str, str]:
+    """Return versions, processor, device, precision, threads and which step runs."""
+    device = find_device(training.device)
+    compiled = (
+        device.type == "cpu"
+        and training.step != "eager"
+        and find_native_step(training.threads) is not None
+    )
+    return {
+        "streamlab": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in _LIBRARIES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": "bf16" if uses_bf16(training.precision, device) else "fp32",
+        "threads": str(training.threads),
+        "step": "compiled" if compiled else "eager",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a kernel file
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown"

@@ -1,0 +1,102 @@
+"""One arrival's training: rows into batches, a fresh model, a method, and its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from streamlab.base import Base
+from streamlab.errors import UsageError
+from streamlab.methods.contract import Progress, Trained, TrainingJob, TrainingSettings
+from streamlab.stream.arrivals import Arrival
+from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
+from streamlab.tasks.rows import TaskData
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task's rows as token ids, split by what they are for."""
+
+    data: TaskData
+    train: Encoded
+    validation: Encoded
+    dev: Encoded
+
+
+def encode_task(data: TaskData, base: Base, training: TrainingSettings) -> EncodedTask:
+    """Tokenise a task for a base. Raises UsageError where `max_length` is past the base's."""
+    if training.max_length > base.max_length:
+        raise UsageError(
+            f"`training.max_length` of `{data.name}` is {training.max_length} tokens, and the base "
+            f"{base.settings.model!r} takes at most {base.max_length}. Lower it."
+        )
+    length = training.max_length
+    return EncodedTask(
+        data,
+        encode(data.train, base.tokenizer, max_length=length),
+        encode(data.validation, base.tokenizer, max_length=length),
+        encode(data.dev, base.tokenizer, max_length=length),
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device to train on. Raises UsageError for a GPU that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            f"`training.device` is {name!r}, and no GPU can be used here. Set it to `auto` or "
+            "`cpu`, or install a build of torch that finds the GPU."
+        )
+    return device
+
+
+def train(
+    arrival: Arrival,
+    task: EncodedTask,
+    base: Base,
+    training: TrainingSettings,
+    watch: Callable[[Progress], None],
+) -> Trained:
+    """Train one arrival on a fresh copy of the base.
+
+    Raises TrainingError where it breaks down, BaseMismatchError where it touched the base.
+    """
+    seed = arrival.training_seed
+    model = fresh_model(base, task.data, training, seed=seed)
+    parameters = dict(model.named_parameters())
+    device = model.device
+    job = TrainingJob(
+        task=arrival.task,
+        model=model,
+        layout=base.layout,
+        base={name: tensor.to(device) for name, tensor in base.tensors.items()},
+        backbone={name: parameters[full] for name, full in base.full_names.items()},
+        head={name: parameters[name] for name in base.head_names},
+        n_batches=n_batches(task.train, training.batch_size),
+        batches=lambda epoch: training_batches(
+            task.train, batch_size=training.batch_size, seed=seed, epoch=epoch
+        ),
+        training=training,
+        seed=seed,
+        watch=watch,
+    )
+    trained = arrival.method.train(job)
+    base.check_unchanged()
+    return trained
+
+
+def fresh_model(
+    base: Base, data: TaskData, training: TrainingSettings, *, seed: int
+) -> PreTrainedModel:
+    """Build a classifier of the base for a task, on the device to train on."""
+    torch.set_num_threads(training.threads)
+    model = base.classifier(n_outputs=data.n_outputs, seed=seed)
+    return model.to(find_device(training.device))

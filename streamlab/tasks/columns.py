@@ -1,0 +1,128 @@
+"""From a source's records to rows: which column is what, which records stay, and every check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamlab.errors import DataError
+from streamlab.tasks.catalogue import Entry
+from streamlab.tasks.labels import LabelReader
+from streamlab.tasks.raw import RawSplit, Record
+from streamlab.tasks.rows import Row
+from streamlab.tasks.settings import Columns
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which columns of one split are used; `text2` is None for single texts."""
+
+    text: str
+    text2: str | None
+    label: str
+
+
+def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Choice:
+    """Find a split's columns: those `wanted`, else `text`, `text2`, `label`, else the catalogue's.
+
+    Raises DataError for a column that is not there, listing those that are, and for no records.
+    """
+    if not split.records:
+        raise DataError(f"{split.origin} holds no rows. Give a split with rows in it.")
+    there = {name: None for record in split.records for name in record}  # a set in order
+    text = wanted.text or ("text" if "text" in there or entry is None else entry.text)
+    choice = Choice(text, _second(split, there, wanted, entry), wanted.label or "label")
+    for role, name in (("text", choice.text), ("text2", choice.text2), ("label", choice.label)):
+        if name is not None and name not in there:
+            raise DataError(
+                f"{split.origin} has no column {name!r}; there are: "
+                f"{', '.join(map(repr, there))}. Say in `columns.{role}` which one to take."
+            )
+    return choice
+
+
+def _second(
+    split: RawSplit, there: Mapping[str, None], wanted: Columns, entry: Entry | None
+) -> str | None:
+    if wanted.text2:
+        return wanted.text2
+    if entry is not None:
+        return "text2" if entry.text2 and "text2" in there else entry.text2
+    filled = any(record.get("text2") not in (None, "") for record in split.records)
+    return "text2" if filled else None
+
+
+def matching(split: RawSplit, where: Mapping[str, str | int | bool]) -> RawSplit:
+    """Keep the records whose columns hold what `where` asks for, compared as text.
+
+    Raises DataError for a column that no record has, and where nothing is left.
+    """
+    if not where:
+        return split
+    for name in where:
+        if not any(name in record for record in split.records):
+            there = {column: None for record in split.records for column in record}
+            raise DataError(
+                f"{split.origin} has no column {name!r} for `where`; there are: "
+                f"{', '.join(map(repr, there))}. Name one of them."
+            )
+    wanted = {name: str(value) for name, value in where.items()}
+    kept = [
+        record
+        for record in split.records
+        if all(str(record.get(name)) == value for name, value in wanted.items())
+    ]
+    if not kept:
+        raise DataError(
+            f"{split.origin} has no row left after `where` {dict(where)!r}. Ask for values that "
+            "occur."
+        )
+    return replace(split, origin=f"{split.origin} (of the rows that match `where`)", records=kept)
+
+
+def label_values(split: RawSplit, choice: Choice) -> Iterator[Any]:
+    """Yield the raw labels of a split; None where a record has none."""
+    return (record.get(choice.label) for record in split.records)
+
+
+def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Row]:
+    """Turn every record into a row, in order.
+
+    Raises DataError naming the first row with no text, no string for a text, or no good label.
+    """
+    rows = []
+    for number, record in enumerate(split.records, start=1):
+        try:
+            rows.append(_row(record, choice, reader))
+        except ValueError as error:
+            raise DataError(f"Row {number} of {split.origin}: {error}.") from error
+    return rows
+
+
+def _row(record: Record, choice: Choice, reader: LabelReader) -> Row:
+    text = _text(record, choice.text)
+    text2 = None if choice.text2 is None else _text(record, choice.text2)
+    try:
+        return Row(text, text2, reader.read(record.get(choice.label)))
+    except ValueError as error:
+        raise ValueError(f"the label in {choice.label!r} {error}") from error
+
+
+def _text(record: Record, column: str) -> str:
+    value = record.get(column)
+    if value is None:
+        raise ValueError(f"the text in {column!r} is missing; give every row a text")
+    if not isinstance(value, str):
+        raise ValueError(
+            f"the text in {column!r} is no string but {type(value).__name__} ({value!r:.60}); "
+            "write it in quotes"
+        )
+    if not value.strip():
+        raise ValueError(f"the text in {column!r} is empty; take the row out, or fill it in")
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError(
+            f"the text in {column!r} holds half a surrogate pair, which is no character; "
+            "write it again as UTF-8"
+        )
+    return value

@@ -1,0 +1,134 @@
+"""From what a source calls a label to a class index or a number."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from streamlab.errors import DataError
+
+_WHOLE: Final = re.compile(r"-?[0-9]+")
+_WHOLE_AS_FLOAT: Final = re.compile(r"(-?[0-9]+)\.0*")
+_FRACTION: Final = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
+
+
+class LabelReader(Protocol):
+    """Turn one raw label into the label of a row; ValueError says what is wrong with it."""
+
+    def read(self, value: Any) -> int | float:
+        """Return the label; raises ValueError with the rest of a sentence on the label."""
+
+
+@dataclass(frozen=True)
+class NumberReader:
+    """Read labels of regression: finite numbers, or text that spells one."""
+
+    def read(self, value: Any) -> float:
+        """Return the label as a float."""
+        if _is_missing(value):
+            raise ValueError("is missing; give every row a number")
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(
+                f"is {value!r}, which is no finite number; regression needs one for every row"
+            )
+        return number
+
+
+class ClassReader:
+    """Read labels of classification: a class's name, or its index where no name is a number.
+
+    `labels` are the task's class names in its own order. `named` are those of the source, by
+    the source's index: the same names in another order are matched by name, and names that are
+    all different are taken to rename the classes in order; `renaming` then says so.
+    """
+
+    def __init__(self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str) -> None:
+        self.labels = labels
+        self.renaming = ""
+        places = _places(labels, named or labels, origin)
+        self._index = {name: place for place, name in enumerate(labels)}
+        if named is not None and not set(named) & set(labels):
+            self._index |= dict(zip(named, places, strict=True))
+            pairs = ", ".join(f"{a!r} as {b!r}" for a, b in zip(named, labels, strict=True))
+            self.renaming = f"its labels read as the task's: {pairs}"
+        # Were a name a number too, one label could mean two classes.
+        self._by_number = not any(_WHOLE.fullmatch(name) for name in self._index)
+        if self._by_number:
+            self._index |= {str(number): place for number, place in enumerate(places)}
+
+    def read(self, value: Any) -> int:
+        """Return the index of the class in the task's order."""
+        name = _class_name(value)
+        index = self._index.get(name)
+        if index is not None:
+            return index
+        _refuse_unpublished(name)
+        known = ", ".join(
+            f"{name!r} ({place})" if self._by_number else repr(name)
+            for place, name in enumerate(self.labels)
+        )
+        problem = "out of range" if _WHOLE.fullmatch(name) else "unknown"
+        raise ValueError(
+            f"is {value!r}, which is {problem}; known: {known}. Correct it, or name the classes "
+            "in `labels`"
+        )
+
+
+def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
+    """Return the class names among raw labels: numbers in their order, or names sorted.
+
+    Raises ValueError for a label that cannot name a class, with the rest of a sentence on it.
+    """
+    names = set()
+    for value in values:
+        name = _class_name(value)
+        _refuse_unpublished(name)
+        if _FRACTION.fullmatch(name):
+            raise ValueError(f"is {value!r}, which is no class; for numbers set `kind: regression`")
+        names.add(name)
+    if all(_WHOLE.fullmatch(name) for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
+
+
+def _class_name(value: Any) -> str:
+    """Write a raw label as text, one way for JSON, CSV and Parquet: 1, 1.0 and "1" are `1`."""
+    if _is_missing(value):
+        raise ValueError("is missing; give every row a label")
+    if not isinstance(value, (str, int, float)):
+        raise ValueError(f"is a {type(value).__name__}; give a name or a number")
+    text = str(value)
+    whole = _WHOLE_AS_FLOAT.fullmatch(text)
+    return whole[1] if whole else text
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _refuse_unpublished(name: str) -> None:
+    if name == "-1":
+        raise ValueError(
+            "is -1, by which GLUE and its kin mean `not published`; take a split whose labels are "
+            "published"
+        )
+
+
+def _places(labels: tuple[str, ...], named: tuple[str, ...], origin: str) -> tuple[int, ...]:
+    """Return the task's index for each of the source's."""
+    if set(named) == set(labels):
+        return tuple(labels.index(name) for name in named)
+    if len(named) == len(labels) and not set(named) & set(labels):
+        return tuple(range(len(labels)))
+    raise DataError(
+        f"{origin} calls its classes {', '.join(map(repr, named))}, and the task "
+        f"{', '.join(map(repr, labels))}. Give the same names in `labels`, in any order, or as "
+        "many new ones to rename them."
+    )

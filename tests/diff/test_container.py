@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlab.diff.codec import CodecName
+from streamlab.diff.container import decode, encode, inspect
+from streamlab.diff.layout import Layout
+from streamlab.diff.values import ValueType
+from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.errors import BaseMismatchError, DiffError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CODECS: tuple[CodecName, ...] = get_args(CodecName)
+VALUE_TYPES: tuple[ValueType, ...] = get_args(ValueType)
+
+
+@st.composite
+def diffs(draw: st.DrawFn) -> DiffVector:
+    """Draw bases of every kind of tensor, kept not at all, wholly, evenly or in runs."""
+    axes = st.integers(0, 15)
+    shapes = draw(st.lists(st.lists(axes, max_size=3).map(tuple), max_size=6))
+    if draw(st.booleans()):
+        shapes.append((3, 70_000))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    layout = Layout("ab" * 32, tuple(f"t{i}" for i in range(len(shapes))), tuple(shapes))
+    tensors = []
+    for shape in shapes:
+        size = math.prod(shape)
+        large = size > 64_000  # kept sparsely, for gaps over 65,535
+        density = draw(st.sampled_from([0.0, 2e-5] if large else [0.0, 0.005, 0.5, 1.0]))
+        positions = np.flatnonzero(rng.random(size) < density)
+        values = rng.normal(size=len(positions)).astype(np.float32)
+        values[values == 0] = 1
+        tensors.append(SparseTensor(shape, positions, values))
+    return DiffVector(layout, tuple(tensors), {"h": np.ones(1, np.float32)}, {"name": "t"})
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@settings(deadline=None, max_examples=40)
+@given(diff=diffs())
+def test_every_diff_comes_back_bit_for_bit_in_fp32(codec: CodecName, diff: DiffVector) -> None:
+    encoded = encode(diff, value_type="fp32", codec=codec)
+
+    assert decode(encoded.data, diff.layout) == diff
+    assert sum(astuple(encoded.parts)) == len(encoded.data)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@settings(deadline=None, max_examples=15)
+@given(diff=diffs())
+def test_every_value_type_keeps_every_position_and_sign(
+    codec: CodecName, value_type: ValueType, diff: DiffVector
+) -> None:
+    back = decode(encode(diff, value_type=value_type, codec=codec).data, diff.layout)
+
+    for mine, theirs in zip(diff.tensors, back.tensors, strict=True):
+        np.testing.assert_array_equal(mine.positions, theirs.positions)
+        np.testing.assert_array_equal(np.sign(mine.values), np.sign(theirs.values))
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_both_codecs_give_the_same_diff(
+    draw_diff: Callable[..., DiffVector], value_type: ValueType
+) -> None:
+    diff = draw_diff(4)
+
+    by_pcodec = decode(encode(diff, value_type=value_type, codec="pcodec").data, diff.layout)
+    by_xz = decode(encode(diff, value_type=value_type, codec="xz").data, diff.layout)
+
+    assert by_pcodec == by_xz
+
+
+@pytest.mark.parametrize(
+    ("value_type", "share"), [("fp16", 3e-4), ("bf16", 2e-3), ("int8", 0.03), ("int4", 0.3)]
+)
+def test_rounding_costs_a_small_share_of_the_values_by_type(
+    draw_diff: Callable[..., DiffVector], value_type: ValueType, share: float
+) -> None:
+    diff = draw_diff(4, spread=0.1)
+
+    back = decode(encode(diff, value_type=value_type).data, diff.layout)
+
+    values = np.concatenate([tensor.values for tensor in diff.tensors])
+    rounded = np.concatenate([tensor.values for tensor in back.tensors])
+    error = np.linalg.norm(values - rounded) / np.linalg.norm(values)
+    assert share / 3 < error < share
+
+
+@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16"])
+def test_writing_a_decoded_diff_again_gives_the_same_bytes(
+    draw_diff: Callable[..., DiffVector], value_type: ValueType
+) -> None:
+    diff = draw_diff(5)
+    first = encode(diff, value_type=value_type)
+
+    again = encode(decode(first.data, diff.layout), value_type=value_type)
+
+    assert again == first
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_the_same_content_gives_the_same_bytes(
+    draw_diff: Callable[..., DiffVector], codec: CodecName, value_type: ValueType
+) -> None:
+    diff = draw_diff(6)
+    head = dict(reversed(diff.head.items()))
+    task = dict(reversed(diff.task.items()))
+    same = DiffVector(diff.layout, diff.tensors, head, task)
+
+    one = encode(diff, value_type=value_type, codec=codec)
+    other = encode(same, value_type=value_type, codec=codec)
+
+    assert one == other
+    assert one.digest == hashlib.sha256(one.data).hexdigest()
+
+
+def test_the_safetensors_library_reads_the_file(draw_diff: Callable[..., DiffVector]) -> None:
+    diff = draw_diff(7)
+
+    tensors = safetensors.numpy.load(encode(diff, value_type="int4").data)
+
+    assert set(tensors) == {
+        "head.classifier.bias",
+        "head.classifier.weight",
+        "positions.counts",
+        "positions.flags",
+        "positions.gaps",
+        "values.codes",
+        "values.scales",
+    }
+    head = tensors["head.classifier.weight"]
+    np.testing.assert_array_equal(head, diff.head["classifier.weight"])
+
+
+def test_the_header_has_one_metadata_key_and_every_block_is_aligned(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    data = encode(draw_diff(7), value_type="int8", head_type="fp16").data
+
+    (length,) = struct.unpack("<Q", data[:8])
+    header: dict[str, Any] = json.loads(data[8 : 8 + length])
+
+    assert length % 8 == 0
+    assert list(header["__metadata__"]) == ["streamlab.diff"]
+    items = {"F32": 4, "F16": 2, "U8": 1}
+    for name in header.keys() - {"__metadata__"}:
+        assert header[name]["data_offsets"][0] % items[header[name]["dtype"]] == 0
+
+
+def test_a_head_in_half_precision_is_rounded_once_and_widened(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    diff = draw_diff(8)
+
+    full, half = encode(diff), encode(diff, head_type="fp16")
+    back = decode(half.data, diff.layout)
+
+    assert half.parts.head * 2 == full.parts.head == 4 * diff.n_head_entries
+    for name, array in diff.head.items():
+        np.testing.assert_array_equal(back.head[name], array.astype(np.float16).astype(np.float32))
+
+
+def test_a_head_too_large_for_half_precision_is_refused() -> None:
+    layout = Layout("ab", (), ())
+    diff = DiffVector(layout, (), {"h": np.array([1e6], np.float32)}, {})
+
+    with pytest.raises(DiffError, match="fp16 cannot hold the head's `h`"):
+        encode(diff, head_type="fp16")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+def test_a_head_without_entries_comes_back(codec: CodecName, value_type: ValueType) -> None:
+    layout = Layout("ab" * 32, ("a", "b"), ((3, 4), (2,)))
+    none = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    tensors = SparseTensor((3, 4), *none), SparseTensor((2,), *none)
+    diff = DiffVector(layout, tensors, {"h": np.ones((1, 2), np.float32)}, {})
+
+    assert decode(encode(diff, value_type=value_type, codec=codec).data, layout) == diff
+
+
+def test_a_file_for_another_base_is_refused(draw_diff: Callable[..., DiffVector]) -> None:
+    diff = draw_diff(9)
+    other = Layout("cd" * 32, diff.layout.names, diff.layout.shapes)
+
+    with pytest.raises(BaseMismatchError, match="belongs to the base 'abab"):
+        decode(encode(diff).data, other)
+
+
+def test_inspecting_needs_no_base_and_agrees_with_the_encoder(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    diff = draw_diff(10)
+    encoded = encode(diff, value_type="int8", codec="xz")
+
+    facts = inspect(encoded.data)
+
+    parts = facts.pop("parts")
+    assert tuple(parts.values()) == astuple(encoded.parts)
+    assert facts == {
+        "version": 1,
+        "base": "ab" * 32,
+        "d": diff.n_gated,
+        "k": diff.n_entries,
+        "codec": "xz",
+        "value_type": "int8",
+        "task": diff.task,
+        "head": {"classifier.bias": (3,), "classifier.weight": (3, 8)},
+        "digest": encoded.digest,
+    }
+
+
+def test_a_header_past_its_limit_is_refused_by_the_writer(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    diff = draw_diff(0)
+    wordy = DiffVector(diff.layout, diff.tensors, diff.head, {"labels": ["x" * 70_000]})
+
+    with pytest.raises(DiffError, match="of at most 65536"):
+        encode(wordy)
+
+
+def test_a_decoded_diff_cannot_be_written_to(draw_diff: Callable[..., DiffVector]) -> None:
+    diff = draw_diff(0)
+
+    back = decode(encode(diff).data, diff.layout)
+
+    with pytest.raises(ValueError, match="read-only"):
+        back.tensors[4].positions[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        back.tensors[4].values[0] = 0
+
+
+@pytest.mark.parametrize("density", [0.001, 0.005, 0.01, 0.05])
+def test_even_positions_come_close_to_their_entropy(density: float) -> None:
+    """Within 1.5% of H(p)/p at 0.1%, within 1% above, counts and flags included."""
+    rng = np.random.default_rng(0)
+    shapes = ((30_000, 400), (4000, 2500), (1000,))
+    layout = Layout("ab" * 32, tuple("abc"), shapes)
+    tensors = []
+    for shape in shapes:
+        size = math.prod(shape)
+        positions = np.cumsum(rng.geometric(density, size=int(2 * density * size) + 10)) - 1
+        positions = positions[positions < size]
+        tensors.append(SparseTensor(shape, positions, np.ones(len(positions), np.float32)))
+    diff = DiffVector(layout, tuple(tensors), {}, {})
+
+    spent = 8 * encode(diff).parts.positions / diff.n_entries
+
+    p = diff.density
+    entropy = (-p * math.log2(p) - (1 - p) * math.log2(1 - p)) / p
+    assert entropy * 0.99 < spent < entropy * (1.015 if density == 0.001 else 1.01)

@@ -1,0 +1,378 @@
+"""Every rule of the format has a crafted file that breaks it alone and is refused by it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import lzma
+import re
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import streamlab.diff
+from streamlab.diff.codec import CODECS
+from streamlab.diff.container import decode, encode, inspect
+from streamlab.diff.frame import Block, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.layout import Layout
+from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.errors import DiffError, DiffFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from streamlab.diff.codec import CodecName
+    from streamlab.diff.values import ValueType
+
+ROOT = Path(__file__).parents[2]
+LAYOUT = Layout("ab" * 32, ("m", "v", "none"), ((4, 6), (300,), (5,)))
+HEAD = {"h.bias": np.array([1, 2], np.float32)}
+TASK = {"name": "sst2"}
+
+
+def small(layout: Layout = LAYOUT) -> DiffVector:
+    """Keep 6 of 24, 3 of 300 and 0 of 5 entries, so that the tensors stand as in the base."""
+    m = np.array([0, 5, 6, 7, 20, 23], np.int64)
+    v = np.array([0, 100, 299], np.int64)
+    none = np.zeros(0, np.int64)
+    tensors = (
+        SparseTensor(layout.shapes[0], m, np.array([1, -1, 0.5, 2, 4, -8], np.float32)),
+        SparseTensor(layout.shapes[1], v, np.array([8, 1, -1], np.float32)),
+        SparseTensor((5,), none, none.astype(np.float32)),
+    )
+    return DiffVector(layout, tensors, HEAD, TASK)
+
+
+def valid(value_type: ValueType = "bf16", codec: CodecName = "xz") -> bytes:
+    return encode(small(), value_type=value_type, codec=codec).data
+
+
+def craft(
+    data: bytes,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, bytes | Block | None] | None = None,
+    sign: bool = True,
+) -> bytes:
+    """Change metadata and blocks of a file, and make its digests right again unless told not to."""
+    frame = read_frame(data)
+    tree: dict[str, Any] = copy.deepcopy(dict(frame.metadata))
+    held = dict(frame.blocks)
+    for name, block in (blocks or {}).items():
+        if block is None:
+            del held[name]
+        elif isinstance(block, bytes):
+            old = held[name]
+            shape = (len(block) // {"F32": 4, "F16": 2, "U8": 1}[old.dtype],)
+            held[name] = replace(old, data=block, shape=shape)
+        else:
+            held[name] = block
+    if sign:
+        for part in ("positions", "values", "head"):
+            members = {n: b for n, b in held.items() if n.partition(".")[0] == part}
+            tree["sha256"][part] = digest_blocks(members)
+    tree.update(metadata or {})
+    tree = {key: value for key, value in tree.items() if value is not None}
+    if sign and "header" in tree["sha256"]:
+        rest = {key: value for key, value in tree.items() if key != "sha256"}
+        tree["sha256"]["header"] = digest_header(rest, held)
+    return write_frame(tree, held)
+
+
+def with_header(change: Callable[[dict[str, Any]], None]) -> bytes:
+    """Change the outer header as a tree; the body stays."""
+    data = valid()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(header)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"))
+    return framed(text.encode(), data[8 + length :])
+
+
+def framed(text: bytes, body: bytes = b"") -> bytes:
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + body
+
+
+def packed(*numbers: int | float, dtype: str) -> bytes:
+    return CODECS["xz"].compress(np.array(numbers, dtype=dtype))
+
+
+def spaced(data: bytes) -> bytes:
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + length].rstrip().replace(b'"dtype":', b'"dtype": ', 1)
+    return framed(text, data[8 + length :])
+
+
+def repeated_key() -> bytes:
+    data = valid()
+    length = int.from_bytes(data[:8], "little")
+    text = data[8 : 8 + length].rstrip()
+    return framed(b'{"__metadata__":{},' + text[1:], data[8 + length :])
+
+
+def inner_text(text: str) -> bytes:
+    return with_header(lambda h: h["__metadata__"].update({"streamlab.diff": text}))
+
+
+def moved(header: dict[str, Any]) -> None:
+    header["values.codes"]["data_offsets"][0] -= 1
+
+
+def renamed(header: dict[str, Any]) -> None:
+    header["positions.gapz"] = header.pop("positions.gaps")
+
+
+GAPS = [0, 4, 0, 0, 12, 2, 0, 99, 198]
+CODES = [0x3F80] * 9
+CASES: list[tuple[str, Callable[[], bytes]]] = [
+    ("file-size", lambda: b"1234567"),
+    ("file-size", lambda: valid() + bytes(100_000)),
+    ("header-size", lambda: (65_537).to_bytes(8, "little") + bytes(100)),
+    ("header-size", lambda: (2**63).to_bytes(8, "little") + b"{}"),
+    ("header-size", lambda: (16).to_bytes(8, "little") + b"{}"),
+    ("header-json", lambda: framed(b"{")),
+    ("header-json", lambda: framed(b"[1]")),
+    ("header-json", lambda: framed(b'{"a":NaN}')),
+    ("header-json", lambda: framed(b'{"a":1e999}')),
+    ("header-json", lambda: framed(b'{"a":"\xff"}')),
+    ("header-json", lambda: framed(b'{"a":"\\ud800"}')),
+    ("header-json", lambda: framed(b"[" * 60_000)),
+    ("header-json", lambda: framed(b'{"a":' + b"9" * 10_000 + b"}")),
+    ("header-json", lambda: inner_text("[]")),
+    ("header-json", lambda: inner_text("ü")),
+    ("header-canonical", lambda: spaced(valid())),
+    ("header-canonical", repeated_key),
+    ("header-canonical", lambda: inner_text('{"b":1,"a":2}')),
+    ("metadata-key", lambda: framed(b"{}")),
+    ("metadata-key", lambda: with_header(lambda h: h["__metadata__"].update(format="pt"))),
+    ("metadata-key", lambda: with_header(lambda h: h["__metadata__"].clear())),
+    ("metadata-key", lambda: with_header(lambda h: h.update(__metadata__=[]))),
+    (
+        "metadata-key",
+        lambda: with_header(lambda h: h["__metadata__"].update({"streamlab.diff": 1})),
+    ),
+    ("tensor-table", lambda: valid() + b"\0"),
+    ("tensor-table", lambda: valid()[:-1]),
+    ("tensor-table", lambda: with_header(moved)),
+    ("tensor-table", lambda: with_header(renamed)),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(shape=[2**60]))),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(shape=[-1]))),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(shape=[True]))),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(dtype="F64"))),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(dtype=[]))),
+    ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(more=1))),
+    ("tensor-table", lambda: with_header(lambda h: h.update({"values.codes": 3}))),
+    ("tensor-table", lambda: craft(valid(), blocks={"positions.flags": None})),
+    ("tensor-table", lambda: craft(valid(), blocks={"values.scales": Block("F32", (0,), b"")})),
+    ("tensor-table", lambda: craft(valid("int4"), blocks={"values.scales": None})),
+    ("tensor-table", lambda: craft(valid(), blocks={"head.": Block("F32", (1,), bytes(4))})),
+    ("tensor-table", lambda: craft(valid(), blocks={"head.x": Block("U8", (4,), bytes(4))})),
+    ("tensor-table", lambda: craft(valid(), blocks={"head.x": Block("F32", (0,), b"")})),
+    ("tensor-table", lambda: craft(valid(), blocks={"tail": Block("U8", (1,), b"x")})),
+    ("format-name", lambda: craft(valid(), metadata={"format": "other"})),
+    ("format-name", lambda: craft(valid(), metadata={"format": None})),
+    ("format-version", lambda: craft(valid(), metadata={"version": 2})),
+    ("format-version", lambda: craft(valid(), metadata={"version": True})),
+    ("format-version", lambda: craft(valid(), metadata={"version": None})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"k": -1})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"k": 9.0})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"k": 2**31, "d": 2**40})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"k": 330})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"codec": "zip"})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"value_type": "fp8"})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"task": "x" * 500})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"base": ""})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"sha256": {}})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"extra": 1})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"task": None})),
+    ("no-change", lambda: craft(valid(), metadata={"k": 0}, blocks={"head.h.bias": None})),
+    ("base-size", lambda: craft(valid(), metadata={"d": 330})),
+    ("part-digest", lambda: craft(valid(), blocks={"positions.flags": b"\1"}, sign=False)),
+    ("part-digest", lambda: craft(valid(), blocks={"values.codes": b"\1"}, sign=False)),
+    ("part-digest", lambda: craft(valid(), metadata={"task": {"name": "rte"}}, sign=False)),
+    ("part-digest", lambda: craft(valid(), blocks={"head.h.bias": bytes(8)}, sign=False)),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x80"})),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x86\x00\x03\x00"})),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\xff" * 9})),
+    ("count-number", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03"})),
+    ("count-number", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x00\x00"})),
+    ("count-number", lambda: craft(valid(), blocks={"positions.counts": bytes(16)})),
+    ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x06"})),
+    ("count-sum", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x04\x00"})),
+    ("count-sum", lambda: craft(valid(), metadata={"k": 8})),
+    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b""})),
+    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\0\0"})),
+    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x08"})),
+    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x02"})),
+    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x04"})),
+    ("scale-number", lambda: craft(valid("int4"), blocks={"values.scales": bytes(12)})),
+    (
+        "scale-range",
+        lambda: craft(valid("int4"), blocks={"values.scales": np.float32([0, 1]).tobytes()}),
+    ),
+    (
+        "scale-range",
+        lambda: craft(valid("int8"), blocks={"values.scales": np.float32([1, -1]).tobytes()}),
+    ),
+    (
+        "scale-range",
+        lambda: craft(valid("int8"), blocks={"values.scales": np.float32([1, np.nan]).tobytes()}),
+    ),
+    ("value-stream", lambda: craft(valid(), blocks={"values.codes": b""})),
+    ("value-stream", lambda: craft(valid(), blocks={"values.codes": b"junk"})),
+    (
+        "value-stream",
+        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], dtype="uint16")}),
+    ),
+    (
+        "value-range",
+        lambda: craft(valid("int4"), blocks={"values.codes": packed(*[1] * 8, 8, dtype="int8")}),
+    ),
+    (
+        "value-range",
+        lambda: craft(valid("int4"), blocks={"values.codes": packed(*[1] * 8, -9, dtype="int8")}),
+    ),
+    (
+        "value-range",
+        lambda: craft(
+            valid("int8", "pcodec"),
+            blocks={"values.codes": CODECS["pcodec"].compress(np.full(9, 128, np.int16))},
+        ),
+    ),
+    (
+        "value-finite",
+        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], 0x7F80, dtype="uint16")}),
+    ),
+    (
+        "value-finite",
+        lambda: craft(
+            valid("fp32"), blocks={"values.codes": packed(*[1] * 8, np.nan, dtype="float32")}
+        ),
+    ),
+    (
+        "value-finite",
+        lambda: craft(valid("int8"), blocks={"values.scales": np.float32([3e38, 3e38]).tobytes()}),
+    ),
+    (
+        "value-zero",
+        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], 0x8000, dtype="uint16")}),
+    ),
+    (
+        "value-zero",
+        lambda: craft(valid("fp16"), blocks={"values.codes": packed(*[1] * 8, 0, dtype="float16")}),
+    ),
+    ("position-stream", lambda: craft(valid(), blocks={"positions.gaps": b"junk"})),
+    (
+        "position-stream",
+        lambda: craft(valid(), blocks={"positions.gaps": packed(*GAPS, 0, dtype="uint32")}),
+    ),
+    (
+        "position-range",
+        lambda: craft(valid(), blocks={"positions.gaps": packed(*GAPS[:8], 199, dtype="uint32")}),
+    ),
+    (
+        "position-range",
+        lambda: craft(
+            valid(), blocks={"positions.gaps": packed(0, 4, 0, 0, 12, 3, *GAPS[6:], dtype="uint32")}
+        ),
+    ),
+    (
+        "position-range",
+        lambda: craft(valid(), blocks={"positions.gaps": packed(*[2**32 - 1] * 9, dtype="uint32")}),
+    ),
+    (
+        "head-finite",
+        lambda: craft(valid(), blocks={"head.h.bias": np.float32([1, np.inf]).tobytes()}),
+    ),
+]
+
+
+def test_the_file_the_cases_start_from_is_valid() -> None:
+    for value_type in ("fp32", "fp16", "bf16", "int8", "int4"):
+        assert decode(valid(value_type), LAYOUT).counts == (6, 3, 0)
+        assert craft(valid(value_type)) == valid(value_type)
+    unchanged = craft(valid(), blocks={"positions.gaps": packed(*GAPS, dtype="uint32")})
+    assert decode(unchanged, LAYOUT) == decode(valid(), LAYOUT)
+
+
+@pytest.mark.parametrize(("rule", "make"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)])
+def test_a_crafted_file_is_refused_by_its_rule(rule: str, make: Callable[[], bytes]) -> None:
+    with pytest.raises(DiffFormatError) as refusal:
+        decode(make(), LAYOUT, max_bytes=100_000)
+
+    assert refusal.value.rule == rule
+    assert len(str(refusal.value)) < 600
+
+
+def test_another_digest_than_expected_is_refused() -> None:
+    encoded = encode(small())
+
+    assert decode(encoded.data, LAYOUT, expected_digest=encoded.digest).counts == (6, 3, 0)
+    with pytest.raises(DiffFormatError) as refusal:
+        decode(encoded.data, LAYOUT, expected_digest="00" * 32)
+    assert refusal.value.rule == "file-digest"
+
+
+def test_inspecting_refuses_what_it_can_see() -> None:
+    for rule, make in CASES:
+        if rule.split("-")[0] in {"header", "metadata", "tensor", "format", "part", "no"}:
+            with pytest.raises(DiffFormatError, match=f"`{rule}`"):
+                inspect(make(), max_bytes=100_000)
+
+
+def rules_in_source() -> set[str]:
+    sources = Path(streamlab.diff.__path__[0]).glob("*.py")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
+    handed_down = re.findall(r'"(position-stream|value-stream)"', text)
+    return {*direct, *handed_down}
+
+
+def test_every_rule_in_the_source_is_specified_and_every_specified_rule_exists() -> None:
+    specification = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+
+    specified = set(re.findall(r"^\| `([a-z]+-[a-z]+)` \|", specification, flags=re.MULTILINE))
+
+    assert specified == rules_in_source()
+
+
+def test_every_rule_has_a_crafted_file() -> None:
+    assert {rule for rule, _ in CASES} | {"file-digest"} == rules_in_source()
+
+
+def peak_bytes(data: bytes, layout: Layout) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DiffError):
+            decode(data, layout)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_claim_of_many_entries_costs_no_memory_before_it_is_checked() -> None:
+    layout = Layout("ab" * 32, LAYOUT.names, ((4, 6), (2**31,), (5,)))
+    data = encode(small(layout), codec="xz").data
+
+    counts = bytes([6, 0xFF, 0xFF, 0xFF, 0x7F, 0])  # 2**28 - 1 entries of `v`
+    claims = {"k": 5 + 2**28}
+    decode(data, layout)  # so that nothing is loaded for the first time while measured
+
+    assert peak_bytes(craft(data, metadata=claims), layout) < 200_000
+    claimed = craft(data, metadata=claims, blocks={"positions.counts": counts})
+    assert peak_bytes(claimed, layout) < 3_000_000
+
+
+@pytest.mark.parametrize("block", ["positions.gaps", "values.codes"])
+def test_a_stream_that_expands_without_end_is_cut_short(block: str) -> None:
+    filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 16}]
+    bomb = lzma.compress(bytes(32 << 20), format=lzma.FORMAT_XZ, filters=filters)
+    data = craft(valid(), blocks={block: bomb})
+    decode(valid(), LAYOUT)
+
+    assert peak_bytes(data, LAYOUT) < 3_000_000

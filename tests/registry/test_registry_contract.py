@@ -1,0 +1,571 @@
+"""The contract of the registry, held by every kind of database it runs on."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from registry_samples import (
+    FINGERPRINT,
+    Clock,
+    digest_of,
+    new_arrival,
+    new_base,
+    new_diff,
+    new_run,
+    new_score,
+)
+
+from streamlab import __version__
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.records import RunRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.runs import RunEnd
+
+
+@pytest.fixture
+def run(registry: Registry) -> RunRecord:
+    registry.add_base(new_base())
+    return registry.start_run(new_run())
+
+
+def given(record: Any, new: Any) -> Any:
+    """Return the part of a record that was given."""
+    names = [field.name for field in dataclasses.fields(new)]
+    return type(new)(**{name: getattr(record, name) for name in names})
+
+
+def test_a_base_comes_back_as_it_was_given(registry: Registry) -> None:
+    record = registry.add_base(new_base())
+
+    assert given(record, new_base()) == new_base()
+    assert (record.added_at, registry.base(FINGERPRINT), registry.bases()) == (
+        1000.0,
+        record,
+        (record,),
+    )
+
+
+def test_a_base_with_nothing_optional_comes_back_as_it_was_given(registry: Registry) -> None:
+    base = new_base(layers=None, revision="v1", initialised=())
+
+    assert given(registry.add_base(base), base) == base
+
+
+def test_a_base_is_added_once_per_fingerprint(registry: Registry, clock: Clock) -> None:
+    first = registry.add_base(new_base())
+    clock.now += 5
+
+    assert registry.add_base(new_base(model="another name")) == first
+    assert [event.kind for event in registry.events()] == ["base-added"]
+
+
+def test_an_unknown_base_is_refused_with_near_names(registry: Registry) -> None:
+    registry.add_base(new_base())
+
+    with pytest.raises(NotInRegistryError, match=f"Did you mean `{FINGERPRINT}`"):
+        registry.base("f" * 60)
+
+
+def test_a_run_comes_back_as_it_was_given(registry: Registry, run: RunRecord) -> None:
+    assert given(run, new_run()) == new_run()
+    assert (run.name, run.status, run.reason, run.finished_at) == ("glue-1", "running", None, None)
+    assert run.started_at == run.heartbeat_at == 1000.0
+    assert registry.run("glue-1") == registry.run(run.id) == registry.run(str(run.id)) == run
+
+
+@pytest.mark.usefixtures("run")
+def test_runs_are_counted_per_scenario_name(registry: Registry) -> None:
+    names = [
+        registry.start_run(new_run(scenario_name=name)).name for name in ("glue", "sst", "glue")
+    ]
+
+    assert names == ["glue-2", "sst-1", "glue-3"]
+
+
+@pytest.mark.usefixtures("run")
+def test_the_latest_run_answers_to_latest(registry: Registry) -> None:
+    second = registry.start_run(new_run())
+
+    assert registry.run("latest") == second
+
+
+@pytest.mark.usefixtures("run")
+def test_runs_are_listed_oldest_first_and_a_limit_keeps_the_last(registry: Registry) -> None:
+    for _ in range(2):
+        registry.start_run(new_run())
+
+    assert [r.name for r in registry.runs()] == ["glue-1", "glue-2", "glue-3"]
+    assert [r.name for r in registry.runs(limit=2)] == ["glue-2", "glue-3"]
+
+
+@pytest.mark.usefixtures("run")
+def test_an_unknown_run_is_refused_naming_what_there_is(registry: Registry) -> None:
+    refs: list[str | int] = ["glue-11", 77, "77", "gleu-1"]
+
+    for ref in refs:
+        with pytest.raises(NotInRegistryError, match="`glue-1`"):
+            registry.run(ref)
+
+
+def test_a_run_on_an_unknown_base_is_refused(registry: Registry) -> None:
+    with pytest.raises(NotInRegistryError, match="holds no base"):
+        registry.start_run(new_run())
+    assert registry.runs() == ()
+
+
+def test_a_run_ends_once(registry: Registry, run: RunRecord, clock: Clock) -> None:
+    ends: tuple[RunEnd, ...] = ("finished", "failed", "interrupted")
+
+    for status in ends:
+        run = registry.start_run(new_run())
+        clock.now += 60.0
+        ended = registry.finish_run(run.id, status, "as planned")
+        assert (ended.status, ended.reason, ended.finished_at) == (status, "as planned", clock.now)
+        with pytest.raises(RegistryError, match=f"already ended as {status}"):
+            registry.finish_run(run.id, "finished")
+
+
+def test_a_heartbeat_is_recorded_until_the_run_ends(
+    registry: Registry, run: RunRecord, clock: Clock
+) -> None:
+    clock.now = 1042.0
+    registry.heartbeat(run.id)
+    assert registry.run(run.id).heartbeat_at == 1042.0
+
+    registry.finish_run(run.id, "failed", "out of luck")
+    with pytest.raises(RegistryError, match="already ended as failed"):
+        registry.heartbeat(run.id)
+
+
+def test_the_latest_unfinished_run_of_a_scenario_is_found(
+    registry: Registry, run: RunRecord
+) -> None:
+    digest = run.scenario_digest
+    second = registry.start_run(new_run())
+    registry.start_run(new_run(scenario_digest=digest_of("another")))
+
+    assert registry.find_unfinished_run(digest) == second
+    registry.finish_run(second.id, "finished")
+    assert registry.find_unfinished_run(digest) == run
+    failed = registry.finish_run(run.id, "failed", "no luck")
+    assert registry.find_unfinished_run(digest) == failed
+    assert registry.find_unfinished_run(digest_of("never run")) is None
+
+
+def test_an_interrupted_run_is_resumed_under_its_name(
+    registry: Registry, run: RunRecord, clock: Clock
+) -> None:
+    registry.finish_run(run.id, "interrupted", "stopped")
+    clock.now = 2000.0
+
+    resumed = registry.resume_run(run.id)
+
+    assert resumed == dataclasses.replace(run, heartbeat_at=2000.0)
+
+
+def test_a_finished_run_is_not_resumed(registry: Registry, run: RunRecord) -> None:
+    registry.finish_run(run.id, "finished")
+
+    with pytest.raises(RegistryError, match="nothing to resume"):
+        registry.resume_run(run.id)
+
+
+def test_an_arrival_comes_back_as_it_was_given(registry: Registry, run: RunRecord) -> None:
+    arrival, diff = new_arrival(run.id), new_diff()
+    scores = [new_score(), new_score(split="validation", value=1, is_primary=False)]
+
+    record = registry.add_arrival(arrival, diff, scores)
+
+    assert given(record, arrival) == arrival
+    assert (record.run, record.status, record.reason) == ("glue-1", "finished", None)
+    assert record.digest == diff.digest
+    assert registry.arrival(record.id) == record
+    assert given(registry.diff(diff.digest), diff) == diff
+    stored = registry.scores(arrival_id=record.id)
+    assert [given(score, scores[0]) for score in stored] == scores
+    assert [(s.run, s.seed, s.task, s.provider, s.method, s.source) for s in stored] == [
+        ("glue-1", 1, "sst2", "reviews_inc", "diff_pruning", "files")
+    ] * 2
+
+
+def test_a_rivals_checkpoint_needs_no_counts(registry: Registry, run: RunRecord) -> None:
+    checkpoint = new_diff(kind="checkpoint", n_entries=128, tensor_counts=())
+
+    registry.add_arrival(new_arrival(run.id), checkpoint, [])
+
+    assert given(registry.diff(checkpoint.digest), checkpoint) == checkpoint
+
+
+def test_scores_on_generated_rows_say_so(registry: Registry, run: RunRecord) -> None:
+    for source in ("generated", "hub"):
+        arrival = new_arrival(run.id, source=source, task=f"from {source}")
+        registry.add_arrival(arrival, new_diff(), [new_score()])
+
+    assert [(s.source, s.generated) for s in registry.scores()] == [
+        ("generated", True),
+        ("hub", False),
+    ]
+
+
+def test_two_arrivals_share_one_artifact(registry: Registry, run: RunRecord) -> None:
+    for version in (1, 2):
+        registry.add_arrival(new_arrival(run.id, version=version), new_diff(), [])
+
+    assert len(registry.diffs()) == 1
+    assert [record.digest for record in registry.arrivals()] == [new_diff().digest] * 2
+
+
+def test_one_digest_with_other_facts_is_refused_whole(registry: Registry, run: RunRecord) -> None:
+    registry.add_arrival(new_arrival(run.id), new_diff(), [])
+    before = registry.events()
+
+    with pytest.raises(RegistryError, match="another `value_type`: 'bf16', given 'fp32'"):
+        registry.add_arrival(
+            new_arrival(run.id, version=2, task="new"), new_diff(value_type="fp32"), []
+        )
+
+    assert len(registry.arrivals()) == 1
+    assert [task.name for task in registry.tasks()] == ["sst2"]
+    assert registry.events() == before
+
+
+def test_a_finished_arrival_is_not_finished_twice(registry: Registry, run: RunRecord) -> None:
+    first = registry.add_arrival(new_arrival(run.id), new_diff(), [new_score()])
+
+    with pytest.raises(RegistryError, match=f"as arrival {first.id}"):
+        registry.add_arrival(new_arrival(run.id, attempt=2, sequence=9), new_diff("b"), [])
+
+    assert registry.arrivals() == (first,)
+    assert len(registry.diffs()) == 1
+
+
+def test_another_identity_is_another_arrival(registry: Registry, run: RunRecord) -> None:
+    changes = ({}, {"seed": 2}, {"provider": "p"}, {"task": "t"}, {"version": 2}, {"method": "m"})
+
+    for change in changes:
+        registry.add_arrival(new_arrival(run.id, **change), new_diff(), [])
+
+    assert len(registry.arrivals()) == len(changes)
+
+
+def test_another_run_may_finish_the_same_arrival(registry: Registry, run: RunRecord) -> None:
+    second = registry.start_run(new_run())
+    for run_id in (run.id, second.id):
+        registry.add_arrival(new_arrival(run_id), new_diff(), [])
+
+    assert [record.run for record in registry.arrivals()] == ["glue-1", "glue-2"]
+
+
+def test_failed_attempts_may_be_followed_by_a_finished_one(
+    registry: Registry, run: RunRecord
+) -> None:
+    for attempt in (1, 2):
+        failed = registry.add_failure(new_arrival(run.id, attempt=attempt), "the loss is NaN")
+        assert (failed.status, failed.reason, failed.digest) == ("failed", "the loss is NaN", None)
+    registry.add_arrival(new_arrival(run.id, attempt=3), new_diff(), [])
+
+    statuses = [(record.attempt, record.status) for record in registry.arrivals()]
+    assert statuses == [(1, "failed"), (2, "failed"), (3, "finished")]
+
+
+def test_an_arrival_of_an_unknown_run_is_refused(registry: Registry) -> None:
+    with pytest.raises(NotInRegistryError, match="no run"):
+        registry.add_arrival(new_arrival(5), new_diff(), [])
+    with pytest.raises(NotInRegistryError, match="no run"):
+        registry.add_failure(new_arrival(5), "no run")
+    assert registry.providers() == ()
+
+
+def test_an_arrival_stays_on_the_base_of_its_run(registry: Registry, run: RunRecord) -> None:
+    other = registry.add_base(new_base(fingerprint="e" * 64))
+
+    with pytest.raises(RegistryError, match="stays on its run's base"):
+        registry.add_arrival(new_arrival(run.id), new_diff(base_fingerprint=other.fingerprint), [])
+
+
+def test_an_artifact_that_contradicts_itself_is_refused(registry: Registry, run: RunRecord) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"digest": "A" * 64}, "is no digest"),
+        ({"file_bytes": 101}, "have 100 bytes, but `file_bytes` says 101"),
+        ({"tensor_counts": (4, 0, 4)}, "add up to 8, but `n_entries` says 7"),
+        ({"tensor_counts": ()}, "add up to 0, but `n_entries` says 7"),
+        ({"tensor_counts": (-1, 8, 0)}, "whole numbers in"),
+        ({"n_gated": 6}, "ck_diffs_entries"),
+        ({"kind": "patch"}, "ck_diffs_kind"),
+        ({"head_bytes": -1, "file_bytes": 59}, "ck_diffs_bytes"),
+    ]
+
+    for change, message in wrong:
+        with pytest.raises(RegistryError, match=message):
+            registry.add_arrival(new_arrival(run.id), new_diff(**change), [])
+
+    assert registry.arrivals() == registry.diffs() == ()
+
+
+def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: RunRecord) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"sequence": -1}, "ck_arrivals_amounts"),
+        ({"training_seconds": -0.5}, "ck_arrivals_amounts"),
+        ({"peak_memory_bytes": None}, "NOT NULL"),
+        ({"task": ""}, "ck_tasks_name"),
+        ({"seed": 2**63}, "too large"),
+        ({"details": {"loss": float("nan")}}, "not JSON compliant"),
+        ({"source_detail": "\ud800"}, "surrogates not allowed"),
+    ]
+
+    for change, message in wrong:
+        with pytest.raises(RegistryError, match=f"could not be written: .*{message}"):
+            registry.add_arrival(new_arrival(run.id, **change), new_diff(), [])
+
+    assert registry.arrivals() == registry.diffs() == ()
+
+
+def test_a_name_is_data_and_never_sql(registry: Registry, run: RunRecord) -> None:
+    name = "sst2'); DROP TABLE arrivals; -- %s :x ?"
+
+    record = registry.add_arrival(new_arrival(run.id, task=name, provider=name), new_diff(), [])
+
+    assert registry.arrivals(task=name, provider=name) == (record,)
+    assert [task.name for task in registry.tasks()] == [name]
+
+
+def test_scores_are_added_later_and_never_replaced(registry: Registry, run: RunRecord) -> None:
+    arrival = registry.add_arrival(new_arrival(run.id), new_diff(), [new_score()])
+    registry.add_scores(arrival.id, [new_score(after_sequence=1, value=0.5)])
+
+    with pytest.raises(RegistryError, match="never replaced"):
+        registry.add_scores(arrival.id, [new_score(after_sequence=2), new_score(after_sequence=1)])
+
+    assert [(s.after_sequence, s.value) for s in registry.scores()] == [(0, 0.875), (1, 0.5)]
+
+
+def test_one_score_given_twice_is_refused(registry: Registry, run: RunRecord) -> None:
+    with pytest.raises(RegistryError, match="never replaced"):
+        registry.add_arrival(new_arrival(run.id), new_diff(), [new_score(), new_score()])
+    assert registry.arrivals() == ()
+
+
+def test_a_score_that_is_not_finite_is_refused(registry: Registry, run: RunRecord) -> None:
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(RegistryError, match="finite number"):
+            registry.add_arrival(new_arrival(run.id), new_diff(), [new_score(value=value)])
+
+    assert registry.arrivals() == ()
+
+
+def test_a_failed_arrival_has_no_scores(registry: Registry, run: RunRecord) -> None:
+    failed = registry.add_failure(new_arrival(run.id), "the loss is NaN")
+
+    with pytest.raises(RegistryError, match="left no artifact"):
+        registry.add_scores(failed.id, [new_score()])
+    with pytest.raises(NotInRegistryError, match="no arrival 99"):
+        registry.add_scores(99, [new_score()])
+
+
+def fill(registry: Registry, run: RunRecord) -> None:
+    """Add arrivals of two runs out of order; one failed."""
+    second = registry.start_run(new_run(scenario_name="sst"))
+    for run_id, seed, sequence, method, task in [
+        (second.id, 1, 0, "diff_pruning", "sst2"),
+        (run.id, 2, 0, "diff_pruning", "sst2"),
+        (run.id, 1, 1, "lora", "rte"),
+        (run.id, 1, 1, "diff_pruning", "rte"),
+        (run.id, 1, 0, "diff_pruning", "sst2"),
+    ]:
+        arrival = new_arrival(
+            run_id,
+            seed=seed,
+            sequence=sequence,
+            method=method,
+            task=task,
+            provider="newswire" if task == "rte" else "reviews_inc",
+        )
+        name = f"{run_id} {seed} {sequence} {method}"
+        later = new_score(after_sequence=sequence + 1)
+        scores = [later, new_score(after_sequence=sequence, metric="f1")]
+        scores.append(new_score(after_sequence=sequence))
+        registry.add_arrival(arrival, new_diff(name), scores)
+    registry.add_failure(new_arrival(run.id, task="cola", sequence=2), "no rows")
+
+
+ORDER = [
+    ("glue-1", 1, 0, "diff_pruning"),
+    ("glue-1", 1, 1, "diff_pruning"),
+    ("glue-1", 1, 1, "lora"),
+    ("glue-1", 1, 2, "diff_pruning"),
+    ("glue-1", 2, 0, "diff_pruning"),
+    ("sst-1", 1, 0, "diff_pruning"),
+]
+
+
+FILTERS: list[tuple[dict[str, Any], Sequence[int]]] = [
+    ({}, range(6)),
+    ({"limit": 2}, [0, 1]),
+    ({"limit": 0}, []),
+    ({"run": "sst-1"}, [5]),
+    ({"run": "latest"}, [5]),
+    ({"run": 1, "limit": 3}, [0, 1, 2]),
+    ({"task": "sst2"}, [0, 4, 5]),
+    ({"provider": "newswire"}, [1, 2]),
+    ({"method": "lora"}, [2]),
+    ({"status": "failed"}, [3]),
+    ({"status": "finished", "limit": 4}, [0, 1, 2, 4]),
+    ({"run": "glue-1", "task": "sst2", "provider": "reviews_inc"}, [0, 4]),
+    ({"task": "unheard of"}, []),
+    ({"provider": "unheard of"}, []),
+]
+
+
+def test_arrivals_are_filtered_and_listed_in_order(registry: Registry, run: RunRecord) -> None:
+    fill(registry, run)
+
+    for filters, places in FILTERS:
+        found = [(r.run, r.seed, r.sequence, r.method) for r in registry.arrivals(**filters)]
+        assert found == [ORDER[place] for place in places], filters
+
+
+def test_scores_are_listed_in_the_order_of_their_arrivals(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+
+    found = [(s.run, s.seed, s.method, s.after_sequence, s.metric) for s in registry.scores()]
+
+    assert found == [
+        (name, seed, method, sequence + later, metric)
+        for name, seed, sequence, method in ORDER
+        if sequence < 2
+        for later, metric in ((0, "accuracy"), (0, "f1"), (1, "accuracy"))
+    ]
+    assert registry.scores(limit=4) == registry.scores()[:4]
+    assert {s.task for s in registry.scores(task="rte")} == {"rte"}
+    assert {s.run for s in registry.scores(run="sst-1")} == {"sst-1"}
+    assert len(registry.scores(run="glue-1", task="rte")) == 6
+
+
+def test_artifacts_are_listed_of_one_run_or_of_all(registry: Registry, run: RunRecord) -> None:
+    fill(registry, run)
+    registry.add_arrival(
+        new_arrival(run.id, version=7), new_diff("2 1 0 diff_pruning"), []
+    )  # shared with the other run
+
+    digests = [d.digest for d in registry.diffs()]
+    assert len(digests) == len(set(digests)) == 5
+    assert [d.digest for d in registry.diffs(run="sst-1")] == digests[:1]
+    assert [d.digest for d in registry.diffs(run="glue-1", limit=2)] == digests[:2]
+
+
+@pytest.mark.usefixtures("run")
+def test_a_listing_of_an_unknown_run_is_refused(registry: Registry) -> None:
+    for listing in (registry.arrivals, registry.scores, registry.diffs):
+        with pytest.raises(NotInRegistryError, match="Did you mean `glue-1`"):
+            listing(run="glue-7")
+
+
+def test_summaries_count_a_shared_file_once_where_it_is_stored(
+    registry: Registry, run: RunRecord
+) -> None:
+    rival = new_diff("rival", kind="checkpoint", file_bytes=1000, values_bytes=914)
+    for arrival, diff in [
+        (new_arrival(run.id), new_diff()),
+        (new_arrival(run.id, version=2), new_diff()),
+        (new_arrival(run.id, method="full_finetuning"), rival),
+        (new_arrival(run.id, task="rte", provider="newswire"), new_diff("rte")),
+        (new_arrival(run.id, task="rte", provider="reviews_inc"), new_diff()),
+    ]:
+        registry.add_arrival(arrival, diff, [])
+    registry.add_failure(new_arrival(run.id, task="rte"), "no rows")
+    registry.add_failure(new_arrival(run.id, task="cola"), "no rows")
+
+    tasks = [dataclasses.astuple(task) for task in registry.tasks()]
+    providers = [dataclasses.astuple(provider) for provider in registry.providers()]
+
+    assert tasks == [
+        ("cola", 0, 1, 0, 0, 0),
+        ("rte", 2, 1, 200, 0, 200),
+        ("sst2", 3, 0, 200, 1000, 1100),
+    ]
+    assert providers == [("newswire", 1, 0, 100, 0, 100), ("reviews_inc", 4, 2, 300, 1000, 1100)]
+
+
+def test_a_diff_answers_to_the_beginning_of_its_digest(registry: Registry, run: RunRecord) -> None:
+    diffs = [new_diff(digest=digest) for digest in ("ab" + "0" * 62, "ab" + "f" * 62, "ac" * 32)]
+    for version, diff in enumerate(diffs):
+        registry.add_arrival(new_arrival(run.id, version=version), diff, [])
+
+    assert registry.diff("abf").digest == diffs[1].digest
+    assert registry.diff("AC").digest == diffs[2].digest
+    with pytest.raises(NotInRegistryError, match=r"begin with 'ab': ab00.*, abff"):
+        registry.diff("ab")
+    with pytest.raises(NotInRegistryError, match="no artifact whose digest begins with 'ad'"):
+        registry.diff("ad")
+    for wrong in ("", "xyz", "%", "a" * 65):
+        with pytest.raises(NotInRegistryError, match="no beginning of a digest"):
+            registry.diff(wrong)
+
+
+def test_everything_that_happens_is_logged_in_order(
+    registry: Registry, run: RunRecord, clock: Clock
+) -> None:
+    clock.now = 1001.0
+    arrival = registry.add_arrival(new_arrival(run.id), new_diff(), [])
+    registry.add_scores(arrival.id, [new_score()])
+    failed = registry.add_failure(new_arrival(run.id, task="rte"), "no rows")
+    registry.finish_run(run.id, "interrupted", "stopped")
+    registry.resume_run(run.id)
+    event = registry.add_event("note", "glue-1", "looks fine")
+
+    assert [(e.kind, e.subject) for e in registry.events()] == [
+        ("base-added", FINGERPRINT),
+        ("run-started", "glue-1"),
+        ("arrival-finished", str(arrival.id)),
+        ("scores-added", str(arrival.id)),
+        ("arrival-failed", str(failed.id)),
+        ("run-interrupted", "glue-1"),
+        ("run-resumed", "glue-1"),
+        ("note", "glue-1"),
+    ]
+    assert (event.at, event.message, event.version) == (1001.0, "looks fine", __version__)
+    assert [e.kind for e in registry.events(limit=2)] == ["run-resumed", "note"]
+
+
+def test_threads_may_write_at_once(registry: Registry, run: RunRecord) -> None:
+    failures: list[BaseException] = []
+
+    def write(thread: int) -> None:
+        try:
+            for version in range(10):
+                arrival = new_arrival(run.id, task=f"t{thread}", version=version)
+                registry.add_arrival(arrival, new_diff(f"{thread} {version}"), [new_score()])
+                registry.arrivals(run=run.name, limit=3)
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert len(registry.arrivals()) == len(registry.scores()) == 30
+
+
+def test_an_empty_registry_lists_nothing_and_answers_with_errors(registry: Registry) -> None:
+    asks: tuple[Callable[[], object], ...] = (
+        lambda: registry.run("latest"),
+        lambda: registry.run(1),
+        lambda: registry.arrival(1),
+        lambda: registry.diff("ab"),
+        lambda: registry.base(FINGERPRINT),
+    )
+
+    assert registry.bases() == registry.runs() == registry.arrivals() == registry.diffs() == ()
+    assert registry.scores() == registry.tasks() == registry.providers() == registry.events() == ()
+    for ask in asks:
+        with pytest.raises(NotInRegistryError, match="registry holds no"):
+            ask()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import logging
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from registry_samples import Clock, new_base
+from sqlalchemy import Connection, text
+
+from streamlab.errors import RegistryError
+from streamlab.registry import schema
+from streamlab.registry.database import Database
+from streamlab.registry.registry import Registry
+from streamlab.registry.tables import Tables
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    opened = Database.open("sqlite://")
+    yield opened
+    opened.close()
+
+
+def statements(connection: Connection) -> dict[str, str]:
+    """Return the SQL that made each table, index and trigger, spaces evened out."""
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    return {name: " ".join(sql.split()) for name, sql in rows}
+
+
+def execute(url: str, *lines: str) -> None:
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
+        for line in lines:
+            connection.execute(line)
+
+
+def test_an_empty_database_is_brought_to_the_newest_version(database: Database) -> None:
+    assert schema.current(database) is None
+    schema.upgrade(database)
+    assert schema.current(database) == schema.NEWEST
+    schema.upgrade(database)  # nothing left to do
+    assert schema.check(database) == schema.NEWEST
+
+
+def test_an_empty_file_is_brought_to_the_newest_version(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").touch()
+
+    with Registry.open(f"sqlite:///{tmp_path}/registry.db", clock=Clock()) as registry:
+        registry.add_base(new_base())
+        assert len(registry.bases()) == 1
+
+
+def test_the_migrations_build_the_tables_the_program_uses(database: Database) -> None:
+    schema.upgrade(database)
+
+    def differences(connection: Connection) -> object:
+        options = {"version_table": schema.VERSION_TABLE, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        return compare_metadata(context, Tables.metadata)
+
+    assert database.read(differences) == []
+
+
+def test_the_migrations_build_the_same_checks_and_indices_too(database: Database) -> None:
+    schema.upgrade(database)
+    made = Database.open("sqlite://")
+    made.write(Tables.metadata.create_all)
+
+    migrated = database.read(statements)
+    declared = made.read(statements)
+    made.close()
+
+    extra = {schema.VERSION_TABLE, "events_no_update", "events_no_delete"}
+    assert migrated.keys() - declared.keys() == extra
+    assert {name: migrated[name] for name in declared} == declared
+
+
+def test_a_released_version_is_never_changed(database: Database) -> None:
+    """Version 0001 as released: change tables by a new version only."""
+    golden = (GOLDEN / "schema_0001.sql").read_text(encoding="utf-8").splitlines()
+    schema.upgrade(database)
+
+    assert sorted(database.read(statements).values()) == golden
+
+
+def test_every_revision_has_its_file_and_the_program_knows_the_newest() -> None:
+    folder = Path(schema.__file__).parent / "migrations" / "versions"
+    files = sorted(path.name for path in folder.glob("[0-9]*.py"))
+
+    assert [name.split("_")[0] for name in files] == list(schema.REVISIONS)
+    for name, before in zip(files, [None, *schema.REVISIONS], strict=False):
+        assert f"\ndown_revision = {before!r}\n".replace("'", '"') in (folder / name).read_text()
+
+
+def test_a_newer_database_is_refused_and_left_alone(file_url: str) -> None:
+    execute(file_url, "UPDATE streamlab_version SET version_num = '0999'")
+
+    for read_only in (False, True):
+        with pytest.raises(RegistryError, match="newer than this program") as caught:
+            Registry.open(file_url, clock=Clock(), read_only=read_only)
+        assert "'0999'" in str(caught.value)
+        assert f"'{schema.NEWEST}'" in str(caught.value)
+
+
+def test_a_database_of_another_program_is_refused_and_left_alone(new_url: str) -> None:
+    execute(new_url, "CREATE TABLE runs (id INTEGER)")
+
+    with pytest.raises(RegistryError, match="belongs to another program"):
+        Registry.open(new_url, clock=Clock())
+    with closing(sqlite3.connect(new_url.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("runs",)]
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+
+
+def test_a_database_shared_with_another_programs_tables_is_used(new_url: str) -> None:
+    execute(new_url, "CREATE TABLE alembic_version (version_num TEXT)", "CREATE TABLE mine (x)")
+
+    Registry.open(new_url, clock=Clock()).close()
+    Registry.open(new_url, clock=Clock()).close()
+
+
+def test_a_migration_is_all_or_nothing(new_url: str) -> None:
+    # The last table the migration makes finds its index's name taken.
+    execute(new_url, "CREATE TABLE other (x)", "CREATE INDEX ix_arrivals_run_diff ON other (x)")
+
+    with pytest.raises(RegistryError, match="already"):
+        Registry.open(new_url, clock=Clock())
+    with closing(sqlite3.connect(new_url.removeprefix("sqlite:///"))) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+    assert names == [("ix_arrivals_run_diff",), ("other",)]
+
+
+def test_migrating_says_nothing(
+    new_url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        Registry.open(new_url, clock=Clock()).close()
+
+    assert [record for record in caplog.records if record.name.startswith("alembic")] == []
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger("alembic").level == logging.NOTSET
+
+
+def test_only_the_file_for_sqlite_holds_its_dialect() -> None:
+    folder = Path(schema.__file__).parent
+    dialect = re.compile(
+        r"pragma|begin immediate|sqlite_master|create trigger|import sqlite3", re.I
+    )
+
+    found = {path.name for path in folder.rglob("*.py") if dialect.search(path.read_text("utf-8"))}
+
+    assert found == {"sqlite.py"}

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from streamlab.tasks.catalogue import GLUE, find_entry
+from streamlab.tasks.generated import describes, generate
+from streamlab.tasks.metrics import METRICS_OF_KIND
+
+
+def test_all_nine_tasks_are_known_and_have_a_stand_in() -> None:
+    assert len(GLUE) == 9
+    assert all(describes(dataset) for dataset in GLUE)
+
+
+def test_only_a_regression_has_no_labels() -> None:
+    assert {name for name, entry in GLUE.items() if not entry.labels} == {"glue/stsb"}
+    assert GLUE["glue/stsb"].kind == "regression"
+
+
+def test_every_metric_suits_its_task() -> None:
+    assert all(set(e.metrics) <= set(METRICS_OF_KIND[e.kind]) for e in GLUE.values())
+
+
+def test_wnli_counts_its_labels_the_other_way_round() -> None:
+    assert GLUE["glue/rte"].labels.index("entailment") == 0
+    assert GLUE["glue/wnli"].labels.index("entailment") == 1
+
+
+def test_stand_ins_have_the_shape_and_labels_of_their_task() -> None:
+    for dataset, entry in GLUE.items():
+        rows, _ = generate(dataset, n_train=40, n_dev=0, seed=0)
+
+        assert {row.text2 is not None for row in rows} == {entry.text2 is not None}
+        if entry.labels:
+            assert {row.label for row in rows} == set(range(len(entry.labels)))
+
+
+def test_a_dataset_of_ones_own_has_no_entry() -> None:
+    assert find_entry("reviews") is None

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlab.errors import DataError
+from streamlab.tasks.catalogue import GLUE, Entry
+from streamlab.tasks.columns import Choice, choose_columns, matching, to_rows
+from streamlab.tasks.labels import ClassReader
+from streamlab.tasks.raw import RawSplit, Record
+from streamlab.tasks.rows import Row
+from streamlab.tasks.settings import Columns
+
+READER = ClassReader(("no", "yes"), None, "rows.jsonl")
+SINGLE = Choice("text", None, "label")
+
+
+def split(*records: Record) -> RawSplit:
+    return RawSplit("rows.jsonl", records)
+
+
+def chosen(
+    record: Record, columns: Columns | None = None, entry: Entry | None = None
+) -> tuple[str, str | None, str]:
+    choice = choose_columns(split(record), columns or Columns(), entry)
+    return choice.text, choice.text2, choice.label
+
+
+def test_the_usual_columns_are_found_without_being_named() -> None:
+    assert chosen({"text": "a", "label": 1}) == ("text", None, "label")
+    assert chosen({"text": "a", "text2": "b", "label": 1}) == ("text", "text2", "label")
+
+
+def test_a_second_column_that_is_empty_throughout_makes_no_pairs() -> None:
+    assert chosen({"text": "a", "text2": None, "label": 1}) == ("text", None, "label")
+
+
+def test_columns_that_are_named_win() -> None:
+    columns = Columns(text="q", text2="a", label="same")
+
+    assert chosen({"text": "", "q": "a", "a": "b", "same": 1}, columns) == ("q", "a", "same")
+
+
+def test_a_known_dataset_is_read_under_the_hubs_names() -> None:
+    record = {"question1": "a", "question2": "b", "label": 1, "idx": 0}
+
+    assert chosen(record, None, GLUE["glue/qqp"]) == ("question1", "question2", "label")
+
+
+def test_a_known_dataset_is_read_under_our_own_names_too() -> None:
+    assert chosen({"text": "a", "text2": "b", "label": 1}, None, GLUE["glue/qqp"])[1] == "text2"
+    assert chosen({"text": "a", "text2": "b", "label": 1}, None, GLUE["glue/sst2"])[1] is None
+
+
+@pytest.mark.parametrize("role", ["text", "text2", "label"])
+def test_a_wrong_column_is_named_beside_those_there_are(role: str) -> None:
+    with pytest.raises(DataError) as caught:
+        chosen({"text": "a", "label": 1}, Columns(**{role: "stars"}))
+
+    assert str(caught.value) == (
+        "rows.jsonl has no column 'stars'; there are: 'text', 'label'. "
+        f"Say in `columns.{role}` which one to take."
+    )
+
+
+def test_a_pair_task_without_second_texts_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no column 'sentence2'.*columns\.text2"):
+        chosen({"text": "a", "label": 1}, None, GLUE["glue/rte"])
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(DataError, match=r"rows\.jsonl holds no rows"):
+        choose_columns(split(), Columns(), None)
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("", "is empty"),
+        (" \t\n", "is empty"),
+        (None, "is missing"),
+        (12, "is no string but int (12)"),
+        (["a"], "is no string but list"),
+        ("a\ud800", "half a surrogate pair"),
+    ],
+)
+def test_a_text_that_is_none_names_its_row(text: object, fact: str) -> None:
+    with pytest.raises(DataError) as caught:
+        to_rows(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE, READER)
+
+    assert "Row 2 of rows.jsonl: the text in 'text'" in str(caught.value)
+    assert fact in str(caught.value)
+
+
+def test_a_second_text_is_checked_like_the_first() -> None:
+    with pytest.raises(DataError, match=r"Row 1 of rows\.jsonl: the text in 'b' is empty"):
+        to_rows(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"), READER)
+
+
+def test_a_label_that_is_none_names_its_row_and_column() -> None:
+    with pytest.raises(DataError, match=r"Row 1 of rows\.jsonl: the label in 'label' is 7, which"):
+        to_rows(split({"text": "a", "label": 7}), SINGLE, READER)
+
+
+def test_a_record_without_a_label_is_refused() -> None:
+    with pytest.raises(DataError, match=r"Row 2 .*the label in 'label' is missing"):
+        to_rows(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
+
+
+@given(st.lists(st.tuples(st.text(), st.sampled_from(["no", "yes"]))))
+def test_rows_are_the_records_in_order_or_a_text_is_refused(
+    records: list[tuple[str, str]],
+) -> None:
+    raw = split(*({"text": text, "label": label} for text, label in records))
+
+    if all(text.strip() for text, _ in records):
+        expected = [Row(text, None, int(label == "yes")) for text, label in records]
+        assert to_rows(raw, SINGLE, READER) == expected
+    else:
+        with pytest.raises(DataError, match="is empty"):
+            to_rows(raw, SINGLE, READER)
+
+
+@pytest.mark.parametrize("year", [2020, "2020"])
+def test_where_compares_as_text_so_that_csv_and_json_agree(year: object) -> None:
+    raw = split({"text": "a", "year": year}, {"text": "b", "year": 2021}, {"text": "c"})
+
+    for wanted in (2020, "2020"):
+        assert matching(raw, {"year": wanted}).records == [{"text": "a", "year": year}]
+
+
+def test_where_needs_every_column_to_match() -> None:
+    raw = split({"a": 1, "b": 1}, {"a": 1, "b": 2})
+
+    assert matching(raw, {"a": 1, "b": 2}).records == [{"a": 1, "b": 2}]
+    assert matching(raw, {}) is raw
+
+
+def test_where_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(DataError, match="no row left after `where`"):
+        matching(split({"a": 1}), {"a": 2})
+
+
+def test_where_on_an_unknown_column_lists_those_there_are() -> None:
+    with pytest.raises(DataError, match="no column 'b' for `where`; there are: 'a'"):
+        matching(split({"a": 1}), {"b": 2})

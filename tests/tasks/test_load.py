@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamlab.errors import DataError, SourceError
+from streamlab.tasks.hub import HubReach
+from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.settings import DataSettings, TaskSettings
+
+NAMES = ("negative", "positive")
+
+
+def write(folder: Path, split: str, labels: list[Any], start: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"text": f"text {number}", "label": label})
+        for number, label in enumerate(labels, start)
+    ]
+    (folder / f"{split}.jsonl").write_text("\n".join(lines))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path / "sst2", "train", [0, 1] * 100)
+    write(tmp_path / "sst2", "dev", [0, 1] * 20, start=1000)
+    return tmp_path
+
+
+def load(
+    base_folder: Path,
+    sources: list[Any],
+    *,
+    seed: int = 1,
+    environment: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> LoadedTask:
+    return load_task(
+        "reviews",
+        TaskSettings.model_validate({"dataset": "glue/sst2", **settings}),
+        DataSettings.model_validate({"sources": sources, **(data or {})}),
+        seed=seed,
+        hub=HubReach(environment={"HF_HUB_OFFLINE": "1"}, cache=base_folder / "cache"),
+        base_folder=base_folder,
+        environment=environment or {},
+    )
+
+
+def test_the_first_source_that_has_the_task_wins(folder: Path) -> None:
+    task = load(folder, ["hub", {"files": "."}, "generated"])
+
+    assert task.source.kind == "files"
+    assert not task.source.generated
+    assert [reason.partition(":")[0] for reason in task.tried] == ["hub"]
+    assert (task.name, task.dataset, task.labels) == ("reviews", "glue/sst2", NAMES)
+    assert (task.kind, task.metrics, task.n_outputs) == ("classification", ("accuracy",), 2)
+
+
+def test_the_order_is_the_scenarios(folder: Path) -> None:
+    task = load(folder, ["generated", {"files": "."}])
+
+    assert task.source.generated
+    assert task.tried == ()
+
+
+def test_own_files_come_before_the_common_sources(folder: Path) -> None:
+    write(folder / "own", "train", [0, 1] * 10)
+
+    task = load(folder, [{"files": "."}], files={"train": "own/train.jsonl"})
+
+    assert task.source.detail.startswith(str(folder / "own" / "train.jsonl"))
+
+
+def test_an_unset_folder_is_skipped_and_said(tmp_path: Path) -> None:
+    task = load(tmp_path, [{"files": "${ROWS:-}"}, "generated"])
+
+    assert task.tried == ("files: No folder is given: '${ROWS:-}' is empty.",)
+
+
+def test_a_folder_may_be_named_by_a_variable(folder: Path) -> None:
+    environment = {"ROWS": str(folder)}
+
+    assert load(Path(), [{"files": "${ROWS:-}"}], environment=environment).source.kind == "files"
+
+
+def test_a_variable_without_default_must_be_set(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="`ROWS` is not set"):
+        load(tmp_path, [{"files": "${ROWS}"}, "generated"])
+
+
+def test_an_own_path_that_comes_out_empty_is_skipped(tmp_path: Path) -> None:
+    task = load(tmp_path, ["generated"], files={"train": "${ROWS:-}"})
+
+    assert task.source.generated
+    assert task.tried[0].startswith("its own files: A path is empty")
+
+
+def test_no_source_lists_every_one_tried(tmp_path: Path) -> None:
+    with pytest.raises(SourceError) as caught:
+        load(
+            tmp_path,
+            [{"files": ""}, {"files": "."}, "hub", "generated"],
+            dataset="mine",
+            hub={"path": "me/mine"},
+            package="no_such_package/rows.csv",
+        )
+
+    message = str(caught.value)
+    assert "No source has the task `reviews` (dataset 'mine')" in message
+    starts = ["its own hub", "its own package", "files", "files", "hub", "generated"]
+    lines = [line.strip() for line in message.splitlines()[1:-1]]
+    assert len(lines) == len(starts)
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
+
+
+def test_no_source_at_all_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nothing: no source is named"):
+        load(tmp_path, [])
+
+
+def test_malformed_rows_are_not_passed_over_for_the_next_source(folder: Path) -> None:
+    (folder / "sst2" / "train.jsonl").write_text("{")
+
+    with pytest.raises(DataError, match="is not JSON"):
+        load(folder, [{"files": "."}, "generated"])
+
+
+def test_a_seed_draws_train_and_validation_and_never_dev(folder: Path) -> None:
+    data = {"max_train_examples": 50, "max_eval_examples": 10}
+    first, again, other = (
+        load(folder, [{"files": "."}], seed=seed, data=data) for seed in (1, 1, 2)
+    )
+
+    assert first == again
+    assert first.train != other.train
+    assert first.validation != other.validation
+    assert first.dev == other.dev
+    assert (len(first.train), len(first.validation), len(first.dev)) == (50, 32, 10)
+    assert first.source == other.source
+
+
+def test_a_tasks_own_limits_win(folder: Path) -> None:
+    data = {"max_train_examples": 50, "max_eval_examples": 10}
+
+    task = load(folder, [{"files": "."}], data=data, max_train_examples=20, max_eval_examples=5)
+
+    assert (len(task.train), len(task.dev)) == (20, 5)
+
+
+def test_stand_ins_are_one_dataset_for_every_seed(tmp_path: Path) -> None:
+    data = {"max_train_examples": 60, "max_eval_examples": 30}
+    first, other = (load(tmp_path, ["generated"], seed=seed, data=data) for seed in (1, 2))
+
+    assert first.source == other.source
+    assert first.train != other.train
+    assert (len(first.train), len(first.validation), len(first.dev)) == (60, 30, 30)
+    assert first.source.detail.startswith("stand-in for glue/sst2, data seed 0, ")
+
+
+def test_columns_of_ones_own_do_not_disturb_a_stand_in(tmp_path: Path) -> None:
+    task = load(
+        tmp_path,
+        ["generated"],
+        columns={"text": "review", "label": "stars"},
+        where={"source": "web"},
+        max_train_examples=40,
+    )
+
+    assert task.source.generated
+
+
+def test_a_stand_in_follows_labels_in_another_order(tmp_path: Path) -> None:
+    limits = {"max_train_examples": 60, "max_eval_examples": 30}
+    plain = load(tmp_path, ["generated"], **limits)
+    turned = load(tmp_path, ["generated"], labels=["positive", "negative"], **limits)
+
+    assert [row.text for row in turned.dev] == [row.text for row in plain.dev]
+    assert [1 - row.label for row in turned.dev] == [row.label for row in plain.dev]
+
+
+def test_wnli_from_files_that_count_the_other_way_is_turned_to_glues_order(tmp_path: Path) -> None:
+    write(tmp_path / "wnli", "train", [0, 1] * 20)
+    write(tmp_path / "wnli", "dev", [0, 1], start=1000)
+    for path in (tmp_path / "wnli").iterdir():
+        rows = [json.loads(line) | {"text2": "b"} for line in path.read_text().splitlines()]
+        path.write_text("\n".join(map(json.dumps, rows)))
+    meta = {"kind": "classification", "labels": ["entailment", "not_entailment"]}
+    (tmp_path / "wnli" / "meta.json").write_text(json.dumps(meta))
+
+    task = load(tmp_path, [{"files": "."}], dataset="glue/wnli")
+
+    assert task.labels == ("not_entailment", "entailment")
+    assert [row.label for row in task.dev] == [1, 0]
+
+
+def test_a_folder_describes_a_task_of_ones_own(tmp_path: Path) -> None:
+    write(tmp_path / "trec6", "train", [0, 1, 2] * 20)
+    write(tmp_path / "trec6", "test", [0, 1, 2], start=1000)
+    meta = {"kind": "classification", "labels": ["ABBR", "DESC", "ENTY"]}
+    (tmp_path / "trec6" / "meta.json").write_text(json.dumps(meta))
+
+    task = load(tmp_path, [{"files": "."}], dataset="trec6")
+
+    assert (task.labels, task.n_outputs) == (("ABBR", "DESC", "ENTY"), 3)
+    assert task.metrics == ("accuracy",)
+    assert "reported on `test`" in task.source.detail
+
+
+def test_a_regression_has_one_output_and_is_judged_by_pearson(tmp_path: Path) -> None:
+    write(tmp_path / "mine", "train", [n / 3 for n in range(30)])
+    write(tmp_path / "mine", "dev", [0.5, 1, 2.5], start=1000)
+
+    task = load(tmp_path, [{"files": "."}], dataset="mine", kind="regression")
+
+    assert (task.n_outputs, task.labels, task.metrics) == (1, (), ("pearson",))
+    assert [row.label for row in task.dev] == [0.5, 1.0, 2.5]
+
+
+def test_dev_rows_that_also_stand_in_train_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "sst2", "train", [0, 1] * 20)
+    write(tmp_path / "sst2", "dev", [0, 1] * 5, start=37)
+
+    assert load(tmp_path, [{"files": "."}]).source.detail.endswith(
+        "; 3 of 10 dev rows also stand in train"
+    )
+
+
+def test_a_metric_of_the_other_kind_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="`reviews` is a classification.*'pearson'"):
+        load(folder, [{"files": "."}], metric="pearson")
+
+
+def test_labels_for_a_regression_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'glue/stsb' is a regression"):
+        load(tmp_path, ["generated"], dataset="glue/stsb", labels=["low", "high"])
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "fact"),
+    [
+        ("train", [1, 1, 1], "every label is 'positive', so that there is nothing to tell apart"),
+        ("train", [], "holds no rows"),
+        ("dev", [], "holds no rows"),
+        ("train", [0, 1, 2], "is 2, which is out of range; known: 'negative' (0), 'positive' (1)"),
+        ("dev", [0, "good"], "is 'good', which is unknown"),
+        ("dev", [-1, -1], "not published"),
+        ("train", [0, None], "is missing"),
+    ],
+)
+def test_rows_that_cannot_be_learnt_from_are_refused_in_one_paragraph(
+    folder: Path, split: str, labels: list[Any], fact: str
+) -> None:
+    write(folder / "sst2", split, labels)
+
+    with pytest.raises(DataError) as caught:
+        load(folder, [{"files": "."}, "generated"])
+
+    assert fact in str(caught.value)
+    assert f"{split}.jsonl" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("split", "labels", "fact"),
+    [
+        ("train", [1.0, "high"], "'high', which is no finite number"),
+        ("train", [1.0, float("nan")], "is missing"),
+        ("train", [2.0, 2.0], "every label is 2.0"),
+        ("dev", [-1.0, -1.0, -1.0], "Take a split with published labels"),
+    ],
+)
+def test_numbers_that_cannot_be_learnt_from_are_refused(
+    tmp_path: Path, split: str, labels: list[Any], fact: str
+) -> None:
+    for name in ("train", "dev"):
+        write(tmp_path / "mine", name, labels if name == split else [0.0, 1.0, 2.0, 3.0])
+
+    with pytest.raises(DataError) as caught:
+        load(tmp_path, [{"files": "."}], dataset="mine", kind="regression")
+
+    assert fact in str(caught.value)
+
+
+def test_labels_that_are_fractions_ask_for_regression(tmp_path: Path) -> None:
+    write(tmp_path / "mine", "train", [0.5, 1.5])
+
+    with pytest.raises(DataError, match=r"'label' of .* is 0.5, .*kind: regression"):
+        load(tmp_path, [{"files": "."}], dataset="mine")
+
+
+def test_drawing_a_single_class_says_what_to_raise(tmp_path: Path) -> None:
+    write(tmp_path / "sst2", "train", [0] * 60 + [1])
+    write(tmp_path / "sst2", "dev", [0, 1])
+
+    with pytest.raises(DataError, match=r"The 2 rows .*seed 1.*Raise `max_train_examples`"):
+        load(tmp_path, [{"files": "."}], max_train_examples=2)
+
+
+def test_loading_tasks_needs_neither_torch_nor_transformers() -> None:
+    program = (
+        "import sys, streamlab.tasks.load, streamlab.tasks.batches, streamlab.tasks.generated\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'sklearn', 'scipy', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlab.errors import DataError, TrainingError
+from streamlab.tasks.metrics import score
+
+
+def logits_for(classes: list[int], n_outputs: int) -> np.ndarray:
+    return np.eye(n_outputs, dtype=np.float32)[classes]
+
+
+def test_two_class_scores_equal_the_formulas_over_the_confusion_matrix() -> None:
+    labels = [1] * 6 + [0] * 4
+    predicted = [1, 1, 1, 1, 0, 0, 1, 0, 0, 0]  # tp 4, fn 2, fp 1, tn 3
+
+    scores = score(["accuracy", "f1", "matthews"], logits_for(predicted, 2), np.array(labels))
+
+    assert scores["accuracy"] == pytest.approx(7 / 10)
+    assert scores["f1"] == pytest.approx(8 / 11)
+    assert scores["matthews"] == pytest.approx((4 * 3 - 1 * 2) / math.sqrt(5 * 6 * 4 * 5))
+
+
+def test_f1_of_three_classes_is_the_mean_over_classes() -> None:
+    labels, predicted = [0, 0, 1, 1, 2, 2], [0, 0, 1, 2, 2, 2]
+
+    scores = score(["f1"], logits_for(predicted, 3), np.array(labels))
+
+    assert scores["f1"] == pytest.approx((1 + 2 / 3 + 4 / 5) / 3)
+
+
+def test_spearman_sees_only_the_order_and_pearson_the_line() -> None:
+    labels = np.array([0.0, 1.0, 2.0, 3.0], dtype=np.float32)
+
+    scores = score(["pearson", "spearman"], np.exp(2 * labels)[:, None], labels)
+
+    assert scores["spearman"] == pytest.approx(1)
+    assert 0.7 < scores["pearson"] < 0.99
+
+
+def test_the_first_metric_asked_for_comes_first() -> None:
+    scores = score(["f1", "accuracy"], logits_for([0, 1], 2), np.array([0, 1]))
+
+    assert list(scores) == ["f1", "accuracy"]
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman"])
+@pytest.mark.parametrize("predicted", [0.0, 2.5, 1e30])
+def test_a_correlation_with_a_constant_is_zero(metric: str, predicted: float) -> None:
+    labels = np.array([0.0, 1.0, 5.0])
+
+    assert score([metric], np.full((3, 1), predicted), labels) == {metric: 0.0}  # type: ignore[list-item]
+
+
+def test_matthews_and_f1_of_a_model_that_always_says_no_are_zero() -> None:
+    scores = score(["matthews", "f1"], logits_for([0, 0, 0], 2), np.array([0, 1, 1]))
+
+    assert scores == {"matthews": 0.0, "f1": 0.0}
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_outputs_that_are_no_numbers_are_not_scored(broken: float) -> None:
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        score(["accuracy"], np.array([[0.0, broken]]), np.array([1]))
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [
+        (np.zeros((0, 2)), np.zeros(0)),
+        (np.zeros((2, 2)), np.zeros(3)),
+        (np.zeros(2), np.zeros(2)),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(logits: np.ndarray, labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="shape"):
+        score(["accuracy"], logits, labels)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_accuracy_is_the_share_of_rows_that_agree(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = zip(*pairs, strict=True)
+
+    scores = score(["accuracy", "f1", "matthews"], logits_for(list(predicted), 3), np.array(labels))
+
+    assert scores["accuracy"] == pytest.approx(np.mean([a == b for a, b in pairs]))
+    assert all(-1 <= value <= 1 for value in scores.values())

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from streamlab.config import validate
+from streamlab.errors import ConfigError
+from streamlab.tasks.settings import DataSettings, FolderSource, TaskSettings
+
+
+def problems(cls: type, tree: dict[str, object]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(cls, tree, origin="s.yaml")
+    return str(caught.value)
+
+
+def test_one_metric_is_a_list_of_one() -> None:
+    assert TaskSettings(dataset="glue/sst2", metric="f1").metric == ("f1",)  # type: ignore[arg-type]
+
+
+def test_an_unknown_metric_is_named_beside_the_known_ones() -> None:
+    message = problems(TaskSettings, {"dataset": "glue/sst2", "metric": "acuracy"})
+
+    assert "metric: unknown metric 'acuracy'; known: accuracy, f1, matthews" in message
+
+
+@pytest.mark.parametrize("dataset", ["../secrets", "a/../b", "/etc", "", "a//b", "a b", "."])
+def test_a_dataset_is_a_name_and_no_path(dataset: str) -> None:
+    assert "dataset" in problems(TaskSettings, {"dataset": dataset})
+
+
+@pytest.mark.parametrize(
+    ("tree", "fact"),
+    [
+        ({"labels": ["no", "no"]}, "given twice"),
+        ({"metric": ["f1", "f1"]}, "given twice"),
+        ({"labels": ["only"]}, "labels"),
+        ({"metric": []}, "metric"),
+        ({"kind": "regression", "metric": "f1"}, "pearson, spearman"),
+        ({"kind": "regression", "labels": ["a", "b"]}, "regression has no `labels`"),
+        ({"files": {}}, "either `folder`, or `train`"),
+        ({"files": {"folder": "a", "train": "b"}}, "either `folder`, or `train`"),
+        ({"files": {"folder": "a", "dev": "b"}}, "holds all splits"),
+        ({"hub": {"path": "/somewhere/else"}}, "hub.path"),
+        ({"columns": {"label_column": "x"}}, "unknown key"),
+        ({"dev_share": 0.9}, "dev_share"),
+        ({"max_train_examples": 0}, "max_train_examples"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tree: dict[str, object], fact: str) -> None:
+    assert fact in problems(TaskSettings, {"dataset": "mine", **tree})
+
+
+def test_sources_are_words_and_folders_in_order() -> None:
+    data = validate(
+        DataSettings, {"sources": ["generated", {"files": "rows"}, "hub"]}, origin="s.yaml"
+    )
+
+    assert data.sources == ("generated", FolderSource(files="rows"), "hub")
+
+
+@pytest.mark.parametrize("source", ["hubb", 3, {"folder": "x"}, None])
+def test_an_unknown_source_is_refused(source: object) -> None:
+    assert "sources.0" in problems(DataSettings, {"sources": [source]})
+
+
+def test_settings_survive_being_written_down_and_read_again() -> None:
+    task = TaskSettings(dataset="mine", labels=("a", "b"), where={"year": 3, "kind": "x"})
+    data = DataSettings(sources=(FolderSource(files="rows"), "hub"))
+
+    assert validate(TaskSettings, task.model_dump(mode="json"), origin="s.yaml") == task
+    assert validate(DataSettings, data.model_dump(mode="json"), origin="s.yaml") == data
