@@ -45,7 +45,7 @@ class _Loader(yaml.SafeLoader):
         """Refuse a key given twice, which YAML would settle in silence."""
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key `{key}` is given twice", key_node.start_mark

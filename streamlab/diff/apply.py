@@ -12,30 +12,44 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from streamlab.errors import BaseMismatchError, DiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from streamlab.diff.vector import DiffVector
+    from streamlab.diff.vector import DiffVector, SparseTensor
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
 @dataclass(frozen=True)
-class _Change:
-    """Entries of one parameter: `positions` (n,) int64 and `values` (n,) float32, beside it."""
+class _Group:
+    """Entries of all parameters of one dtype on one device, so that most work is done at once.
 
-    name: str
-    parameter: nn.Parameter
-    positions: Tensor
+    `positions`: one (n_i,) int64 tensor per parameter; `values`: (sum of n_i,) float32.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    positions: tuple[Tensor, ...]
     values: Tensor
+
+    def read(self) -> Tensor:
+        """Gather the weights at the positions."""
+        pairs = zip(self.parameters, self.positions, strict=True)
+        return torch.cat([_flat(p).index_select(0, positions) for p, positions in pairs])
+
+    def write(self, weights: Tensor) -> None:
+        """Put weights at the positions."""
+        parts = torch.split(weights, [len(positions) for positions in self.positions])
+        for parameter, positions, part in zip(self.parameters, self.positions, parts, strict=True):
+            _flat(parameter).index_copy_(0, positions, part)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class _HeadSwap:
 class Plan:
     """A diff matched to one model's parameters; `put_on` may be called many times."""
 
-    changes: tuple[_Change, ...]
+    groups: tuple[_Group, ...]
     swaps: tuple[_HeadSwap, ...]
 
     def put_on(self) -> Applied:
@@ -65,39 +79,25 @@ class Plan:
         Raises DiffError where no weight would change, or where a sum is not finite.
         """
         with torch.no_grad():
-            old = [_flat(c.parameter).index_select(0, c.positions) for c in self.changes]
-            new = [_sum(o, c.values) for o, c in zip(old, self.changes, strict=True)]
-            n_changed = self._count_changed(old, new)
+            old = tuple(group.read() for group in self.groups)
+            new = [_sum(o, group.values) for o, group in zip(old, self.groups, strict=True)]
+            n_changed = _count_changed(old, new)
             if n_changed == 0 and not self.swaps:
                 raise DiffError(
                     "The diff changes no weight of this model: every sum rounds back to the old "
                     "value. Use a wider dtype for the model."
                 )
-            for change, values in zip(self.changes, new, strict=True):
-                _flat(change.parameter).index_copy_(0, change.positions, values)
-            saved = [(swap.parameter.data, _width(swap.linear)) for swap in self.swaps]
+            for group, weights in zip(self.groups, new, strict=True):
+                group.write(weights)
+            head = tuple((swap.parameter.data, _width(swap.linear)) for swap in self.swaps)
             for swap in self.swaps:
                 _set_head(swap, swap.tensor.clone(), swap.width)
-        return Applied(self, n_changed, _Saved(tuple(old), tuple(saved)))
-
-    def _count_changed(self, old: list[Tensor], new: list[Tensor]) -> int:
-        """Count on the model's device, and wait for it once a device."""
-        tallies: dict[torch.device, list[Tensor]] = {}
-        for before, after in zip(old, new, strict=True):
-            pair = torch.stack([(after != before).sum(), (~after.isfinite()).sum()])
-            tallies.setdefault(after.device, []).append(pair)
-        n_changed = n_bad = 0
-        for pairs in tallies.values():
-            changed, bad = torch.stack(pairs).sum(dim=0).tolist()
-            n_changed, n_bad = n_changed + changed, n_bad + bad
-        if n_bad:
-            raise DiffError(f"{n_bad} weights would not be finite with the diff added.")
-        return n_changed
+        return Applied(self, n_changed, _Saved(old, head))
 
 
 @dataclass(frozen=True)
 class _Saved:
-    """What was overwritten: weights by change, and head tensors with their Linear's width."""
+    """What was overwritten: weights by group, and head tensors with their Linear's width."""
 
     weights: tuple[Tensor, ...]
     head: tuple[tuple[Tensor, int | None], ...]
@@ -125,8 +125,8 @@ class Applied:
             raise DiffError("The diff was taken off already; apply it again before reverting.")
         saved, self._saved = self._saved, None
         with torch.no_grad():
-            for change, values in zip(self.plan.changes, saved.weights, strict=True):
-                _flat(change.parameter).index_copy_(0, change.positions, values)
+            for group, weights in zip(self.plan.groups, saved.weights, strict=True):
+                group.write(weights)
             for swap, (tensor, width) in zip(self.plan.swaps, saved.head, strict=True):
                 _set_head(swap, tensor, width)
 
@@ -145,8 +145,7 @@ def plan(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> 
             f"the model was built on {expected!r}."
         )
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    changes = _match_backbone(model, parameters, diff)
-    return Plan(changes, _match_head(model, parameters, diff))
+    return Plan(_match_backbone(model, parameters, diff), _match_head(model, parameters, diff))
 
 
 def apply(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> Applied:
@@ -169,9 +168,9 @@ def applied(
 
 def _match_backbone(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], diff: DiffVector
-) -> tuple[_Change, ...]:
+) -> tuple[_Group, ...]:
     prefix = getattr(model, "base_model_prefix", "") or ""
-    changes = []
+    members: dict[tuple[torch.dtype, torch.device], list[tuple[nn.Parameter, SparseTensor]]] = {}
     found: set[int] = set()
     for name, shape, tensor in zip(
         diff.layout.names, diff.layout.shapes, diff.tensors, strict=True
@@ -184,9 +183,16 @@ def _match_backbone(
             raise DiffError(f"`{name}` is tied to a tensor the diff names already.")
         found.add(id(parameter))
         if len(tensor):
-            positions = _beside(parameter, tensor.positions)
-            changes.append(_Change(name, parameter, positions, _beside(parameter, tensor.values)))
-    return tuple(changes)
+            key = parameter.dtype, parameter.device
+            members.setdefault(key, []).append((parameter, tensor))
+    return tuple(
+        _Group(
+            tuple(parameter for parameter, _ in pairs),
+            tuple(_beside(parameter, tensor.positions) for parameter, tensor in pairs),
+            _beside(pairs[0][0], np.concatenate([tensor.values for _, tensor in pairs])),
+        )
+        for pairs in members.values()
+    )
 
 
 def _check_backbone(name: str, parameter: nn.Parameter, shape: tuple[int, ...]) -> None:
@@ -262,6 +268,18 @@ def _flat(parameter: nn.Parameter) -> Tensor:
 def _sum(old: Tensor, delta: Tensor) -> Tensor:
     wide = torch.promote_types(old.dtype, torch.float32)
     return (old.to(wide) + delta).to(old.dtype)
+
+
+def _count_changed(old: Sequence[Tensor], new: Sequence[Tensor]) -> int:
+    """Count weights that differ. Raises DiffError where one would not be finite."""
+    n_changed = n_bad = 0
+    for before, after in zip(old, new, strict=True):
+        tally = torch.stack([(after != before).sum(), (~after.isfinite()).sum()])
+        changed, bad = tally.tolist()  # one wait for the device
+        n_changed, n_bad = n_changed + changed, n_bad + bad
+    if n_bad:
+        raise DiffError(f"{n_bad} weights would not be finite with the diff added.")
+    return n_changed
 
 
 def _width(linear: nn.Linear | None) -> int | None:

@@ -95,10 +95,11 @@ def join(
             f"and the file names entry {last[worst]}.",
         )
     running -= np.repeat(before, kept)
-    for index, tensor_positions in zip(order, np.split(running, ends[:-1]), strict=True):
+    for index, part in zip(order, np.split(running, ends[:-1]), strict=True):
         if flags[index]:
-            tensor_positions = np.sort(_row_major(tensor_positions, layout.shapes[index]))
-        joined[index] = tensor_positions
+            part[:] = _row_major(part, layout.shapes[index])
+            part.sort()
+        joined[index] = part
     return joined
 
 

@@ -44,7 +44,7 @@ class Loop:
                     f"{self._n_steps} ({stage}). Lower `training.learning_rate`, or train with "
                     "`training.precision: fp32`."
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             density = take_step(share)
             for parameter in self._job.model.parameters():
                 parameter.grad = None
@@ -77,8 +77,9 @@ def adam(
     groups: Iterable[tuple[Iterable[nn.Parameter], float]],
 ) -> tuple[torch.optim.AdamW, Callable[[float], None]]:
     """Return fused Adam without weight decay over (parameters, rate), and its rate setter."""
-    settings = [{"params": list(parameters), "lr": rate} for parameters, rate in groups]
-    rates = [group["lr"] for group in settings]
+    listed = [(list(parameters), rate) for parameters, rate in groups]
+    rates = [rate for _, rate in listed]
+    settings = [{"params": parameters, "lr": rate} for parameters, rate in listed]
     optimizer = torch.optim.AdamW(settings, weight_decay=0.0, fused=True)
 
     def set_share(share: float) -> None:
@@ -93,7 +94,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Without these instructions bfloat16 is emulated, many times slower than float32.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 

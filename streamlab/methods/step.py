@@ -97,7 +97,7 @@ class GatedWeights:
             sums = self._native(table, rates)
         else:
             sums = self._step_eagerly(table, rates)
-        per_group = np.zeros((n_groups, len(SUMS)))
+        per_group = np.zeros((n_groups, len(SUMS.names or ())))
         np.add.at(per_group, self._tensors, np.stack([sums[name] for name in SUMS.names or ()], 1))
         self.n_steps += 1
         if self.groups is None:

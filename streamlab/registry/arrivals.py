@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import Connection, Select, bindparam, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import diffs, names, runs, scores
@@ -139,7 +139,9 @@ def filtered(
     if method is not None:
         found = found.where(ArrivalRow.method == method)
     if status is not None:
-        found = found.where(ArrivalRow.status == status)
+        # Written out, since an index of failed arrivals only answers to the word itself.
+        word = bindparam("status", status, literal_execute=True)
+        found = found.where(ArrivalRow.status == word)
     return found
 
 

@@ -56,39 +56,26 @@ def _listed(names: Sequence[str]) -> str:
 def _summaries(
     connection: Connection, table: Named, key: InstrumentedAttribute[int]
 ) -> list[dict[str, Any]]:
-    pairs = select(key.label("owner"), ArrivalRow.diff_id).distinct().subquery()
-    stored = (
-        select(pairs.c.owner, func.sum(DiffRow.file_bytes).label("stored_bytes"))
-        .join(DiffRow, DiffRow.id == pairs.c.diff_id)
-        .group_by(pairs.c.owner)
+    # One row per artifact first, so that a file shared by arrivals is met once. A failed
+    # arrival has no artifact and falls into the group of none.
+    met = (
+        select(key.label("owner"), ArrivalRow.diff_id, func.count().label("n"))
+        .group_by(key, ArrivalRow.diff_id)
         .subquery()
     )
-    arrived = (
-        select(
-            key.label("owner"),
-            func.count(ArrivalRow.diff_id).label("n_arrivals"),
-            (func.count() - func.count(ArrivalRow.diff_id)).label("n_failures"),
-            *(
-                func.sum(case((DiffRow.kind == kind, DiffRow.file_bytes), else_=0)).label(
-                    f"{kind}_bytes"
-                )
-                for kind in ("diff", "checkpoint")
-            ),
-        )
-        .select_from(ArrivalRow)
-        .outerjoin(DiffRow, DiffRow.id == ArrivalRow.diff_id)
-        .group_by(key)
-        .subquery()
-    )
-    numbers = [*arrived.c[1:], stored.c.stored_bytes]
+    logical_bytes = met.c.n * DiffRow.file_bytes
+    sums = {
+        "n_arrivals": case((met.c.diff_id.is_not(None), met.c.n), else_=0),
+        "n_failures": case((met.c.diff_id.is_(None), met.c.n), else_=0),
+        "diff_bytes": case((DiffRow.kind == "diff", logical_bytes), else_=0),
+        "checkpoint_bytes": case((DiffRow.kind == "checkpoint", logical_bytes), else_=0),
+        "stored_bytes": func.coalesce(DiffRow.file_bytes, 0),
+    }
     query = (
-        select(table.name, *numbers)
-        .join(arrived, arrived.c.owner == table.id)
-        .outerjoin(stored, stored.c.owner == table.id)
+        select(table.name, *(func.sum(amount).label(name) for name, amount in sums.items()))
+        .join(met, met.c.owner == table.id)
+        .join(DiffRow, DiffRow.id == met.c.diff_id, isouter=True)
+        .group_by(table.id, table.name)
         .order_by(table.name)
     )
-    return [
-        {"name": name}
-        | {column.name: int(n or 0) for column, n in zip(numbers, values, strict=True)}
-        for name, *values in connection.execute(query)
-    ]
+    return [row._asdict() for row in connection.execute(query)]

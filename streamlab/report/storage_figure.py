@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -21,8 +22,6 @@ from streamlab.errors import UsageError
 from streamlab.report.storage import StorageSeries
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from matplotlib.axes import Axes
 
 MB = 1e6
@@ -35,7 +34,7 @@ _SIZE = (3.5, 5.0)  # inches
 _LEFT, _RIGHT, _TOP, _GAP = 0.56, 1.02, 0.26, 0.52  # inches around the panels
 _LINE = 0.125  # inches, one line of small text
 _SMALL = 7.0  # points
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib, so the same on every machine
     "font.size": 8.0,
     "axes.spines.top": False,
@@ -56,9 +55,13 @@ class _Line:
     y: tuple[float, ...]  # MB
 
 
-def house_style() -> AbstractContextManager[None]:
-    """Return matplotlib's own defaults with ours on top, whatever this machine's settings are."""
-    return mpl.rc_context({**mpl.rcParamsDefault, **_STYLE})  # type: ignore[arg-type]
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw by matplotlib's own defaults with ours on top, whatever this machine's settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
 
 
 def storage_figure(series: Sequence[StorageSeries]) -> Figure:
@@ -78,7 +81,7 @@ def storage_figure(series: Sequence[StorageSeries]) -> Figure:
         axes = figure.add_axes(
             (_LEFT / width, place / height, 1 - (_LEFT + _RIGHT) / width, panel / height)
         )
-        _panel(axes, lines, scale)
+        _panel(axes, lines, scale, panel)
     axes.set_xlabel("tasks arrived")
     for number, text in enumerate(caption):
         y = (len(caption) - number - 0.6) * _LINE / height
@@ -104,7 +107,7 @@ def _lines(series: Sequence[StorageSeries]) -> Iterator[_Line]:
         yield _Line("full checkpoints", colour, "s", tuple(range(len(y))), y)
 
 
-def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
+def _panel(axes: Axes, lines: Sequence[_Line], scale: str, panel: float) -> None:
     longest = max(line.x[-1] for line in lines)
     crowded = longest > 40
     for line in lines:
@@ -134,7 +137,7 @@ def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
     else:
         axes.set_ylim(0, 1.05 * max(line.y[-1] for line in lines))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    _label(axes, lines)
+    _label(axes, lines, panel)
 
 
 def _decades(axes: Axes, lines: Sequence[_Line]) -> None:
@@ -145,11 +148,14 @@ def _decades(axes: Axes, lines: Sequence[_Line]) -> None:
     axes.set_ylim(10.0**low, 10.0**high)
 
 
-def _label(axes: Axes, lines: Sequence[_Line]) -> None:
-    """Name every line at its right end, moved apart where names would overlap."""
-    texts = [textwrap.wrap(line.label, 16)[:2] + [f"{megabytes(line.y[-1])} MB"] for line in lines]
-    _, height = axes.figure.get_size_inches()
-    panel = axes.get_position().height * height
+def _label(axes: Axes, lines: Sequence[_Line], panel: float) -> None:
+    """Name every line at its right end, moved apart where names would overlap.
+
+    `panel`: the height of the axes in inches.
+    """
+    texts = [
+        [*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.y[-1])} MB"] for line in lines
+    ]
     ends = [float(axes.transAxes.inverted().transform(
         axes.transData.transform((line.x[-1], line.y[-1])))[1]) for line in lines]  # fmt: skip
     heights = [len(text) * _LINE / panel for text in texts]

@@ -32,17 +32,14 @@ def write_storage(series: Sequence[StorageSeries], folder: Path) -> StorageFiles
     Each file is written aside and renamed. Raises StoreError where the disk refuses.
     """
     # Here, because matplotlib takes a second that no other command should pay.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
     from streamlab.report.storage_figure import house_style, storage_figure
 
     files = StorageFiles(*(folder / f"storage.{ending}" for ending in ("png", "svg", "csv")))
     png, svg = io.BytesIO(), io.BytesIO()
     with house_style():
         figure = storage_figure(series)
-        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # at the figure's dpi
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        figure.savefig(png, format="png", metadata={"Software": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     for path, picture in ((files.png, png), (files.svg, svg)):
         with written_aside(path) as file:
             file.write(picture.getvalue())

@@ -13,7 +13,8 @@ from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
-from streamlab.diff.container import ValueType, decode, encode
+from streamlab.diff.container import decode, encode
+from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import StoreError
 from streamlab.methods.contract import Trained

@@ -29,6 +29,7 @@ def run(
     scenario: str | Path | LoadedScenario,
     home: str | Path = "streamlab-home",
     *,
+    registry_url: str | None = None,
     resume: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
     started: Callable[[RunRecord, World], None] = lambda _run, _world: None,
@@ -36,6 +37,7 @@ def run(
 ) -> Iterator[Outcome]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
+    `registry_url` is for a registry elsewhere than in the home.
     With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
     not done again. `started` is told the run and what it will use, once everything is loaded.
     Raises UsageError before anything is written where the scenario, the base, the data or the
@@ -48,7 +50,7 @@ def run(
     world = World(loaded.scenario, base, ArtifactStore(place.store), loaded.folder)
     world.prepare(loaded.scenario.seeds[0])
     place.create()
-    with Registry.open(place.registry_url, clock=clock) as registry:
+    with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
         record = _begin(registry, loaded, world, resume=resume)
         started(record, world)
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):

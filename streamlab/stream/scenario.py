@@ -13,7 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from streamlab.base import BaseSettings
 from streamlab.config import Settings, Tree, digest, expand_variables, override, read_yaml, validate
-from streamlab.diff.container import ValueType
+from streamlab.diff.values import ValueType
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.contract import TrainingSettings

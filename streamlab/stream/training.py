@@ -99,4 +99,6 @@ def fresh_model(
     """Build a classifier of the base for a task, on the device to train on."""
     torch.set_num_threads(training.threads)
     model = base.classifier(n_outputs=data.n_outputs, seed=seed)
-    return model.to(find_device(training.device))
+    # The library's wrapper around `to` has types that fit no call of it.
+    model.to(find_device(training.device))  # type: ignore[arg-type]
+    return model

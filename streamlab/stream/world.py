@@ -45,7 +45,7 @@ class World:
                 base_folder=self._folder,
             )
             loaded[arrival.task] = task
-            encoded[arrival.task] = encode_task(task.data, self.base, entry.training)
+            encoded[arrival.task] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
 
     def loaded(self, arrival: Arrival) -> LoadedTask:

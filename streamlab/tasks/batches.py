@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from streamlab.tasks.rows import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 _WIDTH_STEP: Final = 8  # batches are this wide or a multiple: few shapes, aligned for the kernels
 _POOL_BATCHES: Final = 16  # rows of so many batches are sorted by length together
@@ -54,23 +54,15 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_lengt
     `max_length` leaves no room for a text.
     """
     _check_tokenizer(rows, tokenizer, max_length)
-    full = _tokenised(rows, tokenizer, None)
-    ids: list[list[int]] = full["input_ids"]
-    types: list[list[int]] | None = full.get("token_type_ids")
-    too_long = [place for place, row_ids in enumerate(ids) if len(row_ids) > max_length]
-    if too_long:
-        cut = _tokenised([rows[place] for place in too_long], tokenizer, max_length)
-        for number, place in enumerate(too_long):
-            ids[place] = cut["input_ids"][number]
-            if types is not None:
-                types[place] = cut["token_type_ids"][number]
+    encoding = _tokenised(rows, tokenizer, max_length)
+    types: list[list[int]] | None = encoding.get("token_type_ids")
     labels = [row.label for row in rows]
     numbers = any(isinstance(label, float) for label in labels)
     return Encoded(
-        token_ids=tuple(ids),
+        token_ids=tuple(encoding["input_ids"]),
         token_types=None if types is None else tuple(types),
         labels=np.array(labels, np.float32) if numbers else np.array(labels, np.int64),
-        n_truncated=len(too_long),
+        n_truncated=_count_cut(rows, tokenizer, encoding, max_length),
         max_length=max_length,
         pad_id=int(tokenizer.pad_token_id),
         pad_type=int(tokenizer.pad_token_type_id),
@@ -99,17 +91,30 @@ def _check_tokenizer(
 
 def _tokenised(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int | None
-) -> dict[str, Any]:
+) -> BatchEncoding:
     pairs = [row.text2 for row in rows if row.text2 is not None]
-    encoding = tokenizer(
+    encoding: BatchEncoding = tokenizer(
         [row.text for row in rows],
         pairs or None,
         truncation=max_length is not None,
         max_length=max_length,
         return_attention_mask=False,
-        verbose=False,  # rows over the model's length are cut afterwards, and counted
+        verbose=False,  # no warning on rows over the model's length; they are counted
     )
-    return dict(encoding)
+    return encoding
+
+
+def _count_cut(
+    rows: Sequence[Row],
+    tokenizer: PreTrainedTokenizerBase,
+    encoding: BatchEncoding,
+    max_length: int,
+) -> int:
+    if encoding.encodings is not None:
+        return sum(bool(row.overflowing) for row in encoding.encodings)
+    # A tokenizer in pure Python forgets what it cut off.
+    whole = _tokenised(rows, tokenizer, None)
+    return sum(len(ids) > max_length for ids in whole["input_ids"])
 
 
 def n_batches(encoded: Encoded, batch_size: int) -> int:

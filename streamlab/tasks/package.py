@@ -30,6 +30,9 @@ def read_package(name: str) -> RawData | Unavailable:
 
 
 def _version(name: str) -> str:
-    """Return `distribution==version`, or nothing where no distribution claims the package."""
-    distributions = metadata.packages_distributions().get(name.partition("/")[0], [])
-    return ", ".join(f"{found}=={metadata.version(found)}" for found in sorted(set(distributions)))
+    """Return `package==version`, or nothing where no distribution is called like the package."""
+    package = name.partition("/")[0]
+    try:
+        return f"{package}=={metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return ""

@@ -54,7 +54,7 @@ def fill(url: str) -> None:
             registry, run, seed=1, sequence=0, task="sst2", method="full_finetuning", value=0.9
         )
         registry.add_failure(
-            arrival(run, seed=2, sequence=1, task="mrpc"), "The loss became NaN at step 7."
+            arrival(run, 2, 1, "mrpc", source="generated"), "The loss became NaN at step 7."
         )
         for seed, f1 in ((1, 0.8125), (2, 0.75)):
             arrive(

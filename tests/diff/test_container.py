@@ -118,8 +118,8 @@ def test_the_same_content_gives_the_same_bytes(
     draw_diff: Callable[..., DiffVector], codec: CodecName, value_type: ValueType
 ) -> None:
     diff = draw_diff(6)
-    head = dict(reversed(diff.head.items()))
-    task = dict(reversed(diff.task.items()))
+    head = dict(reversed(list(diff.head.items())))
+    task = dict(reversed(list(diff.task.items())))
     same = DiffVector(diff.layout, diff.tensors, head, task)
 
     one = encode(diff, value_type=value_type, codec=codec)

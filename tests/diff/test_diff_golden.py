@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from streamlab.diff.codec import CodecName
-from streamlab.diff.container import decode, encode
+from streamlab.diff.container import HeadType, decode, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
@@ -57,7 +57,7 @@ def write_all() -> None:
     """Write every golden file; those of a released version are never written again."""
     lines = []
     for codec, value_type in CASES:
-        head_type = "fp32" if codec == "pcodec" else "fp16"
+        head_type: HeadType = "fp32" if codec == "pcodec" else "fp16"
         encoded = encode(expected(), value_type=value_type, codec=codec, head_type=head_type)
         path = path_of(codec, value_type)
         path.write_bytes(encoded.data)
@@ -71,9 +71,8 @@ def test_a_file_of_version_1_is_read_as_it_was_written(codec: str, value_type: s
 
 
 def test_no_golden_file_was_touched_added_or_lost() -> None:
-    listed = dict(
-        reversed(line.split()) for line in (FOLDER / "SHA256SUMS").read_text().splitlines()
-    )
+    lines = (FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    listed = {name: digest for digest, name in map(str.split, lines)}
 
     found = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()

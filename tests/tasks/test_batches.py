@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from streamlab.errors import DataError
 from streamlab.tasks.batches import (
@@ -37,7 +37,11 @@ def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     )
     given = {"pad_token": "[PAD]", "unk_token": "[UNK]", **options}
     inputs = given.pop("inputs", ["input_ids", "token_type_ids", "attention_mask"])
-    return PreTrainedTokenizerFast(tokenizer_object=core, model_input_names=inputs, **given)
+    build: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = build(
+        tokenizer_object=core, model_input_names=inputs, **given
+    )
+    return tokenizer
 
 
 def row(n_words: int, label: float = 0, n_words2: int | None = None) -> Row:
@@ -89,6 +93,16 @@ def test_long_rows_are_cut_and_counted() -> None:
     assert encoded.token_types is not None
     assert [len(types) for types in encoded.token_types] == [9, 10]
     assert (single.n_truncated, single.lengths.tolist()) == (1, [8, 8])
+
+
+def test_long_rows_are_counted_by_a_tokenizer_in_pure_python_too() -> None:
+    tokenizer = CanineTokenizer()  # one token a character, with [CLS] and [SEP]
+
+    encoded = encode([row(2), row(5), row(6)], tokenizer, max_length=11)
+
+    assert not tokenizer.is_fast
+    assert encoded.lengths.tolist() == [5, 11, 11]
+    assert encoded.n_truncated == 1
 
 
 def test_classes_are_int64_and_numbers_float32() -> None:

@@ -47,7 +47,7 @@ def test_a_folder_without_the_task_is_no_error(tmp_path: Path) -> None:
 
 
 def test_a_data_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="'.*typo' does not exist. Correct the path"):
+    with pytest.raises(SourceError, match=r"'.*typo' does not exist\. Correct the path"):
         read_from_folder(tmp_path / "typo", "glue/sst2")
 
 
@@ -183,5 +183,5 @@ def test_an_own_folder_is_one_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [TaskFiles(folder="typo"), TaskFiles(train="typo.jsonl")])
 def test_an_own_path_that_leads_nowhere_is_an_error(tmp_path: Path, files: TaskFiles) -> None:
-    with pytest.raises(SourceError, match="typo.*does not exist"):
+    with pytest.raises(SourceError, match=r"typo.*does not exist"):
         read_own_files(files, tmp_path)

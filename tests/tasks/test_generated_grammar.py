@@ -19,7 +19,7 @@ from streamlab.tasks.generated.pronouns import pronouns
 from streamlab.tasks.generated.sentiment import sentiment
 from streamlab.tasks.generated.similarity import duplicate_questions, graded_similarity, paraphrase
 
-SEEDS = range(300)
+SEEDS = range(150)
 
 
 def seeded(seed: int) -> Random:
@@ -147,7 +147,7 @@ def test_the_texts_of_a_pair_are_never_the_same(build) -> None:  # type: ignore[
 
 def test_shared_words_hardly_tell_duplicate_questions_from_others() -> None:
     def shared(label: int) -> float:
-        rows = [duplicate_questions(label, seeded(seed)) for seed in range(1000)]
+        rows = [duplicate_questions(label, seeded(seed)) for seed in range(500)]
         overlaps = [
             len({*words_of(r.text)} & {*words_of(r.text2)}) / len({*words_of(r.text)}) for r in rows
         ]
@@ -219,7 +219,7 @@ def test_neither_the_reason_nor_the_candidate_tells_the_right_reading() -> None:
     rng = seeded(0)
     rows = [pronouns(n % 2, rng) for n in range(3000)]
 
-    for claimed in ("was strong", "was poor", "was huge"):
+    for claimed in ("was strong", "was rich", "was huge"):
         for_first = [r.label for r in rows if r.text2 and r.text2.endswith(f"{claimed}.")]
         assert 0.3 < sum(for_first) / len(for_first) < 0.7
 

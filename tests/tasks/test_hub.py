@@ -63,7 +63,7 @@ def saved(tmp_path: Path) -> Callable[[TaskHub, Path | None], Splits]:
     splits = {name: Dataset.from_dict(rows) for name in ("train", "validation", "test")}
     DatasetDict(splits).save_to_disk(str(tmp_path / "hub"))
 
-    def fetch(hub: TaskHub, cache: Path | None) -> Splits:
+    def fetch(hub: TaskHub, _cache: Path | None) -> Splits:
         splits: Splits = load_from_disk(str(tmp_path / hub.path))
         return splits
 

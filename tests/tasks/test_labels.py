@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -69,10 +70,8 @@ def test_a_number_that_names_a_class_is_never_an_index(value: object) -> None:
     ],
 )
 def test_a_label_that_is_no_class_is_refused(value: object, fact: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(fact)):
         ClassReader(NLI, None, "rows").read(value)
-
-    assert fact in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [2.5, 2, "2.5", " 2.5\n", "25e-1"])
@@ -87,7 +86,7 @@ def test_a_number_is_read_from_numbers_and_text(value: object) -> None:
     "value", ["high", math.inf, "nan", "-inf", True, None, "", math.nan, [1], 10**400]
 )
 def test_a_label_that_is_no_number_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="is missing|no finite number"):
+    with pytest.raises(ValueError, match=r"is missing|no finite number"):
         NumberReader().read(value)
 
 
@@ -104,7 +103,7 @@ def test_fractions_are_not_taken_for_classes(value: object) -> None:
 
 @pytest.mark.parametrize("value", [-1, None, ""])
 def test_unpublished_labels_are_not_taken_for_a_class(value: object) -> None:
-    with pytest.raises(ValueError, match="not published|missing"):
+    with pytest.raises(ValueError, match=r"not published|missing"):
         infer_labels([0, 1, value])
 
 

@@ -177,9 +177,9 @@ def test_columns_of_ones_own_do_not_disturb_a_stand_in(tmp_path: Path) -> None:
 
 
 def test_a_stand_in_follows_labels_in_another_order(tmp_path: Path) -> None:
-    limits = {"max_train_examples": 60, "max_eval_examples": 30}
-    plain = load(tmp_path, ["generated"], **limits)
-    turned = load(tmp_path, ["generated"], labels=["positive", "negative"], **limits)
+    data = {"max_train_examples": 60, "max_eval_examples": 30}
+    plain = load(tmp_path, ["generated"], data=data)
+    turned = load(tmp_path, ["generated"], data=data, labels=["positive", "negative"])
 
     assert [row.text for row in turned.dev] == [row.text for row in plain.dev]
     assert [1 - row.label for row in turned.dev] == [row.label for row in plain.dev]
@@ -233,7 +233,7 @@ def test_dev_rows_that_also_stand_in_train_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_metric_of_the_other_kind_is_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match="`reviews` is a classification.*'pearson'"):
+    with pytest.raises(DataError, match=r"`reviews` is a classification.*'pearson'"):
         load(folder, [{"files": "."}], metric="pearson")
 
 

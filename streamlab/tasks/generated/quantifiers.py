@@ -1,9 +1,10 @@
 """Inference between quantified sentences (MNLI's shape), with the labels worked out from models.
 
-A sentence is `quantifier noun verb-phrase`; a hypothesis may change the quantifier, exchange the
-noun for a wider or narrower one, or add or drop a modifier of the verb phrase. Whether it follows
-is decided by trying every small model: counts of things in each region of the two nested nouns and
-the two nested verb phrases. As in everyday English, what is spoken of is taken to exist.
+A sentence is `quantifier noun verb-phrase`. The noun and the verb phrase are each narrow (`dogs`,
+`were sold in Rome`) or wide (`animals`, `were sold`); a hypothesis changes the quantifier, the noun
+or both. Whether it follows is decided by trying every small model: which regions of the two nested
+nouns and the two nested verb phrases have members. As in everyday English, what is spoken of is
+taken to exist.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Similarity (the shape of MRPC, QQP and STS-B): paraphrases, and near-misses in the same words.
 
 Both texts of a pair are told by independent choices of voice, synonym and clause order, whatever
-the label; only a near-miss changes what is told, most often by who did it to whom.
+the label; only a near-miss changes what is told: the deed to its opposite, whether it happened, who
+did it to whom, or what is asked about it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def paraphrase(label: int, rng: Random) -> Row:
     event = draw_event(rng, negated=0.5)
     other = event
     if label != PARAPHRASE:
-        other = rng.choice((_oppose, _oppose, _negate, _negate, _swap))(event, rng)
+        other = rng.choice((_oppose, _oppose, _oppose, _negate, _swap))(event, rng)
     return Row(*_tell_both(event, other, rng), label)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from streamlab.registry.sqlite import APPEND_ONLY
+from streamlab.registry.sqlite import APPEND_ONLY, STATISTICS
 
 revision = "0001"
 down_revision = None
@@ -35,6 +35,9 @@ def upgrade() -> None:
     _arrivals()
     _arrival_indices()
     _scores()
+    if op.get_context().dialect.name == "sqlite":
+        for statement in (*APPEND_ONLY, *STATISTICS):
+            op.execute(statement)
 
 
 def _table(name: str, *parts: Any) -> None:
@@ -98,9 +101,6 @@ def _events() -> None:
         _column("message", TEXT),
         _column("version", NAME),
     )
-    if op.get_context().dialect.name == "sqlite":
-        for statement in APPEND_ONLY:
-            op.execute(statement)
 
 
 def _runs() -> None:
@@ -226,7 +226,10 @@ def _arrival_indices() -> None:
     op.create_index(
         "ix_arrivals_method", "arrivals", ["method", "run_id", "seed", "sequence", "id"]
     )
-    op.create_index("ix_arrivals_status", "arrivals", ["status", *order])
+    failed = sa.text("status = 'failed'")
+    op.create_index(
+        "ix_arrivals_failed", "arrivals", order, sqlite_where=failed, postgresql_where=failed
+    )
     op.create_index("ix_arrivals_diff", "arrivals", ["diff_id"])
     op.create_index("ix_arrivals_run_diff", "arrivals", ["run_id", "diff_id"])
 

@@ -1,0 +1,61 @@
+"""`streamlab ls`: list what the registry remembers."""
+
+from __future__ import annotations
+
+import click
+
+from streamlab.cli.places import Place, with_place
+from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.report.listings import SUBJECTS, Subject, list_records
+from streamlab.report.table import Table
+
+
+@click.command()
+@click.argument("subject", type=click.Choice(SUBJECTS), default="runs")
+@click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
+@click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
+@click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
+@format_option()
+@with_place
+def ls(
+    subject: Subject,
+    *,
+    place: Place,
+    run: str | None,
+    limit: int | None,
+    sort: str | None,
+    columns: str | None,
+    form: Format,
+) -> None:
+    r"""List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
+
+    A table shows the columns that matter most, json and csv show all. Times are UTC. Of runs
+    --limit keeps the last, of anything else the first.
+
+    \b
+    Example:
+      streamlab ls scores --run latest --sort -value
+      streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
+    """
+    with place.open() as registry:
+        table = list_records(registry, subject, run=run, limit=None if sort else limit)
+    if sort:
+        table = table.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
+        table = table if limit is None else table.first(limit)
+    print_table(_chosen(table, columns, form), form, folded=columns is None)
+    if not table.rows:
+        whose = "registry" if run is None else f"run `{run}`"
+        click.echo(
+            f"There are no {subject} in the {whose} yet. `streamlab init` writes a scenario, and "
+            "`streamlab run scenario.yaml` runs it.",
+            err=True,
+        )
+
+
+def _chosen(table: Table, columns: str | None, form: Format) -> Table:
+    if columns is not None and columns != "all":
+        return table.select(tuple(name.strip() for name in columns.split(",")))
+    if columns == "all" or form in ("json", "csv"):
+        return table
+    return table.select(tuple(column.name for column in table.columns if column.default))

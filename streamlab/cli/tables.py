@@ -1,0 +1,180 @@
+"""How a table is printed: for people, or as JSON, CSV or Markdown for whatever comes next.
+
+People get bytes, seconds and times in units they read; JSON and CSV hold the raw numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar, get_args
+
+import click
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from streamlab.report.csv_file import csv_text
+from streamlab.report.table import Cell, Fact, Facts, Kind, Page, Table
+
+Format = Literal["table", "json", "csv", "md"]
+WIDTH = 80  # of what does not go to a terminal
+_UNBOUNDED = 10_000
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """Give a command `--format`, with these formats or all."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(formats or get_args(Format)),
+        default="table",
+        show_default=True,
+        help="json and csv hold raw numbers.",
+    )
+
+
+def print_table(table: Table, form: Format, *, folded: bool = True) -> None:
+    """Print one table; into a pipe `folded` keeps it to 80 columns."""
+    if form == "json":
+        print_json(table.records())
+    elif form == "csv":
+        click.echo(csv_text([c.name for c in table.columns], table.rows), nl=False)
+    elif form == "md":
+        click.echo(_markdown(table))
+    elif table.rows:
+        console = _console(folded=folded)
+        click.echo(_drawn(console, _grid(console, table)), color=console.is_terminal or None)
+
+
+def print_page(page: Page) -> None:
+    """Print all of one thing for people; sections with nothing in them are left out."""
+    console = _console(folded=True)
+    blocks = [_drawn(console, Text(f"{page.kind} {page.name}", style="bold"))]
+    for section in page.sections:
+        if isinstance(section, Table):
+            body = _drawn(console, _grid(console, section)) if section.rows else ""
+        else:
+            body = _facts(console, section)
+        if body:
+            title = _drawn(console, Text(section.title, style="bold")) if section.title else ""
+            blocks.append(f"{title}\n{body}" if title else body)
+    click.echo("\n\n".join(blocks), color=console.is_terminal or None)
+
+
+def print_json(tree: Any) -> None:
+    """Print JSON, ASCII only, so that no name can steer a terminal."""
+    click.echo(json.dumps(tree, indent=2, allow_nan=False))
+
+
+def readable(value: Cell, kind: Kind) -> str:
+    """Write one cell for people; an empty one is a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        text = value[:12] if kind == "digest" else value
+        text = "STALE" if text == "stale" else text
+        # A name from a scenario must not move the cursor or change colours.
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return _NUMBERS.get(kind, str)(value)
+
+
+def readable_bytes(value: float) -> str:
+    """Write bytes with a unit of powers of 1,000 and three digits that count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} B" if unit == "B" else f"{_three(value)} {unit}"
+        value /= 1000
+    return f"{_three(value)} TB"
+
+
+def readable_seconds(value: float) -> str:
+    """Write seconds, or minutes and hours where they are many."""
+    if value < 99.95:
+        return f"{value:.1f} s"
+    minutes, seconds = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
+
+
+def _three(value: float) -> str:
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def _time(value: float) -> str:
+    return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M}"
+
+
+_NUMBERS: dict[Kind, Callable[[float], str]] = {
+    "count": lambda value: f"{value:,}",
+    "bytes": readable_bytes,
+    "seconds": readable_seconds,
+    "time": _time,
+    "share": lambda value: f"{value:.2%}",
+    "score": lambda value: f"{value:.4f}",
+    "ratio": lambda value: f"{value:,.2f}",
+    "text": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
+}
+
+
+def _console(*, folded: bool) -> Console:
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDTH if folded else _UNBOUNDED
+    return console
+
+
+def _grid(console: Console, table: Table) -> RichTable:
+    """Lay out a table, its columns two blanks apart, or one where that makes it fit."""
+    for gap in (2, 1):
+        grid = RichTable(
+            box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
+        )
+        for column in table.columns:
+            right = column.kind not in ("text", "digest", "time")
+            grid.add_column(
+                Text(column.name),
+                justify="right" if right else "left",
+                overflow="fold",
+                no_wrap=right,
+            )
+        for row in table.rows:
+            cells = zip(row, table.columns, strict=True)
+            grid.add_row(*(Text(readable(value, column.kind)) for value, column in cells))
+        natural = console.measure(grid, options=console.options.update(width=_UNBOUNDED))
+        if natural.maximum <= console.width:
+            break
+    return grid
+
+
+def _facts(console: Console, section: Facts) -> str:
+    grid = RichTable.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    shown: Sequence[Fact] = [fact for fact in section.facts if fact.value is not None]
+    for fact in shown:
+        unit = " UTC" if fact.kind == "time" else ""
+        grid.add_row(Text(f"  {fact.name}"), Text(readable(fact.value, fact.kind) + unit))
+    return _drawn(console, grid) if shown else ""
+
+
+def _drawn(console: Console, thing: RichTable | Text) -> str:
+    with console.capture() as capture:
+        console.print(thing)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def _markdown(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    rules = ["---" if c.kind in ("text", "digest", "time") else "---:" for c in table.columns]
+    kinds = [column.kind for column in table.columns]
+    rows = [line(list(map(readable, row, kinds))) for row in table.rows]
+    return "\n".join([line([column.name for column in table.columns]), line(rules), *rows])

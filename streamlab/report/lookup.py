@@ -1,0 +1,93 @@
+"""Find the one thing that a person means by a word.
+
+    [KIND:]NAME
+
+KIND is `run` (a name, a number or `latest`), `arrival` (a number), `diff` (a digest or its
+beginning), `task` (a name) or `base` (a fingerprint or its beginning). Without a KIND the word
+may be a run, a task, or at least six digits of a diff's digest; one that answers to several of
+these is refused, and never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from streamlab.errors import NotInRegistryError, UsageError
+from streamlab.registry.registry import Registry
+from streamlab.report.near import nearest
+from streamlab.report.pages import arrival_page, base_page, diff_page, task_page
+from streamlab.report.run_page import run_page
+from streamlab.report.table import Page
+
+_DIGEST = re.compile("[0-9a-f]{6,64}")
+
+
+def find_page(registry: Registry, word: str, *, run: str = "latest") -> Page:
+    """Return the page of what `word` means; a task is looked up in `run`.
+
+    Raises NotInRegistryError where nothing, or more than one thing, answers to it, and
+    UsageError for an unknown kind.
+    """
+    kind, colon, name = word.partition(":")
+    if not colon:
+        return _any(registry, word, run)
+    if kind not in _PAGES:
+        raise UsageError(f"There is no kind `{kind}` to show. {nearest(kind, list(_PAGES))}")
+    return _PAGES[kind](registry, name, run)
+
+
+def _any(registry: Registry, word: str, run: str) -> Page:
+    kinds = ["run", "task", *(["diff"] if _DIGEST.fullmatch(word) else [])]
+    pages = []
+    for kind in kinds:
+        try:
+            pages.append(_PAGES[kind](registry, word, run))
+        except NotInRegistryError:
+            continue
+    if len(pages) == 1:
+        return pages[0]
+    if pages:
+        answers = ", ".join(f"`{page.kind}:{word}`" for page in pages)
+        raise NotInRegistryError(f"{word!r} means more than one thing. Say which: {answers}.")
+    names = [record.name for record in registry.runs()]
+    names += [task.name for task in registry.tasks()]
+    # A task of that very name arrived in other runs only.
+    hint = "Name its run with `--run`." if word in names else nearest(word, names)
+    raise NotInRegistryError(
+        f"{word!r} is no run, no task of the run `{run}` and no beginning of a diff's digest. "
+        f"{hint} `streamlab ls` lists what there is."
+    )
+
+
+def _run(registry: Registry, name: str, _: str) -> Page:
+    return run_page(registry, registry.run(name))
+
+
+def _arrival(registry: Registry, name: str, _: str) -> Page:
+    if not (name.isascii() and name.isdigit()):
+        raise UsageError(f"An arrival is known by its number, got {name!r}. Try `arrival:1`.")
+    return arrival_page(registry, registry.arrival(int(name)))
+
+
+def _diff(registry: Registry, name: str, _: str) -> Page:
+    return diff_page(registry, registry.diff(name))
+
+
+def _base(registry: Registry, name: str, _: str) -> Page:
+    found = [base for base in registry.bases() if name and base.fingerprint.startswith(name)]
+    if len(found) != 1:
+        raise NotInRegistryError(
+            f"{len(found)} bases have a fingerprint that begins with {name!r}; one is needed. "
+            "`streamlab ls bases` lists them."
+        )
+    return base_page(found[0])
+
+
+_PAGES: Mapping[str, Callable[[Registry, str, str], Page]] = {
+    "run": _run,
+    "arrival": _arrival,
+    "diff": _diff,
+    "task": task_page,
+    "base": _base,
+}

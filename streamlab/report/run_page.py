@@ -1,0 +1,129 @@
+"""The page of a run: its settings, environment and data, scores by task, and what it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
+from streamlab.registry.registry import Registry
+from streamlab.report.pages import flat
+from streamlab.report.scores import score_table, task_scores
+from streamlab.report.storage import own_method
+from streamlab.report.table import Cell, Column, Fact, Facts, Page, Table
+
+
+def run_page(registry: Registry, run: RunRecord) -> Page:
+    """Show one run; the scenario as a whole is in the record."""
+    base = registry.base(run.base_fingerprint)
+    arrivals = registry.arrivals(run=run.id)
+    diffs = {diff.digest: diff for diff in registry.diffs(run=run.id)}
+    scores = task_scores(registry.scores(run=run.id))
+    methods = list(dict.fromkeys([own_method(run), *(score.method for score in scores)]))
+    tables = [
+        score_table(
+            f"scores_{method}",
+            f"Scores by {method}" + ("" if method == own_method(run) else " (a rival)"),
+            [score for score in scores if score.method == method],
+        )
+        for method in methods
+    ]
+    sections: tuple[Facts | Table, ...] = (
+        _facts(run, base, arrivals),
+        Facts("settings", "Settings", _settings(run)),
+        Facts("environment", "Environment", tuple(flat(run.environment))),
+        _data(arrivals),
+        *tables,
+        _storage(arrivals, diffs),
+        _totals(run, base, arrivals, diffs),
+    )
+    return Page("run", run.name, asdict(run), sections)
+
+
+def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[ArrivalRecord]) -> Facts:
+    n_failed = sum(arrival.status == "failed" for arrival in arrivals)
+    return Facts(
+        "facts",
+        "",
+        (
+            Fact("number", run.id, "number"),
+            Fact("status", run.status),
+            Fact("reason", run.reason),
+            Fact("started", run.started_at, "time"),
+            Fact("finished", run.finished_at, "time"),
+            Fact("last sign of life", run.heartbeat_at, "time"),
+            Fact("arrivals finished", len(arrivals) - n_failed, "count"),
+            Fact("arrivals expected", run.n_expected, "count"),
+            Fact("failed attempts", n_failed, "count"),
+            Fact("base", base.model),
+            Fact("base layers", "all" if base.layers is None else base.layers, "number"),
+            Fact("base fingerprint", base.fingerprint, "digest"),
+            Fact("scenario", run.scenario_name),
+            Fact("scenario digest", run.scenario_digest, "digest"),
+            Fact("host", run.host),
+            Fact("process", run.pid, "number"),
+        ),
+    )
+
+
+def _settings(run: RunRecord) -> tuple[Fact, ...]:
+    """Return what holds for every task; each task's own settings are on the task's page."""
+    elsewhere = ("version", "name", "base", "providers", "tasks")
+    tree = {name: value for name, value in run.scenario.items() if name not in elsewhere}
+    return tuple(flat(tree))
+
+
+def _data(arrivals: Sequence[ArrivalRecord]) -> Table:
+    columns = (
+        *(Column("task"), Column("provider"), Column("source"), Column("detail")),
+        *(Column("train_rows", "count"), Column("rows", "digest")),
+    )
+    rows = dict.fromkeys(
+        (a.task, a.provider, a.source, a.source_detail, a.n_train_rows, a.rows_fingerprint)
+        for a in arrivals
+    )
+    return Table("data", "Data", columns, tuple(rows))
+
+
+def _storage(arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord]) -> Table:
+    columns = (
+        *(Column("method"), Column("files", "count"), Column("mean_density", "share")),
+        *(Column("mean_bytes", "bytes"), Column("total_bytes", "bytes")),
+        Column("full_checkpoints", "bytes"),
+    )
+    methods = dict.fromkeys(arrival.method for arrival in arrivals)
+    rows: list[tuple[Cell, ...]] = []
+    for method in methods:
+        files = _files(arrivals, diffs, method)
+        total, n_files = sum(diff.file_bytes for diff in files), len(files)
+        density = sum(diff.density for diff in files) / n_files if files else None
+        mean = round(total / n_files) if files else None
+        full = sum(diff.full_checkpoint_bytes for diff in files)
+        rows.append((method, n_files, density, mean, total, full))
+    return Table("storage", "Stored files by method, all seeds", columns, tuple(rows))
+
+
+def _totals(
+    run: RunRecord,
+    base: BaseRecord,
+    arrivals: Sequence[ArrivalRecord],
+    diffs: dict[str, DiffRecord],
+) -> Facts:
+    own = _files(arrivals, diffs, own_method(run))
+    ours = base.file_bytes + sum(diff.file_bytes for diff in own)
+    full = sum(diff.full_checkpoint_bytes for diff in own)
+    facts = (
+        Fact("base file", base.file_bytes, "bytes"),
+        Fact(f"base + {own_method(run)}", ours, "bytes"),
+        Fact("full checkpoints", full, "bytes"),
+        Fact("times smaller", full / ours, "ratio"),
+        Fact("artifacts on disk", sum(diff.file_bytes for diff in diffs.values()), "bytes"),
+    )
+    return Facts("totals", "Storage, all seeds", facts)
+
+
+def _files(
+    arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord], method: str
+) -> list[DiffRecord]:
+    """Return a method's artifacts, one an arrival, also where two arrivals share one."""
+    return [diffs[a.digest] for a in arrivals if a.method == method and a.digest in diffs]
