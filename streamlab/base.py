@@ -155,7 +155,9 @@ def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
     from transformers import AutoConfig
 
     with _explained(settings):
-        config: PretrainedConfig = AutoConfig.from_pretrained(located.target, revision=settings.revision)
+        config: PretrainedConfig = AutoConfig.from_pretrained(
+            located.target, revision=settings.revision
+        )
     if settings.layers is not None:
         if settings.layers > config.num_hidden_layers:
             raise SourceError(

@@ -34,7 +34,7 @@ AnySettings = TypeVar("AnySettings", bound=BaseModel)
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's plain scalars: `no` stays a word and `1e-5` is a number; no key twice."""
 
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 - the library keeps its table on the class
         first: [
             (tag, pattern) for tag, pattern in resolvers if "bool" not in tag and "float" not in tag
         ]
@@ -152,7 +152,8 @@ def expand_variables(text: str, environment: Mapping[str, str] = os.environ) -> 
             return environment.get(name) or default
         if name not in environment:
             raise ValueError(
-                f"the environment variable `{name}` is not set; set it, or give a default as `${{{name}:-...}}`"
+                f"the environment variable `{name}` is not set; set it, or give a default as "
+                f"`${{{name}:-...}}`"
             )
         return environment[name]
 

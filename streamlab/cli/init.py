@@ -16,7 +16,7 @@ from streamlab.errors import UsageError
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def init(path: Path, *, force: bool) -> None:
-    """Write a commented starter scenario to PATH (default: scenario.yaml).
+    r"""Write a commented starter scenario to PATH (default: scenario.yaml).
 
     \b
     Example:
@@ -28,5 +28,7 @@ def init(path: Path, *, force: bool) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}. Give another path.") from error
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}. Give another path."
+        ) from error
     click.echo(f"Wrote {path}. Run it with: streamlab run {path}", err=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,26 +13,23 @@ if TYPE_CHECKING:
 
 
 class LiveProgress:
-    """A bar that lives on a terminal; into a pipe or with `quiet` it shows nothing."""
+    """A bar that lives on a terminal; into a pipe it shows nothing."""
 
-    def __init__(
-        self, console: Console, n_arrivals: int, *, quiet: bool, clock: Callable[[], float]
-    ) -> None:
-        """`n_arrivals` counts those still to come."""
-        self._n_arrivals = n_arrivals
+    def __init__(self, console: Console) -> None:
+        """Draw on `console`, once the block that uses this is entered."""
+        self._n_arrivals = 0
         self._n_seen = 0
         self._current: tuple[object, ...] | None = None
-        self._clock = clock
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=console.quiet or not console.is_terminal,
         )
-        self._row = self._bar.add_task("", total=None, facts="")
+        self._row = self._bar.add_task("loading", total=None, facts="base and data")
 
     def __enter__(self) -> LiveProgress:
         """Start to draw."""
@@ -45,32 +40,22 @@ class LiveProgress:
         """Take the bar off the screen."""
         self._bar.stop()
 
+    def expect(self, n_arrivals: int) -> None:
+        """Say how many arrivals are still to come."""
+        self._n_arrivals = n_arrivals
+
     def show(self, arrival: Arrival, step: Step) -> None:
         """Show one training step."""
         if arrival.identity != self._current:
             self._current = arrival.identity
             self._n_seen += 1
             self._bar.reset(self._row, total=step.n_steps)
-        facts = f"{step.stage} {step.step}/{step.n_steps} loss {step.loss:.3f}"
+        facts = f"{step.stage} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
         if step.density is not None:
-            facts += f" density {step.density:.2%}"
+            facts += f", {step.density:.1%} open"
         self._bar.update(
             self._row,
-            description=f"{self._n_seen}/{self._n_arrivals} {arrival.task}"[:18],
+            description=f"{self._n_seen}/{self._n_arrivals} {arrival.task[:14]}",
             completed=step.step,
             facts=facts,
         )
-
-
-def elapsed(seconds: float) -> str:
-    """Write seconds as a person would read them."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def now() -> float:
-    """Return the time the bars are drawn by."""
-    return time.monotonic()

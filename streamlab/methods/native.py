@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -20,8 +21,11 @@ from numpy.typing import NDArray
 
 _SOURCE = Path(__file__).with_name("step.c")
 # Contraction and reassociation stay off: they are what would make bits depend on the machine.
-_FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=256", "-std=c11", "-ffp-contract=off", "-fno-math-errno",
-          "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros", "-shared", "-fPIC")  # fmt: skip
+_FLAGS = (
+    "-O3", "-march=native", "-mprefer-vector-width=256", "-std=c11", "-ffp-contract=off",
+    "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
+    "-shared", "-fPIC",
+)  # fmt: skip
 
 BLOCK = np.dtype(
     [
@@ -63,7 +67,7 @@ class NativeStep:
                 self._run, blocks.ctypes.data, rates.ctypes.data, sums.ctypes.data,
                 int(first), int(last),
             )
-            for first, last in zip(ends[:-1], ends[1:], strict=True)
+            for first, last in itertools.pairwise(ends)
         ]  # fmt: skip
         for job in jobs:
             job.result()

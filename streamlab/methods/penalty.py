@@ -21,7 +21,8 @@ class FixedPenalty:
         self._value = value
 
     def update(self, step: int, density: float) -> float:
-        """Return the one lambda."""
+        """Return the one lambda, whatever the step and the density."""
+        del step, density
         return self._value
 
 

@@ -160,7 +160,6 @@ class DiffRow(Tables):
 
 
 _FINISHED = text("status = 'finished'")
-_FAILED = text("status = 'failed'")
 
 
 class ArrivalRow(Tables):
@@ -193,13 +192,7 @@ class ArrivalRow(Tables):
         Index("ix_arrivals_task", "task_id", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_provider", "provider_id", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_method", "method", "run_id", "seed", "sequence", "id"),
-        # The finished ones are nearly all; the failed are few and would be searched for long.
-        Index(
-            "ix_arrivals_failed",
-            *("run_id", "seed", "sequence", "method", "id"),
-            sqlite_where=_FAILED,
-            postgresql_where=_FAILED,
-        ),
+        Index("ix_arrivals_status", "status", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_diff", "diff_id"),
         Index("ix_arrivals_run_diff", "run_id", "diff_id"),
     )

@@ -153,9 +153,7 @@ def _label(axes: Axes, lines: Sequence[_Line], panel: float) -> None:
 
     `panel`: the height of the axes in inches.
     """
-    texts = [
-        [*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.y[-1])} MB"] for line in lines
-    ]
+    texts = [[*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.y[-1])} MB"] for line in lines]
     ends = [float(axes.transAxes.inverted().transform(
         axes.transData.transform((line.x[-1], line.y[-1])))[1]) for line in lines]  # fmt: skip
     heights = [len(text) * _LINE / panel for text in texts]

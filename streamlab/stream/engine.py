@@ -24,6 +24,9 @@ from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.serve import Clock, Outcome, Stream, Watch, identity_of
 from streamlab.stream.world import World
 
+# Told the run, what it works with, and how many arrivals are still to come.
+Started = Callable[[RunRecord, World, int], None]
+
 
 def run(
     scenario: str | Path | LoadedScenario,
@@ -32,14 +35,15 @@ def run(
     registry_url: str | None = None,
     resume: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
-    started: Callable[[RunRecord, World], None] = lambda _run, _world: None,
+    started: Started = lambda _run, _world, _n_arrivals: None,
     clock: Clock = time.time,
 ) -> Iterator[Outcome]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
     `registry_url` is for a registry elsewhere than in the home.
     With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
-    not done again. `started` is told the run and what it will use, once everything is loaded.
+    not done again. `started` is told the run, what it will use, and how many arrivals are to
+    come, once everything is loaded.
     Raises UsageError before anything is written where the scenario, the base, the data or the
     home cannot be used. An arrival whose training breaks down is recorded as failed, and the
     stream goes on.
@@ -47,14 +51,16 @@ def run(
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
     base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
-    world = World(loaded.scenario, base, ArtifactStore(place.store), loaded.folder)
+    world = World(loaded.scenario, base, loaded.folder)
     world.prepare(loaded.scenario.seeds[0])
     place.create()
+    store = ArtifactStore(place.store)
     with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
         record = _begin(registry, loaded, world, resume=resume)
-        started(record, world)
+        n_done = len(registry.arrivals(run=record.name, status="finished"))
+        started(record, world, record.n_expected - n_done)
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
-            yield from Stream(registry, record, world, place, watch, clock).outcomes()
+            yield from Stream(registry, record, world, place, store, watch, clock).outcomes()
 
 
 def _begin(registry: Registry, loaded: LoadedScenario, world: World, *, resume: bool) -> RunRecord:

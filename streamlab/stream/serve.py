@@ -22,6 +22,7 @@ from streamlab.registry.records import (
     RunRecord,
 )
 from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.artifacts import pack
 from streamlab.stream.memory import peak_bytes, reset_peak
@@ -57,6 +58,7 @@ class Stream:
     run: RunRecord
     world: World
     home: Home
+    store: ArtifactStore
     watch: Watch
     clock: Clock
 
@@ -115,14 +117,14 @@ class Stream:
             new = self._describe(arrival, started_at, seconds, 0.0, n_steps=0, details={})
             return Outcome(arrival, self.registry.add_failure(new, str(error)), None, ())
         trained_at = time.perf_counter()
-        digest = self.world.store.put(artifact.data)
+        digest = self.store.put(artifact.data)
         scores = score_stored(
             digest,
             artifact.record.kind,
             task,
             self.world.base,
             entry.training,
-            self.world.store,
+            self.store,
             after_sequence=arrival.sequence,
         )
         new = self._describe(
@@ -199,7 +201,7 @@ class Stream:
                 self.world.encoded(earlier),
                 self.world.base,
                 self.world.scenario.tasks[record.task].training,
-                self.world.store,
+                self.store,
                 after_sequence=arrival.sequence,
                 splits=("dev",),
             )

@@ -1,11 +1,10 @@
-"""What a run works with: the base, the store, and every task's rows, encoded once a seed."""
+"""What a run works with: the base, and every task's rows, encoded once a seed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from streamlab.base import Base
-from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.training import EncodedTask, encode_task
@@ -16,11 +15,10 @@ from streamlab.tasks.load import LoadedTask, load_task
 class World:
     """Everything the arrivals of a run share, read only but for the cache of encoded rows."""
 
-    def __init__(self, scenario: Scenario, base: Base, store: ArtifactStore, folder: Path) -> None:
+    def __init__(self, scenario: Scenario, base: Base, folder: Path) -> None:
         """`folder` is where relative paths of the scenario start."""
         self.scenario = scenario
         self.base = base
-        self.store = store
         self._folder = folder
         self._hub = HubReach()
         self._seed: int | None = None
@@ -47,6 +45,10 @@ class World:
             loaded[arrival.task] = task
             encoded[arrival.task] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
+
+    def tasks(self) -> tuple[LoadedTask, ...]:
+        """Return every task as loaded for the latest seed, in the order of arrival."""
+        return tuple(self._loaded.values())
 
     def loaded(self, arrival: Arrival) -> LoadedTask:
         """Return a task's rows and which sources were tried."""

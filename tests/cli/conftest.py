@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,19 @@ FULL_BYTES = 90_871_500
 LAYOUT = (("embeddings.weight", (1000, 40)), ("layer.0.weight", (500, 40)), ("norm.bias", (40,)))
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home with the fixed registry in it."""
-    place = Home(tmp_path / "home")
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fixed registry, made once and copied for each test."""
+    place = Home(tmp_path_factory.mktemp("filled"))
     place.create()
     fill(place.registry_url)
-    return place
+    return place.path
+
+
+@pytest.fixture
+def home(filled: Path, tmp_path: Path) -> Home:
+    """A home with the fixed registry in it."""
+    return Home(shutil.copytree(filled, tmp_path / "home"))
 
 
 @pytest.fixture
@@ -50,9 +57,7 @@ def fill(url: str) -> None:
         run = start(registry, "glue_stream", seeds=[1, 2], n_expected=6)
         for seed, accuracy in ((1, 0.875), (2, 0.890625)):
             arrive(registry, run, seed=seed, sequence=0, task="sst2", value=accuracy)
-        arrive(
-            registry, run, seed=1, sequence=0, task="sst2", method="full_finetuning", value=0.9
-        )
+        arrive(registry, run, seed=1, sequence=0, task="sst2", method="full_finetuning", value=0.9)
         registry.add_failure(
             arrival(run, 2, 1, "mrpc", source="generated"), "The loss became NaN at step 7."
         )

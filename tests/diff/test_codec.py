@@ -55,6 +55,17 @@ def test_more_than_one_page_comes_back(name: CodecName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_stretches_of_any_length_come_back(name: CodecName) -> None:
+    stretches = [1, 40_000, 2, 32_768, 70_001]
+    numbers = np.random.default_rng(0).integers(0, 50, size=sum(stretches)).astype(np.uint32)
+
+    data = CODECS[name].compress(numbers, stretches)
+
+    back = CODECS[name].expand(data, np.uint32, len(numbers), "position-stream")
+    np.testing.assert_array_equal(back, numbers)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("wrong", [-1, 1, 50])
 def test_another_number_of_numbers_is_refused(name: CodecName, wrong: int) -> None:
     data = CODECS[name].compress(np.arange(100, dtype=np.uint32))

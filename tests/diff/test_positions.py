@@ -91,6 +91,16 @@ def test_a_gap_reaches_the_largest_tensor() -> None:
     assert joined[0].tolist() == far.tolist()
 
 
+def test_pages_are_cut_where_the_density_of_tensors_falls() -> None:
+    layout = layout_of((3000,), (2500,), (100_000,), (200_000,), (50,))
+    all_of = [np.arange(n) for n in (3000, 2400, 3000, 5000, 0)]
+
+    streams = split(all_of, layout)
+
+    assert streams.pages == (5400, 8000)
+    assert sum(streams.pages) == len(streams.gaps)
+
+
 def test_a_tensor_past_the_reach_of_a_gap_is_refused() -> None:
     with pytest.raises(DiffError, match="4294967297 entries"):
         split([np.zeros(0, dtype=np.int64)], layout_of((2**32 + 1,)))

@@ -177,6 +177,22 @@ def test_every_listing_of_arrivals_walks_an_index_in_order(raw: sqlite3.Connecti
         assert "TEMP B-TREE" not in rest, choice
 
 
+def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
+    raw: sqlite3.Connection,
+) -> None:
+    def index(**choice: Any) -> str:
+        chosen = dict.fromkeys(FILTERS) | choice
+        plan = plan_of(raw, arrivals.filtered(arrivals.query(), **chosen))
+        return plan.partition("INDEX ")[2].split()[0]
+
+    # Few fail, so that going through all of a method or a task would take long.
+    assert index(status="failed", method="m", task="t") == "ix_arrivals_status"
+    assert index(status="finished", method="m", task="t") == "ix_arrivals_task"
+    assert index(status="finished") == "ix_arrivals_run"
+    assert index(method="m", task="t") == "ix_arrivals_task"
+    assert index(method="m", run_id=1) == "ix_arrivals_method"
+
+
 def test_every_listing_of_scores_walks_an_index_in_order(raw: sqlite3.Connection) -> None:
     choices: list[dict[str, Any]] = [{}, {"run_id": 1}, {"arrival_id": 1}, {"task": "t"}]
 

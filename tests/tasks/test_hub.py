@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 
 from streamlab.errors import DataError
+from streamlab.tasks.catalogue import HUB_REVISION
 from streamlab.tasks.hub import HubReach, Splits, read_hub
 from streamlab.tasks.load import load_task
 from streamlab.tasks.raw import RawData, Unavailable
+from streamlab.tasks.rows import Row
 from streamlab.tasks.settings import DataSettings, TaskHub, TaskSettings
 
 REVISION = "0123456789abcdef"
@@ -70,13 +73,13 @@ def saved(tmp_path: Path) -> Callable[[TaskHub, Path | None], Splits]:
     return fetch
 
 
-def fill_cache(cache: Path, folder: str, files: dict[str, list[str]]) -> None:
+def fill_cache(cache: Path, folder: str, files: dict[str, list[dict[str, Any]]]) -> None:
     """Lay out a prepared dataset as the hub's library does."""
     (cache / folder).mkdir(parents=True)
-    for name, texts in files.items():
+    for name, rows in files.items():
         with ArrowWriter(path=str(cache / folder / name)) as writer:
-            for text in texts:
-                writer.write({"text": text, "label": 0})
+            for row in rows:
+                writer.write(row)
             writer.finalize()
     (cache / folder / "dataset_info.json").write_text("{}")
 
@@ -171,12 +174,14 @@ def test_offline_with_an_empty_cache_is_a_reason(tmp_path: Path) -> None:
 
 def test_offline_reads_what_was_prepared_earlier(tmp_path: Path) -> None:
     files = {
-        "my_glue-train-00000-of-00002.arrow": ["a"],
-        "my_glue-train-00001-of-00002.arrow": ["b"],
-        "my_glue-validation_matched.arrow": ["c"],
+        "my_glue-train-00000-of-00002.arrow": [{"text": "a"}],
+        "my_glue-train-00001-of-00002.arrow": [{"text": "b"}],
+        "my_glue-validation_matched.arrow": [{"text": "c"}],
     }
     fill_cache(tmp_path, f"nyu-mll___my_glue/mnli/0.0.0/{REVISION}", files)
-    fill_cache(tmp_path, "nyu-mll___my_glue/rte/0.0.0/other", {"my_glue-train.arrow": ["z"]})
+    fill_cache(
+        tmp_path, "nyu-mll___my_glue/rte/0.0.0/other", {"my_glue-train.arrow": [{"text": "z"}]}
+    )
     reach = HubReach(environment={"HF_HUB_OFFLINE": "1"}, cache=tmp_path)
 
     raw = read_hub(TaskHub(path="nyu-mll/MyGlue", name="mnli", revision=REVISION), reach)
@@ -187,8 +192,32 @@ def test_offline_reads_what_was_prepared_earlier(tmp_path: Path) -> None:
     assert [record["text"] for record in raw.dev.records] == ["c"]
 
 
+def test_mnli_is_reported_on_its_matched_split_at_the_pinned_commit(tmp_path: Path) -> None:
+    rows = [{"premise": f"p{n}", "hypothesis": f"h{n}", "label": n % 3} for n in range(30)]
+    splits = ("train", "validation_matched", "validation_mismatched")
+    files = {
+        f"glue-{split}.arrow": [{**row, "premise": f"{split} {n}"} for n, row in enumerate(rows)]
+        for split in splits
+    }
+    fill_cache(tmp_path, f"nyu-mll___glue/mnli/0.0.0/{HUB_REVISION}", files)
+    reach = HubReach(environment={"HF_HUB_OFFLINE": "1"}, cache=tmp_path)
+
+    task = load_task(
+        "mnli",
+        TaskSettings(dataset="glue/mnli"),
+        DataSettings(sources=("hub",)),
+        seed=1,
+        hub=reach,
+        base_folder=tmp_path,
+    )
+
+    assert task.source.kind == "hub"
+    assert task.source.detail == f"nyu-mll/glue/mnli@{HUB_REVISION}: train, validation_matched"
+    assert task.dev[4] == Row("validation_matched 4", "h4", 1)
+
+
 def test_another_revision_in_the_cache_will_not_do(tmp_path: Path) -> None:
-    fill_cache(tmp_path, "owner___data/default/0.0.0/older", {"data-train.arrow": ["a"]})
+    fill_cache(tmp_path, "owner___data/default/0.0.0/older", {"data-train.arrow": [{"text": "a"}]})
     reach = HubReach(environment={"HF_HUB_OFFLINE": "1"}, cache=tmp_path)
 
     raw = read_hub(TaskHub(path="owner/data", revision=REVISION), reach)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError, SourceError
+from streamlab.tasks.generated import generate
 from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
@@ -161,7 +162,8 @@ def test_stand_ins_are_one_dataset_for_every_seed(tmp_path: Path) -> None:
     assert first.source == other.source
     assert first.train != other.train
     assert (len(first.train), len(first.validation), len(first.dev)) == (60, 30, 30)
-    assert first.source.detail.startswith("stand-in for glue/sst2, data seed 0, ")
+    assert first.source.detail == "stand-in for glue/sst2, data seed 0, 92 train and 30 dev rows"
+    assert first.dev == tuple(generate("glue/sst2", n_train=0, n_dev=30, seed=0)[1])
 
 
 def test_columns_of_ones_own_do_not_disturb_a_stand_in(tmp_path: Path) -> None:
@@ -221,6 +223,56 @@ def test_a_regression_has_one_output_and_is_judged_by_pearson(tmp_path: Path) ->
 
     assert (task.n_outputs, task.labels, task.metrics) == (1, (), ("pearson",))
     assert [row.label for row in task.dev] == [0.5, 1.0, 2.5]
+
+
+def test_a_folder_may_say_that_it_is_a_regression(tmp_path: Path) -> None:
+    for split in ("train", "dev"):
+        write(tmp_path / "mine", split, [0, 1, 2, 3])
+    (tmp_path / "mine" / "meta.json").write_text('{"kind": "regression", "labels": null}')
+
+    assert load(tmp_path, [{"files": "."}], dataset="mine").kind == "regression"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "metrics"),
+    [
+        ("glue/cola", ("matthews",)),
+        ("glue/mrpc", ("f1", "accuracy")),
+        ("glue/stsb", ("pearson", "spearman")),
+    ],
+)
+def test_a_glue_task_is_judged_as_glue_judges_it(
+    tmp_path: Path, dataset: str, metrics: tuple[str, ...]
+) -> None:
+    data = {"max_train_examples": 40, "max_eval_examples": 20}
+
+    assert load(tmp_path, ["generated"], data=data, dataset=dataset).metrics == metrics
+
+
+def test_the_fingerprint_covers_dev_and_where_train_ends(tmp_path: Path) -> None:
+    def fingerprint(train: list[int], dev: list[int]) -> str:
+        write(tmp_path / "sst2", "train", train)
+        write(tmp_path / "sst2", "dev", dev, start=len(train))
+        return load(tmp_path, [{"files": "."}]).source.rows_fingerprint
+
+    found = {
+        fingerprint([0, 1, 0, 1], [0, 1]),
+        fingerprint([0, 1, 0, 1], [0, 0]),
+        fingerprint([0, 1, 0, 1, 0], [1]),
+    }
+
+    assert len(found) == 3
+
+
+def test_tasks_of_equal_rows_do_not_share_a_draw(tmp_path: Path) -> None:
+    for dataset in ("one", "two"):
+        write(tmp_path / dataset, "train", [0, 1] * 50)
+        write(tmp_path / dataset, "dev", [0, 1])
+
+    one, two = (load(tmp_path, [{"files": "."}], dataset=name) for name in ("one", "two"))
+
+    assert one.source.rows_fingerprint == two.source.rows_fingerprint
+    assert one.validation != two.validation
 
 
 def test_dev_rows_that_also_stand_in_train_are_counted(tmp_path: Path) -> None:

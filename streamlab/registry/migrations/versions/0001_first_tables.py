@@ -226,10 +226,7 @@ def _arrival_indices() -> None:
     op.create_index(
         "ix_arrivals_method", "arrivals", ["method", "run_id", "seed", "sequence", "id"]
     )
-    failed = sa.text("status = 'failed'")
-    op.create_index(
-        "ix_arrivals_failed", "arrivals", order, sqlite_where=failed, postgresql_where=failed
-    )
+    op.create_index("ix_arrivals_status", "arrivals", ["status", *order])
     op.create_index("ix_arrivals_diff", "arrivals", ["diff_id"])
     op.create_index("ix_arrivals_run_diff", "arrivals", ["run_id", "diff_id"])
 

@@ -1,0 +1,61 @@
+"""Does keeping a diff per task stay cheap while the tasks keep arriving?
+
+Draws what is stored after each task, one base and a diff a task against one full checkpoint a
+task, from one run or from a few on common axes, and writes the numbers as CSV:
+
+    python analysis/storage_scaling.py streamlab-home
+    python analysis/storage_scaling.py streamlab-home@sparse-1 streamlab-home@dense-1 -o figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamlab.errors import RegistryError, StreamlabError
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+from streamlab.report.storage import StorageSeries, storage_series
+from streamlab.report.storage_files import write_storage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the figure and its numbers, print their paths and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        series = [read_series(source) for source in options.sources]
+        files = write_storage(series, options.output)
+    except StreamlabError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    for path in (files.png, files.svg, files.csv):
+        print(path)
+    return 0
+
+
+def read_series(source: str) -> StorageSeries:
+    """Read the storage of "HOME" (its latest run) or "HOME@RUN". Raises RegistryError."""
+    folder, _, run = source.rpartition("@")
+    if not folder or Path(source).is_dir():
+        folder, run = source, "latest"
+    home = Home(Path(folder))
+    if not (home.path / "registry.db").is_file():
+        raise RegistryError(f"There is no registry in the home {home.path}. Check the path.")
+    with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
+        return storage_series(registry, run)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("sources", nargs="+", metavar="HOME[@RUN]", help="default run: the latest")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

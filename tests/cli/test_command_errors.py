@@ -1,0 +1,236 @@
+"""Exit codes, where errors go, and that the command line starts without its heavy libraries."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from streamlab.cli import COMMANDS, cli
+from streamlab.cli.errors import reported
+from streamlab.cli.group import LazyCommand, LazyGroup
+from streamlab.cli.tables import readable, readable_bytes, readable_seconds
+from streamlab.errors import NotInRegistryError, StoreError, UsageError
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+
+HEAVY = ("torch", "transformers", "datasets", "sqlalchemy", "alembic", "matplotlib", "rich")
+
+
+def loaded_by(*arguments: str, home: Path | None = None) -> set[str]:
+    """Call the command line in a fresh process and return the heavy modules it loaded."""
+    code = (
+        "import sys\n"
+        "from streamlab.cli import cli\n"
+        f"cli.main({list(arguments)!r}, standalone_mode=False)\n"
+        f"print('LOADED', *({HEAVY!r} & sys.modules.keys()))\n"
+    ).replace(f"{HEAVY!r} &", f"{set(HEAVY)!r} &")
+    environment = os.environ | {"STREAMLAB_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_help_loads_no_command_and_no_heavy_library() -> None:
+    assert loaded_by("--help") == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("ls", "arrivals"), ("show",), ("plot", "storage")],
+)
+def test_reading_commands_load_no_torch(arguments: tuple[str, ...], home: Home) -> None:
+    loaded = loaded_by(*arguments, home=home.path)
+
+    assert "sqlalchemy" in loaded
+    assert not {"torch", "transformers", "datasets", "alembic"} & loaded
+    assert ("matplotlib" in loaded) == (arguments[0] == "plot")
+
+
+def test_every_command_of_the_table_loads_under_its_name() -> None:
+    assert {name: command.load().name for name, command in COMMANDS.items()} == {
+        name: name for name in COMMANDS
+    }
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_fits_80_columns(name: str, option: str) -> None:
+    result = CliRunner().invoke(cli, [name, option] if name else [option])
+
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> None:
+    result = call("shwo")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "There is no command `shwo`. Did you mean `show`?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["ls", "--sort", "statsu"], 2, "no column `statsu` here. Did you mean `status`"),
+        (["ls", "--columns", "run,colour"], 2, "no column `colour`"),
+        (["ls", "tasks", "--run", "latest"], 2, "`--run` narrows runs, arrivals, diffs and"),
+        (["ls", "arrivals", "--run", "glue_steam-1"], 2, "Did you mean `glue_stream-1`?"),
+        (["ls", "arrivals", "--limit", "0"], 2, "--limit"),
+        (["ls", "rns"], 2, "'rns' is not one of"),
+        (["show", "tinny-1"], 2, "Did you mean `tiny-1`?"),
+        (["show", "mrpc"], 2, "Name its run with `--run`."),
+        (["show", "colour:1"], 2, "no kind `colour`"),
+        (["show", "arrival:99"], 2, "no arrival 99"),
+        (["show", "arrival:one"], 2, "known by its number"),
+        (["show", "diff:xyz"], 2, "no beginning of a digest"),
+        (["show", "base:0000"], 2, "0 bases"),
+        (["plot", "storage", "--run", "none"], 2, "no run 'none'"),
+        (["plot", "colours"], 2, "'colours' is not"),
+        (["ls", "--registry", "nonsense"], 1, "no database URL"),
+    ],
+)
+def test_an_error_is_one_paragraph_on_standard_error(
+    arguments: list[str], code: int, message: str, call: Callable[..., Result]
+) -> None:
+    result = call(*arguments)
+
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert message in result.stderr
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["show"], ["plot", "storage"]])
+def test_a_missing_home_is_one_paragraph_and_nothing_is_made(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    home = tmp_path / "nowhere"
+
+    result = CliRunner().invoke(cli, [*arguments, "--home", str(home)])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: There is no registry in the home {home}.")
+    assert result.stderr.count("\n") == 1
+    assert not home.exists()
+
+
+def test_an_empty_registry_says_what_to_do_and_is_no_failure(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    Registry.open(home.registry_url, clock=lambda: 0.0).close()
+
+    table, tree = (
+        CliRunner().invoke(cli, ["ls", "--home", str(tmp_path), "--format", form])
+        for form in ("table", "json")
+    )
+
+    assert (table.exit_code, table.stdout) == (0, "")
+    assert "`streamlab run scenario.yaml`" in table.stderr
+    assert (tree.exit_code, tree.stdout) == (0, "[]\n")
+
+
+def test_the_registry_option_wins_over_the_home(home: Home, tmp_path: Path) -> None:
+    arguments = ["ls", "--home", str(tmp_path / "nowhere"), "--registry", home.registry_url]
+
+    result = CliRunner().invoke(cli, arguments)
+
+    assert result.exit_code == 0
+    assert "glue_stream-1" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (StoreError("The disk is full."), 1, "Error: The disk is full.\n"),
+        (UsageError("That cannot be."), 2, "Error: That cannot be.\n"),
+        (NotInRegistryError("No such run."), 2, "Error: No such run.\n"),
+        (KeyboardInterrupt(), 130, "\nInterrupted.\n"),
+    ],
+)
+def test_what_a_command_raises_becomes_its_exit_code(
+    error: BaseException, code: int, text: str
+) -> None:
+    @click.command()
+    @click.pass_context
+    def failing(ctx: click.Context) -> None:
+        with reported(ctx):
+            raise error
+
+    result = CliRunner().invoke(failing)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (code, "", text)
+
+
+def test_the_group_reports_what_its_commands_raise() -> None:
+    class Group(LazyGroup):
+        table = {"ls": LazyCommand("streamlab.cli.ls:ls", "")}  # noqa: RUF012 - never changed
+
+    result = CliRunner().invoke(Group("group"), ["ls", "--home", "/nonexistent"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: There is no registry")
+
+
+def test_a_closed_pipe_ends_in_silence(home: Home) -> None:
+    environment = os.environ | {"STREAMLAB_HOME": str(home.path)}
+    code = "from streamlab.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "ls", "scores"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()
+
+
+def test_a_pipe_gets_no_colour_codes_even_when_colour_is_forced(home: Home) -> None:
+    environment = {"STREAMLAB_HOME": str(home.path), "FORCE_COLOR": "1", "NO_COLOR": None}
+
+    result = CliRunner().invoke(cli, ["show"], env=environment)
+
+    assert "\x1b" not in result.stdout
+
+
+def test_a_name_cannot_steer_the_terminal() -> None:
+    assert readable("a\x1b[31mb\n", "text") == "a\\x1b[31mb\\x0a"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.00 kB"),
+        (9_999, "10.0 kB"),
+        (99_950, "100 kB"),
+        (999_499, "999 kB"),
+        (999_600, "1.00 MB"),
+        (90_868_376, "90.9 MB"),
+        (18_174_000_000, "18.2 GB"),
+        (5_000_000_000_000, "5.00 TB"),
+    ],
+)
+def test_bytes_are_written_with_three_digits(value: int, text: str) -> None:
+    assert readable_bytes(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(8.25, "8.2 s"), (99.96, "1 min 40 s"), (7265, "2 h 01 min")]
+)
+def test_seconds_are_written_as_people_read_them(value: float, text: str) -> None:
+    assert readable_seconds(value) == text

@@ -1,0 +1,119 @@
+"""Whole outputs of `ls` and `show` on the fixed registry, held against stored text.
+
+Write them anew with STREAMLAB_WRITE_EXPECTED=1 and read the difference before keeping it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+
+EXPECTED = Path(__file__).parent / "expected"
+CALLS = {
+    "ls_runs": ["ls"],
+    "ls_arrivals": ["ls", "arrivals"],
+    "ls_arrivals_of_a_run": ["ls", "arrivals", "--run", "glue_stream-1", "--sort", "-file_bytes"],
+    "ls_arrivals_csv": ["ls", "arrivals", "--limit", "3", "--format", "csv"],
+    "ls_diffs": ["ls", "diffs"],
+    "ls_diffs_json": ["ls", "diffs", "--limit", "1", "--format", "json"],
+    "ls_scores": ["ls", "scores"],
+    "ls_scores_md": ["ls", "scores", "--run", "tiny-1", "--format", "md"],
+    "ls_tasks": ["ls", "tasks"],
+    "ls_providers": ["ls", "providers", "--columns", "name,n_failures", "--sort", "name"],
+    "ls_bases": ["ls", "bases"],
+    "show_run": ["show", "glue_stream-1"],
+    "show_interrupted_run": ["show"],
+    "show_arrival": ["show", "arrival:5"],
+    "show_failed_arrival": ["show", "arrival:4"],
+    "show_diff": ["show", "31f65eaf"],
+    "show_diff_json": ["show", "diff:31f6", "--format", "json"],
+    "show_task": ["show", "task:mrpc", "--run", "1"],
+    "show_base": ["show", "base:cae662"],
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_output_is_the_stored_text(name: str, call: Callable[..., Result]) -> None:
+    result = call(*CALLS[name])
+
+    found = result.stdout.replace(f"  {socket.gethostname()}\n", "  HOST\n")
+    found = found.replace(f"  {os.getpid()}\n", "  PID\n")
+    path = EXPECTED / f"{name}.txt"
+    if os.environ.get("STREAMLAB_WRITE_EXPECTED"):
+        path.write_text(found, encoding="utf-8")
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert found == path.read_text(encoding="utf-8")
+
+
+def test_every_stored_text_belongs_to_a_call() -> None:
+    assert {path.stem for path in EXPECTED.iterdir()} == set(CALLS)
+
+
+@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if "--format" not in call])
+def test_stored_tables_are_at_most_80_columns_wide(name: str) -> None:
+    lines = (EXPECTED / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+
+    assert max(map(len, lines)) <= 80
+
+
+def test_csv_and_json_hold_the_registrys_own_numbers(
+    home: Home, call: Callable[..., Result]
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(call("ls", "diffs", "--format", "csv").stdout)))
+    tree = json.loads(call("ls", "diffs", "--format", "json").stdout)
+
+    with Registry.open(home.registry_url, clock=lambda: 0.0, read_only=True) as registry:
+        expected = [(diff.digest, diff.file_bytes, diff.density) for diff in registry.diffs()]
+    read = [(row["digest"], int(row["file_bytes"]), float(row["density"])) for row in rows]
+    assert read == expected
+    assert [(row["digest"], row["file_bytes"], row["density"]) for row in tree] == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("1", ["tiny-1"]), ("2", ["glue_stream-1", "tiny-1"])]
+)
+def test_limit_keeps_the_last_runs(
+    limit: str, expected: list[str], call: Callable[..., Result]
+) -> None:
+    rows = json.loads(call("ls", "--limit", limit, "--format", "json").stdout)
+
+    assert [row["run"] for row in rows] == expected
+
+
+def test_limit_counts_after_sorting(call: Callable[..., Result]) -> None:
+    out = call("ls", "scores", "--sort", "-value", "--limit", "2", "--format", "json").stdout
+
+    assert [row["value"] for row in json.loads(out)] == [0.9, 0.890625]
+
+
+def test_limited_arrivals_are_the_first_of_all_arrivals(call: Callable[..., Result]) -> None:
+    few = json.loads(call("ls", "arrivals", "--limit", "4", "--format", "json").stdout)
+    every = json.loads(call("ls", "arrivals", "--format", "json").stdout)
+
+    assert few == every[:4]
+
+
+def test_show_json_holds_the_record_as_it_is(call: Callable[..., Result]) -> None:
+    tree = json.loads(call("show", "run:1", "--format", "json").stdout)
+
+    assert tree["record"]["scenario"]["defaults"]["method"]["target_density"] == 0.005
+    assert tree["totals"]["base + diff_pruning"] == 90_868_376 + 5500 + 5600 + 6500 + 6600
+
+
+def test_a_wide_choice_of_columns_is_not_folded_in_a_pipe(call: Callable[..., Result]) -> None:
+    lines = call("ls", "arrivals", "--columns", "all").stdout.splitlines()
+
+    assert len(lines) == 1 + 7
+    assert "The loss became NaN at step 7." in "\n".join(lines)
