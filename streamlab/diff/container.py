@@ -16,6 +16,7 @@ from streamlab.diff import positions, values
 from streamlab.diff.codec import CODECS, CodecName
 from streamlab.diff.frame import Block, Frame, digest_blocks, digest_header, read_frame, write_frame
 from streamlab.diff.header import FORMAT_NAME, FORMAT_VERSION, MAX_ENTRIES, Header, read_header
+from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from streamlab.diff.layout import Layout
-    from streamlab.diff.values import ValueType
+
+__all__ = (
+    "DEFAULT_MAX_BYTES",
+    "CodecName",
+    "EncodedDiff",
+    "HeadType",
+    "Parts",
+    "ValueType",
+    "decode",
+    "encode",
+    "inspect",
+)
 
 HeadType = Literal["fp32", "fp16"]
 DEFAULT_MAX_BYTES = 1 << 30

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, case, func, insert, select
+from sqlalchemy import BigInteger, Connection, case, cast, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from streamlab.errors import NotInRegistryError
@@ -72,7 +72,11 @@ def _summaries(
         "stored_bytes": func.coalesce(DiffRow.file_bytes, 0),
     }
     query = (
-        select(table.name, *(func.sum(amount).label(name) for name, amount in sums.items()))
+        # A sum is a decimal number in some databases.
+        select(
+            table.name,
+            *(cast(func.sum(amount), BigInteger).label(name) for name, amount in sums.items()),
+        )
         .join(met, met.c.owner == table.id)
         .join(DiffRow, DiffRow.id == met.c.diff_id, isouter=True)
         .group_by(table.id, table.name)

@@ -195,7 +195,9 @@ def megabytes(value: float) -> str:
     """Write MB with three digits that count, or all digits before the point."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 1:
+        return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.2g}"
 
 
 def _caption(series: StorageSeries) -> str:

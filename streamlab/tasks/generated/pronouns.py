@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.lexicon import words
 from streamlab.tasks.generated.morphology import sentence
 from streamlab.tasks.rows import Row
@@ -22,72 +23,55 @@ RIGHT = 1
 class _Scheme(NamedTuple):
     """Verbs that go with the same reasons: whom the reason is about depends on the verb."""
 
-    firsts: tuple[str, ...]
-    seconds: tuple[str, ...]
-    pronouns: tuple[str, ...]
     verbs: tuple[tuple[str, ...], tuple[str, ...]]  # about the first candidate, about the second
     reasons: tuple[str, ...]
 
 
-_SENIORS: Final = words(
-    """teacher doctor lawyer manager guard captain coach minister dentist judge professor landlord
-    officer boss nurse banker general mayor editor"""
+_CONTEST: Final = _Scheme(
+    (
+        ("beat", "defeated", "outran", "overtook"),
+        ("lost to", "could not beat", "fell behind", "was beaten by"),
+    ),
+    words("strong fast quick skilled experienced fit brilliant talented clever lucky"),
 )
-_JUNIORS: Final = words(
-    """student patient client worker prisoner sailor player servant tourist thief beginner tenant
-    recruit clerk visitor customer soldier assistant reporter"""
+_MONEY: Final = _Scheme(
+    (
+        ("gave money to", "lent money to", "paid money to"),
+        ("took money from", "borrowed money from", "got money from"),
+    ),
+    words("rich wealthy generous prosperous affluent kind friendly"),
 )
-
-_SCHEMES: Final = (
-    _Scheme(
-        _SENIORS,
-        _JUNIORS,
-        ("he", "she"),
-        (
-            ("beat", "defeated", "outran", "overtook", "outplayed"),
-            ("lost to", "could not beat", "fell behind", "was defeated by", "trailed"),
-        ),
-        words("strong fast quick skilled experienced fit brilliant talented clever"),
+_SPACE: Final = _Scheme(
+    (
+        ("did not fit in", "did not go into", "could not be put into"),
+        ("fitted in", "easily went into", "was easily put into"),
     ),
-    _Scheme(
-        _SENIORS,
-        _JUNIORS,
-        ("he", "she"),
-        (
-            ("gave money to", "lent money to", "paid money to", "bought food for"),
-            ("took money from", "borrowed money from", "got money from", "accepted food from"),
-        ),
-        words("rich wealthy generous prosperous affluent kind friendly"),
-    ),
-    _Scheme(
-        words(
-            """trophy violin guitar lamp clock painting statue camera radio doll helmet vase
-            telescope drum kettle umbrella coat ladder"""
-        ),
-        words(
-            """box suitcase bag drawer cupboard trunk basket crate closet chest cabinet locker
-            backpack van garage case car barrel"""
-        ),
-        ("it",),
-        (
-            ("did not fit in", "did not go into", "could not be put into"),
-            ("fitted in", "easily went into", "was easily put into"),
-        ),
-        words("big large wide long huge enormous tall broad"),
-    ),
+    words("big large wide long huge enormous tall broad"),
+)
+_CONTAINERS: Final = words(
+    """box suitcase bag drawer cupboard trunk basket crate closet chest cabinet locker backpack van
+    garage case car barrel"""
 )
 
 
 def pronouns(label: int, rng: Random) -> Row:
     """Draw a sentence and one reading of its pronoun: `label` 1 is the right one."""
-    scheme = rng.choice(_SCHEMES)
-    candidates = ("the " + rng.choice(scheme.firsts), "the " + rng.choice(scheme.seconds))
+    scheme = rng.choice((_CONTEST, _MONEY, _SPACE))
+    first, second, pronoun = _things(rng) if scheme is _SPACE else _people(rng)
     meant = rng.randrange(2)
-    read = candidates[meant if label == RIGHT else 1 - meant]
+    read = (first, second)[meant if label == RIGHT else 1 - meant]
     said = "was " + rng.choice(scheme.reasons)
-    told = (candidates[0], rng.choice(scheme.verbs[meant]), candidates[1])
-    return Row(
-        sentence(*told, "because", rng.choice(scheme.pronouns), said),
-        sentence(read, said),
-        label,
-    )
+    told = (first, rng.choice(scheme.verbs[meant]), second)
+    return Row(sentence(*told, "because", pronoun, said), sentence(read, said), label)
+
+
+def _people(rng: Random) -> tuple[str, str, str]:
+    pronoun, names = rng.choice((("she", lexicon.FEMALE_NAMES), ("he", lexicon.MALE_NAMES)))
+    return rng.choice(names), "the " + rng.choice(lexicon.PEOPLE), pronoun
+
+
+def _things(rng: Random) -> tuple[str, str, str]:
+    owner = rng.choice(("my", "our", "your", rng.choice(lexicon.NAMES) + "'s"))
+    container = rng.choice(_CONTAINERS)
+    thing = rng.choice([thing for thing in lexicon.THINGS if thing not in _CONTAINERS])
+    return f"{owner} {thing}", f"the {container}", "it"

@@ -37,7 +37,7 @@ def paraphrase(label: int, rng: Random) -> Row:
     event = draw_event(rng, negated=0.5)
     other = event
     if label != PARAPHRASE:
-        other = rng.choice((_oppose, _oppose, _oppose, _negate, _swap))(event, rng)
+        other = rng.choice((_oppose, _oppose, _negate, _negate, _swap))(event, rng)
     return Row(*_tell_both(event, other, rng), label)
 
 
@@ -46,7 +46,7 @@ def duplicate_questions(label: int, rng: Random) -> Row:
     event, asked = draw_event(rng), rng.choice(tuple(_ASKING))
     other, other_asked = event, asked
     if label != PARAPHRASE:
-        change = rng.choice((_oppose, _oppose, _swap, None, None))
+        change = rng.choice((_oppose, _swap, None, None, None))
         if change is None:
             other_asked = rng.choice([word for word in _ASKING if word != asked])
         else:
