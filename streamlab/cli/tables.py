@@ -22,6 +22,7 @@ from streamlab.report.table import Cell, Fact, Facts, Kind, Page, Table
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
 _UNBOUNDED = 10_000
+_LEFT: tuple[Kind, ...] = ("text", "status", "digest", "time")  # aligned; numbers are right
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,7 +80,7 @@ def readable(value: Cell, kind: Kind) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         text = value[:12] if kind == "digest" else value
-        text = "STALE" if text == "stale" else text
+        text = "STALE" if (kind, text) == ("status", "stale") else text
         # A name from a scenario must not move the cursor or change colours.
         return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return _NUMBERS.get(kind, str)(value)
@@ -139,7 +140,7 @@ def _grid(console: Console, table: Table) -> RichTable:
             box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
         )
         for column in table.columns:
-            right = column.kind not in ("text", "digest", "time")
+            right = column.kind not in _LEFT
             grid.add_column(
                 Text(column.name),
                 justify="right" if right else "left",
@@ -176,7 +177,7 @@ def _markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    rules = ["---" if c.kind in ("text", "digest", "time") else "---:" for c in table.columns]
+    rules = ["---" if c.kind in _LEFT else "---:" for c in table.columns]
     kinds = [column.kind for column in table.columns]
     rows = [line(list(map(readable, row, kinds))) for row in table.rows]
     return "\n".join([line([column.name for column in table.columns]), line(rules), *rows])

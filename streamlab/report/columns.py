@@ -10,7 +10,7 @@ from streamlab.report.table import Column
 RUNS = (
     Column("id", "number", default=False),
     Column("run"),
-    Column("status"),
+    Column("status", "status"),
     Column("done", "count"),  # arrivals, rivals included
     Column("failed", "count"),  # attempts
     Column("expected", "count"),
@@ -35,7 +35,7 @@ ARRIVALS = (
     Column("task"),
     Column("version", "number", default=False),
     Column("method"),
-    Column("status"),
+    Column("status", "status"),
     Column("density", "share", default=False),
     Column("file_bytes", "bytes"),
     Column("metric", default=False),

@@ -47,7 +47,7 @@ def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[ArrivalRecord]) 
         "",
         (
             Fact("number", run.id, "number"),
-            Fact("status", run.status),
+            Fact("status", run.status, "status"),
             Fact("reason", run.reason),
             Fact("started", run.started_at, "time"),
             Fact("finished", run.finished_at, "time"),

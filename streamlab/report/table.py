@@ -16,6 +16,7 @@ from streamlab.report.near import nearest
 Cell = str | int | float | bool | None
 Kind = Literal[
     "text",
+    "status",
     "digest",  # hexadecimal digits, of which the first twelve tell enough
     "number",  # a name made of digits: a seed, an arrival
     "count",

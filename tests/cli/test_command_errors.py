@@ -210,6 +210,11 @@ def test_a_name_cannot_steer_the_terminal() -> None:
     assert readable("a\x1b[31mb\n", "text") == "a\\x1b[31mb\\x0a"
 
 
+def test_a_run_found_dead_stands_out_and_a_task_of_that_name_does_not() -> None:
+    assert readable("stale", "status") == "STALE"
+    assert readable("stale", "text") == "stale"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import struct
+import subprocess
+import sys
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -265,3 +267,12 @@ def test_even_positions_come_close_to_their_entropy(density: float) -> None:
     p = diff.density
     entropy = (-p * math.log2(p) - (1 - p) * math.log2(1 - p)) / p
     assert entropy * 0.99 < spent < entropy * (1.015 if density == 0.001 else 1.01)
+
+
+def test_reading_and_writing_files_never_loads_torch() -> None:
+    program = (
+        "import sys, streamlab.diff.container, streamlab.diff.bounds;"
+        "sys.exit('torch' in sys.modules)"
+    )
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

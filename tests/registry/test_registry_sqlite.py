@@ -174,7 +174,8 @@ def test_every_listing_of_arrivals_walks_an_index_in_order(raw: sqlite3.Connecti
         verb = "SEARCH" if choice else "SCAN"
         assert first.startswith(f"{verb} arrivals USING INDEX"), choice
         assert "SCAN" not in rest, choice
-        assert "TEMP B-TREE" not in rest, choice
+        # Nothing is sorted as a whole; the few rows of one place in the stream may be.
+        assert "TEMP B-TREE FOR ORDER BY" not in rest, choice
 
 
 def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
@@ -185,7 +186,7 @@ def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
         plan = plan_of(raw, arrivals.filtered(arrivals.query(), **chosen))
         return plan.partition("INDEX ")[2].split()[0]
 
-    # Few fail, so that going through all of a method or a task would take long.
+    # Few fail, and going through all of a method or a task would take long.
     assert index(status="failed", method="m", task="t") == "ix_arrivals_status"
     assert index(status="finished", method="m", task="t") == "ix_arrivals_task"
     assert index(status="finished") == "ix_arrivals_run"

@@ -141,6 +141,28 @@ def test_a_reachable_dataset_is_read(saved: Callable[[TaskHub, Path | None], Spl
     assert raw.train.records == [{"text": "a", "label": 0}, {"text": "b", "label": 1}]
 
 
+def test_a_dataset_is_fetched_in_silence_into_the_cache_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The library takes a folder that is called like the dataset for the dataset.
+    (tmp_path / "owner" / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        (tmp_path / "owner" / "data" / f"{split}.jsonl").write_text('{"text": "a", "label": 1}')
+    monkeypatch.chdir(tmp_path)
+
+    with answering(200) as (address, _):
+        reach = HubReach(environment={}, endpoint=address, cache=tmp_path / "cache")
+        raw = read_hub(TaskHub(path="owner/data"), reach)
+
+    assert isinstance(raw, RawData)
+    assert raw.detail == (
+        "owner/data (newest revision): train, test; reported on `test`, for there is no dev split"
+    )
+    assert raw.train.records == [{"text": "a", "label": 1}]
+    assert list((tmp_path / "cache").rglob("*.arrow"))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_split_the_dataset_lacks_is_named(
     saved: Callable[[TaskHub, Path | None], Splits],
 ) -> None:
