@@ -194,11 +194,13 @@ def _longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
 @contextmanager
 def _explained(settings: BaseSettings) -> Iterator[None]:
     """Turn the library's many ways of not loading a model into one SourceError."""
+    from safetensors import SafetensorError
+
     try:
         yield
     except StreamlabError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise SourceError(
             f"The base {settings.model!r} cannot be loaded: {reason} Give a model that "

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +32,13 @@ AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: `no` stays a word and `1e-5` is a number; no key twice."""
+    """Plain scalars as in YAML 1.2: `no` and dates stay words, `1e-5` is a number; no key twice."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the library keeps its table on the class
         first: [
-            (tag, pattern) for tag, pattern in resolvers if "bool" not in tag and "float" not in tag
+            (tag, pattern)
+            for tag, pattern in resolvers
+            if tag.rpartition(":")[2] not in {"bool", "float", "timestamp"}
         ]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -46,6 +48,10 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or a mapping cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key `{key}` is given twice", key_node.start_mark
@@ -86,7 +92,8 @@ def parse_yaml(text: str, *, origin: str) -> Tree:
     """Parse one YAML mapping; `origin` names it in errors. Raises ConfigError."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    except yaml.YAMLError as error:
+    # The library lets a value that is not what its tag says fall through as a ValueError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             origin, [f"is not valid YAML: {' '.join(str(error).split())}."]
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from streamlab.cli.tables import print_page, readable_bytes, readable_seconds
 from streamlab.report.run_page import run_page
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from streamlab.registry.records import RunRecord
     from streamlab.stream.serve import Outcome
     from streamlab.stream.world import World
@@ -63,20 +66,38 @@ def run(
         live.expect(n_arrivals)
         _announce(notes, record, world)
 
-    n_failed = 0
-    with live:
-        for outcome in serve(
-            loaded,
-            place.home.path,
-            registry_url=place.registry,
-            resume=resume,
-            watch=live.show,
-            started=started,
-        ):
-            n_failed += outcome.diff is None
-            notes.print(_line(outcome), markup=False)
-    _close(place, name, notes)
-    ctx.exit(1 if n_failed else 0)
+    outcomes = serve(
+        loaded,
+        place.home.path,
+        registry_url=place.registry,
+        resume=resume,
+        watch=live.show,
+        started=started,
+    )
+    try:
+        with live:
+            failed = _follow(outcomes, notes)
+    except KeyboardInterrupt:
+        if name:
+            click.echo(f"\n{name} goes on with the same command and `--resume`.", err=True)
+        raise
+    record = _close(place, name, notes)
+    if failed:
+        click.echo("\n".join([f"Error: {name}: {record.reason}.", *failed]), err=True)
+        ctx.exit(1)
+
+
+def _follow(outcomes: Generator[Outcome, None, None], notes: Console) -> list[str]:
+    """Print a line on every outcome; returns those of the arrivals that failed."""
+    failed = []
+    # Closed here and not by chance, so that the run ends as interrupted whatever happens.
+    with closing(outcomes):
+        for outcome in outcomes:
+            line = _line(outcome)
+            notes.print(line, markup=False)
+            if outcome.diff is None:
+                failed.append(line)
+    return failed
 
 
 def _announce(notes: Console, record: RunRecord, world: World) -> None:
@@ -110,8 +131,8 @@ def _line(outcome: Outcome) -> str:
     )
 
 
-def _close(place: Place, name: str, notes: Console) -> None:
-    """Print the closing tables, and where everything was written."""
+def _close(place: Place, name: str, notes: Console) -> RunRecord:
+    """Print the closing tables, and where everything was written; returns the ended run."""
     began = time.time()
     with place.open() as registry:
         record = registry.run(name)
@@ -125,3 +146,4 @@ def _close(place: Place, name: str, notes: Console) -> None:
         f"streamlab plot storage --run {name}",
         markup=False,
     )
+    return record

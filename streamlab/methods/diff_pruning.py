@@ -39,11 +39,12 @@ class DiffPruning(Settings):
     penalty_form: Literal["additive", "product"] = "additive"
     penalty: Literal["steered"] | PositiveFloat = "steered"  # a number: lambda, fixed
     steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
-    steer_gain: PositiveFloat = 0.3
+    steer_gain: PositiveFloat = 0.15
     steer_every: PositiveInt = 2
+    steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
-    gate_travel: PositiveFloat = 14.0  # how far a gate can move in log-odds
+    gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
     gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
     fixed_mask_rate: PositiveFloat = 2e-3
     fixed_mask_share: float = Field(default=1 / 3, gt=0.0, lt=1.0)  # of all steps
@@ -176,6 +177,7 @@ class DiffPruning(Settings):
             gain=self.steer_gain,
             every=min(self.steer_every, max(1, n_steps // 10)),
             share=0.8,
+            reach=self.steer_reach,
         )
 
     def _rank(self, gated: GatedWeights) -> tuple[list[Tensor], list[Tensor]]:

@@ -31,18 +31,27 @@ class SteeredPenalty:
 
     The wanted density falls geometrically from 1 to `goal` over the first `share` of the
     steps and stays there. Every `every` steps lambda is multiplied by
-    (density / wanted) ** gain: a price that follows what it is to bring about needs no tuning
-    by task or base.
+    (density / wanted) ** gain. Gates need many steps to close, and what closed at too high a
+    price does not open again: lambda stays within a factor of `reach` of its start.
     """
 
     def __init__(
-        self, goal: float, n_steps: int, *, start: float, gain: float, every: int, share: float
+        self,
+        goal: float,
+        n_steps: int,
+        *,
+        start: float,
+        gain: float,
+        every: int,
+        share: float,
+        reach: float,
     ) -> None:
         self._goal = goal
         self._n_falling = max(1.0, share * n_steps)
         self._gain = gain
         self._every = every
         self._value = start
+        self._lowest, self._highest = start / reach, start * reach
 
     def wanted(self, step: int) -> float:
         """Return the density to be at after `step`."""
@@ -52,5 +61,6 @@ class SteeredPenalty:
         """Return the next lambda; it moves at every `every`-th step."""
         if (step + 1) % self._every == 0:
             ratio = max(density, 1e-12) / self.wanted(step)
-            self._value *= math.exp(self._gain * math.log(ratio))
+            moved = self._value * math.exp(self._gain * math.log(ratio))
+            self._value = min(max(moved, self._lowest), self._highest)
         return self._value

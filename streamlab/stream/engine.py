@@ -7,12 +7,12 @@ the row last. A row means the work is whole, so resuming is skipping what has a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from streamlab.base import load_base
-from streamlab.errors import UsageError
+from streamlab.base import Base, load_base
+from streamlab.errors import BaseMismatchError, RegistryError, UsageError
 from streamlab.registry.home import Home
 from streamlab.registry.records import NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
@@ -37,43 +37,65 @@ def run(
     watch: Watch = lambda _arrival, _progress: None,
     started: Started = lambda _run, _world, _n_arrivals: None,
     clock: Clock = time.time,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
+    Nothing happens before the first outcome is asked for; a generator that is closed before its
+    end leaves an interrupted run.
     `registry_url` is for a registry elsewhere than in the home.
     With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
     not done again. `started` is told the run, what it will use, and how many arrivals are to
     come, once everything is loaded.
-    Raises UsageError before anything is written where the scenario, the base, the data or the
-    home cannot be used. An arrival whose training breaks down is recorded as failed, and the
-    stream goes on.
+    Raises before anything is written: UsageError where the scenario, the base, the data or the
+    device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
+    the one that is pinned; StoreError where the home cannot be written to. An arrival whose
+    training breaks down is recorded as failed, and the stream goes on; the run then ends failed.
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
+    if resume and registry_url is None and not (place.path / "registry.db").exists():
+        raise _nothing_to_resume(loaded)
     base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
     world = World(loaded.scenario, base, loaded.folder)
     world.prepare(loaded.scenario.seeds[0])
+    environment = describe_environment(loaded.scenario.defaults.training)
     place.create()
     store = ArtifactStore(place.store)
     with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
-        record = _begin(registry, loaded, world, resume=resume)
-        n_done = len(registry.arrivals(run=record.name, status="finished"))
-        started(record, world, record.n_expected - n_done)
+        if resume:
+            record = _resume(registry, loaded, base)
+        else:
+            record = _start(registry, loaded, base, environment)
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
+            n_done = len(registry.arrivals(run=record.name, status="finished"))
+            started(record, world, record.n_expected - n_done)
             yield from Stream(registry, record, world, place, store, watch, clock).outcomes()
 
 
-def _begin(registry: Registry, loaded: LoadedScenario, world: World, *, resume: bool) -> RunRecord:
-    if resume:
-        unfinished = registry.find_unfinished_run(loaded.digest)
-        if unfinished is None:
-            raise UsageError(
-                f"There is no unfinished run of this very scenario (digest {loaded.digest[:12]}) "
-                "to resume. A changed setting makes another scenario; leave `--resume` out to "
-                "start a new run."
-            )
-        return registry.resume_run(unfinished.id)
-    base = world.base
+def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord:
+    unfinished = registry.find_unfinished_run(loaded.digest)
+    if unfinished is None:
+        raise _nothing_to_resume(loaded)
+    if unfinished.base_fingerprint != base.fingerprint:
+        raise BaseMismatchError(
+            f"The run `{unfinished.name}` is on the base {unfinished.base_fingerprint[:12]}, and "
+            f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Put the base back to go "
+            "on, or leave `--resume` out to start a new run."
+        )
+    return registry.resume_run(unfinished.id)
+
+
+def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
+    return UsageError(
+        f"There is no unfinished run of this very scenario (digest {loaded.digest[:12]}) "
+        "to resume. A changed setting makes another scenario; leave `--resume` out to "
+        "start a new run."
+    )
+
+
+def _start(
+    registry: Registry, loaded: LoadedScenario, base: Base, environment: Mapping[str, str]
+) -> RunRecord:
     registry.add_base(
         NewBase(
             fingerprint=base.fingerprint,
@@ -95,7 +117,7 @@ def _begin(registry: Registry, loaded: LoadedScenario, world: World, *, resume: 
             scenario=loaded.resolved,
             scenario_digest=loaded.digest,
             base_fingerprint=base.fingerprint,
-            environment=describe_environment(scenario.defaults.training),
+            environment=environment,
             n_expected=len(arrivals(scenario)),
         )
     )
@@ -107,10 +129,13 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, GeneratorExit):
-        registry.finish_run(run.id, "interrupted", "stopped from outside; `--resume` goes on")
+        # Where this cannot be written, what ended the run is what is to be told; here and below.
+        with suppress(RegistryError):
+            registry.finish_run(run.id, "interrupted", "stopped from outside; `--resume` goes on")
         raise
     except BaseException as error:
-        registry.finish_run(run.id, "failed", str(error))
+        with suppress(RegistryError):
+            registry.finish_run(run.id, "failed", str(error))
         raise
     failed = [a for a in registry.arrivals(run=run.name) if a.status == "failed"]
     done = {identity_of(a) for a in registry.arrivals(run=run.name, status="finished")}

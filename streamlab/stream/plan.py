@@ -96,11 +96,13 @@ def _head_entries(base: Base, task: EncodedTask) -> int:
 def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> float:
     """Time the forward and backward of two batches, after one that warms up."""
     model = fresh_model(base, task.data, training, seed=0).train()
-    batches = training_batches(task.train, batch_size=training.batch_size, seed=0, epoch=0)
+    batches = itertools.chain.from_iterable(
+        training_batches(task.train, batch_size=training.batch_size, seed=0, epoch=epoch)
+        for epoch in itertools.count()
+    )
     began = 0.0
-    count = 0
-    for i, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
-        if i == 1:
+    for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
+        if number == 1:
             began = time.perf_counter()
         inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
         labels = batch.labels.to(model.device)
@@ -110,5 +112,4 @@ def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> 
         else:
             loss = functional.cross_entropy(logits, labels)
         torch.autograd.backward(loss)
-        count = i
-    return (time.perf_counter() - began) / count if count else 0.0
+    return (time.perf_counter() - began) / _TIMED_BATCHES

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.base import BaseSettings
 from streamlab.config import Settings, Tree, digest, expand_variables, override, read_yaml, validate
@@ -63,27 +63,13 @@ class Scenario(Settings):
     storage: StorageSettings = StorageSettings()
 
     @model_validator(mode="after")
-    def _every_task_has_one_provider(self) -> Self:
-        brought = Counter(task for p in self.providers.values() for task in p.tasks)
-        unknown = sorted(set(brought) - set(self.tasks))
-        orphans = sorted(set(self.tasks) - set(brought))
-        twice = sorted(task for task, count in brought.items() if count > 1)
-        problems = [
-            *(f"`providers` name the task {t!r}, which `tasks` does not have" for t in unknown),
-            *(f"no provider brings the task {t!r}; add it to one in `providers`" for t in orphans),
-            *(f"more than one provider brings {t!r}; give each a task of its own" for t in twice),
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    @model_validator(mode="after")
-    def _methods_and_seeds_differ(self) -> Self:
-        names = [self.defaults.method.name, *(rival.name for rival in self.rivals)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"`rivals` must differ from the method and one another, got {names}")
+    def _fits_together(self) -> Self:
+        problems = [*_in_providers(self.providers, self.tasks), *_in_methods(self)]
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"`seeds` must differ from one another, got {list(self.seeds)}")
+            given = list(self.seeds)
+            problems.append(_problem(f"must differ from one another, got {given}", given, "seeds"))
+        if problems:
+            raise ValidationError.from_exception_data("Scenario", problems)
         return self
 
     @property
@@ -96,9 +82,46 @@ class Scenario(Settings):
         return next(name for name, p in self.providers.items() if task in p.tasks)
 
 
+def _in_providers(
+    providers: Mapping[str, ProviderSettings], tasks: Mapping[str, TaskEntry]
+) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong unless every task has exactly one provider."""
+    bringers: dict[str, list[str]] = {task: [] for task in tasks}
+    known = ", ".join(tasks)
+    for name, provider in providers.items():
+        for number, task in enumerate(provider.tasks):
+            if task in bringers:
+                bringers[task].append(name)
+            else:
+                message = f"is no task in `tasks` ({known})"
+                yield _problem(message, task, "providers", name, "tasks", number)
+    for task, names in bringers.items():
+        if not names:
+            message = "no provider brings it; name it in the `tasks` of one in `providers`"
+            yield _problem(message, tasks[task], "tasks", task)
+        elif len(names) > 1:
+            message = f"is brought {len(names)} times, by {', '.join(names)}; leave it to one"
+            yield _problem(message, tasks[task], "tasks", task)
+
+
+def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield every rival of a name that the method, or a rival before it, has."""
+    names = [method.name for method in scenario.methods]
+    for number, name in enumerate(names[1:]):
+        if name in names[: number + 1]:
+            message = "must be another method than `defaults.method` and the rivals before it"
+            yield _problem(message, name, "rivals", number)
+
+
+def _problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
+    # The message goes in as a value: as a template, braces in it would have a meaning.
+    kind = PydanticCustomError("scenario", "{message}", {"message": message})
+    return InitErrorDetails(type=kind, loc=place, input=given)
+
+
 @dataclass(frozen=True)
 class LoadedScenario:
-    """A scenario, the tree it was read from (paths unexpanded) and the digest of that tree."""
+    """A scenario, its tree in full (paths unexpanded) and the digest of that and the order."""
 
     scenario: Scenario
     resolved: Mapping[str, Any]
@@ -124,15 +147,29 @@ def resolve_scenario(
     tree: Tree, *, origin: str, folder: Path, environment: Mapping[str, str] = os.environ
 ) -> LoadedScenario:
     """Validate a scenario given as a mapping; see `load_scenario`."""
-    merged = _with_defaults(_with_named_rivals(tree))
-    problems: list[str] = []
-    expanded = _expand(merged, environment, "", problems)
+    written = _with_named_rivals(tree)
+    unset: dict[str, str] = {}
+    expanded = _expand(written, environment, "", unset)
+    # Before the defaults are laid under the tasks: a fault in them is told once, where it is.
+    _check(expanded, unset, origin=origin)
+    scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
+    # Variables stay as they were written: where the files lie is no part of the experiment.
+    resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
+    # The order of the tasks is the order of the stream, and a digest of a mapping knows none.
+    identity = digest([resolved, list(scenario.tasks)])
+    return LoadedScenario(scenario, resolved, identity, folder)
+
+
+def _check(tree: Tree, unset: Mapping[str, str], *, origin: str) -> None:
+    """Raise ConfigError with the variables that are not set, and what else is wrong."""
+    problems = list(unset.values())
+    try:
+        validate(Scenario, tree, origin=origin)
+    except ConfigError as error:
+        # What a variable would have held is not to be judged by its name.
+        problems += [p for p in error.problems if p.partition(":")[0] not in unset]
     if problems:
         raise ConfigError(origin, problems)
-    scenario = validate(Scenario, expanded, origin=origin)
-    # Variables stay as they were written: where the files lie is no part of the experiment.
-    resolved = _overlay(scenario.model_dump(mode="json"), merged)
-    return LoadedScenario(scenario, resolved, digest(resolved), folder)
 
 
 def _with_named_rivals(tree: Tree) -> Tree:
@@ -159,21 +196,20 @@ def _with_defaults(tree: Tree) -> Tree:
     return {**tree, "tasks": merged}
 
 
-def _expand(tree: Any, environment: Mapping[str, str], place: str, problems: list[str]) -> Any:
+def _expand(tree: Any, environment: Mapping[str, str], place: str, unset: dict[str, str]) -> Any:
+    """Fill in variables; where one is not set, `unset` gets the problem under its place."""
     if isinstance(tree, dict):
         return {
-            key: _expand(value, environment, f"{place}.{key}" if place else str(key), problems)
+            key: _expand(value, environment, f"{place}.{key}" if place else str(key), unset)
             for key, value in tree.items()
         }
     if isinstance(tree, list):
-        return [
-            _expand(value, environment, f"{place}.{i}", problems) for i, value in enumerate(tree)
-        ]
+        return [_expand(value, environment, f"{place}.{i}", unset) for i, value in enumerate(tree)]
     if isinstance(tree, str):
         try:
             return expand_variables(tree, environment)
         except ValueError as error:
-            problems.append(f"{place}: {error}.")
+            unset[place] = f"{place}: {error}."
     return tree
 
 

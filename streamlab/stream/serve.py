@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from streamlab.errors import DiffError, RegistryError, TrainingError
-from streamlab.methods.contract import Progress, TrainingSettings
+from streamlab.errors import BaseMismatchError, DiffError, RegistryError, TrainingError
+from streamlab.methods.contract import Progress, Trained, TrainingSettings
 from streamlab.registry.curves import curve_path, writing_curve
 from streamlab.registry.home import Home
 from streamlab.registry.records import (
@@ -24,7 +24,7 @@ from streamlab.registry.records import (
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.artifacts import pack
+from streamlab.stream.artifacts import Artifact, pack
 from streamlab.stream.memory import peak_bytes, reset_peak
 from streamlab.stream.scoring import score_stored
 from streamlab.stream.training import EncodedTask, train
@@ -86,47 +86,28 @@ class Stream:
         """Train, store, score and register one arrival."""
         started_at, started = self.clock(), time.perf_counter()
         reset_peak()
-        path = curve_path(
-            self.home.curves,
-            run=self.run.name,
-            seed=arrival.seed,
-            provider=arrival.provider,
-            task=arrival.task,
-            version=arrival.version,
-            method=arrival.method.name,
-        )
         task = self.world.encoded(arrival)
         entry = self.world.scenario.tasks[arrival.task]
         self.world.base.check_unchanged()
         try:
-            with writing_curve(path) as curve:
-
-                def watch(progress: Progress) -> None:
-                    curve.append(asdict(progress))
-                    self.watch(arrival, progress)
-
-                trained = train(arrival, task, self.world.base, entry.training, watch)
-            artifact = pack(
-                trained,
+            trained, artifact = self._learn(arrival, task, entry.training)
+            trained_at = time.perf_counter()
+            digest = self.store.put(artifact.data)
+            scores = score_stored(
+                digest,
+                artifact.record.kind,
+                task,
                 self.world.base,
-                _serving_facts(arrival, task, entry.training),
-                value_type=self.world.scenario.storage.values,
+                entry.training,
+                self.store,
+                after_sequence=arrival.sequence,
             )
+        except BaseMismatchError:
+            raise  # the base itself is in doubt, and with it all that would follow
         except (TrainingError, DiffError) as error:
             seconds = time.perf_counter() - started
             new = self._describe(arrival, started_at, seconds, 0.0, n_steps=0, details={})
             return Outcome(arrival, self.registry.add_failure(new, str(error)), None, ())
-        trained_at = time.perf_counter()
-        digest = self.store.put(artifact.data)
-        scores = score_stored(
-            digest,
-            artifact.record.kind,
-            task,
-            self.world.base,
-            entry.training,
-            self.store,
-            after_sequence=arrival.sequence,
-        )
         new = self._describe(
             arrival,
             started_at,
@@ -137,6 +118,30 @@ class Stream:
         )
         record = self.registry.add_arrival(new, artifact.record, scores)
         return Outcome(arrival, record, self.registry.diff(digest), tuple(scores))
+
+    def _learn(
+        self, arrival: Arrival, task: EncodedTask, training: TrainingSettings
+    ) -> tuple[Trained, Artifact]:
+        """Train one arrival, keep its curve, and write what is to be stored as bytes."""
+        path = curve_path(
+            self.home.curves,
+            run=self.run.name,
+            seed=arrival.seed,
+            provider=arrival.provider,
+            task=arrival.task,
+            version=arrival.version,
+            method=arrival.method.name,
+        )
+        with writing_curve(path) as curve:
+
+            def watch(progress: Progress) -> None:
+                curve.append(asdict(progress))
+                self.watch(arrival, progress)
+
+            trained = train(arrival, task, self.world.base, training, watch)
+        facts = _serving_facts(arrival, task, training)
+        value_type = self.world.scenario.storage.values
+        return trained, pack(trained, self.world.base, facts, value_type=value_type)
 
     def _describe(
         self,

@@ -30,7 +30,11 @@ class EncodedTask:
 
 
 def encode_task(data: TaskData, base: Base, training: TrainingSettings) -> EncodedTask:
-    """Tokenise a task for a base. Raises UsageError where `max_length` is past the base's."""
+    """Tokenise a task for a base.
+
+    Raises UsageError where `max_length` is past the base's, or the device is not there.
+    """
+    find_device(training.device)  # now, and not when the arrival's turn has come
     if training.max_length > base.max_length:
         raise UsageError(
             f"`training.max_length` of `{data.name}` is {training.max_length} tokens, and the base "

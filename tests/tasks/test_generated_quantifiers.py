@@ -61,8 +61,8 @@ def test_textbook_inferences_come_out_right(
     assert verdict(Claim(*premise, "wide"), Claim(*hypothesis, "wide")) == label  # type: ignore[arg-type]
 
 
-def test_every_quantifier_stands_on_both_sides_of_every_verdict_but_one() -> None:
+def test_every_quantifier_opens_premises_of_every_label() -> None:
     for label in (ENTAILMENT, NEUTRAL, CONTRADICTION):
-        pairs = pairs_of_claims(label)
-        assert {premise.quantifier for premise, _ in pairs} == {"all", "some", "no"}
-        assert {"all", "some", "no"} >= {h.quantifier for _, h in pairs}
+        premises = {premise.quantifier for premise, _ in pairs_of_claims(label)}
+
+        assert premises == {"all", "some", "no"}

@@ -62,7 +62,7 @@ def _circumstance(answers: bool, rng: Random) -> tuple[str, str]:
 
 
 def _ask(word: str, event: Event, rng: Random) -> str:
-    agent, patient, verb = event.agent.phrase, event.patient.phrase, event.deed[0]
+    doer, patient, verb = event.doer.phrase, event.patient.phrase, event.deed[0]
     if rng.random() < 0.5:
-        return sentence(word, "did", agent, verb, patient, end="?")
-    return sentence(word, event.patient.was, patient, participle(verb), "by", agent, end="?")
+        return sentence(word, "did", doer, verb, patient, end="?")
+    return sentence(word, event.patient.was, patient, participle(verb), "by", doer, end="?")

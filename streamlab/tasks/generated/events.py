@@ -35,7 +35,7 @@ class Someone:
 class Event:
     """One thing that happened: `deed` is a pair of synonyms, `opposite` another pair."""
 
-    agent: Someone
+    doer: Someone
     deed: tuple[str, ...]
     opposite: tuple[str, ...]
     patient: Someone
@@ -44,7 +44,7 @@ class Event:
 
     def swapped(self) -> Event:
         """Exchange the one who acts and the one acted upon."""
-        return replace(self, agent=self.patient, patient=self.agent)
+        return replace(self, doer=self.patient, patient=self.doer)
 
     def opposed(self) -> Event:
         """Exchange the deed and its opposite."""
@@ -62,9 +62,9 @@ class Telling:
 
 def draw_event(rng: Random, *, negated: float = 0.0) -> Event:
     """Draw an event; `negated` is the probability that it did not happen."""
-    agent, patient = draw_people(rng)
+    doer, patient = draw_people(rng)
     deed, opposite = rng.sample(rng.choice(lexicon.DEEDS), 2)
-    return Event(agent, deed, opposite, patient, draw_setting(rng), rng.random() < negated)
+    return Event(doer, deed, opposite, patient, draw_setting(rng), rng.random() < negated)
 
 
 def draw_people(rng: Random) -> tuple[Someone, Someone]:
@@ -110,10 +110,10 @@ def tell(event: Event, telling: Telling) -> str:
     """Write an event as a statement."""
     verb = event.deed[telling.synonym]
     if telling.passive:
-        subject, rest = event.patient, (participle(verb), "by " + event.agent.phrase)
+        subject, rest = event.patient, (participle(verb), "by " + event.doer.phrase)
         auxiliary = f"{subject.was} not" if event.negated else subject.was
     else:
-        subject = event.agent
+        subject = event.doer
         rest = (verb if event.negated else past(verb), event.patient.phrase)
         auxiliary = "did not" if event.negated else ""
     clause = (subject.phrase, auxiliary, *rest)

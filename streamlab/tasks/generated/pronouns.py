@@ -28,24 +28,15 @@ class _Scheme(NamedTuple):
 
 
 _CONTEST: Final = _Scheme(
-    (
-        ("beat", "defeated", "outran", "overtook"),
-        ("lost to", "could not beat", "fell behind", "was beaten by"),
-    ),
+    (("beat", "defeated"), ("lost to", "fell behind")),
     words("strong fast quick skilled experienced fit brilliant talented clever lucky"),
 )
 _MONEY: Final = _Scheme(
-    (
-        ("gave money to", "lent money to", "paid money to"),
-        ("took money from", "borrowed money from", "got money from"),
-    ),
+    (("gave money to", "lent money to"), ("took money from", "borrowed money from")),
     words("rich wealthy generous prosperous affluent kind friendly"),
 )
 _SPACE: Final = _Scheme(
-    (
-        ("did not fit in", "did not go into", "could not be put into"),
-        ("fitted in", "easily went into", "was easily put into"),
-    ),
+    (("did not fit in", "did not go into"), ("fitted in", "went into")),
     words("big large wide long huge enormous tall broad"),
 )
 _CONTAINERS: Final = words(

@@ -1,0 +1,54 @@
+"""Tiny real models on disk, for every test that wants a base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+N_WORDS = 60
+
+
+@pytest.fixture(scope="session")
+def tiny_sizes() -> dict[str, Any]:
+    """Return the sizes that BERT and its kin take, as small as they go."""
+    return {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": N_WORDS,
+        "max_position_embeddings": 20,
+    }
+
+
+@pytest.fixture(scope="session")
+def save_model() -> Callable[[PreTrainedModel, Path], Path]:
+    """Write a model's checkpoint, and a WordPiece tokenizer beside it."""
+    # Here, and not above: most tests never need either library.
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
+
+    special = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP")}
+    words = [*special.values(), *(f"w{i}" for i in range(N_WORDS - len(special)))]
+    core = Tokenizer(
+        models.WordPiece({w: i for i, w in enumerate(words)}, unk_token=special["unk_token"])
+    )
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(tokenizer_object=core, model_max_length=512, **special)
+
+    def save(model: PreTrainedModel, folder: Path) -> Path:
+        logging.disable_progress_bar()
+        model.save_pretrained(folder)
+        logging.enable_progress_bar()
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return save

@@ -1,0 +1,127 @@
+"""Scores are those of the stored bytes: taken again here by other means, from the file alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from stream_samples import Ran, scores_in
+
+from streamlab.base import Base, load_base
+from streamlab.diff.container import decode
+from streamlab.errors import StoreError
+from streamlab.registry.store import ArtifactStore
+from streamlab.stream.artifacts import serving
+from streamlab.stream.scenario import load_scenario
+from streamlab.stream.scoring import logits
+from streamlab.stream.serve import Outcome
+from streamlab.stream.training import EncodedTask, fresh_model
+from streamlab.stream.world import World
+
+
+@pytest.fixture(scope="module")
+def world(many: Ran) -> World:
+    """A base and rows loaded anew, by nothing the run left but its scenario."""
+    loaded = load_scenario(many.path)
+    return World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+
+
+def by_hand(base: Base, task: EncodedTask, outcome: Outcome, path: Path) -> NDArray[np.float32]:
+    """Add the file's numbers to a base under a head of another seed, and ask the model."""
+    model = base.classifier(n_outputs=task.data.n_outputs, seed=987)
+    parameters = dict(model.named_parameters())
+    assert outcome.diff is not None
+    with torch.no_grad():
+        if outcome.diff.kind == "checkpoint":
+            model.load_state_dict(load_file(path))
+        else:
+            diff = decode(path.read_bytes(), base.layout)
+            for name, tensor in zip(base.layout.names, diff.tensors, strict=True):
+                flat = parameters[base.full_names[name]].view(-1)
+                flat[torch.from_numpy(tensor.positions.copy())] += torch.from_numpy(
+                    tensor.values.copy()
+                )
+            for name, values in diff.head.items():
+                parameters[name].copy_(torch.from_numpy(values.copy()))
+    return logits(model, task.dev)
+
+
+def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorded_score(
+    many: Ran, world: World
+) -> None:
+    store = ArtifactStore(many.home.store)
+    recorded = {
+        score.arrival_id: score.value
+        for score in scores_in(many.home)
+        if score.split == "dev" and score.is_primary
+    }
+    for outcome in many.outcomes:
+        digest, diff = outcome.record.digest, outcome.diff
+        assert digest is not None
+        assert diff is not None
+        task = world.encoded(outcome.arrival)
+
+        found = by_hand(world.base, task, outcome, store.path(digest))
+
+        training = world.scenario.tasks[outcome.arrival.task].training
+        model = fresh_model(world.base, task.data, training, seed=0)
+        with serving(model, store.get(digest), diff.kind, digest, world.base) as served:
+            assert np.array_equal(found, logits(served, task.dev))
+        labels = np.array([row.label for row in task.data.dev])
+        if outcome.arrival.task == "degree":
+            value = float(np.corrcoef(found[:, 0], labels)[0, 1])
+            assert recorded[outcome.record.id] == pytest.approx(value, abs=1e-6)
+        else:
+            value = float((found.argmax(axis=1) == labels).mean())
+            assert recorded[outcome.record.id] == value
+
+
+def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, world: World) -> None:
+    outcome = many.outcomes[0]
+    task = world.encoded(outcome.arrival)
+    model = world.base.classifier(n_outputs=2, seed=1)
+
+    together = logits(model, task.dev)
+
+    for place in range(0, len(together), 7):
+        alone = dataclasses.replace(
+            task.dev,
+            token_ids=task.dev.token_ids[place : place + 1],
+            token_types=task.dev.token_types and task.dev.token_types[place : place + 1],
+            labels=task.dev.labels[place : place + 1],
+        )
+        assert logits(model, alone)[0] == pytest.approx(together[place], abs=1e-5)
+
+
+def test_bytes_that_are_not_those_of_the_digest_are_not_served(many: Ran, world: World) -> None:
+    outcome = many.outcomes[0]
+    assert outcome.diff is not None
+    store = ArtifactStore(many.home.store)
+    data = bytearray(store.get(outcome.diff.digest))
+    data[-1] ^= 1
+    model = world.base.classifier(n_outputs=2, seed=1)
+
+    with (
+        pytest.raises(StoreError, match="does not have its digest"),
+        serving(model, bytes(data), outcome.diff.kind, outcome.diff.digest, world.base),
+    ):
+        pass
+
+
+def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, world: World) -> None:
+    outcome = many.outcomes[0]
+    assert outcome.diff is not None
+    data = ArtifactStore(many.home.store).get(outcome.diff.digest)
+    model = world.base.classifier(n_outputs=2, seed=1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    with serving(model, data, "diff", outcome.diff.digest, world.base) as served:
+        changed = [n for n, t in served.state_dict().items() if not torch.equal(t, before[n])]
+
+    assert changed
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
