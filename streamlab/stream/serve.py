@@ -65,8 +65,9 @@ class Stream:
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that has no row yet, and score the earlier ones again when due."""
         stream = arrivals(self.world.scenario)
+        done = self._done()
         for arrival, following in zip(stream, [*stream[1:], None], strict=True):
-            outcome = None if arrival.identity in self._done() else self._serve(arrival)
+            outcome = None if arrival.identity in done else self._serve(arrival)
             n_rescored = self._rescore(arrival) if self._is_due(arrival, following) else 0
             if outcome is not None:
                 yield replace(outcome, n_rescored=n_rescored)
