@@ -46,7 +46,9 @@ def compare(home: Path, name: str, csv: Path | None) -> None:
     own = own_method(run)
     methods = list(dict.fromkeys([own, *(score.method for score in scores)]))
     if len(methods) == 1:
-        raise NotInRegistryError(f"The run {run.name} trained no rival. Set `rivals` and run again.")
+        raise NotInRegistryError(
+            f"The run {run.name} trained no rival. Set `rivals` and run again."
+        )
     tasks = list(dict.fromkeys(score.task for score in scores))
     found = {(score.task, score.method): score for score in scores}
     rows = [_row(task, methods, found) for task in tasks]

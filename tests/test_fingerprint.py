@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -56,6 +57,13 @@ def test_the_order_and_the_memory_of_tensors_do_not_matter() -> None:
 )
 def test_names_shapes_dtypes_and_bytes_all_matter(other: dict[str, Tensor]) -> None:
     assert fingerprint_tensors(other) != fingerprint_tensors(tensors())
+
+
+def test_an_empty_tensor_has_a_fingerprint_however_it_came_about() -> None:
+    from_numpy = torch.from_numpy(np.arange(6.0, dtype=np.float32)[np.zeros(0, np.int64)].copy())
+
+    for empty in (from_numpy, torch.empty(0), torch.ones(3)[3:], torch.ones(()).expand(0)):
+        assert fingerprint_tensors(changed("c", empty)) == fingerprint_tensors(tensors())
 
 
 def test_zero_and_minus_zero_differ() -> None:

@@ -103,17 +103,22 @@ def _follow(outcomes: Generator[Outcome, None, None], notes: Console) -> list[st
 def _announce(notes: Console, record: RunRecord, world: World) -> None:
     """Say what will run, on what, and where every task's rows come from."""
     environment = record.environment
+    n_threads = environment["threads"]
     notes.print(
         f"{record.name}: base {world.base.settings.model}, "
         f"{world.base.layout.n_gated:,} weights, {environment['precision']}, "
-        f"{environment['threads']} threads, {environment['step']} step",
+        f"{n_threads} thread{'' if n_threads == '1' else 's'}, {environment['step']} step",
         markup=False,
     )
+    skipped: dict[str, list[str]] = {}
     for task in world.tasks():
-        source = task.source
-        notes.print(f"  {task.name}: {source.kind}, {source.detail}", markup=False)
-        for skipped in task.tried:
-            notes.print(f"    not from {skipped}", markup=False)
+        notes.print(f"  {task.name}: {task.source.kind}, {task.source.detail}", markup=False)
+        for attempt in task.tried:
+            source, _, reason = attempt.partition(": ")
+            skipped.setdefault(source, []).append(reason)
+    for source, reasons in skipped.items():
+        count = f"{len(reasons)} tasks" if len(reasons) > 1 else "1 task"
+        notes.print(f"  not from {source} ({count}): {reasons[0]}", markup=False)
 
 
 def _line(outcome: Outcome) -> str:

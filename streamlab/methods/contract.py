@@ -36,7 +36,7 @@ class TrainingSettings(Settings):
 
     def n_steps(self, n_batches: int) -> int:
         """Return the length of a training in steps, with `n_batches` to an epoch."""
-        return max(round(self.epochs * n_batches), self.min_steps)
+        return max(round(self.epochs * n_batches), self.min_steps, 1)
 
 
 class Batch(Protocol):

@@ -52,9 +52,14 @@ class DiffPruning(Settings):
     stretch: Stretch = Stretch()
 
     @model_validator(mode="after")
-    def _leaves_candidates(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.steer_to < 1.0:
             raise ValueError("`steer_to` below 1 would leave fewer open gates than are kept")
+        if self.penalty == "steered" and self.open_share == 0.0:
+            raise ValueError(
+                "a steered `penalty` starts from what the open stage has learnt: raise "
+                "`open_share` above 0, or give a number as `penalty`"
+            )
         return self
 
     def train(self, job: TrainingJob) -> Trained:
@@ -164,7 +169,7 @@ class DiffPruning(Settings):
             square = _moments_of(moments, parameter)[1].reshape(-1)
             parts.append(w.abs() * square.sqrt())
         flat = torch.cat(parts)
-        n_open = min(flat.numel(), round(self.steer_to * self.target_density * flat.numel()))
+        n_open = min(flat.numel(), budget(self.steer_to * self.target_density, flat.numel()))
         return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
 
     def _pricing(self, n_steps: int, start: float) -> Penalty:

@@ -19,10 +19,16 @@ def keep_largest(scores: Sequence[Tensor], k: int) -> list[Tensor]:
     """Return the flat, ascending positions of the k largest scores, tensor by tensor.
 
     Ties go to the lowest index, counted over all tensors in their order. Scores are not
-    negative; where fewer than k are above zero there is nothing to rank, and TrainingError
-    says so.
+    negative; where fewer than k are above zero, or one is no finite number, there is nothing
+    to rank, and TrainingError says so.
     """
     flat = torch.cat([score.reshape(-1) for score in scores])
+    n_broken = flat.numel() - int(torch.isfinite(flat).sum())
+    if n_broken:
+        raise TrainingError(
+            f"{n_broken} of {flat.numel()} entries are not finite after training, so that they "
+            "cannot be ranked. Lower `training.learning_rate`."
+        )
     n_candidates = int((flat > 0).sum())
     if n_candidates < k:
         raise TrainingError(

@@ -101,7 +101,8 @@ class GatedWeights:
         np.add.at(per_group, self._tensors, np.stack([sums[name] for name in SUMS.names or ()], 1))
         self.n_steps += 1
         if self.groups is None:
-            return Densities(*(per_group[:, 1:].sum(axis=0) / self.n_gated))
+            expected, deterministic = per_group[:, 1:].sum(axis=0) / self.n_gated
+            return Densities(float(expected), float(deterministic))
         self.groups.step(per_group[:, 0], penalty * (per_group[:, 1] if product else 1.0), alpha)
         return Densities(
             expected=float(per_group[:, 1] @ self.groups.open_probability) / self.n_gated,

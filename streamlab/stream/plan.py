@@ -13,6 +13,7 @@ from torch.nn import functional
 from streamlab.base import Base
 from streamlab.methods import DiffPruning, FullFinetuning, MethodSettings, NonAdaptive
 from streamlab.methods.contract import TrainingSettings
+from streamlab.methods.loop import seeded_dropout
 from streamlab.methods.projection import budget
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.training import EncodedTask, fresh_model
@@ -41,9 +42,9 @@ def plan(world: World) -> list[PlannedArrival]:
     """Plan every arrival of a scenario.
 
     Bytes: kept positions at the entropy of evenly drawn ones, values at their full width, and
-    the head; real files are smaller, as their values compress. Seconds: the forward and
-    backward of two batches of every task, timed here, times the steps; what runs beside it
-    makes it longer.
+    the head; real files are smaller, as their values compress, but for one or two kB of header.
+    Seconds: the forward and backward of two batches of every task, timed here, times the steps;
+    what runs beside it makes it longer.
     """
     timed: dict[tuple[str, int], float] = {}
     planned = []
@@ -101,15 +102,16 @@ def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> 
         for epoch in itertools.count()
     )
     began = 0.0
-    for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
-        if number == 1:
-            began = time.perf_counter()
-        inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
-        labels = batch.labels.to(model.device)
-        logits = model(**inputs).logits.float()
-        if labels.is_floating_point():
-            loss = functional.mse_loss(logits.squeeze(-1), labels)
-        else:
-            loss = functional.cross_entropy(logits, labels)
-        torch.autograd.backward(loss)
+    with seeded_dropout(0, model.device):
+        for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
+            if number == 1:
+                began = time.perf_counter()
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
+            labels = batch.labels.to(model.device)
+            logits = model(**inputs).logits.float()
+            if labels.is_floating_point():
+                loss = functional.mse_loss(logits.squeeze(-1), labels)
+            else:
+                loss = functional.cross_entropy(logits, labels)
+            torch.autograd.backward(loss)
     return (time.perf_counter() - began) / _TIMED_BATCHES

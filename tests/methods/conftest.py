@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import pytest
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForSequenceClassification
+
+from streamlab.diff.layout import Layout
+from streamlab.fingerprint import fingerprint_tensors
+from streamlab.methods.contract import TrainingJob, TrainingSettings
 from streamlab.methods.native import NativeStep, find_native_step
+
+N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
+
+
+@dataclass(frozen=True)
+class Rows:
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: tensors this small are slower on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +50,55 @@ def fused_step(request: pytest.FixtureRequest) -> NativeStep | None:
         return None
     native: NativeStep = request.getfixturevalue("native_step")
     return native
+
+
+@pytest.fixture(scope="session")
+def make_job(tiny_sizes: dict[str, Any]) -> Callable[..., TrainingJob]:
+    """Make the job of learning which of two words a text holds, on a BERT of drawn weights."""
+
+    def make(seed: int = 1, *, regression: bool = False, **training: Any) -> TrainingJob:
+        config = BertConfig(**tiny_sizes | {"vocab_size": 200, "num_labels": 2 - regression})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = BertForSequenceClassification(config).eval()
+        parameters = dict(model.named_parameters())
+        backbone = {
+            name.removeprefix("bert."): parameter
+            for name, parameter in parameters.items()
+            if name.startswith("bert.")
+        }
+        base = {name: parameter.detach().clone() for name, parameter in backbone.items()}
+        return TrainingJob(
+            task="made_up",
+            model=model,
+            layout=Layout(
+                fingerprint=fingerprint_tensors(base),
+                names=tuple(base),
+                shapes=tuple(tuple(tensor.shape) for tensor in base.values()),
+            ),
+            base=base,
+            backbone=backbone,
+            head={n: p for n, p in parameters.items() if n.startswith("classifier.")},
+            n_batches=N_BATCHES,
+            batches=lambda epoch: draw_epoch(seed, epoch, regression),
+            training=TrainingSettings(
+                **{
+                    "epochs": 6.0, "min_steps": 0, "precision": "fp32", "device": "cpu",
+                    "threads": 1, "learning_rate": 3e-3, "head_learning_rate": 1e-2,
+                } | training
+            ),
+            seed=seed,
+        )  # fmt: skip
+
+    return make
+
+
+def draw_epoch(seed: int, epoch: int, regression: bool) -> Iterator[Rows]:
+    """Draw batches of texts that begin with the word 5 or the word 6, which is the label."""
+    generator = torch.Generator().manual_seed(1000 * seed + epoch)
+    for _ in range(N_BATCHES):
+        ids = torch.randint(10, 200, (N_ROWS, LENGTH), generator=generator)
+        labels = torch.randint(0, 2, (N_ROWS,), generator=generator)
+        ids[:, 0] = 5 + labels
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        yield Rows(inputs, labels.float() if regression else labels)

@@ -47,7 +47,9 @@ def test_the_gates_of_a_step_are_drawn_from_what_the_step_but_one_before_left(
     for step, gradient in enumerate(gradients(8)):
         drawn_from = history[max(0, step - 1)].clone().requires_grad_()
         z = draw(drawn_from, step)
-        price = torch.as_tensor(penalty) * open_probability(drawn_from, STRETCH)
+        price = torch.as_tensor(penalty, dtype=torch.float64) * open_probability(
+            drawn_from, STRETCH
+        )
         objective = (torch.from_numpy(gradient) * z + price).sum()
         (alpha.grad,) = torch.autograd.grad(objective, drawn_from)
         adam.step()

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import torch
 from stream_samples import Lab, Ran, arrivals_in, carry_out, only, reading, runs_in, scores_in
 
 from streamlab.base import load_base
@@ -59,7 +60,7 @@ def test_rivals_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ran) 
     world = World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
     stream = [arrival for arrival in arrivals(loaded.scenario) if arrival.task == "mood"]
 
-    drawn = {(a.seed, a.method.name): world.encoded(a).data.train for a in stream}
+    drawn = {(a.seed, str(a.method.name)): world.encoded(a).data.train for a in stream}
 
     for seed in (1, 2):
         assert len({drawn[seed, method] for method in METHODS}) == 1
@@ -204,6 +205,14 @@ def test_watchers_are_told_of_the_run_first_and_then_of_every_step(
     list(run(path, tmp_path / "home", watch=watch, started=started))
 
     assert told == [("watched-1", 1), *(("mood", step) for step in range(1, 13))]
+
+
+def test_a_run_leaves_the_global_generator_alone(lab: Lab, tmp_path: Path) -> None:
+    state = torch.random.get_rng_state()
+
+    carry_out(lab.scenario(name="alone", **only("mood")), tmp_path / "home")
+
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_nothing_is_done_before_the_first_outcome_is_asked_for(lab: Lab, tmp_path: Path) -> None:

@@ -1,0 +1,218 @@
+"""`streamlab run` on a tiny base: what goes where, exit codes, and going on after a stop."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+# Before the samples are imported.
+sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
+
+from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, task
+
+from streamlab.cli import cli
+from streamlab.cli import run as run_module
+from streamlab.cli.progress import LiveProgress
+from streamlab.methods import HeadOnly
+from streamlab.methods.contract import Progress
+from streamlab.registry.home import Home
+from streamlab.registry.store import ArtifactStore
+from streamlab.stream import engine
+from streamlab.stream.arrivals import Arrival
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def run(place: Home) -> Run:
+    """Call `streamlab run` on a home that is not there yet."""
+
+    def invoke(*arguments: object) -> Result:
+        environment = {"STREAMLAB_HOME": str(place.path), "NO_COLOR": None, "FORCE_COLOR": None}
+        return CliRunner().invoke(cli, ["run", *map(str, arguments)], env=environment)
+
+    return invoke
+
+
+def test_tables_go_to_standard_output_and_notes_to_standard_error(
+    run: Run, lab: Lab, place: Home
+) -> None:
+    result = run(lab.scenario(name="noted", rivals=["head_only"], **only("mood", "degree")))
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == "run noted-1"
+    assert "Scores by diff_pruning" in lines
+    assert "Scores by head_only (a rival)" in lines
+    assert "Stored files by method, all seeds" in lines
+    assert max(map(len, lines)) <= 80
+    notes = result.stderr.splitlines()
+    assert notes[0].startswith(f"noted-1: base {lab.base}, 5,824 weights, fp32, 1 thread, ")
+    assert notes[1] == f"  mood: files, {lab.folder}/rows/mood: train.jsonl, dev.jsonl"
+    told = [note.split(":")[0] for note in notes[3:7]]
+    assert told == [
+        f"{name} from press, {method}, seed 1"
+        for name in ("mood", "degree")
+        for method in ("diff_pruning", "head_only")
+    ]
+    assert notes[7].startswith("Took ")
+    assert notes[7].endswith(f" Written to {place.path}: registry.db, store/, curves/noted-1/.")
+    assert notes[8].startswith("Next: streamlab show noted-1 | ")
+    assert len(notes) == 9
+
+
+def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) -> None:
+    result = run(lab.scenario(name="hushed", **only("mood")), "--quiet")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    titles = [line for line in result.stdout.splitlines() if line and line[0].isupper()]
+    assert titles == [
+        "Scores by diff_pruning",
+        "Stored files by method, all seeds",
+        "Storage, all seeds",
+    ]
+    assert result.stdout.startswith("run hushed-1\n")
+
+
+def test_settings_given_on_the_command_line_are_what_runs(run: Run, lab: Lab, place: Home) -> None:
+    path = lab.scenario(name="set", **only("mood"))
+
+    result = run(path, "-q", "--set", "seeds=[7]", "--set", "defaults.training.min_steps=15")
+
+    assert result.exit_code == 0
+    (row,) = arrivals_in(place)
+    assert (row.seed, row.n_steps) == (7, 15)
+    assert runs_in(place)[0].scenario["seeds"] == [7]
+
+
+def test_the_registry_may_lie_elsewhere_than_the_home(
+    run: Run, lab: Lab, place: Home, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/elsewhere.db"
+
+    result = run(lab.scenario(name="else", **only("mood")), "-q", "--registry", url)
+
+    assert result.exit_code == 0
+    assert (tmp_path / "elsewhere.db").is_file()
+    assert not (place.path / "registry.db").exists()
+    assert len(stored(place)) == 1
+
+
+def test_an_arrival_that_fails_is_told_also_when_quiet_and_ends_with_exit_code_1(
+    run: Run, lab: Lab, place: Home
+) -> None:
+    tree = lab.tree(name="broken", **only("mood", "degree"))
+    tree["tasks"]["mood"] = task("mood", training={"learning_rate": 1e30})
+    path = lab.write(tree)
+
+    first = run(path, "--quiet")
+    second = run(path, "--resume")
+
+    assert (first.exit_code, second.exit_code) == (1, 1)
+    error, failed = first.stderr.splitlines()
+    assert error == "Error: broken-1: 1 of 2 arrivals failed; `--resume` tries them again."
+    assert failed.startswith(
+        "FAILED mood from press, diff_pruning, seed 1: The loss of `mood` became nan at step "
+    )
+    assert "degree" in first.stdout
+    assert second.stderr.count("FAILED mood") == 2
+    assert [row.attempt for row in arrivals_in(place, status="failed")] == [1, 2]
+
+
+def test_ctrl_c_ends_with_exit_code_130_and_resume_goes_on(
+    run: Run, lab: Lab, place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: LiveProgress, arrival: Arrival, __: Progress) -> None:
+        if arrival.task == "degree":
+            raise KeyboardInterrupt
+
+    path = lab.scenario(name="stopped", **only("mood", "degree"))
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveProgress, "show", interrupt)
+        stopped = run(path)
+    status = [record.status for record in runs_in(place)]
+    resumed = run(path, "--resume", "-q")
+
+    assert (stopped.exit_code, stopped.stdout) == (130, "")
+    assert "stopped-1 goes on with the same command and `--resume`." in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert status == ["interrupted"]
+    assert (resumed.exit_code, resumed.stderr) == (0, "")
+    assert [row.task for row in arrivals_in(place)] == ["mood", "degree"]
+
+
+def test_ctrl_c_between_two_arrivals_leaves_an_interrupted_run(
+    run: Run, lab: Lab, place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "_line", interrupt)
+
+    result = run(lab.scenario(name="between", **only("mood", "degree")))
+
+    assert result.exit_code == 130
+    assert [record.status for record in runs_in(place)] == ["interrupted"]
+    assert len(arrivals_in(place)) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a full device")
+def test_a_full_disk_is_told_in_one_paragraph(
+    run: Run, lab: Lab, place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def open_full(_: Path) -> BinaryIO:
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr(engine, "ArtifactStore", partial(ArtifactStore, opener=open_full))
+
+    result = run(lab.scenario(name="full", **only("mood")), "-q")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: {place.store}/")
+    assert "cannot be written: the disk is full" in result.stderr
+    assert "Free some space, or name another place with `--home`" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert stored(place) == {}
+    (record,) = runs_in(place)
+    assert (record.status, record.reason) == ("failed", result.stderr[len("Error: ") :].strip())
+
+
+def drawn(*, terminal: bool) -> str:
+    """Return what a progress of two arrivals writes."""
+    screen = io.StringIO()
+    arrivals = [Arrival(1, place, "press", name, 1, HeadOnly()) for place, name in enumerate("ab")]
+    with LiveProgress(Console(file=screen, force_terminal=terminal, width=80)) as live:
+        live.expect(2)
+        for arrival in arrivals:
+            live.show(arrival, Progress("gated", 1, 20, 0.5, 0.25))
+            live.show(arrival, Progress("head", 7, 20, 0.25, None))
+    return screen.getvalue()
+
+
+def test_progress_names_the_arrival_the_stage_the_step_and_the_loss_on_a_terminal() -> None:
+    screen = drawn(terminal=True)
+
+    assert "2/2 b" in screen
+    assert "head 7/20, loss 0.25" in screen
+
+
+def test_progress_writes_nothing_into_a_pipe() -> None:
+    assert drawn(terminal=False) == ""

@@ -1,0 +1,150 @@
+"""The fixed-mask stage: what is kept is trained, and the rest is the base bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from streamlab.methods.adam import AdamRates
+from streamlab.methods.fixed_mask import FixedMask
+
+RATES = AdamRates(rate=0.05, epsilon=1e-6)
+
+
+class Case:
+    """Three tensors of a base, of which the second keeps nothing."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(4)
+        self.base = [torch.randn(shape, generator=generator) for shape in ((3, 5), (7,), (2, 2))]
+        self.positions = [torch.tensor(at, dtype=torch.int64) for at in ([0, 7, 14], [], [3])]
+        self.values = [torch.randn(at.numel(), generator=generator) for at in self.positions]
+        # The model comes from another stage, with numbers of its own everywhere.
+        self.live = [nn.Parameter(torch.randn(b.shape, generator=generator)) for b in self.base]
+        self.mask = FixedMask(self.live, self.base, self.positions, self.values)
+        self.generator = generator
+
+    def backward(self) -> list[Tensor]:
+        gradients = [torch.randn(b.shape, generator=self.generator) for b in self.base]
+        for parameter, gradient in zip(self.live, gradients, strict=True):
+            parameter.grad = gradient.clone() if parameter.requires_grad else None
+        return gradients
+
+    def check_reconstruction(self) -> None:
+        """Check that base and kept values give the live tensors, bit for bit."""
+        for parameter, base, kept in zip(self.live, self.base, self.mask.tensors(), strict=True):
+            rebuilt = base.numpy().copy().reshape(-1)
+            rebuilt[kept.positions] += kept.values
+            assert rebuilt.tobytes() == parameter.detach().numpy().tobytes()
+
+
+def test_the_base_is_put_back_and_the_values_on_it() -> None:
+    case = Case()
+
+    case.check_reconstruction()
+    for kept, at, values in zip(case.mask.tensors(), case.positions, case.values, strict=True):
+        assert np.array_equal(kept.positions, at.numpy())
+        assert np.array_equal(kept.values, values.numpy())
+
+
+def test_a_step_changes_every_kept_entry_and_no_other() -> None:
+    case = Case()
+    before = [parameter.detach().clone() for parameter in case.live]
+
+    case.backward()
+    case.mask.step(case.mask.gradient(), RATES)
+
+    changed = [
+        (parameter.detach() != old).reshape(-1).nonzero().squeeze(-1).tolist()
+        for parameter, old in zip(case.live, before, strict=True)
+    ]
+    assert changed == [at.tolist() for at in case.positions]
+    case.check_reconstruction()
+
+
+def test_a_tensor_with_nothing_kept_needs_no_gradient() -> None:
+    case = Case()
+    held = case.live[1]
+    held.requires_grad_(True)
+
+    FixedMask(case.live, case.base, case.positions, case.values)
+
+    assert [parameter.requires_grad for parameter in case.live] == [True, False, True]
+    assert torch.equal(held.detach(), case.base[1])
+
+
+def test_the_gradient_is_gathered_tensor_by_tensor() -> None:
+    case = Case()
+    gradients = case.backward()
+
+    gathered = case.mask.gradient()
+
+    expected = [g.reshape(-1)[at] for g, at in zip(gradients, case.positions, strict=True)]
+    assert torch.equal(gathered, torch.cat(expected))
+
+
+def test_a_tensor_that_took_no_part_has_a_gradient_of_zero() -> None:
+    case = Case()
+    gradients = case.backward()
+    case.live[0].grad = None
+
+    assert case.mask.gradient().tolist() == [0.0, 0.0, 0.0, float(gradients[2][1, 1])]
+
+
+def test_steps_are_those_of_dense_adam_under_a_mask() -> None:
+    case = Case()
+    masks = [torch.zeros(b.numel()) for b in case.base]
+    dense = [nn.Parameter(torch.zeros(b.numel(), dtype=torch.float64)) for b in case.base]
+    for mask, delta, at, values in zip(masks, dense, case.positions, case.values, strict=True):
+        mask[at] = 1.0
+        delta.data[at] = values.double()
+    adam = torch.optim.Adam(dense, lr=RATES.rate, eps=RATES.epsilon)
+
+    for _ in range(10):
+        gradients = case.backward()
+        case.mask.step(case.mask.gradient(), RATES)
+        for delta, mask, gradient in zip(dense, masks, gradients, strict=True):
+            delta.grad = (gradient.reshape(-1) * mask).double()
+        adam.step()
+
+    for kept, delta in zip(case.mask.tensors(), dense, strict=True):
+        np.testing.assert_allclose(kept.dense().reshape(-1), delta.detach(), rtol=1e-5, atol=1e-6)
+    case.check_reconstruction()
+
+
+def test_kept_values_are_handed_out_as_copies() -> None:
+    case = Case()
+    taken = case.mask.tensors()[0].values.copy()
+    handed_out = case.mask.tensors()[0].values
+
+    case.backward()
+    case.mask.step(case.mask.gradient(), RATES)
+
+    assert np.array_equal(handed_out, taken)
+    assert not np.array_equal(case.mask.tensors()[0].values, taken)
+
+
+def test_bases_in_any_memory_order_are_read_right() -> None:
+    base = torch.arange(12.0).reshape(4, 3).T
+    live = nn.Parameter(torch.zeros(3, 4))
+
+    FixedMask([live], [base], [torch.tensor([1, 5])], [torch.tensor([0.5, 0.25])])
+
+    expected = base.clone().contiguous()
+    expected.view(-1)[[1, 5]] += torch.tensor([0.5, 0.25])
+    assert torch.equal(live.detach(), expected)
+
+
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
+    moving, still = Case(), Case()
+
+    for _ in range(n_steps):
+        for case, rate in ((moving, 0.05), (still, 0.0)):
+            case.backward()
+            case.mask.step(case.mask.gradient(), AdamRates(rate=rate))
+
+    assert np.array_equal(still.mask.tensors()[0].values, still.values[0].numpy())
+    assert not np.array_equal(moving.mask.tensors()[0].values, moving.values[0].numpy())

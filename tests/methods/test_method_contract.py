@@ -1,0 +1,288 @@
+"""What every method promises, whichever it is: one suite over all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from streamlab.config import canonical_json
+from streamlab.errors import TrainingError
+from streamlab.fingerprint import fingerprint_tensors
+from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, MethodSettings, NonAdaptive
+from streamlab.methods.contract import Method, Progress, Trained, TrainingJob
+from streamlab.methods.projection import budget
+
+MakeJob = Callable[..., TrainingJob]
+
+DENSITY = 0.02
+# A model this small needs bold steps to learn anything in 24 of them.
+SHARED: dict[str, Any] = {"target_density": DENSITY, "fixed_mask_rate": 2e-2}
+PUBLISHED: dict[str, Any] = {
+    "penalty": 1.25e-7, "gate_rate": 0.1, "gate_epsilon": 1e-8, "open_share": 0.0
+}  # fmt: skip
+METHODS: dict[str, Method] = {
+    "structured": DiffPruning(**SHARED),
+    "unstructured": DiffPruning(**SHARED, structured=False),
+    "product": DiffPruning(**SHARED, penalty_form="product"),
+    "fixed penalty": DiffPruning(**SHARED, **PUBLISHED),
+    "full finetuning": FullFinetuning(),
+    "head only": HeadOnly(),
+    "non-adaptive": NonAdaptive(**SHARED),
+}
+PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]
+
+each_method = pytest.mark.parametrize("name", METHODS)
+each_pruning = pytest.mark.parametrize("name", PRUNING)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training, with what it was given and what it showed on the way."""
+
+    job: TrainingJob
+    trained: Trained
+    base_before: str
+    shown: list[Progress]
+
+
+@pytest.fixture(scope="session")
+def run(make_job: MakeJob) -> Callable[..., Run]:
+    """Train by a method; the same request is answered once."""
+    done: dict[str, Run] = {}
+
+    def train(name: str, seed: int = 1, again: int = 0, **options: Any) -> Run:
+        key = repr((name, seed, again, options))
+        if key not in done:
+            shown: list[Progress] = []
+            job = dataclasses.replace(make_job(seed, **options), watch=shown.append)
+            before = fingerprint_tensors(job.base)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(again)  # the global generator is not to matter
+                done[key] = Run(job, METHODS[name].train(job), before, shown)
+        return done[key]
+
+    return train
+
+
+def fingerprint(trained: Trained) -> str:
+    """Return one digest of everything that was learnt."""
+    learnt = {f"head.{name}": torch.from_numpy(array) for name, array in trained.head.items()}
+    for i, tensor in enumerate(trained.tensors or ()):
+        learnt[f"{i}.positions"] = torch.from_numpy(tensor.positions.copy())
+        learnt[f"{i}.values"] = torch.from_numpy(tensor.values.copy())
+    for name, backbone in (trained.backbone or {}).items():
+        learnt[f"backbone.{name}"] = backbone
+    return fingerprint_tensors(learnt)
+
+
+def test_every_method_is_in_this_suite() -> None:
+    union, _ = typing.get_args(MethodSettings)
+
+    assert {type(method) for method in METHODS.values()} == set(typing.get_args(union))
+
+
+@each_method
+def test_a_method_is_found_by_its_name(name: str) -> None:
+    method = METHODS[name]
+
+    found = TypeAdapter(MethodSettings).validate_python({"name": method.name})
+
+    assert type(found) is type(method)
+
+
+@each_method
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
+    name: str, run: Callable[..., Run]
+) -> None:
+    first = fingerprint(run(name).trained)
+
+    assert fingerprint(run(name, again=1).trained) == first
+    assert fingerprint(run(name, seed=2).trained) != first
+
+
+@each_method
+def test_the_base_is_not_changed(name: str, run: Callable[..., Run]) -> None:
+    done = run(name)
+
+    assert fingerprint_tensors(done.job.base) == done.base_before == done.job.layout.fingerprint
+
+
+@each_method
+def test_exactly_k_entries_are_kept(name: str, run: Callable[..., Run]) -> None:
+    done = run(name)
+
+    if name == "full finetuning":
+        assert done.trained.tensors is None
+        return
+    assert done.trained.backbone is None
+    assert done.trained.tensors is not None
+    assert tuple(tensor.shape for tensor in done.trained.tensors) == done.job.layout.shapes
+    k = 0 if name == "head only" else budget(DENSITY, done.job.layout.n_gated)
+    assert sum(len(tensor) for tensor in done.trained.tensors) == k
+
+
+@each_method
+def test_what_is_returned_rebuilds_the_trained_backbone_bit_for_bit(
+    name: str, run: Callable[..., Run]
+) -> None:
+    done = run(name)
+    live = {n: p.detach().numpy() for n, p in done.job.backbone.items()}
+
+    if done.trained.tensors is None:
+        assert done.trained.backbone is not None
+        rebuilt = {n: tensor.numpy() for n, tensor in done.trained.backbone.items()}
+    else:
+        rebuilt = {n: tensor.numpy().copy() for n, tensor in done.job.base.items()}
+        for tensor, sparse in zip(rebuilt.values(), done.trained.tensors, strict=True):
+            tensor.reshape(-1)[sparse.positions] += sparse.values
+
+    assert list(rebuilt) == list(live)
+    assert all(rebuilt[n].tobytes() == live[n].tobytes() for n in live)
+
+
+@each_method
+def test_the_backbone_has_moved_unless_it_is_frozen(name: str, run: Callable[..., Run]) -> None:
+    done = run(name)
+    moved = {n: p.detach() for n, p in done.job.backbone.items()}
+
+    assert (fingerprint_tensors(moved) != done.base_before) == (name != "head only")
+
+
+@each_method
+def test_the_trained_head_is_returned_as_it_is_in_the_model(
+    name: str, run: Callable[..., Run], make_job: MakeJob
+) -> None:
+    done = run(name)
+
+    assert done.trained.head.keys() == done.job.head.keys()
+    for n, array in done.trained.head.items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, done.job.head[n].detach().numpy())
+        assert not np.array_equal(array, make_job().head[n].detach().numpy())
+        assert not np.shares_memory(array, done.job.head[n].detach().numpy())
+
+
+@each_method
+def test_every_step_is_shown_and_the_task_is_learnt(name: str, run: Callable[..., Run]) -> None:
+    done = run(name)
+    n_steps = done.trained.n_steps
+
+    assert n_steps == done.job.training.n_steps(done.job.n_batches) == 24
+    assert [(p.step, p.n_steps) for p in done.shown] == [(i + 1, n_steps) for i in range(n_steps)]
+    losses = [p.loss for p in done.shown]
+    if name != "head only":  # drawn weights tell a head next to nothing
+        assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:4])
+    assert not done.job.model.training
+
+
+@each_method
+def test_what_is_recorded_of_a_training_is_json(name: str, run: Callable[..., Run]) -> None:
+    details = run(name).trained.details
+
+    canonical_json(details)
+    lengths = [count for key, count in details.items() if key.startswith("steps_")]
+    assert sum(lengths) == (run(name).trained.n_steps if lengths else 0)
+
+
+@each_method
+def test_numbers_are_regressed_on(name: str, run: Callable[..., Run]) -> None:
+    done = run(name, regression=True)
+
+    assert done.trained.head["classifier.weight"].shape == (1, 16)
+    assert np.isfinite(done.trained.head["classifier.weight"]).all()
+    assert np.mean([p.loss for p in done.shown[-4:]]) < np.mean([p.loss for p in done.shown[:4]])
+
+
+@each_method
+def test_a_loss_that_is_not_finite_is_a_training_error(name: str, make_job: MakeJob) -> None:
+    job = make_job()
+    with torch.no_grad():
+        job.head["classifier.bias"].fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="The loss of `made_up` became nan at step 1 of 24"):
+        METHODS[name].train(job)
+
+
+@each_pruning
+def test_the_eager_step_keeps_the_same_promises(name: str, run: Callable[..., Run]) -> None:
+    eager = run(name, step="eager")
+
+    assert eager.trained.tensors is not None
+    k = budget(DENSITY, eager.job.layout.n_gated)
+    assert sum(len(tensor) for tensor in eager.trained.tensors) == k
+    assert fingerprint(run(name, step="eager", again=1).trained) == fingerprint(eager.trained)
+    first, other = run(name).shown[0], eager.shown[0]
+    assert first.loss == other.loss
+    assert eager.shown[-1].loss == pytest.approx(run(name).shown[-1].loss, abs=0.1)
+
+
+@each_pruning
+def test_densities_are_shown_while_there_are_gates(name: str, run: Callable[..., Run]) -> None:
+    done = run(name)
+    details = done.trained.details
+
+    gated = [p.density for p in done.shown if p.stage == "gated"]
+    assert len(gated) == details["steps_gated"]
+    assert all(type(density) is float and 0.0 < density <= 1.0 for density in gated)
+    assert gated[-1] == details["expected_density"]
+    assert all(p.density is None for p in done.shown if p.stage != "gated")
+    assert [p.stage for p in done.shown[-details["steps_fixed_mask"] :]] == (
+        ["fixed mask"] * details["steps_fixed_mask"]
+    )
+
+
+@each_pruning
+def test_a_steered_price_closes_most_gates_and_the_published_one_hardly_any(
+    name: str, run: Callable[..., Run]
+) -> None:
+    density = run(name).trained.details["expected_density"]
+
+    assert density > 0.9 if name == "fixed penalty" else density < 0.5
+
+
+def test_more_entries_than_have_moved_cannot_be_kept(make_job: MakeJob) -> None:
+    # Words that no text holds have no gradient, and stay where they are.
+    with pytest.raises(TrainingError, match=r"Only \d+ of \d+ entries are candidates"):
+        NonAdaptive(target_density=1.0).train(make_job(epochs=1.5))
+
+
+@pytest.mark.parametrize(
+    "method", [DiffPruning(target_density=1e-6), NonAdaptive(target_density=1e-6)]
+)
+def test_at_least_one_entry_is_kept(method: Method, make_job: MakeJob) -> None:
+    trained = method.train(make_job(epochs=1.5))
+
+    assert trained.tensors is not None
+    assert sum(map(len, trained.tensors)) == 1
+
+
+@pytest.mark.parametrize("method", [DiffPruning(), NonAdaptive()])
+def test_a_training_too_short_to_learn_anything_is_a_training_error(
+    method: Method, make_job: MakeJob
+) -> None:
+    with pytest.raises(TrainingError, match=r"Only 0 of \d+ entries are candidates"):
+        method.train(make_job(epochs=0.1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"target_density": 0.0}, "greater than 0"),
+        ({"target_density": 1.5}, "less than or equal to 1"),
+        ({"steer_to": 0.5}, "would leave fewer open gates than are kept"),
+        ({"open_share": 0.0}, "raise `open_share` above 0, or give a number as `penalty`"),
+        ({"penalty": -1.0}, "greater than 0"),
+        ({"penalty": "steady"}, "steered"),
+        ({"fixed_mask_share": 1.0}, "less than 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        DiffPruning(**wrong)

@@ -1,0 +1,352 @@
+"""A scenario from its file: what is refused and how, what is filled in, and its digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stream_samples import Lab
+
+from streamlab.errors import ConfigError
+from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, NonAdaptive
+from streamlab.stream.arrivals import arrivals
+from streamlab.stream.scenario import LoadedScenario, load_scenario, resolve_scenario
+
+MINIMAL: dict[str, Any] = {
+    "version": 1,
+    "name": "minimal",
+    "base": {"model": "package:somewhere"},
+    "providers": {"one": {"tasks": ["a"]}, "two": {"tasks": ["b"]}},
+    "tasks": {"a": {"dataset": "glue/sst2"}, "b": {"dataset": "glue/mrpc"}},
+}
+
+
+def resolve(environment: dict[str, str] | None = None, /, **changes: Any) -> LoadedScenario:
+    return resolve_scenario(
+        MINIMAL | changes, origin="mine.yaml", folder=Path(), environment=environment or {}
+    )
+
+
+def problems(environment: dict[str, str] | None = None, /, **changes: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(environment, **changes)
+    assert caught.value.origin == "mine.yaml"
+    assert str(caught.value).startswith("mine.yaml has ")
+    return caught.value.problems
+
+
+def paths(found: tuple[str, ...]) -> list[str]:
+    return [problem.partition(": ")[0] for problem in found]
+
+
+def test_what_is_left_out_is_filled_in() -> None:
+    scenario = resolve().scenario
+
+    assert scenario.seeds == (1,)
+    assert scenario.evaluation == "last"
+    assert scenario.methods == (DiffPruning(),)
+    assert scenario.storage.values == "bf16"
+    assert scenario.provider_of("b") == "two"
+
+
+def test_every_problem_is_told_at_once_under_its_path() -> None:
+    found = problems(
+        {},
+        version=2,
+        name="no spaces please",
+        seeds=[1, -1],
+        base={},
+        bse={},
+        defaults={
+            "method": {"name": "diff_pruning", "target_density": 5},
+            "training": {"threads": 0},
+        },
+        evaluation="sometimes",
+        tasks={"a": {"dataset": "glue/sst2", "metric": "acuracy"}, "b": {}},
+        storage={"values": "int2"},
+    )
+
+    assert sorted(paths(found)) == [
+        "base.model",
+        "bse",
+        "defaults.method.diff_pruning.target_density",
+        "defaults.training.threads",
+        "evaluation",
+        "name",
+        "seeds.1",
+        "storage.values",
+        "tasks.a.metric",
+        "tasks.b.dataset",
+        "version",
+    ]
+    told = "\n".join(found)
+    assert "bse: unknown key; did you mean `base`?" in told
+    assert "tasks.b.dataset: is required and missing." in told
+    assert "got 'sometimes'" in told
+    assert "unknown metric 'acuracy'; known: accuracy, f1" in told
+
+
+def test_a_fault_in_the_defaults_is_told_once_however_many_tasks_have_them() -> None:
+    assert problems(defaults={"training": {"batchsize": 4}}) == (
+        "defaults.training.batchsize: unknown key; did you mean `batch_size`?",
+    )
+
+
+def test_a_fault_in_the_training_of_one_task_is_told_under_that_task() -> None:
+    tasks = {"a": {"dataset": "glue/sst2", "training": {"epochs": -1}}, "b": MINIMAL["tasks"]["b"]}
+
+    (problem,) = problems(tasks=tasks, defaults={"training": {"epochs": 2}})
+
+    assert problem.startswith("tasks.a.training.epochs: ")
+    assert problem.endswith("got -1.")
+
+
+@pytest.mark.parametrize("training", [[1], 7, "fast", None])
+def test_training_that_is_no_mapping_is_refused(training: Any) -> None:
+    tasks = {"a": {"dataset": "glue/sst2", "training": training}, "b": MINIMAL["tasks"]["b"]}
+
+    found = problems(tasks=tasks, defaults={"training": {"epochs": 2}})
+
+    assert paths(found) == ["tasks.a.training"]
+
+
+def test_a_task_that_no_provider_brings_is_refused() -> None:
+    assert problems(providers={"one": {"tasks": ["a"]}}) == (
+        "tasks.b: no provider brings it; name it in the `tasks` of one in `providers`.",
+    )
+
+
+def test_a_provider_of_a_task_that_is_not_there_is_refused_by_name() -> None:
+    assert problems(providers={"one": {"tasks": ["a", "c"]}, "two": {"tasks": ["b"]}}) == (
+        "providers.one.tasks.1: is no task in `tasks` (a, b), got 'c'.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("providers", "who"),
+    [
+        ({"one": {"tasks": ["a", "b"]}, "two": {"tasks": ["b"]}}, "one, two"),
+        ({"one": {"tasks": ["a", "b", "b"]}}, "one, one"),
+    ],
+)
+def test_a_task_that_is_brought_twice_is_refused(providers: dict[str, Any], who: str) -> None:
+    assert problems(providers=providers) == (
+        f"tasks.b: is brought 2 times, by {who}; leave it to one.",
+    )
+
+
+def test_all_that_does_not_fit_together_is_told_at_once() -> None:
+    found = problems(
+        providers={"one": {"tasks": ["a", "x"]}, "two": {"tasks": ["a"]}},
+        rivals=["head_only", "diff_pruning", "head_only"],
+        seeds=[3, 1, 3],
+    )
+
+    assert paths(found) == [
+        "providers.one.tasks.1",
+        "tasks.a",
+        "tasks.b",
+        "rivals.1",
+        "rivals.2",
+        "seeds",
+    ]
+    assert found[-1] == "seeds: must differ from one another, got [3, 1, 3]."
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"providers": {}}, {"tasks": {}, "providers": {}}, {"seeds": []}, {"providers": {"a": {}}}],
+)
+def test_a_scenario_of_nothing_is_refused(change: dict[str, Any]) -> None:
+    assert problems(**change)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "ä", "x" * 65, "a\n"])
+def test_a_name_that_would_not_do_as_a_file_name_is_refused(name: str) -> None:
+    assert paths(problems(name=name)) == ["name"]
+
+
+def test_rivals_may_be_given_by_their_bare_names() -> None:
+    bare = resolve(rivals=["full_finetuning", {"name": "head_only", "rate": 0.5}, "non_adaptive"])
+    full = resolve(
+        rivals=[
+            {"name": "full_finetuning"},
+            {"name": "head_only", "rate": 0.5},
+            {"name": "non_adaptive"},
+        ]
+    )
+
+    assert bare.scenario.rivals == (FullFinetuning(), HeadOnly(rate=0.5), NonAdaptive())
+    assert (bare.resolved, bare.digest) == (full.resolved, full.digest)
+
+
+def test_an_unknown_rival_is_told_which_there_are() -> None:
+    (problem,) = problems(rivals=["full_finetunning"])
+
+    assert problem.startswith("rivals.0: ")
+    assert "'full_finetunning'" in problem
+    assert "'full_finetuning'" in problem
+
+
+def test_a_tasks_own_training_is_laid_over_the_defaults() -> None:
+    own = {"dataset": "glue/sst2", "training": {"epochs": 9, "batch_size": 4}}
+    loaded = resolve(
+        defaults={"training": {"epochs": 2, "learning_rate": 0.5}},
+        tasks={"a": own, "b": MINIMAL["tasks"]["b"]},
+    )
+
+    a, b = (loaded.scenario.tasks[name].training for name in ("a", "b"))
+
+    assert (a.epochs, a.batch_size, a.learning_rate) == (9, 4, 0.5)
+    assert (b.epochs, b.batch_size, b.learning_rate) == (2, 32, 0.5)
+    assert loaded.resolved["tasks"]["a"]["training"]["learning_rate"] == 0.5
+
+
+def test_variables_are_filled_in_for_the_run_and_stay_as_written_in_the_record() -> None:
+    changes: dict[str, Any] = {
+        "base": {"model": "${MODEL}"},
+        "data": {"sources": [{"files": "${ROWS:-}"}, {"files": "${MODEL}/rows"}]},
+        "defaults": {"training": {"epochs": "${EPOCHS:-3}"}},
+    }
+    first = resolve({"MODEL": "/here", "ROWS": "/rows"}, **changes)
+    second = resolve({"MODEL": "/there", "EPOCHS": "5", "OTHER": "x"}, **changes)
+
+    assert first.scenario.base.model == "/here"
+    assert first.scenario.data.sources[0].files == "/rows"  # type: ignore[union-attr]
+    assert [s.scenario.tasks["a"].training.epochs for s in (first, second)] == [3, 5]
+    assert first.resolved == second.resolved
+    assert first.digest == second.digest
+    assert first.resolved["base"]["model"] == "${MODEL}"
+    assert first.resolved["data"]["sources"][1] == {"files": "${MODEL}/rows"}
+    assert first.resolved["tasks"]["b"]["training"]["epochs"] == "${EPOCHS:-3}"
+    assert "/here" not in str(first.resolved)
+
+
+def test_a_variable_that_is_not_set_is_told_beside_all_other_problems() -> None:
+    found = problems({}, base={"model": "${MODEL}"}, seeds="${SEEDS}", evaluation="never")
+
+    assert paths(found) == ["base.model", "seeds", "evaluation"]
+    assert found[0] == (
+        "base.model: the environment variable `MODEL` is not set; set it, or give a default as "
+        "`${MODEL:-...}`."
+    )
+
+
+def test_the_digest_is_of_every_setting_and_of_the_order_of_the_tasks() -> None:
+    tasks = MINIMAL["tasks"]
+    variants = [
+        resolve(),
+        resolve(seeds=[2]),
+        resolve(evaluation="full"),
+        resolve(rivals=["head_only"]),
+        resolve(name="other"),
+        resolve(storage={"values": "fp16"}),
+        resolve(base={"model": "package:elsewhere"}),
+        resolve(defaults={"training": {"threads": 1}}),
+        resolve(defaults={"method": {"name": "diff_pruning", "structured": False}}),
+        resolve(tasks={**tasks, "a": {"dataset": "glue/cola"}}),
+        resolve(tasks={"b": tasks["b"], "a": tasks["a"]}),
+        resolve(providers={"one": {"tasks": ["a", "b"]}}),
+    ]
+
+    assert len({variant.digest for variant in variants}) == len(variants)
+
+
+def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
+    spelt_out = {
+        "seeds": [1],
+        "evaluation": "last",
+        "rivals": [],
+        "storage": {"values": "bf16"},
+        "defaults": {"method": {"target_density": 5e-3, "name": "diff_pruning"}},
+    }
+    # Another order of the providers is no other stream, since the tasks have the order.
+    providers = {"two": {"tasks": ["b"]}, "one": {"tasks": ["a"]}}
+
+    assert resolve(**spelt_out, providers=providers).digest == resolve().digest
+
+
+def test_what_is_recorded_makes_the_same_scenario_again() -> None:
+    loaded = resolve(
+        {"X": "1"}, rivals=["head_only"], data={"sources": [{"files": "${X}"}, "generated"]}
+    )
+
+    again = resolve_scenario(
+        dict(loaded.resolved), origin="registry", folder=Path(), environment={"X": "1"}
+    )
+
+    assert again == loaded
+
+
+def test_arrivals_derive_their_seeds_from_what_they_are_and_not_from_their_place() -> None:
+    def seeds(**changes: Any) -> dict[Any, tuple[int, int]]:
+        stream = arrivals(resolve(**changes).scenario)
+        return {a.identity: (a.training_seed, a.data_seed) for a in stream}
+
+    tasks = MINIMAL["tasks"]
+    plain = seeds(seeds=[1, 2], rivals=["head_only"])
+    turned = seeds(seeds=[2, 1], rivals=["head_only"], tasks={"b": tasks["b"], "a": tasks["a"]})
+
+    assert plain == turned
+    assert len({training for training, _ in plain.values()}) == len(plain) == 8
+    # The rows are the same for every method, and others for every task and seed.
+    assert len({data for _, data in plain.values()}) == 4
+    assert {
+        len({data for identity, (_, data) in plain.items() if identity[:4] == rivals})
+        for rivals in {identity[:4] for identity in plain}
+    } == {1}
+
+
+def test_a_file_is_read_overridden_and_validated(lab: Lab) -> None:
+    tree = lab.tree(name="overridden")
+    path = lab.write(tree)
+
+    loaded = load_scenario(
+        path,
+        overrides=[
+            "seeds=[4, 5]",
+            "defaults.training.learning_rate=1e-5",
+            "tasks.mood.training.threads=3",
+            "rivals=[head_only]",
+        ],
+    )
+
+    scenario = loaded.scenario
+    assert scenario.seeds == (4, 5)
+    assert scenario.tasks["mood"].training.learning_rate == 1e-5
+    threads = {name: entry.training.threads for name, entry in scenario.tasks.items()}
+    assert threads == {"mood": 3, "same": 1, "degree": 1}
+    assert scenario.rivals == (HeadOnly(),)
+    assert loaded.folder == lab.folder
+    assert loaded.digest != load_scenario(path).digest
+    assert load_scenario(path, overrides=["seeds=[1]"]).digest == load_scenario(path).digest
+
+
+def test_a_mistaken_override_is_told_like_a_mistake_in_the_file(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation: input should be 'last' or 'full'"):
+        load_scenario(lab.scenario(), overrides=["evaluation=later"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "must hold a mapping"),
+        ("- 1", "must hold a mapping"),
+        ("a: [", "is not valid YAML"),
+        ("version: 1\nversion: 1", "is given twice"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=told) as caught:
+        load_scenario(path)
+
+    assert caught.value.origin == str(path)
+
+
+def test_a_file_that_is_not_there_is_refused_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml has 1 problem:\n  cannot be read: No "):
+        load_scenario(tmp_path / "nowhere.yaml")
