@@ -34,7 +34,7 @@ class Streamlab(LazyGroup):
 )
 @click.version_option(__version__, prog_name="streamlab")
 def cli() -> None:
-    r"""Simulate tasks that arrive one after another, each kept as a small diff on one base.
+    """Simulate tasks that arrive one after another, each kept as a small diff on one base.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from streamlab.errors import UsageError
 )
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 def init(path: Path, *, force: bool) -> None:
-    r"""Write a commented starter scenario to PATH (default: scenario.yaml).
+    """Write a commented starter scenario to PATH (default: scenario.yaml).
 
     \b
     Example:

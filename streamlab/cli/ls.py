@@ -28,7 +28,7 @@ def ls(
     columns: str | None,
     form: Format,
 ) -> None:
-    r"""List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
+    """List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
 
     A table shows the columns that matter most, json and csv show all. Times are UTC. Of runs
     --limit keeps the last, of anything else the first.

@@ -22,7 +22,7 @@ _COLUMNS = (
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @format_option()
 def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
-    r"""Show what SCENARIO would run: every arrival, its expected bytes and time.
+    """Show what SCENARIO would run: every arrival, its expected bytes and time.
 
     Bytes are an upper estimate (positions at their entropy, values at full width, the head).
     Seconds come from timing two batches of every task here.

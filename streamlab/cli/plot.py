@@ -35,7 +35,7 @@ _FIGURES = {"storage": _storage}
 )
 @with_place
 def plot(figure: str, *, place: Place, run: str, output: Path | None) -> None:
-    r"""Draw a FIGURE as PNG and SVG, and write its numbers as CSV.
+    """Draw a FIGURE as PNG and SVG, and write its numbers as CSV.
 
     storage: the bytes kept after each task, one base and a diff a task, against one full
     checkpoint a task. Of the run's first seed, by the scenario's own method.

