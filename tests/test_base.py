@@ -163,7 +163,9 @@ def test_a_pooler_that_no_classifier_has_is_not_drawn_into_the_fingerprint(
 def test_a_checkpoint_in_bf16_has_the_fingerprint_of_its_own_bytes(
     said: str | None, tiny_sizes: dict[str, Any], save_model: Save, tmp_path: Path, bert: Base
 ) -> None:
-    model = seeded(lambda: BertModel(BertConfig(**tiny_sizes))).to(torch.bfloat16)
+    model = seeded(lambda: BertModel(BertConfig(**tiny_sizes)))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
     folder = save_model(model, tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"dtype": said}))

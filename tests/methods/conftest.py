@@ -17,6 +17,10 @@ from streamlab.methods.contract import TrainingJob, TrainingSettings
 from streamlab.methods.native import NativeStep, find_native_step
 
 N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
+SHORT: dict[str, Any] = {
+    "epochs": 6.0, "min_steps": 0, "learning_rate": 3e-3, "head_learning_rate": 1e-2,
+    "precision": "fp32", "device": "cpu", "threads": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,9 @@ def make_job(tiny_sizes: dict[str, Any]) -> Callable[..., TrainingJob]:
             head={n: p for n, p in parameters.items() if n.startswith("classifier.")},
             n_batches=N_BATCHES,
             batches=lambda epoch: draw_epoch(seed, epoch, regression),
-            training=TrainingSettings(
-                **{
-                    "epochs": 6.0, "min_steps": 0, "precision": "fp32", "device": "cpu",
-                    "threads": 1, "learning_rate": 3e-3, "head_learning_rate": 1e-2,
-                } | training
-            ),
+            training=TrainingSettings(**SHORT | training),
             seed=seed,
-        )  # fmt: skip
+        )
 
     return make
 

@@ -143,7 +143,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_task_and_step(poison: 
     loop.run("finetune", [1.0], lambda _: None)
 
     with pytest.raises(TrainingError) as caught:
-        loop.run("gated", [1.0] * 5, steps.append)  # type: ignore[arg-type]
+        loop.run("gated", [1.0] * 5, steps.append)
 
     assert str(caught.value).startswith("The loss of `made_up` became nan at step 3 of 7 (gated).")
     assert "training.learning_rate" in str(caught.value)

@@ -155,6 +155,10 @@ def test_the_backbone_has_moved_unless_it_is_frozen(name: str, run: Callable[...
     assert (fingerprint_tensors(moved) != done.base_before) == (name != "head only")
 
 
+def test_a_frozen_backbone_costs_no_gradients(run: Callable[..., Run]) -> None:
+    assert not any(p.requires_grad for p in run("head only").job.backbone.values())
+
+
 @each_method
 def test_the_trained_head_is_returned_as_it_is_in_the_model(
     name: str, run: Callable[..., Run], make_job: MakeJob

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from streamlab.methods import native
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.gates import Stretch, sample
 from streamlab.methods.generator import uniforms
@@ -142,13 +140,10 @@ def test_gradients_are_those_of_the_formula(
         prices = penalty * torch.tensor([float(count) for count in counts]).double()
         objective = objective + (prices * probability(group_alpha, stretch)).sum()
     objective.backward()
-    for kind, before, after in (("w", w, gated.w), ("log_alpha", alpha, gated.log_alpha)):
-        for old, new in zip(before, after, strict=True):
-            assert old.grad is not None
-            taken = old.detach() - new.double()
-            torch.testing.assert_close(
-                taken, old.grad, rtol=1e-5, atol=1e-5, msg=lambda text, k=kind: f"{k}: {text}"
-            )
+    for old, new in zip([*w, *alpha], [*gated.w, *gated.log_alpha], strict=True):
+        assert old.grad is not None
+        taken = old.detach() - new.double()
+        torch.testing.assert_close(taken, old.grad, rtol=1e-5, atol=1e-5)
     if gated.groups is not None:
         assert group_alpha.grad is not None
         assert bool(((group_gates > 0.0) & (group_gates < 1.0)).any())
@@ -272,7 +267,8 @@ def test_shut_gates_leave_the_base_to_the_last_bit(fused_step: NativeStep | None
 
     densities = case.step()
 
-    assert densities == Densities(pytest.approx(0.0, abs=1e-20), 0.0)
+    assert densities.expected < 1e-20
+    assert densities.deterministic == 0.0
     for p, base in zip(case.live, case.base, strict=True):
         assert torch.equal(p.detach(), base)
 
@@ -352,35 +348,3 @@ def test_gradients_are_scaled_but_the_penalty_is_not(fused_step: NativeStep | No
     assert scaled.gated.groups is not None
     assert given.gated.groups is not None
     assert np.array_equal(scaled.gated.groups.log_alpha, given.gated.groups.log_alpha)
-
-
-def no_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.delenv("CC", raising=False)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-def broken_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    compiler = folder / "broken"
-    compiler.write_text("#!/bin/sh\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-
-
-def compiler_of_nothing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    compiler = folder / "idle"
-    compiler.write_text("#!/bin/sh\nexit 0\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-
-
-@pytest.mark.parametrize("arrange", [no_compiler, broken_compiler, compiler_of_nothing])
-def test_without_a_working_compiler_there_is_no_compiled_step(
-    arrange: Callable[[pytest.MonkeyPatch, Path], None],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    uncached = native._find_library.__wrapped__  # the answer is remembered from then on
-    monkeypatch.setattr(native, "_find_library", uncached)
-    arrange(monkeypatch, tmp_path)
-
-    assert find_native_step(1) is None
