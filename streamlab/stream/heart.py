@@ -21,7 +21,8 @@ def beating(beat: Callable[[], None], *, seconds: float = _SECONDS) -> Iterator[
             try:
                 beat()
             except RegistryError:
-                # A missed beat harms nobody; the run's own next write will say what is wrong.
+                # A missed beat harms nobody. A run that another process took over goes on to its
+                # end, where the registry refuses to have it ended by this one.
                 continue
 
     thread = threading.Thread(target=keep_beating, name="heartbeat", daemon=True)
