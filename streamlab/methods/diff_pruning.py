@@ -103,11 +103,13 @@ class DiffPruning(Settings):
         self, loop: Loop, job: TrainingJob, moments: torch.optim.AdamW, schedule: list[float]
     ) -> tuple[GatedWeights, Densities]:
         gated = self._gate(job, moments, loop.device)
-        scale = self._saliency(gated, moments, job)
+        scale = self._saliency(gated)
         penalty = self._pricing(len(schedule), scale)
         optimizer, set_share = adam([(job.head.values(), job.training.head_learning_rate)])
         for parameter in job.head.values():
             optimizer.state[parameter] = moments.state[parameter]
+        # What it held of the backbone is copied: kept, it would cost 8 bytes a parameter.
+        moments.state.clear()
         travel = self.gate_travel / max(1, len(schedule))
         gate_rate = travel if self.gate_rate == "auto" else self.gate_rate
         epsilon = 0.01 * scale if self.gate_epsilon == "auto" else self.gate_epsilon
@@ -158,17 +160,14 @@ class DiffPruning(Settings):
             native=native,
         )
 
-    def _saliency(self, gated: GatedWeights, moments: torch.optim.AdamW, job: TrainingJob) -> float:
+    def _saliency(self, gated: GatedWeights) -> float:
         """Return |w| rms(g) of the entry that is just among the open ones at the end.
 
         A gate is held open by the gradient g w, and closed by the price: this is where the two
         meet, so a price that starts here fits any task, base and scale of the loss.
         """
-        parts = []
-        for w, parameter in zip(gated.w, job.backbone.values(), strict=True):
-            square = _moments_of(moments, parameter)[1].reshape(-1)
-            parts.append(w.abs() * square.sqrt())
-        flat = torch.cat(parts)
+        pairs = zip(gated.w, gated.w_square, strict=True)
+        flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
         n_open = min(flat.numel(), budget(self.steer_to * self.target_density, flat.numel()))
         return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
 

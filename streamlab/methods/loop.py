@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamlab.errors import TrainingError
-from streamlab.methods.contract import Batch, Progress, TrainingJob
+from streamlab.methods.contract import Batch, Progress, TrainingJob, TrainingSettings
 
 # Takes a share of the full learning rate; returns the expected density where there are gates.
 TakeStep = Callable[[float], float | None]
@@ -23,11 +23,10 @@ class Loop:
 
     def __init__(self, job: TrainingJob, n_steps: int) -> None:
         self._job = job
-        self._batches = _endless(job)
+        self._batches = endless(job.batches)
         self._n_steps = n_steps
         self._step = 0
         self.device = next(job.model.parameters()).device
-        self._autocast = uses_bf16(job.training.precision, self.device)
 
     def run(self, stage: str, schedule: Iterable[float], take_step: TakeStep) -> None:
         """Take one step for every share of the learning rate in `schedule`.
@@ -36,7 +35,7 @@ class Loop:
         """
         for share in schedule:
             self._step += 1
-            loss = self._loss(next(self._batches))
+            loss = batch_loss(self._job.model, next(self._batches), self._job.training)
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(
@@ -50,19 +49,24 @@ class Loop:
                 parameter.grad = None
             self._job.watch(Progress(stage, self._step, self._n_steps, value, density))
 
-    def _loss(self, batch: Batch) -> Tensor:
-        inputs = {name: tensor.to(self.device) for name, tensor in batch.inputs.items()}
-        labels = batch.labels.to(self.device)
-        # Around the forward only: its weight cache would serve stale weights after a step.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            logits = self._job.model(**inputs).logits.float()
-        if labels.is_floating_point():
-            return functional.mse_loss(logits.squeeze(-1), labels)
-        return functional.cross_entropy(logits, labels)
+
+def batch_loss(model: nn.Module, batch: Batch, training: TrainingSettings) -> Tensor:
+    """Return the loss of a batch: squared error for numbers, cross-entropy for classes."""
+    device = next(model.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    labels = batch.labels.to(device)
+    bf16 = uses_bf16(training.precision, device)
+    # Around the forward only: its weight cache would serve stale weights after a step.
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        logits = model(**inputs).logits.float()
+    if labels.is_floating_point():
+        return functional.mse_loss(logits.squeeze(-1), labels)
+    return functional.cross_entropy(logits, labels)
 
 
-def _endless(job: TrainingJob) -> Iterator[Batch]:
-    return itertools.chain.from_iterable(job.batches(epoch) for epoch in itertools.count())
+def endless(batches: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+    """Yield the batches of epoch after epoch."""
+    return itertools.chain.from_iterable(batches(epoch) for epoch in itertools.count())
 
 
 def ramp(n_steps: int, warmup_share: float) -> list[float]:

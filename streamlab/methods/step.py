@@ -62,7 +62,7 @@ class GatedWeights:
         self._base = [b.reshape(-1) for b in base]
         self.w = [(p.detach() - b).reshape(-1) for p, b in zip(live, base, strict=True)]
         self._w_mean = [m.reshape(-1).clone() for m, _ in moments]
-        self._w_square = [s.reshape(-1).clone() for _, s in moments]
+        self.w_square = [s.reshape(-1).clone() for _, s in moments]
         self._n_moment_steps = n_moment_steps
         self.log_alpha = [torch.full_like(w, log_alpha) for w in self.w]
         self._alpha_mean = [torch.zeros_like(w) for w in self.w]
@@ -127,7 +127,7 @@ class GatedWeights:
         table["position"] = (self._starts[self._tensors] + self._firsts) & 0xFFFFFFFF
         columns = {
             "live": [p.data for p in self._live], "base": self._base, "w": self.w,
-            "w_mean": self._w_mean, "w_square": self._w_square, "alpha": self.log_alpha,
+            "w_mean": self._w_mean, "w_square": self.w_square, "alpha": self.log_alpha,
             "alpha_mean": self._alpha_mean, "alpha_square": self._alpha_square,
         }  # fmt: skip
         for name, tensors in columns.items():
@@ -187,7 +187,7 @@ class GatedWeights:
                 live=self._live[tensor].data.view(-1)[at],
                 base=self._base[tensor][at],
                 grad=torch.zeros_like(self.w[tensor][at]) if grad is None else grad.view(-1)[at],
-                w=(self.w[tensor][at], self._w_mean[tensor][at], self._w_square[tensor][at]),
+                w=(self.w[tensor][at], self._w_mean[tensor][at], self.w_square[tensor][at]),
                 alpha=(
                     self.log_alpha[tensor][at],
                     self._alpha_mean[tensor][at],

@@ -137,9 +137,9 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
         with suppress(RegistryError):
             registry.finish_run(run.id, "failed", str(error))
         raise
-    failed = [a for a in registry.arrivals(run=run.name) if a.status == "failed"]
-    done = {identity_of(a) for a in registry.arrivals(run=run.name, status="finished")}
-    lost = {identity_of(a) for a in failed} - done
+    records = registry.arrivals(run=run.name)
+    done = {identity_of(record) for record in records if record.status == "finished"}
+    lost = {identity_of(record) for record in records} - done
     if lost:
         reason = f"{len(lost)} of {run.n_expected} arrivals failed; `--resume` tries them again"
         registry.finish_run(run.id, "failed", reason)

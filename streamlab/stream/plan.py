@@ -8,12 +8,11 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional
 
 from streamlab.base import Base
 from streamlab.methods import DiffPruning, FullFinetuning, MethodSettings, NonAdaptive
 from streamlab.methods.contract import TrainingSettings
-from streamlab.methods.loop import seeded_dropout
+from streamlab.methods.loop import batch_loss, endless, seeded_dropout
 from streamlab.methods.projection import budget
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.training import EncodedTask, fresh_model
@@ -97,21 +96,15 @@ def _head_entries(base: Base, task: EncodedTask) -> int:
 def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> float:
     """Time the forward and backward of two batches, after one that warms up."""
     model = fresh_model(base, task.data, training, seed=0).train()
-    batches = itertools.chain.from_iterable(
-        training_batches(task.train, batch_size=training.batch_size, seed=0, epoch=epoch)
-        for epoch in itertools.count()
+    batches = endless(
+        lambda epoch: training_batches(
+            task.train, batch_size=training.batch_size, seed=0, epoch=epoch
+        )
     )
     began = 0.0
     with seeded_dropout(0, model.device):
         for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
             if number == 1:
                 began = time.perf_counter()
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
-            labels = batch.labels.to(model.device)
-            logits = model(**inputs).logits.float()
-            if labels.is_floating_point():
-                loss = functional.mse_loss(logits.squeeze(-1), labels)
-            else:
-                loss = functional.cross_entropy(logits, labels)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(batch_loss(model, batch, training))
     return (time.perf_counter() - began) / _TIMED_BATCHES
