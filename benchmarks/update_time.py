@@ -1,8 +1,9 @@
 """What does the gated stage's update cost beside Adam's, per step and outside forward/backward?
 
 One process, in turn, medians: the fused gated step (unstructured and structured, compiled and
-in PyTorch) against PyTorch's fused AdamW, on tensors of all-MiniLM-L6-v2's sizes. Ratios within
-one run are what counts: machines differ.
+in PyTorch) against PyTorch's fused AdamW, on tensors of all-MiniLM-L6-v2's sizes. A task uses
+some of the vocabulary's words only (`--words`); one row shows the step with all in use. Ratios
+within one run are what counts: machines differ.
 
     python benchmarks/update_time.py --threads 2 --repeats 20
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -23,11 +25,16 @@ from streamlab.methods.groups import GroupGates
 from streamlab.methods.native import NativeStep, find_native_step
 from streamlab.methods.step import GatedWeights
 
+WIDTH, N_WORDS = 384, 30522
 # Word embeddings, then six layers of attention, feed-forward and small tensors.
-SIZES = (
-    *(30522 * 384, 512 * 384, 2 * 384, 384, 384),
-    *((384 * 384, 384) * 4 + (384, 384, 384 * 1536, 1536, 1536 * 384, 384, 384, 384)) * 6,
-    *(384 * 384, 384),
+SHAPES = (
+    *((N_WORDS, WIDTH), (512, WIDTH), (2, WIDTH), (WIDTH,), (WIDTH,)),
+    *(
+        ((WIDTH, WIDTH), (WIDTH,)) * 4
+        + ((WIDTH,), (WIDTH,), (1536, WIDTH), (1536,), (WIDTH, 1536), (WIDTH,), (WIDTH,), (WIDTH,))
+    )
+    * 6,
+    *((WIDTH, WIDTH), (WIDTH,)),
 )
 
 
@@ -38,6 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--eager", action="store_true", help="time the PyTorch step too (slow)")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--words", type=int, default=4000, help="rows of the embeddings in use")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     steps: dict[str, Callable[[], object]] = {"adamw": _adamw()}
@@ -48,13 +56,19 @@ def main() -> None:
     for kind, step in kinds.items():
         for structured in (False, True):
             name = f"{kind}_structured" if structured else kind
-            steps[name] = _gated(step, structured=structured)
+            steps[name] = _gated(step, structured=structured, n_words=options.words)
+    if native:
+        steps["compiled_all_words"] = _gated(native, structured=True, n_words=N_WORDS)
     seconds = _in_turn(steps, options.repeats)
     ratios = {f"{name}_over_adamw": seconds[name] / seconds["adamw"] for name in list(steps)[1:]}
     if options.json:
         print(json.dumps({f"{n}_seconds": s for n, s in seconds.items()} | ratios))
         return
-    print(f"{sum(SIZES):,} parameters, {options.threads} threads, median of {options.repeats}")
+    size = sum(math.prod(shape) for shape in SHAPES)
+    print(
+        f"{size:,} parameters, {options.words:,} of {N_WORDS:,} words in use, "
+        f"{options.threads} threads, median of {options.repeats}"
+    )
     for name, value in seconds.items():
         print(f"{name:22} {1000 * value:8.1f} ms {value / seconds['adamw']:8.2f} x AdamW")
 
@@ -71,7 +85,7 @@ def _in_turn(steps: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
 
 
 def _parameters(generator: torch.Generator) -> list[torch.nn.Parameter]:
-    made = [torch.nn.Parameter(0.05 * torch.randn(n, generator=generator)) for n in SIZES]
+    made = [torch.nn.Parameter(0.05 * torch.randn(shape, generator=generator)) for shape in SHAPES]
     for parameter in made:
         parameter.grad = 1e-4 * torch.randn(parameter.shape, generator=generator)
     return made
@@ -82,10 +96,11 @@ def _adamw() -> Callable[[], object]:
     return torch.optim.AdamW(parameters, lr=1e-4, fused=True).step
 
 
-def _gated(native: NativeStep | None, *, structured: bool) -> Callable[[], object]:
+def _gated(native: NativeStep | None, *, structured: bool, n_words: int) -> Callable[[], object]:
     generator = torch.Generator().manual_seed(0)
     live = _parameters(generator)
     base = [p.detach() - 1e-3 * torch.randn(p.shape, generator=generator) for p in live]
+    words = torch.randperm(N_WORDS, generator=generator)[:n_words].sort().values
     groups = GroupGates(len(live), 5.0, Stretch(), seed=1) if structured else None
     gated = GatedWeights(
         live,
@@ -97,6 +112,7 @@ def _gated(native: NativeStep | None, *, structured: bool) -> Callable[[], objec
         groups=groups,
         seed=1,
         native=native,
+        rows_in_use={0: words.numpy()} if n_words < N_WORDS else {},
     )
     rates = AdamRates(rate=1e-4), AdamRates(rate=0.2)
     return lambda: gated.step(*rates, penalty=1e-7, product=False, grad_scale=1.0)

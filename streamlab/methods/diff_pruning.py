@@ -22,6 +22,7 @@ from streamlab.methods.adam import AdamRates
 from streamlab.methods.contract import Trained, TrainingJob
 from streamlab.methods.gates import Stretch, expected_gate
 from streamlab.methods.groups import GroupGates
+from streamlab.methods.idle import find_rows_in_use
 from streamlab.methods.loop import Loop, adam, ramp, seeded_dropout
 from streamlab.methods.native import find_native_step
 from streamlab.methods.penalty import FixedPenalty, Penalty, SteeredPenalty
@@ -148,16 +149,21 @@ class DiffPruning(Settings):
         groups = None
         if self.structured:
             groups = GroupGates(len(live), self.gate_start, self.stretch, job.seed)
+        taken_over = [_moments_of(moments, parameter) for parameter in live]
+        n_steps = _n_steps_of(moments)
+        # Short runs of rows suit a loop in C, not one kernel after the other.
+        rows = find_rows_in_use(job, [s for _, s in taken_over], n_steps) if native else {}
         return GatedWeights(
             live,
             list(job.base.values()),
-            [_moments_of(moments, parameter) for parameter in live],
-            n_moment_steps=_n_steps_of(moments),
+            taken_over,
+            n_moment_steps=n_steps,
             log_alpha=self.gate_start,
             stretch=self.stretch,
             groups=groups,
             seed=job.seed,
             native=native,
+            rows_in_use=rows,
         )
 
     def _saliency(self, gated: GatedWeights) -> float:
@@ -168,7 +174,7 @@ class DiffPruning(Settings):
         """
         pairs = zip(gated.w, gated.w_square, strict=True)
         flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
-        n_open = min(flat.numel(), budget(self.steer_to * self.target_density, flat.numel()))
+        n_open = min(flat.numel(), budget(self.steer_to * self.target_density, gated.n_gated))
         return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
 
     def _pricing(self, n_steps: int, start: float) -> Penalty:
@@ -187,10 +193,12 @@ class DiffPruning(Settings):
     def _rank(self, gated: GatedWeights) -> tuple[list[Tensor], list[Tensor]]:
         """Return |w| E[z] E[z_group] of every entry, and the same with its sign."""
         shares = [1.0] * len(gated.w) if gated.groups is None else list(gated.groups.expected)
-        values = [
-            w * expected_gate(log_alpha, self.stretch) * float(share)
-            for w, log_alpha, share in zip(gated.w, gated.log_alpha, shares, strict=True)
-        ]
+        values = gated.spread(
+            [
+                w * expected_gate(log_alpha, self.stretch) * float(share)
+                for w, log_alpha, share in zip(gated.w, gated.log_alpha, shares, strict=True)
+            ]
+        )
         return [value.abs() for value in values], values
 
 

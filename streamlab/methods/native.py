@@ -61,7 +61,10 @@ class NativeStep:
     def __call__(self, blocks: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
         """Take one step; returns a SUMS row a block. ctypes lets go of the interpreter's lock."""
         sums = np.zeros(len(blocks), SUMS)
-        ends = np.linspace(0, len(blocks), self._n_threads + 1).astype(int)
+        # Blocks differ in length: an equal share of the entries for every thread.
+        done = np.cumsum(blocks["count"])
+        ends = np.searchsorted(done, np.linspace(0, done[-1], self._n_threads + 1))
+        ends[-1] = len(blocks)
         jobs = [
             self._threads.submit(
                 self._run, blocks.ctypes.data, rates.ctypes.data, sums.ctypes.data,

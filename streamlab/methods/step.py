@@ -11,7 +11,8 @@ the model in the same trip through memory, so a step costs one pass and no gate 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamlab.methods.adam import AdamRates
+from streamlab.methods.blocks import cut
 from streamlab.methods.eager import step_block
 from streamlab.methods.gates import Stretch, sample
 from streamlab.methods.generator import prefix, uniforms
 from streamlab.methods.groups import GroupGates
+from streamlab.methods.idle import IdleEntries
 from streamlab.methods.native import BLOCK, RATES, SUMS, NativeStep
-
-# Sums are taken per block, so that their order does not depend on the number of threads.
-BLOCK_ENTRIES = 65_536
 
 
 class Densities(NamedTuple):
@@ -38,7 +38,10 @@ class Densities(NamedTuple):
 
 
 class GatedWeights:
-    """The state of the gated stage: w, log_alpha and the moments of both, one list a kind."""
+    """The state of the gated stage: w, log_alpha and the moments of both, one list a kind.
+
+    Each is flat and holds the entries in use only; `spread` brings them to where they belong.
+    """
 
     def __init__(
         self,
@@ -52,17 +55,21 @@ class GatedWeights:
         groups: GroupGates | None,
         seed: int,
         native: NativeStep | None,
+        rows_in_use: Mapping[int, NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
         """Take over parameters that finetuning has moved away from `base`.
 
         `live` are the model's own tensors; `moments` hold Adam's two moments of each after
         `n_moment_steps` steps. The gates start at `log_alpha`, and the first are drawn here.
+        `rows_in_use` gives, by a tensor's number, the only rows of it that ever get a gradient.
         """
         self._live = list(live)
         self._base = [b.reshape(-1) for b in base]
-        self.w = [(p.detach() - b).reshape(-1) for p, b in zip(live, base, strict=True)]
-        self._w_mean = [m.reshape(-1).clone() for m, _ in moments]
-        self.w_square = [s.reshape(-1).clone() for _, s in moments]
+        self._rows = {i: torch.from_numpy(r).to(live[i].device) for i, r in rows_in_use.items()}
+        pairs = zip(live, base, strict=True)
+        self.w = [self._in_use(i, p.detach() - b) for i, (p, b) in enumerate(pairs)]
+        self._w_mean = [self._in_use(i, m).clone() for i, (m, _) in enumerate(moments)]
+        self.w_square = [self._in_use(i, s).clone() for i, (_, s) in enumerate(moments)]
         self._n_moment_steps = n_moment_steps
         self.log_alpha = [torch.full_like(w, log_alpha) for w in self.w]
         self._alpha_mean = [torch.zeros_like(w) for w in self.w]
@@ -72,10 +79,11 @@ class GatedWeights:
         self._seed = seed
         self._native = native
         self.n_steps = 0
-        sizes = [w.numel() for w in self.w]
-        self.n_gated = sum(sizes)
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
-        self._tensors, self._firsts, self._counts = _cut(sizes)
+        self._blocks = cut([tuple(p.shape) for p in live], rows_in_use)
+        sizes = np.array([p.numel() for p in live], dtype=np.float64)
+        self.n_gated = int(sizes.sum())
+        n_idle = sizes - [w.numel() for w in self.w]
+        self._idle = IdleEntries(n_idle, log_alpha, stretch)
         self._table = self._fixed_columns()
         self._write_live()
 
@@ -98,7 +106,9 @@ class GatedWeights:
         else:
             sums = self._step_eagerly(table, rates)
         per_group = np.zeros((n_groups, len(SUMS.names or ())))
-        np.add.at(per_group, self._tensors, np.stack([sums[name] for name in SUMS.names or ()], 1))
+        columns = np.stack([sums[name] for name in SUMS.names or ()], axis=1)
+        np.add.at(per_group, self._blocks.tensors, columns)
+        per_group[:, 1:] += np.stack(self._idle.step(penalties, alpha), axis=1)
         self.n_steps += 1
         if self.groups is None:
             expected, deterministic = per_group[:, 1:].sum(axis=0) / self.n_gated
@@ -109,29 +119,47 @@ class GatedWeights:
             deterministic=float(per_group[:, 2] @ (self.groups.deterministic > 0.0)) / self.n_gated,
         )
 
+    def spread(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """Bring values of the entries in use to their places; all other entries are zero."""
+        return [
+            value if number not in self._rows else self._spread(number, value)
+            for number, value in enumerate(values)
+        ]
+
+    def _spread(self, number: int, value: Tensor) -> Tensor:
+        whole = value.new_zeros(self._live[number].shape)
+        rows = self._rows[number]
+        whole[rows] = value.view(len(rows), *whole.shape[1:])
+        return whole.view(-1)
+
+    def _in_use(self, number: int, tensor: Tensor) -> Tensor:
+        rows = self._rows.get(number)
+        return (tensor if rows is None else tensor[rows]).reshape(-1)
+
     def _write_live(self) -> None:
         """Draw the first gates and write the first effective weights."""
         gates = np.ones(len(self.w)) if self.groups is None else self.groups.now
-        for tensor, first, count in zip(self._tensors, self._firsts, self._counts, strict=True):
-            at = slice(first, first + count)
-            position = int(self._starts[tensor] + first)
-            u = uniforms(self._seed, self.n_steps, position, int(count), self.w[tensor].device)
-            change = sample(self.log_alpha[tensor][at], u, self._stretch) * self.w[tensor][at]
+        for tensor, there, here, position in self._blocks.slices():
+            w = self.w[tensor][here]
+            u = uniforms(self._seed, self.n_steps, position, w.numel(), w.device)
+            change = sample(self.log_alpha[tensor][here], u, self._stretch) * w
             live = self._live[tensor].data.view(-1)
-            live[at] = self._base[tensor][at] + change * float(gates[tensor])
+            live[there] = self._base[tensor][there] + change * float(gates[tensor])
 
     def _fixed_columns(self) -> NDArray[np.void]:
         """Describe the blocks to the step as far as they stay the same from step to step."""
-        table = np.zeros(len(self._tensors), BLOCK)
-        table["count"] = self._counts
-        table["position"] = (self._starts[self._tensors] + self._firsts) & 0xFFFFFFFF
-        columns = {
-            "live": [p.data for p in self._live], "base": self._base, "w": self.w,
-            "w_mean": self._w_mean, "w_square": self.w_square, "alpha": self.log_alpha,
-            "alpha_mean": self._alpha_mean, "alpha_square": self._alpha_square,
+        table = np.zeros(len(self._blocks.tensors), BLOCK)
+        table["count"] = self._blocks.counts
+        table["position"] = self._blocks.positions & 0xFFFFFFFF
+        state = {
+            "w": self.w, "w_mean": self._w_mean, "w_square": self.w_square,
+            "alpha": self.log_alpha, "alpha_mean": self._alpha_mean,
+            "alpha_square": self._alpha_square,
         }  # fmt: skip
-        for name, tensors in columns.items():
-            table[name] = self._addresses([t.data_ptr() for t in tensors])
+        for name, tensors in state.items():
+            table[name] = self._addresses(tensors, self._blocks.firsts)
+        table["live"] = self._addresses([p.data for p in self._live], self._blocks.places)
+        table["base"] = self._addresses(self._base, self._blocks.places)
         return table
 
     def _moving_columns(self, penalties: NDArray[np.float64]) -> NDArray[np.void]:
@@ -140,23 +168,25 @@ class GatedWeights:
         grads = [None if p.grad is None else p.grad.contiguous() for p in self._live]
         for parameter, grad in zip(self._live, grads, strict=True):
             parameter.grad = grad
-        table["grad"] = self._addresses([0 if g is None else g.data_ptr() for g in grads])
-        high = (self._starts[self._tensors] + self._firsts) >> 32
+        table["grad"] = self._addresses(grads, self._blocks.places)
+        high = self._blocks.positions >> 32
         for word in np.unique(high):
             here = high == word
             table["prefix_now"][here] = prefix(self._seed, self.n_steps, int(word))
             table["prefix_next"][here] = prefix(self._seed, self.n_steps + 1, int(word))
         now = np.ones(len(self.w)) if self.groups is None else self.groups.now
         following = np.ones(len(self.w)) if self.groups is None else self.groups.next
-        table["group_now"] = now[self._tensors]
-        table["group_next"] = following[self._tensors]
-        table["penalty"] = penalties[self._tensors]
+        table["group_now"] = now[self._blocks.tensors]
+        table["group_next"] = following[self._blocks.tensors]
+        table["penalty"] = penalties[self._blocks.tensors]
         return table
 
-    def _addresses(self, of_tensors: Sequence[int]) -> NDArray[np.uint64]:
-        starts = np.array(of_tensors, dtype=np.uint64)[self._tensors]
-        offsets = (self._firsts * 4).astype(np.uint64)
-        return np.where(starts == 0, np.uint64(0), starts + offsets)
+    def _addresses(
+        self, tensors: Sequence[Tensor | None], firsts: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        found = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+        starts = np.array(found, dtype=np.uint64)[self._blocks.tensors]
+        return np.where(starts == 0, np.uint64(0), starts + (4 * firsts).astype(np.uint64))
 
     def _rates(self, w: AdamRates, alpha: AdamRates, grad_scale: float) -> NDArray[np.void]:
         rates = np.zeros((), RATES)
@@ -180,33 +210,20 @@ class GatedWeights:
     def _step_eagerly(self, table: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
         """Do in PyTorch, block by block, what the compiled step does; on any device."""
         sums = np.zeros(len(table), SUMS)
-        for i, tensor in enumerate(self._tensors):
-            at = slice(self._firsts[i], self._firsts[i] + self._counts[i])
+        for number, (tensor, there, here, position) in enumerate(self._blocks.slices()):
             grad = self._live[tensor].grad
-            sums[i] = step_block(
-                live=self._live[tensor].data.view(-1)[at],
-                base=self._base[tensor][at],
-                grad=torch.zeros_like(self.w[tensor][at]) if grad is None else grad.view(-1)[at],
-                w=(self.w[tensor][at], self._w_mean[tensor][at], self.w_square[tensor][at]),
+            w, log_alpha = self.w[tensor][here], self.log_alpha[tensor][here]
+            sums[number] = step_block(
+                live=self._live[tensor].data.view(-1)[there],
+                base=self._base[tensor][there],
+                grad=torch.zeros_like(w) if grad is None else grad.view(-1)[there],
+                w=(w, self._w_mean[tensor][here], self.w_square[tensor][here]),
                 alpha=(
-                    self.log_alpha[tensor][at],
-                    self._alpha_mean[tensor][at],
-                    self._alpha_square[tensor][at],
+                    log_alpha, self._alpha_mean[tensor][here], self._alpha_square[tensor][here]
                 ),
-                draw=(self._seed, self.n_steps, int(self._starts[tensor] + self._firsts[i])),
-                block=table[i],
+                draw=(self._seed, self.n_steps, position),
+                block=table[number],
                 rates=rates,
                 stretch=self._stretch,
-            )
+            )  # fmt: skip
         return sums
-
-
-def _cut(sizes: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Cut tensors into blocks: the tensor, the first entry in it and the count of each."""
-    tensors, firsts, counts = [], [], []
-    for tensor, size in enumerate(sizes):
-        for first in range(0, size, BLOCK_ENTRIES):
-            tensors.append(tensor)
-            firsts.append(first)
-            counts.append(min(BLOCK_ENTRIES, size - first))
-    return np.array(tensors), np.array(firsts), np.array(counts)

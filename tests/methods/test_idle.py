@@ -1,0 +1,183 @@
+"""Entries that no row of a task uses are left out of the gated step, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamlab.methods import diff_pruning
+from streamlab.methods.adam import AdamRates
+from streamlab.methods.blocks import BLOCK_ENTRIES, cut
+from streamlab.methods.contract import TrainingJob
+from streamlab.methods.diff_pruning import DiffPruning
+from streamlab.methods.gates import Stretch
+from streamlab.methods.groups import GroupGates
+from streamlab.methods.idle import find_rows_in_use
+from streamlab.methods.native import NativeStep
+from streamlab.methods.step import Densities, GatedWeights
+
+MakeJob = Callable[..., TrainingJob]
+SHAPES = ((40, 6), (7,), (9, 4))
+ROWS = np.array([0, 3, 4, 5, 20, 39])
+W_RATES, ALPHA_RATES = AdamRates(rate=1e-2), AdamRates(rate=0.4, epsilon=1e-3)
+
+
+def gated_weights(
+    step: NativeStep | None, rows: dict[int, NDArray[np.int64]], *, groups: bool
+) -> tuple[GatedWeights, list[torch.nn.Parameter]]:
+    """Make gated weights whose first tensor has moved in ROWS alone."""
+    generator = torch.Generator().manual_seed(4)
+    base = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    change = [torch.randn(shape, generator=generator) for shape in SHAPES]
+    moments = [
+        (torch.randn(s, generator=generator), torch.rand(s, generator=generator)) for s in SHAPES
+    ]
+    idle = np.setdiff1d(np.arange(SHAPES[0][0]), ROWS)
+    for tensor in (change[0], *moments[0]):
+        tensor[idle] = 0.0
+    live = [torch.nn.Parameter(b + w) for b, w in zip(base, change, strict=True)]
+    gated = GatedWeights(
+        live,
+        base,
+        moments,
+        n_moment_steps=5,
+        log_alpha=2.0,
+        stretch=Stretch(),
+        groups=GroupGates(len(SHAPES), 1.0, Stretch(), 7) if groups else None,
+        seed=7,
+        native=step,
+        rows_in_use=rows,
+    )
+    return gated, live
+
+
+def take_steps(
+    gated: GatedWeights, live: Sequence[torch.nn.Parameter], *, product: bool
+) -> list[Densities]:
+    densities = []
+    for step in range(5):
+        generator = torch.Generator().manual_seed(step)
+        for parameter in live:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        gradient = live[0].grad
+        assert gradient is not None
+        used = gradient[ROWS].clone()
+        gradient.zero_()[ROWS] = used
+        densities.append(
+            gated.step(W_RATES, ALPHA_RATES, penalty=0.05, product=product, grad_scale=0.5)
+        )
+    return densities
+
+
+@pytest.mark.parametrize(("groups", "product"), [(False, False), (True, False), (True, True)])
+def test_leaving_idle_rows_out_changes_nothing(
+    fused_step: NativeStep | None, groups: bool, product: bool
+) -> None:
+    whole, whole_live = gated_weights(fused_step, {}, groups=groups)
+    part, part_live = gated_weights(fused_step, {0: ROWS}, groups=groups)
+
+    whole_densities = take_steps(whole, whole_live, product=product)
+    part_densities = take_steps(part, part_live, product=product)
+
+    # float32 where they are counted one by one, float64 where one stands for all.
+    np.testing.assert_allclose(whole_densities, part_densities, rtol=1e-5)
+    assert 0.0 < part_densities[-1].expected < part_densities[0].expected < 1.0
+    exact = {"rtol": 0.0, "atol": 0.0} if not groups else {"rtol": 1e-5, "atol": 1e-6}
+    for one, other in zip(whole_live, part_live, strict=True):
+        torch.testing.assert_close(one, other, **exact)
+    for one, other in zip(whole.w, part.spread(part.w), strict=True):
+        torch.testing.assert_close(one, other, **exact)
+    in_use = whole.log_alpha[0].view(SHAPES[0])[ROWS].reshape(-1)
+    torch.testing.assert_close(in_use, part.log_alpha[0], **exact)
+    if whole.groups is not None and part.groups is not None:
+        np.testing.assert_allclose(whole.groups.log_alpha, part.groups.log_alpha, rtol=1e-6)
+
+
+def test_idle_entries_hold_no_state_and_stay_the_base(fused_step: NativeStep | None) -> None:
+    gated, live = gated_weights(fused_step, {0: ROWS}, groups=True)
+    before = live[0].detach().clone()
+
+    take_steps(gated, live, product=False)
+
+    assert gated.w[0].numel() == gated.log_alpha[0].numel() == len(ROWS) * SHAPES[0][1]
+    changed = (live[0].detach() != before).any(dim=1).nonzero().reshape(-1)
+    assert set(changed.tolist()) <= set(ROWS.tolist())
+    assert len(changed) > 0
+
+
+@given(
+    rows=st.sets(st.integers(0, 29), min_size=1).map(lambda rows: np.array(sorted(rows))),
+    width=st.sampled_from([1, 5, BLOCK_ENTRIES // 3, BLOCK_ENTRIES, BLOCK_ENTRIES + 2]),
+)
+def test_blocks_hold_every_entry_in_use_once_and_in_order(
+    rows: NDArray[np.int64], width: int
+) -> None:
+    blocks = cut([(3,), (30, width), (4, 2)], {1: rows})
+
+    assert blocks.counts.min() > 0
+    assert blocks.counts.max() <= BLOCK_ENTRIES
+    wanted = (rows[:, None] * width + np.arange(width)).reshape(-1)
+    for tensor, expected in ((0, np.arange(3)), (1, wanted), (2, np.arange(8))):
+        here = blocks.tensors == tensor
+        runs = zip(blocks.places[here], blocks.counts[here], strict=True)
+        found = np.concatenate([np.arange(place, place + count) for place, count in runs])
+        np.testing.assert_array_equal(found, expected)
+        ends = np.cumsum(blocks.counts[here])
+        np.testing.assert_array_equal(blocks.firsts[here], ends - blocks.counts[here])
+        start = (0, 3, 3 + 30 * width)[tensor]
+        np.testing.assert_array_equal(blocks.positions[here], start + blocks.places[here])
+
+
+def squares(job: TrainingJob, rows: Sequence[int]) -> list[torch.Tensor]:
+    """Return second moments as training would have left them that reached only `rows`."""
+    made = [torch.zeros_like(p.data) for p in job.backbone.values()]
+    made[0][list(rows)] = 1.0
+    return made
+
+
+def test_the_rows_in_use_are_the_words_of_all_batches(make_job: MakeJob) -> None:
+    job = make_job()
+    words = {int(i) for batch in job.batches(0) for i in batch.inputs["input_ids"].reshape(-1)}
+    assert 0 < len(words) < 200
+
+    found = find_rows_in_use(job, squares(job, sorted(words)[:2]), n_steps=3)
+
+    assert {number: rows.tolist() for number, rows in found.items()} == {0: sorted(words)}
+
+
+def test_no_row_is_idle_before_a_step_or_where_a_gradient_reached_other_rows(
+    make_job: MakeJob,
+) -> None:
+    job = make_job()
+    words = {int(i) for batch in job.batches(0) for i in batch.inputs["input_ids"].reshape(-1)}
+    stranger = next(word for word in range(200) if word not in words)
+
+    assert find_rows_in_use(job, squares(job, []), n_steps=0) == {}
+    assert find_rows_in_use(job, squares(job, [stranger]), n_steps=3) == {}
+
+
+def test_a_training_keeps_the_same_entries_with_and_without_idle_rows(
+    make_job: MakeJob, native_step: NativeStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert native_step is not None  # without it nothing is left out
+    calls = []
+
+    def record(*arguments: object, **_: object) -> dict[int, NDArray[np.int64]]:
+        calls.append(arguments)
+        return {}
+
+    part = DiffPruning(structured=False, target_density=0.02).train(make_job())
+    monkeypatch.setattr(diff_pruning, "find_rows_in_use", record)
+    whole = DiffPruning(structured=False, target_density=0.02).train(make_job())
+
+    assert len(calls) == 1
+    assert part.tensors is not None
+    assert whole.tensors is not None
+    for one, other in zip(part.tensors, whole.tensors, strict=True):
+        np.testing.assert_array_equal(one.positions, other.positions)
