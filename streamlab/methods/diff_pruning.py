@@ -47,8 +47,8 @@ class DiffPruning(Settings):
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
     gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
-    fixed_mask_rate: PositiveFloat = 2e-3
-    fixed_mask_share: float = Field(default=1 / 3, gt=0.0, lt=1.0)  # of all steps
+    fixed_mask_rate: PositiveFloat = 5e-3
+    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
     open_share: float = Field(default=0.5, ge=0.0, lt=1.0)  # of the steps before the fixed mask
     stretch: Stretch = Stretch()
 

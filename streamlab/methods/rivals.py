@@ -40,7 +40,7 @@ class HeadOnly(Settings):
     """Train the head on the frozen base: the cheapest thing one can keep."""
 
     name: Literal["head_only"] = "head_only"
-    rate: PositiveFloat = 5e-3
+    rate: PositiveFloat = 0.1  # the features of a frozen base hardly differ from row to row
 
     def train(self, job: TrainingJob) -> Trained:
         """Train the head; every weight of the backbone stays the base's."""
@@ -72,8 +72,8 @@ class NonAdaptive(Settings):
 
     name: Literal["non_adaptive"] = "non_adaptive"
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    fixed_mask_rate: PositiveFloat = 2e-3
-    fixed_mask_share: float = Field(default=1 / 3, gt=0.0, lt=1.0)  # of all steps
+    fixed_mask_rate: PositiveFloat = 5e-3
+    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
 
     def train(self, job: TrainingJob) -> Trained:
         """Train in two stages; returns exactly round(density * d) entries."""

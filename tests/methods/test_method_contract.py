@@ -22,8 +22,10 @@ from streamlab.methods.projection import budget
 MakeJob = Callable[..., TrainingJob]
 
 DENSITY = 0.02
-# A model this small needs bold steps to learn anything in 24 of them.
-SHARED: dict[str, Any] = {"target_density": DENSITY, "fixed_mask_rate": 2e-2}
+# A model this small needs bold steps to learn anything in 24 of them, and most before the mask.
+SHARED: dict[str, Any] = {
+    "target_density": DENSITY, "fixed_mask_rate": 2e-2, "fixed_mask_share": 1 / 3
+}  # fmt: skip
 PUBLISHED: dict[str, Any] = {
     "penalty": 1.25e-7, "gate_rate": 0.1, "gate_epsilon": 1e-8, "open_share": 0.0
 }  # fmt: skip
