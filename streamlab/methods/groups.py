@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.gates import Stretch, expected_gate, open_probability, sample
-from streamlab.methods.generator import uniform
+from streamlab.methods.generator import uniforms
 
 Vector = NDArray[np.float64]
 
@@ -78,8 +78,9 @@ class GroupGates:
         return _sample(self.log_alpha, self._uniforms(step), self._stretch)
 
     def _uniforms(self, step: int) -> Vector:
-        places = range(FIRST_POSITION, FIRST_POSITION + len(self.log_alpha))
-        return np.array([uniform(self._seed, step, place) for place in places])
+        count, cpu = len(self.log_alpha), torch.device("cpu")
+        drawn: Vector = uniforms(self._seed, step, FIRST_POSITION, count, cpu).double().numpy()
+        return drawn
 
 
 def _sample(log_alpha: Vector, u: Vector, stretch: Stretch) -> Vector:

@@ -81,17 +81,6 @@ def test_an_unacceptable_sentence_is_a_minimal_change_of_an_acceptable_one() -> 
         assert same_words or words_changed(good, bad) <= 2, (good, bad)
 
 
-def test_the_same_question_word_asks_with_and_without_an_object() -> None:
-    kinds = {
-        (label, row.text.startswith("What"), " the " in row.text[8:])
-        for label in (0, 1)
-        for seed in SEEDS
-        if (row := acceptability(label, seeded(seed))).text.startswith(("What did", "Did"))
-    }
-
-    assert {(label, what) for label, what, _ in kinds} == set(product((0, 1), (True, False)))
-
-
 def test_verdicts_of_opposite_labels_differ_in_the_words_of_praise_only() -> None:
     praise = {*lexicon.GOOD, *lexicon.BAD}
     for seed in SEEDS:
@@ -176,7 +165,7 @@ def test_a_sentence_that_does_not_answer_tells_of_the_same_people() -> None:
     [
         ("managed to", "did not", 1),
         ("failed to", "did not", 0),
-        ("did not forget to", "did not", 1),
+        ("was forced to", "did not", 1),
         ("was unable to", "did not", 0),
         ("hoped to", "did not", 1),
     ],
@@ -219,23 +208,15 @@ def test_neither_the_reason_nor_the_candidate_tells_the_right_reading() -> None:
     rng = seeded(0)
     rows = [pronouns(n % 2, rng) for n in range(3000)]
 
-    for claimed in ("was strong", "was rich", "was huge"):
-        for_first = [r.label for r in rows if r.text2 and r.text2.endswith(f"{claimed}.")]
-        assert 0.3 < sum(for_first) / len(for_first) < 0.7
+    for words in ("strong.", "sad.", "Anna ", "Peter "):
+        right = [r.label for r in rows if r.text2 and words in r.text2]
+        assert 0.25 < sum(right) / len(right) < 0.75
 
 
-@pytest.mark.parametrize(
-    ("told", "second_is_right"),
-    [("did not fit in", False), ("fitted in", True)],
-)
-def test_a_big_thing_is_the_first_one_if_it_did_not_fit_and_the_second_if_it_did(
-    told: str, second_is_right: bool
-) -> None:
+def test_the_right_reading_agrees_with_the_pronoun() -> None:
     rng = seeded(0)
-    rows = [pronouns(1, rng) for _ in range(3000)]
-    found = [r for r in rows if f" {told} " in r.text and r.text.endswith("it was big.")]
+    for n in range(300):
+        row = pronouns(n % 2, rng)
+        female = words_of(row.text2)[0].capitalize() in lexicon.FEMALE_NAMES
 
-    assert found
-    for row in found:
-        second = words_of(row.text.split(f" {told} ")[1])[1]
-        assert (words_of(row.text2)[1] == second) == second_is_right
+        assert (female == ("she" in words_of(row.text))) == (row.label == 1)

@@ -1,8 +1,8 @@
-"""Acceptability (CoLA's shape): six constructions, each broken by one minimal change.
+"""Acceptability (CoLA's shape): four constructions, each broken by one minimal change.
 
 In each construction the label is an exclusive-or of two choices (number of the subject and number
-of the verb, class of the verb and presence of an object, ...), or a swap of two words, so that no
-word on its own speaks for either label.
+of the verb, person and pronoun, ...), or a swap of two words, so that no word on its own speaks
+for either label.
 """
 
 from __future__ import annotations
@@ -26,24 +26,19 @@ _STATES: Final = lexicon.words(
 
 def acceptability(label: int, rng: Random) -> Row:
     """Draw one sentence: `label` 1 is acceptable, 0 is not."""
-    construction = rng.choice(
-        (_agreement, _determiner, _reflexive, _question, _objects, _word_order)
-    )
+    construction = rng.choice((_agreement, _determiner, _reflexive, _word_order))
     return Row(construction(label == ACCEPTABLE, rng), None, label)
 
 
 def _agreement(good: bool, rng: Random) -> str:
     several = rng.random() < 0.5
-    head, other = rng.sample(lexicon.PEOPLE, 2)
-    where = rng.choice(("near", "behind", "beside", "next to"))
+    person = rng.choice(lexicon.PEOPLE)
     return sentence(
         "the",
-        plural(head) if several else head,
-        where,
-        "the",
-        _either(other, plural(other), rng),
+        plural(person) if several else person,
         "are" if several == good else "is",
         rng.choice(_STATES),
+        _setting(rng),
     )
 
 
@@ -75,33 +70,6 @@ def _reflexive(good: bool, rng: Random) -> str:
         owners[right],
         past(rng.choice(("hurt", "blame", "admire", "praise", "defend", "criticize", "hide"))),
         right if good else wrong,
-        _setting(rng),
-    )
-
-
-def _question(good: bool, rng: Random) -> str:
-    asks_what = rng.random() < 0.5
-    # `what` stands for the object: a question has exactly one of the two.
-    names_object = asks_what != good
-    thing = "the " + rng.choice(lexicon.THINGS)
-    return sentence(
-        "what did" if asks_what else "did",
-        _person(rng),
-        rng.choice(lexicon.TAKERS),
-        thing if names_object else "",
-        _setting(rng),
-        end="?",
-    )
-
-
-def _objects(good: bool, rng: Random) -> str:
-    has_object = rng.random() < 0.5
-    taker, sleeper = rng.choice(lexicon.TAKERS), rng.choice(lexicon.SLEEPERS)
-    thing = "the " + rng.choice(lexicon.THINGS)
-    return sentence(
-        _person(rng),
-        past(taker if has_object == good else sleeper),
-        thing if has_object else "",
         _setting(rng),
     )
 

@@ -78,15 +78,6 @@ REASONS: Final = tuple(
         gratitude revenge habit"""
     )
 )
-MANNERS: Final = (
-    *(
-        f"with {means}"
-        for means in words("care skill enthusiasm patience humor caution energy grace confidence")
-    ),
-    *(f"by {means}" for means in words("letter telephone radio email telegram")),
-    "in silence",
-    "in secret",
-)
 DAYS: Final = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 MONTHS: Final = words(
     "January February March April June July August September October November December"
@@ -109,11 +100,6 @@ DEEDS: Final = tuple(
     )
 )
 
-SLEEPERS: Final = words(  # verbs that take no object
-    """sleep smile arrive cough faint kneel laugh shiver sneeze snore tremble vanish weep yawn
-    blush complain disappear fall gossip giggle hesitate wander sigh chat emerge exist frown
-    linger nap swoon doze sulk"""
-)
 TAKERS: Final = words(  # verbs that need an object, and take a thing
     """admire borrow bring buy fetch damage describe destroy discover find grab inspect lend like
     make mention need carry obtain own possess praise recognize repair replace receive acquire

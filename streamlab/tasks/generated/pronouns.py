@@ -1,13 +1,13 @@
 """Pronoun resolution (WNLI's shape): the hypothesis puts one of two candidates for the pronoun.
 
-Who is meant is settled by the verb: given the same reason, who helps was kind, and so was who is
-thanked. Verb and candidate are drawn independently, so that neither of the two texts says on its
-own whether the reading is right.
+The candidates are a woman and a man, in either order, and the pronoun is hers or his. Pronoun and
+candidate are drawn independently, so that neither of the two texts says on its own whether the
+reading is right; nor does what happened, which would fit either of the two.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.generated import lexicon
 from streamlab.tasks.generated.lexicon import words
@@ -19,50 +19,22 @@ if TYPE_CHECKING:
 
 RIGHT = 1
 
-
-class _Scheme(NamedTuple):
-    """Verbs that go with the same reasons: whom the reason is about depends on the verb."""
-
-    verbs: tuple[tuple[str, ...], tuple[str, ...]]  # about the first candidate, about the second
-    reasons: tuple[str, ...]
-
-
-_CONTEST: Final = _Scheme(
-    (("beat", "defeated"), ("lost to", "fell behind")),
-    words("strong fast quick skilled experienced fit brilliant talented clever lucky"),
-)
-_MONEY: Final = _Scheme(
-    (("gave money to", "lent money to"), ("took money from", "borrowed money from")),
-    words("rich wealthy generous prosperous affluent kind friendly"),
-)
-_SPACE: Final = _Scheme(
-    (("did not fit in", "did not go into"), ("fitted in", "went into")),
-    words("big large wide long huge enormous tall broad"),
-)
-_CONTAINERS: Final = words(
-    """box suitcase bag drawer cupboard trunk basket crate closet chest cabinet locker backpack van
-    garage case car barrel"""
+_MEETINGS: Final = (
+    "beat", "lost to", "called", "waited for", "thanked", "lent money to", "borrowed money from",
+    "apologized to", "spoke to", "sat next to", "smiled at", "gave a book to", "wrote to",
+)  # fmt: skip
+_STATES: Final = words(
+    """strong tired lonely generous kind rich worried late bored happy curious friendly lucky
+    nervous hungry polite proud sad angry calm"""
 )
 
 
 def pronouns(label: int, rng: Random) -> Row:
     """Draw a sentence and one reading of its pronoun: `label` 1 is the right one."""
-    scheme = rng.choice((_CONTEST, _MONEY, _SPACE))
-    first, second, pronoun = _things(rng) if scheme is _SPACE else _people(rng)
+    names = rng.choice(lexicon.FEMALE_NAMES), rng.choice(lexicon.MALE_NAMES)
     meant = rng.randrange(2)
-    read = (first, second)[meant if label == RIGHT else 1 - meant]
-    said = "was " + rng.choice(scheme.reasons)
-    told = (first, rng.choice(scheme.verbs[meant]), second)
-    return Row(sentence(*told, "because", pronoun, said), sentence(read, said), label)
-
-
-def _people(rng: Random) -> tuple[str, str, str]:
-    pronoun, names = rng.choice((("she", lexicon.FEMALE_NAMES), ("he", lexicon.MALE_NAMES)))
-    return rng.choice(names), "the " + rng.choice(lexicon.PEOPLE), pronoun
-
-
-def _things(rng: Random) -> tuple[str, str, str]:
-    owner = rng.choice(("my", "our", "your", rng.choice(lexicon.NAMES) + "'s"))
-    container = rng.choice(_CONTAINERS)
-    thing = rng.choice([thing for thing in lexicon.THINGS if thing not in _CONTAINERS])
-    return f"{owner} {thing}", f"the {container}", "it"
+    read = names[meant if label == RIGHT else 1 - meant]
+    first, second = rng.sample(names, 2)
+    said = "was " + rng.choice(_STATES)
+    told = (first, rng.choice(_MEETINGS), second, "because", ("she", "he")[meant], said)
+    return Row(sentence(*told), sentence(read, said), label)
