@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class TrainingSettings(Settings):
     head_learning_rate: PositiveFloat = 1e-3
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
     clip_norm: PositiveFloat = 1.0
+    # base: as the base was trained. A short training learns sooner, and runs faster, at 0.
+    dropout: Literal["base"] | Annotated[float, Field(ge=0.0, lt=1.0)] = "base"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is in hardware
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: PositiveInt = 2  # part of what makes a result repeatable to the last bit

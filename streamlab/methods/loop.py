@@ -103,6 +103,13 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Let every dropout of a model drop this share, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
 @contextmanager
 def seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
     """Draw dropout from `seed`, and put the global generator back as it was."""

@@ -11,6 +11,7 @@ import torch
 from streamlab.base import Base
 from streamlab.errors import UsageError
 from streamlab.methods.contract import Progress, Trained, TrainingJob, TrainingSettings
+from streamlab.methods.loop import set_dropout
 from streamlab.stream.arrivals import Arrival
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
 from streamlab.tasks.rows import TaskData
@@ -105,4 +106,6 @@ def fresh_model(
     model = base.classifier(n_outputs=data.n_outputs, seed=seed)
     # The library's wrapper around `to` has types that fit no call of it.
     model.to(find_device(training.device))  # type: ignore[arg-type]
+    if training.dropout != "base":
+        set_dropout(model, training.dropout)
     return model

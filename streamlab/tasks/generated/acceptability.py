@@ -26,7 +26,7 @@ _STATES: Final = lexicon.words(
 
 def acceptability(label: int, rng: Random) -> Row:
     """Draw one sentence: `label` 1 is acceptable, 0 is not."""
-    construction = rng.choice((_agreement, _determiner, _reflexive, _word_order))
+    construction = rng.choice((_reflexive,) * 3 + (_agreement, _determiner, _word_order))
     return Row(construction(label == ACCEPTABLE, rng), None, label)
 
 

@@ -43,14 +43,12 @@ def paraphrase(label: int, rng: Random) -> Row:
 
 def duplicate_questions(label: int, rng: Random) -> Row:
     """Draw a pair of questions: `label` 1 ask the same, 0 ask something else."""
-    event, asked = draw_event(rng), rng.choice(_ASKING)
+    event, asked = draw_event(rng, negated=0.5), rng.choice(_ASKING)
     other, other_asked = event, asked
-    if label != PARAPHRASE:
-        change = rng.choice((_oppose, _swap, *(None,) * 8))
-        if change is None:
-            other_asked = rng.choice([word for word in _ASKING if word != asked])
-        else:
-            other = change(event, rng)
+    if label != PARAPHRASE and rng.random() < 0.6:
+        other = _negate(event, rng)
+    elif label != PARAPHRASE:
+        other_asked = rng.choice([word for word in _ASKING if word != asked])
     first, second = _ask(event, asked, rng), _ask(other, other_asked, rng)
     while second == first:
         second = _ask(other, other_asked, rng)
@@ -123,9 +121,9 @@ _ASKING: Final = ("why", "when", "where")
 
 def _ask(event: Event, asked: str, rng: Random) -> str:
     verb = rng.choice(event.deed)
-    doer, patient = event.doer, event.patient
+    doer, patient = event.doer.phrase, event.patient.phrase
+    denied = "not" if event.negated else ""
     if rng.random() < 0.5:
-        return sentence(
-            asked, patient.was, patient.phrase, participle(verb), "by", doer.phrase, end="?"
-        )
-    return sentence(asked, "did", doer.phrase, verb, patient.phrase, end="?")
+        was = event.patient.was
+        return sentence(asked, was, patient, denied, participle(verb), "by", doer, end="?")
+    return sentence(asked, "did", doer, denied, verb, patient, end="?")
