@@ -50,7 +50,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     steps: dict[str, Callable[[], object]] = {"adamw": _adamw()}
     native = find_native_step(options.threads)
-    kinds = {"compiled": native} if native else {}
+    kinds: dict[str, NativeStep | None] = {"compiled": native} if native else {}
     if options.eager or native is None:
         kinds["eager"] = None
     for kind, step in kinds.items():
