@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamlab.diff.positions import is_matrix
+from streamlab.diff.lines import is_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,14 +17,16 @@ from streamlab.diff import positions, values
 from streamlab.diff.codec import CODECS, CodecName
 from streamlab.diff.frame import Block, Frame, digest_blocks, digest_header, read_frame, write_frame
 from streamlab.diff.header import FORMAT_NAME, FORMAT_VERSION, MAX_ENTRIES, Header, read_header
+from streamlab.diff.lines import cut_into_lines, read_cuts
 from streamlab.diff.values import ValueType
-from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
+from streamlab.diff.varints import read_varints
+from streamlab.diff.vector import DiffVector, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
     from streamlab.diff.layout import Layout
 
@@ -42,7 +45,8 @@ __all__ = (
 HeadType = Literal["fp32", "fp16"]
 DEFAULT_MAX_BYTES = 1 << 30
 
-_COUNTS, _FLAGS, _GAPS = "positions.counts", "positions.flags", "positions.gaps"
+_CUTS, _CLASSES = "positions.cuts", "positions.classes"
+_COUNTS, _GAPS = "positions.counts", "positions.gaps"
 _CODES, _SCALES = "values.codes", "values.scales"
 _HEAD = "head."
 _PARTS = ("positions", "values", "head")
@@ -123,21 +127,14 @@ def decode(
             "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
         )
     _check_digests(frame, header)
-    counts = positions.read_counts(bytes(frame.blocks[_COUNTS].data), header.k, layout)
-    flags = positions.read_flags(bytes(frame.blocks[_FLAGS].data), counts, layout)
-    order = positions.density_order(counts, layout)
-    kept_values = _read_values(frame, header, counts[order])
-    gaps = _expand(frame.blocks[_GAPS], header, np.dtype(np.uint32), "position-stream")
-    kept_positions = positions.join(gaps, counts, flags, layout)
-    tensors: dict[int, SparseTensor] = {}
-    end = 0
-    for index in order.tolist():
-        start, end = end, end + int(counts[index])
-        tensors[index] = proven_tensor(
-            layout.shapes[index], kept_positions[index], kept_values[start:end]
-        )
+    kept = _read_positions(frame, header, layout)
+    counts = np.array([len(part) for part in kept], dtype=np.int64)
+    widened = _read_values(frame, header, counts)
+    widened.flags.writeable = False
+    changes = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
+    tensors = map(proven_tensor, layout.shapes, kept, changes)
     head = _read_head(frame)
-    return DiffVector(layout, tuple(tensors[i] for i in range(len(counts))), head, header.task)
+    return DiffVector(layout, tuple(tensors), head, header.task)
 
 
 def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any]:
@@ -166,14 +163,15 @@ def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) ->
         [tensor.positions for tensor in diff.tensors],
         diff.layout,
     )
-    counts = np.array(diff.counts, dtype=np.int64)[streams.order]
-    in_order = [diff.tensors[index].values for index in streams.order.tolist()]
-    joined = np.concatenate([np.zeros(0, dtype=np.float32), *in_order])
+    counts = np.array(diff.counts, dtype=np.int64)
+    none = np.zeros(0, dtype=np.float32)
+    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
     codes = values.round_values(joined, counts, value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     blocks = {
+        _CUTS: _bytes_block(streams.cuts),
+        _CLASSES: _bytes_block(compress(streams.classes, streams.class_pages)),
         _COUNTS: _bytes_block(streams.counts),
-        _FLAGS: _bytes_block(streams.flags),
         _GAPS: _bytes_block(compress(streams.gaps, streams.pages)),
         _CODES: _bytes_block(compress(numbers)),
     }
@@ -230,7 +228,7 @@ def _open(data: bytes, expected_digest: str | None, max_bytes: int) -> tuple[Fra
 
 def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
     """Check that the blocks are those of version 1 for this value type, and a head."""
-    expected: dict[str, str] = dict.fromkeys((_COUNTS, _FLAGS, _GAPS, _CODES), "U8")
+    expected: dict[str, str] = dict.fromkeys((_CUTS, _CLASSES, _COUNTS, _GAPS, _CODES), "U8")
     if header.value_type in values.INTEGER_BITS:
         expected[_SCALES] = "F32"
     for name, dtype in expected.items():
@@ -264,8 +262,24 @@ def _digests(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[s
     return digests | {"header": digest_header(metadata, blocks)}
 
 
-def _expand(block: Block, header: Header, dtype: np.dtype[Any], rule: str) -> NDArray[Any]:
-    return CODECS[header.codec].expand(bytes(block.data), dtype, header.k, rule)
+def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArray[np.int64]]:
+    """Read sorted positions per tensor, each array no longer than what was checked before it."""
+    cuts = read_cuts(bytes(frame.blocks[_CUTS].data), layout)
+    lines = cut_into_lines(cuts, layout)
+    counts = np.array(read_varints(bytes(frame.blocks[_COUNTS].data), "count-coding"), np.int64)
+    if counts.sum() != header.k:
+        raise DiffFormatError("count-sum", f"counts must be {header.k} in all, got {counts.sum()}.")
+    classes = _expand(frame.blocks[_CLASSES], header, np.uint16, lines.total, "class-stream")
+    if classes.max(initial=0) > len(counts):
+        raise DiffFormatError(
+            "class-range", f"{len(counts)} classes have counts, and a line is in {classes.max()}."
+        )
+    gaps = _expand(frame.blocks[_GAPS], header, np.uint32, header.k, "position-stream")
+    return positions.join(gaps, counts, classes, lines, layout)
+
+
+def _expand(block: Block, header: Header, dtype: DTypeLike, count: int, rule: str) -> NDArray[Any]:
+    return CODECS[header.codec].expand(bytes(block.data), dtype, count, rule)
 
 
 def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -279,7 +293,7 @@ def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDA
             )
         scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
     dtype = values.code_dtype(header.value_type, header.codec)
-    numbers = _expand(frame.blocks[_CODES], header, dtype, "value-stream")
+    numbers = _expand(frame.blocks[_CODES], header, dtype, header.k, "value-stream")
     return values.widen_values(values.Codes(numbers, scales), counts, header.value_type)
 
 

@@ -1,7 +1,7 @@
-"""Positions <-> counts, flags and gaps: the layout both codecs share.
+"""Positions <-> cuts, classes, counts and gaps: the layout both codecs share.
 
-Tensors stand by falling density, so that pages of the stream are alike; gaps start anew in every
-tensor; a matrix is read row by row or column by column, whichever gives the smaller gaps.
+Tensors are cut into lines, lines of like density are strung together (see `lines`), and along
+each string the gaps between kept entries are what a codec writes:
 
     gap_0 = position_0,    gap_i = position_i - position_{i-1} - 1
 """
@@ -10,227 +10,194 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.diff.classes import choose_classes
+from streamlab.diff.lines import (
+    COLUMNS,
+    WHOLE,
+    Classes,
+    cut_into_lines,
+    string_together,
+    write_cuts,
+)
+from streamlab.diff.varints import write_varints
 from streamlab.errors import DiffError, DiffFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamlab.diff.layout import Layout
+    from streamlab.diff.lines import Lines, Strings
 
-MAX_TENSOR_ENTRIES = 1 << 32  # a gap is an unsigned 32-bit number
-MIN_PAGE_ENTRIES = 2048
-PAGE_DENSITY_DROP = 0.6
-_COUNT_BYTES = 5  # a count below 2**32 takes at most five groups of seven bits
+MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
+MIN_PAGE_LINES = 512
 
 Positions = NDArray[np.int64]
 Gaps = NDArray[np.uint32]
-Order = NDArray[np.int64]
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class PositionStreams:
-    """Positions ready for a codec; `order` is that of the tensors in `gaps`.
+    """Positions ready for a codec; `class_pages` and `pages` are stretches alike inside."""
 
-    `pages`: lengths of stretches of `gaps` whose tensors are alike in density.
-    """
-
+    cuts: bytes
+    classes: Classes
+    class_pages: tuple[int, ...]
     counts: bytes
-    flags: bytes
     gaps: Gaps
-    order: Order
     pages: tuple[int, ...]
 
 
 def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
     """Turn sorted positions per tensor into streams.
 
-    A matrix is read the way whose gaps take fewer bits, row by row where both take as many.
-    Raises DiffError where a tensor has more entries than a gap can span.
+    Raises DiffError where two neighbours lie further apart than a gap can span.
     """
-    counts = np.array([len(p) for p in positions], dtype=np.int64)
-    order = density_order(counts, layout)
-    flags = np.zeros(len(counts), dtype=np.uint8)
-    gaps: dict[int, Gaps] = {}
-    for index, tensor_positions in enumerate(positions):
-        shape = layout.shapes[index]
-        if layout.sizes[index] > MAX_TENSOR_ENTRIES:
-            raise DiffError(
-                f"`{layout.names[index]}` has {layout.sizes[index]} entries; "
-                f"a diff file reaches {MAX_TENSOR_ENTRIES} in one tensor."
-            )
-        gaps[index] = _gaps(tensor_positions)
-        if is_matrix(shape) and len(tensor_positions):
-            other = _gaps(np.sort(_column_major(tensor_positions, shape)))
-            if _bit_length(other) < _bit_length(gaps[index]):
-                gaps[index], flags[index] = other, 1
-    stream = np.concatenate([gaps[int(i)] for i in order] or [np.zeros(0, dtype=np.uint32)])
-    packed = np.packbits(flags, bitorder="little").tobytes()
-    pages = _pages(counts[order].tolist(), [layout.sizes[int(i)] for i in order])
-    return PositionStreams(write_counts(counts), packed, stream, order, pages)
+    cuts, chosen = choose_classes(positions, layout)
+    lines = cut_into_lines(cuts, layout)
+    none = np.zeros(0, dtype=np.uint16)
+    classes = np.concatenate([none, *(chosen[index] for index in lines.tensors)])
+    strings = string_together(lines, classes, int(classes.max(initial=0)))
+    places = _places(positions, classes, lines, strings, layout)
+    upto = np.searchsorted(places, strings.ends)
+    counts = np.diff(upto, prepend=0)
+    gaps = np.diff(places, prepend=-1) - 1
+    gaps[upto - counts] = places[upto - counts] - np.concatenate([[0], strings.ends])[:-1]
+    if gaps.max(initial=0) > MAX_GAP:
+        raise DiffError(f"A diff file spans gaps of {MAX_GAP} entries, got {gaps.max()}.")
+    return PositionStreams(
+        write_cuts(cuts),
+        classes,
+        _class_pages(lines),
+        write_varints(counts.tolist()),
+        gaps.astype(np.uint32),
+        tuple(counts.tolist()),
+    )
 
 
 def join(
-    gaps: Gaps, counts: NDArray[np.int64], flags: NDArray[np.bool_], layout: Layout
+    gaps: Gaps, counts: Counts, classes: Classes, lines: Lines, layout: Layout
 ) -> list[Positions]:
     """Turn the streams into sorted positions per tensor, each shown to lie inside its tensor.
 
-    Gaps are never negative, so positions ascend strictly; the sum cannot overflow, because the
-    container admits fewer than 2**31 entries. Raises DiffFormatError (`position-range`).
+    `classes`: of every line. Gaps are never negative, so positions ascend strictly; the sum
+    cannot overflow, because the container admits fewer than 2**31 entries. Raises
+    DiffFormatError (`count-range`, `position-range`).
     """
-    order = density_order(counts, layout)
-    joined: list[Positions] = [np.zeros(0, dtype=np.int64) for _ in counts]
-    if not len(gaps):
-        return joined
-    order = order[counts[order] > 0]
-    kept = counts[order]
-    ends = np.cumsum(kept)
-    running = np.cumsum(gaps, dtype=np.int64)
-    running += np.arange(len(gaps), dtype=np.int64)
-    before = np.concatenate([[0], running[ends[:-1] - 1] + 1])
-    last = running[ends - 1] - before
-    sizes = np.array(layout.sizes, dtype=np.int64)[order]
-    if bool((last >= sizes).any()):
-        worst = int(np.argmax(last >= sizes))
+    strings = string_together(lines, classes, len(counts))
+    places = _read_places(gaps, counts, strings)
+    reached = np.searchsorted(places, strings.starts)
+    n_kept, source, shift = (np.empty_like(strings.order) for _ in range(3))
+    n_kept[strings.order] = np.diff(reached, append=len(places))
+    source[strings.order] = reached
+    shift[strings.order] = -strings.starts
+    shift += strings.in_tensor * strings.lengths
+    ends = np.cumsum(n_kept)
+    numbers = np.arange(len(places))
+    taken = np.repeat(source - (ends - n_kept), n_kept)
+    taken += numbers
+    np.take(places, taken, out=numbers, mode="clip")  # in range; other modes copy through a buffer
+    numbers += np.repeat(shift, n_kept)
+    return _by_tensor(numbers, n_kept, strings, lines, layout)
+
+
+def _by_tensor(
+    numbers: Positions, n_kept: Counts, strings: Strings, lines: Lines, layout: Layout
+) -> list[Positions]:
+    """Part the entries of all lines into tensors, and number those of columns row by row."""
+    parts: list[Positions] = [numbers] * len(lines.tensors)
+    line_ends = np.cumsum(strings.n_named)
+    upto = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(n_kept)])[line_ends]
+    numbers.flags.writeable = False
+    spans = zip(pairwise([0, *line_ends.tolist()]), pairwise([0, *upto.tolist()]), strict=True)
+    tensors = zip(lines.tensors.tolist(), lines.cuts.tolist(), strict=True)
+    for (index, cut), ((first, last), (start, end)) in zip(tensors, spans, strict=True):
+        parts[index] = numbers[start:end]
+        if cut == COLUMNS:
+            columns = np.repeat(strings.in_tensor[first:last], n_kept[first:last])
+            parts[index] = _by_rows(parts[index], columns, layout.shapes[index])
+    return parts
+
+
+def _by_rows(numbers: Positions, columns: Positions, shape: tuple[int, ...]) -> Positions:
+    """Renumber entries row by row in place of column by column, and sort them."""
+    n_rows, n_columns = shape[0], math.prod(shape[1:])
+    turned = (numbers - columns * n_rows) * n_columns + columns
+    fits = n_rows * n_columns <= MAX_GAP
+    turned = np.sort(turned.astype(np.uint32) if fits else turned)  # 32 bits sort twice as fast
+    turned = turned.astype(np.int64, copy=False)
+    turned.flags.writeable = False
+    return turned
+
+
+def _places(
+    positions: Sequence[Positions],
+    classes: Classes,
+    lines: Lines,
+    strings: Strings,
+    layout: Layout,
+) -> NDArray[np.int64]:
+    """Return where on the strings' number line all entries lie, sorted."""
+    shift = np.zeros(len(classes), dtype=np.int64)
+    own = strings.in_tensor * strings.lengths
+    shift[np.flatnonzero(classes)[strings.order]] = strings.starts - own[strings.order]
+    placed = [np.zeros(0, dtype=np.int64)]
+    firsts = np.cumsum(lines.n_lines) - lines.n_lines
+    for index, cut, first, length in zip(
+        lines.tensors, lines.cuts, firsts, lines.lengths, strict=True
+    ):
+        numbers = positions[index]
+        if cut == COLUMNS:
+            shape = layout.shapes[index]
+            numbers = _turn(numbers, shape[0], math.prod(shape[1:]))
+        if len(numbers):
+            placed.append(numbers + shift[first + numbers // length])
+    return np.sort(np.concatenate(placed))
+
+
+def _read_places(gaps: Gaps, counts: Counts, strings: Strings) -> NDArray[np.int64]:
+    """Sum the gaps up, each class from its own start, and check that none leaves its string."""
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), strings.ends])[:-1]
+    sizes = strings.ends - starts
+    wrong = np.flatnonzero((counts < 1) | (counts > sizes))
+    if len(wrong):
         raise DiffFormatError(
-            "position-range",
-            f"`{layout.names[order[worst]]}` has {sizes[worst]} entries, "
-            f"and the file names entry {last[worst]}.",
+            "count-range",
+            f"the lines of class {wrong[0] + 1} have {sizes[wrong[0]]} entries, and the file "
+            f"keeps {counts[wrong[0]]} of them.",
         )
-    running -= np.repeat(before, kept)
-    for index, part in zip(order, np.split(running, ends[:-1]), strict=True):
-        if flags[index]:
-            part[:] = _row_major(part, layout.shapes[index])
-            part.sort()
-        joined[index] = part
-    return joined
-
-
-def density_order(counts: NDArray[np.int64], layout: Layout) -> Order:
-    """Order tensors by falling count / size (as float64), equal ones as in the base."""
-    sizes = np.maximum(np.array(layout.sizes, dtype=np.float64), 1.0)
-    return np.argsort(-(counts / sizes), kind="stable")
-
-
-def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Tell whether a tensor has columns: two axes or more (the later ones are one)."""
-    return len(shape) >= 2
-
-
-def write_counts(counts: NDArray[np.int64]) -> bytes:
-    """Write each count as LEB128: seven bits a byte, lowest first, the top bit for 'more'."""
-    written = bytearray()
-    for count in counts.tolist():
-        while count > 0x7F:
-            written.append(count & 0x7F | 0x80)
-            count >>= 7
-        written.append(count)
-    return bytes(written)
-
-
-def read_counts(data: bytes, total: int, layout: Layout) -> NDArray[np.int64]:
-    """Read one count per tensor of `layout`, each in its shortest form.
-
-    Raises DiffFormatError: `count-coding`, `count-number`, `count-range` where one is larger than
-    its tensor, `count-sum` where they do not add up to `total`.
-    """
-    n_tensors = len(layout.sizes)
-    if len(data) > _COUNT_BYTES * n_tensors:
-        raise DiffFormatError(
-            "count-number", f"{n_tensors} tensors cannot take {len(data)} bytes of counts."
-        )
-    counts = _read_leb128(data)
-    if len(counts) != n_tensors:
-        raise DiffFormatError(
-            "count-number", f"the base has {n_tensors} tensors, the file {len(counts)}."
-        )
-    for name, size, count in zip(layout.names, layout.sizes, counts, strict=True):
-        if count > size:
+    places = gaps.astype(np.int64)
+    places += 1
+    ends = np.cumsum(counts).tolist()
+    for index, (first, end) in enumerate(pairwise([0, *ends])):
+        own = places[first:end]
+        np.cumsum(own, out=own)
+        if own[-1] > sizes[index]:
             raise DiffFormatError(
-                "count-range", f"`{name}` has {size} entries, and the file keeps {count} of them."
+                "position-range",
+                f"the lines of class {index + 1} have {sizes[index]} entries, and the file "
+                f"names entry {own[-1] - 1}.",
             )
-    if sum(counts) != total:
-        raise DiffFormatError("count-sum", f"counts must add up to {total}, got {sum(counts)}.")
-    return np.array(counts, dtype=np.int64)
+        own += starts[index] - 1
+    return places
 
 
-def _read_leb128(data: bytes) -> list[int]:
-    counts: list[int] = []
-    count = length = 0
-    for byte in data:
-        count |= (byte & 0x7F) << (7 * length)
-        length += 1
-        if byte & 0x80:
-            if length == _COUNT_BYTES:
-                raise DiffFormatError("count-coding", f"count {len(counts)} is over 5 bytes long.")
-            continue
-        if length > 1 and byte == 0:
-            raise DiffFormatError("count-coding", f"count {len(counts)} has a needless zero byte.")
-        counts.append(count)
-        count = length = 0
-    if length:
-        raise DiffFormatError("count-coding", f"the last of {len(counts) + 1} counts is cut off.")
-    return counts
-
-
-def read_flags(data: bytes, counts: NDArray[np.int64], layout: Layout) -> NDArray[np.bool_]:
-    """Read one flag per tensor; only a matrix that keeps entries may carry one (`flag-coding`)."""
-    expected = (len(counts) + 7) // 8
-    if len(data) != expected:
-        raise DiffFormatError("flag-coding", f"flags take {expected} bytes, got {len(data)}.")
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little")
-    if bits[len(counts) :].any():
-        raise DiffFormatError("flag-coding", f"bits after flag {len(counts)} must be 0.")
-    flags = bits[: len(counts)].astype(bool)
-    for index in np.flatnonzero(flags).tolist():
-        if not is_matrix(layout.shapes[index]) or counts[index] == 0:
-            raise DiffFormatError(
-                "flag-coding",
-                f"`{layout.names[index]}` of shape {layout.shapes[index]} with "
-                f"{counts[index]} entries cannot be transposed.",
-            )
-    return flags
-
-
-def _pages(counts: Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
-    """Cut a stream of tensors by falling density where that falls well below the page's own.
-
-    A page costs about 60 bytes and adapts to its gaps; the cuts save 0 to 6% of the positions.
-    """
-    pages: list[int] = []
-    held = size = 0
-    for count, tensor_size in zip(counts, sizes, strict=True):
-        if count == 0:
-            break  # and all that follow: the density falls
-        if held >= MIN_PAGE_ENTRIES and count / tensor_size < PAGE_DENSITY_DROP * held / size:
+def _class_pages(lines: Lines) -> tuple[int, ...]:
+    """Give the classes of tensors left whole a page, and those of cut tensors pages of a size."""
+    pages = [int(np.count_nonzero(lines.cuts == WHOLE))]
+    held = 0
+    for n_lines in lines.n_lines[lines.cuts != WHOLE].tolist():
+        held += n_lines
+        if held >= MIN_PAGE_LINES:
             pages.append(held)
-            held = size = 0
-        held += count
-        size += tensor_size
-    return (*pages, held) if held else tuple(pages)
-
-
-def _gaps(positions: Positions) -> Gaps:
-    gaps = positions.astype(np.uint32)
-    gaps[1:] = positions[1:] - positions[:-1] - 1
-    return gaps
-
-
-def _bit_length(gaps: Gaps) -> int:
-    """Sum the bits that each gap + 1 takes: within 0.1% of choosing by compressed bytes."""
-    return int(np.frexp(gaps.astype(np.float64) + 1.0)[1].sum())
-
-
-def _column_major(positions: Positions, shape: tuple[int, ...]) -> Positions:
-    return _turn(positions, shape[0], math.prod(shape[1:]))
-
-
-def _row_major(positions: Positions, shape: tuple[int, ...]) -> Positions:
-    return _turn(positions, math.prod(shape[1:]), shape[0])
+            held = 0
+    return tuple(page for page in (*pages, held) if page)
 
 
 def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:

@@ -114,7 +114,9 @@ def _widen(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Fl
         with np.errstate(over="ignore"):
             return multiples * np.repeat(codes.scales, counts[counts > 0])
     if value_type == "bf16":
-        return (codes.numbers.astype(np.uint32) << 16).view(np.float32)
+        wide = codes.numbers.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     return np.asarray(codes.numbers, dtype=np.float32)
 
 

@@ -98,15 +98,12 @@ class SparseTensor:
 def proven_tensor(
     shape: tuple[int, ...], positions: NDArray[np.int64], values: NDArray[np.float32]
 ) -> SparseTensor:
-    """Build a tensor whose entries the caller has proven valid, all tensors at once.
+    """Build a tensor whose entries the caller has proven valid and made read-only.
 
     Checking them one tensor at a time would take most of the time a file takes to decode.
     """
     tensor = object.__new__(SparseTensor)
-    for name, held in (("shape", shape), ("positions", positions), ("values", values)):
-        if isinstance(held, np.ndarray):
-            held.flags.writeable = False
-        object.__setattr__(tensor, name, held)
+    tensor.__dict__.update(shape=shape, positions=positions, values=values)
     return tensor
 
 
@@ -140,7 +137,9 @@ class DiffVector:
                     f"`{name}` has the shape {tuple(shape)} in the base, "
                     f"{tuple(tensor.shape)} in the diff."
                 )
-        object.__setattr__(self, "tensors", tuple(t.without_zeros() for t in self.tensors))
+        # At once, for hundreds of tensors: one by one takes a tenth of the time to decode a file.
+        if not np.concatenate([np.ones(1), *(t.values for t in self.tensors)]).all():
+            object.__setattr__(self, "tensors", tuple(t.without_zeros() for t in self.tensors))
         object.__setattr__(self, "head", _checked_head(self.head))
         object.__setattr__(self, "task", _checked_json(self.task))
         if self.n_entries == 0 and not self.head:

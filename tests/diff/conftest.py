@@ -24,7 +24,7 @@ def draw(
     head: bool = True,
     spread: float = 1e-3,
 ) -> DiffVector:
-    """Draw a diff whose columns differ in density, so that some matrices get transposed."""
+    """Draw a diff whose columns differ in density, so that some matrices get cut."""
     rng = np.random.default_rng(seed)
     layout = Layout("ab" * 32, tuple(f"t.{i}" for i in range(len(shapes))), tuple(shapes))
     tensors = []

@@ -139,8 +139,9 @@ def test_the_safetensors_library_reads_the_file(draw_diff: Callable[..., DiffVec
     assert set(tensors) == {
         "head.classifier.bias",
         "head.classifier.weight",
+        "positions.classes",
         "positions.counts",
-        "positions.flags",
+        "positions.cuts",
         "positions.gaps",
         "values.codes",
         "values.scales",
@@ -250,7 +251,7 @@ def test_a_decoded_diff_cannot_be_written_to(draw_diff: Callable[..., DiffVector
 
 @pytest.mark.parametrize("density", [0.001, 0.005, 0.01, 0.05])
 def test_even_positions_come_close_to_their_entropy(density: float) -> None:
-    """Within 1.5% of H(p)/p at 0.1%, within 1% above, counts and flags included."""
+    """Within 1.5% of H(p)/p at 0.1%, within 1% above, cuts, classes and counts included."""
     rng = np.random.default_rng(0)
     shapes = ((30_000, 400), (4000, 2500), (1000,))
     layout = Layout("ab" * 32, tuple("abc"), shapes)

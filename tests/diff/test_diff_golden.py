@@ -22,7 +22,10 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 FOLDER = Path(__file__).parent / "golden"
 KEPT: dict[str, tuple[tuple[int, ...], list[int]]] = {
     "embedding": ((70_000, 2), [5, 70_000, 139_999]),  # gaps over 65,535
-    "columns": ((24, 16), [row * 16 + 3 for row in range(24)]),  # one column: transposed
+    "columns": ((240, 16), [row * 16 + 3 for row in range(240)]),  # one column: cut by columns
+    "rows": ((16, 240), [5 * 240 + column for column in range(0, 240, 2)]),  # by rows
+    "dense": ((70, 64), list(range(0, 70 * 64, 2))),  # a class of its own
+    "sparse": ((300_000,), list(range(7, 300_000, 120))),  # and another
     "vector": ((50,), [i * i for i in range(8)]),
     "untouched": ((8, 8), []),
     "cube": ((2, 3, 4), list(range(24))),  # every entry

@@ -35,7 +35,7 @@ TASK = {"name": "sst2"}
 
 
 def small(layout: Layout = LAYOUT) -> DiffVector:
-    """Keep 6 of 24, 3 of 300 and 0 of 5 entries, so that the tensors stand as in the base."""
+    """Keep 6 of 24, 3 of 300 and 0 of 5 entries: one class of two lines, and a line in none."""
     m = np.array([0, 5, 6, 7, 20, 23], np.int64)
     v = np.array([0, 100, 299], np.int64)
     none = np.zeros(0, np.int64)
@@ -100,6 +100,10 @@ def framed(text: bytes, body: bytes = b"") -> bytes:
 
 def packed(*numbers: int | float, dtype: str) -> bytes:
     return CODECS["xz"].compress(np.array(numbers, dtype=dtype))
+
+
+def classes(*numbers: int) -> bytes:
+    return packed(*numbers, dtype="uint16")
 
 
 def floats(numbers: list[float]) -> bytes:
@@ -171,7 +175,7 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(dtype=[]))),
     ("tensor-table", lambda: with_header(lambda h: h["values.codes"].update(more=1))),
     ("tensor-table", lambda: with_header(lambda h: h.update({"values.codes": 3}))),
-    ("tensor-table", lambda: craft(valid(), blocks={"positions.flags": None})),
+    ("tensor-table", lambda: craft(valid(), blocks={"positions.cuts": None})),
     ("tensor-table", lambda: craft(valid(), blocks={"values.scales": Block("F32", (0,), b"")})),
     ("tensor-table", lambda: craft(valid("int4"), blocks={"values.scales": None})),
     ("tensor-table", lambda: craft(valid(), blocks={"head.": Block("F32", (1,), bytes(4))})),
@@ -196,24 +200,29 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("metadata-schema", lambda: craft(valid(), metadata={"task": None})),
     ("no-change", lambda: craft(valid(), metadata={"k": 0}, blocks={"head.h.bias": None})),
     ("base-size", lambda: craft(valid(), metadata={"d": 330})),
-    ("part-digest", lambda: craft(valid(), blocks={"positions.flags": b"\1"}, sign=False)),
+    ("part-digest", lambda: craft(valid(), blocks={"positions.cuts": b"\1"}, sign=False)),
     ("part-digest", lambda: craft(valid(), blocks={"values.codes": b"\1"}, sign=False)),
     ("part-digest", lambda: craft(valid(), metadata={"task": {"name": "rte"}}, sign=False)),
     ("part-digest", lambda: craft(valid(), blocks={"head.h.bias": bytes(8)}, sign=False)),
-    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x80"})),
-    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x86\x00\x03\x00"})),
+    ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b""})),
+    ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\0\0"})),
+    ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\x40"})),
+    ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\x04"})),
+    ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\x03"})),
+    ("class-stream", lambda: craft(valid(), blocks={"positions.classes": b"junk"})),
+    ("class-stream", lambda: craft(valid(), blocks={"positions.classes": classes(1, 1)})),
+    ("class-stream", lambda: craft(valid(), blocks={"positions.cuts": b"\1"})),
+    ("class-range", lambda: craft(valid(), blocks={"positions.classes": classes(1, 2, 0)})),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x09\x80"})),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x89\x00"})),
     ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\xff" * 9})),
-    ("count-number", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03"})),
-    ("count-number", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x00\x00"})),
-    ("count-number", lambda: craft(valid(), blocks={"positions.counts": bytes(16)})),
-    ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03\x06"})),
-    ("count-sum", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x04\x00"})),
+    ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x09\x00"})),
+    ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03"})),
+    ("count-range", lambda: craft(valid(), blocks={"positions.classes": classes(0, 0, 1)})),
+    ("count-sum", lambda: craft(valid(), blocks={"positions.counts": b"\x0a"})),
+    ("count-sum", lambda: craft(valid(), blocks={"positions.counts": b"\xff\xff\xff\xff\x7f"})),
+    ("count-sum", lambda: craft(valid(), blocks={"positions.counts": b""})),
     ("count-sum", lambda: craft(valid(), metadata={"k": 8})),
-    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b""})),
-    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\0\0"})),
-    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x08"})),
-    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x02"})),
-    ("flag-coding", lambda: craft(valid(), blocks={"positions.flags": b"\x04"})),
     ("scale-number", lambda: craft(valid("int4"), blocks={"values.scales": bytes(12)})),
     (
         "scale-range",
@@ -282,7 +291,12 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     (
         "position-range",
         lambda: craft(
-            valid(), blocks={"positions.gaps": packed(0, 4, 0, 0, 12, 3, *GAPS[6:], dtype="uint32")}
+            valid(),
+            blocks={
+                "positions.classes": classes(1, 2, 0),
+                "positions.counts": b"\x06\x03",
+                "positions.gaps": packed(0, 4, 0, 0, 12, 3, *GAPS[6:], dtype="uint32"),
+            },
         ),
     ),
     (
@@ -333,7 +347,7 @@ def rules_in_source() -> set[str]:
     sources = Path(streamlab.diff.__path__[0]).glob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
-    handed_down = re.findall(r'"(position-stream|value-stream)"', text)
+    handed_down = re.findall(r'"((?:position|value|class)-stream|count-coding)"', text)
     return {*direct, *handed_down}
 
 
@@ -363,8 +377,8 @@ def test_a_claim_of_many_entries_costs_no_memory_before_it_is_checked() -> None:
     layout = Layout("ab" * 32, LAYOUT.names, ((4, 6), (2**31,), (5,)))
     data = encode(small(layout), codec="xz").data
 
-    counts = bytes([6, 0xFF, 0xFF, 0xFF, 0x7F, 0])  # 2**28 - 1 entries of `v`
-    claims = {"k": 5 + 2**28}
+    counts = bytes([0xFF, 0xFF, 0xFF, 0x7F])  # of 2**31 + 24 entries
+    claims = {"k": 2**28 - 1}
     decode(data, layout)  # so that nothing is loaded for the first time while measured
 
     assert peak_bytes(craft(data, metadata=claims), layout) < 200_000

@@ -7,100 +7,155 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlab.diff.bounds import even_bits_per_entry
 from streamlab.diff.layout import Layout
-from streamlab.diff.positions import (
-    density_order,
-    join,
-    read_counts,
-    read_flags,
-    split,
-    write_counts,
-)
+from streamlab.diff.lines import COLUMNS, ROWS, WHOLE, cut_into_lines, read_cuts, write_cuts
+from streamlab.diff.positions import join, split
+from streamlab.diff.varints import read_varints
 from streamlab.errors import DiffError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from streamlab.diff.positions import PositionStreams
+
+Positions = list["NDArray[np.int64]"]
+SHAPE = st.lists(st.integers(0, 9), max_size=3).map(tuple)
 
 
 def layout_of(*shapes: tuple[int, ...]) -> Layout:
     return Layout("aa", tuple(f"t{i}" for i in range(len(shapes))), shapes)
 
 
-def counts_of(*counts: int) -> NDArray[np.int64]:
-    return np.array(counts, dtype=np.int64)
+def joined(streams: PositionStreams, layout: Layout) -> Positions:
+    lines = cut_into_lines(read_cuts(streams.cuts, layout), layout)
+    counts = np.array(read_varints(streams.counts, "x"), dtype=np.int64)
+    return join(streams.gaps, counts, streams.classes, lines, layout)
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.integers(0, 2**32), max_size=20))
-def test_counts_come_back(counts: list[int]) -> None:
-    layout = layout_of(*[(2**32,)] * len(counts))
-
-    written = write_counts(counts_of(*counts))
-
-    assert read_counts(written, sum(counts), layout).tolist() == counts
+def cuts_of(streams: PositionStreams, layout: Layout) -> list[int]:
+    return read_cuts(streams.cuts, layout).tolist()
 
 
-def test_a_count_is_written_seven_bits_a_byte_lowest_first() -> None:
-    assert write_counts(counts_of(0, 127, 128, 300)) == bytes([0, 127, 0x80, 1, 0xAC, 2])
+def assert_comes_back(positions: Sequence[NDArray[np.int64]], layout: Layout) -> None:
+    back = joined(split(positions, layout), layout)
+
+    assert [p.tolist() for p in back] == [p.tolist() for p in positions]
+    assert all(p.dtype == np.int64 and not p.flags.writeable for p in back)
 
 
-def test_tensors_stand_by_falling_density_and_ties_as_in_the_base() -> None:
-    layout = layout_of((10,), (100,), (0,), (10,), (20,))
+@settings(deadline=None, max_examples=150)
+@given(st.lists(SHAPE, max_size=6), st.sampled_from([0.0, 0.03, 0.3, 1.0]), st.integers(0, 99))
+def test_positions_of_any_shapes_and_density_come_back(
+    shapes: list[tuple[int, ...]], density: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    positions = [np.flatnonzero(rng.random(shape) < density) for shape in shapes]
 
-    assert density_order(counts_of(1, 50, 0, 5, 2), layout).tolist() == [1, 3, 0, 4, 2]
+    assert_comes_back(positions, layout_of(*shapes))
 
 
-def test_gaps_start_anew_in_every_tensor() -> None:
-    streams = split([np.array([3, 4, 9]), np.array([0, 2])], layout_of((10,), (10,)))
+@pytest.mark.parametrize("axis", [0, 1])
+def test_clustered_lines_come_back_and_are_cut_along_themselves(axis: int) -> None:
+    rng = np.random.default_rng(axis)
+    chances = np.where(rng.random(300) < 0.1, 0.5, 0.002)
+    kept = rng.random((300, 400)) < chances[:, None]
+    matrix = kept if axis == 0 else kept.T
+    layout = layout_of(matrix.shape, (50,), matrix.shape)
+    positions = [np.flatnonzero(matrix), np.arange(0, 50, 7), np.flatnonzero(matrix)]
 
-    assert streams.order.tolist() == [0, 1]
+    along = [ROWS, COLUMNS][axis]
+    assert cuts_of(split(positions, layout), layout) == [along, WHOLE, along]
+    assert_comes_back(positions, layout)
+
+
+def test_a_matrix_without_pattern_stays_whole() -> None:
+    rng = np.random.default_rng(0)
+    layout = layout_of((300, 400))
+
+    streams = split([np.flatnonzero(rng.random(300 * 400) < 0.02)], layout)
+
+    assert cuts_of(streams, layout) == [WHOLE]
+
+
+def test_lines_of_like_density_share_one_string() -> None:
+    rng = np.random.default_rng(1)
+    shapes = ((500, 600), (40_000,), (500, 600), (7,))
+    chances = [0.02, 0.3, 0.02, 0.0]
+    positions = [
+        np.flatnonzero(rng.random(shape) < p) for shape, p in zip(shapes, chances, strict=True)
+    ]
+    layout = layout_of(*shapes)
+
+    streams = split(positions, layout)
+
+    assert streams.classes.tolist() == [2, 1, 2, 0]  # the densest is 1, an empty one has none
+    assert streams.pages == (len(positions[1]), len(positions[0]) + len(positions[2]))
+    assert_comes_back(positions, layout)
+
+
+def test_a_gap_counts_what_lies_between_along_the_string() -> None:
+    layout = layout_of((10,), (10,))
+
+    streams = split([np.array([3, 4, 9]), np.array([0, 2])], layout)
+
+    assert streams.classes.tolist() == [1, 1]
     assert streams.gaps.tolist() == [3, 0, 4, 0, 1]
-
-
-def test_a_matrix_kept_in_one_column_is_read_column_by_column() -> None:
-    column = np.arange(5, dtype=np.int64) * 6 + 2  # the third column of a 5 x 6 matrix
-    layout = layout_of((5, 6), (30,))
-
-    streams = split([column, column], layout)
-
-    assert streams.flags == b"\x01"
-    assert streams.gaps.tolist() == [10, 0, 0, 0, 0, 2, 5, 5, 5, 5]
-    flags = read_flags(streams.flags, counts_of(5, 5), layout)
-    joined = join(streams.gaps, counts_of(5, 5), flags, layout)
-    assert [p.tolist() for p in joined] == [column.tolist(), column.tolist()]
 
 
 def test_later_axes_are_read_as_one() -> None:
     layout = layout_of((2, 2, 3))
     positions = np.array([0, 4, 10], dtype=np.int64)
-    streams = split([positions], layout)
-    turned = np.array([True])
+    lines = cut_into_lines(np.array([COLUMNS], dtype=np.uint8), layout)
     gaps = np.array([0, 7, 0], dtype=np.uint32)  # (0,0), (0,4), (1,4) of a 2 x 6 matrix
+    classes = np.ones(6, dtype=np.uint16)
 
-    assert join(gaps, counts_of(3), turned, layout)[0].tolist() == positions.tolist()
-    assert len(streams.gaps) == 3
+    back = join(gaps, np.array([3]), classes, lines, layout)
+
+    assert back[0].tolist() == positions.tolist()
+    assert_comes_back([positions], layout)
+
+
+def test_a_line_out_of_every_class_is_skipped() -> None:
+    layout = layout_of((3, 4))
+    lines = cut_into_lines(np.array([ROWS], dtype=np.uint8), layout)
+    gaps = np.array([1, 2, 2], dtype=np.uint32)  # places 1, 4 and 7 of rows 0 and 2
+    classes = np.array([1, 0, 1], dtype=np.uint16)
+
+    assert join(gaps, np.array([3]), classes, lines, layout)[0].tolist() == [1, 8, 11]
 
 
 def test_a_gap_reaches_the_largest_tensor() -> None:
-    layout = layout_of((2**32,))
-    far = np.array([0, 2**32 - 1], dtype=np.int64)
-
-    streams = split([far], layout)
-    joined = join(streams.gaps, counts_of(2), np.array([False]), layout)
-
-    assert joined[0].tolist() == far.tolist()
+    assert_comes_back([np.array([0, 2**32], dtype=np.int64)], layout_of((2**32 + 1,)))
 
 
-def test_pages_are_cut_where_the_density_of_tensors_falls() -> None:
-    layout = layout_of((3000,), (2500,), (100_000,), (200_000,), (50,))
-    all_of = [np.arange(n) for n in (3000, 2400, 3000, 5000, 0)]
-
-    streams = split(all_of, layout)
-
-    assert streams.pages == (5400, 8000)
-    assert sum(streams.pages) == len(streams.gaps)
+def test_a_gap_past_32_bits_is_refused() -> None:
+    with pytest.raises(DiffError, match="4294967296"):
+        split([np.array([0, 2**32 + 1], dtype=np.int64)], layout_of((2**32 + 2,)))
 
 
-def test_a_tensor_past_the_reach_of_a_gap_is_refused() -> None:
-    with pytest.raises(DiffError, match="4294967297 entries"):
-        split([np.zeros(0, dtype=np.int64)], layout_of((2**32 + 1,)))
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from([WHOLE, ROWS, COLUMNS]), max_size=9))
+def test_cuts_come_back(cuts: list[int]) -> None:
+    layout = layout_of(*[(2, 3)] * len(cuts))
+
+    assert read_cuts(write_cuts(np.array(cuts, dtype=np.uint8)), layout).tolist() == cuts
+
+
+def test_cuts_take_two_bits_a_tensor_lowest_first() -> None:
+    assert write_cuts(np.array([1, 2, 0, 1, 2], dtype=np.uint8)) == bytes([0b01_00_10_01, 2])
+
+
+@pytest.mark.parametrize("density", [0.001, 0.05])
+def test_evenly_drawn_positions_lie_in_one_class_near_their_entropy(density: float) -> None:
+    rng = np.random.default_rng(5)
+    layout = layout_of((1000, 300), (900, 1000), (300,), (2, 300))
+    positions = [np.flatnonzero(rng.random(size) < density) for size in layout.sizes]
+
+    streams = split(positions, layout)
+
+    geometric = np.log2(1 / density) + streams.gaps * np.log2(1 / (1 - density))
+    assert geometric.sum() / len(streams.gaps) < 1.02 * even_bits_per_entry(density)
+    assert max(streams.pages) > 0.95 * len(streams.gaps)
