@@ -1,0 +1,221 @@
+"""How many bits does a stored entry take, beside what it must and beside other formats?
+
+On evenly drawn positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on diffs trained here:
+bits an entry by part, against H(p)/p and the two-part bound; whole files by value type; time to
+write and to read; and the same entries as other formats write them, all with 16-bit values.
+
+Stored diffs come with their values rounded as their run stored them (bf16 unless told otherwise),
+so wider value types are not measured here.
+
+    python benchmarks/codec.py --home streamlab-home
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from peft import LoraConfig, ShiraConfig, get_peft_model
+from real_diffs import even_diff, minilm, trained_diffs
+from safetensors.numpy import save
+from scipy import sparse
+
+from streamlab.base import Base
+from streamlab.diff.bounds import even_bits_per_entry, two_part_bound
+from streamlab.diff.container import EncodedDiff, decode, encode
+from streamlab.diff.values import ValueType
+from streamlab.diff.vector import DiffVector
+
+DENSITIES = {"0.1pct": 0.001, "0.5pct": 0.005, "1pct": 0.01, "5pct": 0.05}
+VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "int8", "int4")
+SHIRA = ShiraConfig(r=8, random_seed=0, target_modules=["query", "value"])
+LORA = LoraConfig(r=8, target_modules=["query", "value"])
+
+Rows = list[list[str]]
+
+
+def main() -> None:
+    """Print the tables, or with --json one flat object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--home", type=Path, help="measure the diffs stored here")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    base = minilm()
+    diffs = trained_diffs(base, options.home)
+    even, even_rows = measure_even(base)
+    real, real_rows = measure_real(diffs)
+    if options.json:
+        print(json.dumps(even | real, indent=1))
+        return
+    show(
+        "Evenly drawn positions, bits an entry",
+        ["density", "H(p)/p", "positions", "over"],
+        even_rows,
+    )
+    show(
+        "Trained diffs, bits an entry (whole file apart from the head)",
+        ["diff", "k", "two-part", "positions", "over", *VALUE_TYPES],
+        real_rows,
+    )
+    name, diff = next(iter(diffs.items()))
+    show(f"Time: {name}", ["value type", "write ms", "read ms"], time_codec(diff, options.repeats))
+    header = ["format", "bytes", "numbers", "bits a number"]
+    show(f"Other formats: {name}", header, other_formats(base, diff))
+
+
+def measure_even(base: Base) -> tuple[dict[str, float], Rows]:
+    """Compare positions drawn evenly with H(p)/p; all that positions take is counted."""
+    found, rows = {}, []
+    for name, density in DENSITIES.items():
+        diff = even_diff(base.layout, density)
+        bound = even_bits_per_entry(diff.density)
+        bits = 8 * encode(diff).parts.positions / diff.n_entries
+        found[f"uniform_{name}_positions_over_entropy"] = bits / bound
+        rows.append([name, f"{bound:.3f}", f"{bits:.3f}", f"{bits / bound - 1:+.2%}"])
+    return found, rows
+
+
+def measure_real(diffs: dict[str, DiffVector]) -> tuple[dict[str, float], Rows]:
+    """Compare trained diffs with their two-part bound; worst, mean and best over diffs."""
+    over: list[float] = []
+    files: dict[str, list[float]] = {value_type: [] for value_type in VALUE_TYPES}
+    rows = []
+    for name, diff in diffs.items():
+        bound = two_part_bound(diff).bits_per_entry
+        encoded = {value_type: encode(diff, value_type=value_type) for value_type in VALUE_TYPES}
+        bits = 8 * encoded["bf16"].parts.positions / diff.n_entries
+        over.append(bits / bound)
+        for value_type, file in encoded.items():
+            files[value_type].append(_bits(file, diff))
+        row = [name, str(diff.n_entries), f"{bound:.3f}", f"{bits:.3f}", f"{bits / bound - 1:+.2%}"]
+        rows.append(row + [f"{files[value_type][-1]:.2f}" for value_type in VALUE_TYPES])
+    found = {"real_diffs": float(len(over)), "real_positions_over_bound": max(over)}
+    found["real_positions_over_bound_mean"] = statistics.fmean(over)
+    for value_type, bits_each in files.items():
+        found[f"file_bits_per_entry_{value_type}"] = statistics.fmean(bits_each)
+        found[f"file_bits_per_entry_{value_type}_worst"] = max(bits_each)
+    return found, rows
+
+
+def _bits(file: EncodedDiff, diff: DiffVector) -> float:
+    return 8 * (len(file.data) - file.parts.head) / diff.n_entries
+
+
+def time_codec(diff: DiffVector, repeats: int) -> Rows:
+    """Take the median time to write and to read a file, one thread."""
+    rows = []
+    for value_type in VALUE_TYPES:
+        data = encode(diff, value_type=value_type).data
+
+        def write(value_type: ValueType = value_type) -> object:
+            return encode(diff, value_type=value_type)
+
+        def read(data: bytes = data) -> object:
+            return decode(data, diff.layout)
+
+        rows.append(
+            [value_type, *(f"{1e3 * _median(work, repeats):.1f}" for work in (write, read))]
+        )
+    return rows
+
+
+def _median(work: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def other_formats(base: Base, diff: DiffVector) -> Rows:
+    """Write the same k entries, and as many by PEFT, as other formats do; no head anywhere."""
+    headless = DiffVector(diff.layout, diff.tensors, {}, {})
+    sizes = {
+        "this file, bf16": len(encode(headless).data),
+        "this file, bf16, standard library only": len(encode(headless, codec="xz").data),
+        "int32 and values, flat": len(_flat(diff)),
+        "the same, zstd -19": len(pa.Codec("zstd", compression_level=19).compress(_flat(diff))),
+        "scipy CSR, one .npz a tensor": _csr_bytes(diff),
+        "composable-sft: index steps and values a tensor, torch.save": _steps_bytes(diff),
+    }
+    rows = [_row(name, size, diff.n_entries) for name, size in sizes.items()]
+    rows.append(_row("PEFT SHiRA on query and value, its own random mask", *_peft(base, SHIRA)))
+    rows.append(_row("PEFT LoRA r=8 on query and value, no positions", *_peft(base, LORA)))
+    return rows
+
+
+def _row(name: str, size: int, n_numbers: int) -> list[str]:
+    return [name, str(size), str(n_numbers), f"{8 * size / n_numbers:.2f}"]
+
+
+def _halves(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the upper 16 bits of float32 values: bf16, in a type that every library has."""
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _flat(diff: DiffVector) -> bytes:
+    starts = np.cumsum((0, *diff.layout.sizes))
+    places = np.concatenate([t.positions + s for t, s in zip(diff.tensors, starts, strict=False)])
+    values = np.concatenate([tensor.values for tensor in diff.tensors])
+    return save({"indices": places.astype(np.int32), "values": _halves(values)})
+
+
+def _csr_bytes(diff: DiffVector) -> int:
+    total = 0
+    for tensor in diff.tensors:
+        shape = (tensor.shape[0] if len(tensor.shape) > 1 else 1, -1)
+        shape = (shape[0], tensor.size // max(shape[0], 1))
+        where = [part.astype(np.int32) for part in np.divmod(tensor.positions, shape[1])]
+        matrix = sparse.csr_array((_halves(tensor.values), tuple(where)), shape=shape)
+        file = io.BytesIO()
+        sparse.save_npz(file, matrix, compressed=False)
+        total += len(file.getvalue())
+    return total
+
+
+def _steps_bytes(diff: DiffVector) -> int:
+    """Write steps between flat indices in the narrowest type and values, a pair a tensor."""
+    encoded = {}
+    for name, tensor in zip(diff.layout.names, diff.tensors, strict=True):
+        steps = np.diff(tensor.positions, prepend=0)
+        steps = steps.astype(np.min_scalar_type(int(steps.max(initial=0))))
+        values = torch.from_numpy(_halves(tensor.values))
+        encoded[name] = {"size": tensor.shape, "index_steps": steps, "values": values}
+    file = io.BytesIO()
+    torch.save({"diffs": encoded, "abs": {}}, file)
+    return len(file.getvalue())
+
+
+def _peft(base: Base, config: Any) -> tuple[int, int]:
+    """Let PEFT write an adapter of its own in bf16; measure its file, and count its numbers."""
+    model = get_peft_model(base.classifier(n_outputs=2, seed=0).base_model, config)
+    n_numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    with tempfile.TemporaryDirectory() as folder:
+        model.to(torch.bfloat16).save_pretrained(folder)
+        size = (Path(folder) / "adapter_model.safetensors").stat().st_size
+    return size, n_numbers
+
+
+def show(title: str, header: list[str], rows: Rows) -> None:
+    """Print one table as Markdown."""
+    print(f"\n{title}\n")
+    print(
+        "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows))
+    )
+
+
+if __name__ == "__main__":
+    main()

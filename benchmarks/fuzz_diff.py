@@ -1,0 +1,180 @@
+"""Does a damaged or hostile diff file ever get through, crash the reader, or hold it up?
+
+Mutants of real files (diffs trained here, in every value type and codec), half of them made by
+someone who knows the format. Each is opened twice: by the digest it should have, which none may
+pass, and without one, where whatever is accepted must be a diff in every respect. Runs in a
+process of its own, so that a crash is counted and the rest goes on.
+
+    python benchmarks/fuzz_diff.py --mutants 200000 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import resource
+import signal
+import sys
+import time
+import tracemalloc
+from collections import Counter
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mutants import damage, mutate
+from real_diffs import minilm, trained_diffs
+
+from streamlab.diff.container import decode, encode
+from streamlab.diff.layout import Layout
+from streamlab.diff.values import ValueType
+from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.errors import BaseMismatchError, DiffFormatError
+
+VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "fp32", "fp16", "int8", "int4")
+HANG_SECONDS = 1.0
+GIVE_UP_SECONDS = 20
+TRACED_SHARE = 8  # every eighth mutant has its memory traced, which is slow
+
+Files = list[tuple[bytes, str]]
+
+
+def main() -> None:
+    """Print what was found, or with --json one flat object; exit with 1 where anything was."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mutants", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--home", type=Path, help="mutate the diffs stored here")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    base = minilm()
+    diffs = list(trained_diffs(base, options.home).values())[:3]
+    files = [
+        (file.data, file.digest)
+        for diff in diffs
+        for value_type, codec in [*((v, "pcodec") for v in VALUE_TYPES), ("bf16", "xz")]
+        for file in [encode(diff, value_type=value_type, codec=codec)]  # type: ignore[arg-type]
+    ]
+    found = fuzz(files, base.layout, options.mutants, options.seed)
+    print(json.dumps(found, indent=1))
+    bad = ("accepted_by_digest", "accepted_invalid", "crashes", "hangs", "unnamed_errors")
+    sys.exit(any(found[name] for name in bad) or found["peak_over_valid"] > 4)
+
+
+def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, Any]:
+    """Open mutants in a process of their own, and start another where that dies."""
+    context = multiprocessing.get_context("fork")
+    at = context.Value("q", 0)
+    tallies: Counter[str] = Counter()
+    peaks = [0.0]
+    while at.value < n_mutants:
+        results: Any = context.SimpleQueue()
+        work = (files, layout, at, n_mutants, seed, results)
+        child = context.Process(target=_open_all, args=work)
+        child.start()
+        child.join()
+        while not results.empty():
+            tally, peak = results.get()
+            tallies += Counter(tally)
+            peaks.append(peak)
+        if child.exitcode:
+            tallies["crashes"] += 1
+            at.value += 1
+    names = ["mutants", "accepted", "accepted_by_digest", "accepted_invalid", "crashes", "hangs"]
+    names += ["unnamed_errors"]
+    rules = {name: n for name, n in sorted(tallies.items()) if name.startswith("rule ")}
+    return {name: tallies[name] for name in names} | {"peak_over_valid": max(peaks)} | rules
+
+
+def _open_all(
+    files: Files, layout: Layout, at: Synchronized[int], end: int, seed: int, results: Any
+) -> None:
+    """Open mutants from `at` on, and report now and then, so that a crash loses little."""
+    signal.signal(signal.SIGALRM, _give_up)
+    valid = min(_traced(data, layout) for data, _ in files)
+    resident = _resident_bytes()
+    tally: Counter[str] = Counter()
+    peak = 0.0
+    while at.value < end:
+        index = at.value
+        rng = random.Random(f"{seed} {index}")  # noqa: S311 - damage need not be secret
+        data, digest = rng.choice(files)
+        mutant = mutate(data, rng.choice(files)[0], rng)
+        while mutant == data:
+            mutant = damage(mutant, rng)
+        tally["mutants"] += 1
+        _open(mutant, digest, layout, tally)
+        if index % TRACED_SHARE == 0:
+            peak = max(peak, _traced(mutant, layout) / valid)
+        at.value += 1
+        if at.value % 500 == 0 or at.value == end:
+            grown = 1 + max(0, _resident_bytes() - resident) / valid
+            results.put((dict(tally), max(peak, grown)))
+            tally.clear()
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError("a file took too long")
+
+
+def _resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+
+def _open(mutant: bytes, digest: str, layout: Layout, tally: Counter[str]) -> None:
+    """Open one mutant by digest and without, and tally what came of it."""
+    try:
+        decode(mutant, layout, expected_digest=digest)
+        tally["accepted_by_digest"] += 1
+    except DiffFormatError:
+        pass
+    start = time.process_time()  # not wall time: others share the machine
+    signal.alarm(GIVE_UP_SECONDS)
+    try:
+        diff = decode(mutant, layout)
+        signal.alarm(0)
+        tally["accepted"] += 1
+        tally["accepted_invalid"] += not _is_valid(diff, layout)
+    except DiffFormatError as refusal:
+        tally[f"rule {refusal.rule}"] += 1
+    except BaseMismatchError:
+        tally["rule base"] += 1
+    except TimeoutError:
+        pass  # counted below
+    except Exception as error:  # noqa: BLE001 - any other error is what is looked for
+        tally["unnamed_errors"] += 1
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    signal.alarm(0)
+    tally["hangs"] += time.process_time() - start > HANG_SECONDS
+
+
+def _is_valid(diff: DiffVector, layout: Layout) -> bool:
+    """Check again, tensor by tensor, what the reader claims to have proven."""
+    try:
+        for tensor, shape in zip(diff.tensors, layout.shapes, strict=True):
+            again = SparseTensor(shape, tensor.positions, tensor.values)
+            if not np.all(again.values != 0) or tensor.positions.flags.writeable:
+                return False
+    except Exception:  # noqa: BLE001 - whatever it is, the diff is not valid
+        return False
+    return all(np.isfinite(head).all() for head in diff.head.values())
+
+
+def _traced(data: bytes, layout: Layout) -> int:
+    """Return the peak of what Python and numpy allocate while opening a file, refused or not."""
+    tracemalloc.start()
+    try:
+        decode(data, layout)
+    except (DiffFormatError, BaseMismatchError):
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return peak
+
+
+if __name__ == "__main__":
+    main()
