@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from streamlab.diff.pretrained import DiffVector as DiffVector
     from streamlab.stream.engine import run as run
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "run"]
+__all__ = ["DiffVector", "__version__", "run"]
 
 
 def __getattr__(name: str) -> object:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> object:
         from streamlab.stream.engine import run
 
         return run
+    if name == "DiffVector":
+        from streamlab.diff.pretrained import DiffVector
+
+        return DiffVector
     raise AttributeError(f"module 'streamlab' has no attribute {name!r}")

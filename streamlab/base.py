@@ -126,6 +126,31 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     )
 
 
+def load_model(settings: BaseSettings) -> PreTrainedModel:
+    """Load a checkpoint as it is, in its own dtype: with its head, or headless if it has none.
+
+    Raises SourceError, or BaseMismatchError where another file is pinned.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    located = locate_model(settings.model)
+    _check_pin(settings, located)
+    config = _load_config(settings, located)
+    with _quiet_transformers(), _explained(settings):
+        model: PreTrainedModel
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            located.target,
+            revision=settings.revision,
+            config=config,
+            dtype="auto",
+            output_loading_info=True,
+        )
+        backbone = f"{model.base_model_prefix}."
+        if any(not name.startswith(backbone) for name in info["missing_keys"]):
+            model = _load_headless(settings, located, config)[0]
+    return model
+
+
 def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Return the size in bytes of these tensors as one safetensors file, by writing it."""
     from safetensors.torch import save

@@ -1,6 +1,7 @@
 """Put a diff on a model in place and take it off again, bit for bit.
 
     new = round(float32(old) + delta)    one sum, and one rounding where the weight is narrower
+    new = round(value)                   where the diff replaces weights
 
 The old values are kept and copied back: subtracting would leave other bits behind.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from streamlab.diff.vector import DiffVector, SparseTensor
+    from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
@@ -39,6 +40,14 @@ class _Group:
     parameters: tuple[nn.Parameter, ...]
     positions: tuple[Tensor, ...]
     values: Tensor
+    mode: Mode
+
+    def changed(self, old: Tensor) -> Tensor:
+        """Return the new weights, in the dtype of the old ones."""
+        if self.mode == "replace":
+            return self.values.to(old.dtype)
+        wide = torch.promote_types(old.dtype, torch.float32)
+        return (old.to(wide) + self.values).to(old.dtype)
 
     def read(self) -> Tensor:
         """Gather the weights at the positions."""
@@ -80,12 +89,12 @@ class Plan:
         """
         with torch.no_grad():
             old = tuple(group.read() for group in self.groups)
-            new = [_sum(o, group.values) for o, group in zip(old, self.groups, strict=True)]
+            new = [group.changed(o) for o, group in zip(old, self.groups, strict=True)]
             n_changed = _count_changed(old, new)
             if n_changed == 0 and not self.swaps:
                 raise DiffError(
-                    "The diff changes no weight of this model: every sum rounds back to the old "
-                    "value. Use a wider dtype for the model."
+                    "The diff changes no weight of this model: each is, or rounds back to, what it "
+                    "was. Take the right base, or a wider dtype for the model."
                 )
             for group, weights in zip(self.groups, new, strict=True):
                 group.write(weights)
@@ -190,6 +199,7 @@ def _match_backbone(
             tuple(parameter for parameter, _ in pairs),
             tuple(_beside(parameter, tensor.positions) for parameter, tensor in pairs),
             _beside(pairs[0][0], np.concatenate([tensor.values for _, tensor in pairs])),
+            diff.mode,
         )
         for pairs in members.values()
     )
@@ -263,11 +273,6 @@ def _beside(parameter: nn.Parameter, array: NDArray[Any]) -> Tensor:
 
 def _flat(parameter: nn.Parameter) -> Tensor:
     return parameter.detach().view(-1)
-
-
-def _sum(old: Tensor, delta: Tensor) -> Tensor:
-    wide = torch.promote_types(old.dtype, torch.float32)
-    return (old.to(wide) + delta).to(old.dtype)
 
 
 def _count_changed(old: Sequence[Tensor], new: Sequence[Tensor]) -> int:

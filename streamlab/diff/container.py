@@ -80,9 +80,9 @@ def encode(
 ) -> EncodedDiff:
     """Write a diff as one file; the same diff and settings give the same bytes.
 
-    Exactly the diff's k entries are kept: a value that would round to zero takes the smallest
-    magnitude of the type. Raises DiffError where a value is too large for its type, or where the
-    diff is past a limit of the format.
+    Exactly the diff's k entries are kept: a value to add that would round to zero takes the
+    smallest magnitude of the type. Raises DiffError where a value is too large for its type, a
+    weight that replaces another would be rounded, or the diff is past a limit of the format.
     """
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds {MAX_ENTRIES} entries, got {diff.n_entries}.")
@@ -95,6 +95,7 @@ def encode(
         "d": diff.n_gated,
         "k": diff.n_entries,
         "codec": codec,
+        "mode": diff.mode,
         "value_type": value_type,
         "task": diff.task,
     }
@@ -134,14 +135,14 @@ def decode(
     changes = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
     tensors = map(proven_tensor, layout.shapes, kept, changes)
     head = _read_head(frame)
-    return DiffVector(layout, tuple(tensors), head, header.task)
+    return DiffVector(layout, tuple(tensors), head, header.task, header.mode)
 
 
 def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any]:
     """Return what a file says of itself, checked as far as that goes without its base.
 
-    Keys: `version`, `base`, `d`, `k`, `codec`, `value_type`, `parts` (bytes by part), `head`
-    (shape by name), `task`, `digest`. Raises DiffFormatError.
+    Keys: `version`, `base`, `d`, `k`, `codec`, `mode`, `value_type`, `parts` (bytes by part),
+    `head` (shape by name), `task`, `digest`. Raises DiffFormatError.
     """
     frame, header = _open(data, None, max_bytes)
     _check_digests(frame, header)
@@ -166,7 +167,10 @@ def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) ->
     counts = np.array(diff.counts, dtype=np.int64)
     none = np.zeros(0, dtype=np.float32)
     joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
-    codes = values.round_values(joined, counts, value_type)
+    if diff.mode == "replace":
+        codes = values.keep_values(joined, value_type)
+    else:
+        codes = values.round_values(joined, counts, value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     blocks = {
         _CUTS: _bytes_block(streams.cuts),
@@ -294,7 +298,9 @@ def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDA
         scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
     dtype = values.code_dtype(header.value_type, header.codec)
     numbers = _expand(frame.blocks[_CODES], header, dtype, header.k, "value-stream")
-    return values.widen_values(values.Codes(numbers, scales), counts, header.value_type)
+    codes = values.Codes(numbers, scales)
+    zeros = header.mode == "replace"
+    return values.widen_values(codes, counts, header.value_type, zeros=zeros)
 
 
 def _read_head(frame: Frame) -> dict[str, NDArray[np.float32]]:

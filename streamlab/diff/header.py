@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from streamlab.config import Settings
 from streamlab.diff.codec import CodecName
-from streamlab.diff.values import ValueType
+from streamlab.diff.values import INTEGER_BITS, ValueType
+from streamlab.diff.vector import Mode
 from streamlab.errors import DiffFormatError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Header(Settings):
     d: Annotated[int, Field(ge=0, lt=1 << 53)]
     k: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     codec: CodecName
+    mode: Mode
     value_type: ValueType
     sha256: Digests
     task: dict[str, Any]
@@ -77,6 +79,10 @@ def read_header(tree: Mapping[str, Any]) -> Header:
     if header.k > header.d:
         raise DiffFormatError(
             "metadata-schema", f"`k` is {header.k}, more than the {header.d} entries of `d`."
+        )
+    if header.mode == "replace" and header.value_type in INTEGER_BITS:
+        raise DiffFormatError(
+            "metadata-schema", f"{header.value_type} has scales, and replaces no weight exactly."
         )
     return header
 

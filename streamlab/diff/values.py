@@ -52,6 +52,25 @@ def n_scales(value_type: ValueType, counts: NDArray[np.int64]) -> int:
     return int(np.count_nonzero(counts)) if value_type in INTEGER_BITS else 0
 
 
+def keep_values(values: Floats, value_type: ValueType) -> Codes:
+    """Hold (k,) values as they are, zeros and their signs too.
+
+    Raises DiffError where the type cannot hold every one of them bit for bit.
+    """
+    numbers: NDArray[Any] = values
+    with np.errstate(over="ignore", under="ignore"):
+        if value_type == "fp16":
+            numbers = values.astype(np.float16)
+        elif value_type == "bf16":
+            numbers = (values.view(np.uint32) >> 16).astype(np.uint16)
+    codes = Codes(numbers, np.zeros(0, dtype=np.float32))
+    fits = value_type not in INTEGER_BITS
+    counts = np.array([len(values)])
+    if not fits or _widen(codes, counts, value_type).tobytes() != values.tobytes():
+        raise DiffError(f"{value_type} does not hold every weight bit for bit; use a wider type.")
+    return codes
+
+
 def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
     """Round (k,) values; `counts` are those of consecutive tensors, empty ones included.
 
@@ -72,10 +91,13 @@ def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueTyp
     return codes
 
 
-def widen_values(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Floats:
+def widen_values(
+    codes: Codes, counts: NDArray[np.int64], value_type: ValueType, *, zeros: bool = False
+) -> Floats:
     """Widen codes to float32, one multiplication at most: the same bits on every machine.
 
-    Raises DiffFormatError: `scale-range`, `value-range`, `value-finite`, `value-zero`.
+    `zeros`: whether they are allowed. Raises DiffFormatError: `scale-range`, `value-range`,
+    `value-finite`, `value-zero`.
     """
     bits = INTEGER_BITS.get(value_type)
     if bits is not None and len(codes.numbers):
@@ -90,7 +112,7 @@ def widen_values(codes: Codes, counts: NDArray[np.int64], value_type: ValueType)
     if not bool(np.isfinite(values).all()):
         bad = int(np.argmin(np.isfinite(values)))
         raise DiffFormatError("value-finite", f"value {bad} in the stream is {values[bad]}.")
-    if not bool(values.all()):
+    if not zeros and not bool(values.all()):
         bad = int(np.argmin(values != 0))
         raise DiffFormatError("value-zero", f"value {bad} in the stream is 0, which is no change.")
     return values

@@ -221,6 +221,7 @@ def test_inspecting_needs_no_base_and_agrees_with_the_encoder(
         "d": diff.n_gated,
         "k": diff.n_entries,
         "codec": "xz",
+        "mode": "add",
         "value_type": "int8",
         "task": diff.task,
         "head": {"classifier.bias": (3,), "classifier.weight": (3, 8)},

@@ -1,0 +1,1 @@
+"""A stored diff in use."""

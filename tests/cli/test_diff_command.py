@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from transformers import BertConfig, BertForSequenceClassification
+
+from streamlab.cli import cli
+from streamlab.diff.container import inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 60,
+    "max_position_embeddings": 20,
+}
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Call the command line beside two checkpoints, `base` and `tuned`."""
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(BertConfig(**SMALL))
+    model.save_pretrained("base")
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[7] += 1
+    model.save_pretrained("tuned")
+    return lambda *arguments: CliRunner().invoke(cli, ["diff", *arguments])
+
+
+def test_an_exact_diff_is_written_and_its_bytes_are_shown(call: Callable[..., Result]) -> None:
+    result = call("base", "tuned", "-o", "x.safetensors", "--format", "json")
+
+    assert result.exit_code == 0, result.output
+    assert "gives TUNED bit for bit" in result.stderr
+    facts = inspect(Path("x.safetensors").read_bytes())
+    assert (facts["mode"], facts["k"], facts["value_type"]) == ("replace", 16, "fp32")
+    sizes = {row["part"]: row["bytes"] for row in json.loads(result.stdout)}
+    assert sizes["file"] == Path("x.safetensors").stat().st_size
+    assert sizes["whole checkpoint"] > sizes["file"]
+    assert facts["digest"] in result.stderr
+
+
+def test_a_diff_to_add_takes_a_value_type(call: Callable[..., Result]) -> None:
+    result = call("base", "tuned", "-o", "x", "--add", "--values", "int4")
+
+    assert result.exit_code == 0, result.output
+    facts = inspect(Path("x").read_bytes())
+    assert (facts["mode"], facts["value_type"]) == ("add", "int4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "words"),
+    [
+        (("base", "nowhere/at all", "-o", "x"), 2, "no folder that exists"),
+        (("base", "base", "-o", "no/such/folder"), 2, "cannot be written"),
+        (("base", "tuned", "-o", "x", "--values", "int8"), 1, "use a wider type"),
+        (("base", "tuned"), 2, "Missing option '-o'"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_paragraph(
+    call: Callable[..., Result], arguments: tuple[str, ...], exit_code: int, words: str
+) -> None:
+    result = call(*arguments)
+
+    assert result.exit_code == exit_code
+    assert words in result.stderr
+    assert not Path("x").exists()
