@@ -8,6 +8,7 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import format_option, print_json, print_page
+from streamlab.registry.store import ArtifactStore
 from streamlab.report.lookup import find_page
 
 
@@ -35,7 +36,7 @@ def show(word: str, *, place: Place, run: str, form: Literal["table", "json"]) -
       streamlab show arrival:7
     """
     with place.open() as registry:
-        page = find_page(registry, word, run=run)
+        page = find_page(registry, word, run=run, store=ArtifactStore(place.home.store))
     if form == "json":
         print_json(page.tree())
     else:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamlab.diff.lines import is_matrix
+from streamlab.diff.values import ValueType, keep_values, round_values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +67,23 @@ def two_part_bound(diff: DiffVector) -> TwoPartBound:
         bits += costs[best] + (math.log2(3) if len(costs) > 1 else 0.0)
         groupings.append(best)
     return TwoPartBound(bits, diff.n_entries, tuple(groupings))
+
+
+def value_entropy(diff: DiffVector, value_type: ValueType) -> float:
+    """Return the zero-order entropy of a diff's codes, scales included, in bits.
+
+    What a coder takes that knows how often each code occurs and nothing more; one that knows
+    where codes stand may take less.
+    """
+    none = np.zeros(0, dtype=np.float32)
+    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
+    if diff.mode == "replace":
+        codes = keep_values(joined, value_type)
+    else:
+        codes = round_values(joined, np.array(diff.counts, dtype=np.int64), value_type)
+    _, tallies = np.unique(codes.numbers, return_counts=True)
+    entropy = float((tallies * np.log2(len(joined) / tallies)).sum()) if len(joined) else 0.0
+    return entropy + 32.0 * len(codes.scales)
 
 
 def _costs(tensor: SparseTensor) -> dict[Grouping, float]:

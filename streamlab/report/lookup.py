@@ -15,20 +15,31 @@ from collections.abc import Callable, Mapping
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
 from streamlab.report.near import nearest
 from streamlab.report.pages import arrival_page, base_page, diff_page, task_page
+from streamlab.report.part_bounds import with_bounds
 from streamlab.report.run_page import run_page
 from streamlab.report.table import Page
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")
 
 
-def find_page(registry: Registry, word: str, *, run: str = "latest") -> Page:
+def find_page(
+    registry: Registry, word: str, *, run: str = "latest", store: ArtifactStore | None = None
+) -> Page:
     """Return the page of what `word` means; a task is looked up in `run`.
+
+    With a store, a diff's page tells how few bytes its parts could take.
 
     Raises NotInRegistryError where nothing, or more than one thing, answers to it, and
     UsageError for an unknown kind.
     """
+    page = _find(registry, word, run)
+    return page if store is None else with_bounds(page, registry, store)
+
+
+def _find(registry: Registry, word: str, run: str) -> Page:
     kind, colon, name = word.partition(":")
     if not colon:
         return _any(registry, word, run)

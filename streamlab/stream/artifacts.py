@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
-from streamlab.diff.container import decode, encode
-from streamlab.diff.values import ValueType
+from streamlab.diff.container import EncodedDiff, decode
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import StoreError
 from streamlab.methods.contract import Trained
@@ -22,6 +21,8 @@ from streamlab.registry.records import ArtifactKind, NewDiff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from streamlab.diff.values import ValueType
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,21 @@ class Artifact:
     record: NewDiff
 
 
-def pack(
-    trained: Trained, base: Base, task: Mapping[str, Any], *, value_type: ValueType
+@dataclass(frozen=True)
+class Served:
+    """A model with an artifact on it; `n_changed` backbone weights differ from the base's.
+
+    None where a whole checkpoint was loaded.
+    """
+
+    model: PreTrainedModel
+    n_changed: int | None
+
+
+def pack_diff(
+    diff: DiffVector, encoded: EncodedDiff, trained: Trained, base: Base, *, value_type: ValueType
 ) -> Artifact:
-    """Write what was trained as one file; `task` is what serving it will need."""
-    if trained.tensors is None:
-        return _pack_checkpoint(trained, base)
-    diff = DiffVector(base.layout, trained.tensors, trained.head, task)
-    encoded = encode(diff, value_type=value_type)
+    """Describe a diff's file for the registry."""
     record = NewDiff(
         digest=encoded.digest,
         kind="diff",
@@ -59,7 +67,8 @@ def pack(
     return Artifact(encoded.data, record)
 
 
-def _pack_checkpoint(trained: Trained, base: Base) -> Artifact:
+def pack_checkpoint(trained: Trained, base: Base) -> Artifact:
+    """Write a rival's whole classifier as one file, and describe it."""
     tensors = _classifier_tensors(trained, base)
     data = save(tensors)
     head_bytes = sum(4 * values.size for values in trained.head.values())
@@ -96,16 +105,16 @@ def _full_bytes(trained: Trained, base: Base) -> int:
 @contextmanager
 def serving(
     model: PreTrainedModel, data: bytes, kind: ArtifactKind, digest: str, base: Base
-) -> Iterator[PreTrainedModel]:
+) -> Iterator[Served]:
     """Put stored bytes on a fresh classifier of the base, and take a diff off again after."""
     if hashlib.sha256(data).hexdigest() != digest:
         raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
     if kind == "diff":
-        with applied(model, decode(data, base.layout, expected_digest=digest)):
-            yield model
+        with applied(model, decode(data, base.layout, expected_digest=digest)) as on:
+            yield Served(model, on.n_changed)
         return
     tensors = load(data)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[name])
-    yield model
+    yield Served(model, None)

@@ -13,7 +13,6 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.base import BaseSettings
 from streamlab.config import Settings, Tree, digest, expand_variables, override, read_yaml, validate
-from streamlab.diff.values import ValueType
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.contract import TrainingSettings
@@ -29,9 +28,9 @@ class ProviderSettings(Settings):
 
 
 class StorageSettings(Settings):
-    """How the values of a diff are stored."""
+    """How the values of a diff are stored; `auto`: the smallest type that changes no answers."""
 
-    values: ValueType = "bf16"
+    values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
 
 
 class Defaults(Settings):

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from streamlab.base import Base
 from streamlab.methods.contract import TrainingSettings
 from streamlab.registry.records import ArtifactKind, NewScore
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.artifacts import serving
+from streamlab.stream.outputs import logits
+from streamlab.stream.probe import check_probe
 from streamlab.stream.training import EncodedTask, fresh_model
-from streamlab.tasks.batches import Encoded, evaluation_batches
 from streamlab.tasks.metrics import score
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-_BATCH_SIZE = 64
 
 
 def score_stored(
@@ -32,20 +27,25 @@ def score_stored(
     store: ArtifactStore,
     *,
     after_sequence: int,
+    probe: Mapping[str, Any] | None,
     splits: tuple[str, ...] = ("dev", "validation"),
 ) -> list[NewScore]:
     """Score a stored artifact on a task's splits.
 
-    The head under it comes from another seed than any training's, so that a head that was not
-    stored could not go unnoticed. Raises StoreError or DiffError where the bytes cannot be used.
+    `probe`: what `take_probe` recorded of it, None of a checkpoint. The head under it comes from
+    another seed than any training's, so that a head that was not stored could not go unnoticed.
+    Raises StoreError or DiffError where the bytes cannot be used, or do something else than they
+    did when they were made.
     """
     model = fresh_model(base, task.data, training, seed=0)
     scores = []
     with serving(model, store.get(digest), kind, digest, base) as served:
+        if probe is not None:
+            check_probe(served, task, training, probe, digest=digest)
         for split, rows in (("dev", task.dev), ("validation", task.validation)):
             if split not in splits or not len(rows.labels):
                 continue
-            values = score(task.data.metrics, logits(served, rows), np.asarray(rows.labels))
+            values = score(task.data.metrics, logits(served.model, rows), np.asarray(rows.labels))
             scores += [
                 NewScore(
                     metric=metric,
@@ -58,18 +58,3 @@ def score_stored(
                 for metric, value in values.items()
             ]
     return scores
-
-
-def logits(model: PreTrainedModel, rows: Encoded) -> NDArray[np.float32]:
-    """Return the model's outputs in float32, (n_rows, n_outputs), in the order of the rows."""
-    outputs: NDArray[np.float32] | None = None
-    with torch.inference_mode():
-        for places, batch in evaluation_batches(rows, batch_size=_BATCH_SIZE):
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
-            answers = model(**inputs).logits.float().cpu().numpy()
-            if outputs is None:
-                outputs = np.zeros((len(rows.labels), answers.shape[1]), np.float32)
-            outputs[places] = answers
-    if outputs is None:
-        raise ValueError("there are no rows to score")
-    return outputs

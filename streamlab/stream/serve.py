@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from streamlab.diff.container import encode
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError, DiffError, RegistryError, TrainingError
 from streamlab.methods.contract import Progress, Trained, TrainingSettings
 from streamlab.registry.curves import curve_path, writing_curve
@@ -24,10 +26,12 @@ from streamlab.registry.records import (
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.artifacts import Artifact, pack
+from streamlab.stream.artifacts import Artifact, pack_checkpoint, pack_diff, serving
 from streamlab.stream.memory import peak_bytes, reset_peak
+from streamlab.stream.precision import Rounded, rounded
+from streamlab.stream.probe import take_probe
 from streamlab.stream.scoring import score_stored
-from streamlab.stream.training import EncodedTask, train
+from streamlab.stream.training import EncodedTask, fresh_model, train
 from streamlab.stream.world import World
 
 Clock = Callable[[], float]
@@ -91,7 +95,8 @@ class Stream:
         entry = self.world.scenario.tasks[arrival.task]
         self.world.base.check_unchanged()
         try:
-            trained, artifact = self._learn(arrival, task, entry.training)
+            trained = self._learn(arrival, task, entry.training)
+            artifact, facts = self._pack(trained, arrival, task, entry.training)
             trained_at = time.perf_counter()
             digest = self.store.put(artifact.data)
             scores = score_stored(
@@ -102,6 +107,7 @@ class Stream:
                 entry.training,
                 self.store,
                 after_sequence=arrival.sequence,
+                probe=facts.get("probe"),
             )
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it all that would follow
@@ -115,15 +121,13 @@ class Stream:
             trained_at - started,
             time.perf_counter() - trained_at,
             n_steps=trained.n_steps,
-            details=trained.details,
+            details={**trained.details, **facts},
         )
         record = self.registry.add_arrival(new, artifact.record, scores)
         return Outcome(arrival, record, self.registry.diff(digest), tuple(scores))
 
-    def _learn(
-        self, arrival: Arrival, task: EncodedTask, training: TrainingSettings
-    ) -> tuple[Trained, Artifact]:
-        """Train one arrival, keep its curve, and write what is to be stored as bytes."""
+    def _learn(self, arrival: Arrival, task: EncodedTask, training: TrainingSettings) -> Trained:
+        """Train one arrival and keep its curve."""
         path = curve_path(
             self.home.curves,
             run=self.run.name,
@@ -139,10 +143,28 @@ class Stream:
                 curve.append(asdict(progress))
                 self.watch(arrival, progress)
 
-            trained = train(arrival, task, self.world.base, training, watch)
+            return train(arrival, task, self.world.base, training, watch)
+
+    def _pack(
+        self, trained: Trained, arrival: Arrival, task: EncodedTask, training: TrainingSettings
+    ) -> tuple[Artifact, dict[str, Any]]:
+        """Write what is to be stored as bytes, and say how it was rounded and what it does."""
+        base = self.world.base
+        if trained.tensors is None:
+            return pack_checkpoint(trained, base), {}
         facts = _serving_facts(arrival, task, training)
-        value_type = self.world.scenario.storage.values
-        return trained, pack(trained, self.world.base, facts, value_type=value_type)
+        diff = DiffVector(base.layout, trained.tensors, trained.head, facts)
+        values = self.world.scenario.storage.values
+        chosen = (
+            rounded(diff, task, base, training)
+            if values == "auto"
+            else Rounded(encode(diff, value_type=values), values, {"values": values})
+        )
+        artifact = pack_diff(diff, chosen.encoded, trained, base, value_type=chosen.value_type)
+        model = fresh_model(base, task.data, training, seed=0)
+        with serving(model, artifact.data, "diff", artifact.record.digest, base) as served:
+            probe = take_probe(served, task, training)
+        return artifact, {"rounding": dict(chosen.facts), "probe": probe}
 
     def _describe(
         self,
@@ -209,6 +231,7 @@ class Stream:
                 self.world.scenario.tasks[record.task].training,
                 self.store,
                 after_sequence=arrival.sequence,
+                probe=record.details.get("probe"),
                 splits=("dev",),
             )
             self.registry.add_scores(record.id, scores)

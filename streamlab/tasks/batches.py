@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -37,6 +37,15 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """Return the number of tokens of every row."""
         return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+
+    def first(self, n_rows: int) -> Encoded:
+        """Return the first rows alone."""
+        return replace(
+            self,
+            token_ids=self.token_ids[:n_rows],
+            token_types=self.token_types and self.token_types[:n_rows],
+            labels=self.labels[:n_rows],
+        )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_what_is_left_out_is_filled_in() -> None:
     assert scenario.seeds == (1,)
     assert scenario.evaluation == "last"
     assert scenario.methods == (DiffPruning(),)
-    assert scenario.storage.values == "bf16"
+    assert scenario.storage.values == "auto"
     assert scenario.provider_of("b") == "two"
 
 
@@ -258,7 +258,7 @@ def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
         "seeds": [1],
         "evaluation": "last",
         "rivals": [],
-        "storage": {"values": "bf16"},
+        "storage": {"values": "auto"},
         "defaults": {"method": {"target_density": 5e-3, "name": "diff_pruning"}},
     }
     # Another order of the providers is no other stream, since the tasks have the order.

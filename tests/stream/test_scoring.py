@@ -17,8 +17,8 @@ from streamlab.diff.container import decode
 from streamlab.errors import StoreError
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.artifacts import serving
+from streamlab.stream.outputs import logits
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.scoring import logits
 from streamlab.stream.serve import Outcome
 from streamlab.stream.training import EncodedTask, fresh_model
 from streamlab.stream.world import World
@@ -71,7 +71,7 @@ def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorde
         training = world.scenario.tasks[outcome.arrival.task].training
         model = fresh_model(world.base, task.data, training, seed=0)
         with serving(model, store.get(digest), diff.kind, digest, world.base) as served:
-            assert np.array_equal(found, logits(served, task.dev))
+            assert np.array_equal(found, logits(served.model, task.dev))
         labels = np.array([row.label for row in task.data.dev])
         if outcome.arrival.task == "degree":
             value = float(np.corrcoef(found[:, 0], labels)[0, 1])
@@ -121,7 +121,7 @@ def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, world: Worl
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     with serving(model, data, "diff", outcome.diff.digest, world.base) as served:
-        changed = [n for n, t in served.state_dict().items() if not torch.equal(t, before[n])]
+        changed = [n for n, t in served.model.state_dict().items() if not torch.equal(t, before[n])]
 
     assert changed
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
