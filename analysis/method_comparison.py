@@ -1,8 +1,8 @@
 """Is diff pruning as good as full finetuning, and better than cheaper ways, task by task?
 
-Reads one run that trained rivals beside its own method, and prints a table of mean scores over
-seeds, then the difference to every rival with a 95% interval: a bootstrap over seeds within
-tasks, paired, as every method saw the same rows under the same seed.
+Reads a run that trained rivals beside its own method, or several that split its seeds, and prints
+a table of mean scores over seeds, then the difference to every rival with a 95% interval: a
+bootstrap over seeds within tasks, paired, as every method saw the same rows under the same seed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.errors import NotInRegistryError, StreamlabError
+from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
 from streamlab.registry.home import Home
+from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.report.csv_file import write_csv
 from streamlab.report.scores import TaskScore, task_scores
@@ -29,37 +30,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the comparison of one run, and write it as CSV where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path("streamlab-home"))
-    parser.add_argument("--run", default="latest")
+    parser.add_argument("--run", action="append", help="may be given several times")
     parser.add_argument("--csv", type=Path, help="write the table here too")
     options = parser.parse_args(arguments)
     try:
-        compare(options.home, options.run, options.csv)
+        compare(options.home, options.run or ["latest"], options.csv)
     except StreamlabError as error:
         parser.exit(error.exit_code, f"Error: {error}\n")
 
 
-def compare(home: Path, name: str, csv: Path | None) -> None:
-    """Compare the methods of one run. Raises NotInRegistryError where there is no rival."""
+def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
+    """Compare the methods of some runs with other seeds each.
+
+    Raises NotInRegistryError where there is no rival, UsageError where runs do not go together.
+    """
     with Registry.open(Home(home).registry_url, clock=time.time, read_only=True) as registry:
-        run = registry.run(name)
-        scores = task_scores(registry.scores(run=run.id))
-    own = own_method(run)
+        runs = [registry.run(name) for name in names]
+        by_run = [registry.scores(run=run.id) for run in runs]
+    own = own_method(runs[0])
+    _check_together(runs)
+    scores = task_scores([score for scores in by_run for score in scores])
     methods = list(dict.fromkeys([own, *(score.method for score in scores)]))
+    title = " and ".join(run.name for run in runs)
     if len(methods) == 1:
-        raise NotInRegistryError(
-            f"The run {run.name} trained no rival. Set `rivals` and run again."
-        )
+        raise NotInRegistryError(f"{title} trained no rival. Set `rivals` and run again.")
     tasks = list(dict.fromkeys(score.task for score in scores))
     found = {(score.task, score.method): score for score in scores}
     rows = [_row(task, methods, found) for task in tasks]
     header = ["task", "metric", "seeds", *methods]
-    print(f"{run.name}: own scores on dev, 100 x, mean over seeds\n")
+    print(f"{title}: own scores on dev, 100 x, mean over seeds\n")
     print(_markdown(header, rows))
     print()
     for rival in methods[1:]:
         print(_difference(own, rival, tasks, found))
     if csv is not None:
         write_csv(csv, header, rows)
+
+
+def _check_together(runs: Sequence[RunRecord]) -> None:
+    seeds = [seed for run in runs for seed in run.scenario["seeds"]]
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"Some of the seeds {seeds} are in two of the runs. Name one of these.")
+    settings = [{**run.scenario, "seeds": None} for run in runs]
+    if any(other != settings[0] for other in settings):
+        raise UsageError("The runs differ in more than their seeds, and cannot be put together.")
 
 
 def _row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shlex
@@ -10,6 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from streamlab import DiffVector
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +44,45 @@ def test_every_path_that_the_readme_names_is_there() -> None:
     assert len(links) > 5
     assert len(tree) > 10
     assert [path for path in links + tree + scenarios if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/diffs.md"])
+def test_the_examples_with_models_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    blocks = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_models" in b]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        base = BertForSequenceClassification(
+            BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
+        )
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        tuned.bert.embeddings.word_embeddings.weight[3] += 1
+    monkeypatch.chdir(tmp_path)
+
+    (block,) = blocks
+    exec(block, {"base": base, "tuned": tuned})  # noqa: S102 - our own document
+
+    for mine, theirs in zip(base.parameters(), tuned.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_example_of_serving_runs() -> None:
+    text = (ROOT / "docs" / "diffs.md").read_text(encoding="utf-8")
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Switcher" in b]
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
+    model = BertForSequenceClassification(config)
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.bert.embeddings.word_embeddings.weight[3] += 1
+    diff = DiffVector.from_models(model, tuned)
+    inputs = {"input_ids": torch.tensor([[1, 3]])}
+
+    exec(block, {"model": model, "diff": diff, "other": diff, "inputs": inputs})  # noqa: S102 - ours
+
+    assert not torch.equal(*(m.bert.embeddings.word_embeddings.weight for m in (model, tuned)))
 
 
 @pytest.mark.slow
