@@ -1,0 +1,55 @@
+"""Entries move the same way through numpy and through torch, which GPUs take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from streamlab.diff.entries import EntryGroup, group_entries
+from streamlab.diff.vector import SparseTensor
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+def group_of_two(dtype: torch.dtype) -> EntryGroup:
+    rng = np.random.default_rng(0)
+    pairs = []
+    for shape, positions in (((3, 4), [0, 5, 11]), ((6,), [2])):
+        parameter = nn.Parameter(torch.from_numpy(rng.normal(size=shape)).to(dtype))
+        values = rng.normal(size=len(positions)).astype(np.float32)
+        pairs.append((parameter, SparseTensor(shape, np.array(positions), values)))
+    return group_entries(pairs, "add")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_numpy_and_torch_read_and_write_the_same_weights(dtype: torch.dtype) -> None:
+    ours, theirs = group_of_two(dtype), replace(group_of_two(dtype), rows=())
+    assert ours.rows
+
+    old = ours.read()
+    new = ours.changed(old)
+    ours.write(new)
+    theirs.write(new)
+
+    assert torch.equal(old, replace(group_of_two(dtype), rows=()).read())
+    assert not torch.equal(old, new)
+    assert torch.equal(ours.read(), new)
+    for mine, other in zip(ours.parameters, theirs.parameters, strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_a_model_that_was_given_other_memory_is_followed_there() -> None:
+    group = group_of_two(torch.float32)
+    old = group.read()
+    left = group.parameters[0].data
+    before = left.clone()
+    group.parameters[0].data = left.clone()
+
+    group.write(old + 1)
+
+    assert torch.equal(group.read(), old + 1)
+    assert torch.equal(left, before)
