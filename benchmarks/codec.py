@@ -4,8 +4,8 @@ On evenly drawn positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on diffs 
 bits an entry by part, against H(p)/p and the two-part bound; whole files by value type; time to
 write and to read; and the same entries as other formats write them, all with 16-bit values.
 
-Stored diffs come with their values rounded as their run stored them (bf16 unless told otherwise),
-so wider value types are not measured here.
+A stored diff comes with its values rounded as its run stored them; it is measured in that value
+type alone, and in all of them where it was stored in fp32 (--set storage.values=fp32).
 
     python benchmarks/codec.py --home streamlab-home
 """
@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from peft import LoraConfig, ShiraConfig, get_peft_model
-from real_diffs import even_diff, minilm, trained_diffs
+from real_diffs import TrainedDiff, even_diff, minilm, trained_diffs
 from safetensors.numpy import save
 from scipy import sparse
 
@@ -69,7 +69,7 @@ def main() -> None:
         ["diff", "k", "two-part", "positions", "over", *VALUE_TYPES],
         real_rows,
     )
-    name, diff = next(iter(diffs.items()))
+    name, (diff, _) = next(iter(diffs.items()))
     show(f"Time: {name}", ["value type", "write ms", "read ms"], time_codec(diff, options.repeats))
     header = ["format", "bytes", "numbers", "bits a number"]
     show(f"Other formats: {name}", header, other_formats(base, diff))
@@ -87,25 +87,30 @@ def measure_even(base: Base) -> tuple[dict[str, float], Rows]:
     return found, rows
 
 
-def measure_real(diffs: dict[str, DiffVector]) -> tuple[dict[str, float], Rows]:
+def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None], Rows]:
     """Compare trained diffs with their two-part bound; worst, mean and best over diffs."""
     over: list[float] = []
-    files: dict[str, list[float]] = {value_type: [] for value_type in VALUE_TYPES}
+    files: dict[ValueType, list[float]] = {value_type: [] for value_type in VALUE_TYPES}
     rows = []
-    for name, diff in diffs.items():
+    for name, trained in diffs.items():
+        diff = trained.diff
         bound = two_part_bound(diff).bits_per_entry
-        encoded = {value_type: encode(diff, value_type=value_type) for value_type in VALUE_TYPES}
-        bits = 8 * encoded["bf16"].parts.positions / diff.n_entries
+        bits = 8 * encode(diff).parts.positions / diff.n_entries
         over.append(bits / bound)
-        for value_type, file in encoded.items():
-            files[value_type].append(_bits(file, diff))
         row = [name, str(diff.n_entries), f"{bound:.3f}", f"{bits:.3f}", f"{bits / bound - 1:+.2%}"]
-        rows.append(row + [f"{files[value_type][-1]:.2f}" for value_type in VALUE_TYPES])
-    found = {"real_diffs": float(len(over)), "real_positions_over_bound": max(over)}
-    found["real_positions_over_bound_mean"] = statistics.fmean(over)
-    for value_type, bits_each in files.items():
-        found[f"file_bits_per_entry_{value_type}"] = statistics.fmean(bits_each)
-        found[f"file_bits_per_entry_{value_type}_worst"] = max(bits_each)
+        for value_type, so_far in files.items():
+            if trained.can_be(value_type):
+                so_far.append(_bits(encode(diff, value_type=value_type), diff))
+            row.append(f"{so_far[-1]:.2f}" if trained.can_be(value_type) else "-")
+        rows.append(row)
+    found: dict[str, float | None] = {
+        "real_diffs": len(over),
+        "real_positions_over_bound": max(over),
+        "real_positions_over_bound_mean": statistics.fmean(over),
+    }
+    for value_type, each in files.items():
+        found[f"file_bits_per_entry_{value_type}"] = statistics.fmean(each) if each else None
+        found[f"file_bits_per_entry_{value_type}_worst"] = max(each, default=None)
     return found, rows
 
 

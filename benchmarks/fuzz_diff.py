@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     base = minilm()
-    diffs = list(trained_diffs(base, options.home).values())[:3]
+    diffs = [diff for diff, _ in list(trained_diffs(base, options.home).values())[:3]]
     files = [
         (file.data, file.digest)
         for diff in diffs

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
 
 import streamlab
 from streamlab.base import Base, BaseSettings, load_base
-from streamlab.diff.container import decode
+from streamlab.diff.container import decode, inspect
 from streamlab.diff.layout import Layout
+from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import NotInRegistryError
 from streamlab.registry.home import Home
@@ -34,7 +36,19 @@ SHORT_STREAM = {
     },
     "providers": {"here": {"tasks": ["sst2", "rte"]}},
     "tasks": {"sst2": {"dataset": "glue/sst2"}, "rte": {"dataset": "glue/rte"}},
+    "storage": {"values": "fp32"},
 }
+
+
+class TrainedDiff(NamedTuple):
+    """A diff, and the value type that it was stored in."""
+
+    diff: DiffVector
+    value_type: ValueType
+
+    def can_be(self, value_type: ValueType) -> bool:
+        """Tell whether storing it so tells anything: rounded values take fewer bits than others."""
+        return self.value_type in ("fp32", value_type)
 
 
 def minilm() -> Base:
@@ -58,7 +72,7 @@ def even_diff(layout: Layout, density: float, *, seed: int = 0) -> DiffVector:
     return DiffVector(layout, tensors, {}, {})
 
 
-def trained_diffs(base: Base, home: Path | None) -> dict[str, DiffVector]:
+def trained_diffs(base: Base, home: Path | None) -> dict[str, TrainedDiff]:
     """Read every diff on `base` from a home's store; without a home train two short ones.
 
     Raises NotInRegistryError where the home holds none.
@@ -73,7 +87,7 @@ def trained_diffs(base: Base, home: Path | None) -> dict[str, DiffVector]:
         return dict(_from_home(base, Path(folder) / "home"))
 
 
-def _from_home(base: Base, home: Path) -> Iterator[tuple[str, DiffVector]]:
+def _from_home(base: Base, home: Path) -> Iterator[tuple[str, TrainedDiff]]:
     place = Home(home)
     store = ArtifactStore(place.store)
     n_found = 0
@@ -86,7 +100,8 @@ def _from_home(base: Base, home: Path) -> Iterator[tuple[str, DiffVector]]:
                 continue
             n_found += 1
             name = f"{arrival.task}, {arrival.method}, seed {arrival.seed} ({record.digest[:6]})"
-            yield name, decode(store.get(record.digest), base.layout)
+            data = store.get(record.digest)
+            yield name, TrainedDiff(decode(data, base.layout), inspect(data)["value_type"])
     if not n_found:
         raise NotInRegistryError(
             f"{home} holds no diff on {MODEL}. Run `streamlab run scenarios/glue_stream.yaml "

@@ -50,7 +50,7 @@ def main() -> None:
     base = minilm()
     trained = trained_diffs(base, options.home)
     times = {"reload": time_reload(base, options.repeats)}
-    times |= time_diff(base, list(trained.values()), options.repeats)
+    times |= time_diff(base, [diff for diff, _ in trained.values()], options.repeats)
     times |= time_peft(base, options.repeats)
     times["swap"], base_unchanged = swap_about(base, options.swaps, options.seed)
     found = ratios(times) | {"base_unchanged": base_unchanged}
