@@ -12,42 +12,25 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from streamlab.config import Settings
 from streamlab.methods.contract import Trained, TrainingJob
-from streamlab.methods.gated_stage import GatedStage
-from streamlab.methods.gates import Stretch
+from streamlab.methods.gated_stage import GatedStage, Gating
 from streamlab.methods.loop import Loop, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
 from streamlab.methods.stages import head_values, tune_all, tune_kept
 
 
-class DiffPruning(Settings):
-    """Settings of diff pruning; `structured` adds one gate for every tensor."""
+class DiffPruning(Gating):
+    """Settings of diff pruning: the gated stage's, and how the steps are shared out."""
 
     name: Literal["diff_pruning"] = "diff_pruning"
-    structured: bool = True
-    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    penalty_form: Literal["additive", "product"] = "additive"
-    penalty: Literal["steered"] | PositiveFloat = "steered"  # a number: lambda, fixed
-    steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
-    steer_gain: PositiveFloat = 0.15
-    steer_every: PositiveInt = 2
-    steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
-    gate_start: float = 5.0  # log_alpha
-    gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
-    gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
-    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
     fixed_mask_rate: PositiveFloat = 5e-3
     fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
     open_share: float = Field(default=0.5, ge=0.0, lt=1.0)  # of the steps before the fixed mask
-    stretch: Stretch = Stretch()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.steer_to < 1.0:
-            raise ValueError("`steer_to` below 1 would leave fewer open gates than are kept")
         if self.penalty == "steered" and self.open_share == 0.0:
             raise ValueError(
                 "a steered `penalty` starts from what the open stage has learnt: raise "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from streamlab.config import Settings
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates import expected_gate
+from streamlab.methods.gates import Stretch, expected_gate
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import find_rows_in_use
 from streamlab.methods.loop import adam
@@ -20,7 +22,31 @@ from streamlab.methods.step import Densities, GatedWeights
 
 if TYPE_CHECKING:
     from streamlab.methods.contract import TrainingJob
-    from streamlab.methods.diff_pruning import DiffPruning
+
+
+class Gating(Settings):
+    """How gates start, move and are priced; `structured` adds one gate for every tensor."""
+
+    structured: bool = True
+    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
+    penalty_form: Literal["additive", "product"] = "additive"
+    penalty: Literal["steered"] | PositiveFloat = "steered"  # a number: lambda, fixed
+    steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
+    steer_gain: PositiveFloat = 0.15
+    steer_every: PositiveInt = 2
+    steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
+    gate_start: float = 5.0  # log_alpha
+    gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
+    gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
+    stretch: Stretch = Stretch()
+
+    @field_validator("steer_to")
+    @classmethod
+    def _leaves_enough_open(cls, value: float) -> float:
+        if value < 1.0:
+            raise ValueError("`steer_to` below 1 would leave fewer open gates than are kept")
+        return value
 
 
 class GatedStage:
@@ -32,7 +58,7 @@ class GatedStage:
 
     def __init__(
         self,
-        settings: DiffPruning,
+        settings: Gating,
         job: TrainingJob,
         moments: torch.optim.AdamW,
         *,
@@ -94,7 +120,7 @@ class GatedStage:
         )
 
 
-def _gate(settings: DiffPruning, job: TrainingJob, moments: torch.optim.AdamW) -> GatedWeights:
+def _gate(settings: Gating, job: TrainingJob, moments: torch.optim.AdamW) -> GatedWeights:
     native = None
     live = list(job.backbone.values())
     if live[0].device.type == "cpu" and job.training.step != "eager":
@@ -120,7 +146,7 @@ def _gate(settings: DiffPruning, job: TrainingJob, moments: torch.optim.AdamW) -
     )
 
 
-def _saliency(settings: DiffPruning, gated: GatedWeights) -> float:
+def _saliency(settings: Gating, gated: GatedWeights) -> float:
     """Return |w| rms(g) of the entry that is just among the open ones at the end.
 
     A gate is held open by the gradient g w, and closed by the price: this is where the two
@@ -133,7 +159,7 @@ def _saliency(settings: DiffPruning, gated: GatedWeights) -> float:
     return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
 
 
-def _pricing(settings: DiffPruning, n_steps: int, start: float) -> Penalty:
+def _pricing(settings: Gating, n_steps: int, start: float) -> Penalty:
     if settings.penalty != "steered":
         return FixedPenalty(settings.penalty)
     return SteeredPenalty(
