@@ -13,9 +13,17 @@ from streamlab.registry.tables import EventRow
 _COLUMNS = [getattr(EventRow, field.name) for field in fields(EventRecord)]
 
 
-def append(connection: Connection, kind: str, subject: str, message: str, *, at: float) -> int:
-    """Append one line and return its number."""
-    values = {"kind": kind, "subject": subject, "message": message, "at": at}
+def append(
+    connection: Connection,
+    kind: str,
+    subject: str,
+    message: str,
+    *,
+    at: float,
+    digest: str | None = None,
+) -> int:
+    """Append one line and return its number; `digest` is that of the artifact it is about."""
+    values = {"kind": kind, "subject": subject, "message": message, "at": at, "digest": digest}
     added = insert(EventRow).values(**values, version=streamlab.__version__)
     return connection.execute(added.returning(EventRow.id)).scalar_one()
 

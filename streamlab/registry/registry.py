@@ -97,7 +97,7 @@ class Registry(Queries):
 
         def work(connection: Connection, now: float) -> ArrivalRecord:
             number = arrivals.add_finished(connection, arrival, diff, scores, at=now)
-            message = f"{diff.digest}, {diff.file_bytes} bytes"
+            message = f"{diff.file_bytes} bytes"
             return _logged_arrival(connection, number, "arrival-finished", message, now=now)
 
         return self._write(work)
@@ -151,5 +151,5 @@ def _logged_arrival(
     connection: Connection, number: int, kind: str, message: str, *, now: float
 ) -> ArrivalRecord:
     arrival = arrivals.get(connection, number)
-    events.append(connection, kind, str(number), message, at=now)
+    events.append(connection, kind, str(number), message, at=now, digest=arrival.digest)
     return arrival
