@@ -87,14 +87,23 @@ class TrainingJob:
     watch: Callable[[Progress], None] = lambda _: None
 
 
+@dataclass(frozen=True)
+class Adapter:
+    """The two files that PEFT keeps an adapter in: its weights, head included, and settings."""
+
+    weights: bytes
+    config: Mapping[str, Any]  # JSON
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training gave: a sparse change, or (`tensors` is None) a whole new backbone."""
+    """What a training gave: a sparse change, a whole new backbone, or an adapter."""
 
     tensors: tuple[SparseTensor, ...] | None  # one for every tensor of the layout
     backbone: Mapping[str, Tensor] | None  # by the base's names, where everything changed
-    head: Mapping[str, NDArray[np.float32]]
+    head: Mapping[str, NDArray[np.float32]]  # none beside an adapter, which holds it
     n_steps: int
+    adapter: Adapter | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: densities, stage lengths
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed"]
-ArtifactKind = Literal["diff", "checkpoint"]
+ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,7 +132,7 @@ class DiffRow(Tables):
 
     __tablename__ = "diffs"
     __table_args__ = (
-        CheckConstraint("kind IN ('diff', 'checkpoint')", name="kind"),
+        CheckConstraint("kind IN ('diff', 'checkpoint', 'adapter')", name="kind"),
         CheckConstraint("n_entries BETWEEN 0 AND n_gated AND n_head_entries >= 0", name="entries"),
         CheckConstraint(
             "positions_bytes >= 0 AND values_bytes >= 0 AND head_bytes >= 0"
