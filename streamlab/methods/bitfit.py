@@ -46,6 +46,6 @@ class BitFit(Settings):
             tensors=tensors,
             backbone=None,
             head=head_values(job),
-            n_steps=n_steps,
+            n_steps=loop.n_taken,
             details={"bias_tensors": sum(is_bias)},
         )

@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from streamlab.config import Settings
 from streamlab.errors import TrainingError, UsageError
+from streamlab.methods.best import Best
 from streamlab.methods.contract import Adapter, Trained, TrainingJob
 from streamlab.methods.loop import Loop, TakeStep, adam, ramp, seeded_dropout
 
@@ -48,13 +49,14 @@ class Lora(Settings):
             adapted = self._adapt(job)
             adapted.train()
             take_step = self._stepping(adapted, job)
-            loop.run("lora", ramp(n_steps, job.training.warmup_share), take_step)
+            best = Best(p for p in adapted.parameters() if p.requires_grad)
+            loop.run("lora", ramp(n_steps, job.training.warmup_share), take_step, best=best)
             adapted.eval()
         return Trained(
             tensors=None,
             backbone=None,
             head={},
-            n_steps=n_steps,
+            n_steps=loop.n_taken,
             adapter=_saved(adapted),
         )
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamRates
+from streamlab.methods.best import Best
 from streamlab.methods.contract import TrainingJob
 from streamlab.methods.fixed_mask import FixedMask
 from streamlab.methods.loop import Loop, TakeStep, adam, ramp
@@ -34,10 +35,12 @@ def finetuning(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
     return optimizer, take_step
 
 
-def tune_all(loop: Loop, job: TrainingJob, schedule: Sequence[float]) -> torch.optim.AdamW:
+def tune_all(
+    loop: Loop, job: TrainingJob, schedule: Sequence[float], *, best: Best | None = None
+) -> torch.optim.AdamW:
     """Train backbone and head; returns the optimiser, which holds Adam's moments."""
     optimizer, take_step = finetuning(job)
-    loop.run("finetune", schedule, take_step)
+    loop.run("finetune", schedule, take_step, best=best)
     return optimizer
 
 
@@ -76,7 +79,9 @@ def tune_kept(
 ) -> tuple[SparseTensor, ...]:
     """Train the entries at `positions`, from `values` on, and the head; all else is the base."""
     mask, take_step = masked(job, positions, values, rate=rate)
-    loop.run("fixed mask", ramp(n_steps, job.training.warmup_share), take_step)
+    schedule = ramp(n_steps, job.training.warmup_share)
+    best = Best([mask.values, *job.head.values()], mask.write)
+    loop.run("fixed mask", schedule, take_step, best=best)
     return mask.tensors()
 
 

@@ -316,3 +316,14 @@ def test_a_training_too_short_to_learn_anything_is_a_training_error(
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         DiffPruning(**wrong)
+
+
+def test_a_preset_gives_what_is_left_out_and_nothing_else() -> None:
+    paper = DiffPruning.model_validate({"preset": "paper", "gate_rate": 0.2})
+    text = DiffPruning.model_validate({"preset": "paper-text"})
+
+    assert (paper.penalty, paper.gate_epsilon, paper.open_share) == (1.25e-7, 1e-8, 0.0)
+    assert paper.gate_rate == 0.2
+    assert (paper.penalty_form, text.penalty_form) == ("additive", "product")
+    assert (text.stretch.low, text.stretch.high, text.gate_start) == (-1.5, 1.5, 5.0)
+    assert DiffPruning.model_validate(text.model_dump()) == text
