@@ -22,7 +22,7 @@ from streamlab.report.table import Cell, Fact, Facts, Kind, Page, Table
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
 _UNBOUNDED = 10_000
-_LEFT: tuple[Kind, ...] = ("text", "status", "digest", "time")  # aligned; numbers are right
+_LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time")  # aligned
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -18,6 +18,7 @@ from click.testing import Result
 
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
+from streamlab.report.listings import SUBJECTS, Subject
 
 EXPECTED = Path(__file__).parent / "expected"
 CALLS = {
@@ -117,3 +118,55 @@ def test_a_wide_choice_of_columns_is_not_folded_in_a_pipe(call: Callable[..., Re
 
     assert len(lines) == 1 + 7
     assert "The loss became NaN at step 7." in "\n".join(lines)
+
+
+def test_where_chooses_then_sort_orders_then_limit_counts(call: Callable[..., Result]) -> None:
+    rows = ["ls", "scores", "--format", "json", "--where", "task = mrpc and is_primary"]
+
+    few = json.loads(call(*rows, "--sort", "value", "--limit", "1").stdout)
+    every = json.loads(call(*rows).stdout)
+    first = json.loads(call(*rows, "--limit", "1").stdout)
+
+    assert [row["value"] for row in every] == [0.8125, 0.75]
+    assert [row["value"] for row in few] == [0.75]
+    assert first == every[:1]
+
+
+def test_where_with_a_limit_keeps_the_last_runs(call: Callable[..., Result]) -> None:
+    rows = ["ls", "--format", "json", "--limit", "1"]
+
+    both = json.loads(call(*rows, "--where", "failed < 2").stdout)
+    one = json.loads(call(*rows, "--where", "status = finished").stdout)
+
+    assert [row["run"] for row in both + one] == ["tiny-1", "glue_stream-1"]
+
+
+def test_where_with_no_row_left_says_so_and_is_no_failure(call: Callable[..., Result]) -> None:
+    result = call("ls", "diffs", "--where", "file_bytes > 1TB")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "There are no diffs of which this is true: file_bytes > 1TB\n"
+
+
+def test_a_condition_that_cannot_be_is_one_paragraph_with_its_place(
+    call: Callable[..., Result],
+) -> None:
+    result = call("ls", "scores", "--where", "value > high")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Error: `--where`: `value` holds numbers, got 'high'. Write one as 0.9 or 90%.\n"
+        "  value > high\n"
+        "          ^\n"
+    )
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_every_column_of_every_listing_can_be_asked(
+    subject: Subject, call: Callable[..., Result]
+) -> None:
+    every = json.loads(call("ls", subject, "--format", "json").stdout)
+
+    for name in every[0]:
+        empty = call("ls", subject, "--format", "json", "--where", f"{name} is null")
+        assert json.loads(empty.stdout) == [row for row in every if row[name] is None]
