@@ -254,6 +254,7 @@ _MEANINGS: Mapping[Kind, _Meaning] = {
     "count": _NUMERIC,
     "score": _Meaning(_measured(_SHARES), "numbers", "one as 0.9 or 90%"),
     "ratio": _NUMERIC,
+    "change": _Meaning(_measured(_SHARES), "numbers", "one as -0.01 or 1%"),
     "share": _Meaning(_measured(_SHARES), "shares", "one as 0.005 or 0.5%"),
     "bytes": _Meaning(_measured(_BYTES), "bytes", "a number, or one as 200kB or 1.5MiB"),
     "seconds": _Meaning(_measured(_SECONDS), "seconds", "a number, or one as 90s or 5min"),

@@ -27,6 +27,7 @@ Kind = Literal[
     "time",  # seconds since the epoch, UTC
     "share",  # of one
     "score",
+    "change",  # of a score
     "ratio",
 ]
 

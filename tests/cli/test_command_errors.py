@@ -44,7 +44,7 @@ def test_help_loads_no_command_and_no_heavy_library() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("ls", "arrivals"), ("show",), ("plot", "storage")],
+    [("ls", "arrivals"), ("show",), ("compare", "1", "2"), ("plot", "storage")],
 )
 def test_reading_commands_load_no_torch(arguments: tuple[str, ...], home: Home) -> None:
     loaded = loaded_by(*arguments, home=home.path)
@@ -93,6 +93,11 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
         (["show", "arrival:one"], 2, "known by its number"),
         (["show", "diff:xyz"], 2, "no beginning of a digest"),
         (["show", "base:0000"], 2, "0 bases"),
+        (["compare", "tiny-1"], 2, "needs two things or more"),
+        (["compare", "tiny-1", "arrival:1"], 2, "got run and arrival"),
+        (["compare", "task:sst2", "base:cae662"], 2, "got task and base"),
+        (["compare", "tiny-1", "2"], 2, "'tiny-1' is named twice, by this or another name"),
+        (["compare", "tiny-1", "tinny-1"], 2, "Did you mean `tiny-1`?"),
         (["plot", "storage", "--run", "none"], 2, "no run 'none'"),
         (["plot", "colours"], 2, "'colours' is not"),
         (["ls", "--registry", "nonsense"], 1, "no database URL"),

@@ -41,6 +41,12 @@ CALLS = {
     "show_diff_json": ["show", "diff:31f6", "--format", "json"],
     "show_task": ["show", "task:mrpc", "--run", "1"],
     "show_base": ["show", "base:cae662"],
+    "compare_runs": ["compare", "glue_stream-1", "tiny-1"],
+    "compare_runs_csv": ["compare", "tiny-1", "1", "--format", "csv"],
+    "compare_arrivals": ["compare", "arrival:1", "arrival:2", "arrival:3"],
+    "compare_arrivals_md": ["compare", "arrival:4", "arrival:5", "--format", "md"],
+    "compare_diffs": ["compare", "31f65eaf", "diff:c26a", "--all"],
+    "compare_diffs_json": ["compare", "diff:31f6", "diff:b37b", "--format", "json"],
 }
 
 
