@@ -60,6 +60,11 @@ def list_records(
     return table.having(table.rows[-limit:] if last else table.rows[:limit])
 
 
+def columns_of(subject: Subject) -> tuple[Column, ...]:
+    """Return every column of a subject, in order."""
+    return _LISTINGS[subject][0]
+
+
 def _sorted(table: Table, sort: str | None) -> Table:
     if sort is None:
         return table
