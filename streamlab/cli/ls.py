@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from streamlab.cli.places import Place, with_place
+from streamlab.cli.subjects import OneOf
 from streamlab.cli.tables import Format, format_option, print_table, readable
 from streamlab.report.listings import SUBJECTS, Subject, list_records
 from streamlab.report.table import Table
 
 
 @click.command()
-@click.argument("subject", type=click.Choice(SUBJECTS), default="runs")
+@click.argument("subject", type=OneOf(SUBJECTS, what="listing"), default="runs")
 @click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
 @click.option("--where", metavar="EXPR", help="Only rows it is true of; see docs/where.md.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")

@@ -6,6 +6,7 @@ People get bytes, seconds and times in units they read; JSON and CSV hold the ra
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -132,9 +133,15 @@ _NUMBERS: dict[Kind, Callable[[float], str]] = {
 
 
 def _console(*, folded: bool) -> Console:
-    # A pipe gets no colour codes, whatever FORCE_COLOR says.
+    # A pipe gets no colour codes, whatever FORCE_COLOR says; NO_COLOR leaves out bold as well.
     terminal = sys.stdout.isatty()
-    console = Console(force_terminal=terminal, highlight=False, markup=False, emoji=False)
+    console = Console(
+        force_terminal=terminal,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     if not terminal:
         console.width = WIDTH if folded else _UNBOUNDED
     return console
