@@ -42,3 +42,7 @@ def compare(
         print_page(found.page, form)
     if not any(table.rows for table in found.facts):
         click.echo("No setting differs; `--all` shows what is equal.", err=True)
+    if found.scores and not found.n_pairs:
+        click.echo(
+            "No score has a like among the others: no task, metric and seed is shared.", err=True
+        )

@@ -39,6 +39,11 @@ class Comparison:
         return Page("comparison of", ", ".join(self.names), record, sections)
 
     @property
+    def n_pairs(self) -> int:
+        """Return how many pairs of scores the differences are made of."""
+        return sum(int(row[-1] or 0) for table in self.scores for row in table.rows)
+
+    @property
     def rows(self) -> Table:
         """Return all of it as one table, a row for each value of each side."""
         columns = ("part", "name", self.kind, "value", "difference", "spread", "pairs", "source")

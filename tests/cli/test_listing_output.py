@@ -62,7 +62,7 @@ CALLS = {
     "compare_runs": ["compare", "glue_stream-1", "tiny-1"],
     "compare_runs_csv": ["compare", "tiny-1", "1", "--format", "csv"],
     "compare_arrivals": ["compare", "arrival:1", "arrival:2", "arrival:3"],
-    "compare_arrivals_md": ["compare", "arrival:4", "arrival:5", "--format", "md"],
+    "compare_arrivals_md": ["compare", "arrival:5", "arrival:6", "--format", "md"],
     "compare_diffs": ["compare", "31f65eaf", "diff:c26a", "--all"],
     "compare_diffs_json": ["compare", "diff:31f6", "diff:b37b", "--format", "json"],
     "plot_storage": ["plot", "storage", "--run", "1"],
@@ -199,6 +199,14 @@ def test_where_with_no_row_left_says_so_and_is_no_failure(call: Callable[..., Re
 
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "There are no diffs of which this is true: file_bytes > 1TB\n"
+
+
+def test_a_comparison_with_nothing_to_compare_says_so(call: Callable[..., Result]) -> None:
+    apart = call("compare", "arrival:1", "arrival:5", "--format", "json")
+    alike = call("compare", "arrival:1", "arrival:2", "--format", "json")
+
+    assert (apart.exit_code, alike.exit_code, alike.stderr) == (0, 0, "")
+    assert apart.stderr.startswith("No score has a like among the others")
 
 
 def test_a_condition_that_cannot_be_is_one_paragraph_with_its_place(

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.report.comparison import Comparison, lay_out
@@ -26,6 +26,7 @@ def side(name: str, settings: Mapping[str, Cell], *scores: TaskScore) -> Side:
     return Side(name, {"settings": settings}, scores, {"file": 100})
 
 
+@settings(deadline=None)
 @given(seeds, seeds)
 def test_pairs_are_the_seeds_of_both_and_turn_their_sign(
     one: dict[int, float], other: dict[int, float]
@@ -79,20 +80,21 @@ def test_leaves_have_dotted_paths_and_items_their_names() -> None:
 
 
 cells = st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from(["a", "b"])
-settings = st.dictionaries(st.sampled_from("pqrst"), cells)
+trees = st.dictionaries(st.sampled_from("pqrst"), cells)
 
 
-@given(st.lists(settings, min_size=2, max_size=3))
-def test_what_differs_and_what_is_equal_is_all_there_is(trees: list[dict[str, Cell]]) -> None:
-    sides = [side(str(place), tree) for place, tree in enumerate(trees)]
+@settings(deadline=None)
+@given(st.lists(trees, min_size=2, max_size=3))
+def test_what_differs_and_what_is_equal_is_all_there_is(given_trees: list[dict[str, Cell]]) -> None:
+    sides = [side(str(place), tree) for place, tree in enumerate(given_trees)]
     (few,), (every,) = (
         lay_out("run", sides, everything=everything).facts for everything in (False, True)
     )
 
-    assert {row[0] for row in every.rows} == set().union(*trees)
+    assert {row[0] for row in every.rows} == set().union(*given_trees)
     assert [row for row in every.rows if len(set(row[1:])) > 1] == list(few.rows)
     for name, *values in every.rows:
-        assert values == [tree.get(str(name)) for tree in trees]
+        assert values == [tree.get(str(name)) for tree in given_trees]
 
 
 @pytest.fixture
@@ -119,6 +121,7 @@ def test_every_side_is_held_against_the_first(three: Comparison) -> None:
     ]
     assert [row[:3] for row in three.facts[0].rows] == [("rate", 0.1, 0.2)]
     assert three.sizes.rows == ()
+    assert three.n_pairs == 3
 
 
 def test_all_tasks_together_count_pairs_and_name_only_sides_with_some(three: Comparison) -> None:
@@ -137,6 +140,7 @@ def test_scores_by_another_metric_or_method_are_no_pair() -> None:
         "run", [first, side("b", {}, other, score({1: 0.9}, method="full"))], everything=False
     )
 
+    assert found.n_pairs == 0
     assert [row[6] for table in found.scores for row in table.rows] == [None, None, None]
 
 

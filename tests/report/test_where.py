@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import UsageError
@@ -176,6 +176,7 @@ def wider(inner: st.SearchStrategy[Tree]) -> st.SearchStrategy[Tree]:
     return st.builds(Not, inner) | st.builds(Both, st.sampled_from(["and", "or"]), parts)
 
 
+@settings(deadline=None)
 @given(st.recursive(terms(), wider, max_leaves=12))
 def test_a_printed_tree_is_read_as_the_same_tree(tree: Tree) -> None:
     assert parse(str(tree)) == tree
@@ -192,6 +193,7 @@ pieces = st.lists(
 ).map(" ".join)
 
 
+@settings(deadline=None)
 @given(st.text() | pieces)
 def test_any_text_is_read_or_refused_and_what_is_read_can_be_printed(text: str) -> None:
     try:
@@ -201,6 +203,7 @@ def test_any_text_is_read_or_refused_and_what_is_read_can_be_printed(text: str) 
     assert parse(str(tree)) == tree
 
 
+@settings(deadline=None)
 @given(st.sampled_from([column.name for column in COLUMNS]), st.text())
 def test_any_value_is_understood_or_refused(name: str, value: str) -> None:
     try:
@@ -260,6 +263,7 @@ def joined(inner: st.SearchStrategy[Said]) -> st.SearchStrategy[Said]:
 rows = st.lists(st.tuples(st.none() | TEXTS, st.none() | NUMBERS), max_size=6)
 
 
+@settings(deadline=None)
 @given(st.recursive(said(), joined, max_leaves=8), rows)
 def test_what_is_kept_is_what_plain_python_keeps(one: Said, cells: list[tuple[Cell, Cell]]) -> None:
     text, true_of = one
@@ -273,6 +277,7 @@ def test_what_is_kept_is_what_plain_python_keeps(one: Said, cells: list[tuple[Ce
     assert kept.columns == columns
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**12), st.sampled_from(["", "k", "M", "G"]), st.booleans())
 def test_units_are_exact(number: int, letter: str, binary: bool) -> None:
     unit = f"{letter}{'i' if binary and letter else ''}B"
