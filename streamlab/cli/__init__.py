@@ -18,6 +18,8 @@ COMMANDS = {
     "ls": LazyCommand("streamlab.cli.ls:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
+    "predict": LazyCommand("streamlab.cli.predict:predict", "Answer texts with a stored diff."),
+    "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

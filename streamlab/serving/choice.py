@@ -9,14 +9,14 @@ in the latest run that has one; a run, a seed or a method narrows it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.names import missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
     from streamlab.registry.registry import Registry
@@ -45,6 +45,7 @@ class Chosen:
 
     diff: DiffRecord
     arrival: ArrivalRecord | None
+    columns: Mapping[str, str | None] = field(default_factory=dict)  # of its rows, as configured
 
 
 def choose(registry: Registry, word: str, narrowing: Narrowing) -> Chosen:
@@ -138,4 +139,6 @@ def _with_diff(registry: Registry, arrival: ArrivalRecord) -> Chosen:
             f"Arrival {arrival.id} (task `{arrival.task}`) failed and left nothing to use: "
             f"{arrival.reason}"
         )
-    return Chosen(registry.diff(arrival.digest), arrival)
+    tasks = registry.run(arrival.run).scenario.get("tasks") or {}
+    columns = (tasks.get(arrival.task) or {}).get("columns") or {}
+    return Chosen(registry.diff(arrival.digest), arrival, columns)

@@ -13,12 +13,8 @@ from streamlab.tasks.batches import Encoded, evaluation_batches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BATCH_SIZE = 64
 
-
-def logits(
-    model: PreTrainedModel, rows: Encoded, *, batch_size: int = BATCH_SIZE
-) -> NDArray[np.float32]:
+def logits(model: PreTrainedModel, rows: Encoded, *, batch_size: int = 64) -> NDArray[np.float32]:
     """Return the model's outputs in float32, (n_rows, n_outputs), in the order of the rows."""
     outputs: NDArray[np.float32] | None = None
     with torch.inference_mode():

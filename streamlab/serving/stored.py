@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamlab.diff.container import decode
+from streamlab.diff.container import decode, inspect
 from streamlab.errors import DataError, DiffError, StoreError
 from streamlab.serving.facts import TaskFacts, check_head, read_facts
-from streamlab.serving.outputs import BATCH_SIZE, logits
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.columns import text_in
 from streamlab.tasks.rows import Row
@@ -53,20 +52,27 @@ class StoredTask:
         """Return the fingerprint of the base that the diff is on."""
         return self.chosen.diff.base_fingerprint
 
+    def facts(self) -> TaskFacts:
+        """Read what the file says of its task; the base is not needed. Raises as `diff` does."""
+        return read_facts(inspect(self.data())["task"])
+
     def diff(self, layout: Layout) -> DiffVector:
         """Read the diff from the store, its digest and its base checked.
 
         Raises StoreError or DiffFormatError where the file cannot be trusted, BaseMismatchError
         where it is on another base, and DiffError for a whole checkpoint.
         """
+        return decode(self.data(), layout, expected_digest=self.chosen.diff.digest)
+
+    def data(self) -> bytes:
+        """Return the file's bytes, checked against its digest. Raises StoreError, DiffError."""
         record = self.chosen.diff
         if record.kind != "diff":
             raise DiffError(
                 f"The artifact {record.digest[:12]} is a rival's whole checkpoint and no diff, so "
                 "that it cannot be put on a base. Name a task of a method that makes diffs."
             )
-        data = self.store.get(record.digest)
-        return decode(data, layout, expected_digest=record.digest)
+        return self.store.get(record.digest)
 
     @contextmanager
     def applied(self, loaded: LoadedBase) -> Iterator[ServedTask]:
@@ -107,7 +113,7 @@ class ServedTask:
         """Return the classifier with the diff on it."""
         return self.loaded.model
 
-    def predict(self, texts: Sequence[Text], *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def predict(self, texts: Sequence[Text], *, batch_size: int = 64) -> list[Prediction]:
         """Answer texts, or pairs of texts, in their order, tokenised as in training.
 
         Raises DataError for what is no text, and for pairs where the task takes single texts or
@@ -131,8 +137,10 @@ class ServedTask:
             )
         return encode(rows, self.loaded.tokenizer, max_length=self.facts.max_length)
 
-    def answer(self, encoded: Encoded, *, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def answer(self, encoded: Encoded, *, batch_size: int = 64) -> list[Prediction]:
         """Answer encoded rows in their order."""
+        from streamlab.serving.outputs import logits  # here, as finding a task needs no torch
+
         self._check_on()
         outputs = logits(self.model, encoded, batch_size=batch_size).astype(np.float64)
         if self.facts.kind == "regression":
