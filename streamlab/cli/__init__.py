@@ -20,6 +20,7 @@ COMMANDS = {
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
     "predict": LazyCommand("streamlab.cli.predict:predict", "Answer texts with a stored diff."),
     "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
+    "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

@@ -48,7 +48,7 @@ def test_the_examples_of_the_help_run(
     monkeypatch.chdir(tmp_path)
     write_rows(tmp_path / "reviews.jsonl", [{"text": "the film was great", "label": 1}])
 
-    for words in [*examples("predict"), *examples("swap")]:
+    for words in [*examples("predict"), *examples("swap"), *examples("merge")]:
         result = call(*words)
         assert result.exit_code == 0, (words, result.stderr)
         assert result.stdout
@@ -171,6 +171,20 @@ def test_swap_takes_the_tasks_that_are_named(call: Call) -> None:
 
     assert [row["n"] for row in json.loads(result.stdout)] == [2, 2, 2, 2, 1]
     assert call("swap", "sst3").exit_code == 2
+
+
+def test_merge_prints_the_folder_it_wrote_and_writes_over_nothing(
+    call: Call, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+
+    first, second = (call("merge", "sst2", "--to", folder) for _ in range(2))
+
+    assert (first.exit_code, first.stdout) == (0, f"{folder}\n")
+    assert "bit for bit" in first.stderr
+    assert (second.exit_code, second.stdout) == (2, "")
+    assert "nothing is written over" in second.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.mark.parametrize("command", ["predict", "swap"])
