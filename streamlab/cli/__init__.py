@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": LazyCommand("streamlab.cli.predict:predict", "Answer texts with a stored diff."),
     "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
     "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),
+    "export": LazyCommand("streamlab.cli.export:export", "Write a diff or a table to a file."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

@@ -106,6 +106,9 @@ def _write(served: ServedTask, folder: Path) -> None:
             tokenizer.save_pretrained(folder)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    mode = (folder / "config.json").stat().st_mode
+    for path in folder.iterdir():
+        path.chmod(mode)  # the library keeps weights from everybody but their owner
 
 
 def _prove(model: PreTrainedModel, folder: Path) -> None:

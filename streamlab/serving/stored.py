@@ -10,6 +10,7 @@ import numpy as np
 
 from streamlab.diff.container import decode, inspect
 from streamlab.errors import DataError, DiffError, StoreError
+from streamlab.registry.aside import explained, written_aside
 from streamlab.serving.facts import TaskFacts, check_head, read_facts
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.columns import text_in
@@ -17,6 +18,7 @@ from streamlab.tasks.rows import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from transformers import PreTrainedModel
 
@@ -73,6 +75,12 @@ class StoredTask:
                 "that it cannot be put on a base. Name a task of a method that makes diffs."
             )
         return self.store.get(record.digest)
+
+    def save(self, path: Path) -> None:
+        """Write the file as it is stored to a path, aside first. Raises StoreError, DiffError."""
+        data = self.data()
+        with written_aside(path) as file, explained(path):
+            file.write(data)
 
     @contextmanager
     def applied(self, loaded: LoadedBase) -> Iterator[ServedTask]:

@@ -67,6 +67,7 @@ def test_the_configuration_names_the_labels_and_where_it_came_from(
         "diff": task.chosen.diff.digest,
         "base": loaded.base.fingerprint,
     }
+    assert len({path.stat().st_mode for path in (tmp_path / "mood").iterdir()}) == 1
     assert (degree.num_labels, degree.problem_type) == (1, "regression")
 
 
