@@ -22,6 +22,7 @@ COMMANDS = {
     "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
     "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),
     "export": LazyCommand("streamlab.cli.export:export", "Write a diff or a table to a file."),
+    "import": LazyCommand("streamlab.cli.import_:import_", "Take in a diff file or other runs."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

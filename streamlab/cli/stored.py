@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamlab.cli.tables import readable
 from streamlab.serving.choice import Narrowing
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def described(word: str, task: StoredTask) -> str:
     arrival, digest = task.chosen.arrival, task.chosen.diff.digest[:12]
     if arrival is None:
         return f"{word}: diff {digest}"
-    learnt = "generated rows" if arrival.source == "generated" else f"rows from {arrival.source}"
-    return (
+    learnt = {
+        "generated": "learnt from generated rows",
+        "import": f"from the file {arrival.source_detail}",
+    }.get(arrival.source, f"learnt from rows from {arrival.source}")
+    told = (
         f"{arrival.task}: arrival {arrival.id} of {arrival.run}, {arrival.method}, seed "
-        f"{arrival.seed}, learnt from {learnt}; diff {digest}"
+        f"{arrival.seed}, {learnt}; diff {digest}"
     )
+    return readable(told, "text")  # names of an imported file must not steer the terminal
