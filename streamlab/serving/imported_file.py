@@ -143,27 +143,7 @@ def _run_of_file(
         "tasks": {task: {"dataset": str(facts["task"].get("dataset") or task)}},
         "imported": diff.digest,
     }
-    arrival = NewArrival(
-        run_id=0,
-        seed=0,
-        sequence=0,
-        provider=provider,
-        task=task,
-        version=1,
-        method=METHOD,
-        attempt=1,
-        started_at=now,
-        finished_at=now,
-        n_steps=0,
-        training_seconds=0.0,
-        evaluation_seconds=0.0,
-        peak_memory_bytes=0,
-        source="import",
-        source_detail=path.name,
-        rows_fingerprint="",
-        n_train_rows=0,
-        details={"file": path.name, "said": dict(facts["task"])},
-    )
+    arrival = _arrival_of_file(path, facts, provider=provider, task=task, now=now)
     return WholeRun(
         base=given_part(base, NewBase),
         run=NewRun(
@@ -183,4 +163,31 @@ def _run_of_file(
         arrivals=(WholeArrival(arrival=arrival, diff=diff),),
         origin=str(path),
         by_digest_alone=True,
+    )
+
+
+def _arrival_of_file(
+    path: Path, facts: dict[str, Any], *, provider: str, task: str, now: float
+) -> NewArrival:
+    """Describe an arrival of which nothing is known but its file."""
+    return NewArrival(
+        run_id=0,
+        seed=0,
+        sequence=0,
+        provider=provider,
+        task=task,
+        version=1,
+        method=METHOD,
+        attempt=1,
+        started_at=now,
+        finished_at=now,
+        n_steps=0,
+        training_seconds=0.0,
+        evaluation_seconds=0.0,
+        peak_memory_bytes=0,
+        source="import",
+        source_detail=path.name,
+        rows_fingerprint="",
+        n_train_rows=0,
+        details={"file": path.name, "said": dict(facts["task"])},
     )

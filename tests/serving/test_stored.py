@@ -14,20 +14,17 @@ from stream_samples import Lab, Ran, arrivals_in, scores_in
 
 from streamlab import open_home
 from streamlab.diff.container import encode
-from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.diff.vector import SparseTensor
 from streamlab.errors import (
-    BaseMismatchError,
     DataError,
     DiffError,
     NotInRegistryError,
     RegistryError,
-    SourceError,
     StoreError,
     UsageError,
 )
 from streamlab.registry.store import ArtifactStore
 from streamlab.serving.choice import Chosen
-from streamlab.serving.facts import check_head, read_facts
 from streamlab.serving.stored import StoredTask
 from streamlab.tasks.metrics import Metric, score
 
@@ -281,85 +278,5 @@ def test_a_diff_that_changes_nothing_or_holds_no_head_is_refused(
     assert loaded.task is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"labels": ["0", "0"]}, "twice"),
-        ({"labels": []}, "two `labels` or more"),
-        ({"kind": "regression"}, "has no `labels`"),
-        ({"kind": "ranking"}, "kind"),
-        ({"max_length": 0}, "max_length"),
-        ({"max_length": "16"}, "max_length"),
-        ({"labels": "01"}, "labels"),
-        ({"task": None}, "task"),
-    ],
-)
-def test_what_a_file_says_of_its_task_is_checked(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(DiffError, match=message):
-        read_facts(FACTS | changes)
-
-
-def test_whether_rows_are_pairs_is_told_by_the_file_else_by_the_catalogue() -> None:
-    assert read_facts(FACTS).takes_pairs is None
-    assert read_facts(FACTS | {"pair": True}).takes_pairs is True
-    assert read_facts(FACTS | {"dataset": "glue/rte"}).takes_pairs is True
-    assert read_facts(FACTS | {"dataset": "glue/sst2"}).takes_pairs is False
-
-
-def test_only_the_last_layer_of_a_head_has_the_tasks_width(
-    opened: OpenHome, loaded: LoadedBase
-) -> None:
-    diff = opened.task("mood").diff(loaded.base.layout)
-    names = ("classifier.dense.weight", "classifier.out.weight", "classifier.out.bias")
-    head = {
-        names[0]: np.ones((16, 16), np.float32),
-        names[1]: np.ones((2, 16), np.float32),
-        names[2]: np.ones(2, np.float32),
-    }
-
-    check_head(with_head(diff, head), read_facts(FACTS), names)
-    with pytest.raises(DiffError, match=r"classifier\.out\.bias"):
-        check_head(
-            with_head(diff, head | {names[2]: np.ones(3, np.float32)}), read_facts(FACTS), names
-        )
-
-
 def emptied(tensor: SparseTensor) -> SparseTensor:
     return SparseTensor(tensor.shape, tensor.positions[:0], tensor.values[:0])
-
-
-def with_head(diff: DiffVector, head: dict[str, Any]) -> DiffVector:
-    return replace(diff, head=head)
-
-
-def test_the_base_is_looked_for_where_it_lies_now_and_another_one_is_refused(
-    opened: OpenHome, loaded: LoadedBase, lab: Lab, tmp_path: Path
-) -> None:
-    moved = shutil.copytree(lab.base, tmp_path / "moved")
-    assert opened.load_base(model=str(moved)).base.fingerprint == loaded.base.fingerprint
-
-    with pytest.raises(SourceError, match="no folder"):
-        opened.load_base(model=str(tmp_path / "none"))
-    with pytest.raises(NotInRegistryError, match="no base"):
-        opened.load_base("0" * 64)
-
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(moved / "model.safetensors")
-    next(iter(tensors.values())).view(-1)[0] += 1
-    save_file(tensors, moved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BaseMismatchError, match="is recorded"):
-        opened.load_base(model=str(moved))
-
-
-def test_a_diff_is_not_put_on_another_base(opened: OpenHome, loaded: LoadedBase, lab: Lab) -> None:
-    from streamlab.base import BaseSettings, load_base
-    from streamlab.serving.loaded import LoadedBase
-
-    shallow = LoadedBase(load_base(BaseSettings(model=str(lab.base), layers=1), seed=0))
-
-    with pytest.raises(BaseMismatchError), opened.task("mood").applied(shallow):
-        pass
-    diff = opened.task("mood").diff(loaded.base.layout)
-    with pytest.raises(BaseMismatchError), shallow.holding("mood", diff):
-        pass
