@@ -11,8 +11,8 @@ from streamlab.base import Base
 from streamlab.methods.contract import TrainingSettings
 from streamlab.registry.records import ArtifactKind, NewScore
 from streamlab.registry.store import ArtifactStore
+from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import serving
-from streamlab.stream.outputs import logits
 from streamlab.stream.probe import check_probe
 from streamlab.stream.training import EncodedTask, fresh_model
 from streamlab.tasks.metrics import score

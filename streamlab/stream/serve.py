@@ -251,6 +251,7 @@ def _serving_facts(
         "dataset": task.data.dataset,
         "kind": task.data.kind,
         "labels": list(task.data.labels),
+        "pair": task.data.train[0].text2 is not None,
         "max_length": training.max_length,
         "metric": task.data.metrics[0],
         "method": arrival.method.name,
