@@ -61,7 +61,9 @@ class DiffPruning(Gating):
     @classmethod
     def _filled_in(cls, given: Any) -> Any:
         preset = given.get("preset") if isinstance(given, dict) else None
-        return {**PRESETS[preset], **given} if preset in PRESETS else given
+        if not isinstance(preset, str) or preset not in PRESETS:
+            return given
+        return {**PRESETS[preset], **given}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

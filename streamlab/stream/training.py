@@ -14,8 +14,8 @@ from streamlab.base import Base
 from streamlab.errors import TrainingError, UsageError
 from streamlab.methods.contract import Progress, Trained, TrainingJob, TrainingSettings
 from streamlab.methods.loop import set_dropout
+from streamlab.serving.outputs import logits
 from streamlab.stream.arrivals import Arrival
-from streamlab.stream.outputs import logits
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
 from streamlab.tasks.metrics import score
 from streamlab.tasks.rows import TaskData

@@ -2,7 +2,8 @@
 
 All run in a folder like that of somebody who has worked for a day: a home with the finished runs
 `glue_stream-1` (sst2, rte and stsb, with a rival) and `tiny-1`, the scenario
-`scenarios/smoke.yaml`, and the checkpoints `base` and `tuned`. Each command gets a folder of its
+`scenarios/smoke.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that somebody sent,
+and another home beside the folder. Each command gets a folder of its
 own, its examples in their order. An example that wants more in the folder adds it to `day`.
 """
 
@@ -23,6 +24,7 @@ from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
 from streamlab.cli.reference import every_command, examples, reference
+from streamlab.registry.store import ArtifactStore
 from streamlab.report.listings import SUBJECTS
 
 PATHS = every_command()
@@ -37,6 +39,11 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("day")
     carry_out(scenario(lab, "glue_stream", rivals=["head_only"]), folder / "home")
     carry_out(scenario(lab, "tiny"), folder / "home")
+    others = carry_out(scenario(lab, "elsewhere"), folder / "other-home")
+    (folder / "reviews.jsonl").write_text('{"text": "dull"}\n{"text": "fine"}\n', encoding="utf-8")
+    sent = others.outcomes[0].record.digest
+    assert sent is not None
+    shutil.copy(ArtifactStore(others.home.store).path(sent), folder / "sst2.diff.safetensors")
     smoke = scenario(
         lab, "smoke", tasks={"sst2": task("mood")}, providers={"a": {"tasks": ["sst2"]}}
     )
@@ -73,6 +80,7 @@ def test_every_example_of_the_help_runs(
 ) -> None:
     calls = examples(PATHS[path].command)
     folder = shutil.copytree(day, tmp_path / "day")
+    shutil.move(folder / "other-home", tmp_path)
     monkeypatch.chdir(folder)
     environment = {"STREAMLAB_HOME": "home", "NO_COLOR": None, "HF_HUB_OFFLINE": "1"}
 
