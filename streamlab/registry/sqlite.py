@@ -128,6 +128,22 @@ def use_write_ahead_log(connection: Connection) -> None:
         )
 
 
+def damage(connection: Connection) -> list[str]:
+    """Return what is wrong with the file's pages, indices and constraints; nothing if all is well.
+
+    A link that leads nowhere is one thing, and is told by `broken_links`.
+    """
+    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+    # A constraint is told once for every row that breaks it.
+    return list(dict.fromkeys(line for line in found if line != "ok"))
+
+
+def broken_links(connection: Connection) -> list[tuple[str, int, str]]:
+    """Return the table and the number of every row that refers to a missing row, and to where."""
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check")
+    return [(table, number, target) for table, number, target, _ in found]
+
+
 def is_busy(error: DBAPIError) -> bool:
     """Say whether another process or thread held the lock, so that trying again may help."""
     return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
