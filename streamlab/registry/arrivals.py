@@ -66,7 +66,7 @@ def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: 
 
 def get(connection: Connection, number: int) -> ArrivalRecord:
     """Return the arrival of a number. Raises NotInRegistryError."""
-    row = connection.execute(query().where(ArrivalRow.id == number)).one_or_none()
+    row = connection.execute(query(removed=None).where(ArrivalRow.id == number)).one_or_none()
     if row is None:
         raise NotInRegistryError(
             f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
@@ -93,19 +93,31 @@ def listed(
     method: str | None,
     status: ArrivalStatus | None,
     limit: int | None,
+    removed: bool = False,
 ) -> tuple[ArrivalRecord, ...]:
-    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method."""
+    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method.
+
+    Those that were removed are left out, or with `removed` they alone are returned.
+    """
     found = filtered(
-        query(), run_id=run_id, task=task, provider=provider, method=method, status=status
+        query(removed=removed),
+        run_id=run_id,
+        task=task,
+        provider=provider,
+        method=method,
+        status=status,
     )
     rows = connection.execute(found.limit(limit))
     return tuple(ArrivalRecord(**row._asdict()) for row in rows)
 
 
-def query() -> Select[Any]:
-    """Return the query of every arrival in the order they are listed in."""
+def query(*, removed: bool | None = False) -> Select[Any]:
+    """Return the query of every arrival in the order they are listed in.
+
+    `removed`: those that were removed or those that were not; None for all.
+    """
     arrival = ArrivalRow
-    return (
+    found = (
         select(*_COLUMNS)
         .select_from(arrival)
         # Outer joins leave the arrivals in front, so that an index gives the order.
@@ -115,6 +127,10 @@ def query() -> Select[Any]:
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
     )
+    if removed is None:
+        return found
+    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+    return found.where(gone)
 
 
 def filtered(
@@ -159,6 +175,7 @@ def _refuse_twice(connection: Connection, arrival: NewArrival, values: dict[str,
     same = ("run_id", "seed", "provider_id", "task_id", "version", "method")
     twin = select(ArrivalRow.id).where(
         ArrivalRow.status == "finished",
+        ArrivalRow.removed_at.is_(None),
         *(getattr(ArrivalRow, name) == values[name] for name in same),
     )
     number = connection.execute(twin).scalar()

@@ -60,6 +60,7 @@ def _summaries(
     # arrival has no artifact and falls into the group of none.
     met = (
         select(key.label("owner"), ArrivalRow.diff_id, func.count().label("n"))
+        .where(ArrivalRow.removed_at.is_(None))
         .group_by(key, ArrivalRow.diff_id)
         .subquery()
     )

@@ -101,11 +101,13 @@ class Queries:
         method: str | None = None,
         status: ArrivalStatus | None = None,
         limit: int | None = None,
+        removed: bool = False,
     ) -> tuple[ArrivalRecord, ...]:
         """Return the first `limit` arrivals that match, or all.
 
         In order of run, seed, sequence, method and number. A task, provider or method that
-        nothing arrived for matches nothing.
+        nothing arrived for matches nothing. Those that were removed are left out, here and in
+        every other listing; with `removed` they alone are returned.
         """
         return self._database.read(
             lambda connection: arrivals.listed(
@@ -116,6 +118,7 @@ class Queries:
                 method=method,
                 status=status,
                 limit=limit,
+                removed=removed,
             )
         )
 

@@ -86,6 +86,8 @@ def query(
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
         .order_by(score.after_sequence, score.split, score.metric)
     )
+    if arrival_id is None:  # who asks for one arrival may see it, removed or not
+        found = found.where(arrival.removed_at.is_(None))
     if run_id is not None:
         found = found.where(arrival.run_id == run_id)
     if arrival_id is not None:

@@ -53,6 +53,18 @@ ARRIVALS = (
     Column("digest", "digest", default=False),
     Column("reason", default=False),
 )
+REMOVED_ARRIVALS = (
+    Column("id", "number"),
+    Column("run"),
+    Column("seed", "number"),
+    Column("provider", default=False),
+    Column("task"),
+    Column("version", "number", default=False),
+    Column("method"),
+    Column("status", "status"),
+    Column("removed_at", "time"),
+    Column("digest", "digest", default=False),
+)
 DIFFS = (
     Column("digest", "digest"),
     Column("kind"),

@@ -21,13 +21,24 @@ Rows = tuple[tuple[Cell, ...], ...]
 
 
 def list_records(
-    registry: Registry, subject: Subject, *, run: str | None = None, limit: int | None = None
+    registry: Registry,
+    subject: Subject,
+    *,
+    run: str | None = None,
+    limit: int | None = None,
+    removed: bool = False,
 ) -> Table:
     """List records of one subject, of one run or of all, as raw values in every column.
 
-    Of runs the last `limit` are listed, of anything else the first. Raises UsageError where `run`
-    cannot narrow the subject, and NotInRegistryError where there is no such run.
+    Of runs the last `limit` are listed, of anything else the first. `removed`: of arrivals those
+    that were removed, in place of the others. Raises UsageError where `run` or `removed` cannot
+    narrow the subject, and NotInRegistryError where there is no such run.
     """
+    if removed:
+        if subject != "arrivals":
+            raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
+        found = _removed_arrivals(registry, run, limit)
+        return Table(subject, "Removed arrivals", columns.REMOVED_ARRIVALS, found)
     if run is not None and subject in ("tasks", "providers", "bases"):
         raise UsageError(
             f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
@@ -65,6 +76,12 @@ def _run(registry: Registry, run: RunRecord) -> tuple[Cell, ...]:
         run.pid,
         run.reason,
     )
+
+
+def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    names = [column.name for column in columns.REMOVED_ARRIVALS]
+    arrivals = registry.arrivals(run=run, limit=limit, removed=True)
+    return tuple(tuple(getattr(arrival, name) for name in names) for arrival in arrivals)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
