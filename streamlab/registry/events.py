@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from sqlalchemy import Connection, insert, select
@@ -18,6 +19,16 @@ def append(connection: Connection, kind: str, subject: str, message: str, *, at:
     values = {"kind": kind, "subject": subject, "message": message, "at": at}
     added = insert(EventRow).values(**values, version=streamlab.__version__)
     return connection.execute(added.returning(EventRow.id)).scalar_one()
+
+
+def append_all(
+    connection: Connection, kind: str, lines: Sequence[tuple[str, str]], *, at: float
+) -> None:
+    """Append a line for each pair of subject and message, in order."""
+    if lines:
+        own = {"kind": kind, "at": at, "version": streamlab.__version__}
+        rows = [own | {"subject": subject, "message": message} for subject, message in lines]
+        connection.execute(insert(EventRow), rows)
 
 
 def get(connection: Connection, number: int) -> EventRecord:

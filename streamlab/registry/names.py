@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, Connection, case, cast, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from streamlab.errors import NotInRegistryError
+from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import ProviderSummary, TaskSummary
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, TaskRow
 
 Named = type[ProviderRow] | type[TaskRow]
 
 
-def id_of(connection: Connection, table: Named, name: str) -> int:
-    """Return the number of a provider's or a task's name, which is added where it is new."""
-    found = connection.execute(select(table.id).where(table.name == name)).scalar()
-    if found is not None:
-        return found
-    added = connection.execute(insert(table).values(name=name).returning(table.id))
-    return added.scalar_one()
+def ids_of(connection: Connection, table: Named, given: Iterable[str]) -> dict[str, int]:
+    """Return the number of each provider's or task's name; one that is new is added."""
+    wanted = list(dict.fromkeys(given))
+    numbers: dict[str, int] = {}
+    for piece in in_pieces(wanted):
+        known = select(table.name, table.id).where(table.name.in_(piece))
+        numbers |= {row.name: row.id for row in connection.execute(known)}
+    for name in wanted:
+        if name not in numbers:
+            added = insert(table).values(name=name).returning(table.id)
+            numbers[name] = connection.execute(added).scalar_one()
+    return numbers
 
 
 def tasks(connection: Connection) -> tuple[TaskSummary, ...]:

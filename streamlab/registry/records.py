@@ -152,6 +152,15 @@ class NewScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishedArrival:
+    """An arrival whose work is whole: what it took, the artifact it left, and its scores."""
+
+    arrival: NewArrival
+    diff: NewDiff
+    scores: tuple[NewScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreRecord(NewScore):
     """A score as recorded, with the arrival it belongs to."""
 
