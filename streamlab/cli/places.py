@@ -34,16 +34,23 @@ class Place:
         """Return the URL of the registry: the one given, else the home's own."""
         return self.registry or self.home.registry_url
 
-    def open(self) -> Registry:
-        """Open the registry to be read. Raises RegistryError where there is none."""
+    def open(self, *, read_only: bool = True) -> Registry:
+        """Open the registry, to be read unless said otherwise; it is never made.
+
+        Raises RegistryError where there is none.
+        """
+        self.require()
+        from streamlab.registry.registry import Registry
+
+        return Registry.open(self.url, clock=time.time, read_only=read_only)
+
+    def require(self) -> None:
+        """Raise RegistryError where the home, not another place, lacks its registry."""
         if self.registry is None and not (self.home.path / "registry.db").is_file():
             raise RegistryError(
                 f"There is no registry in the home {self.home.path}. Name another home with "
                 "`--home` or STREAMLAB_HOME, or make one with `streamlab run SCENARIO.yaml`."
             )
-        from streamlab.registry.registry import Registry
-
-        return Registry.open(self.url, clock=time.time, read_only=True)
 
 
 def with_place(command: Command) -> Callable[..., Any]:

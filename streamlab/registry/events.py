@@ -14,20 +14,29 @@ from streamlab.registry.tables import EventRow
 _COLUMNS = [getattr(EventRow, field.name) for field in fields(EventRecord)]
 
 
-def append(connection: Connection, kind: str, subject: str, message: str, *, at: float) -> int:
-    """Append one line and return its number."""
-    values = {"kind": kind, "subject": subject, "message": message, "at": at}
+def append(
+    connection: Connection,
+    kind: str,
+    subject: str,
+    message: str,
+    *,
+    at: float,
+    digest: str | None = None,
+) -> int:
+    """Append one line and return its number; `digest` is that of the artifact it is about."""
+    values = {"kind": kind, "subject": subject, "message": message, "at": at, "digest": digest}
     added = insert(EventRow).values(**values, version=streamlab.__version__)
     return connection.execute(added.returning(EventRow.id)).scalar_one()
 
 
 def append_all(
-    connection: Connection, kind: str, lines: Sequence[tuple[str, str]], *, at: float
+    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str]], *, at: float
 ) -> None:
-    """Append a line for each pair of subject and message, in order."""
+    """Append a line for each subject, message and digest, in order."""
     if lines:
         own = {"kind": kind, "at": at, "version": streamlab.__version__}
-        rows = [own | {"subject": subject, "message": message} for subject, message in lines]
+        names = ("subject", "message", "digest")
+        rows = [own | dict(zip(names, line, strict=True)) for line in lines]
         connection.execute(insert(EventRow), rows)
 
 

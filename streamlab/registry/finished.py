@@ -41,7 +41,7 @@ def add(connection: Connection, new: Sequence[FinishedArrival], *, at: float) ->
     numbered = dict(zip(numbers, new, strict=True))
     scores.add(connection, {number: whole.scores for number, whole in numbered.items()}, at=at)
     lines = [
-        (str(number), f"{whole.diff.digest}, {whole.diff.file_bytes} bytes")
+        (str(number), f"{whole.diff.file_bytes} bytes", whole.diff.digest)
         for number, whole in numbered.items()
     ]
     events.append_all(connection, "arrival-finished", lines, at=at)
@@ -53,7 +53,7 @@ def twin(key: Key) -> Select[Any]:
     # Written out, not handed over: an index of the finished ones only is taken for no less.
     finished = ArrivalRow.status == bindparam(None, "finished", literal_execute=True)
     same = (column == value for column, value in zip(_KEY, key, strict=True))
-    return select(ArrivalRow.id).where(finished, *same)
+    return select(ArrivalRow.id).where(finished, ArrivalRow.removed_at.is_(None), *same)
 
 
 def _refuse_other_bases(

@@ -39,7 +39,7 @@ class Queries:
         """
         database = Database.open(url, read_only=read_only)
         try:
-            schema.prepare(database, read_only=read_only)
+            schema.prepare(database, read_only=read_only, clock=clock)
         except BaseException:
             database.close()
             raise

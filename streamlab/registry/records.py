@@ -100,6 +100,7 @@ class ArrivalRecord(NewArrival):
     status: ArrivalStatus
     reason: str | None
     digest: str | None
+    removed_at: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +186,7 @@ class EventRecord:
     subject: str  # a run's name, an arrival's number or a digest
     message: str
     version: str  # of streamlab
+    digest: str | None  # of the artifact it is about
 
 
 @dataclass(frozen=True, kw_only=True)

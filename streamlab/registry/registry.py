@@ -160,5 +160,5 @@ def _logged_arrival(
     connection: Connection, number: int, kind: str, message: str, *, now: float
 ) -> ArrivalRecord:
     arrival = arrivals.get(connection, number)
-    events.append(connection, kind, str(number), message, at=now)
+    events.append(connection, kind, str(number), message, at=now, digest=arrival.digest)
     return arrival

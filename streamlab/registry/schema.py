@@ -6,18 +6,30 @@ The version is read by plain SQL, so that alembic is loaded only where there is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, inspect, text
 
 from streamlab.errors import RegistryError
 from streamlab.registry.database import Database
+from streamlab.registry.heartbeat import Owner, is_dead
 from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
-REVISIONS = ("0001",)  # oldest first, one file each in migrations/versions
+REVISIONS = ("0001", "0002")  # oldest first, one file each in migrations/versions
 NEWEST = REVISIONS[-1]
+
+Clock = Callable[[], float]  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class Step:
+    """One version that a database was brought to, and what that changed."""
+
+    version: str
+    change: str
 
 
 def current(database: Database) -> str | None:
@@ -25,14 +37,13 @@ def current(database: Database) -> str | None:
     return database.read(_version)
 
 
-def prepare(database: Database, *, read_only: bool) -> None:
+def prepare(database: Database, *, read_only: bool, clock: Clock) -> None:
     """Make a database ready for use: check its version, and bring it up to date to write to it.
 
-    Raises RegistryError as `check` does, and where it is out of date but only to be read.
+    Raises RegistryError as `check` and `upgrade` do, and where it is out of date but only to be
+    read.
     """
-    found = check(database)
-    if read_only and found is None:
-        raise RegistryError(f"{database.url} holds no registry yet. Make one with `streamlab run`.")
+    found = existing(database) if read_only else check(database)
     if read_only and found != NEWEST:
         raise RegistryError(
             f"The registry {database.url} has version {found!r} and must be brought to "
@@ -41,7 +52,7 @@ def prepare(database: Database, *, read_only: bool) -> None:
     if not read_only:
         database.use_write_ahead_log()
         if found != NEWEST:
-            upgrade(database)
+            upgrade(database, clock=clock)
 
 
 def check(database: Database) -> str | None:
@@ -65,12 +76,24 @@ def check(database: Database) -> str | None:
     return found
 
 
-def upgrade(database: Database) -> None:
-    """Bring the tables to the newest version in one transaction; an empty database gets them all.
+def existing(database: Database) -> str:
+    """Return the version of a registry that is there.
 
-    Several processes may ask at once: one does the work. Raises RegistryError.
+    Raises RegistryError as `check` does, and for a database that holds no registry.
     """
-    database.write(_migrate)
+    found = check(database)
+    if found is None:
+        raise RegistryError(f"{database.url} holds no registry yet. Make one with `streamlab run`.")
+    return found
+
+
+def upgrade(database: Database, *, clock: Clock, to: str = NEWEST) -> tuple[Step, ...]:
+    """Bring the tables to a version in one transaction, and return the steps that this took.
+
+    An empty database gets them all. Several processes may ask at once: one does the work. Raises
+    RegistryError, also where a run is being worked on: its process knows the old tables only.
+    """
+    return database.write(lambda connection: _migrate(connection, to, clock))
 
 
 def _version(connection: Connection) -> str | None:
@@ -84,17 +107,37 @@ def _tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
 
 
-def _migrate(connection: Connection) -> None:
-    if _version(connection) == NEWEST:
-        return
+def _migrate(connection: Connection, to: str, clock: Clock) -> tuple[Step, ...]:
+    found = _version(connection)
+    passed = 0 if found is None else REVISIONS.index(found) + 1
+    steps = REVISIONS[passed : REVISIONS.index(to) + 1]
+    if not steps:
+        return ()
+    if found is not None:
+        _refuse_live_runs(connection, clock())
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "streamlab.registry:migrations")
     config.set_main_option("path_separator", "os")
     with _silent("alembic"):
-        command.upgrade(config, NEWEST)
+        command.upgrade(config, to)
+        scripts = ScriptDirectory.from_config(config)
+        return tuple(Step(step, scripts.get_revision(step).doc) for step in steps)
+
+
+def _refuse_live_runs(connection: Connection, now: float) -> None:
+    # By hand, since the tables are not yet those that the program knows.
+    running = text("SELECT name, host, pid, heartbeat_at FROM runs WHERE status = 'running'")
+    for name, host, pid, heartbeat_at in connection.execute(running):
+        if not is_dead(Owner(host=host, pid=pid), heartbeat_at=heartbeat_at, now=now):
+            raise RegistryError(
+                f"The registry {connection.engine.url} cannot be brought to version {NEWEST!r} "
+                f"while the run `{name}` is worked on by process {pid} on {host!r}. Wait for it "
+                "to end, or stop it; then run `streamlab db upgrade`."
+            )
 
 
 @contextmanager

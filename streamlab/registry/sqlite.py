@@ -53,6 +53,14 @@ STATISTICS = (
     "ANALYZE sqlite_master",  # read them now
 )
 
+# An index that is made anew begins without numbers.
+STATISTICS_0002 = (
+    "INSERT INTO sqlite_stat1 (tbl, idx, stat) "
+    "VALUES ('arrivals', 'uq_arrivals_finished', '1000000 10000 2000 2 2 1 1'), "
+    "('arrivals', 'ix_arrivals_removed', '1000 2 1')",
+    "ANALYZE sqlite_master",
+)
+
 _ADVICE = {
     "SQLITE_BUSY": "Another process has kept it locked for too long; try again when that ended.",
     "SQLITE_LOCKED": "Another thread has kept it locked for too long; try again.",

@@ -2,6 +2,7 @@
 
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
+    runs, arrivals, diffs <- tags
 
 The migrations build the same tables; a test compares the two.
 """
@@ -159,12 +160,15 @@ class DiffRow(Tables):
     added_at: Mapped[float]
 
 
-_FINISHED = text("status = 'finished'")
+# One that was removed may be made anew.
+_FINISHED = text("status = 'finished' AND removed_at IS NULL")
+_REMOVED = text("removed_at IS NOT NULL")
 
 
 class ArrivalRow(Tables):
     """An arrival: finished with an artifact, or failed with a reason.
 
+    One with `removed_at` is left out of every listing until it is restored or gone for good.
     Each index ends in the order arrivals are listed in: run, seed, sequence, method, id.
     """
 
@@ -195,6 +199,12 @@ class ArrivalRow(Tables):
         Index("ix_arrivals_status", "status", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_diff", "diff_id"),
         Index("ix_arrivals_run_diff", "run_id", "diff_id"),
+        Index(
+            "ix_arrivals_removed",
+            *("removed_at", "diff_id"),
+            sqlite_where=_REMOVED,
+            postgresql_where=_REMOVED,
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -220,6 +230,7 @@ class ArrivalRow(Tables):
     rows_fingerprint: Mapped[str] = mapped_column(Text)
     n_train_rows: Mapped[int] = mapped_column(BigInteger)
     details: Mapped[dict[str, Any]]
+    removed_at: Mapped[float | None]
 
 
 class ScoreRow(Tables):
@@ -243,6 +254,34 @@ class ScoreRow(Tables):
     added_at: Mapped[float]
 
 
+class TagRow(Tables):
+    """A name that a person gave to one run, arrival or artifact."""
+
+    __tablename__ = "tags"
+    __table_args__ = (
+        UniqueConstraint("kind", "name"),
+        CheckConstraint("name <> ''", name="name"),
+        CheckConstraint(
+            "(kind = 'run' AND run_id IS NOT NULL AND arrival_id IS NULL AND diff_id IS NULL)"
+            " OR (kind = 'arrival' AND arrival_id IS NOT NULL AND run_id IS NULL"
+            " AND diff_id IS NULL)"
+            " OR (kind = 'diff' AND diff_id IS NOT NULL AND run_id IS NULL"
+            " AND arrival_id IS NULL)",
+            name="kind",
+        ),
+        Index("ix_tags_arrival", "arrival_id"),
+        Index("ix_tags_diff", "diff_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str] = mapped_column(String(64))
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
+    arrival_id: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
+    diff_id: Mapped[int | None] = mapped_column(ForeignKey("diffs.id"))
+    added_at: Mapped[float]
+
+
 class EventRow(Tables):
     """A line of the log, which is only ever appended to."""
 
@@ -254,3 +293,4 @@ class EventRow(Tables):
     subject: Mapped[str] = mapped_column(Text)
     message: Mapped[str] = mapped_column(Text)
     version: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str | None] = mapped_column(String(64))  # of the artifact it is about

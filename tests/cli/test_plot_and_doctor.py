@@ -14,6 +14,7 @@ from click.testing import Result
 
 from streamlab.cli import checks
 from streamlab.cli.places import Place
+from streamlab.registry import schema
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 
@@ -145,7 +146,7 @@ def test_the_registrys_version_is_found(home: Home, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"no database at all" * 1000)
 
-    assert checks.check_registry(Place(home, None)).found == "version 0001"
+    assert checks.check_registry(Place(home, None)).found == f"version {schema.NEWEST}"
     assert checks.check_registry(Place(Home(tmp_path / "new"), None)).status == "ok"
     assert checks.check_registry(Place(home, f"sqlite:///{damaged}")).status == "broken"
 
