@@ -6,8 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, insert, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, insert, select
 
 from streamlab.errors import NotInRegistryError
 from streamlab.registry.pieces import in_pieces
@@ -60,7 +59,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _summaries(
-    connection: Connection, table: Named, key: InstrumentedAttribute[int]
+    connection: Connection, table: Named, key: ColumnElement[int]
 ) -> list[dict[str, Any]]:
     # One row per artifact first, so that a file shared by arrivals is met once. A failed
     # arrival has no artifact and falls into the group of none.

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
 from streamlab.errors import RegistryError
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import NewScore, ScoreRecord
 from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
 
-_FOREIGN = {
+_FOREIGN: dict[str, ColumnElement[Any]] = {
     "run": RunRow.name,
     "seed": ArrivalRow.seed,
     "task": TaskRow.name,

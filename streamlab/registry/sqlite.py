@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from streamlab.config import canonical_json
+from streamlab.canonical import canonical_json
 from streamlab.errors import RegistryError
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
