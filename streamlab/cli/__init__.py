@@ -19,6 +19,7 @@ COMMANDS = {
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
+    "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
     "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

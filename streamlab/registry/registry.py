@@ -6,13 +6,11 @@ lie in the store; a row is written last, so that it means the work is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
 from streamlab.registry import arrivals, bases, events, finished, runs, scores
-from streamlab.registry.queries import Queries
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
@@ -26,11 +24,10 @@ from streamlab.registry.records import (
     RunRecord,
 )
 from streamlab.registry.runs import RunEnd
+from streamlab.registry.upkeep import Upkeep
 
-Result = TypeVar("Result")
 
-
-class Registry(Queries):
+class Registry(Upkeep):
     """One registry in one database; several processes and threads may use it at once.
 
     Every method raises RegistryError where the database cannot be used, and NotInRegistryError
@@ -142,10 +139,6 @@ class Registry(Queries):
             return events.get(connection, number)
 
         return self._write(work)
-
-    def _write(self, work: Callable[[Connection, float], Result]) -> Result:
-        now = self._clock()
-        return self._database.write(lambda connection: work(connection, now))
 
 
 def _logged_run(

@@ -87,10 +87,22 @@ class ArtifactStore:
 
         Raises StoreError where the folders cannot be read.
         """
+        for _, digest in self.files():
+            if digest is not None:
+                yield digest
+
+    def files(self) -> Iterator[tuple[Path, str | None]]:
+        """Yield the path of everything in the store, and its digest; None for what is no artifact.
+
+        In ascending order; bytes are not read. Raises StoreError where the folders cannot be read.
+        """
         for folder in _sorted(self.folder):
+            if not folder.is_dir():
+                yield folder, None
+                continue
             for path in _sorted(folder):
-                if _DIGEST.fullmatch(folder.name + path.name):
-                    yield folder.name + path.name
+                digest = folder.name + path.name
+                yield path, digest if _DIGEST.fullmatch(digest) else None
 
 
 def _sorted(folder: Path) -> list[Path]:

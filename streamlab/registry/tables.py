@@ -2,7 +2,7 @@
 
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
-    runs, arrivals, diffs <- tags
+    runs, arrivals, diffs <- tags                 totals follow the arrivals
 
 The migrations build the same tables; a test compares the two.
 """
@@ -142,10 +142,6 @@ class DiffRow(Tables):
     added_at = needed(Double)
 
 
-# One that was removed may be made anew.
-_FINISHED = "status = 'finished' AND removed_at IS NULL"
-
-
 class ArrivalRow(Tables):
     """An arrival: finished with an artifact, or failed with a reason.
 
@@ -169,7 +165,7 @@ class ArrivalRow(Tables):
         partial_index(
             "uq_arrivals_finished",
             *("run_id", "seed", "provider_id", "task_id", "version", "method"),
-            where=_FINISHED,
+            where="status = 'finished' AND removed_at IS NULL",  # a removed one may be made anew
             unique=True,
         ),
         Index("ix_arrivals_run", "run_id", "seed", "sequence", "method", "id"),
@@ -257,6 +253,34 @@ class TagRow(Tables):
     arrival_id = optional(Integer, ForeignKey("arrivals.id"))
     diff_id = optional(Integer, ForeignKey("diffs.id"))
     added_at = needed(Double)
+
+
+class TotalRow(Tables):
+    """What arrived in one run, for one task, ...; the database itself keeps it. See `Total`."""
+
+    __tablename__ = "totals"
+    __table_args__ = (
+        UniqueConstraint("grouping", "key", "kind"),
+        CheckConstraint(
+            "grouping IN ('all', 'run', 'task', 'provider', 'method')", name="grouping"
+        ),
+        CheckConstraint("kind IN ('diff', 'checkpoint', 'failed')", name="kind"),
+    )
+
+    id = own_number()
+    grouping = needed(String(16))
+    key = needed(Text)  # a number as text, a method, or empty for all there is
+    kind = needed(String(16))
+    n_arrivals = needed(BigInteger)
+    n_files = needed(BigInteger)
+    positions_bytes = needed(BigInteger)
+    values_bytes = needed(BigInteger)
+    head_bytes = needed(BigInteger)
+    metadata_bytes = needed(BigInteger)
+    stored_positions_bytes = needed(BigInteger)
+    stored_values_bytes = needed(BigInteger)
+    stored_head_bytes = needed(BigInteger)
+    stored_metadata_bytes = needed(BigInteger)
 
 
 class EventRow(Tables):
