@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 
 from streamlab.errors import RegistryError
 from streamlab.registry import sqlite
@@ -45,7 +45,11 @@ class StoredFacts:
 
 
 _USED = exists().where(ArrivalRow.diff_id == DiffRow.id)
-_OTHER = {"base": BaseRow.fingerprint, "n_counted": DiffRow.tensor_counts, "used": _USED}
+_OTHER: dict[str, ColumnElement[Any]] = {
+    "base": BaseRow.fingerprint,
+    "n_counted": DiffRow.tensor_counts,
+    "used": _USED,
+}
 _COLUMNS = [
     _OTHER[field.name].label(field.name)
     if field.name in _OTHER

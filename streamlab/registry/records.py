@@ -13,6 +13,7 @@ from typing import Any, Literal
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed"]
 ArtifactKind = Literal["diff", "checkpoint"]
+Grouping = Literal["all", "run", "task", "provider", "method"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,15 @@ class NewScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishedArrival:
+    """An arrival whose work is whole: what it took, the artifact it left, and its scores."""
+
+    arrival: NewArrival
+    diff: NewDiff
+    scores: tuple[NewScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreRecord(NewScore):
     """A score as recorded, with the arrival it belongs to."""
 
@@ -178,6 +188,36 @@ class EventRecord:
     message: str
     version: str  # of streamlab
     digest: str | None  # of the artifact it is about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Bytes of files by what they hold."""
+
+    positions_bytes: int
+    values_bytes: int
+    head_bytes: int
+    metadata_bytes: int
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the bytes of the files as a whole."""
+        return self.positions_bytes + self.values_bytes + self.head_bytes + self.metadata_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """What arrived of one kind under one name: of a run, a task, a provider or a method.
+
+    An arrival that was removed is not counted.
+    """
+
+    name: str  # empty where it is of all there is
+    kind: ArtifactKind | Literal["failed"]
+    n_arrivals: int  # failed attempts where the kind is `failed`
+    n_files: int
+    logical: Parts  # a file counted once per arrival
+    stored: Parts  # each file counted once
 
 
 @dataclass(frozen=True, kw_only=True)

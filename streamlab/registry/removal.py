@@ -6,17 +6,16 @@ What a tag is on is never forgotten: an arrival, its artifact, or its run.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from streamlab.errors import RegistryError
 from streamlab.registry import arrivals, events, runs
+from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.tables import ArrivalRow, DiffRow, ScoreRow, TagRow
-
-_AT_ONCE = 500  # numbers in one statement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +78,10 @@ def forget(connection: Connection, numbers: Collection[int], *, now: float) -> t
     chosen = [one for one in _gone(connection) if one.id in set(numbers)]
     met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
     artifacts = _artifacts(connection, chosen, met.keys() - _needed(connection, met))
-    for batch in _batches(one.id for one in chosen):
+    for batch in in_pieces([one.id for one in chosen]):
         connection.execute(delete(ScoreRow).where(ScoreRow.arrival_id.in_(batch)))
         connection.execute(delete(ArrivalRow).where(ArrivalRow.id.in_(batch)))
-    for batch in _batches(artifacts):
+    for batch in in_pieces(list(artifacts)):
         connection.execute(delete(DiffRow).where(DiffRow.id.in_(batch)))
     for one in chosen:
         artifact = artifacts.get(one.diff_id or 0)
@@ -147,7 +146,7 @@ def _gone(connection: Connection) -> list[_Gone]:
 def _needed(connection: Connection, met: Counter[int]) -> set[int]:
     """Return the artifacts that have other arrivals beside those met."""
     needed = set()
-    for batch in _batches(met):
+    for batch in in_pieces(list(met)):
         counts = (
             select(ArrivalRow.diff_id, func.count())
             .where(ArrivalRow.diff_id.in_(batch))
@@ -166,15 +165,10 @@ def _artifacts(
     for one in gone:
         removed_at[one.diff_id] = max(one.removed_at, removed_at.get(one.diff_id, 0.0))
     found = {}
-    for batch in _batches(numbers):
+    for batch in in_pieces(list(numbers)):
         query = select(DiffRow.id, DiffRow.digest, DiffRow.file_bytes).where(DiffRow.id.in_(batch))
         for number, digest, file_bytes in connection.execute(query):
             found[number] = Garbage(
                 digest=digest, file_bytes=file_bytes, removed_at=removed_at[number]
             )
     return found
-
-
-def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
-    every = list(numbers)
-    return (every[at : at + _AT_ONCE] for at in range(0, len(every), _AT_ONCE))

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from streamlab.config import canonical_json
+from streamlab.canonical import canonical_json
 from streamlab.errors import RegistryError
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
@@ -59,6 +59,52 @@ STATISTICS_0002 = (
     "VALUES ('arrivals', 'uq_arrivals_finished', '1000000 10000 2000 2 2 1 1'), "
     "('arrivals', 'ix_arrivals_removed', '1000 2 1')",
     "ANALYZE sqlite_master",
+)
+
+_PARTS = ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes")
+_TOTALS = ("n_arrivals", "n_files", *_PARTS, *(f"stored_{part}" for part in _PARTS))
+
+
+def _total(grouping: str, own: str, *, row: str, sign: str) -> str:
+    """Return the statement that adds one arrival to its total, or takes it off.
+
+    `own`: the column that groups, or nothing. `row`: NEW or OLD.
+    """
+    alike = f"AND other.{own} = {row}.{own}" if own else ""
+    logical = ", ".join(f"{sign} coalesce(diffs.{part}, 0)" for part in _PARTS)
+    stored = ", ".join(f"{sign} met.first * coalesce(diffs.{part}, 0)" for part in _PARTS)
+    # All of it is this file's own words.
+    return (
+        f"INSERT INTO totals (grouping, key, kind, {', '.join(_TOTALS)}) "  # noqa: S608
+        f"SELECT '{grouping}', {f'{row}.{own}' if own else repr('')}, "
+        f"coalesce(diffs.kind, 'failed'), {sign} 1, {sign} met.first, {logical}, {stored} "
+        f"FROM (SELECT {row}.diff_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM arrivals AS other "
+        f"WHERE other.diff_id = {row}.diff_id AND other.id <> {row}.id "
+        f"AND other.removed_at IS NULL {alike}) AS first) AS met "
+        f"LEFT JOIN diffs ON diffs.id = {row}.diff_id WHERE true "
+        "ON CONFLICT (grouping, key, kind) DO UPDATE SET "
+        + ", ".join(f"{name} = {name} + excluded.{name}" for name in _TOTALS)
+    )
+
+
+def _keeps_totals(name: str, when: str, *, row: str, sign: str) -> str:
+    groupings = {"all": "", "run": "run_id", "task": "task_id", "provider": "provider_id"}
+    totals = [
+        _total(grouping, own, row=row, sign=sign)
+        for grouping, own in (groupings | {"method": "method"}).items()
+    ]
+    return (
+        f"CREATE TRIGGER {name} AFTER {when} ON arrivals WHEN {row}.removed_at IS NULL "
+        f"BEGIN {'; '.join(totals)}; END"
+    )
+
+
+# Whoever adds, removes, restores or deletes an arrival: its totals follow in the same transaction.
+KEEP_TOTALS = (
+    _keeps_totals("totals_added", "INSERT", row="NEW", sign="+"),
+    _keeps_totals("totals_deleted", "DELETE", row="OLD", sign="-"),
+    _keeps_totals("totals_before", "UPDATE", row="OLD", sign="-"),
+    _keeps_totals("totals_after", "UPDATE", row="NEW", sign="+"),
 )
 
 _ADVICE = {
