@@ -30,10 +30,10 @@ def ls(
     removed: bool,
     form: Format,
 ) -> None:
-    """List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
+    """List runs (the default), arrivals, diffs, scores, tasks, providers, bases, tags or events.
 
     A table shows the columns that matter most, json and csv show all. Times are UTC. Of runs
-    --limit keeps the last, of anything else the first.
+    and events --limit keeps the last, of anything else the first.
 
     \b
     Example:

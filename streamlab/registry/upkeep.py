@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from streamlab.registry import audits, events, removal
+from streamlab.registry import audits, events, removal, tags
 from streamlab.registry.audits import Damage, StoredFacts
 from streamlab.registry.queries import Queries
-from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.records import ArrivalRecord, TagKind, TagRecord
 from streamlab.registry.removal import Garbage, Removed
 
 Result = TypeVar("Result")
@@ -29,6 +29,32 @@ class Upkeep(Queries):
     def stored(self, *, after: int = 0, limit: int) -> tuple[StoredFacts, ...]:
         """Return what the next `limit` rows past the number `after` say of stored files."""
         return self._database.read(lambda c: audits.stored(c, after=after, limit=limit))
+
+    def add_tag(self, name: str, kind: TagKind, thing: str | int) -> TagRecord:
+        """Give a name to a run, an arrival or an artifact; `gc` then leaves it alone.
+
+        Raises UsageError for a name that could be taken for something else, RegistryError where
+        another thing of this kind has it.
+        """
+
+        def work(connection: Connection, now: float) -> TagRecord:
+            tag = tags.add(connection, name, kind, thing, at=now)
+            return _logged_tag(connection, "tag-added", tag, now=now)
+
+        return self._write(work)
+
+    def remove_tag(self, name: str, kind: TagKind | None = None) -> TagRecord:
+        """Take a tag off, and return what it was; `kind` where several things have the name."""
+
+        def work(connection: Connection, now: float) -> TagRecord:
+            tag = tags.remove(connection, name, kind)
+            return _logged_tag(connection, "tag-removed", tag, now=now)
+
+        return self._write(work)
+
+    def tags(self, name: str | None = None) -> tuple[TagRecord, ...]:
+        """Return every tag by name and kind, or those of one name."""
+        return self._database.read(lambda connection: tags.every(connection, name=name))
 
     def task_names(self) -> tuple[str, ...]:
         """Return the name of every task, also of those whose arrivals were all removed."""
@@ -90,3 +116,9 @@ class Upkeep(Queries):
     def _write(self, work: Callable[[Connection, float], Result]) -> Result:
         now = self._clock()
         return self._database.write(lambda connection: work(connection, now))
+
+
+def _logged_tag(connection: Connection, kind: str, tag: TagRecord, *, now: float) -> TagRecord:
+    message = f"{tag.kind} {tag.target}"
+    events.append(connection, kind, tag.name, message, at=now, digest=tag.digest)
+    return tag

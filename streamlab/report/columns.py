@@ -105,6 +105,23 @@ SUMMARIES = (
     Column("checkpoint_bytes", "bytes"),
     Column("stored_bytes", "bytes"),
 )
+TAGS = (
+    Column("name"),
+    Column("kind"),
+    Column("run"),
+    Column("arrival_id", "number"),
+    Column("digest", "digest"),
+    Column("added_at", "time"),
+)
+EVENTS = (
+    Column("id", "number", default=False),
+    Column("at", "time"),
+    Column("kind"),
+    Column("subject"),
+    Column("message"),
+    Column("digest", "digest", default=False),
+    Column("version", default=False),
+)
 BASES = (
     Column("fingerprint", "digest"),
     Column("model"),

@@ -144,6 +144,13 @@ def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.
         "DELETE FROM bases",
         "INSERT INTO providers (name) VALUES ('')",
         "INSERT INTO providers (name) VALUES ('reviews_inc')",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', '', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 99, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('diff', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, diff_id, added_at) VALUES ('run', 'x', 1, 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('task', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 1, 0), "
+        "('run', 'x', 1, 0)",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             raw.execute(statement)

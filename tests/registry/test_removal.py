@@ -14,7 +14,7 @@ from registry_samples import (
 )
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.records import RunRecord
+from streamlab.registry.records import RunRecord, TagKind
 from streamlab.registry.registry import Registry
 
 
@@ -164,6 +164,25 @@ def test_a_file_that_has_a_row_is_not_let_go(registry: Registry) -> None:
         digest_of("nobody's"),
         "orphan, 5 bytes",
     )
+
+
+@pytest.mark.usefixtures("run")
+@pytest.mark.parametrize(
+    ("kind", "thing", "left"),
+    [("arrival", 3, (1, 2, 4)), ("diff", digest_of("shared"), (3, 4)), ("run", "glue-1", ())],
+)
+def test_what_has_a_tag_is_not_forgotten(
+    kind: TagKind, thing: str | int, left: tuple[int, ...], registry: Registry
+) -> None:
+    registry.remove_arrivals([1, 2, 3, 4])
+    registry.add_tag("keep", kind, thing)
+
+    assert registry.removed().arrivals == left
+    registry.forget([1, 2, 3, 4])
+    assert {arrival.id for arrival in registry.arrivals(removed=True)} == {1, 2, 3, 4} - {*left}
+    registry.remove_tag("keep")
+    registry.forget([1, 2, 3, 4])
+    assert registry.digests() == frozenset()
 
 
 @pytest.mark.usefixtures("run")
