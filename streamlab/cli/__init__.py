@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": LazyCommand("streamlab.cli.plan:plan", "Show what a scenario would run, and stop."),
     "ls": LazyCommand("streamlab.cli.ls:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
+    "compare": LazyCommand("streamlab.cli.compare:compare", "Show what differs, with scores."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
