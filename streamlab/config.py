@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from streamlab.canonical import canonical_json as canonical_json
 from streamlab.errors import ConfigError
 
 Tree = dict[str, Any]
@@ -210,11 +211,6 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in getattr(annotation, "__args__", ()):
         yield from _models_in(argument)
-
-
-def canonical_json(tree: Any) -> str:
-    """Write JSON one way only: sorted keys, no spaces, no NaN, ASCII."""
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(tree: Any) -> str:

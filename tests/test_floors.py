@@ -29,6 +29,7 @@ FLOORS = {
     "streamlab.config": 1,
     "streamlab.sources": 1,
     "streamlab.fingerprint": 1,
+    "streamlab.canonical": 0,
     "streamlab.errors": 0,
 }
 LAUNCHES = {"cli", "streamlab.cli"}  # one room at two places

@@ -25,6 +25,12 @@ COMMANDS = {
     "export": LazyCommand("streamlab.cli.export:export", "Write a diff or a table to a file."),
     "import": LazyCommand("streamlab.cli.import_:import_", "Take in a diff file or other runs."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
+    "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
+    "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
+    "tag": LazyCommand("streamlab.cli.tag:tag", "Name a run, arrival or diff; list the names."),
+    "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),
+    "restore": LazyCommand("streamlab.cli.removal:restore", "Bring removed arrivals back."),
+    "gc": LazyCommand("streamlab.cli.gc:gc", "Delete files that nothing needs any more."),
     "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

@@ -18,6 +18,7 @@ from streamlab.report.table import Table
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
 @click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
+@click.option("--removed", is_flag=True, help="Of arrivals: those that `rm` removed.")
 @format_option()
 @with_place
 def ls(
@@ -29,13 +30,14 @@ def ls(
     limit: int | None,
     sort: str | None,
     columns: str | None,
+    removed: bool,
     form: Format,
 ) -> None:
-    """List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
+    """List runs (the default), arrivals, diffs, scores, tasks, providers, bases, tags or events.
 
     A table shows the columns that matter most, json and csv show all. Times are UTC. --where
-    chooses rows, --sort orders them, --limit then keeps the first (of unsorted runs the last).
-    A condition may name every column that `--columns all` shows.
+    chooses rows, --sort orders them, --limit then keeps the first (of unsorted runs and events
+    the last). A condition may name every column that `--columns all` shows.
 
     \b
     Example:
@@ -44,12 +46,16 @@ def ls(
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
     with place.open() as registry:
-        table = list_records(registry, subject, run=run, where=where, sort=sort, limit=limit)
+        table = list_records(
+            registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
+        )
     print_table(_chosen(table, columns, form), form, folded=columns is None)
     if not table.rows and where is not None:
         click.echo(
             f"There are no {subject} of which this is true: {readable(where, 'text')}", err=True
         )
+    elif not table.rows and removed:
+        click.echo("No arrival is removed.", err=True)
     elif not table.rows:
         whose = "registry" if run is None else f"run `{run}`"
         click.echo(

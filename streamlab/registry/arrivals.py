@@ -9,13 +9,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry import diffs, names, runs, scores
+from streamlab.registry import names, runs
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
     NewArrival,
-    NewDiff,
-    NewScore,
 )
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, RunRow, TaskRow
 
@@ -25,48 +23,36 @@ _FOREIGN = {
     "task": TaskRow.name,
     "digest": DiffRow.digest,
 }
+_GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "details"}]
 _COLUMNS = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
     *(column.label(name) for name, column in _FOREIGN.items()),
 ]
 
 
-def add_finished(
-    connection: Connection,
-    arrival: NewArrival,
-    diff: NewDiff,
-    new_scores: Sequence[NewScore],
-    *,
-    at: float,
-) -> int:
-    """Add a finished arrival with its artifact and scores, and return its number.
-
-    Raises RegistryError where it is there already, or its diff is on another base than its run.
-    """
-    run = runs.get(connection, arrival.run_id, now=at)
-    if diff.base_fingerprint != run.base_fingerprint:
-        raise RegistryError(
-            f"The artifact {diff.digest} is on the base {diff.base_fingerprint!r}, but the run "
-            f"`{run.name}` is on {run.base_fingerprint!r}; an arrival stays on its run's base."
-        )
-    values = _values(connection, arrival)
-    _refuse_twice(connection, arrival, values)
-    diff_id = diffs.add(connection, diff, at=at)
-    number = _insert(connection, values | {"status": "finished", "diff_id": diff_id})
-    scores.add(connection, number, new_scores, at=at)
-    return number
-
-
 def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: float) -> int:
     """Add a failed attempt and return its number. Raises RegistryError."""
     runs.get(connection, arrival.run_id, now=at)
-    values = _values(connection, arrival)
-    return _insert(connection, values | {"status": "failed", "reason": reason})
+    (values,) = rows_of(connection, [arrival])
+    added = insert(ArrivalRow).values(**values, status="failed", reason=reason)
+    return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
+
+
+def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str, Any]]:
+    """Return arrivals as they are stored, the names that are new to the registry added."""
+    providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
+    tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
+    return [
+        {name: getattr(arrival, name) for name in _GIVEN}
+        | {"provider_id": providers[arrival.provider], "task_id": tasks[arrival.task]}
+        | {"details": dict(arrival.details)}
+        for arrival in new
+    ]
 
 
 def get(connection: Connection, number: int) -> ArrivalRecord:
     """Return the arrival of a number. Raises NotInRegistryError."""
-    row = connection.execute(query().where(ArrivalRow.id == number)).one_or_none()
+    row = connection.execute(query(removed=None).where(ArrivalRow.id == number)).one_or_none()
     if row is None:
         raise NotInRegistryError(
             f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
@@ -93,19 +79,31 @@ def listed(
     method: str | None,
     status: ArrivalStatus | None,
     limit: int | None,
+    removed: bool = False,
 ) -> tuple[ArrivalRecord, ...]:
-    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method."""
+    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method.
+
+    Those that were removed are left out, or with `removed` they alone are returned.
+    """
     found = filtered(
-        query(), run_id=run_id, task=task, provider=provider, method=method, status=status
+        query(removed=removed),
+        run_id=run_id,
+        task=task,
+        provider=provider,
+        method=method,
+        status=status,
     )
     rows = connection.execute(found.limit(limit))
     return tuple(ArrivalRecord(**row._asdict()) for row in rows)
 
 
-def query() -> Select[Any]:
-    """Return the query of every arrival in the order they are listed in."""
+def query(*, removed: bool | None = False) -> Select[Any]:
+    """Return the query of every arrival in the order they are listed in.
+
+    `removed`: those that were removed or those that were not; None for all.
+    """
     arrival = ArrivalRow
-    return (
+    found = (
         select(*_COLUMNS)
         .select_from(arrival)
         # Outer joins leave the arrivals in front, so that an index gives the order.
@@ -115,6 +113,10 @@ def query() -> Select[Any]:
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
     )
+    if removed is None:
+        return found
+    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+    return found.where(gone)
 
 
 def filtered(
@@ -145,31 +147,3 @@ def filtered(
             ArrivalRow.status == "failed" if failed else ArrivalRow.status != "failed"
         )
     return found
-
-
-def _values(connection: Connection, arrival: NewArrival) -> dict[str, Any]:
-    values = {f.name: getattr(arrival, f.name) for f in fields(NewArrival)}
-    values["provider_id"] = names.id_of(connection, ProviderRow, values.pop("provider"))
-    values["task_id"] = names.id_of(connection, TaskRow, values.pop("task"))
-    values["details"] = dict(arrival.details)
-    return values
-
-
-def _refuse_twice(connection: Connection, arrival: NewArrival, values: dict[str, Any]) -> None:
-    same = ("run_id", "seed", "provider_id", "task_id", "version", "method")
-    twin = select(ArrivalRow.id).where(
-        ArrivalRow.status == "finished",
-        *(getattr(ArrivalRow, name) == values[name] for name in same),
-    )
-    number = connection.execute(twin).scalar()
-    if number is not None:
-        raise RegistryError(
-            f"Task `{arrival.task}` version {arrival.version} of provider `{arrival.provider}` by "
-            f"`{arrival.method}` with seed {arrival.seed} is finished already in this run, as "
-            f"arrival {number}; skip it, or start a new run."
-        )
-
-
-def _insert(connection: Connection, values: dict[str, Any]) -> int:
-    added = insert(ArrivalRow).values(**values).returning(ArrivalRow.id)
-    return connection.execute(added).scalar_one()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from streamlab.config import canonical_json
+from streamlab.canonical import canonical_json
 from streamlab.errors import StoreError
 from streamlab.registry.aside import Opener, explained, open_new, written_aside
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, exists, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import bases
 from streamlab.registry.counts import pack_counts, unpack_counts
+from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import DiffRecord, NewDiff
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
 
@@ -18,24 +20,29 @@ _COLUMNS = [
     *(getattr(DiffRow, f.name) for f in fields(DiffRecord) if f.name != "base_fingerprint"),
     BaseRow.fingerprint.label("base_fingerprint"),
 ]
+_GIVEN = [f.name for f in fields(NewDiff) if f.name not in {"base_fingerprint", "tensor_counts"}]
 _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def add(connection: Connection, diff: NewDiff, *, at: float) -> int:
-    """Add an artifact, or find the one of the same digest; return its number.
+def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[str, int]:
+    """Add artifacts, or find those of the same digest; return their numbers by digest.
 
-    Raises RegistryError where the record contradicts itself or what is recorded.
+    Raises RegistryError where a record contradicts itself, another one or what is recorded.
     """
-    _check(diff)
-    row = connection.execute(_query().where(DiffRow.digest == diff.digest)).one_or_none()
-    if row is not None:
-        return _same(_record(row), diff).id
-    values = {f.name: getattr(diff, f.name) for f in fields(NewDiff)}
-    values["base_id"] = bases.id_of(connection, values.pop("base_fingerprint"))
-    values["tensor_counts"] = pack_counts(diff.tensor_counts)
-    added = insert(DiffRow).values(**values, added_at=at).returning(DiffRow.id)
-    return connection.execute(added).scalar_one()
+    for diff in new:
+        _check(diff)
+    digests = list(dict.fromkeys(diff.digest for diff in new))
+    recorded = {
+        row.digest: _record(row)
+        for piece in in_pieces(digests)
+        for row in connection.execute(_query().where(DiffRow.digest.in_(piece)))
+    }
+    added: dict[str, NewDiff] = {}
+    for diff in new:
+        _refuse_another(recorded.get(diff.digest) or added.setdefault(diff.digest, diff), diff)
+    numbers = {digest: record.id for digest, record in recorded.items()}
+    return numbers | _insert(connection, list(added.values()), at=at)
 
 
 def get(connection: Connection, prefix: str) -> DiffRecord:
@@ -76,12 +83,26 @@ def listed(
 
 
 def query(*, run_id: int | None) -> Select[Any]:
-    """Return the query of the artifacts of one run, or of all, in the order of adding."""
+    """Return the query of the artifacts of one run, or of all, in the order of adding.
+
+    Those whose arrivals were all removed are left out.
+    """
     found = _query().order_by(DiffRow.id)
     if run_id is None:
-        return found
-    stored = select(ArrivalRow.diff_id).where(ArrivalRow.run_id == run_id)
+        return found.where(DiffRow.id.not_in(_abandoned()))
+    stored = select(ArrivalRow.diff_id).where(
+        ArrivalRow.run_id == run_id, ArrivalRow.removed_at.is_(None)
+    )
     return found.where(DiffRow.id.in_(stored))
+
+
+def _abandoned() -> Select[Any]:
+    # From the few that were removed, so that the many need no look at their arrivals.
+    other = ArrivalRow.__table__.alias("other").c
+    kept = exists().where(other.diff_id == ArrivalRow.diff_id, other.removed_at.is_(None))
+    return select(ArrivalRow.diff_id).where(
+        ArrivalRow.removed_at.is_not(None), ArrivalRow.diff_id.is_not(None), ~kept
+    )
 
 
 def _query() -> Select[Any]:
@@ -113,7 +134,9 @@ def _check(diff: NewDiff) -> None:
         )
 
 
-def _same(known: DiffRecord, diff: NewDiff) -> DiffRecord:
+def _refuse_another(known: NewDiff, diff: NewDiff) -> None:
+    if known is diff:
+        return
     names = [f.name for f in fields(NewDiff) if getattr(known, f.name) != getattr(diff, f.name)]
     if names:
         raise RegistryError(
@@ -121,4 +144,18 @@ def _same(known: DiffRecord, diff: NewDiff) -> DiffRecord:
             f"{getattr(known, names[0])!r}, given {getattr(diff, names[0])!r}. "
             "The same bytes must have the same facts."
         )
-    return known
+
+
+def _insert(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[str, int]:
+    if not new:
+        return {}
+    fingerprints = dict.fromkeys(diff.base_fingerprint for diff in new)
+    base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
+    rows = [
+        {name: getattr(diff, name) for name in _GIVEN}
+        | {"base_id": base_ids[diff.base_fingerprint], "added_at": at}
+        | {"tensor_counts": pack_counts(diff.tensor_counts)}
+        for diff in new
+    ]
+    added = connection.execute(insert(DiffRow).returning(DiffRow.id, DiffRow.digest), rows)
+    return {row.digest: row.id for row in added}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 
 from sqlalchemy import Connection, insert, select
@@ -26,6 +27,17 @@ def append(
     values = {"kind": kind, "subject": subject, "message": message, "at": at, "digest": digest}
     added = insert(EventRow).values(**values, version=streamlab.__version__)
     return connection.execute(added.returning(EventRow.id)).scalar_one()
+
+
+def append_all(
+    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str]], *, at: float
+) -> None:
+    """Append a line for each subject, message and digest, in order."""
+    if lines:
+        own = {"kind": kind, "at": at, "version": streamlab.__version__}
+        names = ("subject", "message", "digest")
+        rows = [own | dict(zip(names, line, strict=True)) for line in lines]
+        connection.execute(insert(EventRow), rows)
 
 
 def get(connection: Connection, number: int) -> EventRecord:

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import BigInteger, Connection, case, cast, func, insert, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import Connection, insert, select
 
 from streamlab.errors import NotInRegistryError
-from streamlab.registry.records import ProviderSummary, TaskSummary
-from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, TaskRow
+from streamlab.registry.pieces import in_pieces
+from streamlab.registry.tables import ProviderRow, TaskRow
 
 Named = type[ProviderRow] | type[TaskRow]
 
 
-def id_of(connection: Connection, table: Named, name: str) -> int:
-    """Return the number of a provider's or a task's name, which is added where it is new."""
-    found = connection.execute(select(table.id).where(table.name == name)).scalar()
-    if found is not None:
-        return found
-    added = connection.execute(insert(table).values(name=name).returning(table.id))
-    return added.scalar_one()
-
-
-def tasks(connection: Connection) -> tuple[TaskSummary, ...]:
-    """Sum up what arrived per task, by name."""
-    rows = _summaries(connection, TaskRow, ArrivalRow.task_id)
-    return tuple(TaskSummary(**row) for row in rows)
-
-
-def providers(connection: Connection) -> tuple[ProviderSummary, ...]:
-    """Sum up what arrived per provider, by name."""
-    rows = _summaries(connection, ProviderRow, ArrivalRow.provider_id)
-    return tuple(ProviderSummary(**row) for row in rows)
+def ids_of(connection: Connection, table: Named, given: Iterable[str]) -> dict[str, int]:
+    """Return the number of each provider's or task's name; one that is new is added."""
+    wanted = list(dict.fromkeys(given))
+    numbers: dict[str, int] = {}
+    for piece in in_pieces(wanted):
+        known = select(table.name, table.id).where(table.name.in_(piece))
+        numbers |= {row.name: row.id for row in connection.execute(known)}
+    for name in wanted:
+        if name not in numbers:
+            added = insert(table).values(name=name).returning(table.id)
+            numbers[name] = connection.execute(added).scalar_one()
+    return numbers
 
 
 def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryError:
@@ -51,35 +42,3 @@ def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryErro
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _summaries(
-    connection: Connection, table: Named, key: InstrumentedAttribute[int]
-) -> list[dict[str, Any]]:
-    # One row per artifact first, so that a file shared by arrivals is met once. A failed
-    # arrival has no artifact and falls into the group of none.
-    met = (
-        select(key.label("owner"), ArrivalRow.diff_id, func.count().label("n"))
-        .group_by(key, ArrivalRow.diff_id)
-        .subquery()
-    )
-    logical_bytes = met.c.n * DiffRow.file_bytes
-    sums = {
-        "n_arrivals": case((met.c.diff_id.is_not(None), met.c.n), else_=0),
-        "n_failures": case((met.c.diff_id.is_(None), met.c.n), else_=0),
-        "diff_bytes": case((DiffRow.kind == "diff", logical_bytes), else_=0),
-        "checkpoint_bytes": case((DiffRow.kind == "checkpoint", logical_bytes), else_=0),
-        "stored_bytes": func.coalesce(DiffRow.file_bytes, 0),
-    }
-    query = (
-        # A sum is a decimal number in some databases.
-        select(
-            table.name,
-            *(cast(func.sum(amount), BigInteger).label(name) for name, amount in sums.items()),
-        )
-        .join(met, met.c.owner == table.id)
-        .join(DiffRow, DiffRow.id == met.c.diff_id, isouter=True)
-        .group_by(table.id, table.name)
-        .order_by(table.name)
-    )
-    return [row._asdict() for row in connection.execute(query)]

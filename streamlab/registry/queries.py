@@ -8,7 +8,7 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from streamlab.registry import arrivals, bases, diffs, events, names, runs, schema, scores
+from streamlab.registry import arrivals, bases, diffs, events, runs, schema, scores, totals
 from streamlab.registry.database import Database
 from streamlab.registry.records import (
     ArrivalRecord,
@@ -16,10 +16,12 @@ from streamlab.registry.records import (
     BaseRecord,
     DiffRecord,
     EventRecord,
+    Grouping,
     ProviderSummary,
     RunRecord,
     ScoreRecord,
     TaskSummary,
+    Total,
 )
 
 
@@ -101,11 +103,13 @@ class Queries:
         method: str | None = None,
         status: ArrivalStatus | None = None,
         limit: int | None = None,
+        removed: bool = False,
     ) -> tuple[ArrivalRecord, ...]:
         """Return the first `limit` arrivals that match, or all.
 
         In order of run, seed, sequence, method and number. A task, provider or method that
-        nothing arrived for matches nothing.
+        nothing arrived for matches nothing. Those that were removed are left out, here and in
+        every other listing; with `removed` they alone are returned.
         """
         return self._database.read(
             lambda connection: arrivals.listed(
@@ -116,6 +120,7 @@ class Queries:
                 method=method,
                 status=status,
                 limit=limit,
+                removed=removed,
             )
         )
 
@@ -156,11 +161,15 @@ class Queries:
 
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Sum up what arrived per task, by name."""
-        return self._database.read(names.tasks)
+        return self._database.read(totals.tasks)
 
     def providers(self) -> tuple[ProviderSummary, ...]:
         """Sum up what arrived per provider, by name."""
-        return self._database.read(names.providers)
+        return self._database.read(totals.providers)
+
+    def totals(self, by: Grouping) -> tuple[Total, ...]:
+        """Return what arrived and what it takes by one thing, in the order of names and kinds."""
+        return self._database.read(lambda connection: totals.totals(connection, by))
 
     def events(self, limit: int | None = None) -> tuple[EventRecord, ...]:
         """Return the last `limit` lines of the log, or all, oldest first."""

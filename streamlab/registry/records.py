@@ -13,6 +13,8 @@ from typing import Any, Literal
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
+TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
+Grouping = Literal["all", "run", "task", "provider", "method"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,15 @@ class NewScore:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishedArrival:
+    """An arrival whose work is whole: what it took, the artifact it left, and its scores."""
+
+    arrival: NewArrival
+    diff: NewDiff
+    scores: tuple[NewScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreRecord(NewScore):
     """A score as recorded, with the arrival it belongs to."""
 
@@ -168,6 +179,23 @@ class ScoreRecord(NewScore):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TagRecord:
+    """A name that a person gave to a thing; what it is on is set, and the digest of its file."""
+
+    name: str
+    kind: TagKind
+    run: str | None
+    arrival_id: int | None
+    digest: str | None
+    added_at: float
+
+    @property
+    def target(self) -> str:
+        """Return what the tag is on: a run's name, an arrival's number or a digest."""
+        return str(self.arrival_id if self.kind == "arrival" else self.run or self.digest)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventRecord:
     """One line of the append-only log."""
 
@@ -178,6 +206,36 @@ class EventRecord:
     message: str
     version: str  # of streamlab
     digest: str | None  # of the artifact it is about
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Bytes of files by what they hold."""
+
+    positions_bytes: int
+    values_bytes: int
+    head_bytes: int
+    metadata_bytes: int
+
+    @property
+    def file_bytes(self) -> int:
+        """Return the bytes of the files as a whole."""
+        return self.positions_bytes + self.values_bytes + self.head_bytes + self.metadata_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """What arrived of one kind under one name: of a run, a task, a provider or a method.
+
+    An arrival that was removed is not counted.
+    """
+
+    name: str  # empty where it is of all there is
+    kind: ArtifactKind | Literal["failed"]
+    n_arrivals: int  # failed attempts where the kind is `failed`
+    n_files: int
+    logical: Parts  # a file counted once per arrival
+    stored: Parts  # each file counted once
 
 
 @dataclass(frozen=True, kw_only=True)

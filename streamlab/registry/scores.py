@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
 
 from streamlab.errors import RegistryError
+from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import NewScore, ScoreRecord
 from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
 
-_FOREIGN = {
+_FOREIGN: dict[str, ColumnElement[Any]] = {
     "run": RunRow.name,
     "seed": ArrivalRow.seed,
     "task": TaskRow.name,
@@ -21,6 +22,7 @@ _FOREIGN = {
     "method": ArrivalRow.method,
     "source": ArrivalRow.source,
 }
+_GIVEN = [f.name for f in fields(NewScore)]
 _OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
 _COLUMNS = [
     *(getattr(ScoreRow, name) for name in _OWN),
@@ -28,33 +30,18 @@ _COLUMNS = [
 ]
 
 
-def add(connection: Connection, arrival_id: int, scores: Sequence[NewScore], *, at: float) -> None:
-    """Add scores of an arrival.
+def add(connection: Connection, new: Mapping[int, Sequence[NewScore]], *, at: float) -> None:
+    """Add scores by the number of their arrival.
 
     Raises RegistryError for a value that is not finite, or a score that is there already.
     """
-    known = select(ScoreRow.metric, ScoreRow.split, ScoreRow.after_sequence)
-    rows = connection.execute(known.where(ScoreRow.arrival_id == arrival_id))
-    taken = {tuple(row) for row in rows}
-    for score in scores:
-        key = (score.metric, score.split, score.after_sequence)
-        if key in taken:
-            raise RegistryError(
-                f"Arrival {arrival_id} has a score already for `{score.metric}` on "
-                f"{score.split!r} after place {score.after_sequence}; a score is never replaced."
-            )
-        if not math.isfinite(score.value):
-            raise RegistryError(
-                f"The score `{score.metric}` of arrival {arrival_id} is {score.value!r}; "
-                "a score must be a finite number."
-            )
-        taken.add(key)
-    if scores:
-        names = [f.name for f in fields(NewScore)]
-        values = [{name: getattr(score, name) for name in names} for score in scores]
-        connection.execute(
-            insert(ScoreRow), [row | {"arrival_id": arrival_id, "added_at": at} for row in values]
-        )
+    given = [(number, score) for number, scores in new.items() for score in scores]
+    _check(connection, given)
+    if given:
+        rows = [{name: getattr(score, name) for name in _GIVEN} for _, score in given]
+        for row, (number, _) in zip(rows, given, strict=True):
+            row |= {"arrival_id": number, "added_at": at}
+        connection.execute(insert(ScoreRow), rows)
 
 
 def listed(
@@ -86,6 +73,8 @@ def query(
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
         .order_by(score.after_sequence, score.split, score.metric)
     )
+    if arrival_id is None:  # who asks for one arrival may see it, removed or not
+        found = found.where(arrival.removed_at.is_(None))
     if run_id is not None:
         found = found.where(arrival.run_id == run_id)
     if arrival_id is not None:
@@ -99,3 +88,25 @@ def query(
 def _record(row: Row[Any]) -> ScoreRecord:
     values = row._asdict()
     return ScoreRecord(**values, generated=values["source"] == "generated")
+
+
+def _check(connection: Connection, given: Sequence[tuple[int, NewScore]]) -> None:
+    known = select(ScoreRow.arrival_id, ScoreRow.metric, ScoreRow.split, ScoreRow.after_sequence)
+    taken = {
+        tuple(row)
+        for piece in in_pieces(list(dict.fromkeys(number for number, _ in given)))
+        for row in connection.execute(known.where(ScoreRow.arrival_id.in_(piece)))
+    }
+    for arrival_id, score in given:
+        key = (arrival_id, score.metric, score.split, score.after_sequence)
+        if key in taken:
+            raise RegistryError(
+                f"Arrival {arrival_id} has a score already for `{score.metric}` on "
+                f"{score.split!r} after place {score.after_sequence}; a score is never replaced."
+            )
+        if not math.isfinite(score.value):
+            raise RegistryError(
+                f"The score `{score.metric}` of arrival {arrival_id} is {score.value!r}; "
+                "a score must be a finite number."
+            )
+        taken.add(key)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from streamlab.config import canonical_json
+from streamlab.canonical import canonical_json
 from streamlab.errors import RegistryError
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
@@ -59,6 +59,62 @@ STATISTICS_0002 = (
     "VALUES ('arrivals', 'uq_arrivals_finished', '1000000 10000 2000 2 2 1 1'), "
     "('arrivals', 'ix_arrivals_removed', '1000 2 1')",
     "ANALYZE sqlite_master",
+)
+
+# A check cannot be altered, and to copy the table would break what refers to it. To change the
+# text of one that is only made wider is what SQLite's documentation of ALTER TABLE proposes.
+ALLOW_ADAPTERS = (
+    "PRAGMA writable_schema = ON",
+    "UPDATE sqlite_master SET sql = "
+    "replace(sql, '(''diff'', ''checkpoint'')', '(''diff'', ''checkpoint'', ''adapter'')') "
+    "WHERE type = 'table' AND name = 'diffs'",
+    "PRAGMA writable_schema = RESET",  # and read the tables again
+)
+
+_PARTS = ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes")
+_TOTALS = ("n_arrivals", "n_files", *_PARTS, *(f"stored_{part}" for part in _PARTS))
+
+
+def _total(grouping: str, own: str, *, row: str, sign: str) -> str:
+    """Return the statement that adds one arrival to its total, or takes it off.
+
+    `own`: the column that groups, or nothing. `row`: NEW or OLD.
+    """
+    alike = f"AND other.{own} = {row}.{own}" if own else ""
+    logical = ", ".join(f"{sign} coalesce(diffs.{part}, 0)" for part in _PARTS)
+    stored = ", ".join(f"{sign} met.first * coalesce(diffs.{part}, 0)" for part in _PARTS)
+    # All of it is this file's own words.
+    return (
+        f"INSERT INTO totals (grouping, key, kind, {', '.join(_TOTALS)}) "  # noqa: S608
+        f"SELECT '{grouping}', {f'{row}.{own}' if own else repr('')}, "
+        f"coalesce(diffs.kind, 'failed'), {sign} 1, {sign} met.first, {logical}, {stored} "
+        f"FROM (SELECT {row}.diff_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM arrivals AS other "
+        f"WHERE other.diff_id = {row}.diff_id AND other.id <> {row}.id "
+        f"AND other.removed_at IS NULL {alike}) AS first) AS met "
+        f"LEFT JOIN diffs ON diffs.id = {row}.diff_id WHERE true "
+        "ON CONFLICT (grouping, key, kind) DO UPDATE SET "
+        + ", ".join(f"{name} = {name} + excluded.{name}" for name in _TOTALS)
+    )
+
+
+def _keeps_totals(name: str, when: str, *, row: str, sign: str) -> str:
+    groupings = {"all": "", "run": "run_id", "task": "task_id", "provider": "provider_id"}
+    totals = [
+        _total(grouping, own, row=row, sign=sign)
+        for grouping, own in (groupings | {"method": "method"}).items()
+    ]
+    return (
+        f"CREATE TRIGGER {name} AFTER {when} ON arrivals WHEN {row}.removed_at IS NULL "
+        f"BEGIN {'; '.join(totals)}; END"
+    )
+
+
+# Whoever adds, removes, restores or deletes an arrival: its totals follow in the same transaction.
+KEEP_TOTALS = (
+    _keeps_totals("totals_added", "INSERT", row="NEW", sign="+"),
+    _keeps_totals("totals_deleted", "DELETE", row="OLD", sign="-"),
+    _keeps_totals("totals_before", "UPDATE", row="OLD", sign="-"),
+    _keeps_totals("totals_after", "UPDATE", row="NEW", sign="+"),
 )
 
 _ADVICE = {
@@ -126,6 +182,30 @@ def use_write_ahead_log(connection: Connection) -> None:
             f"The registry {url} cannot use SQLite's write-ahead log: the disk allows "
             f"{mode!r} only. Put it on a local disk with `--registry sqlite:////folder/file.db`."
         )
+
+
+def damage(connection: Connection) -> list[str]:
+    """Return what is wrong with the file's pages, indices and constraints; nothing if all is well.
+
+    A link that leads nowhere is one thing, and is told by `broken_links`.
+    """
+    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+    # A constraint is told once for every row that breaks it.
+    return list(dict.fromkeys(line for line in found if line != "ok"))
+
+
+def broken_links(connection: Connection) -> list[tuple[str, int, str]]:
+    """Return the table and the number of every row that refers to a missing row, and to where."""
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check")
+    return [(table, number, target) for table, number, target, _ in found]
+
+
+def disk_bytes(connection: Connection) -> int:
+    """Return the bytes of the database's file and its log on the disk; 0 in memory."""
+    rows = connection.exec_driver_sql("PRAGMA database_list")
+    path = next(file for _, name, file in rows if name == "main")
+    files = [Path(path + ending) for ending in ("", "-wal", "-shm")] if path else []
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def is_busy(error: DBAPIError) -> bool:

@@ -2,48 +2,30 @@
 
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
-    runs, arrivals, diffs <- tags
+    runs, arrivals, diffs <- tags                 totals follow the arrivals
 
 The migrations build the same tables; a test compares the two.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
-    MetaData,
     String,
     Text,
     UniqueConstraint,
-    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
-class Tables(DeclarativeBase):
-    """Hold the metadata; every constraint has a name, so that a migration can change it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - read once, by SQLAlchemy
-        dict[str, Any]: JSON,
-        list[Any]: JSON,
-        float: Double,
-    }
+from streamlab.registry.declared import Tables as Tables
+from streamlab.registry.declared import needed, optional, own_number, partial_index
 
 
 class BaseRow(Tables):
@@ -57,18 +39,18 @@ class BaseRow(Tables):
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(64), unique=True)
-    model: Mapped[str] = mapped_column(Text)
-    revision: Mapped[str | None] = mapped_column(Text)
-    layers: Mapped[int | None]
-    n_tensors: Mapped[int]
-    n_parameters: Mapped[int] = mapped_column(BigInteger)
-    weights_bytes: Mapped[int] = mapped_column(BigInteger)
-    file_bytes: Mapped[int] = mapped_column(BigInteger)
-    layout: Mapped[list[Any]]
-    initialised: Mapped[list[Any]]
-    added_at: Mapped[float]
+    id = own_number()
+    fingerprint = needed(String(64), unique=True)
+    model = needed(Text)
+    revision = optional(Text)
+    layers = optional(Integer)
+    n_tensors = needed(Integer)
+    n_parameters = needed(BigInteger)
+    weights_bytes = needed(BigInteger)
+    file_bytes = needed(BigInteger)
+    layout = needed(JSON)
+    initialised = needed(JSON)
+    added_at = needed(Double)
 
 
 class RunRow(Tables):
@@ -89,22 +71,22 @@ class RunRow(Tables):
         Index("ix_runs_scenario_digest", "scenario_digest", "id"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(Text, unique=True)
-    scenario_name: Mapped[str] = mapped_column(Text)
-    number: Mapped[int]
-    scenario: Mapped[dict[str, Any]]
-    scenario_digest: Mapped[str] = mapped_column(String(64))
-    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"))
-    environment: Mapped[dict[str, Any]]
-    n_expected: Mapped[int]
-    status: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str | None] = mapped_column(Text)
-    started_at: Mapped[float]
-    heartbeat_at: Mapped[float]
-    finished_at: Mapped[float | None]
-    host: Mapped[str] = mapped_column(Text)
-    pid: Mapped[int] = mapped_column(BigInteger)
+    id = own_number()
+    name = needed(Text, unique=True)
+    scenario_name = needed(Text)
+    number = needed(Integer)
+    scenario = needed(JSON)
+    scenario_digest = needed(String(64))
+    base_id = needed(Integer, ForeignKey("bases.id"))
+    environment = needed(JSON)
+    n_expected = needed(Integer)
+    status = needed(String(16))
+    reason = optional(Text)
+    started_at = needed(Double)
+    heartbeat_at = needed(Double)
+    finished_at = optional(Double)
+    host = needed(Text)
+    pid = needed(BigInteger)
 
 
 class ProviderRow(Tables):
@@ -113,8 +95,8 @@ class ProviderRow(Tables):
     __tablename__ = "providers"
     __table_args__ = (CheckConstraint("name <> ''", name="name"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(Text, unique=True)
+    id = own_number()
+    name = needed(Text, unique=True)
 
 
 class TaskRow(Tables):
@@ -123,8 +105,8 @@ class TaskRow(Tables):
     __tablename__ = "tasks"
     __table_args__ = (CheckConstraint("name <> ''", name="name"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(Text, unique=True)
+    id = own_number()
+    name = needed(Text, unique=True)
 
 
 class DiffRow(Tables):
@@ -142,27 +124,22 @@ class DiffRow(Tables):
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64), unique=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"))
-    value_type: Mapped[str] = mapped_column(String(16))
-    n_gated: Mapped[int] = mapped_column(BigInteger)
-    n_entries: Mapped[int] = mapped_column(BigInteger)
-    n_head_entries: Mapped[int] = mapped_column(BigInteger)
-    file_bytes: Mapped[int] = mapped_column(BigInteger)
-    positions_bytes: Mapped[int] = mapped_column(BigInteger)
-    values_bytes: Mapped[int] = mapped_column(BigInteger)
-    head_bytes: Mapped[int] = mapped_column(BigInteger)
-    metadata_bytes: Mapped[int] = mapped_column(BigInteger)
-    full_checkpoint_bytes: Mapped[int] = mapped_column(BigInteger)
-    tensor_counts: Mapped[bytes] = mapped_column(LargeBinary)  # packed, see counts.py
-    added_at: Mapped[float]
-
-
-# One that was removed may be made anew.
-_FINISHED = text("status = 'finished' AND removed_at IS NULL")
-_REMOVED = text("removed_at IS NOT NULL")
+    id = own_number()
+    digest = needed(String(64), unique=True)
+    kind = needed(String(16))
+    base_id = needed(Integer, ForeignKey("bases.id"))
+    value_type = needed(String(16))
+    n_gated = needed(BigInteger)
+    n_entries = needed(BigInteger)
+    n_head_entries = needed(BigInteger)
+    file_bytes = needed(BigInteger)
+    positions_bytes = needed(BigInteger)
+    values_bytes = needed(BigInteger)
+    head_bytes = needed(BigInteger)
+    metadata_bytes = needed(BigInteger)
+    full_checkpoint_bytes = needed(BigInteger)
+    tensor_counts = needed(LargeBinary)  # packed, see counts.py
+    added_at = needed(Double)
 
 
 class ArrivalRow(Tables):
@@ -185,12 +162,11 @@ class ArrivalRow(Tables):
             " AND training_seconds >= 0 AND evaluation_seconds >= 0",
             name="amounts",
         ),
-        Index(
+        partial_index(
             "uq_arrivals_finished",
             *("run_id", "seed", "provider_id", "task_id", "version", "method"),
+            where="status = 'finished' AND removed_at IS NULL",  # a removed one may be made anew
             unique=True,
-            sqlite_where=_FINISHED,
-            postgresql_where=_FINISHED,
         ),
         Index("ix_arrivals_run", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_task", "task_id", "run_id", "seed", "sequence", "method", "id"),
@@ -199,38 +175,35 @@ class ArrivalRow(Tables):
         Index("ix_arrivals_status", "status", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_diff", "diff_id"),
         Index("ix_arrivals_run_diff", "run_id", "diff_id"),
-        Index(
-            "ix_arrivals_removed",
-            *("removed_at", "diff_id"),
-            sqlite_where=_REMOVED,
-            postgresql_where=_REMOVED,
+        partial_index(
+            "ix_arrivals_removed", "removed_at", "diff_id", where="removed_at IS NOT NULL"
         ),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))
-    seed: Mapped[int] = mapped_column(BigInteger)
-    sequence: Mapped[int]
-    provider_id: Mapped[int] = mapped_column(ForeignKey("providers.id"))
-    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
-    version: Mapped[int]
-    method: Mapped[str] = mapped_column(Text)
-    attempt: Mapped[int]
-    status: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str | None] = mapped_column(Text)
-    diff_id: Mapped[int | None] = mapped_column(ForeignKey("diffs.id"))
-    started_at: Mapped[float]
-    finished_at: Mapped[float]
-    n_steps: Mapped[int] = mapped_column(BigInteger)
-    training_seconds: Mapped[float]
-    evaluation_seconds: Mapped[float]
-    peak_memory_bytes: Mapped[int] = mapped_column(BigInteger)
-    source: Mapped[str] = mapped_column(Text)
-    source_detail: Mapped[str] = mapped_column(Text)
-    rows_fingerprint: Mapped[str] = mapped_column(Text)
-    n_train_rows: Mapped[int] = mapped_column(BigInteger)
-    details: Mapped[dict[str, Any]]
-    removed_at: Mapped[float | None]
+    id = own_number()
+    run_id = needed(Integer, ForeignKey("runs.id"))
+    seed = needed(BigInteger)
+    sequence = needed(Integer)
+    provider_id = needed(Integer, ForeignKey("providers.id"))
+    task_id = needed(Integer, ForeignKey("tasks.id"))
+    version = needed(Integer)
+    method = needed(Text)
+    attempt = needed(Integer)
+    status = needed(String(16))
+    reason = optional(Text)
+    diff_id = optional(Integer, ForeignKey("diffs.id"))
+    started_at = needed(Double)
+    finished_at = needed(Double)
+    n_steps = needed(BigInteger)
+    training_seconds = needed(Double)
+    evaluation_seconds = needed(Double)
+    peak_memory_bytes = needed(BigInteger)
+    source = needed(Text)
+    source_detail = needed(Text)
+    rows_fingerprint = needed(Text)
+    n_train_rows = needed(BigInteger)
+    details = needed(JSON)
+    removed_at = optional(Double)
 
 
 class ScoreRow(Tables):
@@ -243,15 +216,15 @@ class ScoreRow(Tables):
         CheckConstraint("n_rows > 0 AND after_sequence >= 0", name="counts"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    arrival_id: Mapped[int] = mapped_column(ForeignKey("arrivals.id"))
-    metric: Mapped[str] = mapped_column(String(64))
-    value: Mapped[float]
-    split: Mapped[str] = mapped_column(String(64))
-    n_rows: Mapped[int] = mapped_column(BigInteger)
-    after_sequence: Mapped[int]
-    is_primary: Mapped[bool]
-    added_at: Mapped[float]
+    id = own_number()
+    arrival_id = needed(Integer, ForeignKey("arrivals.id"))
+    metric = needed(String(64))
+    value = needed(Double)
+    split = needed(String(64))
+    n_rows = needed(BigInteger)
+    after_sequence = needed(Integer)
+    is_primary = needed(Boolean)
+    added_at = needed(Double)
 
 
 class TagRow(Tables):
@@ -273,13 +246,41 @@ class TagRow(Tables):
         Index("ix_tags_diff", "diff_id"),
     )
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(String(16))
-    name: Mapped[str] = mapped_column(String(64))
-    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
-    arrival_id: Mapped[int | None] = mapped_column(ForeignKey("arrivals.id"))
-    diff_id: Mapped[int | None] = mapped_column(ForeignKey("diffs.id"))
-    added_at: Mapped[float]
+    id = own_number()
+    kind = needed(String(16))
+    name = needed(String(64))
+    run_id = optional(Integer, ForeignKey("runs.id"))
+    arrival_id = optional(Integer, ForeignKey("arrivals.id"))
+    diff_id = optional(Integer, ForeignKey("diffs.id"))
+    added_at = needed(Double)
+
+
+class TotalRow(Tables):
+    """What arrived in one run, for one task, ...; the database itself keeps it. See `Total`."""
+
+    __tablename__ = "totals"
+    __table_args__ = (
+        UniqueConstraint("grouping", "key", "kind"),
+        CheckConstraint(
+            "grouping IN ('all', 'run', 'task', 'provider', 'method')", name="grouping"
+        ),
+        CheckConstraint("kind IN ('diff', 'checkpoint', 'adapter', 'failed')", name="kind"),
+    )
+
+    id = own_number()
+    grouping = needed(String(16))
+    key = needed(Text)  # a number as text, a method, or empty for all there is
+    kind = needed(String(16))
+    n_arrivals = needed(BigInteger)
+    n_files = needed(BigInteger)
+    positions_bytes = needed(BigInteger)
+    values_bytes = needed(BigInteger)
+    head_bytes = needed(BigInteger)
+    metadata_bytes = needed(BigInteger)
+    stored_positions_bytes = needed(BigInteger)
+    stored_values_bytes = needed(BigInteger)
+    stored_head_bytes = needed(BigInteger)
+    stored_metadata_bytes = needed(BigInteger)
 
 
 class EventRow(Tables):
@@ -287,10 +288,10 @@ class EventRow(Tables):
 
     __tablename__ = "events"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[float]
-    kind: Mapped[str] = mapped_column(String(64))
-    subject: Mapped[str] = mapped_column(Text)
-    message: Mapped[str] = mapped_column(Text)
-    version: Mapped[str] = mapped_column(String(64))
-    digest: Mapped[str | None] = mapped_column(String(64))  # of the artifact it is about
+    id = own_number()
+    at = needed(Double)
+    kind = needed(String(64))
+    subject = needed(Text)
+    message = needed(Text)
+    version = needed(String(64))
+    digest = optional(String(64))  # of the artifact it is about

@@ -13,9 +13,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, bases, events, runs
+from streamlab.registry import arrivals, bases, events, finished, runs
 from streamlab.registry.records import (
     ArrivalRecord,
+    FinishedArrival,
     NewArrival,
     NewBase,
     NewDiff,
@@ -92,13 +93,14 @@ def take_in(connection: Connection, whole: WholeRun, *, now: float) -> TakenIn:
 
 
 def _add(connection: Connection, arrival: NewArrival, part: WholeArrival, *, now: float) -> None:
+    event = "arrival-imported"
     if part.diff is None:
-        number = arrivals.add_failed(connection, arrival, part.reason or "", at=now)
-        message = part.reason or ""
+        reason = part.reason or ""
+        number = arrivals.add_failed(connection, arrival, reason, at=now)
+        events.append(connection, event, str(number), reason, at=now)
     else:
-        number = arrivals.add_finished(connection, arrival, part.diff, part.scores, at=now)
-        message = f"{part.diff.digest}, {part.diff.file_bytes} bytes"
-    events.append(connection, "arrival-imported", str(number), message, at=now)
+        new = FinishedArrival(arrival=arrival, diff=part.diff, scores=part.scores)
+        finished.add(connection, [new], at=now, event=event)
 
 
 def _find(connection: Connection, whole: WholeRun, *, now: float) -> RunRecord | None:
@@ -110,15 +112,20 @@ def _find(connection: Connection, whole: WholeRun, *, now: float) -> RunRecord |
 
 def _refuse_other(connection: Connection, whole: WholeRun, known: RunRecord) -> None:
     """Raise RegistryError unless the run that is here holds what the other one holds."""
-    found = arrivals.listed(
-        connection,
-        run_id=known.id,
-        task=None,
-        provider=None,
-        method=None,
-        status=None,
-        limit=None,
-    )
+    found = [
+        arrival
+        for removed in (False, True)  # what was removed since is not to come back by itself
+        for arrival in arrivals.listed(
+            connection,
+            run_id=known.id,
+            task=None,
+            provider=None,
+            method=None,
+            status=None,
+            limit=None,
+            removed=removed,
+        )
+    ]
     here = sorted(map(repr, (_recorded(arrival) for arrival in found)))
     there = sorted(repr(part.identity) for part in whole.arrivals)
     if here != there:

@@ -16,9 +16,11 @@ from streamlab.report.matching import matcher
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
-Subject = Literal["runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases"]
+Subject = Literal[
+    "runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases", "tags", "events"
+]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
-_LATEST = ("runs",)  # of these a limit keeps the last, as one asks for what is new
+_LATEST = ("runs", "events")  # of these a limit keeps the last, as one asks for what is new
 Rows = tuple[tuple[Cell, ...], ...]
 
 
@@ -30,19 +32,23 @@ def list_records(
     where: str | None = None,
     sort: str | None = None,
     limit: int | None = None,
+    removed: bool = False,
 ) -> Table:
     """List records of one subject, of one run or of all, as raw values in every column.
 
     As in SQL, `where` (see `where.py`) chooses rows, then `sort` orders them by a column (with a
-    `-` before it the largest first), then `limit` keeps the first; of runs without `sort` the
-    last. Raises UsageError where an option does not fit the subject, and NotInRegistryError
-    where there is no such run.
+    `-` before it the largest first), then `limit` keeps the first; of runs and events without
+    `sort` the last. `removed`: of arrivals those that were removed, in place of the others.
+    Raises UsageError where an option does not fit the subject, and NotInRegistryError where there
+    is no such run.
     """
-    if run is not None and subject in ("tasks", "providers", "bases"):
+    if removed and subject != "arrivals":
+        raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
+    if run is not None and subject not in ("runs", "arrivals", "diffs", "scores"):
         raise UsageError(
             f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
         )
-    known, rows = _LISTINGS[subject]
+    known, rows = _REMOVED if removed else _LISTINGS[subject]
     if run is not None and subject != "runs":
         # The one run that was asked for needs no column of its own beside every row.
         known = tuple(Column("run", default=False) if c.name == "run" else c for c in known)
@@ -97,6 +103,12 @@ def _run(registry: Registry, run: RunRecord) -> tuple[Cell, ...]:
         run.pid,
         run.reason,
     )
+
+
+def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    names = [column.name for column in columns.REMOVED_ARRIVALS]
+    arrivals = registry.arrivals(run=run, limit=limit, removed=True)
+    return tuple(tuple(getattr(arrival, name) for name in names) for arrival in arrivals)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -225,6 +237,20 @@ def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
     )
 
 
+def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
+    return tuple(
+        (tag.name, tag.kind, tag.run, tag.arrival_id, tag.digest, tag.added_at)
+        for tag in registry.tags()
+    )
+
+
+def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
+    return tuple(
+        (line.id, line.at, line.kind, line.subject, line.message, line.digest, line.version)
+        for line in registry.events(limit)
+    )
+
+
 _Lister = Callable[[Registry, str | None, int | None], Rows]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "runs": (columns.RUNS, _runs),
@@ -234,4 +260,7 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "tasks": (columns.SUMMARIES, _tasks),
     "providers": (columns.SUMMARIES, _providers),
     "bases": (columns.BASES, _bases),
+    "tags": (columns.TAGS, _tags),
+    "events": (columns.EVENTS, _events),
 }
+_REMOVED = (columns.REMOVED_ARRIVALS, _removed_arrivals)

@@ -68,6 +68,10 @@ class Table:
             tuple(tuple(row[place] for place in places) for row in self.rows),
         )
 
+    def brief(self) -> Table:
+        """Keep the columns that are shown to those who ask for none."""
+        return self.select(tuple(column.name for column in self.columns if column.default))
+
     def sort(self, name: str, *, descending: bool) -> Table:
         """Order the rows by one column, empty cells last; equals stay. Raises UsageError."""
         place = self._place(name)

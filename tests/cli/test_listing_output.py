@@ -47,6 +47,8 @@ CALLS = {
     "ls_providers_csv": ["ls", "providers", "--format", "csv"],
     "ls_bases": ["ls", "bases"],
     "ls_bases_json": ["ls", "bases", "--format", "json"],
+    "ls_events": ["ls", "events"],
+    "du_by_part": ["du", "--by", "part"],
     "show_run": ["show", "glue_stream-1"],
     "show_run_json": ["show", "tiny-1", "--format", "json"],
     "show_interrupted_run": ["show"],
@@ -226,6 +228,7 @@ def test_a_condition_that_cannot_be_is_one_paragraph_with_its_place(
 def test_every_column_of_every_listing_can_be_asked(
     subject: Subject, call: Callable[..., Result]
 ) -> None:
+    call("tag", "best", "arrival:1")  # so that there is one
     every = json.loads(call("ls", subject, "--format", "json").stdout)
 
     for name in every[0]:

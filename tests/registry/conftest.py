@@ -9,9 +9,11 @@ import pytest
 
 # Before the samples are imported, and handed on to processes that tests spawn.
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
 
 from registry_samples import Clock
 
+from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 
 
@@ -46,3 +48,22 @@ def registry(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Registry]
     url = request.getfixturevalue("file_url") if request.param == "file" else "sqlite://"
     with Registry.open(url, clock=clock) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run one scenario of two tasks and a rival twice, so that two runs share every file."""
+    from stream_samples import carry_out, make_lab, only  # here, since it costs torch
+
+    lab = make_lab(tmp_path_factory.mktemp("lab"))
+    path = lab.scenario(name="pair", rivals=["full_finetuning"], **only("mood", "same"))
+    folder = tmp_path_factory.mktemp("trained") / "home"
+    for _ in range(2):
+        carry_out(path, folder)
+    return folder
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Home:
+    """A real home of a test's own: two runs of two tasks by two methods, on four files."""
+    return Home(shutil.copytree(trained, tmp_path / "home"))

@@ -6,7 +6,14 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore
+from streamlab.registry.records import (
+    FinishedArrival,
+    NewArrival,
+    NewBase,
+    NewDiff,
+    NewRun,
+    NewScore,
+)
 from streamlab.registry.registry import Registry
 
 FINGERPRINT = "f" * 64
@@ -109,6 +116,15 @@ def new_score(**changes: Any) -> NewScore:
         is_primary=True,
     )
     return replace(score, **changes)
+
+
+def finished_arrival(run_id: int, sequence: int, **changes: Any) -> FinishedArrival:
+    """Return an arrival whose version is its place, with an artifact of its own and a score."""
+    return FinishedArrival(
+        arrival=new_arrival(run_id, **{"sequence": sequence, "version": sequence} | changes),
+        diff=new_diff(str(sequence)),
+        scores=(new_score(after_sequence=sequence),),
+    )
 
 
 def write_arrivals(url: str, writer: int, n_arrivals: int) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, diffs, scores, sqlite
+from streamlab.registry import arrivals, diffs, finished, scores, sqlite
 from streamlab.registry.database import Database
 from streamlab.registry.disks import find_disk_kind
 from streamlab.registry.registry import Registry
@@ -144,6 +144,13 @@ def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.
         "DELETE FROM bases",
         "INSERT INTO providers (name) VALUES ('')",
         "INSERT INTO providers (name) VALUES ('reviews_inc')",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', '', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 99, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('diff', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, diff_id, added_at) VALUES ('run', 'x', 1, 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('task', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 1, 0), "
+        "('run', 'x', 1, 0)",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             raw.execute(statement)
@@ -209,6 +216,30 @@ def test_every_listing_of_artifacts_walks_an_index_in_order(raw: sqlite3.Connect
     plan = plan_of(raw, diffs.query(run_id=1))
     assert "TEMP B-TREE" not in plan
     assert "SCAN" not in plan
+
+
+def test_the_twins_of_new_arrivals_are_searched_for_in_the_index_of_finished_ones(
+    file_url: str,
+) -> None:
+    """Asked as the program asks, values handed over: written out, another index would do."""
+    database = Database.open(file_url)
+    seen: list[str] = []
+
+    def work(connection: Connection) -> None:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.set_trace_callback(seen.append)
+        connection.execute(finished.twin((1, 1, 1, 1, 1, "m")))
+        raw.set_trace_callback(None)
+
+    database.read(work)
+    (sql,) = [line for line in seen if line.startswith("SELECT")]
+    plan = database.read(
+        lambda c: [row[3] for row in c.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}")]
+    )
+    database.close()
+
+    assert plan[0].startswith("SEARCH arrivals USING INDEX uq_arrivals_finished")
 
 
 def test_a_registry_opened_to_read_cannot_be_written_to(file_url: str) -> None:

@@ -72,7 +72,7 @@ CREATE TABLE diffs (
 	tensor_counts BLOB NOT NULL, 
 	added_at DOUBLE NOT NULL, 
 	CONSTRAINT pk_diffs PRIMARY KEY (id), 
-	CONSTRAINT ck_diffs_kind CHECK (kind IN ('diff', 'checkpoint', 'adapter')), 
+	CONSTRAINT ck_diffs_kind CHECK (kind IN ('diff', 'checkpoint')), 
 	CONSTRAINT ck_diffs_entries CHECK (n_entries BETWEEN 0 AND n_gated AND n_head_entries >= 0), 
 	CONSTRAINT ck_diffs_bytes CHECK (positions_bytes >= 0 AND values_bytes >= 0 AND head_bytes >= 0 AND metadata_bytes >= 0 AND full_checkpoint_bytes >= 0 AND positions_bytes + values_bytes + head_bytes + metadata_bytes = file_bytes), 
 	CONSTRAINT uq_diffs_digest UNIQUE (digest), 

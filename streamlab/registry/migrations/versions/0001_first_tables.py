@@ -153,7 +153,7 @@ def _diffs() -> None:
         _column("full_checkpoint_bytes", LONG),
         _column("tensor_counts", sa.LargeBinary()),
         _column("added_at", REAL),
-        _check("ck_diffs_kind", "kind IN ('diff', 'checkpoint', 'adapter')"),
+        _check("ck_diffs_kind", "kind IN ('diff', 'checkpoint')"),
         _check("ck_diffs_entries", "n_entries BETWEEN 0 AND n_gated AND n_head_entries >= 0"),
         _check(
             "ck_diffs_bytes",

@@ -1,0 +1,180 @@
+"""Is the home whole? Every file against its digest and its row, both ways, and the database itself.
+
+A file is read once, and what its own header says is held against its row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from streamlab.errors import DiffError, RegistryError, StoreError
+from streamlab.registry.aside import PREFIX
+from streamlab.registry.garbage import is_young
+from streamlab.registry.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from streamlab.registry.audits import StoredFacts
+    from streamlab.registry.registry import Registry
+
+Problem = Literal[
+    "missing",  # a row without its file
+    "truncated",  # a file that lost its end
+    "altered",  # a file whose bytes changed
+    "unreadable",
+    "row",  # a row that says other than its file
+    "orphan",  # a file without a row
+    "leftover",  # a file that a process left half-written
+    "stray",  # a file that is no artifact
+    "unused",  # an artifact's row without any arrival
+    "lost",  # an arrival without its artifact's row
+    "database",
+]
+_PAGE = 1000  # rows held in memory
+
+_ADVICE: dict[Problem, str] = {
+    "missing": "Put the file back from a copy, or `streamlab rm` its arrivals and run again.",
+    "truncated": "Put the file back from a copy.",
+    "altered": "Put the file back from a copy.",
+    "unreadable": "Make the file readable, or put it back from a copy.",
+    "row": "Put registry.db back from a copy: the file is whole.",
+    "orphan": "`streamlab gc` deletes it; nothing refers to it.",
+    "leftover": "`streamlab gc` deletes it.",
+    "stray": "Move it out of the store.",
+    "unused": "Put registry.db back from a copy to have its arrival; `gc` leaves the file.",
+    "lost": "Put registry.db back from a copy, or `streamlab rm` the arrival.",
+    "database": "Put registry.db back from a copy.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; `digest` and `path` where it is about an artifact or a file."""
+
+    problem: Problem
+    digest: str | None
+    detail: str
+    path: Path | None = None
+
+    @property
+    def advice(self) -> str:
+        """Return what to do about it."""
+        return _ADVICE[self.problem]
+
+
+def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[Finding]:
+    """Yield everything that is wrong with a home; nothing is changed.
+
+    While a run is worked on, young files may be without a row: a file is written before it.
+    `now`: seconds since the epoch. Raises StoreError where the store's folders cannot be read.
+    """
+    working = any(run.status == "running" for run in registry.runs())
+    files = list(store.files())  # before the rows, which are written after their files
+    try:
+        yield from _database(registry)
+        known = set()
+        for facts in _rows(registry):
+            known.add(facts.digest)
+            yield from _artifact(facts, store)
+    except RegistryError as error:
+        yield Finding("database", None, str(error))
+        return
+    for path, digest in files:
+        young = working and is_young(path, now=now, working=True)
+        if digest not in known and not young and os.path.lexists(path):
+            yield _unknown(path, digest)
+
+
+def _database(registry: Registry) -> Iterator[Finding]:
+    damage = registry.damage()
+    for line in damage.pages:
+        yield Finding("database", None, line)
+    for table, number, target in damage.links:
+        yield Finding("database", None, f"Row {number} of {table} leads to no row of {target}.")
+    for number, diff in damage.lost:
+        yield Finding("lost", None, f"Arrival {number} leads to artifact {diff}, which has no row.")
+
+
+def _rows(registry: Registry) -> Iterator[StoredFacts]:
+    after = 0
+    while page := registry.stored(after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].id
+
+
+def _artifact(facts: StoredFacts, store: ArtifactStore) -> Iterator[Finding]:
+    if not facts.used:
+        yield Finding("unused", facts.digest, "No arrival has this artifact.")
+    try:
+        path = store.path(facts.digest)
+        data = path.read_bytes()
+    except StoreError:
+        yield Finding("row", facts.digest, f"`digest` is {facts.digest!r}, which is none")
+        return
+    except FileNotFoundError:
+        yield Finding("missing", facts.digest, "There is no file.", path)
+        return
+    except OSError as error:
+        yield Finding("unreadable", facts.digest, f"{error.strerror}.", path)
+        return
+    found = hashlib.sha256(data).hexdigest()
+    if found == facts.digest:
+        differences = list(_differences(facts, data))
+        if differences:
+            yield Finding("row", facts.digest, "; ".join(differences), path)
+    elif len(data) < facts.file_bytes:
+        detail = f"The file has {len(data)} bytes of {facts.file_bytes}."
+        yield Finding("truncated", facts.digest, detail, path)
+    else:
+        detail = f"The file has the digest {found[:12]}, and {len(data)} bytes."
+        yield Finding("altered", facts.digest, detail, path)
+
+
+def _unknown(path: Path, digest: str | None) -> Finding:
+    n_bytes = path.lstat().st_size
+    if digest is not None:
+        return Finding("orphan", digest, f"The file has {n_bytes} bytes and no row.", path)
+    leftover = path.name.startswith(PREFIX)
+    detail = f"{path.name!r} has {n_bytes} bytes."
+    return Finding("leftover" if leftover else "stray", None, detail, path)
+
+
+def _differences(facts: StoredFacts, data: bytes) -> Iterator[str]:
+    """Yield where a row differs from its file, whose bytes have their digest."""
+    if len(data) != facts.file_bytes:
+        yield f"`file_bytes` is {facts.file_bytes}, the file has {len(data)}"
+    if facts.n_counted != facts.n_entries:
+        counted = "are damaged" if facts.n_counted is None else f"add up to {facts.n_counted}"
+        yield f"`n_entries` is {facts.n_entries}, the counts per tensor {counted}"
+    said = _find_header(data)
+    if said is None or facts.kind != "diff":
+        # Of a rival's file nothing is known but that it is no diff.
+        if (said is None) == (facts.kind == "diff"):
+            yield f"`kind` is {facts.kind!r}, the file is {'no' if said is None else 'a'} diff"
+        return
+    expected = {
+        "base": said["base"],
+        "value_type": said["value_type"],
+        "n_gated": said["d"],
+        "n_entries": said["k"],
+        "n_head_entries": sum(prod(shape) for shape in said["head"].values()),
+        **{f"{part}_bytes": size for part, size in said["parts"].items()},
+    }
+    for name, value in expected.items():
+        if getattr(facts, name) != value:
+            yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
+
+
+def _find_header(data: bytes) -> dict[str, Any] | None:
+    """Return what a diff file says of itself, None for any other file."""
+    from streamlab.diff.container import inspect  # here, since it loads the codecs
+
+    try:
+        return inspect(data, max_bytes=len(data))
+    except DiffError:
+        return None

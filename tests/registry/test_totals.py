@@ -1,0 +1,157 @@
+"""The totals are what adding up every arrival gives, however the arrivals came and went."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
+from sqlalchemy import text
+
+from streamlab.errors import RegistryError
+from streamlab.registry.records import (
+    ArrivalRecord,
+    ArtifactKind,
+    DiffRecord,
+    FinishedArrival,
+    Grouping,
+    NewDiff,
+    Parts,
+    Total,
+)
+from streamlab.registry.registry import Registry
+
+Kind = ArtifactKind | Literal["failed"]
+
+GROUPINGS: tuple[Grouping, ...] = ("all", "run", "task", "provider", "method")
+
+
+def parts(diffs: Iterable[DiffRecord]) -> Parts:
+    listed = list(diffs)
+    return Parts(
+        positions_bytes=sum(diff.positions_bytes for diff in listed),
+        values_bytes=sum(diff.values_bytes for diff in listed),
+        head_bytes=sum(diff.head_bytes for diff in listed),
+        metadata_bytes=sum(diff.metadata_bytes for diff in listed),
+    )
+
+
+def added_up(registry: Registry, by: Grouping) -> list[Total]:
+    """Add up what is there, one arrival after another."""
+    diffs = {diff.digest: diff for diff in registry.diffs()}
+    groups: dict[tuple[str, Kind], list[ArrivalRecord]] = defaultdict(list)
+    for arrival in registry.arrivals():
+        if arrival.removed_at is None:
+            name = "" if by == "all" else getattr(arrival, by)
+            kind: Kind = diffs[arrival.digest].kind if arrival.digest else "failed"
+            groups[name, kind].append(arrival)
+    found = []
+    for (name, kind), own in sorted(groups.items()):
+        files = [arrival.digest for arrival in own if arrival.digest]
+        found.append(
+            Total(
+                name=name,
+                kind=kind,
+                n_arrivals=len(own),
+                n_files=len(set(files)),
+                logical=parts(diffs[digest] for digest in files),
+                stored=parts(diffs[digest] for digest in set(files)),
+            )
+        )
+    return found
+
+
+def artifact(number: int) -> NewDiff:
+    """Return one of few artifacts, each with bytes of its own; every third is a checkpoint."""
+    own = {"positions_bytes": 30 + number, "file_bytes": 100 + number}
+    rival = {"kind": "checkpoint", "n_entries": 128, "tensor_counts": ()} if number % 3 == 0 else {}
+    return new_diff(f"artifact {number}", **own, **rival)
+
+
+def change(registry: Registry, statement: str) -> None:
+    registry._database.write(lambda connection: connection.execute(text(statement)))
+
+
+def fill(registry: Registry, seed: int = 0) -> None:
+    rng = random.Random(seed)  # noqa: S311 - a choice of arrivals need not be secret
+    registry.add_base(new_base())
+    runs = [registry.start_run(new_run()).id for _ in range(2)]
+    batch = []
+    for version in range(40):
+        arrival = new_arrival(
+            rng.choice(runs),
+            version=version,
+            task=rng.choice(("sst2", "rte")),
+            provider=rng.choice(("reviews_inc", "newswire")),
+            method=rng.choice(("diff_pruning", "lora")),
+        )
+        if rng.random() < 0.2:
+            registry.add_failure(arrival, "the loss is NaN")
+        else:
+            diff = artifact(rng.randrange(6))
+            batch.append(FinishedArrival(arrival=arrival, diff=diff, scores=(new_score(),)))
+    registry.add_arrivals(batch[: len(batch) // 2])
+    for one in batch[len(batch) // 2 :]:
+        registry.add_arrival(one.arrival, one.diff, one.scores)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_totals_are_what_adding_up_every_arrival_gives(registry: Registry, seed: int) -> None:
+    fill(registry, seed)
+    changes = (
+        "UPDATE arrivals SET removed_at = 1 WHERE id % 3 = 0",
+        "UPDATE arrivals SET removed_at = 2 WHERE id % 3 = 0",
+        "UPDATE arrivals SET removed_at = NULL WHERE id % 2 = 0",
+        "UPDATE arrivals SET task_id = 1 WHERE id % 5 = 0",
+        "DELETE FROM scores WHERE arrival_id % 4 = 0",
+        "DELETE FROM arrivals WHERE id % 4 = 0",
+        "UPDATE arrivals SET removed_at = NULL",
+    )
+
+    for statement in ("SELECT 1", *changes):
+        change(registry, statement)
+        for by in GROUPINGS:
+            assert list(registry.totals(by)) == added_up(registry, by), (statement, by)
+
+
+def test_where_nothing_is_left_there_is_no_total(registry: Registry) -> None:
+    fill(registry)
+
+    change(registry, "UPDATE arrivals SET removed_at = 1")
+
+    assert [registry.totals(by) for by in GROUPINGS] == [()] * 5
+    assert (registry.tasks(), registry.providers()) == ((), ())
+
+
+def test_what_a_refused_batch_would_add_is_in_no_total(registry: Registry) -> None:
+    fill(registry)
+    before = [registry.totals(by) for by in GROUPINGS]
+    batch = [
+        FinishedArrival(arrival=new_arrival(1, version=99), diff=diff, scores=())
+        for diff in (artifact(1), new_diff("new"))
+    ]
+
+    with pytest.raises(RegistryError, match="is given twice"):
+        registry.add_arrivals(batch)
+
+    assert [registry.totals(by) for by in GROUPINGS] == before
+
+
+def test_a_migrated_registry_has_the_totals_of_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "registry.db"
+    golden = Path(__file__).parent / "golden" / "registry_0002.sql"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(golden.read_text(encoding="utf-8"))
+
+    with Registry.open(f"sqlite:///{path}", clock=Clock()) as registry:
+        for by in GROUPINGS:
+            assert list(registry.totals(by)) == added_up(registry, by) != []
+        change(registry, "UPDATE arrivals SET removed_at = NULL")
+        for by in GROUPINGS:
+            assert list(registry.totals(by)) == added_up(registry, by) != []
