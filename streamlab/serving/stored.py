@@ -71,7 +71,7 @@ class StoredTask:
         record = self.chosen.diff
         if record.kind != "diff":
             raise DiffError(
-                f"The artifact {record.digest[:12]} is a rival's whole checkpoint and no diff, so "
+                f"The artifact {record.digest[:12]} is a rival's {record.kind} and no diff, so "
                 "that it cannot be put on a base. Name a task of a method that makes diffs."
             )
         return self.store.get(record.digest)
