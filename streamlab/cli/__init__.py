@@ -19,6 +19,8 @@ COMMANDS = {
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "compare": LazyCommand("streamlab.cli.compare:compare", "Show what differs, with scores."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
+    "fit": LazyCommand("streamlab.cli.fit:fit", "Show how many tasks fit a budget."),
+    "simulate": LazyCommand("streamlab.cli.simulate:simulate", "Show what many tasks would take."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
