@@ -13,7 +13,7 @@ from streamlab.planning.fit import DensityFit, Fit, backtest, fit_density
 from streamlab.planning.fit import fit as fitted
 from streamlab.planning.what_if import WhatIf, suppose
 from streamlab.report.planning_pages import fit_page
-from streamlab.report.table import Table
+from streamlab.report.table import Page, Table
 
 
 @click.command()
@@ -61,7 +61,11 @@ def fit(
     found: Fit | DensityFit
     found = fitted(supposed, budget) if tasks is None else fit_density(supposed, tasks, budget)
     check = None if first is None else backtest(model, everything.model(block_bytes=block))
-    page = fit_page(found, measured, model, check)
+    _print(fit_page(found, measured, model, check, density=density), form)
+    _tell(found, len(measured.tasks))
+
+
+def _print(page: Page, form: Format) -> None:
     if form == "json":
         print_json(page.tree())
     elif form == "csv":
@@ -69,7 +73,6 @@ def fit(
         print_table(parts, form)
     else:
         print_page(page, form)
-    _tell(found, len(measured.tasks))
 
 
 def _tell(found: Fit | DensityFit, n_measured: int) -> None:

@@ -21,6 +21,7 @@ from streamlab.report.table import Page, Table
 if TYPE_CHECKING:
     from streamlab.planning.measured import Measured
     from streamlab.planning.queue import Queue
+    from streamlab.planning.simulation import Simulation
 
 MOST_QUEUED = 10_000_000  # whose times still fit the memory
 
@@ -94,13 +95,7 @@ def simulate(
         measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
     )
     _print(simulation_page(simulated), "json" if as_json else form)
-    if simulated.model.at(tasks).registry is None:
-        click.echo("The registry is in no file here; its bytes are not counted.", err=True)
-    if queue is not None and queue.load >= 1:
-        click.echo(
-            f"Tasks come faster than {queue.n_slots} at a time can be learnt, so waits only grow.",
-            err=True,
-        )
+    _tell(simulated)
 
 
 def _queue(
@@ -124,6 +119,18 @@ def _queue(
         service_seconds=measured.training_seconds,
         seed=seed,
     )
+
+
+def _tell(simulated: Simulation) -> None:
+    """Say on standard error what the numbers cannot."""
+    queue = simulated.queue
+    if simulated.model.registry is None:
+        click.echo("The registry is in no file here; its bytes are not counted.", err=True)
+    if queue is not None and queue.load >= 1:
+        click.echo(
+            f"Tasks come faster than {queue.n_slots} at a time can be learnt, so waits only grow.",
+            err=True,
+        )
 
 
 def _print(page: Page, form: Format) -> None:

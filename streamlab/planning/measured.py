@@ -64,7 +64,8 @@ def measure(
     stream = own_stream(registry, run)
     size = None
     if file_bytes is not None:
-        size = RegistryBytes(file_bytes, empty_bytes, len(registry.arrivals()))
+        n_rows = sum(task.n_arrivals + task.n_failures for task in registry.tasks())
+        size = RegistryBytes(file_bytes, empty_bytes, n_rows)
     return Measured(
         run=stream.run.name,
         seed=stream.seed,

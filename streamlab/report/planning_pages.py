@@ -30,13 +30,18 @@ _YEAR = 365.25
 
 
 def fit_page(
-    found: Fit | DensityFit, measured: Measured, model: StorageModel, check: Backtest | None
+    found: Fit | DensityFit,
+    measured: Measured,
+    model: StorageModel,
+    check: Backtest | None,
+    *,
+    density: float | None = None,
 ) -> Page:
-    """Show what fits a budget; `model`: as it was measured."""
+    """Show what fits a budget; `model`: as it was measured, `density`: the one supposed."""
     n_measured = len(measured.tasks)
     sections: list[Facts | Table] = [_basis(measured, model)]
     if isinstance(found, Fit):
-        sections.append(_fitting(found))
+        sections.append(_fitting(found, density))
     else:
         sections.append(_density(found))
     sections.append(parts_table(model.at(n_measured), found.storage))
@@ -118,12 +123,13 @@ def _basis(measured: Measured, model: StorageModel) -> Facts:
     )
 
 
-def _fitting(found: Fit) -> Facts:
+def _fitting(found: Fit, density: float | None) -> Facts:
     return Facts(
         "fit",
         "Fits",
         (
             Fact("budget", found.budget, "bytes"),
+            Fact("density supposed", density, "share"),
             Fact("tasks that fit", found.n_tasks, "count"),
             Fact("at least (95%)", found.low, "count"),
             Fact("at most (95%)", found.high, "count"),

@@ -81,6 +81,7 @@ def test_the_density_that_fits_is_one_at_which_as_many_fit(call: Callable[..., R
     assert asked["fit"]["tasks"] == 200
     assert asked["fit"]["density"] == asked["fit"]["entries a task"] / 60_040
     assert tree(there)["fit"]["tasks that fit"] >= 200
+    assert tree(there)["fit"]["density supposed"] == density
 
 
 def test_a_simulation_inside_the_data_is_the_storage_figure(
