@@ -19,10 +19,10 @@ from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
 from streamlab.registry.home import Home
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_method
 from streamlab.report.csv_file import write_csv
 from streamlab.report.paired import paired
 from streamlab.report.scores import TaskScore, task_scores
-from streamlab.report.storage import own_method
 
 N_DRAWS = 10_000
 

@@ -24,6 +24,8 @@ COMMANDS = {
     "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),
     "export": LazyCommand("streamlab.cli.export:export", "Write a diff or a table to a file."),
     "import": LazyCommand("streamlab.cli.import_:import_", "Take in a diff file or other runs."),
+    "fit": LazyCommand("streamlab.cli.fit:fit", "Show how many tasks fit a budget."),
+    "simulate": LazyCommand("streamlab.cli.simulate:simulate", "Show what many tasks would take."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
     "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),

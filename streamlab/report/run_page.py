@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_method
 from streamlab.report.pages import flat
 from streamlab.report.scores import score_table, task_scores
-from streamlab.report.storage import own_method
 from streamlab.report.table import Cell, Column, Fact, Facts, Page, Table
 
 

@@ -10,12 +10,13 @@ share counts once for each, as a checkpoint does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamlab.errors import RegistryError
-from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
 
 
 @dataclass(frozen=True)
@@ -82,41 +83,20 @@ def storage_rows(
     return rows
 
 
-def own_method(run: RunRecord) -> str:
-    """Return the name of the scenario's own method, which its rivals are compared with."""
-    return str(run.scenario["defaults"]["method"]["name"])
-
-
-def own_seeds(run: RunRecord) -> Sequence[int]:
-    """Return the scenario's seeds, as written."""
-    return [int(seed) for seed in run.scenario["seeds"]]
-
-
 def storage_series(registry: Registry, run: str) -> StorageSeries:
     """Read the storage of one run: its first seed's stream, by the scenario's own method.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
-    record = registry.run(run)
-    base = registry.base(record.base_fingerprint)
-    seed, method = own_seeds(record)[0], own_method(record)
-    arrivals = [
-        arrival
-        for arrival in registry.arrivals(run=record.id, method=method, status="finished")
-        if arrival.seed == seed
-    ]
-    if not arrivals:
-        raise RegistryError(
-            f"In the run `{record.name}` no arrival with seed {seed} by `{method}` has finished, "
-            "so there is no storage to show. Let the run go on, or name another one with `--run`."
-        )
-    diffs = {diff.digest: diff for diff in registry.diffs(run=record.id)}
+    stream = own_stream(registry, run)
     return StorageSeries(
-        run=record.name,
-        seed=seed,
-        method=method,
-        base=base,
-        densities=tuple(diffs[a.digest].density for a in arrivals if a.digest in diffs),
-        n_generated=sum(arrival.source == "generated" for arrival in arrivals),
-        rows=tuple(storage_rows(base, arrivals, diffs.values())),
+        run=stream.run.name,
+        seed=stream.seed,
+        method=stream.method,
+        base=stream.base,
+        densities=tuple(
+            stream.diffs[a.digest].density for a in stream.arrivals if a.digest in stream.diffs
+        ),
+        n_generated=sum(arrival.source == "generated" for arrival in stream.arrivals),
+        rows=tuple(storage_rows(stream.base, stream.arrivals, stream.diffs.values())),
     )

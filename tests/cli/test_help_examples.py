@@ -101,6 +101,22 @@ def test_every_example_of_the_help_runs(
             shutil.copytree("scenarios/rows", "rows")
 
 
+def test_the_examples_of_the_page_on_planning_run(
+    day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (DOCUMENT.parent / "planning.md").read_text(encoding="utf-8")
+    calls = page.split("```sh\n")[1].split("```")[0].splitlines()
+    monkeypatch.chdir(shutil.copytree(day, tmp_path / "day"))
+
+    assert len(calls) > 5
+    for call in calls:
+        environment = {"STREAMLAB_HOME": "home", "NO_COLOR": None}
+        result = CliRunner().invoke(cli, shlex.split(call)[1:], env=environment)
+
+        assert (result.exit_code, call.split()[0]) == (0, "streamlab"), result.stderr
+        assert result.stdout, call
+
+
 def test_an_example_is_a_call_of_its_own_command() -> None:
     for path, ctx in PATHS.items():
         others = [call for call in examples(ctx.command) if not call.startswith(path + " ")]

@@ -1,0 +1,148 @@
+"""`streamlab simulate`: what many tasks take to keep and to learn, without learning one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from streamlab.cli.places import Place, with_place
+from streamlab.cli.planned import block_option, density_option, measured_run, run_option
+from streamlab.cli.quantities import BYTES, COUNT, RATE
+from streamlab.cli.tables import Format, format_option, print_json, print_page, print_table
+from streamlab.errors import UsageError
+from streamlab.planning.fit import MOST_TASKS
+from streamlab.planning.simulation import simulate as simulated_steps
+from streamlab.planning.what_if import WhatIf
+from streamlab.report.planning_pages import STEPS, simulation_page
+from streamlab.report.table import Page, Table
+
+if TYPE_CHECKING:
+    from streamlab.planning.measured import Measured
+    from streamlab.planning.queue import Queue
+    from streamlab.planning.simulation import Simulation
+
+MOST_QUEUED = 10_000_000  # whose times still fit the memory
+
+
+@click.command()
+@click.option("--tasks", type=COUNT, metavar="N", required=True, help="How many, as 1000000 or 1M.")
+@run_option
+@density_option
+@click.option(
+    "--value-type",
+    type=click.Choice(("fp32", "bf16", "int8", "int4")),
+    help="Suppose values of this type.",
+)
+@click.option(
+    "--base-params", type=COUNT, metavar="N", help="Suppose a base of N parameters, as 340M."
+)
+@click.option("--heads", type=COUNT, metavar="N", help="Suppose linear heads of N classes.")
+@click.option("--replication", type=COUNT, metavar="N", default=1, help="Keep N copies of it all.")
+@click.option("--rate", type=RATE, metavar="PER_DAY", help="Let as many tasks a day arrive.")
+@click.option("--slots", type=COUNT, metavar="N", help="Tasks learnt at a time; default: 1.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the arrivals."
+)
+@click.option("--budget", type=BYTES, metavar="BYTES", help="Say when it is full.")
+@block_option
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@format_option()
+@with_place
+def simulate(
+    *,
+    place: Place,
+    tasks: int,
+    run: str,
+    density: float | None,
+    value_type: str | None,
+    base_params: int | None,
+    heads: int | None,
+    replication: int,
+    rate: float | None,
+    slots: int | None,
+    seed: int,
+    budget: int | None,
+    block: int,
+    as_json: bool,
+    form: Format,
+) -> None:
+    """Show what keeping N tasks takes, beside full finetuning and LoRA, going by a measured run.
+
+    Up to the tasks of the run the bytes are the measured ones; beyond, every task takes what
+    they do on average. With --rate, tasks arrive at random, wait for a slot and are learnt in
+    the time that the run's own trainings took. csv is the table of bytes.
+
+    \b
+    Example:
+      streamlab simulate --tasks 1000000
+      streamlab simulate --tasks 1M --density 0.1% --base-params 340M
+      streamlab simulate --tasks 10000 --rate 200 --slots 2 --budget 10GB
+    """
+    if tasks > MOST_TASKS:
+        raise UsageError(f"`--tasks` takes at most {MOST_TASKS:.0e}, got {tasks:,}.")
+    what_if = WhatIf(
+        density=density,
+        value_type=value_type,
+        base_params=base_params,
+        n_classes=heads,
+        n_copies=replication,
+    )
+    measured = measured_run(place, run)
+    queue = _queue(measured, tasks, rate, slots, seed)
+    simulated = simulated_steps(
+        measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
+    )
+    _print(simulation_page(simulated), "json" if as_json else form)
+    _tell(simulated)
+
+
+def _queue(
+    measured: Measured, n_tasks: int, rate: float | None, slots: int | None, seed: int
+) -> Queue | None:
+    if rate is None:
+        if slots is not None:
+            raise UsageError("`--slots` is about tasks that arrive: give `--rate PER_DAY` as well.")
+        return None
+    if n_tasks > MOST_QUEUED:
+        raise UsageError(
+            f"With `--rate`, at most {MOST_QUEUED:,} tasks can be followed, got {n_tasks:,}. "
+            "Leave `--rate` out, or follow fewer."
+        )
+    from streamlab.planning.queue import serve
+
+    return serve(
+        n_tasks,
+        rate_per_day=rate,
+        n_slots=slots or 1,
+        service_seconds=measured.training_seconds,
+        seed=seed,
+    )
+
+
+def _tell(simulated: Simulation) -> None:
+    """Say on standard error what the numbers cannot."""
+    queue = simulated.queue
+    if simulated.model.registry is None:
+        click.echo("The registry is in no file here; its bytes are not counted.", err=True)
+    if queue is not None and queue.load >= 1:
+        click.echo(
+            f"Tasks come faster than {queue.n_slots} at a time can be learnt, so waits only grow.",
+            err=True,
+        )
+
+
+def _print(page: Page, form: Format) -> None:
+    tables = {part.key: part for part in page.sections if isinstance(part, Table)}
+    if form == "json":
+        print_json(page.tree())
+    elif form == "csv":
+        print_table(tables["steps"], form)
+    else:
+        shown = tuple(column.name for column in STEPS if column.default)
+        narrow = (
+            part.select(shown) if isinstance(part, Table) and part.key == "steps" else part
+            for part in page.sections
+        )
+        print_page(replace(page, sections=tuple(narrow)), form)

@@ -1,0 +1,140 @@
+"""Storage at a ladder of numbers of tasks, beside full finetuning and LoRA, and over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamlab.planning.fit import MOST_TASKS, fit
+from streamlab.planning.lora import FP16_BYTES, FP32_BYTES, find_n_adapter_entries
+from streamlab.planning.measured import Measured
+from streamlab.planning.queue import DAY, Queue
+from streamlab.planning.spread import Interval
+from streamlab.planning.storage import BLOCK_BYTES, Storage, StorageModel, grown, running
+from streamlab.planning.what_if import WhatIf, suppose, width_growth
+
+
+@dataclass(frozen=True)
+class LoraFiles:
+    """The bytes of a LoRA file a task: `fp16` and `fp32` by the formula, or as measured."""
+
+    measured: tuple[int, ...]
+    fp16: tuple[int, ...]
+    fp32: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One number of tasks: what ours takes, what its rivals do, and when all are learnt.
+
+    The rivals' bytes are those of their files, LoRA's with the base's: no registry, no rounding.
+    """
+
+    storage: Storage
+    interval: Interval | None
+    full_bytes: int
+    lora_bytes: int | None  # measured files, else fp16 by the formula; None where neither is known
+    lora_fp32_bytes: int | None  # by the formula
+    arrived_day: float | None
+    done_day: float | None
+
+
+@dataclass(frozen=True)
+class Full:
+    """When a budget is full: after `n_tasks`, the next of which would arrive on `day`."""
+
+    budget: int
+    n_tasks: int
+    day: float | None  # None without a rate, or where it comes after the last task
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What was simulated; the last step is the number of tasks asked for."""
+
+    measured: Measured
+    what_if: WhatIf
+    model: StorageModel
+    lora: LoraFiles | None
+    queue: Queue | None
+    steps: tuple[Step, ...]
+    full: Full | None
+
+
+def simulate(
+    measured: Measured,
+    n_tasks: int,
+    what_if: WhatIf,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    queue: Queue | None = None,
+    budget: int | None = None,
+) -> Simulation:
+    """Work out the storage of `n_tasks` tasks and of fewer.
+
+    `queue`: of as many tasks. Raises UsageError for what cannot be supposed, and for a budget
+    that not even the base fits.
+    """
+    model = suppose(measured.model(block_bytes=block_bytes), measured.base, what_if)
+    lora = find_lora_files(measured, model, what_if)
+    steps = tuple(_step(n, model, lora, queue) for n in ladder(n_tasks, len(model.tasks)))
+    full = None if budget is None else _full(model, budget, queue)
+    return Simulation(measured, what_if, model, lora, queue, steps, full)
+
+
+def ladder(n_tasks: int, n_measured: int) -> list[int]:
+    """Return the numbers of tasks to show: powers of ten, the measured one and the last.
+
+    >>> ladder(2000, 9)
+    [1, 9, 10, 100, 1000, 2000]
+    """
+    powers = (10**power for power in range(len(str(MOST_TASKS))))
+    return sorted({n for n in (*powers, n_measured) if n < n_tasks} | {n_tasks})
+
+
+def find_lora_files(measured: Measured, model: StorageModel, what_if: WhatIf) -> LoraFiles | None:
+    """Return LoRA's files of every task; None where none was measured and no formula applies.
+
+    Files that were measured hold for the measured base alone.
+    """
+    entries = find_n_adapter_entries(measured.base.layout)
+    files = measured.adapter_files
+    if what_if.base_params is not None or what_if.n_classes is not None:
+        files = ()
+    if entries is None:
+        return LoraFiles(files, (), ()) if files else None
+    if what_if.base_params is not None:
+        # Thin matrices grow with the width and, the base being deeper alike, with the depth.
+        wider = width_growth(what_if.base_params / measured.base.n_parameters)
+        entries = round(wider**2 * entries)
+    counts = [entries + task.n_head_entries for task in model.tasks]
+    return LoraFiles(
+        files,
+        fp16=tuple(FP16_BYTES * count for count in counts),
+        fp32=tuple(FP32_BYTES * count for count in counts),
+    )
+
+
+def _step(n_tasks: int, model: StorageModel, lora: LoraFiles | None, queue: Queue | None) -> Step:
+    def kept(sizes: Sequence[int], base: int) -> int | None:
+        return model.n_copies * (base + grown(running(sizes), n_tasks)) if sizes else None
+
+    full = kept([task.full_checkpoint for task in model.tasks], 0)
+    assert full is not None  # noqa: S101 - a model has tasks
+    return Step(
+        storage=model.at(n_tasks),
+        interval=model.interval(n_tasks),
+        full_bytes=full,
+        lora_bytes=kept(lora.measured or lora.fp16, model.base) if lora else None,
+        lora_fp32_bytes=kept(lora.fp32, model.base) if lora else None,
+        arrived_day=float(queue.arrived[n_tasks - 1]) / DAY if queue else None,
+        done_day=float(queue.all_done[n_tasks - 1]) / DAY if queue else None,
+    )
+
+
+def _full(model: StorageModel, budget: int, queue: Queue | None) -> Full:
+    n_tasks = fit(model, budget).n_tasks
+    day = None
+    if queue is not None and n_tasks < len(queue.arrived):
+        day = float(queue.arrived[n_tasks]) / DAY
+    return Full(budget, n_tasks, day)

@@ -1,0 +1,196 @@
+"""The storage model: what N tasks take on disk, part by part, from the n tasks measured.
+
+    part(N)     = the first N tasks' own bytes                        N <= n
+                = the n tasks' bytes + (N - n) times their mean       N > n, rounded down
+    base        = one base checkpoint
+    positions, values, metadata, heads: the parts of the files; heads count apart
+    registry(N) = empty + (file - empty) N / all arrivals in it
+    rounding    = every file's last block filled up, 4096 bytes a block unless said otherwise
+    shared      = minus the files that were there already, byte for byte
+    copies      = (R - 1) times all of that, for R copies of everything
+
+For N = n of a registry that holds this stream alone the parts add up to the bytes on disk. The
+folders of the store are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Literal
+
+from streamlab.planning.spread import Interval, Spread, find_spread
+from streamlab.planning.task_bytes import TaskBytes, in_blocks
+
+BLOCK_BYTES = 4096
+Basis = Literal["measured", "extrapolated", "what if"]
+
+
+@dataclass(frozen=True)
+class RegistryBytes:
+    """The bytes of a registry's file: `empty` before the first of its `n_arrivals`."""
+
+    file: int
+    empty: int
+    n_arrivals: int
+
+    def at(self, n_tasks: int) -> int:
+        """Return the bytes of a registry with that many arrivals."""
+        return self.empty + max(self.file - self.empty, 0) * n_tasks // max(self.n_arrivals, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """The bytes of one base and `n_tasks` tasks; `registry` is None where it is in no file."""
+
+    n_tasks: int
+    basis: Basis
+    base: int
+    positions: int
+    values: int
+    metadata: int
+    heads: int
+    registry: int | None
+    rounding: int
+    shared: int  # not above 0
+    n_copies: int
+
+    @property
+    def files(self) -> int:
+        """Return the base and a file a task, once: what `plot storage` draws."""
+        return self.base + self.positions + self.values + self.metadata + self.heads
+
+    @property
+    def once(self) -> int:
+        """Return the bytes of one copy."""
+        return self.files + (self.registry or 0) + self.rounding + self.shared
+
+    @property
+    def total(self) -> int:
+        """Return the bytes on disk."""
+        return self.n_copies * self.once
+
+    def parts(self) -> dict[str, int]:
+        """Return every part by its name; they add up to `total`."""
+        parts = {
+            "base": self.base,
+            "positions": self.positions,
+            "values": self.values,
+            "metadata": self.metadata,
+            "heads": self.heads,
+            "registry": self.registry or 0,
+            "rounding": self.rounding,
+            "shared": self.shared,
+            "copies": self.total - self.once,
+        }
+        optional = {
+            "registry": self.registry is None,
+            "shared": not self.shared,
+            "copies": self.n_copies == 1,
+        }
+        return {name: size for name, size in parts.items() if not optional.get(name)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageModel:
+    """The tasks that everything is worked out from, in the order of arrival; at least one.
+
+    `supposed`: they are not as they were measured.
+    """
+
+    base: int
+    tasks: tuple[TaskBytes, ...]
+    registry: RegistryBytes | None = None
+    block_bytes: int = BLOCK_BYTES
+    n_copies: int = 1
+    supposed: bool = False
+
+    def at(self, n_tasks: int) -> Storage:
+        """Return the bytes of `n_tasks` tasks, 0 or more."""
+        positions, values, metadata, heads, rounding = (grown(sums, n_tasks) for sums in self._sums)
+        registry = None if self.registry is None else self.registry.at(n_tasks)
+        rounding += sum(
+            in_blocks(size, self.block_bytes) - size for size in (self.base, registry or 0)
+        )
+        return Storage(
+            n_tasks=n_tasks,
+            basis=self.basis(n_tasks),
+            base=self.base,
+            positions=positions,
+            values=values,
+            metadata=metadata,
+            heads=heads,
+            registry=registry,
+            rounding=rounding,
+            shared=-self._shared[min(n_tasks, len(self.tasks))],
+            n_copies=self.n_copies,
+        )
+
+    def basis(self, n_tasks: int) -> Basis:
+        """Return how the bytes of `n_tasks` tasks are known."""
+        if self.supposed:
+            return "what if"
+        return "measured" if n_tasks <= len(self.tasks) else "extrapolated"
+
+    def interval(self, n_tasks: int) -> Interval | None:
+        """Return the 95% prediction interval of the total, a point where that was measured.
+
+        None where one task alone was measured, or where none was as it is supposed to be.
+        """
+        total = self.at(n_tasks).total
+        n_future = n_tasks - len(self.tasks)
+        if n_future <= 0:
+            return None if self.supposed else Interval(total, total)
+        if self._spread is None:
+            return None
+        half = self.n_copies * self._spread.half_width(n_future)
+        # A task to come takes no less than nothing.
+        least = self.at(len(self.tasks)).total
+        return Interval(max(total - round(half), least), total + round(half))
+
+    @cached_property
+    def _spread(self) -> Spread | None:
+        return find_spread([task.file for task in self.tasks], self.block_bytes)
+
+    @cached_property
+    def _sums(self) -> tuple[tuple[int, ...], ...]:
+        """Return the bytes after 0, 1, ..., n tasks, for every part of a file and its rounding."""
+        tasks = self.tasks
+        return (
+            running([task.positions for task in tasks]),
+            running([task.values for task in tasks]),
+            running([task.metadata for task in tasks]),
+            running([task.head for task in tasks]),
+            running([task.on_disk(self.block_bytes) - task.file for task in tasks]),
+        )
+
+    @cached_property
+    def _shared(self) -> tuple[int, ...]:
+        return running(list(self._known_already()))
+
+    def _known_already(self) -> Iterator[int]:
+        seen: set[str] = set()
+        for task in self.tasks:
+            yield task.on_disk(self.block_bytes) if task.digest in seen else 0
+            seen.add(task.digest)
+
+
+def running(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the sums of the first 0, 1, ..., n sizes."""
+    return tuple(accumulate(sizes, initial=0))
+
+
+def grown(sums: Sequence[int], n_tasks: int) -> int:
+    """Return the sum of the first `n_tasks` sizes; beyond the last, every one is their mean.
+
+    `sums`: those of `running`.
+
+    >>> grown(running([3, 5]), 1), grown(running([3, 5]), 4)
+    (3, 16)
+    """
+    n_measured = len(sums) - 1
+    if n_tasks <= n_measured:
+        return sums[n_tasks]
+    return sums[-1] * n_tasks // n_measured

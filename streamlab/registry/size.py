@@ -1,0 +1,28 @@
+"""How many bytes a registry in a file takes, and how many of them before anything is recorded."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from streamlab.registry.registry import Registry
+
+
+def find_file_bytes(url: str) -> int | None:
+    """Return the bytes of a registry's file and of its log, None where it is in no file."""
+    location = make_url(url)
+    if location.get_backend_name() != "sqlite" or not location.database:
+        return None
+    path = Path(location.database)
+    files = (path, path.with_name(path.name + "-wal"))
+    return sum(file.stat().st_size for file in files if file.is_file()) or None
+
+
+def empty_file_bytes() -> int:
+    """Return the bytes of a registry that remembers nothing, by making one aside."""
+    with tempfile.TemporaryDirectory(prefix="streamlab-empty-") as folder:
+        path = Path(folder) / "registry.db"
+        Registry.open(f"sqlite:///{path}", clock=lambda: 0.0).close()
+        return path.stat().st_size

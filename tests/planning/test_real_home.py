@@ -1,0 +1,121 @@
+"""On a real home, what is planned for the tasks measured is what lies on the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stream_samples import Lab, Ran, carry_out, make_lab, only
+
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.planning.lora import FP32_BYTES, find_n_adapter_entries
+from streamlab.planning.measured import Measured, measure
+from streamlab.planning.simulation import simulate
+from streamlab.planning.task_bytes import in_blocks
+from streamlab.planning.what_if import WhatIf
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+from streamlab.registry.size import empty_file_bytes, find_file_bytes
+from streamlab.report.storage import storage_series
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="module")
+def ran(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Three tasks, no rivals: the registry holds this stream alone."""
+    return carry_out(lab.scenario(name="plan"), tmp_path_factory.mktemp("plan") / "home")
+
+
+@pytest.fixture
+def registry(ran: Ran) -> Iterator[Registry]:
+    with Registry.open(ran.home.registry_url, clock=time.time, read_only=True) as opened:
+        yield opened
+
+
+def measured_in(home: Home, registry: Registry) -> Measured:
+    return measure(
+        registry,
+        "latest",
+        file_bytes=find_file_bytes(home.registry_url),
+        empty_bytes=empty_file_bytes(),
+    )
+
+
+def test_the_parts_add_up_to_the_bytes_on_disk(lab: Lab, ran: Ran, registry: Registry) -> None:
+    measured = measured_in(ran.home, registry)
+    n_tasks = len(measured.tasks)
+
+    storage = measured.model().at(n_tasks)
+
+    artifacts = [path.stat().st_size for path in ran.home.store.rglob("*") if path.is_file()]
+    recorded = (ran.home.path / "registry.db").stat().st_size
+    assert n_tasks == len(artifacts) == 3
+    parts = storage.parts()
+    assert storage.files - storage.base == sum(artifacts)
+    assert parts["registry"] == recorded
+    on_disk = [in_blocks(size, 4096) for size in (*artifacts, recorded, measured.base.file_bytes)]
+    assert sum(parts.values()) == storage.total == sum(on_disk)
+    # What the base's own library wrote of it differs by a line of its header at most.
+    written = (lab.base / "model.safetensors").stat().st_size
+    assert abs(written - storage.base) < 100
+
+
+def test_it_says_what_the_storage_figure_says(ran: Ran, registry: Registry) -> None:
+    series = storage_series(registry, "latest")
+    measured = measured_in(ran.home, registry)
+
+    for row in series.rows[1:]:
+        last = simulate(measured, row.n_tasks, WhatIf()).steps[-1]
+        assert last.storage.files == row.ours_bytes
+        assert last.full_bytes == row.full_bytes
+    assert list(measured.names) == [row.task for row in series.rows[1:]]
+
+
+def test_an_empty_registry_is_smaller_than_one_with_arrivals(ran: Ran) -> None:
+    full = find_file_bytes(ran.home.registry_url)
+
+    assert full is not None
+    assert 0 < empty_file_bytes() <= full
+
+
+def test_a_registry_in_memory_has_no_file() -> None:
+    assert find_file_bytes("sqlite://") is None
+    assert find_file_bytes("postgresql://somewhere/registry") is None
+
+
+def test_an_unknown_run_and_a_run_without_tasks_are_refused(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with pytest.raises(NotInRegistryError):
+        measure(registry, "nothing-1")
+    with Registry.open(f"sqlite:///{tmp_path}/new.db", clock=time.time) as empty:
+        (run,) = registry.runs()
+        empty.add_base(registry.base(run.base_fingerprint))
+        empty.start_run(run)
+        with pytest.raises(RegistryError, match="has finished, so there is no storage to show"):
+            measure(empty, "latest")
+
+
+def test_the_formula_of_lora_is_what_peft_writes(lab: Lab, tmp_path: Path) -> None:
+    rivals = [{"name": "lora", "r": 8, "target_modules": ["query", "value"]}]
+    path = lab.scenario(name="adapted", rivals=rivals, **only("mood"))
+
+    ran = carry_out(path, tmp_path / "home")
+
+    with Registry.open(ran.home.registry_url, clock=time.time, read_only=True) as registry:
+        measured = measured_in(ran.home, registry)
+        (adapter,) = [diff for diff in registry.diffs() if diff.kind == "adapter"]
+    entries = find_n_adapter_entries(measured.base.layout)
+    assert entries is not None
+    assert adapter.values_bytes == FP32_BYTES * entries
+    assert measured.adapter_files == (adapter.file_bytes,)
+    last = simulate(measured, 1, WhatIf()).steps[-1]
+    assert last.lora_bytes == measured.base.file_bytes + adapter.file_bytes
+    estimate = measured.base.file_bytes + adapter.file_bytes - adapter.metadata_bytes
+    assert last.lora_fp32_bytes == estimate
