@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.names import missing
+from streamlab.registry.streams import own_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
+    from streamlab.registry.records import ArrivalRecord, DiffRecord
     from streamlab.registry.registry import Registry
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")
@@ -80,11 +81,6 @@ def tasks_of(registry: Registry, run: str = "latest") -> tuple[str, ...]:
     record = registry.run(run)
     found = registry.arrivals(run=record.id, method=own_method(record), status="finished")
     return tuple(dict.fromkeys(arrival.task for arrival in found))
-
-
-def own_method(run: RunRecord) -> str:
-    """Return the method of a run that is no rival."""
-    return str(run.scenario["defaults"]["method"]["name"])
 
 
 def _kind_of(registry: Registry, word: str) -> str:
