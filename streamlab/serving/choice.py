@@ -19,7 +19,7 @@ from streamlab.registry.streams import own_method
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from streamlab.registry.records import ArrivalRecord, DiffRecord
+    from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
     from streamlab.registry.registry import Registry
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")
