@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import names, runs
@@ -14,10 +14,11 @@ from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
     NewArrival,
+    StoredArrival,
 )
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, RunRow, TaskRow
 
-_FOREIGN = {
+_FOREIGN: dict[str, ColumnElement[Any]] = {
     "run": RunRow.name,
     "provider": ProviderRow.name,
     "task": TaskRow.name,
@@ -27,6 +28,14 @@ _GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "detai
 _COLUMNS = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
     *(column.label(name) for name, column in _FOREIGN.items()),
+]
+
+_OF_DIFF = ("n_gated", "n_entries", "file_bytes", "full_checkpoint_bytes")
+_STORED = [
+    getattr(DiffRow if name in _OF_DIFF else ArrivalRow, name)
+    if name not in _FOREIGN
+    else _FOREIGN[name].label(name)
+    for name in (f.name for f in fields(StoredArrival))
 ]
 
 
@@ -78,29 +87,37 @@ def listed(
     provider: str | None,
     method: str | None,
     status: ArrivalStatus | None,
+    seed: int | None,
+    digest: str | None,
     limit: int | None,
 ) -> tuple[ArrivalRecord, ...]:
     """Return the first `limit` arrivals that match, in order of run, seed, sequence, method."""
     found = filtered(
         query(), run_id=run_id, task=task, provider=provider, method=method, status=status
     )
+    if seed is not None:
+        found = found.where(ArrivalRow.seed == seed)
+    if digest is not None:
+        found = sharing(found, digest)
     rows = connection.execute(found.limit(limit))
-    return tuple(ArrivalRecord(**row._asdict()) for row in rows)
+    return tuple(ArrivalRecord(**row._mapping) for row in rows)
+
+
+def stored(connection: Connection, run_id: int) -> tuple[StoredArrival, ...]:
+    """Return what each arrival of a run takes, in the order they are listed in."""
+    rows = connection.execute(_listed(_STORED).where(ArrivalRow.run_id == run_id))
+    return tuple(StoredArrival(**row._mapping) for row in rows)
 
 
 def query() -> Select[Any]:
     """Return the query of every arrival in the order they are listed in."""
-    arrival = ArrivalRow
-    return (
-        select(*_COLUMNS)
-        .select_from(arrival)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
-    )
+    return _listed(_COLUMNS)
+
+
+def sharing(found: Select[Any], digest: str) -> Select[Any]:
+    """Narrow a query of arrivals to those with one artifact; there may be very many others."""
+    diff_id = select(DiffRow.id).where(DiffRow.digest == digest).scalar_subquery()
+    return found.where(ArrivalRow.diff_id == diff_id)
 
 
 def filtered(
@@ -131,3 +148,17 @@ def filtered(
             ArrivalRow.status == "failed" if failed else ArrivalRow.status != "failed"
         )
     return found
+
+
+def _listed(columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    arrival = ArrivalRow
+    return (
+        select(*columns)
+        .select_from(arrival)
+        # Outer joins leave the arrivals in front, so that an index gives the order.
+        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
+        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -32,12 +32,8 @@ def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[st
     """
     for diff in new:
         _check(diff)
-    digests = list(dict.fromkeys(diff.digest for diff in new))
-    recorded = {
-        row.digest: _record(row)
-        for piece in in_pieces(digests)
-        for row in connection.execute(_query().where(DiffRow.digest.in_(piece)))
-    }
+    found = of_digests(connection, [diff.digest for diff in new])
+    recorded = {record.digest: record for record in found}
     added: dict[str, NewDiff] = {}
     for diff in new:
         _refuse_another(recorded.get(diff.digest) or added.setdefault(diff.digest, diff), diff)
@@ -82,6 +78,15 @@ def listed(
     return tuple(_record(row) for row in rows)
 
 
+def of_digests(connection: Connection, digests: Collection[str]) -> tuple[DiffRecord, ...]:
+    """Return the artifacts that have these digests, in no order; what is not there is left out."""
+    return tuple(
+        _record(row)
+        for piece in in_pieces(sorted(set(digests)))
+        for row in connection.execute(_query().where(DiffRow.digest.in_(piece)))
+    )
+
+
 def query(*, run_id: int | None) -> Select[Any]:
     """Return the query of the artifacts of one run, or of all, in the order of adding."""
     found = _query().order_by(DiffRow.id)
@@ -96,7 +101,7 @@ def _query() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> DiffRecord:
-    values = row._asdict()
+    values = dict(row._mapping)
     values["tensor_counts"] = unpack_counts(values["tensor_counts"])
     return DiffRecord(**values)
 

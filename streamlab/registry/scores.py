@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -57,6 +57,15 @@ def listed(
     return tuple(_record(row) for row in connection.execute(found))
 
 
+def of_arrivals(connection: Connection, numbers: Collection[int]) -> tuple[ScoreRecord, ...]:
+    """Return the scores of these arrivals, those of one in the order they are listed in."""
+    return tuple(
+        _record(row)
+        for piece in in_pieces(sorted(set(numbers)))
+        for row in connection.execute(query().where(ScoreRow.arrival_id.in_(piece)))
+    )
+
+
 def query(
     *, run_id: int | None = None, arrival_id: int | None = None, task: str | None = None
 ) -> Select[Any]:
@@ -84,8 +93,7 @@ def query(
 
 
 def _record(row: Row[Any]) -> ScoreRecord:
-    values = row._asdict()
-    return ScoreRecord(**values, generated=values["source"] == "generated")
+    return ScoreRecord(**row._mapping, generated=row.source == "generated")
 
 
 def _check(connection: Connection, given: Sequence[tuple[int, NewScore]]) -> None:

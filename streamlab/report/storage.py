@@ -100,17 +100,14 @@ def storage_series(registry: Registry, run: str) -> StorageSeries:
     record = registry.run(run)
     base = registry.base(record.base_fingerprint)
     seed, method = own_seeds(record)[0], own_method(record)
-    arrivals = [
-        arrival
-        for arrival in registry.arrivals(run=record.id, method=method, status="finished")
-        if arrival.seed == seed
-    ]
+    arrivals = registry.arrivals(run=record.id, method=method, status="finished", seed=seed)
     if not arrivals:
         raise RegistryError(
             f"In the run `{record.name}` no arrival with seed {seed} by `{method}` has finished, "
             "so there is no storage to show. Let the run go on, or name another one with `--run`."
         )
-    diffs = {diff.digest: diff for diff in registry.diffs(run=record.id)}
+    found = registry.diffs_of({arrival.digest for arrival in arrivals if arrival.digest})
+    diffs = {diff.digest: diff for diff in found}
     return StorageSeries(
         run=record.name,
         seed=seed,

@@ -428,6 +428,51 @@ def test_arrivals_are_filtered_and_listed_in_order(registry: Registry, run: RunR
         assert found == [ORDER[place] for place in places], filters
 
 
+def test_arrivals_are_narrowed_to_a_seed_or_to_those_that_share_an_artifact(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    everything = registry.arrivals()
+    shared = registry.add_arrival(
+        new_arrival(run.id, version=7), new_diff("1 2 0 diff_pruning"), []
+    )
+
+    assert [a.seed for a in registry.arrivals(run=run.id, seed=2)] == [2]
+    assert [a.id for a in registry.arrivals(digest=shared.digest)] == [shared.id, everything[4].id]
+    assert registry.arrivals(digest=digest_of("never stored")) == ()
+
+
+def test_what_arrivals_take_is_told_without_their_details(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    arrivals = registry.arrivals(run=run.id)
+    diffs = {diff.digest: diff for diff in registry.diffs()}
+
+    stored = registry.stored_arrivals(run.name)
+
+    assert [(s.id, s.task, s.method, s.status, s.digest, s.source) for s in stored] == [
+        (a.id, a.task, a.method, a.status, a.digest, a.source) for a in arrivals
+    ]
+    for one in stored:
+        diff = diffs[one.digest] if one.digest else None
+        assert one.file_bytes == (diff.file_bytes if diff else None)
+        assert one.density == (diff.density if diff else 0.0)
+
+
+def test_artifacts_and_scores_are_found_for_many_at_once(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    arrivals = registry.arrivals(task="rte")
+
+    digests = {a.digest for a in arrivals if a.digest}
+    assert {d.digest for d in registry.diffs_of({*digests, digest_of("nothing")})} == digests
+    found = sorted(registry.scores_of([a.id for a in arrivals] + [99]), key=lambda s: s.id)
+    assert found == sorted(registry.scores(task="rte"), key=lambda s: s.id) != []
+    assert (registry.diffs_of([]), registry.scores_of([])) == ((), ())
+
+
 def test_scores_are_listed_in_the_order_of_their_arrivals(
     registry: Registry, run: RunRecord
 ) -> None:
