@@ -20,6 +20,10 @@ COMMANDS = {
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
+    "tag": LazyCommand("streamlab.cli.tag:tag", "Name a run, arrival or diff; list the names."),
+    "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),
+    "restore": LazyCommand("streamlab.cli.removal:restore", "Bring removed arrivals back."),
+    "gc": LazyCommand("streamlab.cli.gc:gc", "Delete files that nothing needs any more."),
     "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

@@ -16,6 +16,7 @@ from streamlab.report.table import Table
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
 @click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
+@click.option("--removed", is_flag=True, help="Of arrivals: those that `rm` removed.")
 @format_option()
 @with_place
 def ls(
@@ -26,12 +27,13 @@ def ls(
     limit: int | None,
     sort: str | None,
     columns: str | None,
+    removed: bool,
     form: Format,
 ) -> None:
-    """List runs (the default), arrivals, diffs, scores, tasks, providers or bases.
+    """List runs (the default), arrivals, diffs, scores, tasks, providers, bases, tags or events.
 
     A table shows the columns that matter most, json and csv show all. Times are UTC. Of runs
-    --limit keeps the last, of anything else the first.
+    and events --limit keeps the last, of anything else the first.
 
     \b
     Example:
@@ -39,12 +41,16 @@ def ls(
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
     with place.open() as registry:
-        table = list_records(registry, subject, run=run, limit=None if sort else limit)
+        table = list_records(
+            registry, subject, run=run, limit=None if sort else limit, removed=removed
+        )
     if sort:
         table = table.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
         table = table if limit is None else table.first(limit)
     print_table(_chosen(table, columns, form), form, folded=columns is None)
-    if not table.rows:
+    if removed and not table.rows:
+        click.echo("No arrival is removed.", err=True)
+    elif not table.rows:
         whose = "registry" if run is None else f"run `{run}`"
         click.echo(
             f"There are no {subject} in the {whose} yet. `streamlab init` writes a scenario, and "

@@ -35,14 +35,18 @@ class Place:
         return self.registry or self.home.registry_url
 
     def open(self, *, read_only: bool = True) -> Registry:
-        """Open the registry, to be read unless said otherwise; it is never made.
+        """Open the registry, to be read unless said otherwise; it is never made or upgraded.
 
-        Raises RegistryError where there is none.
+        Raises RegistryError where there is none, or it has an older version.
         """
         self.require()
         from streamlab.registry.registry import Registry
 
-        return Registry.open(self.url, clock=time.time, read_only=read_only)
+        registry = Registry.open(self.url, clock=time.time, read_only=True)
+        if read_only:
+            return registry
+        registry.close()
+        return Registry.open(self.url, clock=time.time)
 
     def require(self) -> None:
         """Raise RegistryError where the home, not another place, lacks its registry."""

@@ -61,7 +61,7 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
 
 def get(connection: Connection, number: int) -> ArrivalRecord:
     """Return the arrival of a number. Raises NotInRegistryError."""
-    row = connection.execute(query().where(ArrivalRow.id == number)).one_or_none()
+    row = connection.execute(query(removed=None).where(ArrivalRow.id == number)).one_or_none()
     if row is None:
         raise NotInRegistryError(
             f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
@@ -87,13 +87,22 @@ def listed(
     provider: str | None,
     method: str | None,
     status: ArrivalStatus | None,
-    seed: int | None,
-    digest: str | None,
+    seed: int | None = None,
+    digest: str | None = None,
     limit: int | None,
+    removed: bool = False,
 ) -> tuple[ArrivalRecord, ...]:
-    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method."""
+    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method.
+
+    Those that were removed are left out, or with `removed` they alone are returned.
+    """
     found = filtered(
-        query(), run_id=run_id, task=task, provider=provider, method=method, status=status
+        query(removed=removed),
+        run_id=run_id,
+        task=task,
+        provider=provider,
+        method=method,
+        status=status,
     )
     if seed is not None:
         found = found.where(ArrivalRow.seed == seed)
@@ -105,13 +114,16 @@ def listed(
 
 def stored(connection: Connection, run_id: int) -> tuple[StoredArrival, ...]:
     """Return what each arrival of a run takes, in the order they are listed in."""
-    rows = connection.execute(_listed(_STORED).where(ArrivalRow.run_id == run_id))
+    rows = connection.execute(_listed(_STORED, removed=False).where(ArrivalRow.run_id == run_id))
     return tuple(StoredArrival(**row._mapping) for row in rows)
 
 
-def query() -> Select[Any]:
-    """Return the query of every arrival in the order they are listed in."""
-    return _listed(_COLUMNS)
+def query(*, removed: bool | None = False) -> Select[Any]:
+    """Return the query of every arrival in the order they are listed in.
+
+    `removed`: those that were removed or those that were not; None for all.
+    """
+    return _listed(_COLUMNS, removed=removed)
 
 
 def sharing(found: Select[Any], digest: str) -> Select[Any]:
@@ -150,9 +162,9 @@ def filtered(
     return found
 
 
-def _listed(columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+def _listed(columns: Sequence[ColumnElement[Any]], *, removed: bool | None) -> Select[Any]:
     arrival = ArrivalRow
-    return (
+    found = (
         select(*columns)
         .select_from(arrival)
         # Outer joins leave the arrivals in front, so that an index gives the order.
@@ -162,3 +174,7 @@ def _listed(columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
     )
+    if removed is None:
+        return found
+    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+    return found.where(gone)

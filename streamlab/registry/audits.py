@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 from streamlab.errors import RegistryError
 from streamlab.registry import sqlite
 from streamlab.registry.counts import unpack_counts
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, TaskRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,22 @@ def stored(connection: Connection, *, after: int, limit: int) -> tuple[StoredFac
         .limit(limit)
     )
     return tuple(_facts(row) for row in connection.execute(query))
+
+
+def known(connection: Connection, digests: Sequence[str]) -> set[str]:
+    """Return those of some digests that have a row."""
+    found = select(DiffRow.digest).where(DiffRow.digest.in_(digests))
+    return set(connection.execute(found).scalars())
+
+
+def task_names(connection: Connection) -> tuple[str, ...]:
+    """Return the name of every task, in the order they came."""
+    return tuple(connection.execute(select(TaskRow.name).order_by(TaskRow.id)).scalars())
+
+
+def digests(connection: Connection) -> frozenset[str]:
+    """Return the digest of every artifact that has a row."""
+    return frozenset(connection.execute(select(DiffRow.digest)).scalars())
 
 
 def n_artifacts(connection: Connection) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select
+from sqlalchemy import Connection, Row, Select, exists, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import bases
@@ -88,12 +88,26 @@ def of_digests(connection: Connection, digests: Collection[str]) -> tuple[DiffRe
 
 
 def query(*, run_id: int | None) -> Select[Any]:
-    """Return the query of the artifacts of one run, or of all, in the order of adding."""
+    """Return the query of the artifacts of one run, or of all, in the order of adding.
+
+    Those whose arrivals were all removed are left out.
+    """
     found = _query().order_by(DiffRow.id)
     if run_id is None:
-        return found
-    stored = select(ArrivalRow.diff_id).where(ArrivalRow.run_id == run_id)
+        return found.where(DiffRow.id.not_in(_abandoned()))
+    stored = select(ArrivalRow.diff_id).where(
+        ArrivalRow.run_id == run_id, ArrivalRow.removed_at.is_(None)
+    )
     return found.where(DiffRow.id.in_(stored))
+
+
+def _abandoned() -> Select[Any]:
+    # From the few that were removed, so that the many need no look at their arrivals.
+    other = ArrivalRow.__table__.alias("other").c
+    kept = exists().where(other.diff_id == ArrivalRow.diff_id, other.removed_at.is_(None))
+    return select(ArrivalRow.diff_id).where(
+        ArrivalRow.removed_at.is_not(None), ArrivalRow.diff_id.is_not(None), ~kept
+    )
 
 
 def _query() -> Select[Any]:

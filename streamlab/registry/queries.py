@@ -106,11 +106,13 @@ class Queries:
         seed: int | None = None,
         digest: str | None = None,
         limit: int | None = None,
+        removed: bool = False,
     ) -> tuple[ArrivalRecord, ...]:
         """Return the first `limit` arrivals that match, or all.
 
         In order of run, seed, sequence, method and number. A task, provider or method that
-        nothing arrived for matches nothing.
+        nothing arrived for matches nothing. Those that were removed are left out, here and in
+        every other listing; with `removed` they alone are returned.
         """
         return self._database.read(
             lambda connection: arrivals.listed(
@@ -123,6 +125,7 @@ class Queries:
                 seed=seed,
                 digest=digest,
                 limit=limit,
+                removed=removed,
             )
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed"]
 ArtifactKind = Literal["diff", "checkpoint"]
+TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
 
 
@@ -201,6 +202,23 @@ class ScoreRecord(NewScore):
     method: str
     source: str
     generated: bool  # scored on rows made by this project's generators
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagRecord:
+    """A name that a person gave to a thing; what it is on is set, and the digest of its file."""
+
+    name: str
+    kind: TagKind
+    run: str | None
+    arrival_id: int | None
+    digest: str | None
+    added_at: float
+
+    @property
+    def target(self) -> str:
+        """Return what the tag is on: a run's name, an arrival's number or a digest."""
+        return str(self.arrival_id if self.kind == "arrival" else self.run or self.digest)
 
 
 @dataclass(frozen=True, kw_only=True)

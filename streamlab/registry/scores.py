@@ -62,16 +62,35 @@ def of_arrivals(connection: Connection, numbers: Collection[int]) -> tuple[Score
     return tuple(
         _record(row)
         for piece in in_pieces(sorted(set(numbers)))
-        for row in connection.execute(query().where(ScoreRow.arrival_id.in_(piece)))
+        for row in connection.execute(found_for(piece))
     )
+
+
+def found_for(numbers: Collection[int]) -> Select[Any]:
+    """Return the query of the scores of a few arrivals, removed or not."""
+    return _every().where(ScoreRow.arrival_id.in_(numbers))
 
 
 def query(
     *, run_id: int | None = None, arrival_id: int | None = None, task: str | None = None
 ) -> Select[Any]:
     """Return the query of the scores that match, in the order they are listed in."""
+    arrival, found = ArrivalRow, _every()
+    if arrival_id is None:  # who asks for one arrival may see it, removed or not
+        found = found.where(arrival.removed_at.is_(None))
+    if run_id is not None:
+        found = found.where(arrival.run_id == run_id)
+    if arrival_id is not None:
+        found = found.where(arrival.id == arrival_id)
+    if task is not None:
+        number = select(TaskRow.id).where(TaskRow.name == task).scalar_subquery()
+        found = found.where(arrival.task_id == number)
+    return found
+
+
+def _every() -> Select[Any]:
     arrival, score = ArrivalRow, ScoreRow
-    found = (
+    return (
         select(*_COLUMNS)
         .select_from(arrival)
         .join(score, score.arrival_id == arrival.id)
@@ -82,14 +101,6 @@ def query(
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
         .order_by(score.after_sequence, score.split, score.metric)
     )
-    if run_id is not None:
-        found = found.where(arrival.run_id == run_id)
-    if arrival_id is not None:
-        found = found.where(arrival.id == arrival_id)
-    if task is not None:
-        number = select(TaskRow.id).where(TaskRow.name == task).scalar_subquery()
-        found = found.where(arrival.task_id == number)
-    return found
 
 
 def _record(row: Row[Any]) -> ScoreRecord:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamlab.errors import StoreError
@@ -37,7 +38,9 @@ class ArtifactStore:
         if n_bytes is None:
             with written_aside(path, opener=self._opener) as file, explained(path):
                 file.write(data)
-        elif n_bytes != len(data):
+        elif n_bytes == len(data):
+            _mark_wanted(path)
+        else:
             raise StoreError(
                 f"The artifact {path} was altered after it was stored: it holds {n_bytes} bytes "
                 f"where its digest stands for {len(data)}. Remove the file and run again."
@@ -76,6 +79,18 @@ class ArtifactStore:
             )
         return self.folder / digest[:2] / digest[2:]
 
+    def delete(self, path: Path) -> None:
+        """Delete one file of the store; one that is not there is gone already. Raises StoreError.
+
+        Whoever calls this knows that nothing needs it.
+        """
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be deleted: {error.strerror or error}. Make its folder writable."
+            ) from error
+
     def __contains__(self, digest: object) -> bool:
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             return False
@@ -103,6 +118,16 @@ class ArtifactStore:
             for path in _sorted(folder):
                 digest = folder.name + path.name
                 yield path, digest if _DIGEST.fullmatch(digest) else None
+
+
+def _mark_wanted(path: Path) -> None:
+    """Set the time of a file's last change of status, and no other, to the present.
+
+    Whoever deletes files sees by it that a row for this one may be on its way.
+    """
+    with suppress(OSError):  # somebody else's file, say
+        times = path.stat()
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _sorted(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ A file is read once, and what its own header says is held against its row.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streamlab.errors import DiffError, RegistryError, StoreError
 from streamlab.registry.aside import PREFIX
+from streamlab.registry.garbage import is_young
 from streamlab.registry.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ Problem = Literal[
     "lost",  # an arrival without its artifact's row
     "database",
 ]
-GRACE_SECONDS = 3600.0  # a file may be this much older than its row
 _PAGE = 1000  # rows held in memory
 
 _ADVICE: dict[Problem, str] = {
@@ -69,9 +70,8 @@ class Finding:
 def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[Finding]:
     """Yield everything that is wrong with a home; nothing is changed.
 
-    While a run is worked on, files younger than `GRACE_SECONDS` may be without a row: a file is
-    written before it. `now`: seconds since the epoch. Raises StoreError where the store's folders
-    cannot be read.
+    While a run is worked on, young files may be without a row: a file is written before it.
+    `now`: seconds since the epoch. Raises StoreError where the store's folders cannot be read.
     """
     working = any(run.status == "running" for run in registry.runs())
     files = list(store.files())  # before the rows, which are written after their files
@@ -85,8 +85,8 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
         yield Finding("database", None, str(error))
         return
     for path, digest in files:
-        young = working and _is_young(path, now)
-        if digest not in known and not young and path.exists():
+        young = working and is_young(path, now=now, working=True)
+        if digest not in known and not young and os.path.lexists(path):
             yield _unknown(path, digest)
 
 
@@ -178,10 +178,3 @@ def _find_header(data: bytes) -> dict[str, Any] | None:
         return inspect(data, max_bytes=len(data))
     except DiffError:
         return None
-
-
-def _is_young(path: Path, now: float) -> bool:
-    try:
-        return now - path.lstat().st_mtime < GRACE_SECONDS
-    except OSError:
-        return True  # gone by now

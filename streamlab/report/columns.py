@@ -53,6 +53,18 @@ ARRIVALS = (
     Column("digest", "digest", default=False),
     Column("reason", default=False),
 )
+REMOVED_ARRIVALS = (
+    Column("id", "number"),
+    Column("run"),
+    Column("seed", "number"),
+    Column("provider", default=False),
+    Column("task"),
+    Column("version", "number", default=False),
+    Column("method"),
+    Column("status", "status"),
+    Column("removed_at", "time"),
+    Column("digest", "digest", default=False),
+)
 DIFFS = (
     Column("digest", "digest"),
     Column("kind"),
@@ -92,6 +104,23 @@ SUMMARIES = (
     Column("diff_bytes", "bytes"),
     Column("checkpoint_bytes", "bytes"),
     Column("stored_bytes", "bytes"),
+)
+TAGS = (
+    Column("name"),
+    Column("kind"),
+    Column("run"),
+    Column("arrival_id", "number"),
+    Column("digest", "digest"),
+    Column("added_at", "time"),
+)
+EVENTS = (
+    Column("id", "number", default=False),
+    Column("at", "time"),
+    Column("kind"),
+    Column("subject"),
+    Column("message"),
+    Column("digest", "digest", default=False),
+    Column("version", default=False),
 )
 BASES = (
     Column("fingerprint", "digest"),

@@ -23,20 +23,33 @@ from streamlab.report import columns
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
-Subject = Literal["runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases"]
+Subject = Literal[
+    "runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases", "tags", "events"
+]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 Rows = tuple[tuple[Cell, ...], ...]
 
 
 def list_records(
-    registry: Registry, subject: Subject, *, run: str | None = None, limit: int | None = None
+    registry: Registry,
+    subject: Subject,
+    *,
+    run: str | None = None,
+    limit: int | None = None,
+    removed: bool = False,
 ) -> Table:
     """List records of one subject, of one run or of all, as raw values in every column.
 
-    Of runs the last `limit` are listed, of anything else the first. Raises UsageError where `run`
-    cannot narrow the subject, and NotInRegistryError where there is no such run.
+    Of runs and events the last `limit` are listed, of anything else the first. `removed`: of
+    arrivals those that were removed, in place of the others. Raises UsageError where `run` or
+    `removed` cannot narrow the subject, and NotInRegistryError where there is no such run.
     """
-    if run is not None and subject in ("tasks", "providers", "bases"):
+    if removed:
+        if subject != "arrivals":
+            raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
+        found = _removed_arrivals(registry, run, limit)
+        return Table(subject, "Removed arrivals", columns.REMOVED_ARRIVALS, found)
+    if run is not None and subject not in ("runs", "arrivals", "diffs", "scores"):
         raise UsageError(
             f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
         )
@@ -76,6 +89,12 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
         run.pid,
         run.reason,
     )
+
+
+def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    names = [column.name for column in columns.REMOVED_ARRIVALS]
+    arrivals = registry.arrivals(run=run, limit=limit, removed=True)
+    return tuple(tuple(getattr(arrival, name) for name in names) for arrival in arrivals)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -205,6 +224,20 @@ def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
     )
 
 
+def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
+    return tuple(
+        (tag.name, tag.kind, tag.run, tag.arrival_id, tag.digest, tag.added_at)
+        for tag in registry.tags()
+    )
+
+
+def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
+    return tuple(
+        (line.id, line.at, line.kind, line.subject, line.message, line.digest, line.version)
+        for line in registry.events(limit)
+    )
+
+
 _Lister = Callable[[Registry, str | None, int | None], Rows]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "runs": (columns.RUNS, _runs),
@@ -214,4 +247,6 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "tasks": (columns.SUMMARIES, _tasks),
     "providers": (columns.SUMMARIES, _providers),
     "bases": (columns.BASES, _bases),
+    "tags": (columns.TAGS, _tags),
+    "events": (columns.EVENTS, _events),
 }

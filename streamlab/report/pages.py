@@ -31,6 +31,7 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
         Fact("reason", arrival.reason),
         Fact("started", arrival.started_at, "time"),
         Fact("finished", arrival.finished_at, "time"),
+        Fact("removed", arrival.removed_at, "time"),
         Fact("steps", arrival.n_steps, "count"),
         Fact("training", arrival.training_seconds, "seconds"),
         Fact("evaluation", arrival.evaluation_seconds, "seconds"),

@@ -145,6 +145,13 @@ def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.
         "DELETE FROM bases",
         "INSERT INTO providers (name) VALUES ('')",
         "INSERT INTO providers (name) VALUES ('reviews_inc')",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', '', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 99, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('diff', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, diff_id, added_at) VALUES ('run', 'x', 1, 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('task', 'x', 1, 0)",
+        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 1, 0), "
+        "('run', 'x', 1, 0)",
     ):
         with pytest.raises(sqlite3.IntegrityError):
             raw.execute(statement)
@@ -185,6 +192,14 @@ def test_the_arrivals_that_share_an_artifact_are_searched_for_by_it(
     plan = plan_of(raw, arrivals.sharing(arrivals.query(), "a" * 64))
 
     assert plan.startswith("SEARCH arrivals USING INDEX ix_arrivals_diff (diff_id=?)")
+    assert "SCAN" not in plan
+
+
+def test_the_scores_of_a_few_arrivals_are_searched_for_by_these(raw: sqlite3.Connection) -> None:
+    plan = plan_of(raw, scores.found_for([1, 2, 3]))
+
+    assert "SEARCH scores USING INDEX sqlite_autoindex_scores_1 (arrival_id=?" in plan
+    assert "SEARCH arrivals USING INTEGER PRIMARY KEY" in plan
     assert "SCAN" not in plan
 
 

@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, work_on
 
 from streamlab.cli import cli
+from streamlab.registry.garbage import GRACE_SECONDS
 from streamlab.registry.home import Home
 from streamlab.registry.store import ArtifactStore
-from streamlab.registry.verification import GRACE_SECONDS, Finding, verify
+from streamlab.registry.verification import Finding, verify
 
 
 def findings(home: Home, *, now: float = NOW) -> list[Finding]:

@@ -80,6 +80,7 @@ def arrival(number: int, digest: str | None, *, source: str = "files") -> Arriva
         status="finished" if digest else "failed",
         reason=None if digest else "lost",
         digest=digest,
+        removed_at=None,
     )
 
 
