@@ -19,6 +19,7 @@ COMMANDS = {
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
+    "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
     "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
     "tag": LazyCommand("streamlab.cli.tag:tag", "Name a run, arrival or diff; list the names."),
     "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),

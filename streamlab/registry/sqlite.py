@@ -192,6 +192,14 @@ def broken_links(connection: Connection) -> list[tuple[str, int, str]]:
     return [(table, number, target) for table, number, target, _ in found]
 
 
+def disk_bytes(connection: Connection) -> int:
+    """Return the bytes of the database's file and its log on the disk; 0 in memory."""
+    rows = connection.exec_driver_sql("PRAGMA database_list")
+    path = next(file for _, name, file in rows if name == "main")
+    files = [Path(path + ending) for ending in ("", "-wal", "-shm")] if path else []
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
 def is_busy(error: DBAPIError) -> bool:
     """Say whether another process or thread held the lock, so that trying again may help."""
     return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

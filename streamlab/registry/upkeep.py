@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from streamlab.registry import audits, events, removal, tags
+from streamlab.registry import audits, events, removal, sqlite, tags
 from streamlab.registry.audits import Damage, StoredFacts
 from streamlab.registry.queries import Queries
 from streamlab.registry.records import ArrivalRecord, TagKind, TagRecord
@@ -55,6 +55,10 @@ class Upkeep(Queries):
     def tags(self, name: str | None = None) -> tuple[TagRecord, ...]:
         """Return every tag by name and kind, or those of one name."""
         return self._database.read(lambda connection: tags.every(connection, name=name))
+
+    def disk_bytes(self) -> int:
+        """Return the bytes that the registry itself takes on the disk."""
+        return self._database.read(sqlite.disk_bytes)
 
     def task_names(self) -> tuple[str, ...]:
         """Return the name of every task, also of those whose arrivals were all removed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -223,3 +224,14 @@ def test_the_command_lists_and_deletes_nothing_when_dry(home: Home) -> None:
     assert wet.stderr.endswith("and 2 removed arrivals for good.\n")
     assert len(files_of(home)) == len(before) - 1
     assert call(home, "verify").exit_code == 0
+
+
+def test_the_bytes_told_are_those_of_the_files(home: Home) -> None:
+    sizes = [path.stat().st_size for path in files_of(home)]
+
+    rows = {row["what"]: row for row in json.loads(call(home, "du", "--format", "json").stdout)}
+
+    stored = [rows["diffs"], rows["checkpoints"]]
+    assert sum(row["physical_bytes"] for row in stored) == sum(sizes)
+    assert sum(row["files"] for row in stored) == len(sizes)
+    assert rows["total"]["logical_bytes"] == 2 * sum(sizes)  # two runs share every file

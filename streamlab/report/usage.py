@@ -1,0 +1,130 @@
+"""What a home takes: logical bytes, a file counted once per arrival, and physical ones, once.
+
+Sums come from totals that the database keeps, so that no row of an arrival is read. A file that
+two tasks share is physical in both, and once in the sum of all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, fields
+from itertools import groupby
+from pathlib import Path
+from typing import Literal, get_args
+
+from streamlab.registry.home import Home
+from streamlab.registry.records import Parts, Total
+from streamlab.registry.registry import Registry
+from streamlab.report.table import Cell, Column, Table
+
+By = Literal["task", "provider", "method", "part", "run"]
+BYS: tuple[By, ...] = get_args(By)
+
+_BYTES = (
+    *(Column("logical_bytes", "bytes"), Column("physical_bytes", "bytes")),
+    Column("share", "share"),  # of the physical bytes of all
+)
+_GROUPED = (
+    *(Column("arrivals", "count"), Column("files", "count")),
+    *_BYTES,
+    Column("checkpoint_bytes", "bytes", default=False),  # of the physical ones
+)
+_PLACES = (
+    *(Column("what"), Column("files", "count"), Column("logical_bytes", "bytes")),
+    Column("physical_bytes", "bytes"),
+)
+
+
+def usage(registry: Registry, by: By) -> Table:
+    """Add up the bytes of stored files by one thing, most physical ones first.
+
+    Removed arrivals are left out.
+    """
+    every = _physical(registry.totals("all"))
+    rows = tuple(
+        _by_part(registry.totals("all"), every)
+        if by == "part"
+        else _by_name(registry.totals(by), every)
+    )
+    columns = (Column(by), *(_BYTES if by == "part" else _GROUPED))
+    return Table("usage", f"Bytes by {by}", columns, rows).sort("physical_bytes", descending=True)
+
+
+def home_usage(registry: Registry, home: Home) -> Table:
+    """Add up everything in a home: files that are needed, removed ones, curves, the registry."""
+    kinds = registry.totals("all")
+    removed = registry.removed().artifacts
+    n_curves, curve_bytes = _walked(home.curves)
+    rows: list[tuple[Cell, ...]] = [
+        *(_kind(kinds, kind, name) for kind, name in _KINDS),
+        ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
+        ("curves", n_curves, None, curve_bytes),
+        ("registry", 1, None, registry.disk_bytes()),
+    ]
+    sums = [sum(value for row in rows if isinstance(value := row[place], int)) for place in (1, 3)]
+    logical = sum(total.logical.file_bytes for total in kinds)
+    rows.append(("total", sums[0], logical, sums[1]))
+    return Table("usage", "Bytes of the home", _PLACES, tuple(rows))
+
+
+_KINDS = (("diff", "diffs"), ("checkpoint", "checkpoints"))
+
+
+def _kind(totals: Iterable[Total], kind: str, name: str) -> tuple[Cell, ...]:
+    own = [total for total in totals if total.kind == kind]
+    return (
+        name,
+        sum(total.n_files for total in own),
+        sum(total.logical.file_bytes for total in own),
+        _physical(own),
+    )
+
+
+def _by_name(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
+    stored = [total for total in totals if total.kind != "failed"]
+    for name, group in groupby(stored, key=lambda total: total.name):
+        own = list(group)
+        yield (
+            name,
+            sum(total.n_arrivals for total in own),
+            sum(total.n_files for total in own),
+            sum(total.logical.file_bytes for total in own),
+            _physical(own),
+            _share(_physical(own), every),
+            _physical(total for total in own if total.kind == "checkpoint"),
+        )
+
+
+def _by_part(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
+    logical = _added([total.logical for total in totals])
+    stored = _added([total.stored for total in totals])
+    for field, one, other in zip(fields(Parts), logical, stored, strict=True):
+        yield (field.name.removesuffix("_bytes"), one, other, _share(other, every))
+
+
+def _added(parts: Sequence[Parts]) -> list[int]:
+    return [sum(sizes) for sizes in zip(*map(astuple, parts), strict=True)] or [0] * len(
+        fields(Parts)
+    )
+
+
+def _physical(totals: Iterable[Total]) -> int:
+    return sum(total.stored.file_bytes for total in totals)
+
+
+def _share(n_bytes: int, every: int) -> float | None:
+    return n_bytes / every if every else None
+
+
+def _walked(folder: Path) -> tuple[int, int]:
+    """Count the files below a folder and their bytes; those that go meanwhile are not there."""
+    n_files = n_bytes = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                n_bytes += os.lstat(f"{where}/{name}").st_size
+            except FileNotFoundError:
+                continue
+            n_files += 1
+    return n_files, n_bytes
