@@ -21,6 +21,7 @@ from registry_samples import (
 
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.audits import Damage
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
@@ -614,3 +615,18 @@ def test_an_empty_registry_lists_nothing_and_answers_with_errors(registry: Regis
     for ask in asks:
         with pytest.raises(NotInRegistryError, match="registry holds no"):
             ask()
+
+
+def test_a_registry_tells_what_it_takes_and_that_it_is_whole(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+
+    assert registry.damage() == Damage(pages=(), links=(), lost=())
+    assert (registry.disk_bytes() > 0) == ("/" in registry.url.removeprefix("sqlite://"))
+    assert registry.task_names() == ("sst2", "rte", "cola")
+    stored = registry.stored(limit=9)
+    assert [one.digest for one in stored] == [diff.digest for diff in registry.diffs()]
+    assert [(one.n_counted, one.base, one.used) for one in stored] == [(7, FINGERPRINT, True)] * 5
+    assert registry.stored(after=stored[1].id, limit=2) == stored[2:4]
+    assert registry.n_artifacts() == 5
