@@ -20,6 +20,7 @@ from streamlab.registry.home import Home
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.report.csv_file import write_csv
+from streamlab.report.paired import paired
 from streamlab.report.scores import TaskScore, task_scores
 from streamlab.report.storage import own_method
 
@@ -89,7 +90,7 @@ def _difference(
 ) -> str:
     """Average the paired differences over tasks, with a bootstrap interval over seeds."""
     by_task = [
-        np.array([a.by_seed[seed] - b.by_seed[seed] for seed in a.by_seed if seed in b.by_seed])
+        np.array(paired(a, b).differences)
         for a, b in ((found.get((t, own)), found.get((t, rival))) for t in tasks)
         if a is not None and b is not None
     ]

@@ -11,6 +11,7 @@ process of its own, so that a crash is counted and the rest goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import random
@@ -20,6 +21,7 @@ import sys
 import time
 import tracemalloc
 from collections import Counter
+from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
@@ -71,15 +73,18 @@ def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, A
     tallies: Counter[str] = Counter()
     peaks = [0.0]
     while at.value < n_mutants:
-        results: Any = context.SimpleQueue()
-        work = (files, layout, at, n_mutants, seed, results)
+        reader, writer = context.Pipe(duplex=False)
+        work = (files, layout, at, n_mutants, seed, writer)
         child = context.Process(target=_open_all, args=work)
         child.start()
+        writer.close()
+        # Read while the child works: a full pipe would hold it up for ever.
+        with contextlib.suppress(EOFError):
+            while True:
+                tally, peak = reader.recv()
+                tallies += Counter(tally)
+                peaks.append(peak)
         child.join()
-        while not results.empty():
-            tally, peak = results.get()
-            tallies += Counter(tally)
-            peaks.append(peak)
         if child.exitcode:
             tallies["crashes"] += 1
             at.value += 1
@@ -90,7 +95,7 @@ def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, A
 
 
 def _open_all(
-    files: Files, layout: Layout, at: Synchronized[int], end: int, seed: int, results: Any
+    files: Files, layout: Layout, at: Synchronized[int], end: int, seed: int, writer: Connection
 ) -> None:
     """Open mutants from `at` on, and report now and then, so that a crash loses little."""
     signal.signal(signal.SIGALRM, _give_up)
@@ -112,7 +117,7 @@ def _open_all(
         at.value += 1
         if at.value % 500 == 0 or at.value == end:
             grown = 1 + max(0, _resident_bytes() - resident) / valid
-            results.put((dict(tally), max(peak, grown)))
+            writer.send((dict(tally), max(peak, grown)))
             tally.clear()
 
 

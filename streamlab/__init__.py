@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamlab.diff.pretrained import DiffVector as DiffVector
+    from streamlab.serving.opened import open_home as open_home
     from streamlab.stream.engine import run as run
 
 __version__ = "0.1.0"
-__all__ = ["DiffVector", "__version__", "run"]
+__all__ = ["DiffVector", "__version__", "open_home", "run"]
 
 
 def __getattr__(name: str) -> object:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> object:
         from streamlab.diff.pretrained import DiffVector
 
         return DiffVector
+    if name == "open_home":
+        from streamlab.serving.opened import open_home
+
+        return open_home
     raise AttributeError(f"module 'streamlab' has no attribute {name!r}")

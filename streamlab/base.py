@@ -71,7 +71,7 @@ class Base:
 
         config = type(self.config).from_dict(self.config.to_dict())
         config.num_labels = n_outputs
-        with torch.random.fork_rng(devices=[]), _quiet_transformers():
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
             model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
         parameters = dict(model.named_parameters())
@@ -94,7 +94,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     located = locate_model(settings.model)
     _check_pin(settings, located)
     config = _load_config(settings, located)
-    with torch.random.fork_rng(devices=[]), _quiet_transformers(), _explained(settings):
+    with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
         headless, missing = _load_headless(settings, located, config)
         tokenizer = AutoTokenizer.from_pretrained(located.target, revision=settings.revision)
@@ -136,7 +136,7 @@ def load_model(settings: BaseSettings) -> PreTrainedModel:
     located = locate_model(settings.model)
     _check_pin(settings, located)
     config = _load_config(settings, located)
-    with _quiet_transformers(), _explained(settings):
+    with quiet_transformers(), _explained(settings):
         model: PreTrainedModel
         model, info = AutoModelForSequenceClassification.from_pretrained(
             located.target,
@@ -235,7 +235,7 @@ def _explained(settings: BaseSettings) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence progress bars and load reports, and put both back."""
     from transformers.utils import logging as library
 

@@ -20,6 +20,10 @@ def doctor(*, place: Place, form: Format) -> None:
     """Check versions, processor, compiler, GPU, hub, home, disk and registry.
 
     `note` is worth knowing and stops nothing. The exit code is 1 where something is `broken`.
+
+    \b
+    Example:
+      streamlab doctor
     """
     findings = list(find_out(place, torch_seconds=_TORCH_SECONDS, hub_seconds=_HUB_SECONDS))
     columns = (Column("check"), Column("status"), Column("found"))

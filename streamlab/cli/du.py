@@ -32,7 +32,7 @@ def du(*, place: Place, by: By | None, limit: int | None, form: Format) -> None:
     with place.open() as registry:
         table = home_usage(registry, place.home) if by is None else usage(registry, by)
     if limit is not None:
-        table = table.first(limit)
+        table = table.having(table.rows[:limit])
     print_table(table if form in ("json", "csv") else table.brief(), form)
     if not table.rows:
         click.echo("Nothing is stored yet.", err=True)

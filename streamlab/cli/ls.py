@@ -5,14 +5,16 @@ from __future__ import annotations
 import click
 
 from streamlab.cli.places import Place, with_place
-from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.cli.subjects import OneOf
+from streamlab.cli.tables import Format, format_option, print_table, readable
 from streamlab.report.listings import SUBJECTS, Subject, list_records
 from streamlab.report.table import Table
 
 
 @click.command()
-@click.argument("subject", type=click.Choice(SUBJECTS), default="runs")
+@click.argument("subject", type=OneOf(SUBJECTS, what="listing"), default="runs")
 @click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
+@click.option("--where", metavar="EXPR", help="Only rows it is true of; see docs/where.md.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
 @click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
@@ -24,6 +26,7 @@ def ls(
     *,
     place: Place,
     run: str | None,
+    where: str | None,
     limit: int | None,
     sort: str | None,
     columns: str | None,
@@ -32,23 +35,26 @@ def ls(
 ) -> None:
     """List runs (the default), arrivals, diffs, scores, tasks, providers, bases, tags or events.
 
-    A table shows the columns that matter most, json and csv show all. Times are UTC. Of runs
-    and events --limit keeps the last, of anything else the first.
+    A table shows the columns that matter most, json and csv show all. Times are UTC. --where
+    chooses rows, --sort orders them, --limit then keeps the first (of unsorted runs and events
+    the last). A condition may name every column that `--columns all` shows.
 
     \b
     Example:
-      streamlab ls scores --run latest --sort -value
+      streamlab ls scores --where 'task = sst2 and value > 80%' --sort -value
+      streamlab ls arrivals --where 'file_bytes <= 200kB and not task like "s*"'
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
     with place.open() as registry:
         table = list_records(
-            registry, subject, run=run, limit=None if sort else limit, removed=removed
+            registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
         )
-    if sort:
-        table = table.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
-        table = table if limit is None else table.first(limit)
     print_table(_chosen(table, columns, form), form, folded=columns is None)
-    if removed and not table.rows:
+    if not table.rows and where is not None:
+        click.echo(
+            f"There are no {subject} of which this is true: {readable(where, 'text')}", err=True
+        )
+    elif not table.rows and removed:
         click.echo("No arrival is removed.", err=True)
     elif not table.rows:
         whose = "registry" if run is None else f"run `{run}`"

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from streamlab.cli.places import Place, with_place
+from streamlab.cli.subjects import OneOf
 from streamlab.report.storage import storage_series
 from streamlab.report.storage_files import write_storage
 
@@ -22,7 +23,7 @@ _FIGURES = {"storage": _storage}
 
 
 @click.command()
-@click.argument("figure", type=click.Choice(tuple(_FIGURES)))
+@click.argument("figure", type=OneOf(tuple(_FIGURES), what="figure"))
 @click.option(
     "--run", metavar="NAME", default="latest", help="A run's name or number; default: latest."
 )

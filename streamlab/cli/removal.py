@@ -32,9 +32,8 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
 
     \b
     Example:
-      streamlab rm 7
+      streamlab rm 3 4
       streamlab rm task:sst2 --run latest
-      streamlab ls arrivals --removed
     """
     with place.open(read_only=False) as registry:
         chosen = select_arrivals(registry, words, run=run)
@@ -56,10 +55,11 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
 def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
     """Bring removed arrivals back by their numbers, or all those of a task or a run.
 
+    `ls arrivals --removed` lists what there is to bring back.
+
     \b
     Example:
-      streamlab ls arrivals --removed
-      streamlab restore 7
+      streamlab restore 8
     """
     with place.open(read_only=False) as registry:
         chosen = select_arrivals(registry, words, run=run, removed=True)

@@ -14,6 +14,7 @@ from rich.console import Console
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.progress import LiveProgress
 from streamlab.cli.tables import print_page, readable_bytes, readable_seconds
+from streamlab.errors import UsageError
 from streamlab.report.run_page import run_page
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _CLOSING = ("scores", "storage", "totals")  # sections of the run's page, by how
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--resume", is_flag=True, help="Go on with this scenario's latest unfinished run.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
+@click.option("--verbose", "-v", is_flag=True, help="A line for every stage of every arrival.")
 @with_place
 @click.pass_context
 def run(
@@ -40,6 +42,7 @@ def run(
     *,
     resume: bool,
     quiet: bool,
+    verbose: bool,
     place: Place,
 ) -> None:
     """Run SCENARIO: learn every task as it arrives, store its diff, score what was stored.
@@ -52,12 +55,14 @@ def run(
       streamlab run scenarios/smoke.yaml
       streamlab run scenarios/smoke.yaml --set seeds=[1,2,3]
     """
+    if quiet and verbose:
+        raise UsageError("`--quiet` and `--verbose` contradict each other. Leave one out.")
     from streamlab.stream.engine import run as serve
     from streamlab.stream.scenario import load_scenario
 
     notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     loaded = load_scenario(scenario, overrides=overrides)
-    live = LiveProgress(notes)
+    live = LiveProgress(notes, stages=verbose)
     name = ""
 
     def started(record: RunRecord, world: World, n_arrivals: int) -> None:
@@ -76,7 +81,7 @@ def run(
     )
     try:
         with live:
-            failed = _follow(outcomes, notes)
+            failed = _follow(outcomes, live, notes)
     except KeyboardInterrupt:
         if name:
             click.echo(f"\n{name} goes on with the same command and `--resume`.", err=True)
@@ -87,13 +92,16 @@ def run(
         ctx.exit(1)
 
 
-def _follow(outcomes: Generator[Outcome, None, None], notes: Console) -> list[str]:
+def _follow(
+    outcomes: Generator[Outcome, None, None], live: LiveProgress, notes: Console
+) -> list[str]:
     """Print a line on every outcome; returns those of the arrivals that failed."""
     failed = []
     # Closed here and not by chance, so that the run ends as interrupted whatever happens.
     with closing(outcomes):
         for outcome in outcomes:
             line = _line(outcome)
+            live.settle()
             notes.print(line, markup=False)
             if outcome.diff is None:
                 failed.append(line)

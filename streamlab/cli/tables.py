@@ -6,6 +6,8 @@ People get bytes, seconds and times in units they read; JSON and CSV hold the ra
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -17,12 +19,13 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from streamlab.report.csv_file import csv_text
-from streamlab.report.table import Cell, Fact, Facts, Kind, Page, Table
+from streamlab.report.table import Cell, Column, Fact, Facts, Kind, Page, Table
 
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
 _UNBOUNDED = 10_000
-_LEFT: tuple[Kind, ...] = ("text", "status", "digest", "time")  # aligned; numbers are right
+_LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time")  # aligned
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -52,8 +55,11 @@ def print_table(table: Table, form: Format, *, folded: bool = True) -> None:
         click.echo(_drawn(console, _grid(console, table)), color=console.is_terminal or None)
 
 
-def print_page(page: Page) -> None:
+def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
     """Print all of one thing for people; sections with nothing in them are left out."""
+    if form == "md":
+        click.echo(_markdown_page(page))
+        return
     console = _console(folded=True)
     blocks = [_drawn(console, Text(f"{page.kind} {page.name}", style="bold"))]
     for section in page.sections:
@@ -79,7 +85,8 @@ def readable(value: Cell, kind: Kind) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        text = value[:12] if kind == "digest" else value
+        digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
+        text = value[:12] if digest else value
         text = "STALE" if (kind, text) == ("status", "stale") else text
         # A name from a scenario must not move the cursor or change colours.
         return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
@@ -119,15 +126,22 @@ _NUMBERS: dict[Kind, Callable[[float], str]] = {
     "time": _time,
     "share": lambda value: f"{value:.2%}",
     "score": lambda value: f"{value:.4f}",
+    "change": lambda value: f"{value:+.4f}",
     "ratio": lambda value: f"{value:,.2f}",
     "text": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
 }
 
 
 def _console(*, folded: bool) -> Console:
-    # A pipe gets no colour codes, whatever FORCE_COLOR says.
+    # A pipe gets no colour codes, whatever FORCE_COLOR says; NO_COLOR leaves out bold as well.
     terminal = sys.stdout.isatty()
-    console = Console(force_terminal=terminal, highlight=False, markup=False, emoji=False)
+    console = Console(
+        force_terminal=terminal,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
     if not terminal:
         console.width = WIDTH if folded else _UNBOUNDED
     return console
@@ -181,3 +195,17 @@ def _markdown(table: Table) -> str:
     kinds = [column.kind for column in table.columns]
     rows = [line(list(map(readable, row, kinds))) for row in table.rows]
     return "\n".join([line([column.name for column in table.columns]), line(rules), *rows])
+
+
+def _markdown_page(page: Page) -> str:
+    blocks = [f"# {page.kind} {page.name}"]
+    for section in page.sections:
+        if isinstance(section, Facts):
+            facts = tuple((f.name, readable(f.value, f.kind)) for f in section.facts)
+            table = Table(section.key, section.title, (Column("name"), Column("value")), facts)
+        else:
+            table = section
+        if table.rows:
+            title = [f"## {table.title}"] if table.title else []
+            blocks += [*title, _markdown(table)]
+    return "\n\n".join(blocks)

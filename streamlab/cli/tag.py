@@ -27,7 +27,6 @@ def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form
     \b
     Example:
       streamlab tag best arrival:1
-      streamlab show best
       streamlab tag
       streamlab tag --remove best
     """

@@ -6,11 +6,22 @@ from typing import Annotated
 
 from pydantic import Field
 
+from streamlab.methods.bitfit import BitFit
 from streamlab.methods.diff_pruning import DiffPruning
+from streamlab.methods.lora import Lora
 from streamlab.methods.rivals import FullFinetuning, HeadOnly, NonAdaptive
 
 MethodSettings = Annotated[
-    DiffPruning | FullFinetuning | HeadOnly | NonAdaptive, Field(discriminator="name")
+    DiffPruning | FullFinetuning | HeadOnly | NonAdaptive | BitFit | Lora,
+    Field(discriminator="name"),
 ]
 
-__all__ = ["DiffPruning", "FullFinetuning", "HeadOnly", "MethodSettings", "NonAdaptive"]
+__all__ = [
+    "BitFit",
+    "DiffPruning",
+    "FullFinetuning",
+    "HeadOnly",
+    "Lora",
+    "MethodSettings",
+    "NonAdaptive",
+]

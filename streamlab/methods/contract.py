@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from streamlab.config import Settings
 from streamlab.diff.layout import Layout
@@ -25,6 +26,15 @@ class TrainingSettings(Settings):
     max_length: PositiveInt = 64  # tokens; longer texts are cut, and how many is recorded
     epochs: PositiveFloat = 6.0  # of all stages together
     min_steps: NonNegativeInt = 150  # a small task gets more epochs
+    max_steps: PositiveInt | None = None
+    # Steps are left out, evenly, where time runs short: how many is the machine's affair, so that
+    # such a training cannot be repeated to the last bit.
+    max_seconds: PositiveFloat | None = None
+    accumulate: PositiveInt = 1  # batches to a step
+    # Evaluations on rows split from train without a better score, after which the last stage
+    # ends; the best weights are what is kept. None: no evaluation, and the last weights.
+    patience: PositiveInt | None = None
+    evaluate_every: PositiveInt = 20  # steps, where there is `patience`
     learning_rate: PositiveFloat = 1e-4
     head_learning_rate: PositiveFloat = 1e-3
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -36,9 +46,18 @@ class TrainingSettings(Settings):
     threads: PositiveInt = 2  # part of what makes a result repeatable to the last bit
     step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where a compiler is
 
+    @model_validator(mode="after")
+    def _leaves_steps(self) -> Self:
+        if self.max_steps is not None and self.max_steps < self.min_steps:
+            raise ValueError(
+                f"`max_steps` ({self.max_steps}) must not be below `min_steps` ({self.min_steps})"
+            )
+        return self
+
     def n_steps(self, n_batches: int) -> int:
         """Return the length of a training in steps, with `n_batches` to an epoch."""
-        return max(round(self.epochs * n_batches), self.min_steps, 1)
+        wanted = max(round(self.epochs * n_batches / self.accumulate), self.min_steps, 1)
+        return wanted if self.max_steps is None else min(wanted, self.max_steps)
 
 
 class Batch(Protocol):
@@ -85,16 +104,27 @@ class TrainingJob:
     training: TrainingSettings
     seed: int
     watch: Callable[[Progress], None] = lambda _: None
+    validate: Callable[[], float] | None = None  # score on rows split from train; more is better
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The two files that PEFT keeps an adapter in: its weights, head included, and settings."""
+
+    weights: bytes
+    config: Mapping[str, Any]  # JSON
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training gave: a sparse change, or (`tensors` is None) a whole new backbone."""
+    """What a training gave: a sparse change, a whole new backbone, or an adapter."""
 
     tensors: tuple[SparseTensor, ...] | None  # one for every tensor of the layout
     backbone: Mapping[str, Tensor] | None  # by the base's names, where everything changed
-    head: Mapping[str, NDArray[np.float32]]
+    head: Mapping[str, NDArray[np.float32]]  # none beside an adapter, which holds it
     n_steps: int
+    adapter: Adapter | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: densities, stage lengths
 
 

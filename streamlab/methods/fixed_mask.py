@@ -30,21 +30,21 @@ class FixedMask:
         self._positions = list(positions)
         self._counts = [p.numel() for p in positions]
         self._under = torch.cat([b.reshape(-1)[p] for b, p in zip(base, positions, strict=True)])
-        self._values = torch.cat(list(values)).to(torch.float32)
-        self._mean = torch.zeros_like(self._values)
-        self._square = torch.zeros_like(self._values)
+        self.values = torch.cat(list(values)).to(torch.float32)
+        self._mean = torch.zeros_like(self.values)
+        self._square = torch.zeros_like(self.values)
         self._n_steps = 0
         for parameter, original, kept in zip(live, base, positions, strict=True):
             parameter.data.copy_(original)
             parameter.requires_grad_(kept.numel() > 0)
-        self._write()
+        self.write()
 
     def gradient(self) -> Tensor:
         """Gather the gradient of the kept values, (k,)."""
         parts = []
         for parameter, kept in zip(self._live, self._positions, strict=True):
             if parameter.grad is None:
-                parts.append(self._values.new_zeros(kept.numel()))
+                parts.append(self.values.new_zeros(kept.numel()))
             else:
                 parts.append(parameter.grad.reshape(-1)[kept])
         return torch.cat(parts)
@@ -56,19 +56,20 @@ class FixedMask:
         self._mean.mul_(rates.beta1).add_(gradient, alpha=1.0 - rates.beta1)
         self._square.mul_(rates.beta2).addcmul_(gradient, gradient, value=1.0 - rates.beta2)
         scale = (self._square * second).sqrt_().add_(rates.epsilon)
-        self._values.addcdiv_(self._mean, scale, value=-rates.rate * first)
-        self._write()
+        self.values.addcdiv_(self._mean, scale, value=-rates.rate * first)
+        self.write()
 
     def tensors(self) -> tuple[SparseTensor, ...]:
         """Return the kept positions and values, tensor by tensor."""
-        parts = self._values.split(self._counts)
+        parts = self.values.split(self._counts)
         return tuple(
             SparseTensor(tuple(parameter.shape), kept.cpu().numpy(), part.cpu().numpy().copy())
             for parameter, kept, part in zip(self._live, self._positions, parts, strict=True)
         )
 
-    def _write(self) -> None:
-        parts = (self._under + self._values).split(self._counts)
+    def write(self) -> None:
+        """Write the base plus the kept values into the model."""
+        parts = (self._under + self.values).split(self._counts)
         for parameter, kept, part in zip(self._live, self._positions, parts, strict=True):
             if kept.numel():
                 parameter.data.view(-1).index_copy_(0, kept, part)

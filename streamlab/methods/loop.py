@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamlab.errors import TrainingError
+from streamlab.methods.best import Best
 from streamlab.methods.contract import Batch, Progress, TrainingJob, TrainingSettings
 
 # Takes a share of the full learning rate; returns the expected density where there are gates.
@@ -25,17 +26,47 @@ class Loop:
         self._job = job
         self._batches = endless(job.batches)
         self._n_steps = n_steps
-        self._step = 0
+        self._step = 0  # of those planned
+        self.n_taken = 0
         self.device = next(job.model.parameters()).device
 
-    def run(self, stage: str, schedule: Iterable[float], take_step: TakeStep) -> None:
+    def run(
+        self,
+        stage: str,
+        schedule: Sequence[float],
+        take_step: TakeStep,
+        *,
+        best: Best | None = None,
+    ) -> None:
         """Take one step for every share of the learning rate in `schedule`.
 
-        Raises TrainingError at the first loss that is not a finite number.
+        With `best`, which the last stage of a training has, it ends early where the settings
+        say so, on the best weights. Raises TrainingError at the first loss that is not a finite
+        number.
         """
-        for share in schedule:
+        began, first = self._job.clock(), self._step
+        while self._step < first + len(schedule):
+            share = schedule[self._step - first]
             self._step += 1
+            self.n_taken += 1
+            value = self._backward(stage)
+            density = take_step(share)
+            for parameter in self._job.model.parameters():
+                parameter.grad = None
+            self._job.watch(Progress(stage, self._step, self._n_steps, value, density))
+            if best is not None and self._is_enough(best, first + len(schedule)):
+                break
+            self._step += self._n_late(len(schedule), self._step - first, began)
+        self._step = first + len(schedule)
+        if best is not None:
+            best.restore()
+
+    def _backward(self, stage: str) -> float:
+        """Gather the gradient of one step's batches; returns their mean loss."""
+        n_batches, total = self._job.training.accumulate, 0.0
+        for _ in range(n_batches):
             loss = batch_loss(self._job.model, next(self._batches), self._job.training)
+            loss = loss if n_batches == 1 else loss / n_batches
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(
@@ -44,10 +75,30 @@ class Loop:
                     "`training.precision: fp32`."
                 )
             loss.backward()
-            density = take_step(share)
-            for parameter in self._job.model.parameters():
-                parameter.grad = None
-            self._job.watch(Progress(stage, self._step, self._n_steps, value, density))
+            total += value
+        return total
+
+    def _is_enough(self, best: Best, last: int) -> bool:
+        """Evaluate when it is due; tell whether a better score has been missing for too long."""
+        job, training = self._job, self._job.training
+        if training.patience is None or job.validate is None:
+            return False
+        if self._step % training.evaluate_every and self._step < last:
+            return False
+        was_training = job.model.training
+        job.model.eval()
+        best.offer(job.validate())
+        job.model.train(was_training)
+        return best.n_since >= training.patience
+
+    def _n_late(self, n_steps: int, n_done: int, began: float) -> int:
+        """Return how many steps of a stage must be left out to end it within its share of time."""
+        seconds = self._job.training.max_seconds
+        if seconds is None:
+            return 0
+        due = (self._job.clock() - began) / (seconds * n_steps / self._n_steps) * n_steps
+        # The last step is always taken: it is the one with hardly any learning rate left.
+        return max(0, min(math.floor(due), n_steps - 1) - n_done)
 
 
 def batch_loss(model: nn.Module, batch: Batch, training: TrainingSettings) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from streamlab.config import Settings
 from streamlab.diff.vector import SparseTensor
+from streamlab.methods.best import Best
 from streamlab.methods.contract import Trained, TrainingJob
 from streamlab.methods.loop import Loop, adam, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
@@ -26,13 +27,14 @@ class FullFinetuning(Settings):
         loop = Loop(job, n_steps)
         with seeded_dropout(job.seed, loop.device):
             job.model.train()
-            tune_all(loop, job, ramp(n_steps, job.training.warmup_share))
+            best = Best([*job.backbone.values(), *job.head.values()])
+            tune_all(loop, job, ramp(n_steps, job.training.warmup_share), best=best)
             job.model.eval()
         return Trained(
             tensors=None,
             backbone={name: p.detach().cpu().clone() for name, p in job.backbone.items()},
             head=head_values(job),
-            n_steps=n_steps,
+            n_steps=loop.n_taken,
         )
 
 
@@ -56,14 +58,15 @@ class HeadOnly(Settings):
 
         with seeded_dropout(job.seed, loop.device):
             job.model.train()
-            loop.run("head", ramp(n_steps, job.training.warmup_share), take_step)
+            schedule = ramp(n_steps, job.training.warmup_share)
+            loop.run("head", schedule, take_step, best=Best(job.head.values()))
             job.model.eval()
         empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
         return Trained(
             tensors=tuple(SparseTensor(shape, *empty) for shape in job.layout.shapes),
             backbone=None,
             head=head_values(job),
-            n_steps=n_steps,
+            n_steps=loop.n_taken,
         )
 
 
@@ -99,7 +102,7 @@ class NonAdaptive(Settings):
             tensors=tensors,
             backbone=None,
             head=head_values(job),
-            n_steps=n_steps,
+            n_steps=loop.n_taken,
             details={
                 "steps_finetune": n_steps - n_fixed,
                 "steps_fixed_mask": n_fixed,

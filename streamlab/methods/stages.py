@@ -12,13 +12,14 @@ from torch.nn.utils import clip_grad_norm_
 
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamRates
+from streamlab.methods.best import Best
 from streamlab.methods.contract import TrainingJob
 from streamlab.methods.fixed_mask import FixedMask
-from streamlab.methods.loop import Loop, adam, ramp
+from streamlab.methods.loop import Loop, TakeStep, adam, ramp
 
 
-def tune_all(loop: Loop, job: TrainingJob, schedule: Sequence[float]) -> torch.optim.AdamW:
-    """Train backbone and head; returns the optimiser, which holds Adam's moments."""
+def finetuning(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
+    """Return Adam over backbone and head, and what takes a clipped step with it."""
     optimizer, set_share = adam(
         [
             (job.backbone.values(), job.training.learning_rate),
@@ -31,20 +32,22 @@ def tune_all(loop: Loop, job: TrainingJob, schedule: Sequence[float]) -> torch.o
         set_share(share)
         optimizer.step()
 
-    loop.run("finetune", schedule, take_step)
+    return optimizer, take_step
+
+
+def tune_all(
+    loop: Loop, job: TrainingJob, schedule: Sequence[float], *, best: Best | None = None
+) -> torch.optim.AdamW:
+    """Train backbone and head; returns the optimiser, which holds Adam's moments."""
+    optimizer, take_step = finetuning(job)
+    loop.run("finetune", schedule, take_step, best=best)
     return optimizer
 
 
-def tune_kept(
-    loop: Loop,
-    job: TrainingJob,
-    positions: Sequence[Tensor],
-    values: Sequence[Tensor],
-    *,
-    n_steps: int,
-    rate: float,
-) -> tuple[SparseTensor, ...]:
-    """Train the entries at `positions`, from `values` on, and the head; all else is the base."""
+def masked(
+    job: TrainingJob, positions: Sequence[Tensor], values: Sequence[Tensor], *, rate: float
+) -> tuple[FixedMask, TakeStep]:
+    """Put the base back but for `values` at `positions`; return what trains these and the head."""
     live = list(job.backbone.values())
     mask = FixedMask(live, list(job.base.values()), positions, values)
     optimizer, set_share = adam([(job.head.values(), job.training.head_learning_rate)])
@@ -62,7 +65,23 @@ def tune_kept(
         optimizer.step()
         mask.step(gradient * scale, AdamRates(rate=rate * share))
 
-    loop.run("fixed mask", ramp(n_steps, job.training.warmup_share), take_step)
+    return mask, take_step
+
+
+def tune_kept(
+    loop: Loop,
+    job: TrainingJob,
+    positions: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    n_steps: int,
+    rate: float,
+) -> tuple[SparseTensor, ...]:
+    """Train the entries at `positions`, from `values` on, and the head; all else is the base."""
+    mask, take_step = masked(job, positions, values, rate=rate)
+    schedule = ramp(n_steps, job.training.warmup_share)
+    best = Best([mask.values, *job.head.values()], mask.write)
+    loop.run("fixed mask", schedule, take_step, best=best)
     return mask.tensors()
 
 

@@ -23,9 +23,16 @@ _KEY = [getattr(ArrivalRow, name) for name in _SAME]
 Key = tuple[Any, ...]
 
 
-def add(connection: Connection, new: Sequence[FinishedArrival], *, at: float) -> list[int]:
+def add(
+    connection: Connection,
+    new: Sequence[FinishedArrival],
+    *,
+    at: float,
+    event: str = "arrival-finished",
+) -> list[int]:
     """Add finished arrivals with their artifacts and scores; return their numbers, in order.
 
+    `event`: what the log calls it.
     Raises RegistryError where one is there already or given twice, or where a diff is on another
     base than its run.
     """
@@ -44,7 +51,7 @@ def add(connection: Connection, new: Sequence[FinishedArrival], *, at: float) ->
         (str(number), f"{whole.diff.file_bytes} bytes", whole.diff.digest)
         for number, whole in numbered.items()
     ]
-    events.append_all(connection, "arrival-finished", lines, at=at)
+    events.append_all(connection, event, lines, at=at)
     return numbers
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed"]
-ArtifactKind = Literal["diff", "checkpoint"]
+ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from streamlab.registry import arrivals, bases, events, finished, runs, scores
+from streamlab.registry import arrivals, bases, events, finished, runs, scores, whole
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
@@ -130,6 +130,14 @@ class Registry(Upkeep):
             _logged_arrival(connection, arrival_id, "scores-added", message, now=now)
 
         self._write(work)
+
+    def import_run(self, run: whole.WholeRun) -> whole.TakenIn:
+        """Record a run that finished elsewhere with all it has, or find it; its files come first.
+
+        A name that another run has here is left to that run, and the next one is taken. Raises
+        RegistryError where the very run is here with other arrivals.
+        """
+        return self._write(lambda connection, now: whole.take_in(connection, run, now=now))
 
     def add_event(self, kind: str, subject: str, message: str) -> EventRecord:
         """Append one line to the log."""

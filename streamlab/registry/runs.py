@@ -24,23 +24,46 @@ _COLUMNS = [
 
 def start(connection: Connection, run: NewRun, *, now: float) -> int:
     """Add a running run of this process, named after its scenario, and return its number."""
-    last = select(func.max(RunRow.number)).where(RunRow.scenario_name == run.scenario_name)
-    number = (connection.execute(last).scalar() or 0) + 1
     owner = this_process()
-    values = {f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"}
-    values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
-    added = insert(RunRow).values(
-        **values,
-        name=f"{run.scenario_name}-{number}",
-        number=number,
-        base_id=bases.id_of(connection, run.base_fingerprint),
+    return _insert(
+        connection,
+        run,
+        number=_next_number(connection, run.scenario_name),
         status="running",
         started_at=now,
         heartbeat_at=now,
         host=owner.host,
         pid=owner.pid,
     )
-    return connection.execute(added.returning(RunRow.id)).scalar_one()
+
+
+def add_ended(
+    connection: Connection,
+    run: NewRun,
+    *,
+    number: int,
+    started_at: float,
+    finished_at: float,
+    host: str,
+    pid: int,
+) -> int:
+    """Add a run that finished elsewhere and return its number.
+
+    It keeps its `number` within its scenario's name, or gets the next one where that is taken.
+    """
+    mine = (RunRow.scenario_name == run.scenario_name) & (RunRow.number == number)
+    taken = connection.execute(select(RunRow.id).where(mine)).scalar() is not None
+    return _insert(
+        connection,
+        run,
+        number=_next_number(connection, run.scenario_name) if taken else number,
+        status="finished",
+        started_at=started_at,
+        heartbeat_at=finished_at,
+        finished_at=finished_at,
+        host=host,
+        pid=pid,
+    )
 
 
 def resume(connection: Connection, run_id: int, *, now: float) -> None:
@@ -132,12 +155,38 @@ def latest(connection: Connection, limit: int | None, *, now: float) -> tuple[Ru
     return tuple(_record(row, now=now) for row in reversed(rows))
 
 
+def with_digest(connection: Connection, digest: str, *, now: float) -> tuple[RunRecord, ...]:
+    """Return every run of a scenario's digest, oldest first."""
+    rows = connection.execute(
+        _query().where(RunRow.scenario_digest == digest).order_by(RunRow.id)
+    ).all()
+    return tuple(_record(row, now=now) for row in rows)
+
+
 def find_unfinished(connection: Connection, digest: str, *, now: float) -> RunRecord | None:
     """Return the latest run of a scenario's digest that has not finished, if there is one."""
     unfinished = (RunRow.scenario_digest == digest) & (RunRow.status != "finished")
     query = _query().where(unfinished).order_by(RunRow.id.desc()).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else _record(row, now=now)
+
+
+def _next_number(connection: Connection, scenario_name: str) -> int:
+    last = select(func.max(RunRow.number)).where(RunRow.scenario_name == scenario_name)
+    return (connection.execute(last).scalar() or 0) + 1
+
+
+def _insert(connection: Connection, run: NewRun, *, number: int, **facts: float | str) -> int:
+    values = {f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"}
+    values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
+    added = insert(RunRow).values(
+        **values,
+        **facts,
+        name=f"{run.scenario_name}-{number}",
+        number=number,
+        base_id=bases.id_of(connection, run.base_fingerprint),
+    )
+    return connection.execute(added.returning(RunRow.id)).scalar_one()
 
 
 def _query() -> Select[Any]:

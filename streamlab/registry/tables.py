@@ -114,7 +114,7 @@ class DiffRow(Tables):
 
     __tablename__ = "diffs"
     __table_args__ = (
-        CheckConstraint("kind IN ('diff', 'checkpoint')", name="kind"),
+        CheckConstraint("kind IN ('diff', 'checkpoint', 'adapter')", name="kind"),
         CheckConstraint("n_entries BETWEEN 0 AND n_gated AND n_head_entries >= 0", name="entries"),
         CheckConstraint(
             "positions_bytes >= 0 AND values_bytes >= 0 AND head_bytes >= 0"
@@ -264,7 +264,7 @@ class TotalRow(Tables):
         CheckConstraint(
             "grouping IN ('all', 'run', 'task', 'provider', 'method')", name="grouping"
         ),
-        CheckConstraint("kind IN ('diff', 'checkpoint', 'failed')", name="kind"),
+        CheckConstraint("kind IN ('diff', 'checkpoint', 'adapter', 'failed')", name="kind"),
     )
 
     id = own_number()

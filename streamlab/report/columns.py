@@ -94,7 +94,7 @@ SCORES = (
     Column("value", "score"),
     Column("n_rows", "count", default=False),
     Column("after_sequence", "number", default=False),
-    Column("is_primary", default=False),
+    Column("is_primary", "flag", default=False),
     Column("source"),
 )
 SUMMARIES = (

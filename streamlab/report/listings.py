@@ -20,6 +20,7 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 from streamlab.report import columns
+from streamlab.report.matching import matcher
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
@@ -27,6 +28,7 @@ Subject = Literal[
     "runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases", "tags", "events"
 ]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+_LATEST = ("runs", "events")  # of these a limit keeps the last, as one asks for what is new
 Rows = tuple[tuple[Cell, ...], ...]
 
 
@@ -35,29 +37,52 @@ def list_records(
     subject: Subject,
     *,
     run: str | None = None,
+    where: str | None = None,
+    sort: str | None = None,
     limit: int | None = None,
     removed: bool = False,
 ) -> Table:
     """List records of one subject, of one run or of all, as raw values in every column.
 
-    Of runs and events the last `limit` are listed, of anything else the first. `removed`: of
-    arrivals those that were removed, in place of the others. Raises UsageError where `run` or
-    `removed` cannot narrow the subject, and NotInRegistryError where there is no such run.
+    As in SQL, `where` (see `where.py`) chooses rows, then `sort` orders them by a column (with a
+    `-` before it the largest first), then `limit` keeps the first; of runs and events without
+    `sort` the last. `removed`: of arrivals those that were removed, in place of the others.
+    Raises UsageError where an option does not fit the subject, and NotInRegistryError where there
+    is no such run.
     """
-    if removed:
-        if subject != "arrivals":
-            raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
-        found = _removed_arrivals(registry, run, limit)
-        return Table(subject, "Removed arrivals", columns.REMOVED_ARRIVALS, found)
+    if removed and subject != "arrivals":
+        raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
     if run is not None and subject not in ("runs", "arrivals", "diffs", "scores"):
         raise UsageError(
             f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
         )
-    known, rows = _LISTINGS[subject]
+    known, rows = _REMOVED if removed else _LISTINGS[subject]
     if run is not None and subject != "runs":
         # The one run that was asked for needs no column of its own beside every row.
         known = tuple(Column("run", default=False) if c.name == "run" else c for c in known)
-    return Table(subject, subject.capitalize(), known, rows(registry, run, limit)[:limit])
+    table = Table(subject, subject.capitalize(), known, ())
+    # What was asked is read before any row, so that a mistake costs no time.
+    matches = None if where is None else matcher(where, known)
+    table = _sorted(table, sort)
+    table = table.having(rows(registry, run, limit if where is None and sort is None else None))
+    if matches is not None:
+        table = table.having(tuple(filter(matches, table.rows)))
+    table = _sorted(table, sort)
+    if limit is None:
+        return table
+    last = subject in _LATEST and sort is None
+    return table.having(table.rows[-limit:] if last else table.rows[:limit])
+
+
+def columns_of(subject: Subject) -> tuple[Column, ...]:
+    """Return every column of a subject, in order."""
+    return _LISTINGS[subject][0]
+
+
+def _sorted(table: Table, sort: str | None) -> Table:
+    if sort is None:
+        return table
+    return table.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
 
 
 def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -250,3 +275,4 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "tags": (columns.TAGS, _tags),
     "events": (columns.EVENTS, _events),
 }
+_REMOVED = (columns.REMOVED_ARRIVALS, _removed_arrivals)

@@ -17,6 +17,8 @@ Cell = str | int | float | bool | None
 Kind = Literal[
     "text",
     "status",
+    "setting",  # a value as somebody wrote it
+    "flag",  # yes or no
     "digest",  # hexadecimal digits, of which the first twelve tell enough
     "number",  # a name made of digits: a seed, an arrival
     "count",
@@ -25,6 +27,7 @@ Kind = Literal[
     "time",  # seconds since the epoch, UTC
     "share",  # of one
     "score",
+    "change",  # of a score
     "ratio",
 ]
 
@@ -70,17 +73,17 @@ class Table:
         return self.select(tuple(column.name for column in self.columns if column.default))
 
     def sort(self, name: str, *, descending: bool) -> Table:
-        """Order the rows by one column, empty cells last. Raises UsageError."""
+        """Order the rows by one column, empty cells last; equals stay. Raises UsageError."""
         place = self._place(name)
         filled = [row for row in self.rows if row[place] is not None]
         empty = [row for row in self.rows if row[place] is None]
         # A column holds values of one kind, which compare.
         filled.sort(key=lambda row: row[place], reverse=descending)  # type: ignore[arg-type,return-value]
-        return Table(self.key, self.title, self.columns, (*filled, *empty))
+        return self.having((*filled, *empty))
 
-    def first(self, n_rows: int) -> Table:
-        """Keep the first rows."""
-        return Table(self.key, self.title, self.columns, self.rows[:n_rows])
+    def having(self, rows: tuple[tuple[Cell, ...], ...]) -> Table:
+        """Put these rows in place of its own."""
+        return Table(self.key, self.title, self.columns, rows)
 
     def _place(self, name: str) -> int:
         names = [column.name for column in self.columns]

@@ -28,7 +28,7 @@ _BYTES = (
 _GROUPED = (
     *(Column("arrivals", "count"), Column("files", "count")),
     *_BYTES,
-    Column("checkpoint_bytes", "bytes", default=False),  # of the physical ones
+    Column("rival_bytes", "bytes", default=False),  # of the physical ones, what is no diff
 )
 _PLACES = (
     *(Column("what"), Column("files", "count"), Column("logical_bytes", "bytes")),
@@ -68,7 +68,7 @@ def home_usage(registry: Registry, home: Home) -> Table:
     return Table("usage", "Bytes of the home", _PLACES, tuple(rows))
 
 
-_KINDS = (("diff", "diffs"), ("checkpoint", "checkpoints"))
+_KINDS = (("diff", "diffs"), ("checkpoint", "checkpoints"), ("adapter", "adapters"))
 
 
 def _kind(totals: Iterable[Total], kind: str, name: str) -> tuple[Cell, ...]:
@@ -92,7 +92,7 @@ def _by_name(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
             sum(total.logical.file_bytes for total in own),
             _physical(own),
             _share(_physical(own), every),
-            _physical(total for total in own if total.kind == "checkpoint"),
+            _physical(total for total in own if total.kind != "diff"),
         )
 
 

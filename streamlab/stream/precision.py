@@ -21,7 +21,7 @@ from streamlab.diff.container import EncodedDiff, decode, encode
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
 from streamlab.methods.contract import TrainingSettings
-from streamlab.stream.outputs import logits
+from streamlab.serving.outputs import logits
 from streamlab.stream.training import EncodedTask, fresh_model
 
 if TYPE_CHECKING:

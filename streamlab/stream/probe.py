@@ -14,9 +14,9 @@ from typing import Any
 
 from streamlab.errors import StoreError
 from streamlab.methods.contract import TrainingSettings
+from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import Served
 from streamlab.stream.environment import describe_environment
-from streamlab.stream.outputs import logits
 from streamlab.stream.training import EncodedTask
 
 N_ROWS = 8

@@ -11,8 +11,8 @@ from streamlab.base import Base
 from streamlab.methods.contract import TrainingSettings
 from streamlab.registry.records import ArtifactKind, NewScore
 from streamlab.registry.store import ArtifactStore
+from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import serving
-from streamlab.stream.outputs import logits
 from streamlab.stream.probe import check_probe
 from streamlab.stream.training import EncodedTask, fresh_model
 from streamlab.tasks.metrics import score
@@ -27,21 +27,23 @@ def score_stored(
     store: ArtifactStore,
     *,
     after_sequence: int,
-    probe: Mapping[str, Any] | None,
+    facts: Mapping[str, Any],
     splits: tuple[str, ...] = ("dev", "validation"),
 ) -> list[NewScore]:
     """Score a stored artifact on a task's splits.
 
-    `probe`: what `take_probe` recorded of it, None of a checkpoint. The head under it comes from
-    another seed than any training's, so that a head that was not stored could not go unnoticed.
+    `facts`: what was recorded beside it; `probe` by `take_probe`, of a diff, and PEFT's settings as
+    `adapter_config`, of an adapter. The head under it comes from another seed than any
+    training's, so that a head that was not stored could not go unnoticed.
     Raises StoreError or DiffError where the bytes cannot be used, or do something else than they
     did when they were made.
     """
     model = fresh_model(base, task.data, training, seed=0)
     scores = []
-    with serving(model, store.get(digest), kind, digest, base) as served:
-        if probe is not None:
-            check_probe(served, task, training, probe, digest=digest)
+    config = facts.get("adapter_config")
+    with serving(model, store.get(digest), kind, digest, base, config) as served:
+        if "probe" in facts:
+            check_probe(served, task, training, facts["probe"], digest=digest)
         for split, rows in (("dev", task.dev), ("validation", task.validation)):
             if split not in splits or not len(rows.labels):
                 continue

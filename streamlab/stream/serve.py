@@ -26,7 +26,7 @@ from streamlab.registry.records import (
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.artifacts import Artifact, pack_checkpoint, pack_diff, serving
+from streamlab.stream.artifacts import Artifact, pack_adapter, pack_checkpoint, pack_diff, serving
 from streamlab.stream.memory import peak_bytes, reset_peak
 from streamlab.stream.precision import Rounded, rounded
 from streamlab.stream.probe import take_probe
@@ -107,7 +107,7 @@ class Stream:
                 entry.training,
                 self.store,
                 after_sequence=arrival.sequence,
-                probe=facts.get("probe"),
+                facts=facts,
             )
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it all that would follow
@@ -150,6 +150,9 @@ class Stream:
     ) -> tuple[Artifact, dict[str, Any]]:
         """Write what is to be stored as bytes, and say how it was rounded and what it does."""
         base = self.world.base
+        if trained.adapter is not None:
+            config = dict(trained.adapter.config)
+            return pack_adapter(trained.adapter, base), {"adapter_config": config}
         if trained.tensors is None:
             return pack_checkpoint(trained, base), {}
         facts = _serving_facts(arrival, task, training)
@@ -231,7 +234,7 @@ class Stream:
                 self.world.scenario.tasks[record.task].training,
                 self.store,
                 after_sequence=arrival.sequence,
-                probe=record.details.get("probe"),
+                facts=record.details,
                 splits=("dev",),
             )
             self.registry.add_scores(record.id, scores)
@@ -248,6 +251,7 @@ def _serving_facts(
         "dataset": task.data.dataset,
         "kind": task.data.kind,
         "labels": list(task.data.labels),
+        "pair": task.data.train[0].text2 is not None,
         "max_length": training.max_length,
         "metric": task.data.metrics[0],
         "method": arrival.method.name,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from streamlab.base import Base
-from streamlab.errors import UsageError
+from streamlab.errors import TrainingError, UsageError
 from streamlab.methods.contract import Progress, Trained, TrainingJob, TrainingSettings
 from streamlab.methods.loop import set_dropout
+from streamlab.serving.outputs import logits
 from streamlab.stream.arrivals import Arrival
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
+from streamlab.tasks.metrics import score
 from streamlab.tasks.rows import TaskData
 
 if TYPE_CHECKING:
@@ -92,10 +96,22 @@ def train(
         training=training,
         seed=seed,
         watch=watch,
+        validate=None if training.patience is None else partial(_validation_score, model, task),
     )
     trained = arrival.method.train(job)
     base.check_unchanged()
     return trained
+
+
+def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
+    """Score a model in training on the rows split from train, by the task's first metric."""
+    rows, metric = task.validation, task.data.metrics[0]
+    if not len(rows.labels):
+        raise TrainingError(
+            f"`{task.data.name}` has no rows split from train to stop early by. Raise "
+            "`data.validation_share`, or leave `training.patience` out."
+        )
+    return score((metric,), logits(model, rows), np.asarray(rows.labels))[metric]
 
 
 def fresh_model(

@@ -101,15 +101,16 @@ def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Row]:
 
 
 def _row(record: Record, choice: Choice, reader: LabelReader) -> Row:
-    text = _text(record, choice.text)
-    text2 = None if choice.text2 is None else _text(record, choice.text2)
+    text = text_in(record, choice.text)
+    text2 = None if choice.text2 is None else text_in(record, choice.text2)
     try:
         return Row(text, text2, reader.read(record.get(choice.label)))
     except ValueError as error:
         raise ValueError(f"the label in {choice.label!r} {error}") from error
 
 
-def _text(record: Record, column: str) -> str:
+def text_in(record: Record, column: str) -> str:
+    """Return the text in a column. Raises ValueError with the rest of a sentence on it."""
     value = record.get(column)
     if value is None:
         raise ValueError(f"the text in {column!r} is missing; give every row a text")

@@ -44,7 +44,7 @@ def test_help_loads_no_command_and_no_heavy_library() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("ls", "arrivals"), ("show",), ("plot", "storage")],
+    [("ls", "arrivals"), ("show",), ("compare", "1", "2"), ("plot", "storage")],
 )
 def test_reading_commands_load_no_torch(arguments: tuple[str, ...], home: Home) -> None:
     loaded = loaded_by(*arguments, home=home.path)
@@ -85,7 +85,7 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
         (["ls", "tasks", "--run", "latest"], 2, "`--run` narrows runs, arrivals, diffs and"),
         (["ls", "arrivals", "--run", "glue_steam-1"], 2, "Did you mean `glue_stream-1`?"),
         (["ls", "arrivals", "--limit", "0"], 2, "--limit"),
-        (["ls", "rns"], 2, "'rns' is not one of"),
+        (["ls", "rns"], 2, "There is no listing `rns`. Did you mean `runs`?"),
         (["show", "tinny-1"], 2, "Did you mean `tiny-1`?"),
         (["show", "mrpc"], 2, "Name its run with `--run`."),
         (["show", "colour:1"], 2, "no kind `colour`"),
@@ -93,8 +93,15 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
         (["show", "arrival:one"], 2, "known by its number"),
         (["show", "diff:xyz"], 2, "no beginning of a digest"),
         (["show", "base:0000"], 2, "0 bases"),
+        (["compare", "tiny-1"], 2, "needs two things or more"),
+        (["compare", "tiny-1", "arrival:1"], 2, "got run and arrival"),
+        (["compare", "task:sst2", "base:cae662"], 2, "got task and base"),
+        (["compare", "tiny-1", "2"], 2, "'tiny-1' is named twice, by this or another name"),
+        (["compare", "tiny-1", "tinny-1"], 2, "Did you mean `tiny-1`?"),
         (["plot", "storage", "--run", "none"], 2, "no run 'none'"),
-        (["plot", "colours"], 2, "'colours' is not"),
+        (["plot", "stroage"], 2, "There is no figure `stroage`. Did you mean `storage`?"),
+        (["ls", "--srot", "run"], 2, "Did you mean '--sort'?"),
+        (["ls", "--format", "jsn"], 2, "'jsn' is not one of 'table', 'json', 'csv', 'md'"),
         (["ls", "--registry", "nonsense"], 1, "no database URL"),
     ],
 )

@@ -92,6 +92,29 @@ def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) ->
     assert result.stdout.startswith("run hushed-1\n")
 
 
+def test_verbose_leaves_a_line_for_every_stage_before_what_came_of_the_arrival(
+    run: Run, lab: Lab
+) -> None:
+    result = run(lab.scenario(name="told", **only("mood", "degree")), "-v")
+
+    assert result.exit_code == 0
+    told = [line for line in result.stderr.splitlines() if "/2 " in line or " from press" in line]
+    steps = [line.split(",")[0].split(" ")[-1] for line in told if "/2 " in line]
+    assert steps[:3] == steps[3:] == sorted(steps[:3], key=lambda step: int(step.split("/")[0]))
+    assert steps[-1] == "12/12"
+    assert [line.strip().split(":")[0] for line in told] == [
+        *["1/2 mood"] * 3, "mood from press, diff_pruning, seed 1",
+        *["2/2 degree"] * 3, "degree from press, diff_pruning, seed 1",
+    ]  # fmt: skip
+
+
+def test_quiet_and_verbose_at_once_are_refused_before_anything_is_read(run: Run) -> None:
+    result = run("nowhere.yaml", "-q", "-v")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: `--quiet` and `--verbose` contradict each other.")
+
+
 def test_settings_given_on_the_command_line_are_what_runs(run: Run, lab: Lab, place: Home) -> None:
     path = lab.scenario(name="set", **only("mood"))
 

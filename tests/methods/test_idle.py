@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamlab.methods import diff_pruning
+from streamlab.methods import gated_stage
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.blocks import BLOCK_ENTRIES, cut
 from streamlab.methods.contract import TrainingJob
@@ -173,7 +173,7 @@ def test_a_training_keeps_the_same_entries_with_and_without_idle_rows(
         return {}
 
     part = DiffPruning(structured=False, target_density=0.02).train(make_job())
-    monkeypatch.setattr(diff_pruning, "find_rows_in_use", record)
+    monkeypatch.setattr(gated_stage, "find_rows_in_use", record)
     whole = DiffPruning(structured=False, target_density=0.02).train(make_job())
 
     assert len(calls) == 1

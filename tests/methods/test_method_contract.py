@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from streamlab.config import canonical_json
 from streamlab.errors import TrainingError
 from streamlab.fingerprint import fingerprint_tensors
-from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, MethodSettings, NonAdaptive
+from streamlab.methods import (
+    BitFit,
+    DiffPruning,
+    FullFinetuning,
+    HeadOnly,
+    Lora,
+    MethodSettings,
+    NonAdaptive,
+)
 from streamlab.methods.contract import Method, Progress, Trained, TrainingJob
 from streamlab.methods.projection import budget
 
@@ -37,7 +46,10 @@ METHODS: dict[str, Method] = {
     "full finetuning": FullFinetuning(),
     "head only": HeadOnly(),
     "non-adaptive": NonAdaptive(**SHARED),
+    "bitfit": BitFit(rate=0.05),
+    "lora": Lora(rate=0.1),
 }
+FROZEN = ("head only", "lora")  # the base's own weights
 PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]
 
 each_method = pytest.mark.parametrize("name", METHODS)
@@ -75,6 +87,8 @@ def run(make_job: MakeJob) -> Callable[..., Run]:
 
 def fingerprint(trained: Trained) -> str:
     """Return one digest of everything that was learnt."""
+    if trained.adapter is not None:
+        return hashlib.sha256(trained.adapter.weights).hexdigest()
     learnt = {f"head.{name}": torch.from_numpy(array) for name, array in trained.head.items()}
     for i, tensor in enumerate(trained.tensors or ()):
         learnt[f"{i}.positions"] = torch.from_numpy(tensor.positions.copy())
@@ -120,13 +134,16 @@ def test_the_base_is_not_changed(name: str, run: Callable[..., Run]) -> None:
 def test_exactly_k_entries_are_kept(name: str, run: Callable[..., Run]) -> None:
     done = run(name)
 
-    if name == "full finetuning":
+    if name in ("full finetuning", "lora"):
         assert done.trained.tensors is None
+        assert (done.trained.adapter is None) != (done.trained.backbone is None)
         return
     assert done.trained.backbone is None
     assert done.trained.tensors is not None
     assert tuple(tensor.shape for tensor in done.trained.tensors) == done.job.layout.shapes
     k = 0 if name == "head only" else budget(DENSITY, done.job.layout.n_gated)
+    if name == "bitfit":
+        k = sum(p.numel() for n, p in done.job.backbone.items() if n.endswith("bias"))
     assert sum(len(tensor) for tensor in done.trained.tensors) == k
 
 
@@ -137,7 +154,9 @@ def test_what_is_returned_rebuilds_the_trained_backbone_bit_for_bit(
     done = run(name)
     live = {n: p.detach().numpy() for n, p in done.job.backbone.items()}
 
-    if done.trained.tensors is None:
+    if done.trained.adapter is not None:
+        rebuilt = {n: tensor.numpy() for n, tensor in done.job.base.items()}
+    elif done.trained.tensors is None:
         assert done.trained.backbone is not None
         rebuilt = {n: tensor.numpy() for n, tensor in done.trained.backbone.items()}
     else:
@@ -154,7 +173,7 @@ def test_the_backbone_has_moved_unless_it_is_frozen(name: str, run: Callable[...
     done = run(name)
     moved = {n: p.detach() for n, p in done.job.backbone.items()}
 
-    assert (fingerprint_tensors(moved) != done.base_before) == (name != "head only")
+    assert (fingerprint_tensors(moved) != done.base_before) == (name not in FROZEN)
 
 
 def test_a_frozen_backbone_costs_no_gradients(run: Callable[..., Run]) -> None:
@@ -167,6 +186,9 @@ def test_the_trained_head_is_returned_as_it_is_in_the_model(
 ) -> None:
     done = run(name)
 
+    if done.trained.adapter is not None:  # which holds the head, see tests/methods/test_lora.py
+        assert done.trained.head == {}
+        return
     assert done.trained.head.keys() == done.job.head.keys()
     for n, array in done.trained.head.items():
         assert array.dtype == np.float32
@@ -183,8 +205,9 @@ def test_every_step_is_shown_and_the_task_is_learnt(name: str, run: Callable[...
     assert n_steps == done.job.training.n_steps(done.job.n_batches) == 24
     assert [(p.step, p.n_steps) for p in done.shown] == [(i + 1, n_steps) for i in range(n_steps)]
     losses = [p.loss for p in done.shown]
-    if name != "head only":  # drawn weights tell a head next to nothing
-        assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:4])
+    if name != "head only":  # drawn weights tell a head next to nothing, and biases little
+        fall = 0.95 if name == "bitfit" else 0.85
+        assert np.mean(losses[-4:]) < fall * np.mean(losses[:4])
     assert not done.job.model.training
 
 
@@ -201,8 +224,9 @@ def test_what_is_recorded_of_a_training_is_json(name: str, run: Callable[..., Ru
 def test_numbers_are_regressed_on(name: str, run: Callable[..., Run]) -> None:
     done = run(name, regression=True)
 
-    assert done.trained.head["classifier.weight"].shape == (1, 16)
-    assert np.isfinite(done.trained.head["classifier.weight"]).all()
+    if done.trained.adapter is None:
+        assert done.trained.head["classifier.weight"].shape == (1, 16)
+        assert np.isfinite(done.trained.head["classifier.weight"]).all()
     assert np.mean([p.loss for p in done.shown[-4:]]) < np.mean([p.loss for p in done.shown[:4]])
 
 
@@ -292,3 +316,14 @@ def test_a_training_too_short_to_learn_anything_is_a_training_error(
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         DiffPruning(**wrong)
+
+
+def test_a_preset_gives_what_is_left_out_and_nothing_else() -> None:
+    paper = DiffPruning.model_validate({"preset": "paper", "gate_rate": 0.2})
+    text = DiffPruning.model_validate({"preset": "paper-text"})
+
+    assert (paper.penalty, paper.gate_epsilon, paper.open_share) == (1.25e-7, 1e-8, 0.0)
+    assert paper.gate_rate == 0.2
+    assert (paper.penalty_form, text.penalty_form) == ("additive", "product")
+    assert (text.stretch.low, text.stretch.high, text.gate_start) == (-1.5, 1.5, 5.0)
+    assert DiffPruning.model_validate(text.model_dump()) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from registry_samples import Clock, digest_of, new_arrival, new_diff, new_score
@@ -12,6 +13,7 @@ from registry_samples import Clock, digest_of, new_arrival, new_diff, new_score
 from streamlab.errors import RegistryError
 from streamlab.registry import schema
 from streamlab.registry.database import Database
+from streamlab.registry.records import ArtifactKind
 from streamlab.registry.registry import Registry
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,6 +99,15 @@ def test_a_migrated_registry_is_read_and_written(old: Path) -> None:
         new = new_arrival(1, seed=3)
         assert registry.add_arrival(new, new_diff(), [new_score()]).removed_at is None
         assert [event.digest for event in registry.events(2)] == [None, digest_of("a")]
+
+
+def test_a_migrated_registry_takes_every_kind_of_artifact(old: Path) -> None:
+    with Registry.open(f"sqlite:///{old}", clock=Clock()) as registry:
+        for seed, kind in enumerate(get_args(ArtifactKind), start=10):
+            new = new_arrival(1, seed=seed)
+            registry.add_arrival(new, new_diff(kind, kind=kind), [])
+        assert {diff.kind for diff in registry.diffs()} == set(get_args(ArtifactKind))
+        assert {total.kind for total in registry.totals("all")} > set(get_args(ArtifactKind))
 
 
 def test_an_old_registry_is_not_changed_by_reading(old: Path) -> None:

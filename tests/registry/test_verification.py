@@ -74,7 +74,7 @@ def test_every_fact_that_the_file_knows_is_compared(change: str, detail: str, ho
 def test_a_checkpoint_that_is_called_a_diff_is_found(home: Home) -> None:
     execute(home, "UPDATE diffs SET kind = 'diff' WHERE kind = 'checkpoint'")
 
-    assert [f.detail for f in findings(home)] == ["`kind` is 'diff', the file is a checkpoint"] * 2
+    assert [f.detail for f in findings(home)] == ["`kind` is 'diff', the file is no diff"] * 2
 
 
 def test_a_base_that_was_swapped_is_found(home: Home) -> None:

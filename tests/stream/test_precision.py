@@ -16,8 +16,8 @@ from streamlab.diff.container import decode, inspect
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.registry.store import ArtifactStore
+from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import Served, serving
-from streamlab.stream.outputs import logits
 from streamlab.stream.precision import SMALLEST_FIRST, rounded
 from streamlab.stream.probe import check_probe, take_probe
 from streamlab.stream.scenario import load_scenario

@@ -16,8 +16,8 @@ from streamlab.base import Base, load_base
 from streamlab.diff.container import decode
 from streamlab.errors import StoreError
 from streamlab.registry.store import ArtifactStore
+from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import serving
-from streamlab.stream.outputs import logits
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.serve import Outcome
 from streamlab.stream.training import EncodedTask, fresh_model

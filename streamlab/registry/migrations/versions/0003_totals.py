@@ -1,11 +1,11 @@
-"""Keep totals by run, task, provider and method, so that nothing is added up when asked."""
+"""Keep totals by run, task, provider and method, and let adapters be stored."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-from streamlab.registry.sqlite import KEEP_TOTALS
+from streamlab.registry.sqlite import ALLOW_ADAPTERS, KEEP_TOTALS
 
 revision = "0003"
 down_revision = "0002"
@@ -24,7 +24,8 @@ KEYS = {
 
 
 def upgrade() -> None:
-    """Make the table of totals, add up what is there, and keep it so from now on."""
+    """Allow another kind of artifact; make the totals of what is there, and keep them so."""
+    _allow_adapters()
     op.create_table(
         "totals",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -38,13 +39,25 @@ def upgrade() -> None:
             "grouping IN ('all', 'run', 'task', 'provider', 'method')",
             name=op.f("ck_totals_grouping"),
         ),
-        sa.CheckConstraint("kind IN ('diff', 'checkpoint', 'failed')", name=op.f("ck_totals_kind")),
+        sa.CheckConstraint(
+            "kind IN ('diff', 'checkpoint', 'adapter', 'failed')", name=op.f("ck_totals_kind")
+        ),
     )
     for grouping, key in KEYS.items():
         op.execute(_added_up(grouping, key))
     if op.get_context().dialect.name == "sqlite":
         for statement in KEEP_TOTALS:
             op.execute(statement)
+
+
+def _allow_adapters() -> None:
+    if op.get_context().dialect.name == "sqlite":
+        for statement in ALLOW_ADAPTERS:
+            op.execute(statement)
+        return
+    kinds = "kind IN ('diff', 'checkpoint', 'adapter')"
+    op.drop_constraint(op.f("ck_diffs_kind"), "diffs")
+    op.create_check_constraint(op.f("ck_diffs_kind"), "diffs", kinds)
 
 
 def _added_up(grouping: str, key: str) -> str:

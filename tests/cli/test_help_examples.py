@@ -1,0 +1,129 @@
+"""Every command's help shows an example, and every example runs as it stands.
+
+All run in a folder like that of somebody who has worked for a day: a home with the finished runs
+`glue_stream-1` (sst2, rte and stsb, with a rival) and `tiny-1`, of which an arrival was removed,
+the scenario `scenarios/smoke.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that
+somebody sent, and another home beside the folder. Each command gets a folder of its own, its
+examples in their order. An example that wants more in the folder adds it to `day`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+# Before the samples are imported.
+sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
+
+from stream_samples import Lab, carry_out, make_lab, task
+
+from streamlab.cli import cli
+from streamlab.cli.reference import every_command, examples, reference
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
+from streamlab.report.listings import SUBJECTS
+
+PATHS = every_command()
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
+TASKS = {"sst2": "mood", "rte": "same", "stsb": "degree"}  # the lab's three under other names
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder, made once; to be copied."""
+    lab = make_lab(tmp_path_factory.mktemp("lab"))
+    folder = tmp_path_factory.mktemp("day")
+    carry_out(scenario(lab, "glue_stream", rivals=["head_only"]), folder / "home")
+    carry_out(scenario(lab, "tiny"), folder / "home")
+    with Registry.open(Home(folder / "home").registry_url, clock=time.time) as registry:
+        registry.remove_arrivals([8])  # of rte in tiny-1
+    others = carry_out(scenario(lab, "elsewhere"), folder / "other-home")
+    (folder / "reviews.jsonl").write_text('{"text": "dull"}\n{"text": "fine"}\n', encoding="utf-8")
+    sent = others.outcomes[0].record.digest
+    assert sent is not None
+    shutil.copy(ArtifactStore(others.home.store).path(sent), folder / "sst2.diff.safetensors")
+    smoke = scenario(
+        lab, "smoke", tasks={"sst2": task("mood")}, providers={"a": {"tasks": ["sst2"]}}
+    )
+    (folder / "scenarios").mkdir()
+    # Rows are looked for beside the scenario.
+    shutil.copytree(lab.folder / "rows", folder / "scenarios" / "rows")
+    shutil.copy(smoke, folder / "scenarios" / "smoke.yaml")
+    shutil.copytree(lab.base, folder / "base")
+    shutil.copytree(lab.base, folder / "tuned")
+    change_weights(folder / "tuned")
+    return folder
+
+
+def scenario(lab: Lab, name: str, **changes: object) -> Path:
+    tasks = {name: task(rows) for name, rows in TASKS.items()}
+    tree = {"name": name, "tasks": tasks, "providers": {"press": {"tasks": list(tasks)}}}
+    path: Path = lab.scenario(**(tree | changes))
+    return path
+
+
+def change_weights(folder: Path) -> None:
+    """Tune a checkpoint by hand."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["embeddings.word_embeddings.weight"][3] += 1
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_example_of_the_help_runs(
+    path: str, day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = examples(PATHS[path].command)
+    folder = shutil.copytree(day, tmp_path / "day")
+    shutil.move(folder / "other-home", tmp_path)
+    monkeypatch.chdir(folder)
+    environment = {"STREAMLAB_HOME": "home", "NO_COLOR": None, "HF_HUB_OFFLINE": "1"}
+
+    assert calls, f"the help of `{path}` shows no example"
+    for call in calls:
+        result = CliRunner().invoke(cli, shlex.split(call)[1:], env=environment)
+
+        assert result.exit_code == 0, (call, result.stderr)
+        assert result.stdout or result.stderr, call
+        if call == "streamlab init scenario.yaml":
+            # What it wrote wants a real base; the rest of the day goes on with a small one.
+            shutil.copy("scenarios/smoke.yaml", "scenario.yaml")
+            shutil.copytree("scenarios/rows", "rows")
+
+
+def test_an_example_is_a_call_of_its_own_command() -> None:
+    for path, ctx in PATHS.items():
+        others = [call for call in examples(ctx.command) if not call.startswith(path + " ")]
+
+        assert [call for call in others if call != path] == []
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
+        "write it anew: python -m streamlab.cli.reference > docs/commands.md"
+    )
+
+
+def test_the_reference_has_every_command_and_every_subject() -> None:
+    text = reference()
+
+    assert [line[3:] for line in text.splitlines() if line.startswith("## streamlab")] == [*PATHS]
+    assert [f"\n- {subject}: `" in text for subject in SUBJECTS] == [True] * len(SUBJECTS)
+    shown = "".join(part.split("```")[0] for part in text.split("```text")[1:])
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_help_of_ls_names_every_subject() -> None:
+    told = (PATHS["streamlab ls"].command.help or "").split("\n\n")[0]
+
+    assert [subject for subject in SUBJECTS if subject not in told] == []

@@ -1,0 +1,96 @@
+"""`import` on the command line: what it prints, and what it refuses before anything is made."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before the samples are imported.
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
+
+from serving_samples import Call, caller, copied, examples, learn
+from stream_samples import Ran, make_lab
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    lab = make_lab(tmp_path_factory.mktemp("lab"))
+    return learn(lab, tmp_path_factory.mktemp("ran") / "home")
+
+
+@pytest.fixture
+def call(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Call the command line on a copy of the home, beside `other-home` and a diff's file."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    shutil.copytree(ran.home.path, tmp_path / "other-home")
+    call = caller(copied(ran, tmp_path))
+    assert call("export", "sst2", "-o", "sst2.diff.safetensors").exit_code == 0
+    return call
+
+
+def test_the_examples_of_the_help_run(call: Call) -> None:
+    for words in examples("import"):
+        result = call(*words)
+        assert result.exit_code == 0, (words, result.stderr)
+        assert result.stdout
+
+
+def test_a_home_is_told_run_by_run(call: Call, tmp_path: Path) -> None:
+    new = caller(tmp_path / "new")
+
+    first, second = (new("import", "../other-home", "--format", "json") for _ in range(2))
+
+    row = {"there": "glue_tiny-1", "run": "glue_tiny-1", "arrivals": 3}
+    assert json.loads(first.stdout) == [row | {"status": "new"}]
+    assert json.loads(second.stdout) == [row | {"status": "here already"}]
+    assert new("ls", "scores").stdout == call("ls", "scores").stdout
+
+
+def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> None:
+    before = call("predict", "sst2", "a good film", "--format", "json")
+
+    call("import", "sst2.diff.safetensors", "--provider", "me", "--task", "mine")
+    after = call("predict", "mine", "a good film", "--format", "json")
+
+    assert after.stdout == before.stdout
+    assert "imported, seed 0, from the file sst2.diff.safetensors" in after.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["sst2.diff.safetensors"], 2, "Say with `--provider`"),
+        (["../other-home", "--provider", "me"], 2, "are for a FILE"),
+        (["../other-home", "--base", "x"], 2, "are for a FILE"),
+        (["nowhere"], 2, "does not exist"),
+        ([".", "--format", "json"], 1, "no home to import from"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_paragraph(
+    arguments: list[str], code: int, message: str, call: Call
+) -> None:
+    result = call("import", *arguments)
+
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize("source", ["sst2.diff.safetensors", "."])
+def test_no_home_is_made_for_what_cannot_be_taken_in(
+    source: str, call: Call, tmp_path: Path
+) -> None:
+    del call  # it wrote the file
+    options = ["--provider", "me"] if source != "." else []
+
+    result = caller(tmp_path / "none")("import", source, *options)
+
+    assert result.exit_code == 1
+    assert "There is no registry" in result.stderr
+    assert not (tmp_path / "none").exists()

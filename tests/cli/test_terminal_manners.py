@@ -1,0 +1,143 @@
+"""What a terminal, a pipe and a shell get: colours, widths, a closed pipe, completion."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from streamlab.registry.home import Home
+
+CLI = Path(__file__).parents[2] / "cli.py"
+COLUMNS = 80
+
+
+def surroundings(home: Home, **more: str) -> dict[str, str]:
+    """Return an environment with nothing in it that says how to draw, `more` excepted."""
+    unset = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    return kept | {"STREAMLAB_HOME": str(home.path), "TERM": "xterm-256color"} | more
+
+
+def on_a_terminal(home: Home, *arguments: str, **environment: str) -> str:
+    """Return what a command writes to a terminal of 80 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    command = [sys.executable, str(CLI), *arguments]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings(home, **environment)
+    ) as process:
+        os.close(theirs)
+        written = b""
+        while True:
+            try:
+                more = os.read(ours, 65_536)
+            except OSError:  # as Linux tells that the other side was closed
+                break
+            if not more:
+                break
+            written += more
+    os.close(ours)
+    assert process.returncode == 0
+    return written.decode()
+
+
+@pytest.mark.parametrize("arguments", [("ls", "scores"), ("show",), ("compare", "1", "2")])
+def test_a_terminal_gets_bold_headings_and_none_where_no_color_is_set(
+    arguments: tuple[str, ...], home: Home
+) -> None:
+    plain = on_a_terminal(home, *arguments, NO_COLOR="1")
+    dumb = on_a_terminal(home, *arguments, TERM="dumb")
+    drawn = on_a_terminal(home, *arguments, NO_COLOR="")  # set to nothing means nothing
+
+    assert "\x1b[1m" in drawn
+    assert "\x1b" not in plain + dumb
+    assert plain.strip()
+
+
+def test_a_table_fits_the_terminal_it_is_drawn_on(home: Home) -> None:
+    drawn = on_a_terminal(home, "ls", "arrivals", "--columns", "all", NO_COLOR="1")
+    chosen = on_a_terminal(home, "ls", "arrivals", NO_COLOR="1")
+
+    assert max(map(len, (drawn + chosen).splitlines())) <= COLUMNS
+
+
+def shell(line: str, home: Home) -> subprocess.CompletedProcess[str]:
+    """Run a line in bash, `streamlab` being this checkout's."""
+    define = f'set -o pipefail; streamlab() {{ "{sys.executable}" "{CLI}" "$@"; }}; '
+    command = ["bash", "-c", define + line]
+    return subprocess.run(command, capture_output=True, text=True, env=surroundings(home))
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_a_reader_that_has_enough_ends_a_command_in_silence(form: str, home: Home) -> None:
+    whole = shell(f"streamlab ls arrivals --columns all --format {form}", home)
+
+    # The reader is gone before the first byte is written.
+    result = shell(
+        f"{{ sleep 0; streamlab ls arrivals --columns all --format {form}; }} | head -n 1", home
+    )
+    gone = shell(f"{{ sleep 1; streamlab ls arrivals --format {form}; }} | true", home)
+
+    assert whole.stdout.startswith(result.stdout)
+    assert result.stdout.count("\n") == 1
+    assert (result.stderr, gone.stderr, gone.stdout) == ("", "", "")
+    assert gone.returncode == 1
+
+
+def test_data_and_notes_go_to_different_places(home: Home) -> None:
+    result = shell("streamlab ls diffs --where 'file_bytes > 1TB' --format csv", home)
+
+    assert result.stdout.startswith("digest,kind,")
+    assert result.stdout.count("\n") == 1
+    assert result.stderr.startswith("There are no diffs of which this is true")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("sh", {"show"}),
+        ("ls sc", {"scores"}),
+        ("ls --co", {"--columns"}),
+        ("compare --a", {"--all"}),
+        ("plot st", {"storage"}),
+        ("ls --format j", {"json"}),
+    ],
+)
+def test_the_shell_completes_commands_subjects_and_options(
+    words: str, expected: set[str], home: Home
+) -> None:
+    line = f"streamlab {words}"
+    environment = surroundings(
+        home,
+        _STREAMLAB_COMPLETE="bash_complete",
+        COMP_WORDS=line,
+        COMP_CWORD=str(len(line.split()) - 1),
+    )
+
+    found = subprocess.run(
+        [sys.executable, str(CLI)], capture_output=True, text=True, env=environment
+    )
+
+    assert {answer.split(",")[1] for answer in found.stdout.splitlines()} == expected
+    assert found.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+def test_the_shell_gets_the_script_that_the_reference_tells_of(name: str, home: Home) -> None:
+    document = (CLI.parent / "docs" / "commands.md").read_text(encoding="utf-8")
+    environment = surroundings(home, _STREAMLAB_COMPLETE=f"{name}_source")
+
+    found = subprocess.run(
+        [sys.executable, str(CLI)], capture_output=True, text=True, env=environment, check=True
+    )
+
+    assert f"_STREAMLAB_COMPLETE={name}_source streamlab" in document
+    assert f"_STREAMLAB_COMPLETE={name}_complete" in found.stdout

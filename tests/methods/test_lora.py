@@ -1,0 +1,59 @@
+"""LoRA: PEFT's own file, from which alone the adapted model comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from streamlab.errors import TrainingError
+from streamlab.methods import Lora
+from streamlab.methods.contract import TrainingJob
+from streamlab.methods.loop import endless
+from streamlab.methods.lora import adapted
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def logits(model: torch.nn.Module, job: TrainingJob) -> torch.Tensor:
+    batch = next(endless(job.batches))
+    with torch.inference_mode():
+        found: torch.Tensor = model(**batch.inputs).logits
+    return found
+
+
+def test_the_file_alone_brings_the_adapted_model_back(make_job: MakeJob) -> None:
+    job, fresh = make_job(), make_job(2)
+    plain = logits(fresh.model, job)
+
+    trained = Lora(rate=2e-2).train(job)
+
+    assert trained.adapter is not None
+    with torch.no_grad():
+        for head in fresh.head.values():
+            head.fill_(7.0)  # the stored head is to replace it
+    with adapted(fresh.model, trained.adapter) as model:
+        again = logits(model, job)
+    assert torch.equal(again, logits(job.model, job))
+    assert not torch.equal(again, plain)
+
+
+def test_the_file_holds_the_rank_that_was_asked_for_and_the_head(make_job: MakeJob) -> None:
+    trained = Lora(r=3, target_modules=("query",)).train(make_job(epochs=0.5))
+
+    assert trained.adapter is not None
+    tensors = load(trained.adapter.weights)
+    ranks = {t.shape[0] for name, t in tensors.items() if ".lora_A" in name}
+    assert ranks == {3}
+    assert not any(".value." in name for name in tensors)
+    assert {"base_model.model.classifier.weight", "base_model.model.classifier.bias"} <= set(
+        tensors
+    )
+    assert trained.adapter.config["base_model_name_or_path"] is None
+
+
+def test_layers_that_are_not_there_are_refused(make_job: MakeJob) -> None:
+    with pytest.raises(TrainingError, match="Name layers of it as `target_modules`"):
+        Lora(target_modules=("no_such_layer",)).train(make_job())

@@ -1,0 +1,163 @@
+"""Runs that ended elsewhere: taken in whole, known again, and never written over another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from registry_samples import (
+    Clock,
+    digest_of,
+    new_arrival,
+    new_base,
+    new_diff,
+    new_run,
+    new_score,
+)
+
+from streamlab.errors import RegistryError
+from streamlab.registry.records import NewArrival, NewDiff, NewRun, NewScore
+from streamlab.registry.registry import Registry
+from streamlab.registry.whole import WholeArrival, WholeRun, given_part
+
+
+def whole_run(**changes: Any) -> WholeRun:
+    """A run with a failed attempt, the arrival it became, and another one with two scores."""
+    parts = (
+        WholeArrival(arrival=new_arrival(0), diff=None, reason="The loss became NaN."),
+        WholeArrival(arrival=new_arrival(0, attempt=2), diff=new_diff("a")),
+        WholeArrival(
+            arrival=new_arrival(0, task="rte", sequence=1),
+            diff=new_diff("b"),
+            scores=(new_score(after_sequence=1), new_score(after_sequence=2, value=0.5)),
+        ),
+    )
+    run = WholeRun(
+        base=new_base(),
+        run=new_run(),
+        name="glue-4",
+        number=4,
+        started_at=100.25,
+        finished_at=200.5,
+        host="elsewhere",
+        pid=77,
+        arrivals=parts,
+        origin="/other",
+    )
+    return replace(run, **changes)
+
+
+def content(registry: Registry) -> list[Any]:
+    """Return every record there is."""
+    return [
+        registry.bases(), registry.runs(), registry.arrivals(), registry.diffs(),
+        registry.scores(), registry.tasks(), registry.providers(), registry.events(),
+    ]  # fmt: skip
+
+
+def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
+    whole = whole_run()
+
+    taken = registry.import_run(whole)
+
+    assert taken.is_new
+    assert registry.runs() == (taken.run,)
+    assert given_part(taken.run, NewRun) == whole.run
+    facts = (taken.run.name, taken.run.status, taken.run.host, taken.run.pid)
+    assert facts == ("glue-4", "finished", "elsewhere", 77)
+    assert (taken.run.started_at, taken.run.finished_at) == (100.25, 200.5)
+    found = sorted(registry.arrivals(run="glue-4"), key=lambda arrival: arrival.id)
+    for arrival, part in zip(found, whole.arrivals, strict=True):
+        assert given_part(arrival, NewArrival, run_id=0) == part.arrival
+        assert arrival.reason == part.reason
+        if part.diff is not None:
+            assert given_part(registry.diff(arrival.digest or ""), NewDiff) == part.diff
+        scores = [given_part(s, NewScore) for s in registry.scores(arrival_id=arrival.id)]
+        assert scores == list(part.scores)
+
+
+def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Registry) -> None:
+    registry.import_run(whole_run())
+
+    lines = [(event.kind, event.message) for event in registry.events()]
+    assert [kind for kind, _ in lines] == ["base-added", *["arrival-imported"] * 3, "run-imported"]
+    assert registry.events()[2].digest == digest_of("a")
+    assert lines[-1][1] == "`glue-4` of /other, 3 arrivals"
+
+
+def test_taking_it_in_again_changes_nothing(registry: Registry, clock: Clock) -> None:
+    first = registry.import_run(whole_run())
+    before = content(registry)
+    clock.now += 1000
+
+    again = registry.import_run(whole_run(name="renamed-9", number=9))
+
+    assert (again.is_new, again.run) == (False, first.run)
+    assert content(registry) == before
+
+
+def test_a_name_that_is_taken_is_left_to_its_run(registry: Registry) -> None:
+    registry.add_base(new_base())
+    names = [registry.start_run(new_run()).name for _ in range(4)]
+
+    other = registry.import_run(whole_run())
+    later = registry.import_run(whole_run(started_at=101.0))
+
+    assert names[-1] == "glue-4"
+    assert (other.run.name, later.run.name) == ("glue-5", "glue-6")
+    assert registry.start_run(new_run()).name == "glue-7"
+
+
+@pytest.mark.parametrize("change", ["other digest", "less", "other reason"])
+def test_the_same_run_with_other_content_is_refused(change: str, registry: Registry) -> None:
+    whole = whole_run()
+    registry.import_run(whole)
+    before = content(registry)
+    failed, first, last = whole.arrivals
+    other = {
+        "other digest": (failed, first, replace(last, diff=new_diff("c"))),
+        "less": (failed, first),
+        "other reason": (replace(failed, reason="Another."), first, last),
+    }[change]
+
+    with pytest.raises(RegistryError, match="here already as `glue-4`, with other content"):
+        registry.import_run(replace(whole, arrivals=other))
+    assert content(registry) == before
+
+
+@pytest.mark.parametrize("changes", [{"started_at": 1.0}, {"host": "third"}])
+def test_a_run_of_another_start_or_host_is_another(
+    changes: dict[str, Any], registry: Registry
+) -> None:
+    registry.import_run(whole_run())
+
+    taken = registry.import_run(whole_run(**changes))
+
+    assert (taken.is_new, taken.run.name) == (True, "glue-5")
+
+
+def test_a_run_of_one_file_is_known_by_its_digest_alone(registry: Registry) -> None:
+    first = registry.import_run(whole_run(by_digest_alone=True))
+
+    again = registry.import_run(whole_run(by_digest_alone=True, started_at=9.0, host="third"))
+
+    assert (again.is_new, again.run.id) == (False, first.run.id)
+
+
+def test_whatever_is_wrong_with_one_part_leaves_nothing(registry: Registry) -> None:
+    whole = whole_run()
+    last = replace(whole.arrivals[-1], scores=(new_score(value=float("nan")),))
+
+    with pytest.raises(RegistryError, match="finite"):
+        registry.import_run(replace(whole, arrivals=(*whole.arrivals[:2], last)))
+
+    assert content(registry) == [()] * 8
+
+
+def test_a_base_that_is_known_stays_as_it_is(registry: Registry) -> None:
+    registry.add_base(new_base())
+
+    registry.import_run(whole_run(base=new_base(model="somewhere/else")))
+
+    assert [base.model for base in registry.bases()] == ["package:tiny"]
