@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, insert, select
@@ -25,6 +26,7 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
     "digest": DiffRow.digest,
 }
 _GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "details"}]
+_values = attrgetter(*_GIVEN)
 _COLUMNS = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
     *(column.label(name) for name, column in _FOREIGN.items()),
@@ -52,7 +54,7 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
     providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
     tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
     return [
-        {name: getattr(arrival, name) for name in _GIVEN}
+        dict(zip(_GIVEN, _values(arrival), strict=True))
         | {"provider_id": providers[arrival.provider], "task_id": tasks[arrival.task]}
         | {"details": dict(arrival.details)}
         for arrival in new

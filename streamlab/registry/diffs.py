@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, insert, select
@@ -21,6 +22,7 @@ _COLUMNS = [
     BaseRow.fingerprint.label("base_fingerprint"),
 ]
 _GIVEN = [f.name for f in fields(NewDiff) if f.name not in {"base_fingerprint", "tensor_counts"}]
+_values = attrgetter(*_GIVEN)
 _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -157,7 +159,7 @@ def _insert(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dic
     fingerprints = dict.fromkeys(diff.base_fingerprint for diff in new)
     base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
     rows = [
-        {name: getattr(diff, name) for name in _GIVEN}
+        dict(zip(_GIVEN, _values(diff), strict=True))
         | {"base_id": base_ids[diff.base_fingerprint], "added_at": at}
         | {"tensor_counts": pack_counts(diff.tensor_counts)}
         for diff in new

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
@@ -23,6 +24,7 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
     "source": ArrivalRow.source,
 }
 _GIVEN = [f.name for f in fields(NewScore)]
+_values = attrgetter(*_GIVEN)
 _OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
 _COLUMNS = [
     *(getattr(ScoreRow, name) for name in _OWN),
@@ -38,7 +40,7 @@ def add(connection: Connection, new: Mapping[int, Sequence[NewScore]], *, at: fl
     given = [(number, score) for number, scores in new.items() for score in scores]
     _check(connection, given)
     if given:
-        rows = [{name: getattr(score, name) for name in _GIVEN} for _, score in given]
+        rows = [dict(zip(_GIVEN, _values(score), strict=True)) for _, score in given]
         for row, (number, _) in zip(rows, given, strict=True):
             row |= {"arrival_id": number, "added_at": at}
         connection.execute(insert(ScoreRow), rows)
