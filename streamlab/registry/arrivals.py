@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import names, runs
@@ -14,19 +15,29 @@ from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
     NewArrival,
+    StoredArrival,
 )
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, RunRow, TaskRow
 
-_FOREIGN = {
+_FOREIGN: dict[str, ColumnElement[Any]] = {
     "run": RunRow.name,
     "provider": ProviderRow.name,
     "task": TaskRow.name,
     "digest": DiffRow.digest,
 }
 _GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "details"}]
+_values = attrgetter(*_GIVEN)
 _COLUMNS = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
     *(column.label(name) for name, column in _FOREIGN.items()),
+]
+
+_OF_DIFF = ("n_gated", "n_entries", "file_bytes", "full_checkpoint_bytes")
+_STORED = [
+    getattr(DiffRow if name in _OF_DIFF else ArrivalRow, name)
+    if name not in _FOREIGN
+    else _FOREIGN[name].label(name)
+    for name in (f.name for f in fields(StoredArrival))
 ]
 
 
@@ -43,7 +54,7 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
     providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
     tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
     return [
-        {name: getattr(arrival, name) for name in _GIVEN}
+        dict(zip(_GIVEN, _values(arrival), strict=True))
         | {"provider_id": providers[arrival.provider], "task_id": tasks[arrival.task]}
         | {"details": dict(arrival.details)}
         for arrival in new
@@ -78,6 +89,8 @@ def listed(
     provider: str | None,
     method: str | None,
     status: ArrivalStatus | None,
+    seed: int | None = None,
+    digest: str | None = None,
     limit: int | None,
     removed: bool = False,
 ) -> tuple[ArrivalRecord, ...]:
@@ -93,8 +106,18 @@ def listed(
         method=method,
         status=status,
     )
+    if seed is not None:
+        found = found.where(ArrivalRow.seed == seed)
+    if digest is not None:
+        found = sharing(found, digest)
     rows = connection.execute(found.limit(limit))
-    return tuple(ArrivalRecord(**row._asdict()) for row in rows)
+    return tuple(ArrivalRecord(**row._mapping) for row in rows)
+
+
+def stored(connection: Connection, run_id: int) -> tuple[StoredArrival, ...]:
+    """Return what each arrival of a run takes, in the order they are listed in."""
+    rows = connection.execute(_listed(_STORED, removed=False).where(ArrivalRow.run_id == run_id))
+    return tuple(StoredArrival(**row._mapping) for row in rows)
 
 
 def query(*, removed: bool | None = False) -> Select[Any]:
@@ -102,21 +125,13 @@ def query(*, removed: bool | None = False) -> Select[Any]:
 
     `removed`: those that were removed or those that were not; None for all.
     """
-    arrival = ArrivalRow
-    found = (
-        select(*_COLUMNS)
-        .select_from(arrival)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
-    )
-    if removed is None:
-        return found
-    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
-    return found.where(gone)
+    return _listed(_COLUMNS, removed=removed)
+
+
+def sharing(found: Select[Any], digest: str) -> Select[Any]:
+    """Narrow a query of arrivals to those with one artifact; there may be very many others."""
+    diff_id = select(DiffRow.id).where(DiffRow.digest == digest).scalar_subquery()
+    return found.where(ArrivalRow.diff_id == diff_id)
 
 
 def filtered(
@@ -147,3 +162,21 @@ def filtered(
             ArrivalRow.status == "failed" if failed else ArrivalRow.status != "failed"
         )
     return found
+
+
+def _listed(columns: Sequence[ColumnElement[Any]], *, removed: bool | None) -> Select[Any]:
+    arrival = ArrivalRow
+    found = (
+        select(*columns)
+        .select_from(arrival)
+        # Outer joins leave the arrivals in front, so that an index gives the order.
+        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
+        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+    )
+    if removed is None:
+        return found
+    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+    return found.where(gone)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -66,6 +67,12 @@ class Database:
     def url(self) -> str:
         """Return the database's URL, a password hidden."""
         return str(self._engine.url)
+
+    @property
+    def path(self) -> Path | None:
+        """Return the file that a writable database is kept in; None for one in memory."""
+        url = self._engine.url
+        return None if sqlite.in_memory(url) else Path(str(url.database)).absolute()
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one unchanging view of the database. Raises RegistryError."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, insert, select
@@ -21,6 +22,7 @@ _COLUMNS = [
     BaseRow.fingerprint.label("base_fingerprint"),
 ]
 _GIVEN = [f.name for f in fields(NewDiff) if f.name not in {"base_fingerprint", "tensor_counts"}]
+_values = attrgetter(*_GIVEN)
 _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -32,12 +34,8 @@ def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[st
     """
     for diff in new:
         _check(diff)
-    digests = list(dict.fromkeys(diff.digest for diff in new))
-    recorded = {
-        row.digest: _record(row)
-        for piece in in_pieces(digests)
-        for row in connection.execute(_query().where(DiffRow.digest.in_(piece)))
-    }
+    found = of_digests(connection, [diff.digest for diff in new])
+    recorded = {record.digest: record for record in found}
     added: dict[str, NewDiff] = {}
     for diff in new:
         _refuse_another(recorded.get(diff.digest) or added.setdefault(diff.digest, diff), diff)
@@ -82,6 +80,15 @@ def listed(
     return tuple(_record(row) for row in rows)
 
 
+def of_digests(connection: Connection, digests: Collection[str]) -> tuple[DiffRecord, ...]:
+    """Return the artifacts that have these digests, in no order; what is not there is left out."""
+    return tuple(
+        _record(row)
+        for piece in in_pieces(sorted(set(digests)))
+        for row in connection.execute(_query().where(DiffRow.digest.in_(piece)))
+    )
+
+
 def query(*, run_id: int | None) -> Select[Any]:
     """Return the query of the artifacts of one run, or of all, in the order of adding.
 
@@ -110,7 +117,7 @@ def _query() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> DiffRecord:
-    values = row._asdict()
+    values = dict(row._mapping)
     values["tensor_counts"] = unpack_counts(values["tensor_counts"])
     return DiffRecord(**values)
 
@@ -152,7 +159,7 @@ def _insert(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dic
     fingerprints = dict.fromkeys(diff.base_fingerprint for diff in new)
     base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
     rows = [
-        {name: getattr(diff, name) for name in _GIVEN}
+        dict(zip(_GIVEN, _values(diff), strict=True))
         | {"base_id": base_ids[diff.base_fingerprint], "added_at": at}
         | {"tensor_counts": pack_counts(diff.tensor_counts)}
         for diff in new

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +20,7 @@ from streamlab.registry.records import (
     ProviderSummary,
     RunRecord,
     ScoreRecord,
+    StoredArrival,
     TaskSummary,
     Total,
 )
@@ -102,6 +103,8 @@ class Queries:
         provider: str | None = None,
         method: str | None = None,
         status: ArrivalStatus | None = None,
+        seed: int | None = None,
+        digest: str | None = None,
         limit: int | None = None,
         removed: bool = False,
     ) -> tuple[ArrivalRecord, ...]:
@@ -119,10 +122,16 @@ class Queries:
                 provider=provider,
                 method=method,
                 status=status,
+                seed=seed,
+                digest=digest,
                 limit=limit,
                 removed=removed,
             )
         )
+
+    def stored_arrivals(self, run: str | int) -> tuple[StoredArrival, ...]:
+        """Return what each arrival of a run takes, in the order of `arrivals`."""
+        return self._database.read(lambda c: arrivals.stored(c, runs.id_of(c, run)))
 
     def diff(self, prefix: str) -> DiffRecord:
         """Return the artifact of a digest, or of its beginning where only one begins so."""
@@ -136,6 +145,10 @@ class Queries:
         Each artifact once, however many arrivals share it.
         """
         return self._database.read(lambda c: diffs.listed(c, run_id=_run_id(c, run), limit=limit))
+
+    def diffs_of(self, digests: Collection[str]) -> tuple[DiffRecord, ...]:
+        """Return the artifacts of whole digests, in no order; what is not there is left out."""
+        return self._database.read(lambda connection: diffs.of_digests(connection, digests))
 
     def scores(
         self,
@@ -158,6 +171,10 @@ class Queries:
                 limit=limit,
             )
         )
+
+    def scores_of(self, arrival_ids: Collection[int]) -> tuple[ScoreRecord, ...]:
+        """Return the scores of these arrivals; those of one in the order of `scores`."""
+        return self._database.read(lambda connection: scores.of_arrivals(connection, arrival_ids))
 
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Sum up what arrived per task, by name."""

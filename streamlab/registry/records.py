@@ -106,6 +106,32 @@ class ArrivalRecord(NewArrival):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredArrival:
+    """Of an arrival what sums over many need: its rows, and what its artifact takes, if any."""
+
+    id: int
+    seed: int
+    provider: str
+    task: str
+    method: str
+    status: ArrivalStatus
+    source: str
+    source_detail: str
+    rows_fingerprint: str
+    n_train_rows: int
+    digest: str | None
+    n_gated: int | None
+    n_entries: int | None
+    file_bytes: int | None
+    full_checkpoint_bytes: int | None
+
+    @property
+    def density(self) -> float:
+        """Return the share of gated entries that differ from the base; 0 without an artifact."""
+        return (self.n_entries or 0) / self.n_gated if self.n_gated else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewDiff:
     """One stored artifact: a sparse diff, or a rival's full checkpoint."""
 

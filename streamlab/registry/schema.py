@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
@@ -74,6 +75,27 @@ def check(database: Database) -> str | None:
             f"but no `{VERSION_TABLE}`. Name another registry with `--registry`."
         )
     return found
+
+
+def check_place(url: str, *, home: Path) -> None:
+    """Raise RegistryError where no registry can be kept at `url`; nothing is made or changed.
+
+    `home`: a folder that will be there by the time the registry is made.
+    """
+    database = Database.open(url)
+    path = database.path
+    database.close()
+    if path is not None and path.is_file():
+        there = Database.open(url, read_only=True)
+        try:
+            check(there)
+        finally:
+            there.close()
+    elif path is not None and not path.parent.is_dir() and path.parent != home.absolute():
+        raise RegistryError(
+            f"The registry {path} cannot be made: there is no folder {path.parent}. Make the "
+            "folder, or name another place with `--registry sqlite:////folder/file.db`."
+        )
 
 
 def existing(database: Database) -> str:

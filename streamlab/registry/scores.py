@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
@@ -23,6 +24,7 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
     "source": ArrivalRow.source,
 }
 _GIVEN = [f.name for f in fields(NewScore)]
+_values = attrgetter(*_GIVEN)
 _OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
 _COLUMNS = [
     *(getattr(ScoreRow, name) for name in _OWN),
@@ -38,7 +40,7 @@ def add(connection: Connection, new: Mapping[int, Sequence[NewScore]], *, at: fl
     given = [(number, score) for number, scores in new.items() for score in scores]
     _check(connection, given)
     if given:
-        rows = [{name: getattr(score, name) for name in _GIVEN} for _, score in given]
+        rows = [dict(zip(_GIVEN, _values(score), strict=True)) for _, score in given]
         for row, (number, _) in zip(rows, given, strict=True):
             row |= {"arrival_id": number, "added_at": at}
         connection.execute(insert(ScoreRow), rows)
@@ -57,22 +59,25 @@ def listed(
     return tuple(_record(row) for row in connection.execute(found))
 
 
+def of_arrivals(connection: Connection, numbers: Collection[int]) -> tuple[ScoreRecord, ...]:
+    """Return the scores of these arrivals, those of one in the order they are listed in."""
+    return tuple(
+        _record(row)
+        for piece in in_pieces(sorted(set(numbers)))
+        for row in connection.execute(found_for(piece))
+    )
+
+
+def found_for(numbers: Collection[int]) -> Select[Any]:
+    """Return the query of the scores of a few arrivals, removed or not."""
+    return _every().where(ScoreRow.arrival_id.in_(numbers))
+
+
 def query(
     *, run_id: int | None = None, arrival_id: int | None = None, task: str | None = None
 ) -> Select[Any]:
     """Return the query of the scores that match, in the order they are listed in."""
-    arrival, score = ArrivalRow, ScoreRow
-    found = (
-        select(*_COLUMNS)
-        .select_from(arrival)
-        .join(score, score.arrival_id == arrival.id)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
-        .order_by(score.after_sequence, score.split, score.metric)
-    )
+    arrival, found = ArrivalRow, _every()
     if arrival_id is None:  # who asks for one arrival may see it, removed or not
         found = found.where(arrival.removed_at.is_(None))
     if run_id is not None:
@@ -85,9 +90,23 @@ def query(
     return found
 
 
+def _every() -> Select[Any]:
+    arrival, score = ArrivalRow, ScoreRow
+    return (
+        select(*_COLUMNS)
+        .select_from(arrival)
+        .join(score, score.arrival_id == arrival.id)
+        # Outer joins leave the arrivals in front, so that an index gives the order.
+        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+        .order_by(score.after_sequence, score.split, score.metric)
+    )
+
+
 def _record(row: Row[Any]) -> ScoreRecord:
-    values = row._asdict()
-    return ScoreRecord(**values, generated=values["source"] == "generated")
+    return ScoreRecord(**row._mapping, generated=row.source == "generated")
 
 
 def _check(connection: Connection, given: Sequence[tuple[int, NewScore]]) -> None:

@@ -22,6 +22,7 @@ from streamlab.errors import RegistryError
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
 BUSY_SECONDS = 30.0
+_CACHE_KIB = 65_536  # taken as it fills; of 2 MB, SQLite's own, a big registry asks the disk
 MODE = "streamlab_mode"  # the execution option that says how a transaction begins
 _BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE"}  # any other mode begins none
 
@@ -155,6 +156,7 @@ def make_engine(
     def _connected(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # the driver begins nothing; `_begun` does
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
 
     @event.listens_for(engine, "begin")

@@ -39,11 +39,7 @@ def own_stream(registry: Registry, run: str) -> OwnStream:
     """
     record = registry.run(run)
     seed, method = own_seeds(record)[0], own_method(record)
-    arrivals = [
-        arrival
-        for arrival in registry.arrivals(run=record.id, method=method, status="finished")
-        if arrival.seed == seed
-    ]
+    arrivals = registry.arrivals(run=record.id, method=method, status="finished", seed=seed)
     if not arrivals:
         raise RegistryError(
             f"In the run `{record.name}` no arrival with seed {seed} by `{method}` has finished, "

@@ -5,11 +5,19 @@ A score taken on rows that a generator of this project made says `generated` as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
-from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord, Summary
+from streamlab.registry.records import (
+    ArrivalRecord,
+    DiffRecord,
+    RunRecord,
+    ScoreRecord,
+    Summary,
+    Total,
+)
 from streamlab.registry.registry import Registry
 from streamlab.report import columns
 from streamlab.report.matching import matcher
@@ -79,19 +87,22 @@ def _sorted(table: Table, sort: str | None) -> Table:
 
 def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
     runs = registry.runs(limit) if run is None else (registry.run(run),)
-    return tuple(_run(registry, record) for record in runs)
+    totals: dict[str, list[Total]] = defaultdict(list)
+    for total in registry.totals("run"):
+        totals[total.name].append(total)
+    return tuple(_run(record, totals[record.name]) for record in runs)
 
 
-def _run(registry: Registry, run: RunRecord) -> tuple[Cell, ...]:
-    statuses = [arrival.status for arrival in registry.arrivals(run=run.id)]
+def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
+    n_failed = sum(total.n_arrivals for total in totals if total.kind == "failed")
     return (
         run.id,
         run.name,
         run.status,
-        statuses.count("finished"),
-        statuses.count("failed"),
+        sum(total.n_arrivals for total in totals) - n_failed,
+        n_failed,
         run.n_expected,
-        sum(diff.file_bytes for diff in registry.diffs(run=run.id)),
+        sum(total.stored.file_bytes for total in totals),
         run.started_at,
         None if run.finished_at is None else run.finished_at - run.started_at,
         run.finished_at,
@@ -117,8 +128,9 @@ def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
         diffs = {diff.digest: diff for diff in registry.diffs(run=run)}
         scores = by_arrival(registry.scores(run=run))
     else:  # a few of possibly very many
-        diffs = {digest: registry.diff(digest) for digest in {a.digest for a in arrivals} if digest}
-        scores = {a.id: registry.scores(arrival_id=a.id) for a in arrivals}
+        found = registry.diffs_of({a.digest for a in arrivals if a.digest})
+        diffs = {diff.digest: diff for diff in found}
+        scores = by_arrival(registry.scores_of({a.id for a in arrivals}))
     return tuple(
         _arrival(a, diffs.get(a.digest or ""), find_own_score(scores.get(a.id, ())))
         for a in arrivals

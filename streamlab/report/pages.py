@@ -80,8 +80,7 @@ def diff_page(registry: Registry, diff: DiffRecord) -> Page:
         ),
         tuple(
             (a.id, a.run, a.seed, a.provider, a.task, a.method)
-            for a in registry.arrivals(status="finished")
-            if a.digest == diff.digest
+            for a in registry.arrivals(digest=diff.digest)
         ),
     )
     sections: tuple[Facts | Table, ...] = (
@@ -114,7 +113,11 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
     )
     scores = registry.scores(run=record.id, task=task)
     own = by_arrival(scores)
-    rows = tuple(_task_row(registry, a, find_own_score(own.get(a.id, ()))) for a in arrivals)
+    found = registry.diffs_of({arrival.digest for arrival in arrivals if arrival.digest})
+    diffs = {diff.digest: diff for diff in found}
+    rows = tuple(
+        _task_row(a, diffs.get(a.digest or ""), find_own_score(own.get(a.id, ()))) for a in arrivals
+    )
     columns = (
         *(Column("id", "number"), Column("seed", "number"), Column("version", "number")),
         *(Column("method"), Column("status"), Column("density", "share")),
@@ -236,9 +239,8 @@ def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
 
 
 def _task_row(
-    registry: Registry, arrival: ArrivalRecord, score: ScoreRecord | None
+    arrival: ArrivalRecord, diff: DiffRecord | None, score: ScoreRecord | None
 ) -> tuple[Cell, ...]:
-    diff = None if arrival.digest is None else registry.diff(arrival.digest)
     return (
         arrival.id,
         arrival.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
+from streamlab.registry.records import BaseRecord, RunRecord, StoredArrival
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
 from streamlab.report.pages import flat
@@ -16,8 +16,7 @@ from streamlab.report.table import Cell, Column, Fact, Facts, Page, Table
 def run_page(registry: Registry, run: RunRecord) -> Page:
     """Show one run; the scenario as a whole is in the record."""
     base = registry.base(run.base_fingerprint)
-    arrivals = registry.arrivals(run=run.id)
-    diffs = {diff.digest: diff for diff in registry.diffs(run=run.id)}
+    arrivals = registry.stored_arrivals(run.id)
     scores = task_scores(registry.scores(run=run.id))
     methods = list(dict.fromkeys([own_method(run), *(score.method for score in scores)]))
     tables = [
@@ -34,13 +33,13 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         Facts("environment", "Environment", tuple(flat(run.environment))),
         _data(arrivals),
         *tables,
-        _storage(arrivals, diffs),
-        _totals(run, base, arrivals, diffs),
+        _storage(arrivals),
+        _totals(run, base, arrivals),
     )
     return Page("run", run.name, asdict(run), sections)
 
 
-def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[ArrivalRecord]) -> Facts:
+def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) -> Facts:
     n_failed = sum(arrival.status == "failed" for arrival in arrivals)
     return Facts(
         "facts",
@@ -73,7 +72,7 @@ def _settings(run: RunRecord) -> tuple[Fact, ...]:
     return tuple(flat(tree))
 
 
-def _data(arrivals: Sequence[ArrivalRecord]) -> Table:
+def _data(arrivals: Sequence[StoredArrival]) -> Table:
     columns = (
         *(Column("task"), Column("provider"), Column("source"), Column("detail")),
         *(Column("train_rows", "count"), Column("rows", "digest")),
@@ -85,7 +84,7 @@ def _data(arrivals: Sequence[ArrivalRecord]) -> Table:
     return Table("data", "Data", columns, tuple(rows))
 
 
-def _storage(arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord]) -> Table:
+def _storage(arrivals: Sequence[StoredArrival]) -> Table:
     columns = (
         *(Column("method"), Column("files", "count"), Column("mean_density", "share")),
         *(Column("mean_bytes", "bytes"), Column("total_bytes", "bytes")),
@@ -94,11 +93,11 @@ def _storage(arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord]) ->
     methods = dict.fromkeys(arrival.method for arrival in arrivals)
     rows: list[tuple[Cell, ...]] = []
     for method in methods:
-        files = _files(arrivals, diffs, method)
-        total, n_files = sum(diff.file_bytes for diff in files), len(files)
-        density = sum(diff.density for diff in files) / n_files if files else None
+        files = _files(arrivals, method)
+        total, n_files = sum(file.file_bytes or 0 for file in files), len(files)
+        density = sum(file.density for file in files) / n_files if files else None
         mean = round(total / n_files) if files else None
-        full = sum(diff.full_checkpoint_bytes for diff in files)
+        full = sum(file.full_checkpoint_bytes or 0 for file in files)
         rows.append((method, n_files, density, mean, total, full))
     return Table("storage", "Stored files by method, all seeds", columns, tuple(rows))
 
@@ -106,24 +105,22 @@ def _storage(arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord]) ->
 def _totals(
     run: RunRecord,
     base: BaseRecord,
-    arrivals: Sequence[ArrivalRecord],
-    diffs: dict[str, DiffRecord],
+    arrivals: Sequence[StoredArrival],
 ) -> Facts:
-    own = _files(arrivals, diffs, own_method(run))
-    ours = base.file_bytes + sum(diff.file_bytes for diff in own)
-    full = sum(diff.full_checkpoint_bytes for diff in own)
+    own = _files(arrivals, own_method(run))
+    ours = base.file_bytes + sum(file.file_bytes or 0 for file in own)
+    full = sum(file.full_checkpoint_bytes or 0 for file in own)
+    on_disk = {arrival.digest: arrival.file_bytes or 0 for arrival in arrivals}
     facts = (
         Fact("base file", base.file_bytes, "bytes"),
         Fact(f"base + {own_method(run)}", ours, "bytes"),
         Fact("full checkpoints", full, "bytes"),
         Fact("times smaller", full / ours, "ratio"),
-        Fact("artifacts on disk", sum(diff.file_bytes for diff in diffs.values()), "bytes"),
+        Fact("artifacts on disk", sum(on_disk.values()), "bytes"),
     )
     return Facts("totals", "Storage, all seeds", facts)
 
 
-def _files(
-    arrivals: Sequence[ArrivalRecord], diffs: dict[str, DiffRecord], method: str
-) -> list[DiffRecord]:
+def _files(arrivals: Sequence[StoredArrival], method: str) -> list[StoredArrival]:
     """Return a method's artifacts, one an arrival, also where two arrivals share one."""
-    return [diffs[a.digest] for a in arrivals if a.method == method and a.digest in diffs]
+    return [a for a in arrivals if a.method == method and a.digest is not None]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from streamlab.base import Base, load_base
 from streamlab.errors import BaseMismatchError, RegistryError, UsageError
+from streamlab.registry import schema
 from streamlab.registry.home import Home
 from streamlab.registry.records import NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
@@ -48,13 +49,16 @@ def run(
     come, once everything is loaded.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
-    the one that is pinned; StoreError where the home cannot be written to. An arrival whose
-    training breaks down is recorded as failed, and the stream goes on; the run then ends failed.
+    the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
+    home cannot be written to. An arrival whose training breaks down is recorded as failed, and
+    the stream goes on; the run then ends failed.
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
     if resume and registry_url is None and not (place.path / "registry.db").exists():
         raise _nothing_to_resume(loaded)
+    if registry_url is not None:
+        schema.check_place(registry_url, home=place.path)
     base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
     world = World(loaded.scenario, base, loaded.folder)
     world.prepare(loaded.scenario.seeds[0])

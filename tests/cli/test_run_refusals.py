@@ -220,3 +220,24 @@ def test_a_home_whose_store_is_a_file(lab: Lab, tmp_path: Path) -> None:
     assert result.stderr.startswith("Error: The home cannot be used. ")
     assert "home/store cannot be written: File exists." in result.stderr
     assert not (tmp_path / "home" / "registry.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "'nonsense' is no database URL"),
+        ("postgresql://me:secret@host/db", "which is not supported"),
+        ("sqlite:///{folder}/missing/registry.db", "there is no folder"),
+        ("sqlite:///{folder}/notes.db", "is no SQLite database"),
+    ],
+)
+def test_a_registry_that_cannot_be_used_is_told_before_a_home_is_made(
+    refuse: Refuse, lab: Lab, tmp_path: Path, url: str, message: str
+) -> None:
+    (tmp_path / "notes.db").write_text("my notes, and more of them than a header is long\n" * 50)
+    scenario = lab.scenario(name="elsewhere", **only("mood"))
+
+    told = refuse(scenario, "--registry", url.format(folder=tmp_path), exit_code=1)
+
+    assert message in told
+    assert "secret" not in told

@@ -139,3 +139,14 @@ def write_arrivals(url: str, writer: int, n_arrivals: int) -> None:
             registry.add_arrival(arrival, new_diff(name), [new_score(after_sequence=sequence)])
             registry.heartbeat(run.id)
         registry.finish_run(run.id, "finished")
+
+
+def write_batches(url: str, writer: int, n_arrivals: int) -> None:  # noqa: ARG001 - as above
+    """Write arrivals fifty at a time, whose artifacts all writers share."""
+    with Registry.open(url, clock=Clock()) as registry:
+        registry.add_base(new_base())
+        run = registry.start_run(new_run())
+        for first in range(0, n_arrivals, 50):
+            batch = [finished_arrival(run.id, place) for place in range(first, first + 50)]
+            registry.add_arrivals(batch)
+        registry.finish_run(run.id, "finished")

@@ -19,7 +19,14 @@ from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.records import FinishedArrival, RunRecord
 from streamlab.registry.registry import Registry
 
-ARRIVALS = ({}, {"seed": 2}, {"provider": "p"}, {"task": "t"}, {"version": 2}, {"method": "m"})
+ARRIVALS: tuple[dict[str, Any], ...] = (
+    {},
+    {"seed": 2},
+    {"provider": "p"},
+    {"task": "t"},
+    {"version": 2},
+    {"method": "m"},
+)
 
 
 @pytest.fixture

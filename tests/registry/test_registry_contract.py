@@ -21,6 +21,7 @@ from registry_samples import (
 
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.audits import Damage
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
@@ -428,6 +429,51 @@ def test_arrivals_are_filtered_and_listed_in_order(registry: Registry, run: RunR
         assert found == [ORDER[place] for place in places], filters
 
 
+def test_arrivals_are_narrowed_to_a_seed_or_to_those_that_share_an_artifact(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    everything = registry.arrivals()
+    shared = registry.add_arrival(
+        new_arrival(run.id, version=7), new_diff("1 2 0 diff_pruning"), []
+    )
+
+    assert [a.seed for a in registry.arrivals(run=run.id, seed=2)] == [2]
+    assert [a.id for a in registry.arrivals(digest=shared.digest)] == [shared.id, everything[4].id]
+    assert registry.arrivals(digest=digest_of("never stored")) == ()
+
+
+def test_what_arrivals_take_is_told_without_their_details(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    arrivals = registry.arrivals(run=run.id)
+    diffs = {diff.digest: diff for diff in registry.diffs()}
+
+    stored = registry.stored_arrivals(run.name)
+
+    assert [(s.id, s.task, s.method, s.status, s.digest, s.source) for s in stored] == [
+        (a.id, a.task, a.method, a.status, a.digest, a.source) for a in arrivals
+    ]
+    for one in stored:
+        diff = diffs[one.digest] if one.digest else None
+        assert one.file_bytes == (diff.file_bytes if diff else None)
+        assert one.density == (diff.density if diff else 0.0)
+
+
+def test_artifacts_and_scores_are_found_for_many_at_once(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    arrivals = registry.arrivals(task="rte")
+
+    digests = {a.digest for a in arrivals if a.digest}
+    assert {d.digest for d in registry.diffs_of({*digests, digest_of("nothing")})} == digests
+    found = sorted(registry.scores_of([a.id for a in arrivals] + [99]), key=lambda s: s.id)
+    assert found == sorted(registry.scores(task="rte"), key=lambda s: s.id) != []
+    assert (registry.diffs_of([]), registry.scores_of([])) == ((), ())
+
+
 def test_scores_are_listed_in_the_order_of_their_arrivals(
     registry: Registry, run: RunRecord
 ) -> None:
@@ -569,3 +615,18 @@ def test_an_empty_registry_lists_nothing_and_answers_with_errors(registry: Regis
     for ask in asks:
         with pytest.raises(NotInRegistryError, match="registry holds no"):
             ask()
+
+
+def test_a_registry_tells_what_it_takes_and_that_it_is_whole(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+
+    assert registry.damage() == Damage(pages=(), links=(), lost=())
+    assert (registry.disk_bytes() > 0) == ("/" in registry.url.removeprefix("sqlite://"))
+    assert registry.task_names() == ("sst2", "rte", "cola")
+    stored = registry.stored(limit=9)
+    assert [one.digest for one in stored] == [diff.digest for diff in registry.diffs()]
+    assert [(one.n_counted, one.base, one.used) for one in stored] == [(7, FINGERPRINT, True)] * 5
+    assert registry.stored(after=stored[1].id, limit=2) == stored[2:4]
+    assert registry.n_artifacts() == 5

@@ -3,18 +3,25 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 
-from registry_samples import Clock, write_arrivals
+import pytest
+from registry_samples import Clock, write_arrivals, write_batches
 
 from streamlab.registry.registry import Registry
 
 
-def start(url: str, n_writers: int, n_arrivals: int) -> list[int | None]:
+def start(
+    url: str,
+    n_writers: int,
+    n_arrivals: int,
+    *,
+    work: Callable[[str, int, int], None] = write_arrivals,
+) -> list[int | None]:
     """Write from several processes at once; return their exit codes."""
     context = multiprocessing.get_context("spawn")
     writers = [
-        context.Process(target=write_arrivals, args=(url, number, n_arrivals))
-        for number in range(n_writers)
+        context.Process(target=work, args=(url, number, n_arrivals)) for number in range(n_writers)
     ]
     for writer in writers:
         writer.start()
@@ -23,21 +30,42 @@ def start(url: str, n_writers: int, n_arrivals: int) -> list[int | None]:
     return [writer.exitcode for writer in writers]
 
 
-def test_processes_that_write_at_once_lose_nothing(new_url: str) -> None:
+@pytest.mark.parametrize(
+    ("n_writers", "n_arrivals"),
+    [(4, 50), pytest.param(8, 1000, marks=pytest.mark.slow)],
+)
+def test_processes_that_write_at_once_lose_nothing(
+    new_url: str, n_writers: int, n_arrivals: int
+) -> None:
     # The file is not there yet: they race for making the tables too.
-    assert start(new_url, n_writers=4, n_arrivals=50) == [0, 0, 0, 0]
+    assert start(new_url, n_writers, n_arrivals) == [0] * n_writers
 
     with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
-        assert [run.name for run in registry.runs()] == [f"glue-{n}" for n in range(1, 5)]
-        assert {run.status for run in registry.runs()} == {"finished"}
-        for run in registry.runs():
+        runs = registry.runs()
+        assert [run.name for run in runs] == [f"glue-{n + 1}" for n in range(n_writers)]
+        assert {run.status for run in runs} == {"finished"}
+        for run in runs:
             arrivals = registry.arrivals(run=run.name)
-            assert [arrival.sequence for arrival in arrivals] == list(range(50))
-            assert len(registry.scores(run=run.name)) == 50
-        assert len(registry.diffs()) == 4 * 25 + 25
-        assert len(registry.tasks()) == 50
+            assert [arrival.sequence for arrival in arrivals] == list(range(n_arrivals))
+            assert len(registry.scores(run=run.name)) == n_arrivals
+        # Of every two artifacts one is its writer's own, and one they all share.
+        n_files = n_writers * n_arrivals // 2 + n_arrivals // 2
+        assert len(registry.diffs()) == n_files
+        assert [(t.n_arrivals, t.n_files) for t in registry.totals("all")] == [
+            (n_writers * n_arrivals, n_files)
+        ]
+        assert len(registry.tasks()) == n_arrivals
         assert len(registry.bases()) == 1
-        assert len(registry.events()) == 1 + 4 * (50 + 2)
+        assert len(registry.events()) == 1 + n_writers * (n_arrivals + 2)
+
+
+def test_processes_that_write_batches_at_once_lose_nothing(new_url: str) -> None:
+    assert start(new_url, 3, 300, work=write_batches) == [0] * 3
+
+    with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
+        (total,) = registry.totals("all")
+        assert (total.n_arrivals, total.n_files) == (900, 300)
+        assert len(registry.events()) == 1 + 3 * (300 + 2)
 
 
 def loaded_by(script: str, *arguments: str) -> set[str]:

@@ -18,9 +18,10 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, diffs, finished, scores, sqlite
+from streamlab.registry import arrivals, diffs, finished, scores, sqlite, totals
 from streamlab.registry.database import Database
 from streamlab.registry.disks import find_disk_kind
+from streamlab.registry.records import Grouping
 from streamlab.registry.registry import Registry
 
 
@@ -183,6 +184,32 @@ def test_every_listing_of_arrivals_walks_an_index_in_order(raw: sqlite3.Connecti
         assert "SCAN" not in rest, choice
         # Nothing is sorted as a whole; the few rows of one place in the stream may be.
         assert "TEMP B-TREE FOR ORDER BY" not in rest, choice
+
+
+def test_the_arrivals_that_share_an_artifact_are_searched_for_by_it(
+    raw: sqlite3.Connection,
+) -> None:
+    plan = plan_of(raw, arrivals.sharing(arrivals.query(), "a" * 64))
+
+    assert plan.startswith("SEARCH arrivals USING INDEX ix_arrivals_diff (diff_id=?)")
+    assert "SCAN" not in plan
+
+
+def test_the_scores_of_a_few_arrivals_are_searched_for_by_these(raw: sqlite3.Connection) -> None:
+    plan = plan_of(raw, scores.found_for([1, 2, 3]))
+
+    assert "SEARCH scores USING INDEX sqlite_autoindex_scores_1 (arrival_id=?" in plan
+    assert "SEARCH arrivals USING INTEGER PRIMARY KEY" in plan
+    assert "SCAN" not in plan
+
+
+def test_totals_are_looked_up_and_nothing_is_added_up(raw: sqlite3.Connection) -> None:
+    groupings: tuple[Grouping, ...] = ("all", "run", "task", "provider", "method")
+
+    for by in groupings:
+        plan = plan_of(raw, totals.query(by))
+        assert "SEARCH totals USING INDEX sqlite_autoindex_totals_1 (grouping=?" in plan
+        assert "arrivals" not in plan
 
 
 def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(

@@ -234,7 +234,7 @@ def test_a_damaged_file_is_refused(ran: Ran, loaded: LoadedBase, tmp_path: Path)
 def test_a_checkpoint_is_no_diff(opened: OpenHome, loaded: LoadedBase) -> None:
     task = opened.task("mood", method="full_finetuning")
 
-    with pytest.raises(DiffError, match="whole checkpoint"), task.applied(loaded):
+    with pytest.raises(DiffError, match="checkpoint and no diff"), task.applied(loaded):
         pass
 
 
