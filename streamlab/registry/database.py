@@ -27,13 +27,20 @@ Result = TypeVar("Result")
 class Database:
     """An engine behind two verbs, `read` and `write`; each call is one transaction.
 
+    `url`: as it was given, a password hidden; the engine's own has settings of the driver in it.
     `pause` waits between attempts; it is an argument so that a test need not wait.
     """
 
     def __init__(
-        self, engine: Engine, *, read_only: bool, pause: Callable[[float], None] = time.sleep
+        self,
+        engine: Engine,
+        *,
+        url: str,
+        read_only: bool,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._engine = engine
+        self.url = url
         self._read_only = read_only
         self._pause = pause
         # Threads share the one connection of a database in memory, hence they take turns.
@@ -61,12 +68,7 @@ class Database:
                 "give a URL of the form `sqlite:///path/to/registry.db`."
             )
         engine = sqlite.make_engine(parsed, read_only=read_only, busy_seconds=busy_seconds)
-        return cls(engine, read_only=read_only, pause=pause)
-
-    @property
-    def url(self) -> str:
-        """Return the database's URL, a password hidden."""
-        return str(self._engine.url)
+        return cls(engine, url=str(parsed), read_only=read_only, pause=pause)
 
     @property
     def path(self) -> Path | None:
