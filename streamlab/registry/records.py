@@ -273,7 +273,8 @@ class Summary:
     n_failures: int
     diff_bytes: int  # diffs, a file counted once per arrival
     checkpoint_bytes: int  # rivals' checkpoints, a file counted once per arrival
-    stored_bytes: int  # diffs and checkpoints, each file counted once
+    adapter_bytes: int  # rivals' adapters, likewise
+    stored_bytes: int  # all of these, each file counted once
 
 
 @dataclass(frozen=True, kw_only=True)

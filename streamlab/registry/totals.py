@@ -91,5 +91,6 @@ def _summary(summary: type[AnySummary], name: str, own: dict[str, Total]) -> Any
         n_failures=own["failed"].n_arrivals if "failed" in own else 0,
         diff_bytes=logical.get("diff", 0),
         checkpoint_bytes=logical.get("checkpoint", 0),
+        adapter_bytes=logical.get("adapter", 0),
         stored_bytes=sum(total.stored.file_bytes for total in stored),
     )

@@ -103,6 +103,7 @@ SUMMARIES = (
     Column("n_failures", "count"),
     Column("diff_bytes", "bytes"),
     Column("checkpoint_bytes", "bytes"),
+    Column("adapter_bytes", "bytes", default=False),
     Column("stored_bytes", "bytes"),
 )
 TAGS = (

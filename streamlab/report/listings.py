@@ -228,6 +228,7 @@ def _summary(summary: Summary) -> tuple[Cell, ...]:
         summary.n_failures,
         summary.diff_bytes,
         summary.checkpoint_bytes,
+        summary.adapter_bytes,
         summary.stored_bytes,
     )
 
