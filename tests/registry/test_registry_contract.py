@@ -516,10 +516,12 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
     registry: Registry, run: RunRecord
 ) -> None:
     rival = new_diff("rival", kind="checkpoint", file_bytes=1000, values_bytes=914)
+    adapter = new_diff("adapter", kind="adapter", file_bytes=300, values_bytes=214)
     for arrival, diff in [
         (new_arrival(run.id), new_diff()),
         (new_arrival(run.id, version=2), new_diff()),
         (new_arrival(run.id, method="full_finetuning"), rival),
+        (new_arrival(run.id, method="lora"), adapter),
         (new_arrival(run.id, task="rte", provider="newswire"), new_diff("rte")),
         (new_arrival(run.id, task="rte", provider="reviews_inc"), new_diff()),
     ]:
@@ -531,11 +533,14 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
     providers = [dataclasses.astuple(provider) for provider in registry.providers()]
 
     assert tasks == [
-        ("cola", 0, 1, 0, 0, 0),
-        ("rte", 2, 1, 200, 0, 200),
-        ("sst2", 3, 0, 200, 1000, 1100),
+        ("cola", 0, 1, 0, 0, 0, 0),
+        ("rte", 2, 1, 200, 0, 0, 200),
+        ("sst2", 4, 0, 200, 1000, 300, 1400),
     ]
-    assert providers == [("newswire", 1, 0, 100, 0, 100), ("reviews_inc", 4, 2, 300, 1000, 1100)]
+    assert providers == [
+        ("newswire", 1, 0, 100, 0, 0, 100),
+        ("reviews_inc", 5, 2, 300, 1000, 300, 1400),
+    ]
 
 
 def test_a_diff_answers_to_the_beginning_of_its_digest(registry: Registry, run: RunRecord) -> None:
