@@ -15,7 +15,6 @@ import contextlib
 import json
 import multiprocessing
 import random
-import resource
 import signal
 import sys
 import time
@@ -100,7 +99,6 @@ def _open_all(
     """Open mutants from `at` on, and report now and then, so that a crash loses little."""
     signal.signal(signal.SIGALRM, _give_up)
     valid = min(_traced(data, layout) for data, _ in files)
-    resident = _resident_bytes()
     tally: Counter[str] = Counter()
     peak = 0.0
     while at.value < end:
@@ -111,13 +109,15 @@ def _open_all(
         while mutant == data:
             mutant = damage(mutant, rng)
         tally["mutants"] += 1
+        resident = _resident_peak(anew=True)
         _open(mutant, digest, layout, tally)
+        # Also what libraries allocate out of Python's sight, as far as the process had to grow.
+        peak = max(peak, 1 + (_resident_peak() - resident) / valid)
         if index % TRACED_SHARE == 0:
             peak = max(peak, _traced(mutant, layout) / valid)
         at.value += 1
         if at.value % 500 == 0 or at.value == end:
-            grown = 1 + max(0, _resident_bytes() - resident) / valid
-            writer.send((dict(tally), max(peak, grown)))
+            writer.send((dict(tally), peak))
             tally.clear()
 
 
@@ -125,8 +125,13 @@ def _give_up(*_: object) -> None:
     raise TimeoutError("a file took too long")
 
 
-def _resident_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+def _resident_peak(*, anew: bool = False) -> int:
+    """Return the most memory that was resident since the last call with `anew`, in bytes."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10
 
 
 def _open(mutant: bytes, digest: str, layout: Layout, tally: Counter[str]) -> None:
