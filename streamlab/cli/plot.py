@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from streamlab.cli.places import Place, with_place
+from streamlab.cli.quantities import BYTES, COUNT
 from streamlab.cli.subjects import OneOf
-from streamlab.report.storage import storage_series
-from streamlab.report.storage_files import write_storage
+from streamlab.errors import UsageError
 
 
-def _storage(place: Place, run: str, output: Path | None) -> tuple[Path, ...]:
-    with place.open() as registry:
-        series = storage_series(registry, run)
-    files = write_storage([series], output or place.home.figures / series.run)
+@dataclass(frozen=True)
+class _Asked:
+    """What to draw, of which run, and where to."""
+
+    place: Place
+    run: str
+    output: Path | None
+    project: int | None
+    budget: int | None
+
+    def folder(self, run: str) -> Path:
+        """Return where the files go."""
+        return self.output or self.place.home.figures / run
+
+
+def _storage(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.storage import storage_series
+    from streamlab.report.storage_files import write_storage
+
+    with asked.place.open() as registry:
+        series = storage_series(registry, asked.run, project_to=asked.project)
+    files = write_storage([series], asked.folder(series.run), budget=asked.budget)
     return (files.png, files.svg, files.csv)
 
 
-_FIGURES = {"storage": _storage}
+_FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {"storage": _storage}
 
 
 @click.command()
@@ -34,16 +54,32 @@ _FIGURES = {"storage": _storage}
     metavar="DIR",
     help="Where to write; default: figures/RUN in the home.",
 )
+@click.option("--project", type=COUNT, metavar="N", help="storage: extrapolate to N tasks, dashed.")
+@click.option("--budget", type=BYTES, metavar="SIZE", help="storage: a line at SIZE, as 64MB.")
 @with_place
-def plot(figure: str, *, place: Place, run: str, output: Path | None) -> None:
+def plot(
+    figure: str,
+    *,
+    place: Place,
+    run: str,
+    output: Path | None,
+    project: int | None,
+    budget: int | None,
+) -> None:
     """Draw a FIGURE as PNG and SVG, and write its numbers as CSV.
 
-    storage: the bytes kept after each task, one base and a diff a task, against one full
-    checkpoint a task. Of the run's first seed, by the scenario's own method.
+    \b
+    storage   bytes kept after each task: one base and a diff a task, against
+              one full checkpoint a task, and LoRA where the run stored adapters
+
+    Unless a figure says otherwise it is of the run's first seed, by the
+    scenario's own method.
 
     \b
     Example:
       streamlab plot storage --run latest -o figures
     """
-    for path in _FIGURES[figure](place, run, output):
+    if figure != "storage" and (project is not None or budget is not None):
+        raise UsageError("`--project` and `--budget` are for the figure `storage` only.")
+    for path in _FIGURES[figure](_Asked(place, run, output, project, budget)):
         click.echo(path)
