@@ -39,11 +39,41 @@ def _storage(asked: _Asked) -> tuple[Path, ...]:
     return (files.png, files.svg, files.csv)
 
 
-_FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {"storage": _storage}
+def _bytes(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.registry.store import ArtifactStore
+    from streamlab.report.figures.bytes import read_bytes, write_bytes
+
+    with asked.place.open() as registry:
+        data = read_bytes(registry, asked.run, ArtifactStore(asked.place.home.store))
+    return write_bytes(data, asked.folder(data.run))
+
+
+def _accuracy(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.accuracy import read_accuracy, write_accuracy
+
+    with asked.place.open() as registry:
+        data = read_accuracy(registry, asked.run)
+    return write_accuracy(data, asked.folder(data.run))
+
+
+def _pareto(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.pareto import read_pareto, write_pareto
+
+    with asked.place.open() as registry:
+        data = read_pareto(registry, asked.run)
+    return write_pareto(data, asked.folder(data.run))
+
+
+FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
+    "storage": _storage,
+    "bytes": _bytes,
+    "accuracy": _accuracy,
+    "pareto": _pareto,
+}
 
 
 @click.command()
-@click.argument("figure", type=OneOf(tuple(_FIGURES), what="figure"))
+@click.argument("figure", type=OneOf(tuple(FIGURES), what="figure"))
 @click.option(
     "--run", metavar="NAME", default="latest", help="A run's name or number; default: latest."
 )
@@ -71,6 +101,9 @@ def plot(
     \b
     storage   bytes kept after each task: one base and a diff a task, against
               one full checkpoint a task, and LoRA where the run stored adapters
+    bytes     what each task's file is made of, with the bound of its positions
+    accuracy  each task's score beside full finetuning's, over all seeds
+    pareto    score against bytes, a marker for every method and seed
 
     Unless a figure says otherwise it is of the run's first seed, by the
     scenario's own method.
@@ -81,5 +114,5 @@ def plot(
     """
     if figure != "storage" and (project is not None or budget is not None):
         raise UsageError("`--project` and `--budget` are for the figure `storage` only.")
-    for path in _FIGURES[figure](_Asked(place, run, output, project, budget)):
+    for path in FIGURES[figure](_Asked(place, run, output, project, budget)):
         click.echo(path)

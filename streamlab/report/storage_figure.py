@@ -166,8 +166,10 @@ def _draw(axes: Axes, line: _Line, logs: tuple[bool, bool], *, crowded: bool) ->
         zorder=3,
     )
     if line.later_x:
-        later = {"color": line.colour, "linewidth": 1.0, "linestyle": (0, (4, 2)), "zorder": 2.5}
-        axes.plot(line.later_x, line.later_y, **later)
+        axes.plot(
+            line.later_x, line.later_y, color=line.colour, linewidth=1.0, linestyle=(0, (4, 2)),
+            zorder=2.5,
+        )  # fmt: skip
     if line.low:
         axes.fill_between(
             line.later_x, line.low, line.high, color=line.colour, alpha=0.2, linewidth=0

@@ -1,0 +1,132 @@
+"""The figures of `plot`: their numbers are the registry's, and they are the same twice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from figure_samples import HOSTILE, check_pictures, read_csv
+
+from streamlab.cli import cli
+from streamlab.cli.plot import FIGURES
+from streamlab.registry.home import Home
+from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
+from streamlab.report.figures import accuracy, pareto
+from streamlab.report.figures import bytes as bytes_figure
+
+if TYPE_CHECKING:
+    from stream_samples import Ran
+
+
+def plotted(name: str, home: Home, folder: Path) -> tuple[Path, ...]:
+    done = CliRunner().invoke(cli, ["plot", name, "--home", str(home.path), "-o", str(folder)])
+    assert done.exit_code == 0, done.stderr
+    return tuple(map(Path, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_whole_and_the_same_twice(name: str, many: Ran, tmp_path: Path) -> None:
+    first, second = (plotted(name, many.home, tmp_path / at) for at in ("a", "b"))
+
+    assert [path.name for path in first] == [f"{name}.{ending}" for ending in ("png", "svg", "csv")]
+    check_pictures(first, second)
+    assert read_csv(first[2])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_run_whose_arrivals_all_failed_is_refused(name: str, many: Ran, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    with (
+        Registry.open(many.home.registry_url, clock=time.time, read_only=True) as other,
+        Registry.open(home.registry_url, clock=time.time) as registry,
+    ):
+        registry.add_base(other.bases()[0])
+        run = registry.start_run(other.run("latest"))
+        arrival = replace(other.arrivals()[0], run_id=run.id)
+        registry.add_failure(arrival, "The loss became NaN.")
+
+    asked = ["plot", name, "--home", str(home.path), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, asked)
+
+    assert done.exit_code == 1
+    assert "nothing to show" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_bytes_are_those_of_the_records_and_stand_over_the_bound(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("bytes", many.home, tmp_path)[2])
+
+    assert [row["task"] for row in rows] == ["mood", "same"]
+    for row in rows:
+        diff = many_registry.diff(row["digest"])
+        for part in ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes"):
+            assert int(row[part]) == getattr(diff, part)
+        assert int(row["file_bytes"]) == diff.file_bytes
+        assert float(row["positions_bound_bytes"]) > 0
+
+
+def test_bytes_of_files_that_are_gone_have_no_bound(
+    many_registry: Registry, tmp_path: Path
+) -> None:
+    data = bytes_figure.read_bytes(many_registry, "latest", ArtifactStore(tmp_path))
+
+    assert [bar.bound for bar in data.bars] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "pareto"])
+def test_scores_are_the_registrys_for_every_method_and_seed(
+    name: str, many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted(name, many.home, tmp_path)[2])
+
+    own = {
+        (score.task, score.method, str(score.seed)): score.value
+        for arrival in many_registry.arrivals()
+        for score in many_registry.scores(arrival_id=arrival.id)
+        if score.is_primary and score.after_sequence == arrival.sequence and score.split == "dev"
+    }
+    assert len(own) == 8
+    found = {(row["task"], row["method"], row["seed"]): float(row["value"]) for row in rows}
+    assert found == own
+
+
+def test_pareto_has_the_bytes_of_the_stored_files(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    for row in read_csv(plotted("pareto", many.home, tmp_path)[2]):
+        assert int(row["file_bytes"]) == many_registry.diff(row["digest"]).file_bytes
+
+
+def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:
+    store = ArtifactStore(many.home.store)
+    bars = bytes_figure.read_bytes(many_registry, "latest", store)
+    scores = accuracy.read_accuracy(many_registry, "latest")
+    points = pareto.read_pareto(many_registry, "latest")
+    bars = replace(bars, run=HOSTILE, bars=tuple(replace(b, task=HOSTILE) for b in bars.bars))
+    named = tuple(replace(score, task=HOSTILE) for score in scores.scores)
+    scores = replace(scores, run=HOSTILE, scores=named)
+    arrivals = [replace(p.arrival, task=HOSTILE) for p in points.points]
+    marked = tuple(replace(p, arrival=a) for p, a in zip(points.points, arrivals, strict=True))
+    points = replace(points, run=HOSTILE, points=marked)
+
+    for at in ("a", "b"):
+        bytes_figure.write_bytes(bars, tmp_path / at)
+        accuracy.write_accuracy(scores, tmp_path / at)
+        pareto.write_pareto(points, tmp_path / at)
+
+    for name in ("bytes", "accuracy", "pareto"):
+        first, second = (
+            [tmp_path / at / f"{name}.{end}" for end in ("png", "svg", "csv")] for at in "ab"
+        )
+        check_pictures(first, second)
+        assert "<script" not in first[1].read_text()
+        assert {row["task"] for row in read_csv(first[2])} == {HOSTILE}
