@@ -64,11 +64,29 @@ def _pareto(asked: _Asked) -> tuple[Path, ...]:
     return write_pareto(data, asked.folder(data.run))
 
 
+def _matrix(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.matrix import read_matrix, write_matrix
+
+    with asked.place.open() as registry:
+        data = read_matrix(registry, asked.run)
+    return write_matrix(data, asked.folder(data.run))
+
+
+def _curves(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.curves import read_curves, write_curves
+
+    with asked.place.open() as registry:
+        data = read_curves(registry, asked.run, asked.place.home.curves)
+    return write_curves(data, asked.folder(data.run))
+
+
 FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "storage": _storage,
     "bytes": _bytes,
     "accuracy": _accuracy,
     "pareto": _pareto,
+    "matrix": _matrix,
+    "curves": _curves,
 }
 
 
@@ -104,6 +122,8 @@ def plot(
     bytes     what each task's file is made of, with the bound of its positions
     accuracy  each task's score beside full finetuning's, over all seeds
     pareto    score against bytes, a marker for every method and seed
+    matrix    the score of each task after each arrival
+    curves    loss and density over the steps of each task
 
     Unless a figure says otherwise it is of the run's first seed, by the
     scenario's own method.

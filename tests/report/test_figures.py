@@ -13,10 +13,12 @@ from figure_samples import HOSTILE, check_pictures, read_csv
 
 from streamlab.cli import cli
 from streamlab.cli.plot import FIGURES
+from streamlab.errors import RegistryError
+from streamlab.registry.curves import read_curve
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
-from streamlab.report.figures import accuracy, pareto
+from streamlab.report.figures import accuracy, curves, matrix, pareto
 from streamlab.report.figures import bytes as bytes_figure
 
 if TYPE_CHECKING:
@@ -106,6 +108,41 @@ def test_pareto_has_the_bytes_of_the_stored_files(
         assert int(row["file_bytes"]) == many_registry.diff(row["digest"]).file_bytes
 
 
+def test_the_matrix_has_every_task_after_every_arrival(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("matrix", many.home, tmp_path)[2])
+
+    assert [(row["task"], row["after_task"]) for row in rows] == [
+        *(("mood", "mood"), ("mood", "same"), ("same", "same")),
+    ]
+    scores = {
+        (score.task, str(score.after_sequence)): score.value
+        for score in many_registry.scores(run="latest")
+        if score.seed == 1 and score.method == "diff_pruning"
+        if score.is_primary and score.split == "dev"
+    }
+    assert {(row["task"], row["after_place"]): float(row["value"]) for row in rows} == scores
+
+
+def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> None:
+    rows = read_csv(plotted("curves", many.home, tmp_path)[2])
+
+    files = many.home.curves.glob("many-1/1,*,mood,1,diff_pruning.jsonl")
+    points = read_curve(next(files))
+    mood = [row for row in rows if row["task"] == "mood"]
+    assert [float(row["loss"]) for row in mood] == [point["loss"] for point in points]
+    assert [row["density"] for row in mood] == [
+        "" if point["density"] is None else str(point["density"]) for point in points
+    ]
+    assert [int(row["total_step"]) for row in mood] == list(range(1, len(points) + 1))
+
+
+def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"no curve lies in .*nothing to show"):
+        curves.read_curves(many_registry, "latest", tmp_path)
+
+
 def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:
     store = ArtifactStore(many.home.store)
     bars = bytes_figure.read_bytes(many_registry, "latest", store)
@@ -117,13 +154,23 @@ def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: P
     arrivals = [replace(p.arrival, task=HOSTILE) for p in points.points]
     marked = tuple(replace(p, arrival=a) for p, a in zip(points.points, arrivals, strict=True))
     points = replace(points, run=HOSTILE, points=marked)
+    grid = matrix.read_matrix(many_registry, "latest")
+    grid = replace(grid, arrivals=tuple(replace(a, task=HOSTILE) for a in grid.arrivals))
+    drawn = curves.read_curves(many_registry, "latest", many.home.curves)
+    learnt = [replace(curve.arrival, task=HOSTILE) for curve in drawn.curves]
+    drawn = replace(
+        drawn,
+        curves=tuple(replace(c, arrival=a) for c, a in zip(drawn.curves, learnt, strict=True)),
+    )
 
     for at in ("a", "b"):
         bytes_figure.write_bytes(bars, tmp_path / at)
         accuracy.write_accuracy(scores, tmp_path / at)
         pareto.write_pareto(points, tmp_path / at)
+        matrix.write_matrix(grid, tmp_path / at)
+        curves.write_curves(drawn, tmp_path / at)
 
-    for name in ("bytes", "accuracy", "pareto"):
+    for name in ("bytes", "accuracy", "pareto", "matrix", "curves"):
         first, second = (
             [tmp_path / at / f"{name}.{end}" for end in ("png", "svg", "csv")] for at in "ab"
         )

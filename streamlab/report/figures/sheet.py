@@ -83,6 +83,10 @@ class Sheet:
         axes.set_axisbelow(True)
         return axes
 
+    def share(self, above: float) -> float:
+        """Return the place of what is so many inches above the caption, as matplotlib takes it."""
+        return (above + self._bottom) / self._height
+
 
 def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[Path, Path]:
     """Write NAME.png and NAME.svg, each aside and renamed; return their paths.
