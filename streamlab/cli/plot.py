@@ -80,6 +80,23 @@ def _curves(asked: _Asked) -> tuple[Path, ...]:
     return write_curves(data, asked.folder(data.run))
 
 
+def _layers(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.layers import read_layers, write_layers
+
+    with asked.place.open() as registry:
+        data = read_layers(registry, asked.run)
+    return write_layers(data, asked.folder(data.run))
+
+
+def _overlap(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.registry.store import ArtifactStore
+    from streamlab.report.figures.overlap import read_overlap, write_overlap
+
+    with asked.place.open() as registry:
+        data = read_overlap(registry, asked.run, ArtifactStore(asked.place.home.store))
+    return write_overlap(data, asked.folder(data.run))
+
+
 FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "storage": _storage,
     "bytes": _bytes,
@@ -87,6 +104,8 @@ FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "pareto": _pareto,
     "matrix": _matrix,
     "curves": _curves,
+    "layers": _layers,
+    "overlap": _overlap,
 }
 
 
@@ -124,6 +143,8 @@ def plot(
     pareto    score against bytes, a marker for every method and seed
     matrix    the score of each task after each arrival
     curves    loss and density over the steps of each task
+    layers    where kept entries lie, by layer and by kind of tensor
+    overlap   the positions two tasks have in common, against chance
 
     Unless a figure says otherwise it is of the run's first seed, by the
     scenario's own method.

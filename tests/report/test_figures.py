@@ -13,12 +13,14 @@ from figure_samples import HOSTILE, check_pictures, read_csv
 
 from streamlab.cli import cli
 from streamlab.cli.plot import FIGURES
+from streamlab.diff.container import decode
+from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
 from streamlab.registry.curves import read_curve
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
-from streamlab.report.figures import accuracy, curves, matrix, pareto
+from streamlab.report.figures import accuracy, curves, layers, matrix, overlap, pareto
 from streamlab.report.figures import bytes as bytes_figure
 
 if TYPE_CHECKING:
@@ -141,6 +143,61 @@ def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> No
 def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"no curve lies in .*nothing to show"):
         curves.read_curves(many_registry, "latest", tmp_path)
+
+
+def test_layers_and_kinds_each_add_up_to_the_kept_entries(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("layers", many.home, tmp_path)[2])
+
+    assert {row["task"] for row in rows} == {"mood", "same"}
+    for digest in {row["digest"] for row in rows}:
+        for by in ("layer", "kind"):
+            mine = [row for row in rows if (row["digest"], row["by"]) == (digest, by)]
+            kept = many_registry.diff(digest).n_entries
+            assert sum(int(row["n_entries"]) for row in mine) == kept
+            assert sum(float(row["share"]) for row in mine) == pytest.approx(1)
+            assert sum(float(row["share_of_base"]) for row in mine) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layer", "kind"),
+    [
+        ("encoder.layer.11.output.dense.weight", "11", "output.dense"),
+        ("model.layers.0.mlp.up_proj.weight", "0", "mlp.up_proj"),
+        ("h.3.ln_1.bias", "3", "ln_1"),
+        ("embeddings.word_embeddings.weight", "embeddings", "embeddings"),
+        ("pooler.dense.bias", "other", "other"),
+    ],
+)
+def test_a_tensor_has_its_layer_and_kind_by_name(tensor: str, layer: str, kind: str) -> None:
+    assert (layers.layer_of(tensor), layers.kind_of(tensor)) == (layer, kind)
+
+
+def test_overlap_is_that_of_the_stored_positions(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    (row,) = read_csv(plotted("overlap", many.home, tmp_path)[2])
+
+    base = many_registry.bases()[0]
+    names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
+    store, layout = ArtifactStore(many.home.store), Layout(base.fingerprint, names, shapes)
+    one, two = (
+        {
+            (number, int(place))
+            for number, tensor in enumerate(decode(store.get(row[name]), layout).tensors)
+            for place in tensor.positions
+        }
+        for name in ("digest", "other_digest")
+    )
+    assert float(row["jaccard"]) == pytest.approx(len(one & two) / len(one | two))
+    density = len(one) / layout.n_gated
+    assert float(row["chance"]) == pytest.approx(density / (2 - density), rel=0.01)
+
+
+def test_files_that_are_not_there_do_not_overlap(many_registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="the store has 0 of the 2 files"):
+        overlap.read_overlap(many_registry, "latest", ArtifactStore(tmp_path))
 
 
 def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:

@@ -10,28 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib import colormaps
-
 from streamlab.errors import RegistryError
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
 from streamlab.report.csv_file import write_csv
-from streamlab.report.figures.sheet import SMALL, WIDTH, Sheet, plain, write_figure
+from streamlab.report.figures.heat import heat_map
+from streamlab.report.figures.sheet import plain, write_figure
 from streamlab.report.scores import by_arrival
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS = (
     "run", "seed", "place", "task", "after_place", "after_task",
     "metric", "split", "n_rows", "value",
 )  # fmt: skip
-_LEFT, _RIGHT, _BELOW, _ABOVE = 1.2, 0.1, 0.3, 0.1  # inches around the panel
-_ROW = 0.22  # inches
-_LETTER = 0.06  # inches, of a small name
-_MOST_NUMBERS = 12  # columns that numbers fit in
 
 
 @dataclass(frozen=True)
@@ -86,45 +80,24 @@ def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
 
 def draw(data: MatrixFigure) -> Figure:
     """Draw a row a task and a column an arrival; call it in `house_style`."""
-    n_tasks = len(data.arrivals)
-    height = max(n_tasks, 2) * _ROW
     names = [plain(arrival.task, 14) for arrival in data.arrivals]
-    below = _BELOW + _LETTER * max(map(len, names))
-    sheet = Sheet(height + below + _ABOVE, [_caption(data)])
-    # No cell is wider than four are high, so that one task is no banner.
-    width = min(WIDTH - _LEFT - _RIGHT, 4 * _ROW * n_tasks)
-    axes = sheet.panel(_LEFT, below, width, height)
-    columns = {arrival.sequence: place for place, arrival in enumerate(data.arrivals)}
-    values = [score.value for scores in data.scores for score in scores.values()]
-    low = min(0.0, *values)
-    for row, scores in enumerate(data.scores):
-        for place, score in scores.items():
-            if place in columns:
-                share = (score.value - low) / (max(1.0, *values) - low)
-                _cell(axes, row, columns[place], score.value, share, n_tasks)
     metrics = [next((s.metric for s in scores.values()), "none") for scores in data.scores]
-    axes.set_yticks(range(n_tasks), [f"{n} ({m})" for n, m in zip(names, metrics, strict=True)])
-    axes.set_xticks(range(n_tasks), names, rotation=90, fontsize=SMALL - 1)
-    axes.set_xlim(-0.5, n_tasks - 0.5)
-    axes.set_ylim(n_tasks - 0.5, -0.5)
-    axes.tick_params(length=0)
-    # Below the longest of the names, which stand upright.
-    sheet.figure.text(
-        1 - _RIGHT / WIDTH, sheet.share(0.04), "score of the task (row) after the arrival (column)",
-        fontsize=SMALL, va="bottom", ha="right",
-    )  # fmt: skip
-    return sheet.figure
-
-
-def _cell(axes: Axes, row: int, column: int, value: float, share: float, n_tasks: int) -> None:
-    colour = colormaps["cividis"](share)
-    axes.bar(column, 1.0, width=1.0, bottom=row - 0.5, color=colour, edgecolor="white", lw=0.5)
-    if n_tasks <= _MOST_NUMBERS:
-        axes.text(
-            column, row, f"{value:.2f}", ha="center", va="center",
-            fontsize=SMALL if n_tasks < 7 else SMALL - 1.5,
-            color="white" if share < 0.55 else "black",
-        )  # fmt: skip
+    columns = {arrival.sequence: place for place, arrival in enumerate(data.arrivals)}
+    cells = {
+        (row, columns[place]): score.value
+        for row, scores in enumerate(data.scores)
+        for place, score in scores.items()
+        if place in columns
+    }
+    return heat_map(
+        [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)],
+        names,
+        cells,
+        (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
+        write=lambda value: f"{value:.2f}",
+        title="score of the task (row) after the arrival (column)",
+        caption=[_caption(data)],
+    )
 
 
 def _caption(data: MatrixFigure) -> str:
