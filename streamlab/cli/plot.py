@@ -2,28 +2,115 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from streamlab.cli.places import Place, with_place
+from streamlab.cli.quantities import BYTES, COUNT
 from streamlab.cli.subjects import OneOf
-from streamlab.report.storage import storage_series
-from streamlab.report.storage_files import write_storage
+from streamlab.errors import UsageError
 
 
-def _storage(place: Place, run: str, output: Path | None) -> tuple[Path, ...]:
-    with place.open() as registry:
-        series = storage_series(registry, run)
-    files = write_storage([series], output or place.home.figures / series.run)
+@dataclass(frozen=True)
+class _Asked:
+    """What to draw, of which run, and where to."""
+
+    place: Place
+    run: str
+    output: Path | None
+    project: int | None
+    budget: int | None
+
+    def folder(self, run: str) -> Path:
+        """Return where the files go."""
+        return self.output or self.place.home.figures / run
+
+
+def _storage(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.storage import storage_series
+    from streamlab.report.storage_files import write_storage
+
+    with asked.place.open() as registry:
+        series = storage_series(registry, asked.run, project_to=asked.project)
+    files = write_storage([series], asked.folder(series.run), budget=asked.budget)
     return (files.png, files.svg, files.csv)
 
 
-_FIGURES = {"storage": _storage}
+def _bytes(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.registry.store import ArtifactStore
+    from streamlab.report.figures.bytes import read_bytes, write_bytes
+
+    with asked.place.open() as registry:
+        data = read_bytes(registry, asked.run, ArtifactStore(asked.place.home.store))
+    return write_bytes(data, asked.folder(data.run))
+
+
+def _accuracy(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.accuracy import read_accuracy, write_accuracy
+
+    with asked.place.open() as registry:
+        data = read_accuracy(registry, asked.run)
+    return write_accuracy(data, asked.folder(data.run))
+
+
+def _pareto(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.pareto import read_pareto, write_pareto
+
+    with asked.place.open() as registry:
+        data = read_pareto(registry, asked.run)
+    return write_pareto(data, asked.folder(data.run))
+
+
+def _matrix(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.matrix import read_matrix, write_matrix
+
+    with asked.place.open() as registry:
+        data = read_matrix(registry, asked.run)
+    return write_matrix(data, asked.folder(data.run))
+
+
+def _curves(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.curves import read_curves, write_curves
+
+    with asked.place.open() as registry:
+        data = read_curves(registry, asked.run, asked.place.home.curves)
+    return write_curves(data, asked.folder(data.run))
+
+
+def _layers(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.layers import read_layers, write_layers
+
+    with asked.place.open() as registry:
+        data = read_layers(registry, asked.run)
+    return write_layers(data, asked.folder(data.run))
+
+
+def _overlap(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.registry.store import ArtifactStore
+    from streamlab.report.figures.overlap import read_overlap, write_overlap
+
+    with asked.place.open() as registry:
+        data = read_overlap(registry, asked.run, ArtifactStore(asked.place.home.store))
+    return write_overlap(data, asked.folder(data.run))
+
+
+FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
+    "storage": _storage,
+    "bytes": _bytes,
+    "accuracy": _accuracy,
+    "pareto": _pareto,
+    "matrix": _matrix,
+    "curves": _curves,
+    "layers": _layers,
+    "overlap": _overlap,
+}
 
 
 @click.command()
-@click.argument("figure", type=OneOf(tuple(_FIGURES), what="figure"))
+@click.argument("figure", type=OneOf(tuple(FIGURES), what="figure"))
 @click.option(
     "--run", metavar="NAME", default="latest", help="A run's name or number; default: latest."
 )
@@ -34,16 +121,39 @@ _FIGURES = {"storage": _storage}
     metavar="DIR",
     help="Where to write; default: figures/RUN in the home.",
 )
+@click.option("--project", type=COUNT, metavar="N", help="storage: extrapolate to N tasks, dashed.")
+@click.option("--budget", type=BYTES, metavar="SIZE", help="storage: a line at SIZE, as 64MB.")
 @with_place
-def plot(figure: str, *, place: Place, run: str, output: Path | None) -> None:
+def plot(
+    figure: str,
+    *,
+    place: Place,
+    run: str,
+    output: Path | None,
+    project: int | None,
+    budget: int | None,
+) -> None:
     """Draw a FIGURE as PNG and SVG, and write its numbers as CSV.
 
-    storage: the bytes kept after each task, one base and a diff a task, against one full
-    checkpoint a task. Of the run's first seed, by the scenario's own method.
+    \b
+    storage   bytes kept after each task: one base and a diff a task, against
+              one full checkpoint a task, and LoRA where the run stored adapters
+    bytes     what each task's file is made of, with the bound of its positions
+    accuracy  each task's score beside full finetuning's, over all seeds
+    pareto    score against bytes, a marker for every method and seed
+    matrix    the score of each task after each arrival
+    curves    loss and density over the steps of each task
+    layers    where kept entries lie, by layer and by kind of tensor
+    overlap   the positions two tasks have in common, against chance
+
+    Unless a figure says otherwise it is of the run's first seed, by the
+    scenario's own method.
 
     \b
     Example:
       streamlab plot storage --run latest -o figures
     """
-    for path in _FIGURES[figure](place, run, output):
+    if figure != "storage" and (project is not None or budget is not None):
+        raise UsageError("`--project` and `--budget` are for the figure `storage` only.")
+    for path in FIGURES[figure](_Asked(place, run, output, project, budget)):
         click.echo(path)

@@ -43,7 +43,7 @@ def own_stream(registry: Registry, run: str) -> OwnStream:
     if not arrivals:
         raise RegistryError(
             f"In the run `{record.name}` no arrival with seed {seed} by `{method}` has finished, "
-            "so there is no storage to show. Let the run go on, or name another one with `--run`."
+            "so there is nothing to show. Let the run go on, or name another one with `--run`."
         )
     return OwnStream(
         run=record,

@@ -32,6 +32,18 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     return replace(page, sections=tuple(sections))
 
 
+def find_positions_bound(
+    record: DiffRecord, registry: Registry, store: ArtifactStore
+) -> float | None:
+    """Return the two-part bound of a diff's positions in bytes; None without a sound file."""
+    if record.kind != "diff" or record.digest not in store:
+        return None
+    try:
+        return _bounds(record, registry, store)["positions"]
+    except StreamlabError:
+        return None
+
+
 def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dict[Cell, float]:
     """Return bytes by part: the two-part bound of positions, the entropy of values."""
     # Here, so that no other page costs the codecs.

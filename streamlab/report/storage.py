@@ -2,6 +2,7 @@
 
     ours(N) = base file + sum of the first N artifacts' files
     full(N) = sum of the first N tasks' full checkpoints
+    lora(N) = base file + sum of the first N adapters' files, where a rival of the run stored them
 
 Full finetuning keeps N checkpoints and needs no base, so full(0) = 0 while ours(0) = the base.
 Every byte counted is a file's: headers, positions, values and heads. A file that two arrivals
@@ -14,9 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamlab.errors import RegistryError
+from streamlab.planning.measured import measure
+from streamlab.planning.storage import running
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
+from streamlab.report.projection import ProjectedRow, project
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class StorageSeries:
     densities: tuple[float, ...]  # of each artifact, in the order of arrival
     n_generated: int  # arrivals whose rows were generated
     rows: tuple[StorageRow, ...]  # n_tasks = 0, 1, ..., N
+    lora_bytes: tuple[int, ...] = ()  # after 0, 1, ... adapters; empty where none was stored
+    projected: tuple[ProjectedRow, ...] = ()
 
 
 def storage_rows(
@@ -83,12 +89,15 @@ def storage_rows(
     return rows
 
 
-def storage_series(registry: Registry, run: str) -> StorageSeries:
+def storage_series(registry: Registry, run: str, *, project_to: int | None = None) -> StorageSeries:
     """Read the storage of one run: its first seed's stream, by the scenario's own method.
 
-    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
+    `project_to`: extrapolate to that many tasks. Raises NotInRegistryError for an unknown run,
+    RegistryError where nothing has finished yet, UsageError for a projection into the past.
     """
     stream = own_stream(registry, run)
+    measured = measure(registry, run)
+    adapters = running(measured.adapter_files) if measured.adapter_files else ()
     return StorageSeries(
         run=stream.run.name,
         seed=stream.seed,
@@ -99,4 +108,6 @@ def storage_series(registry: Registry, run: str) -> StorageSeries:
         ),
         n_generated=sum(arrival.source == "generated" for arrival in stream.arrivals),
         rows=tuple(storage_rows(stream.base, stream.arrivals, stream.diffs.values())),
+        lora_bytes=tuple(stream.base.file_bytes + size for size in adapters),
+        projected=() if project_to is None else project(measured, project_to),
     )

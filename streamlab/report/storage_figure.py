@@ -1,8 +1,8 @@
 """The storage figure: bytes kept against tasks arrived, once linear and once logarithmic.
 
-Markers are what is stored, point by point; nothing is drawn beyond the last arrival. One run
-or several may be drawn; runs whose full checkpoints take the same share one line for them.
-Sizes are in MB of 10^6 bytes. The figure is one text column wide (89 mm).
+Markers are what is stored, point by point; what is drawn beyond the last arrival is dashed, and
+both axes of the lower panel are logarithmic then. One run or several may be drawn; runs whose
+full checkpoints take the same share one line for them. Sizes are in MB of 10^6 bytes.
 """
 
 from __future__ import annotations
@@ -10,40 +10,34 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from streamlab.errors import UsageError
+from streamlab.report.figures.sheet import (
+    COLOURS,
+    GREYS,
+    GRID,
+    INK,
+    LINE,
+    SMALL,
+    WIDTH,
+    Sheet,
+    plain,
+    spread,
+)
 from streamlab.report.storage import StorageSeries
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MB = 1e6
-# Okabe and Ito's palette, told apart by the colour-blind; the darkest hues first.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_FULL_COLOURS = ("#555555", "#999999")
-MOST_RUNS = len(_COLOURS)
-
-_SIZE = (3.5, 5.0)  # inches
-_LEFT, _RIGHT, _TOP, _GAP = 0.56, 1.02, 0.26, 0.52  # inches around the panels
-_LINE = 0.125  # inches, one line of small text
-_SMALL = 7.0  # points
-_STYLE: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so the same on every machine
-    "font.size": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 8.0,
-    "svg.hashsalt": "streamlab",
-    "svg.fonttype": "path",
-}
+MOST_RUNS = 4
+_LEFT, _RIGHT, _TOP, _GAP, _BELOW = 0.56, 1.02, 0.26, 0.52, 0.47  # inches around the panels
+_PANEL = 1.74  # inches
 
 
 @dataclass(frozen=True)
@@ -53,142 +47,161 @@ class _Line:
     marker: str
     x: tuple[int, ...]
     y: tuple[float, ...]  # MB
+    later_x: tuple[int, ...] = ()  # extrapolated, from the last measured point on
+    later_y: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()  # of the band; empty where there is none
+    high: tuple[float, ...] = ()
+
+    @property
+    def last(self) -> tuple[int, float]:
+        """Return the end of the line."""
+        return (self.later_x or self.x)[-1], (self.later_y or self.y)[-1]
 
 
-@contextmanager
-def house_style() -> Iterator[None]:
-    """Draw by matplotlib's own defaults with ours on top, whatever this machine's settings are."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        yield
-
-
-def storage_figure(series: Sequence[StorageSeries]) -> Figure:
+def storage_figure(series: Sequence[StorageSeries], *, budget: int | None = None) -> Figure:
     """Draw the storage of one run, or of a few on common axes; call it in `house_style`.
 
-    Raises UsageError for no run, or for more runs than the palette has colours.
+    `budget`: bytes to draw a line at. Raises UsageError for no run, or more than MOST_RUNS.
     """
     if not 1 <= len(series) <= MOST_RUNS:
         raise UsageError(f"The figure shows 1 to {MOST_RUNS} runs, got {len(series)}.")
-    caption = [line for one in series for line in textwrap.wrap(_caption(one), 62)]
-    bottom = 0.52 + _LINE * len(caption)
-    width, height = _SIZE[0], _SIZE[1] + _LINE * (len(caption) - 2)
-    panel = (height - _TOP - _GAP - bottom) / 2
-    figure = Figure(figsize=(width, height), dpi=300)
     lines = list(_lines(series))
-    for place, scale in ((bottom + panel + _GAP, "linear"), (bottom, "log")):
-        axes = figure.add_axes(
-            (_LEFT / width, place / height, 1 - (_LEFT + _RIGHT) / width, panel / height)
-        )
-        _panel(axes, lines, scale, panel)
+    if budget is not None:
+        longest = max(line.last[0] for line in lines)
+        lines.append(_Line("budget", INK, "", (0, longest), (budget / MB, budget / MB)))
+    sheet = Sheet(2 * _PANEL + _TOP + _GAP + _BELOW, [*map(_caption, series), _basis(series)])
+    for place, scale in ((_BELOW + _PANEL + _GAP, "linear"), (_BELOW, "log")):
+        axes = sheet.panel(_LEFT, place, WIDTH - _LEFT - _RIGHT, _PANEL)
+        _panel(axes, lines, scale)
     axes.set_xlabel("tasks arrived")
-    for number, text in enumerate(caption):
-        y = (len(caption) - number - 0.6) * _LINE / height
-        figure.text(0.06 / width, y, text, fontsize=_SMALL - 0.5, color="#333333", va="baseline")
-    return figure
+    return sheet.figure
 
 
 def _lines(series: Sequence[StorageSeries]) -> Iterator[_Line]:
     """Yield every run's line, then each line of full checkpoints that is no part of another."""
     several = len(series) > 1
-    for one, colour in zip(series, _COLOURS, strict=False):
-        x = tuple(row.n_tasks for row in one.rows)
-        y = tuple(row.ours_bytes / MB for row in one.rows)
-        label = one.run if several else "base + diffs"
-        yield _Line(label, colour, "o", x, y)
+    for one, colour in zip(series, COLOURS, strict=False):
+        label = plain(one.run) if several else "base + diffs"
+        yield _ours(one, label, colour)
+        if one.lora_bytes and not several:
+            y = _mb(one.lora_bytes)
+            later = [row.lora_bytes for row in one.projected if row.lora_bytes is not None]
+            x = tuple(range(len(y)))
+            yield _longer(_Line("base + LoRA", COLOURS[2], "^", x, y), one, later)
     full: list[tuple[float, ...]] = []
     for one in sorted(series, key=lambda s: -len(s.rows)):
-        y = tuple(row.full_bytes / MB for row in one.rows)
-        if not any(longer[: len(y)] == y for longer in full):
-            full.append(y)
-    for number, y in enumerate(full):
-        colour = _FULL_COLOURS[min(number, len(_FULL_COLOURS) - 1)]
-        yield _Line("full checkpoints", colour, "s", tuple(range(len(y))), y)
+        y = _mb([row.full_bytes for row in one.rows])
+        if any(longer[: len(y)] == y for longer in full):
+            continue
+        colour = GREYS[min(len(full), len(GREYS) - 1)]
+        full.append(y)
+        line = _Line("full checkpoints", colour, "s", tuple(range(len(y))), y)
+        yield _longer(line, one, [row.full_bytes for row in one.projected])
 
 
-def _panel(axes: Axes, lines: Sequence[_Line], scale: str, panel: float) -> None:
-    longest = max(line.x[-1] for line in lines)
-    crowded = longest > 40
+def _ours(series: StorageSeries, label: str, colour: str) -> _Line:
+    x = tuple(row.n_tasks for row in series.rows)
+    y = _mb([row.ours_bytes for row in series.rows])
+    rows = series.projected
+    line = _longer(_Line(label, colour, "o", x, y), series, [row.ours_bytes for row in rows])
+    low = [row.low_bytes for row in rows if row.low_bytes is not None]
+    high = [row.high_bytes for row in rows if row.high_bytes is not None]
+    if not low:
+        return line
+    return replace(line, low=(y[-1], *_mb(low)), high=(y[-1], *_mb(high)))
+
+
+def _longer(line: _Line, series: StorageSeries, later: Sequence[int]) -> _Line:
+    if not later:
+        return line
+    places = (line.x[-1], *(row.n_tasks for row in series.projected))
+    return replace(line, later_x=places, later_y=(line.y[-1], *_mb(later)))
+
+
+def _mb(sizes: Sequence[int]) -> tuple[float, ...]:
+    return tuple(size / MB for size in sizes)
+
+
+def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
+    longest = max(line.last[0] for line in lines)
+    crowded = max(line.x[-1] for line in lines if line.marker) > 40
+    logs = (scale == "log" and any(line.later_x for line in lines), scale == "log")
     for line in lines:
-        # The logarithm has no place for the nothing that full finetuning keeps before a task.
-        points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y > 0 or scale == "linear"]
-        axes.plot(
-            [x for x, _ in points],
-            [y for _, y in points],
-            color=line.colour,
-            marker=line.marker,
-            markersize=1.2 if crowded else 3.5,
-            linewidth=0.8 if crowded else 1.2,
-            clip_on=False,
-            zorder=3,
-        )
+        _draw(axes, line, logs, crowded=crowded)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if longest < 10_000 else 2, integer=True))
     axes.set_xlim(0, longest)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.tick_params(width=0.6, labelsize=_SMALL)
-    axes.tick_params(which="minor", width=0.4)
     # Above the panel, where no length of a tick's label can push it off the page.
-    axes.set_title(f"Stored (MB), {scale} scale", loc="left", x=-0.2, color="#333333")
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.5)
-    axes.set_axisbelow(True)
+    axes.set_title(f"Stored (MB), {scale} scale", loc="left", x=-0.2, color=INK)
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
     if scale == "log":
         axes.set_yscale("log")
         _decades(axes, lines)
     else:
-        axes.set_ylim(0, 1.05 * max(line.y[-1] for line in lines))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    _label(axes, lines, panel)
+        axes.set_ylim(0, 1.05 * max(max(*line.y, *line.later_y, *line.high) for line in lines))
+    if logs[0]:
+        axes.set_xscale("log")
+        axes.set_xlim(1, longest)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    _label(axes, lines)
+
+
+def _draw(axes: Axes, line: _Line, logs: tuple[bool, bool], *, crowded: bool) -> None:
+    """Draw one line; `logs`: whether the axes of tasks and of bytes have no place for nothing."""
+    points = [
+        (x, y)
+        for x, y in zip(line.x, line.y, strict=True)
+        if (x > 0 or not logs[0] or not line.marker) and (y > 0 or not logs[1])
+    ]
+    axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        color=line.colour,
+        marker=line.marker,
+        markersize=1.2 if crowded else 3.5,
+        linewidth=0.8 if crowded or not line.marker else 1.2,
+        linestyle="-" if line.marker else ":",
+        clip_on=not line.marker,
+        zorder=3,
+    )
+    if line.later_x:
+        axes.plot(
+            line.later_x, line.later_y, color=line.colour, linewidth=1.0, linestyle=(0, (4, 2)),
+            zorder=2.5,
+        )  # fmt: skip
+    if line.low:
+        axes.fill_between(
+            line.later_x, line.low, line.high, color=line.colour, alpha=0.2, linewidth=0
+        )
+
+
+def _short(value: float) -> str:
+    """Write a tick's number: whole below a million, in powers of ten beyond."""
+    return f"{value:,.10g}" if value < 1e6 else f"{value:.2g}".replace("e+0", "e")
 
 
 def _decades(axes: Axes, lines: Sequence[_Line]) -> None:
     """Let the logarithmic axis span whole powers of ten, at least one."""
-    positive = [y for line in lines for y in line.y if y > 0]
-    low = math.floor(math.log10(min(positive) * 0.999))
-    high = math.ceil(math.log10(max(positive) * 1.001))
+    sizes = [y for line in lines for y in (*line.y, *line.later_y, *line.high) if y > 0]
+    low = math.floor(math.log10(min(sizes) * 0.999))
+    high = math.ceil(math.log10(max(sizes) * 1.001))
     axes.set_ylim(10.0**low, 10.0**high)
 
 
-def _label(axes: Axes, lines: Sequence[_Line], panel: float) -> None:
-    """Name every line at its right end, moved apart where names would overlap.
-
-    `panel`: the height of the axes in inches.
-    """
-    texts = [[*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.y[-1])} MB"] for line in lines]
-    ends = [float(axes.transAxes.inverted().transform(
-        axes.transData.transform((line.x[-1], line.y[-1])))[1]) for line in lines]  # fmt: skip
-    heights = [len(text) * _LINE / panel for text in texts]
+def _label(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Name every line at its right end, moved apart where names would overlap."""
+    texts = [
+        [*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.last[1])} MB"] for line in lines
+    ]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [float(to_axes.transform(line.last)[1]) for line in lines]
+    heights = [len(text) * LINE / _PANEL for text in texts]
     for line, text, y in zip(lines, texts, spread(ends, heights), strict=True):
         axes.text(
             1.06, y, "\n".join(text), transform=axes.transAxes, color=line.colour,
-            fontsize=_SMALL, va="center", ha="left", linespacing=1.15,
+            fontsize=SMALL, va="center", ha="left", linespacing=1.15,
         )  # fmt: skip
-
-
-def spread(places: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Move the centres of boxes on a line apart until none overlaps, each as little as may be.
-
-    `places` and `heights` are in shares of the axis; the order is kept and nothing goes below 0.
-    """
-    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
-    groups: list[tuple[list[int], float]] = []  # boxes that touch, and their common bottom
-    for index in order:
-        members, bottom = [index], max(places[index] - heights[index] / 2, 0.0)
-        while groups and _top(groups[-1], heights) > bottom:
-            before, _ = groups.pop()
-            members = before + members
-            centre = sum(places[i] for i in members) / len(members)
-            bottom = max(centre - sum(heights[i] for i in members) / 2, 0.0)
-        groups.append((members, bottom))
-    moved = [0.0] * len(places)
-    for members, bottom in groups:
-        for index in members:
-            moved[index] = bottom + heights[index] / 2
-            bottom += heights[index]
-    return moved
-
-
-def _top(group: tuple[list[int], float], heights: Sequence[float]) -> float:
-    return group[1] + sum(heights[i] for i in group[0])
 
 
 def megabytes(value: float) -> str:
@@ -214,3 +227,12 @@ def _caption(series: StorageSeries) -> str:
         f"Run {series.run}, seed {series.seed}: {series.method} at density {density} "
         f"on {base.model}{layers}{rows}."
     )
+
+
+def _basis(series: Sequence[StorageSeries]) -> str:
+    text = "Markers: measured, the sizes of files."
+    rows = [row for one in series for row in one.projected]
+    if rows:
+        band = "; band: 95% interval" if any(row.low_bytes is not None for row in rows) else ""
+        text += f" Dashed: extrapolated to {rows[-1].n_tasks:,} tasks by their mean{band}."
+    return text

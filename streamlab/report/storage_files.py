@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamlab.registry.aside import written_aside
 from streamlab.report.csv_file import write_csv
 from streamlab.report.storage import StorageSeries
+from streamlab.report.table import Cell
 
 _COLUMNS = (
     "run", "seed", "n_tasks", "task", "provider",
     "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
+    "lora_bytes", "basis", "low_bytes", "high_bytes",
 )  # fmt: skip
 
 
@@ -26,40 +26,36 @@ class StorageFiles:
     csv: Path
 
 
-def write_storage(series: Sequence[StorageSeries], folder: Path) -> StorageFiles:
+def write_storage(
+    series: Sequence[StorageSeries], folder: Path, *, budget: int | None = None
+) -> StorageFiles:
     """Write storage.png, storage.svg and storage.csv; the same series give the same bytes.
 
-    Each file is written aside and renamed. Raises StoreError where the disk refuses.
+    `budget`: bytes to draw a line at. Each file is written aside and renamed. Raises StoreError
+    where the disk refuses.
     """
     # Here, because matplotlib takes a second that no other command should pay.
-    from streamlab.report.storage_figure import house_style, storage_figure
+    from streamlab.report.figures.sheet import write_figure
+    from streamlab.report.storage_figure import storage_figure
 
-    files = StorageFiles(*(folder / f"storage.{ending}" for ending in ("png", "svg", "csv")))
-    png, svg = io.BytesIO(), io.BytesIO()
-    with house_style():
-        figure = storage_figure(series)
-        figure.savefig(png, format="png", metadata={"Software": None})
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    for path, picture in ((files.png, png), (files.svg, svg)):
-        with written_aside(path) as file:
-            file.write(picture.getvalue())
-    write_csv(files.csv, _COLUMNS, [row for one in series for row in _rows(one)])
+    png, svg = write_figure(folder, "storage", lambda: storage_figure(series, budget=budget))
+    files = StorageFiles(png, svg, folder / "storage.csv")
+    write_csv(files.csv, _COLUMNS, (row for one in series for row in _rows(one)))
     return files
 
 
-def _rows(series: StorageSeries) -> list[tuple[str | int | float | None, ...]]:
-    return [
-        (
-            series.run,
-            series.seed,
-            row.n_tasks,
-            row.task,
-            row.provider,
-            row.diff_bytes,
-            row.head_bytes,
-            row.ours_bytes,
-            row.full_bytes,
-            row.ratio,
+def _rows(series: StorageSeries) -> Iterator[tuple[Cell, ...]]:
+    who = (series.run, series.seed)
+    lora = dict(enumerate(series.lora_bytes))
+    for row in series.rows:
+        yield (
+            *(*who, row.n_tasks, row.task, row.provider, row.diff_bytes, row.head_bytes),
+            *(row.ours_bytes, row.full_bytes, row.ratio),
+            *(lora.get(row.n_tasks), "measured", None, None),
         )
-        for row in series.rows
-    ]
+    for later in series.projected:
+        yield (
+            *(*who, later.n_tasks, None, None, None, None),
+            *(later.ours_bytes, later.full_bytes, later.full_bytes / later.ours_bytes),
+            *(later.lora_bytes, "extrapolated", later.low_bytes, later.high_bytes),
+        )

@@ -223,7 +223,7 @@ def test_without_a_finished_run_there_is_nothing_to_go_by(
     unknown = call(*arguments, "--run", "other-1")
 
     assert (started.exit_code, nowhere.exit_code, unknown.exit_code) == (1, 1, 2)
-    assert "has finished, so there is no storage to show" in started.stderr
+    assert "has finished, so there is nothing to show" in started.stderr
     assert "There is no registry" in nowhere.stderr
     assert "other-1" in unknown.stderr
 

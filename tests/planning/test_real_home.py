@@ -98,7 +98,7 @@ def test_an_unknown_run_and_a_run_without_tasks_are_refused(
         (run,) = registry.runs()
         empty.add_base(registry.base(run.base_fingerprint))
         empty.start_run(run)
-        with pytest.raises(RegistryError, match="has finished, so there is no storage to show"):
+        with pytest.raises(RegistryError, match="has finished, so there is nothing to show"):
             measure(empty, "latest")
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from streamlab.errors import RegistryError, UsageError
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
+from streamlab.report.figures.sheet import house_style, spread
 from streamlab.report.storage import StorageSeries, storage_rows
-from streamlab.report.storage_figure import MOST_RUNS, house_style, spread, storage_figure
+from streamlab.report.storage_figure import MOST_RUNS, storage_figure
 from streamlab.report.storage_files import write_storage
 
 BASE = BaseRecord(

@@ -1,0 +1,1 @@
+"""The figures of `streamlab plot`: one module each, and the sheet that all are drawn on."""

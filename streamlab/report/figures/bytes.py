@@ -1,0 +1,141 @@
+"""The figure `bytes`: what each task's file is made of, one stacked bar a task.
+
+The tick on the positions is the two-part bound: the fewest bytes that any code which tells
+tensors apart by their counts alone could give them, worked out from the file where it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.ticker import MaxNLocator
+
+from streamlab.registry.records import DiffRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
+from streamlab.registry.streams import own_stream
+from streamlab.report.csv_file import write_csv
+from streamlab.report.figures.sheet import (
+    COLOURS,
+    GRID,
+    SMALL,
+    WIDTH,
+    Sheet,
+    plain,
+    write_figure,
+)
+from streamlab.report.part_bounds import find_positions_bound
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "run", "seed", "place", "task", "provider", "digest", "kind",
+    "positions_bytes", "values_bytes", "head_bytes", "metadata_bytes", "file_bytes",
+    "positions_bound_bytes",
+)  # fmt: skip
+_PARTS = ("positions", "values", "head", "metadata")
+_PART_COLOURS = (COLOURS[0], COLOURS[4], COLOURS[2], "#bbbbbb")
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.85, 0.12, 0.42, 0.34  # inches around the panel
+_BAR = 0.2  # inches a task
+
+
+@dataclass(frozen=True)
+class TaskBar:
+    """One task's file; `bound` is None where the file is not in the store, or no diff."""
+
+    task: str
+    provider: str
+    diff: DiffRecord
+    bound: float | None  # bytes of the positions at least
+
+
+@dataclass(frozen=True)
+class BytesFigure:
+    """One seed's files in the order of arrival."""
+
+    run: str
+    seed: int
+    method: str
+    base: str
+    bars: tuple[TaskBar, ...]
+
+
+def read_bytes(registry: Registry, run: str, store: ArtifactStore) -> BytesFigure:
+    """Read the parts of a run's files, and bounds from the store.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
+    """
+    stream = own_stream(registry, run)
+    bars = []
+    for arrival in stream.arrivals:
+        diff = stream.diffs[arrival.digest or ""]
+        bound = find_positions_bound(diff, registry, store)
+        bars.append(TaskBar(arrival.task, arrival.provider, diff, bound))
+    return BytesFigure(stream.run.name, stream.seed, stream.method, stream.base.model, tuple(bars))
+
+
+def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
+    """Write bytes.png, bytes.svg and bytes.csv. Raises StoreError where the disk refuses."""
+    pictures = write_figure(folder, "bytes", lambda: draw(data))
+    rows = [
+        (
+            *(data.run, data.seed, place, bar.task, bar.provider, bar.diff.digest, bar.diff.kind),
+            *_sizes(bar.diff),
+            *(bar.diff.file_bytes, bar.bound),
+        )
+        for place, bar in enumerate(data.bars)
+    ]
+    write_csv(folder / "bytes.csv", _COLUMNS, rows)
+    return (*pictures, folder / "bytes.csv")
+
+
+def draw(data: BytesFigure) -> Figure:
+    """Draw a bar a task, the first on top; call it in `house_style`."""
+    height = max(len(data.bars), 2) * _BAR
+    sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
+    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
+    places = range(len(data.bars))
+    ends = [0.0] * len(data.bars)
+    for number, (part, colour) in enumerate(zip(_PARTS, _PART_COLOURS, strict=True)):
+        sizes = [_sizes(bar.diff)[number] / 1e3 for bar in data.bars]
+        axes.barh(places, sizes, left=ends, height=0.7, color=colour, label=part)
+        ends = [end + size for end, size in zip(ends, sizes, strict=True)]
+    bounds = [
+        (place, bar.bound / 1e3) for place, bar in enumerate(data.bars) if bar.bound is not None
+    ]
+    if bounds:
+        axes.vlines(
+            [x for _, x in bounds],
+            [place - 0.45 for place, _ in bounds],
+            [place + 0.45 for place, _ in bounds],
+            color="black",
+            linewidth=1.2,
+            label="bound",
+        )
+    axes.set_yticks(places, [plain(bar.task, 14) for bar in data.bars])
+    axes.set_ylim(len(data.bars) - 0.4, -0.6)
+    axes.set_xlim(0, 1.03 * max(ends))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="x", color=GRID, linewidth=0.5)
+    axes.set_xlabel("size of the file (kB of 1000 bytes)")
+    legend = sheet.figure.legend(
+        loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=5, fontsize=SMALL - 0.5, frameon=False,
+        handlelength=0.9, handletextpad=0.4, columnspacing=0.9, borderaxespad=0.2,
+    )  # fmt: skip
+    legend.set_in_layout(False)
+    return sheet.figure
+
+
+def _sizes(diff: DiffRecord) -> Sequence[int]:
+    return (diff.positions_bytes, diff.values_bytes, diff.head_bytes, diff.metadata_bytes)
+
+
+def _caption(data: BytesFigure) -> str:
+    bound = " Tick: two-part bound of the positions." if any(b.bound for b in data.bars) else ""
+    return (
+        f"Run {data.run}, seed {data.seed}: files by {data.method} on {data.base}, measured.{bound}"
+    )

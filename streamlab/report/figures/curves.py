@@ -1,0 +1,161 @@
+"""The figure `curves`: loss and density over the steps of each task's training.
+
+Stages follow one another on one axis of steps, thin lines stand between them. Density is the
+share of entries that the gates keep, in the stages that tell it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from streamlab.errors import RegistryError, StoreError
+from streamlab.registry.curves import curve_path, read_curve
+from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+from streamlab.report.csv_file import write_csv
+from streamlab.report.figures.sheet import COLOURS, GRID, SMALL, WIDTH, Sheet, plain, write_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = ("run", "seed", "place", "task", "total_step", "stage", "step", "loss", "density")
+_LEFT, _BETWEEN, _RIGHT, _BELOW, _ABOVE = 0.45, 0.52, 0.12, 0.42, 0.22  # inches round the panels
+_PANEL, _TITLE = 0.5, 0.34  # inches: a panel's height, and what is above it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One arrival's curve, a point a step."""
+
+    arrival: ArrivalRecord
+    points: tuple[dict[str, Any], ...]  # stage, step, loss and density, which may be None
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """Return the steps, from 1 through all stages, that have a number, and the numbers."""
+        known = [(x, p.get(name)) for x, p in enumerate(self.points, start=1)]
+        found = [(x, float(y)) for x, y in known if isinstance(y, (int, float))]
+        return [x for x, _ in found], [y for _, y in found]
+
+    def starts(self) -> list[int]:
+        """Return the steps that a stage begins with, the first apart."""
+        stages = [point.get("stage") for point in self.points]
+        return [i + 1 for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
+
+
+@dataclass(frozen=True)
+class CurvesFigure:
+    """One seed's curves in the order of arrival; `n_missing` arrivals have none."""
+
+    run: str
+    seed: int
+    method: str
+    curves: tuple[Curve, ...]
+    n_missing: int
+
+
+def read_curves(registry: Registry, run: str, folder: Path) -> CurvesFigure:
+    """Read the curves of a run's own stream; `folder`: the home's, of curves.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where no curve is there.
+    """
+    stream = own_stream(registry, run)
+    curves = tuple(_read(stream.arrivals, folder, stream.run.name))
+    if not curves:
+        raise RegistryError(
+            f"Of the run `{stream.run.name}` no curve lies in {folder}, so there is nothing to "
+            "show. Curves stay where a run was worked on; name that home with `--home`."
+        )
+    n_missing = len(stream.arrivals) - len(curves)
+    return CurvesFigure(stream.run.name, stream.seed, stream.method, curves, n_missing)
+
+
+def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterable[Curve]:
+    for one in arrivals:
+        path = curve_path(
+            folder, run=run, seed=one.seed, provider=one.provider, task=one.task,
+            version=one.version, method=one.method,
+        )  # fmt: skip
+        try:
+            points = read_curve(path)
+        except StoreError:
+            continue  # counted, and said in the caption
+        if points:
+            yield Curve(one, points)
+
+
+def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
+    """Write curves.png, curves.svg and curves.csv. Raises StoreError where the disk refuses."""
+    pictures = write_figure(folder, "curves", lambda: draw(data))
+    rows = [
+        (
+            *(data.run, data.seed, curve.arrival.sequence, curve.arrival.task, number),
+            *(point.get(name) for name in ("stage", "step", "loss", "density")),
+        )
+        for curve in data.curves
+        for number, point in enumerate(curve.points, start=1)
+    ]
+    write_csv(folder / "curves.csv", _COLUMNS, rows)
+    return (*pictures, folder / "curves.csv")
+
+
+def draw(data: CurvesFigure) -> Figure:
+    """Draw a row a task, loss on the left and density on the right; call it in `house_style`."""
+    step = _PANEL + _TITLE
+    n_rows = len(data.curves)
+    sheet = Sheet(n_rows * step - _TITLE + _BELOW + _ABOVE, [_caption(data)])
+    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / 2
+    for row, curve in enumerate(data.curves):
+        bottom = _BELOW + (n_rows - 1 - row) * step
+        loss = sheet.panel(_LEFT, bottom, width, _PANEL)
+        density = sheet.panel(_LEFT + width + _BETWEEN, bottom, width, _PANEL)
+        _panel(loss, curve, "loss", COLOURS[0])
+        _panel(density, curve, "density", COLOURS[1])
+        loss.set_title(f"{plain(curve.arrival.task, 14)}: loss", loc="left", fontsize=SMALL, pad=3)
+        density.set_title("density (%)", loc="left", fontsize=SMALL, pad=3)
+    for axes in (loss, density):
+        axes.set_xlabel("training step", fontsize=SMALL)
+    return sheet.figure
+
+
+def _panel(axes: Axes, curve: Curve, name: str, colour: str) -> None:
+    x, y = curve.series(name)
+    if name == "density":
+        points = [(a, 100 * b) for a, b in zip(x, y, strict=True) if b > 0]
+        x, y = [a for a, _ in points], [b for _, b in points]
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=4))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        low, high = (min(y, default=1.0), max(y, default=100.0))
+        axes.set_ylim(min(low * 0.7, high / 20), high * 1.5)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    axes.plot(x, y, color=colour, linewidth=0.7)
+    if not y:
+        axes.text(
+            0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center",
+            fontsize=SMALL - 1,
+        )  # fmt: skip
+    for start in curve.starts():
+        axes.axvline(start - 0.5, color="#777777", linewidth=0.4)
+    axes.set_xlim(0, len(curve.points))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
+
+
+def _caption(data: CurvesFigure) -> str:
+    stages = list(dict.fromkeys(p.get("stage") for c in data.curves for p in c.points))
+    named = ", ".join(str(stage) for stage in stages if stage is not None)
+    lines = f" Grey lines: stages ({named})." if len(stages) > 1 else ""
+    gone = f" {data.n_missing} arrivals have no curve here." if data.n_missing else ""
+    return (
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured while training, per step."
+        f"{lines}{gone}"
+    )

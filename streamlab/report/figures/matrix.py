@@ -1,0 +1,112 @@
+"""The figure `matrix`: the score of every task after every arrival, as a heat map with numbers.
+
+Diffs are kept apart, so a row that changes from left to right would be a fault. Only
+`evaluation: full` scores every task after every arrival; what was not scored then stays blank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamlab.errors import RegistryError
+from streamlab.registry.records import ArrivalRecord, ScoreRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+from streamlab.report.csv_file import write_csv
+from streamlab.report.figures.heat import heat_map
+from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.scores import by_arrival
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "run", "seed", "place", "task", "after_place", "after_task",
+    "metric", "split", "n_rows", "value",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MatrixFigure:
+    """One seed's arrivals in order, and of each the scores by the place after which they were."""
+
+    run: str
+    seed: int
+    method: str
+    arrivals: tuple[ArrivalRecord, ...]
+    scores: tuple[dict[int, ScoreRecord], ...]  # beside the arrivals
+
+
+def read_matrix(registry: Registry, run: str) -> MatrixFigure:
+    """Read the primary scores of a run's own stream, on dev rows where there are any.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
+    """
+    stream = own_stream(registry, run)
+    found = by_arrival(registry.scores(run=stream.run.id))
+    scores = tuple(_by_place(found.get(arrival.id, ())) for arrival in stream.arrivals)
+    if not any(scores):
+        raise RegistryError(
+            f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
+            "to show. Name another run with `--run`."
+        )
+    return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores)
+
+
+def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
+    """Sort the primary scores of one arrival by place; of two splits the dev rows count."""
+    primary = [score for score in scores if score.is_primary]
+    ordered = sorted(primary, key=lambda s: (s.after_sequence, s.split == "dev"))
+    return {score.after_sequence: score for score in ordered}
+
+
+def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
+    """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
+    pictures = write_figure(folder, "matrix", lambda: draw(data))
+    names = {arrival.sequence: arrival.task for arrival in data.arrivals}
+    rows = [
+        (
+            *(data.run, data.seed, arrival.sequence, arrival.task, place, names.get(place)),
+            *(score.metric, score.split, score.n_rows, score.value),
+        )
+        for arrival, scores in zip(data.arrivals, data.scores, strict=True)
+        for place, score in scores.items()
+    ]
+    write_csv(folder / "matrix.csv", _COLUMNS, rows)
+    return (*pictures, folder / "matrix.csv")
+
+
+def draw(data: MatrixFigure) -> Figure:
+    """Draw a row a task and a column an arrival; call it in `house_style`."""
+    names = [plain(arrival.task, 14) for arrival in data.arrivals]
+    metrics = [next((s.metric for s in scores.values()), "none") for scores in data.scores]
+    columns = {arrival.sequence: place for place, arrival in enumerate(data.arrivals)}
+    cells = {
+        (row, columns[place]): score.value
+        for row, scores in enumerate(data.scores)
+        for place, score in scores.items()
+        if place in columns
+    }
+    return heat_map(
+        [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)],
+        names,
+        cells,
+        (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
+        write=lambda value: f"{value:.2f}",
+        title="score of the task (row) after the arrival (column)",
+        caption=[_caption(data)],
+    )
+
+
+def _caption(data: MatrixFigure) -> str:
+    found = [score for scores in data.scores for score in scores.values()]
+    splits = ", ".join(sorted({score.split for score in found}))
+    generated = " (some or all generated)" if any(score.generated for score in found) else ""
+    n_pairs = len(data.arrivals) * (len(data.arrivals) + 1) // 2
+    note = " Blank right of a row's first: not scored then." if len(found) < n_pairs else ""
+    return (
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{generated}; "
+        f"scores from 0 (dark) to 1 (light).{note}"
+    )
