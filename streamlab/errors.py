@@ -6,6 +6,7 @@ StreamlabError                exit 1: a finding or a failure
 │   ├── SourceError           a model, package, folder or hub name leads nowhere
 │   └── DataError             rows are missing, malformed or cannot be learnt from
 ├── TrainingError             a training run broke down (NaN loss, no steps)
+├── ProviderError             a provider's process died, hung, or answered nonsense
 ├── DiffError                 a diff cannot be made or used
 │   ├── DiffFormatError       a diff file breaks a named rule of the format
 │   └── BaseMismatchError     a diff belongs to another base
@@ -51,6 +52,10 @@ class DataError(UsageError):
 
 class TrainingError(StreamlabError):
     """A training run broke down."""
+
+
+class ProviderError(StreamlabError):
+    """A provider's process died, hung, or answered nonsense."""
 
 
 class DiffError(StreamlabError):

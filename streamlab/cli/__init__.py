@@ -29,6 +29,7 @@ COMMANDS = {
     "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
     "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
     "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
+    "check": LazyCommand("streamlab.cli.check:check", "Prove that the order changes no file."),
     "tag": LazyCommand("streamlab.cli.tag:tag", "Name a run, arrival or diff; list the names."),
     "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),
     "restore": LazyCommand("streamlab.cli.removal:restore", "Bring removed arrivals back."),

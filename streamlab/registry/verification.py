@@ -36,6 +36,7 @@ Problem = Literal[
     "database",
 ]
 _PAGE = 1000  # rows held in memory
+_UNFINISHED = ("running", "stale", "interrupted")  # `--resume` goes on with each
 
 _ADVICE: dict[Problem, str] = {
     "missing": "Put the file back from a copy, or `streamlab rm` its arrivals and run again.",
@@ -70,10 +71,10 @@ class Finding:
 def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[Finding]:
     """Yield everything that is wrong with a home; nothing is changed.
 
-    While a run is worked on, young files may be without a row: a file is written before it.
+    While a run is unfinished, young files may be without a row: a file is written before it.
     `now`: seconds since the epoch. Raises StoreError where the store's folders cannot be read.
     """
-    working = any(run.status == "running" for run in registry.runs())
+    unfinished = any(run.status in _UNFINISHED for run in registry.runs())
     files = list(store.files())  # before the rows, which are written after their files
     try:
         yield from _database(registry)
@@ -85,7 +86,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
         yield Finding("database", None, str(error))
         return
     for path, digest in files:
-        young = working and is_young(path, now=now, working=True)
+        young = unfinished and is_young(path, now=now, working=True)
         if digest not in known and not young and os.path.lexists(path):
             yield _unknown(path, digest)
 

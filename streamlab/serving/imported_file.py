@@ -21,6 +21,7 @@ from streamlab.errors import (
 from streamlab.registry.heartbeat import this_process
 from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
 from streamlab.registry.whole import TakenIn, WholeArrival, WholeRun, given_part
+from streamlab.serving.described import describe_diff
 from streamlab.serving.loaded import load_recorded_base
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def import_file(
         new: NewDiff = given_part(registry.diff(facts["digest"]), NewDiff)
     except NotInRegistryError:
         full_bytes = _tried(load_recorded_base(registry, base.fingerprint, model=model), diff)
-        new = _described(diff, data, facts, full_bytes)
+        new = describe_diff(diff, data, full_bytes=full_bytes)
     store.put(data)
     return registry.import_run(_run_of_file(path, base, new, facts, provider=provider, task=named))
 
@@ -100,22 +101,6 @@ def _tried(loaded: LoadedBase, diff: DiffVector) -> int:
     with loaded.holding("the file", diff):
         model, names = loaded.model, (*loaded.base.full_names.values(), *diff.head)
         return checkpoint_bytes({name: model.get_parameter(name) for name in names})
-
-
-def _described(diff: DiffVector, data: bytes, facts: dict[str, Any], full_bytes: int) -> NewDiff:
-    return NewDiff(
-        digest=facts["digest"],
-        kind="diff",
-        base_fingerprint=diff.layout.fingerprint,
-        value_type=facts["value_type"],
-        n_gated=diff.n_gated,
-        n_entries=diff.n_entries,
-        n_head_entries=diff.n_head_entries,
-        file_bytes=len(data),
-        **{f"{part}_bytes": n_bytes for part, n_bytes in facts["parts"].items()},
-        full_checkpoint_bytes=full_bytes,
-        tensor_counts=diff.counts,
-    )
 
 
 def layout_of(base: NewBase) -> Layout:

@@ -1,9 +1,9 @@
-"""What is stored of a training: a diff, or a rival's checkpoint or adapter; and reading it back."""
+"""What is stored of a training: a diff, or a rival's checkpoint or adapter; and its use."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,27 +13,17 @@ from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
-from streamlab.diff.container import EncodedDiff, decode
-from streamlab.diff.vector import DiffVector
+from streamlab.diff.container import decode
 from streamlab.errors import StoreError
 from streamlab.methods.contract import Adapter, Trained
 from streamlab.methods.lora import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff
+from streamlab.serving.described import describe_diff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from streamlab.diff.values import ValueType
-
 _PEFT_PREFIX = "base_model.model."
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """The bytes to store, and the record that describes them."""
-
-    data: bytes
-    record: NewDiff
 
 
 @dataclass(frozen=True)
@@ -47,94 +37,71 @@ class Served:
     n_changed: int | None
 
 
-def pack_diff(
-    diff: DiffVector, encoded: EncodedDiff, trained: Trained, base: Base, *, value_type: ValueType
-) -> Artifact:
-    """Describe a diff's file for the registry."""
-    record = NewDiff(
-        digest=encoded.digest,
-        kind="diff",
-        base_fingerprint=base.fingerprint,
-        value_type=value_type,
-        n_gated=diff.n_gated,
-        n_entries=diff.n_entries,
-        n_head_entries=diff.n_head_entries,
-        file_bytes=len(encoded.data),
-        positions_bytes=encoded.parts.positions,
-        values_bytes=encoded.parts.values,
-        head_bytes=encoded.parts.head,
-        metadata_bytes=encoded.parts.metadata,
-        full_checkpoint_bytes=_full_bytes(trained, base),
-        tensor_counts=diff.counts,
-    )
-    return Artifact(encoded.data, record)
+def checkpoint_of(trained: Trained, base: Base) -> bytes:
+    """Write a rival's whole classifier as one file."""
+    backbone = trained.backbone or base.tensors
+    head = {name: torch.from_numpy(values) for name, values in trained.head.items()}
+    return save({base.full_names[name]: tensor for name, tensor in backbone.items()} | head)
 
 
-def pack_checkpoint(trained: Trained, base: Base) -> Artifact:
-    """Write a rival's whole classifier as one file, and describe it."""
-    tensors = _classifier_tensors(trained, base)
-    data = save(tensors)
-    head_bytes = sum(4 * values.size for values in trained.head.values())
-    values_bytes = 4 * base.layout.n_gated
-    record = NewDiff(
+def describe(kind: ArtifactKind, data: bytes, base: Base) -> NewDiff:
+    """Describe an artifact for the registry, by nothing but its bytes.
+
+    Raises DiffError where a diff's bytes are none for this base.
+    """
+    if kind == "diff":
+        diff = decode(data, base.layout)
+        head = {name: torch.from_numpy(values.copy()) for name, values in diff.head.items()}
+        return describe_diff(diff, data, full_bytes=_full_bytes(base, head))
+    tensors = load(data)
+    if kind == "checkpoint":
+        head = {name: tensors[name] for name in tensors.keys() - base.full_names.values()}
+        own = [tensors[name] for name in base.full_names.values()]
+        return _described(kind, data, base, own, head, base.layout.sizes, len(data))
+    head = {
+        name.removeprefix(_PEFT_PREFIX): t for name, t in tensors.items() if ".lora_" not in name
+    }
+    own = [tensor for name, tensor in tensors.items() if ".lora_" in name]
+    # An adapter's numbers are no entries of the base's tensors.
+    return _described(kind, data, base, own, head, (), _full_bytes(base, head))
+
+
+def _described(
+    kind: ArtifactKind,
+    data: bytes,
+    base: Base,
+    own: Collection[torch.Tensor],
+    head: Mapping[str, torch.Tensor],
+    counts: tuple[int, ...],
+    full_bytes: int,
+) -> NewDiff:
+    values_bytes, head_bytes = sum(map(_bytes, own)), sum(map(_bytes, head.values()))
+    return NewDiff(
         digest=hashlib.sha256(data).hexdigest(),
-        kind="checkpoint",
-        base_fingerprint=base.fingerprint,
-        value_type="fp32",
-        n_gated=base.layout.n_gated,
-        n_entries=base.layout.n_gated,
-        n_head_entries=sum(values.size for values in trained.head.values()),
-        file_bytes=len(data),
-        positions_bytes=0,
-        values_bytes=values_bytes,
-        head_bytes=head_bytes,
-        metadata_bytes=len(data) - values_bytes - head_bytes,
-        full_checkpoint_bytes=len(data),
-        tensor_counts=base.layout.sizes,
-    )
-    return Artifact(data, record)
-
-
-def pack_adapter(adapter: Adapter, base: Base) -> Artifact:
-    """Describe the file that PEFT wrote of an adapter and the head."""
-    tensors = load(adapter.weights)
-    head = {name: t for name, t in tensors.items() if ".lora_" not in name}
-    own = [tensor for name, tensor in tensors.items() if name not in head]
-    head_bytes, values_bytes = sum(map(_bytes, head.values())), sum(map(_bytes, own))
-    whole = {base.full_names[name]: tensor for name, tensor in base.tensors.items()}
-    record = NewDiff(
-        digest=hashlib.sha256(adapter.weights).hexdigest(),
-        kind="adapter",
+        kind=kind,
         base_fingerprint=base.fingerprint,
         value_type="fp32",
         n_gated=base.layout.n_gated,
         n_entries=sum(tensor.numel() for tensor in own),
         n_head_entries=sum(tensor.numel() for tensor in head.values()),
-        file_bytes=len(adapter.weights),
+        file_bytes=len(data),
         positions_bytes=0,
         values_bytes=values_bytes,
         head_bytes=head_bytes,
-        metadata_bytes=len(adapter.weights) - values_bytes - head_bytes,
-        full_checkpoint_bytes=checkpoint_bytes(
-            whole | {name.removeprefix(_PEFT_PREFIX): tensor for name, tensor in head.items()}
-        ),
-        tensor_counts=(),  # its numbers are no entries of the base's tensors
+        metadata_bytes=len(data) - values_bytes - head_bytes,
+        full_checkpoint_bytes=full_bytes,
+        tensor_counts=counts,
     )
-    return Artifact(adapter.weights, record)
 
 
 def _bytes(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _classifier_tensors(trained: Trained, base: Base) -> dict[str, torch.Tensor]:
-    backbone = trained.backbone or base.tensors
-    named = {base.full_names[name]: tensor for name, tensor in backbone.items()}
-    return named | {name: torch.from_numpy(values) for name, values in trained.head.items()}
-
-
-def _full_bytes(trained: Trained, base: Base) -> int:
-    return checkpoint_bytes(_classifier_tensors(trained, base))
+def _full_bytes(base: Base, head: Mapping[str, torch.Tensor]) -> int:
+    """Return the bytes of a whole checkpoint of the base under a head."""
+    whole = {base.full_names[name]: tensor for name, tensor in base.tensors.items()}
+    return checkpoint_bytes(whole | dict(head))
 
 
 @contextmanager

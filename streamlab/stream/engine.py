@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from streamlab.base import Base, load_base
+from streamlab.diff.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, RegistryError, UsageError
 from streamlab.registry import schema
 from streamlab.registry.home import Home
@@ -20,9 +21,11 @@ from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import arrivals
 from streamlab.stream.environment import describe_environment
+from streamlab.stream.executors import Executor, Serial
 from streamlab.stream.heart import beating
+from streamlab.stream.processes import Processes
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.serve import Clock, Outcome, Stream, Watch, identity_of
+from streamlab.stream.serve import Clock, Order, Outcome, Reached, Stream, Watch, identity_of
 from streamlab.stream.world import World
 
 # Told the run, what it works with, and how many arrivals are still to come.
@@ -38,6 +41,8 @@ def run(
     watch: Watch = lambda _arrival, _progress: None,
     started: Started = lambda _run, _world, _n_arrivals: None,
     clock: Clock = time.time,
+    reached: Reached = lambda _point: None,
+    order: Order = list,
 ) -> Generator[Outcome, None, None]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
@@ -46,7 +51,8 @@ def run(
     `registry_url` is for a registry elsewhere than in the home.
     With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
     not done again. `started` is told the run, what it will use, and how many arrivals are to
-    come, once everything is loaded.
+    come, once everything is loaded. `reached` is told of each of `serve.POINTS` that an arrival
+    passes. `order` may put the arrivals of each seed in another order.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
     the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
@@ -73,7 +79,22 @@ def run(
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
             n_done = len(registry.arrivals(run=record.name, status="finished"))
             started(record, world, record.n_expected - n_done)
-            yield from Stream(registry, record, world, place, store, watch, clock).outcomes()
+            with closing(_executor(loaded, world)) as executor:
+                yield from Stream(
+                    registry, record, world, place, store, executor, watch, clock, reached, order
+                ).outcomes()
+
+
+def _executor(loaded: LoadedScenario, world: World) -> Executor:
+    execution = loaded.scenario.execution
+    if execution.executor == "serial":
+        return Serial(world)
+    return Processes(
+        loaded,
+        fingerprint=world.base.fingerprint,
+        max_bytes=2 * world.base.file_bytes + DEFAULT_MAX_BYTES,
+        timeout_seconds=execution.timeout_seconds,
+    )
 
 
 def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord:

@@ -16,6 +16,7 @@ from streamlab.config import Settings, Tree, digest, expand_variables, override,
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.contract import TrainingSettings
+from streamlab.stream.execution import ExecutionSettings
 from streamlab.tasks.settings import DataSettings, TaskSettings
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -60,6 +61,7 @@ class Scenario(Settings):
     evaluation: Literal["last", "full"] = "last"
     rivals: tuple[MethodSettings, ...] = ()
     storage: StorageSettings = StorageSettings()
+    execution: ExecutionSettings = ExecutionSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -1,4 +1,4 @@
-"""Serve one arrival after another: train, store, score what was stored, register; then yield.
+"""Serve one arrival after another: ask, store, score what was stored, register; then yield.
 
 The row is written last. A row means the work is whole, so resuming is skipping what has a row.
 """
@@ -6,36 +6,43 @@ The row is written last. A row means the work is whole, so resuming is skipping 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
-from streamlab.diff.container import encode
-from streamlab.diff.vector import DiffVector
-from streamlab.errors import BaseMismatchError, DiffError, RegistryError, TrainingError
-from streamlab.methods.contract import Progress, Trained, TrainingSettings
+from streamlab.errors import (
+    BaseMismatchError,
+    DiffError,
+    ProviderError,
+    RegistryError,
+    TrainingError,
+)
+from streamlab.methods.contract import Progress
 from streamlab.registry.curves import curve_path, writing_curve
 from streamlab.registry.home import Home
 from streamlab.registry.records import (
     ArrivalRecord,
     DiffRecord,
     NewArrival,
+    NewDiff,
     NewScore,
     RunRecord,
 )
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.artifacts import Artifact, pack_adapter, pack_checkpoint, pack_diff, serving
-from streamlab.stream.memory import peak_bytes, reset_peak
-from streamlab.stream.precision import Rounded, rounded
-from streamlab.stream.probe import take_probe
+from streamlab.stream.artifacts import describe
+from streamlab.stream.executors import Executor
+from streamlab.stream.provider import Answer, Effort
 from streamlab.stream.scoring import score_stored
-from streamlab.stream.training import EncodedTask, fresh_model, train
 from streamlab.stream.world import World
 
 Clock = Callable[[], float]
 Watch = Callable[[Arrival, Progress], None]
+
+# What an arrival passes on its way. Tests end the process at each: nothing half-done may stay.
+POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
+Reached = Callable[[str], None]
+Order = Callable[[Sequence[Arrival]], list[Arrival]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,20 @@ class Stream:
     world: World
     home: Home
     store: ArtifactStore
+    executor: Executor
     watch: Watch
     clock: Clock
+    reached: Reached
+    order: Order
 
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that has no row yet, and score the earlier ones again when due."""
-        stream = arrivals(self.world.scenario)
+        everything = arrivals(self.world.scenario)
+        stream = [
+            arrival
+            for seed in self.world.scenario.seeds
+            for arrival in self.order([a for a in everything if a.seed == seed])
+        ]
         done = self._done()
         for arrival, following in zip(stream, [*stream[1:], None], strict=True):
             outcome = None if arrival.identity in done else self._serve(arrival)
@@ -88,46 +103,41 @@ class Stream:
         return {identity_of(record) for record in records}
 
     def _serve(self, arrival: Arrival) -> Outcome:
-        """Train, store, score and register one arrival."""
-        started_at, started = self.clock(), time.perf_counter()
-        reset_peak()
-        task = self.world.encoded(arrival)
-        entry = self.world.scenario.tasks[arrival.task]
-        self.world.base.check_unchanged()
+        """Have one arrival learnt, and store, score and register what came of it."""
+        outcome = self._attempt(arrival)
+        for _ in range(1, self.world.scenario.execution.attempts):
+            if outcome.diff is not None:
+                break
+            outcome = self._attempt(arrival)
+        return outcome
+
+    def _attempt(self, arrival: Arrival) -> Outcome:
+        began_at, began = self.clock(), time.perf_counter()
+        self.reached("arrived")
         try:
-            trained = self._learn(arrival, task, entry.training)
-            artifact, facts = self._pack(trained, arrival, task, entry.training)
-            trained_at = time.perf_counter()
-            digest = self.store.put(artifact.data)
-            scores = score_stored(
-                digest,
-                artifact.record.kind,
-                task,
-                self.world.base,
-                entry.training,
-                self.store,
-                after_sequence=arrival.sequence,
-                facts=facts,
-            )
+            answer = self._ask(arrival)
+            self.reached("answered")
+            answered = time.perf_counter()
+            record, scores = self._take_in(arrival, answer)
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it all that would follow
-        except (TrainingError, DiffError) as error:
-            seconds = time.perf_counter() - started
-            new = self._describe(arrival, started_at, seconds, 0.0, n_steps=0, details={})
+        except (TrainingError, ProviderError, DiffError) as error:
+            lost = Effort(
+                n_steps=0,
+                training_seconds=time.perf_counter() - began,
+                peak_memory_bytes=0,
+                details={},
+            )
+            new = self._describe(arrival, began_at, lost, evaluation_seconds=0.0)
             return Outcome(arrival, self.registry.add_failure(new, str(error)), None, ())
-        new = self._describe(
-            arrival,
-            started_at,
-            trained_at - started,
-            time.perf_counter() - trained_at,
-            n_steps=trained.n_steps,
-            details={**trained.details, **facts},
-        )
-        record = self.registry.add_arrival(new, artifact.record, scores)
-        return Outcome(arrival, record, self.registry.diff(digest), tuple(scores))
+        seconds = time.perf_counter() - answered
+        new = self._describe(arrival, began_at, answer.effort, evaluation_seconds=seconds)
+        added = self.registry.add_arrival(new, record, scores)
+        self.reached("recorded")
+        return Outcome(arrival, added, self.registry.diff(record.digest), tuple(scores))
 
-    def _learn(self, arrival: Arrival, task: EncodedTask, training: TrainingSettings) -> Trained:
-        """Train one arrival and keep its curve."""
+    def _ask(self, arrival: Arrival) -> Answer:
+        """Have the provider learn one arrival, and keep the curve."""
         path = curve_path(
             self.home.curves,
             run=self.run.name,
@@ -143,41 +153,30 @@ class Stream:
                 curve.append(asdict(progress))
                 self.watch(arrival, progress)
 
-            return train(arrival, task, self.world.base, training, watch)
+            return self.executor.answer(arrival, watch)
 
-    def _pack(
-        self, trained: Trained, arrival: Arrival, task: EncodedTask, training: TrainingSettings
-    ) -> tuple[Artifact, dict[str, Any]]:
-        """Write what is to be stored as bytes, and say how it was rounded and what it does."""
-        base = self.world.base
-        if trained.adapter is not None:
-            config = dict(trained.adapter.config)
-            return pack_adapter(trained.adapter, base), {"adapter_config": config}
-        if trained.tensors is None:
-            return pack_checkpoint(trained, base), {}
-        facts = _serving_facts(arrival, task, training)
-        diff = DiffVector(base.layout, trained.tensors, trained.head, facts)
-        values = self.world.scenario.storage.values
-        chosen = (
-            rounded(diff, task, base, training)
-            if values == "auto"
-            else Rounded(encode(diff, value_type=values), values, {"values": values})
+    def _take_in(self, arrival: Arrival, answer: Answer) -> tuple[NewDiff, list[NewScore]]:
+        """Store a submission, and score what was stored."""
+        base, submission = self.world.base, answer.submission
+        record = describe(submission.kind, submission.data, base)
+        self.reached("admitted")
+        digest = self.store.put(submission.data)
+        self.reached("stored")
+        scores = score_stored(
+            digest,
+            submission.kind,
+            self.world.encoded(arrival),
+            base,
+            self.world.scenario.tasks[arrival.task].training,
+            self.store,
+            after_sequence=arrival.sequence,
+            facts=answer.effort.details,
         )
-        artifact = pack_diff(diff, chosen.encoded, trained, base, value_type=chosen.value_type)
-        model = fresh_model(base, task.data, training, seed=0)
-        with serving(model, artifact.data, "diff", artifact.record.digest, base) as served:
-            probe = take_probe(served, task, training)
-        return artifact, {"rounding": dict(chosen.facts), "probe": probe}
+        self.reached("scored")
+        return record, scores
 
     def _describe(
-        self,
-        arrival: Arrival,
-        started_at: float,
-        training_seconds: float,
-        evaluation_seconds: float,
-        *,
-        n_steps: int,
-        details: Mapping[str, Any],
+        self, arrival: Arrival, began_at: float, effort: Effort, *, evaluation_seconds: float
     ) -> NewArrival:
         task, tried = self.world.encoded(arrival), self.world.loaded(arrival).tried
         earlier = self.registry.arrivals(run=self.run.name, task=arrival.task, status="failed")
@@ -190,18 +189,18 @@ class Stream:
             version=arrival.version,
             method=arrival.method.name,
             attempt=1 + sum(identity_of(record) == arrival.identity for record in earlier),
-            started_at=started_at,
+            started_at=began_at,
             finished_at=self.clock(),
-            n_steps=n_steps,
-            training_seconds=training_seconds,
+            n_steps=effort.n_steps,
+            training_seconds=effort.training_seconds,
             evaluation_seconds=evaluation_seconds,
-            peak_memory_bytes=peak_bytes(),
+            peak_memory_bytes=effort.peak_memory_bytes,
             source=task.data.source.kind,
             source_detail=task.data.source.detail,
             rows_fingerprint=task.data.source.rows_fingerprint,
             n_train_rows=len(task.data.train),
             details={
-                **details,
+                **effort.details,
                 "n_validation_rows": len(task.data.validation),
                 "n_truncated": task.train.n_truncated,
                 "sources_skipped": list(tried),
@@ -240,19 +239,3 @@ class Stream:
             self.registry.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores
-
-
-def _serving_facts(
-    arrival: Arrival, task: EncodedTask, training: TrainingSettings
-) -> dict[str, Any]:
-    """Return what whoever serves the diff must know beside its weights."""
-    return {
-        "task": arrival.task,
-        "dataset": task.data.dataset,
-        "kind": task.data.kind,
-        "labels": list(task.data.labels),
-        "pair": task.data.train[0].text2 is not None,
-        "max_length": training.max_length,
-        "metric": task.data.metrics[0],
-        "method": arrival.method.name,
-    }

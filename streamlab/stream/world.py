@@ -15,11 +15,17 @@ from streamlab.tasks.load import LoadedTask, load_task
 class World:
     """Everything the arrivals of a run share, read only but for the cache of encoded rows."""
 
-    def __init__(self, scenario: Scenario, base: Base, folder: Path) -> None:
-        """`folder` is where relative paths of the scenario start."""
+    def __init__(
+        self, scenario: Scenario, base: Base, folder: Path, *, provider: str | None = None
+    ) -> None:
+        """`folder` is where relative paths of the scenario start.
+
+        `provider`: whose rows alone are to be had; all providers' where it is None.
+        """
         self.scenario = scenario
         self.base = base
         self._folder = folder
+        self._provider = provider
         self._hub = HubReach()
         self._seed: int | None = None
         self._loaded: dict[str, LoadedTask] = {}
@@ -32,6 +38,8 @@ class World:
         loaded, encoded = {}, {}
         for arrival in arrivals(self.scenario):
             if arrival.seed != seed or arrival.task in loaded:
+                continue
+            if self._provider not in (None, arrival.provider):
                 continue
             entry = self.scenario.tasks[arrival.task]
             task = load_task(

@@ -1,0 +1,40 @@
+"""Where providers work: in this process, or each in one of its own that may die without harm."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from streamlab.stream.arrivals import Arrival
+from streamlab.stream.provider import Answer, Watch, answer
+from streamlab.stream.world import World
+
+
+class Executor(Protocol):
+    """Have arrivals learnt by their providers."""
+
+    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
+        """Return a provider's answer to one arrival; `watch` is told of every training step.
+
+        Raises TrainingError or DiffError where the training broke down, ProviderError where the
+        provider did, BaseMismatchError where this process's base is not what it was.
+        """
+        ...
+
+    def close(self) -> None:
+        """End whatever was started."""
+        ...
+
+
+class Serial:
+    """Let every provider work in this process, one after another."""
+
+    def __init__(self, world: World) -> None:
+        """`world`: the base, and every provider's rows."""
+        self._world = world
+
+    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
+        """Train in this process; see `Executor`."""
+        return answer(arrival, self._world, watch)
+
+    def close(self) -> None:
+        """Nothing was started."""

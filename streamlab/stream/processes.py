@@ -1,0 +1,215 @@
+"""Providers in processes of their own: each has its own copy of the base, and its own rows only.
+
+What comes back is JSON and plain bytes. Nothing of it is unpickled, so that a provider can hand
+back a wrong answer, or none, but no code.
+
+    lab      -> provider   an arrival (pickled: the lab is trusted)
+    provider -> lab        any number of {"progress": ...}, then
+                           {"answer": ...} and the artifact's bytes, or {"failed": ...}
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from streamlab.base import load_base
+from streamlab.config import Settings
+from streamlab.errors import ProviderError, StreamlabError, TrainingError
+from streamlab.methods.contract import Progress
+from streamlab.registry.records import ArtifactKind
+from streamlab.stream.arrivals import Arrival
+from streamlab.stream.provider import Answer, Effort, Watch, answer
+from streamlab.stream.scenario import LoadedScenario
+from streamlab.stream.submission import Submission
+from streamlab.stream.world import World
+
+_NOTE_BYTES = 1 << 20  # the longest message beside an artifact
+
+
+class _Said(Settings):
+    """An answer but for its artifact, as it comes from a provider: of the right types, no more."""
+
+    kind: ArtifactKind
+    declared_score: float | None
+    signature: str | None
+    effort: Effort
+
+
+class Processes:
+    """Let every provider work in a process of its own, which is started when it is first needed."""
+
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        *,
+        fingerprint: str,
+        max_bytes: int,
+        timeout_seconds: float | None,
+    ) -> None:
+        """`fingerprint`: of the base that they must have. `max_bytes`: of an artifact."""
+        self._loaded, self._fingerprint = loaded, fingerprint
+        self._max_bytes, self._timeout = max_bytes, timeout_seconds
+        self._workers: dict[str, _Worker] = {}
+
+    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
+        """Ask the provider's process; see `Executor`. One that fails to answer is ended."""
+        worker = self._workers.get(arrival.provider)
+        if worker is None:
+            worker = _Worker(self._loaded, arrival.provider, self._fingerprint)
+            self._workers[arrival.provider] = worker
+        try:
+            return worker.answer(arrival, watch, self._timeout, self._max_bytes)
+        except TrainingError:
+            raise  # the provider said so, and can go on
+        except BaseException:
+            self._workers.pop(arrival.provider).end()
+            raise
+
+    def close(self) -> None:
+        """End every process, whatever it is doing."""
+        while self._workers:
+            self._workers.popitem()[1].end()
+
+
+class _Worker:
+    """One provider's process, and the connection to it."""
+
+    def __init__(self, loaded: LoadedScenario, provider: str, fingerprint: str) -> None:
+        # Spawned, not forked: a fork of a process that has used torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_work,
+            args=(theirs, loaded, provider, fingerprint),
+            name=f"provider {provider}",
+            daemon=True,
+        )
+        self._process.start()
+        theirs.close()  # so that the death of the process is seen as the connection's end
+
+    def answer(
+        self, arrival: Arrival, watch: Watch, timeout: float | None, max_bytes: int
+    ) -> Answer:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._connection.send(arrival)
+            while True:
+                self._await(deadline, arrival)
+                note = _note(self._connection, arrival)
+                if "progress" in note:
+                    watch(Progress(**note["progress"]))
+                elif "failed" in note:
+                    raise TrainingError(str(note["failed"]))
+                else:
+                    return self._receive(note["answer"], arrival, max_bytes)
+        except (EOFError, ConnectionError, BrokenPipeError) as error:
+            raise self._died(arrival) from error
+
+    def _receive(self, note: object, arrival: Arrival, max_bytes: int) -> Answer:
+        try:
+            said = _Said.model_validate(note)
+            submission = Submission(
+                provider=arrival.provider,
+                task=arrival.task,
+                version=arrival.version,
+                kind=said.kind,
+                data=self._connection.recv_bytes(max_bytes),
+                declared_score=said.declared_score,
+                signature=None if said.signature is None else bytes.fromhex(said.signature),
+            )
+            return Answer(submission, said.effort)
+        except EOFError:
+            raise
+        except (OSError, ValueError) as error:
+            raise ProviderError(
+                f"The provider `{arrival.provider}` answered with what is no submission: {error}."
+            ) from error
+
+    def _await(self, deadline: float | None, arrival: Arrival) -> None:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not self._connection.poll(left):
+            raise ProviderError(
+                f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
+                "and its process was ended. Raise `execution.timeout_seconds`, if it was at work."
+            )
+
+    def _died(self, arrival: Arrival) -> ProviderError:
+        self._process.join(timeout=10)
+        code = self._process.exitcode
+        how = f"with exit code {code}" if code is None or code >= 0 else f"by signal {-code}"
+        memory = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        return ProviderError(
+            f"The process of the provider `{arrival.provider}` ended {how}{memory} before it "
+            f"had answered for `{arrival.task}`. The run goes on without it."
+        )
+
+    def end(self) -> None:
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _note(connection: Connection, arrival: Arrival) -> dict[str, Any]:
+    try:
+        note = json.loads(connection.recv_bytes(_NOTE_BYTES))
+    except (ValueError, OSError) as error:
+        if isinstance(error, (EOFError, ConnectionError)):
+            raise
+        raise ProviderError(
+            f"The provider `{arrival.provider}` sent what is no message: {error}."
+        ) from error
+    if not isinstance(note, dict) or len(note) != 1:
+        raise ProviderError(f"The provider `{arrival.provider}` sent what is no message.")
+    return note
+
+
+def _work(connection: Connection, loaded: LoadedScenario, provider: str, fingerprint: str) -> None:
+    """Answer arrivals until the lab hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's affair, which ends this
+
+    def send(note: Mapping[str, object]) -> None:
+        connection.send_bytes(json.dumps(note).encode())
+
+    world: World | None = None
+    while True:
+        try:
+            arrival = connection.recv()
+        except EOFError:
+            return
+        try:
+            world = world or _world(loaded, provider, fingerprint)
+            given = answer(arrival, world, lambda step: send({"progress": asdict(step)}))
+        except (StreamlabError, MemoryError, RuntimeError) as error:
+            send({"failed": str(error) or type(error).__name__})
+            continue
+        send({"answer": _said(given)})
+        connection.send_bytes(given.submission.data)
+
+
+def _said(given: Answer) -> dict[str, Any]:
+    """Return an answer but for its artifact, as JSON."""
+    submission = given.submission
+    return {
+        "kind": submission.kind,
+        "declared_score": submission.declared_score,
+        "signature": submission.signature.hex() if submission.signature else None,
+        "effort": asdict(given.effort),
+    }
+
+
+def _world(loaded: LoadedScenario, provider: str, fingerprint: str) -> World:
+    base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
+    if base.fingerprint != fingerprint:
+        raise ProviderError(
+            f"The provider `{provider}` loaded the base {base.fingerprint[:12]}, and the run is on "
+            f"{fingerprint[:12]}. The files of the base were changed while it ran."
+        )
+    return World(loaded.scenario, base, loaded.folder, provider=provider)

@@ -1,0 +1,137 @@
+"""What a provider does with an order: train on its own rows, and answer with a submission."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamlab.base import Base
+from streamlab.diff.container import encode
+from streamlab.diff.vector import DiffVector
+from streamlab.methods.contract import Progress, Trained, TrainingSettings
+from streamlab.registry.records import ArtifactKind
+from streamlab.serving.outputs import logits
+from streamlab.stream.arrivals import Arrival
+from streamlab.stream.artifacts import checkpoint_of, serving
+from streamlab.stream.memory import peak_bytes, reset_peak
+from streamlab.stream.precision import Rounded, rounded
+from streamlab.stream.probe import take_probe
+from streamlab.stream.submission import Submission
+from streamlab.stream.training import EncodedTask, fresh_model, train
+from streamlab.stream.world import World
+from streamlab.tasks.metrics import score
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What an answer took, for the simulator's records; the lab trusts none of it."""
+
+    n_steps: int
+    training_seconds: float
+    peak_memory_bytes: int
+    details: Mapping[str, Any]  # JSON
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A provider's submission, and what it took."""
+
+    submission: Submission
+    effort: Effort
+
+
+def answer(arrival: Arrival, world: World, watch: Watch) -> Answer:
+    """Train one arrival and pack what came of it.
+
+    Raises TrainingError or DiffError where it breaks down, BaseMismatchError where the base is not
+    what it was.
+    """
+    began = time.perf_counter()
+    reset_peak()
+    task = world.encoded(arrival)
+    training = world.scenario.tasks[arrival.task].training
+    world.base.check_unchanged()
+    trained = train(arrival, task, world.base, training, watch)
+    submission, facts = _packed(trained, arrival, task, world)
+    effort = Effort(
+        n_steps=trained.n_steps,
+        training_seconds=time.perf_counter() - began,
+        peak_memory_bytes=peak_bytes(),
+        details={**trained.details, **facts},
+    )
+    return Answer(submission, effort)
+
+
+def _packed(
+    trained: Trained, arrival: Arrival, task: EncodedTask, world: World
+) -> tuple[Submission, dict[str, Any]]:
+    """Write what is to be stored as bytes, and say how it was rounded and what it does."""
+    if trained.adapter is not None:
+        facts = {"adapter_config": dict(trained.adapter.config)}
+        return _submission(arrival, "adapter", trained.adapter.weights), facts
+    if trained.tensors is None:
+        return _submission(arrival, "checkpoint", checkpoint_of(trained, world.base)), {}
+    training = world.scenario.tasks[arrival.task].training
+    said = _serving_facts(arrival, task, training)
+    diff = DiffVector(world.base.layout, trained.tensors, trained.head, said)
+    chosen = _written(diff, task, world, training)
+    declared, probe = _tried(chosen, task, world.base, training)
+    submission = _submission(arrival, "diff", chosen.encoded.data, declared)
+    return submission, {"rounding": dict(chosen.facts), "probe": probe}
+
+
+def _submission(
+    arrival: Arrival, kind: ArtifactKind, data: bytes, declared: float | None = None
+) -> Submission:
+    return Submission(
+        provider=arrival.provider,
+        task=arrival.task,
+        version=arrival.version,
+        kind=kind,
+        data=data,
+        declared_score=declared,
+    )
+
+
+def _written(
+    diff: DiffVector, task: EncodedTask, world: World, training: TrainingSettings
+) -> Rounded:
+    values = world.scenario.storage.values
+    if values == "auto":
+        return rounded(diff, task, world.base, training)
+    return Rounded(encode(diff, value_type=values), values, {"values": values})
+
+
+def _tried(
+    chosen: Rounded, task: EncodedTask, base: Base, training: TrainingSettings
+) -> tuple[float | None, dict[str, Any]]:
+    """Put the bytes on the base; return the score on the rows held back, and a probe."""
+    model, encoded = fresh_model(base, task.data, training, seed=0), chosen.encoded
+    rows, metric = task.validation, task.data.metrics[0]
+    with serving(model, encoded.data, "diff", encoded.digest, base) as served:
+        probe = take_probe(served, task, training)
+        if not len(rows.labels):
+            return None, probe
+        return score((metric,), logits(served.model, rows), np.asarray(rows.labels))[metric], probe
+
+
+def _serving_facts(
+    arrival: Arrival, task: EncodedTask, training: TrainingSettings
+) -> dict[str, Any]:
+    """Return what whoever serves the diff must know beside its weights."""
+    return {
+        "task": arrival.task,
+        "dataset": task.data.dataset,
+        "kind": task.data.kind,
+        "labels": list(task.data.labels),
+        "pair": task.data.train[0].text2 is not None,
+        "max_length": training.max_length,
+        "metric": task.data.metrics[0],
+        "method": arrival.method.name,
+    }

@@ -1,0 +1,200 @@
+"""What holds for every executor, and what a provider's own process keeps away from the stream."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
+
+from streamlab.base import load_base
+from streamlab.errors import ProviderError, TrainingError
+from streamlab.methods.contract import Progress
+from streamlab.stream.arrivals import Arrival, arrivals
+from streamlab.stream.engine import run
+from streamlab.stream.executors import Executor, Serial
+from streamlab.stream.processes import Processes
+from streamlab.stream.provider import Answer
+from streamlab.stream.scenario import LoadedScenario, load_scenario
+from streamlab.stream.world import World
+
+Make = Callable[[LoadedScenario], Executor]
+
+
+def serial(loaded: LoadedScenario) -> Executor:
+    return Serial(World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder))
+
+
+def processes(
+    loaded: LoadedScenario, *, max_bytes: int = 1 << 20, timeout_seconds: float | None = None
+) -> Processes:
+    fingerprint = load_base(loaded.scenario.base, seed=1).fingerprint
+    return Processes(
+        loaded, fingerprint=fingerprint, max_bytes=max_bytes, timeout_seconds=timeout_seconds
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(lab: Lab) -> LoadedScenario:
+    """Two tasks of one provider and one of another, one of which breaks down."""
+    tree = lab.tree(name="executors")
+    tree["tasks"]["degree"] = task("degree", training={"learning_rate": 1e30})
+    return load_scenario(lab.write(tree))
+
+
+@pytest.fixture(scope="module", params=[serial, processes], ids=["serial", "processes"])
+def executor(request: pytest.FixtureRequest, loaded: LoadedScenario) -> Iterator[Executor]:
+    """Every executor there is."""
+    with closing(request.param(loaded)) as made:
+        yield made
+
+
+def by_task(loaded: LoadedScenario) -> dict[str, Arrival]:
+    return {arrival.task: arrival for arrival in arrivals(loaded.scenario)}
+
+
+def test_an_answer_is_the_same_bytes_wherever_it_was_made(
+    executor: Executor, loaded: LoadedScenario, plain: Ran
+) -> None:
+    seen: list[Progress] = []
+
+    given = executor.answer(by_task(loaded)["mood"], seen.append)
+
+    assert given.submission.data in stored(plain.home).values()
+    assert (given.submission.provider, given.submission.task) == ("press", "mood")
+    assert 0 <= (given.submission.declared_score or -1) <= 1
+    assert [step.step for step in seen] == list(range(1, given.effort.n_steps + 1))
+    assert given.effort.training_seconds > 0
+    assert given.effort.details["probe"]["n_changed"] > 0
+
+
+def test_a_training_that_breaks_down_is_told_and_the_provider_goes_on(
+    executor: Executor, loaded: LoadedScenario
+) -> None:
+    mine = by_task(loaded)
+
+    with pytest.raises(TrainingError, match="The loss of `degree` became nan at step"):
+        executor.answer(mine["degree"], lambda _: None)
+
+    assert executor.answer(mine["mood"], lambda _: None).submission.task == "mood"
+
+
+def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenario) -> None:
+    def interrupt(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        executor.answer(by_task(loaded)["mood"], interrupt)
+
+    assert executor.answer(by_task(loaded)["mood"], lambda _: None).submission.data
+
+
+def children() -> set[int]:
+    """Return the numbers of the processes that this one has started and that still live."""
+    return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+@pytest.fixture
+def others() -> set[int]:
+    """Those that were there before the test: of the executor that other tests share."""
+    return children()
+
+
+def test_a_provider_whose_process_is_killed_is_reported_and_started_anew(
+    loaded: LoadedScenario, others: set[int]
+) -> None:
+    def kill(_: Progress) -> None:
+        (child,) = children() - others
+        os.kill(child, signal.SIGKILL)
+
+    with closing(processes(loaded)) as executor:
+        with pytest.raises(ProviderError, match="`press` ended by signal 9, as the system does"):
+            executor.answer(by_task(loaded)["mood"], kill)
+
+        assert executor.answer(by_task(loaded)["mood"], lambda _: None).submission.data
+
+
+def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
+    loaded: LoadedScenario, others: set[int]
+) -> None:
+    def stop(_: Progress) -> None:
+        for child in children() - others:
+            os.kill(child, signal.SIGSTOP)
+
+    with closing(processes(loaded, timeout_seconds=60)) as executor:
+        executor.answer(by_task(loaded)["mood"], lambda _: None)  # loaded by now
+    with closing(processes(loaded, timeout_seconds=15)) as executor:
+        with pytest.raises(ProviderError, match="`press` did not answer in time for `mood`"):
+            executor.answer(by_task(loaded)["mood"], stop)
+
+        assert children() == others
+
+
+def test_an_artifact_larger_than_the_limit_is_never_read(loaded: LoadedScenario) -> None:
+    with (
+        closing(processes(loaded, max_bytes=100)) as executor,
+        pytest.raises(ProviderError, match="what is no submission"),
+    ):
+        executor.answer(by_task(loaded)["mood"], lambda _: None)
+
+
+def test_closing_ends_every_process(loaded: LoadedScenario, others: set[int]) -> None:
+    executor = processes(loaded)
+    answers: list[Answer] = [
+        executor.answer(by_task(loaded)[name], lambda _: None) for name in ("mood", "same")
+    ]
+    assert len(children() - others) == len({answer.submission.provider for answer in answers}) == 2
+
+    executor.close()
+
+    deadline = time.monotonic() + 10
+    while children() != others and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children() == others
+
+
+def test_a_stream_of_processes_leaves_the_same_files(
+    lab: Lab, plain: Ran, tmp_path: Path, others: set[int]
+) -> None:
+    execution = {"executor": "processes", "timeout_seconds": 300}
+    path = lab.scenario(name="apart", evaluation="full", execution=execution)
+
+    ran = carry_out(path, tmp_path / "home")
+
+    assert stored(ran.home) == stored(plain.home)
+    assert [record.status for record in runs_in(ran.home)] == ["finished"]
+    assert children() == others
+
+
+def test_a_provider_that_dies_fails_its_arrival_and_no_other_and_is_tried_again(
+    lab: Lab, plain: Ran, tmp_path: Path
+) -> None:
+    died: list[str] = []
+
+    def kill(arrival: Arrival, _: Progress) -> None:
+        if arrival.task == "same" and not died:
+            died.append(arrival.task)
+            for child in multiprocessing.active_children():
+                if child.name == "provider school":
+                    child.kill()
+
+    execution = {"executor": "processes", "attempts": 2}
+    path = lab.scenario(name="apart", evaluation="full", execution=execution)
+
+    outcomes = list(run(path, tmp_path / "home", watch=kill))
+
+    assert died == ["same"]
+    assert [(o.record.task, o.record.attempt) for o in outcomes if o.diff is not None] == [
+        ("mood", 1),
+        ("same", 2),
+        ("degree", 1),
+    ]
+    ran = Ran(path, type(plain.home)(tmp_path / "home"), tuple(outcomes))
+    assert stored(ran.home) == stored(plain.home)
+    assert [record.status for record in runs_in(ran.home)] == ["finished"]

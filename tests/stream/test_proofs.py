@@ -1,0 +1,113 @@
+"""The proofs hold for the stream as it is, and a planted leak breaks them."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from stream_samples import Lab, only
+from transformers import PreTrainedModel
+
+from streamlab.base import Base
+from streamlab.errors import BaseMismatchError
+from streamlab.methods.contract import TrainingSettings
+from streamlab.stream import scoring
+from streamlab.stream.arrivals import Arrival, arrivals
+from streamlab.stream.identity import derived_seed
+from streamlab.stream.proofs import check_isolation, check_order, shuffled
+from streamlab.stream.scenario import LoadedScenario, load_scenario
+from streamlab.stream.training import fresh_model
+from streamlab.tasks.rows import TaskData
+
+
+@pytest.fixture(scope="module")
+def loaded(lab: Lab) -> LoadedScenario:
+    return load_scenario(lab.scenario(name="proofs", **only("degree", "mood")))
+
+
+def test_the_order_of_arrivals_changes_no_file(loaded: LoadedScenario, tmp_path: Path) -> None:
+    claims = list(check_order(loaded, tmp_path, n_shuffles=2, seed=1))
+
+    assert [claim.holds for claim in claims] == [True] * 4
+    assert claims[0].subject == "order 1: degree@1 by diff_pruning, seed 1"
+
+
+def test_a_seed_taken_from_the_place_breaks_the_proof_of_order(
+    loaded: LoadedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_place = property(lambda arrival: derived_seed("training", arrival.sequence))
+    monkeypatch.setattr(Arrival, "training_seed", by_place)
+
+    claims = list(check_order(loaded, tmp_path, n_shuffles=3, seed=1))
+
+    assert not all(claim.holds for claim in claims)
+
+
+def test_no_arrival_moves_the_base_or_an_earlier_score(
+    loaded: LoadedScenario, tmp_path: Path
+) -> None:
+    claims = list(check_isolation(loaded, tmp_path, clock=time.time))
+
+    assert all(claim.holds for claim in claims)
+    subjects = [claim.subject for claim in claims]
+    assert subjects[0] == "base after degree@1 by diff_pruning, seed 1"
+    assert subjects[2:] == ["degree@1 by diff_pruning, seed 1: pearson on dev"]
+
+
+def test_a_model_left_dirty_breaks_the_proof_of_isolation(
+    loaded: LoadedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uses: list[str] = []
+
+    def dirty(
+        base: Base, data: TaskData, training: TrainingSettings, *, seed: int
+    ) -> PreTrainedModel:
+        model = fresh_model(base, data, training, seed=seed)
+        uses.append(data.name)
+        with torch.no_grad():  # what the uses before this one left behind
+            for name, parameter in model.named_parameters():
+                if name.endswith("word_embeddings.weight"):
+                    parameter.add_(torch.randn_like(parameter), alpha=float(len(uses) - 1))
+        return model
+
+    monkeypatch.setattr(scoring, "fresh_model", dirty)
+    monkeypatch.setattr(scoring, "check_probe", lambda *_, **__: None)  # which would stop the run
+
+    claims = list(check_isolation(loaded, tmp_path, clock=time.time))
+
+    assert [claim.subject for claim in claims if not claim.holds] == [
+        "degree@1 by diff_pruning, seed 1: pearson on dev"
+    ]
+
+
+def test_a_base_that_was_written_to_breaks_the_proof_of_isolation(
+    loaded: LoadedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def writes(
+        base: Base, data: TaskData, training: TrainingSettings, *, seed: int
+    ) -> PreTrainedModel:
+        model = fresh_model(base, data, training, seed=seed)
+        base.tensors[base.layout.names[0]].view(-1)[0] += 1.0
+        return model
+
+    monkeypatch.setattr(scoring, "fresh_model", writes)
+    claims = check_isolation(loaded, tmp_path, clock=time.time)
+
+    assert not next(claims).holds
+    with pytest.raises(BaseMismatchError):  # and nothing more is learnt on it
+        next(claims)
+
+
+def test_shuffled_keeps_the_rivals_of_an_arrival_together(lab: Lab) -> None:
+    tree = lab.tree(name="rivals", rivals=["head_only"])
+    stream = arrivals(load_scenario(lab.write(tree, file="rivals.yaml")).scenario)
+
+    moved = shuffled(stream, draw=random.Random(3))  # noqa: S311 - orders, not secrets
+
+    assert [arrival.task for arrival in moved] != [arrival.task for arrival in stream]
+    assert [arrival.sequence for arrival in moved] == [0, 0, 1, 1, 2, 2]
+    assert {arrival.identity for arrival in moved} == {arrival.identity for arrival in stream}
+    assert len({(arrival.sequence, arrival.task) for arrival in moved}) == 3
