@@ -46,9 +46,12 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
     providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
     tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
     return [
-        dict(zip(_GIVEN, _values(arrival), strict=True))
-        | {"provider_id": providers[arrival.provider], "task_id": tasks[arrival.task]}
-        | {"details": dict(arrival.details)}
+        {
+            **dict(zip(_GIVEN, _values(arrival), strict=True)),
+            "provider_id": providers[arrival.provider],
+            "task_id": tasks[arrival.task],
+            "details": dict(arrival.details),
+        }
         for arrival in new
     ]
 

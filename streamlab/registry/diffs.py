@@ -49,9 +49,13 @@ def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[st
     base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
     ids = following(connection, DiffRow, len(new))
     rows = [
-        dict(zip(_GIVEN, _values(diff), strict=True))
-        | {"id": number, "base_id": base_ids[diff.base_fingerprint], "added_at": at}
-        | {"tensor_counts": pack_counts(diff.tensor_counts)}
+        {
+            **dict(zip(_GIVEN, _values(diff), strict=True)),
+            "id": number,
+            "base_id": base_ids[diff.base_fingerprint],
+            "tensor_counts": pack_counts(diff.tensor_counts),
+            "added_at": at,
+        }
         for number, diff in zip(ids, new, strict=True)
     ]
     insert_rows(connection, DiffRow, rows)

@@ -119,9 +119,10 @@ def _record(row: Row[Any]) -> ScoreRecord:
 
 
 def _insert(connection: Connection, given: Sequence[tuple[int, NewScore]], *, at: float) -> None:
-    rows = [dict(zip(_GIVEN, _values(score), strict=True)) for _, score in given]
-    for row, (number, _) in zip(rows, given, strict=True):
-        row |= {"arrival_id": number, "added_at": at}
+    rows = [
+        {**dict(zip(_GIVEN, _values(score), strict=True)), "arrival_id": number, "added_at": at}
+        for number, score in given
+    ]
     insert_rows(connection, ScoreRow, rows)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
@@ -29,6 +30,7 @@ Subject = Literal[
 ]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 _LATEST = ("runs", "events")  # of these a limit keeps the last, as one asks for what is new
+_AT_FIRST = 500  # rows that are read to find those that match
 Rows = tuple[tuple[Cell, ...], ...]
 
 
@@ -64,9 +66,11 @@ def list_records(
     # What was asked is read before any row, so that a mistake costs no time.
     matches = None if where is None else matcher(where, known)
     table = _sorted(table, sort)
-    table = table.having(rows(registry, run, limit if where is None and sort is None else None))
-    if matches is not None:
-        table = table.having(tuple(filter(matches, table.rows)))
+    most = limit if sort is None else None
+    if matches is None:
+        table = table.having(rows(registry, run, most))
+    else:
+        table = table.having(_matching(partial(rows, registry, run), matches, most))
     table = _sorted(table, sort)
     if limit is None:
         return table
@@ -77,6 +81,24 @@ def list_records(
 def columns_of(subject: Subject) -> tuple[Column, ...]:
     """Return every column of a subject, in order."""
     return _LISTINGS[subject][0]
+
+
+def _matching(
+    read: Callable[[int | None], Rows],
+    matches: Callable[[tuple[Cell, ...]], bool],
+    most: int | None,
+) -> Rows:
+    """Return rows that match: all, or at least `most` of them, from the end that a limit keeps.
+
+    Only as many are read as that takes, since there may be a million.
+    """
+    n_rows = None if most is None else _AT_FIRST
+    while True:
+        read_rows = read(n_rows)
+        found = tuple(filter(matches, read_rows))
+        if n_rows is None or most is None or len(found) >= most or len(read_rows) < n_rows:
+            return found
+        n_rows *= 4
 
 
 def _sorted(table: Table, sort: str | None) -> Table:
