@@ -162,6 +162,8 @@ def make_engine(
     def _connected(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # the driver begins nothing; `_begun` does
         connection.execute("PRAGMA foreign_keys = ON")
+        # `synchronous` stays FULL, SQLite's own: a row says that the work is whole, and with
+        # NORMAL a power cut could take the last ones back.
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")

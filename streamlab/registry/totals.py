@@ -1,4 +1,4 @@
-"""Totals: what arrived and what it takes, added up by the database as arrivals come and go.
+"""Totals: what arrived and what it takes, added up as arrivals come and go; see tally.py.
 
 A sum over a million arrivals takes seconds; reading the totals takes no time worth mentioning.
 """

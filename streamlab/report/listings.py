@@ -21,7 +21,7 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 from streamlab.report import columns
-from streamlab.report.matching import matcher
+from streamlab.report.matching import first_matching, matcher
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
@@ -30,7 +30,6 @@ Subject = Literal[
 ]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 _LATEST = ("runs", "events")  # of these a limit keeps the last, as one asks for what is new
-_AT_FIRST = 500  # rows that are read to find those that match
 Rows = tuple[tuple[Cell, ...], ...]
 
 
@@ -70,7 +69,7 @@ def list_records(
     if matches is None:
         table = table.having(rows(registry, run, most))
     else:
-        table = table.having(_matching(partial(rows, registry, run), matches, most))
+        table = table.having(first_matching(partial(rows, registry, run), matches, most))
     table = _sorted(table, sort)
     if limit is None:
         return table
@@ -81,24 +80,6 @@ def list_records(
 def columns_of(subject: Subject) -> tuple[Column, ...]:
     """Return every column of a subject, in order."""
     return _LISTINGS[subject][0]
-
-
-def _matching(
-    read: Callable[[int | None], Rows],
-    matches: Callable[[tuple[Cell, ...]], bool],
-    most: int | None,
-) -> Rows:
-    """Return rows that match: all, or at least `most` of them, from the end that a limit keeps.
-
-    Only as many are read as that takes, since there may be a million.
-    """
-    n_rows = None if most is None else _AT_FIRST
-    while True:
-        read_rows = read(n_rows)
-        found = tuple(filter(matches, read_rows))
-        if n_rows is None or most is None or len(found) >= most or len(read_rows) < n_rows:
-            return found
-        n_rows *= 4
 
 
 def _sorted(table: Table, sort: str | None) -> Table:
