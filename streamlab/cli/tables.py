@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -52,7 +53,7 @@ def print_table(table: Table, form: Format, *, folded: bool = True) -> None:
         click.echo(_markdown(table))
     elif table.rows:
         console = _console(folded=folded)
-        click.echo(_drawn(console, _grid(console, table)), color=console.is_terminal or None)
+        click.echo(_laid_out(console, table), color=console.is_terminal or None)
 
 
 def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
@@ -64,7 +65,7 @@ def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
     blocks = [_drawn(console, Text(f"{page.kind} {page.name}", style="bold"))]
     for section in page.sections:
         if isinstance(section, Table):
-            body = _drawn(console, _grid(console, section)) if section.rows else ""
+            body = _laid_out(console, section) if section.rows else ""
         else:
             body = _facts(console, section)
         if body:
@@ -147,26 +148,41 @@ def _console(*, folded: bool) -> Console:
     return console
 
 
-def _grid(console: Console, table: Table) -> RichTable:
+def _laid_out(console: Console, table: Table) -> str:
     """Lay out a table, its columns two blanks apart, or one where that makes it fit."""
-    for gap in (2, 1):
-        grid = RichTable(
-            box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
-        )
-        for column in table.columns:
-            right = column.kind not in _LEFT
-            grid.add_column(
-                Text(column.name),
-                justify="right" if right else "left",
-                overflow="fold",
-                no_wrap=right,
-            )
-        for row in table.rows:
-            cells = zip(row, table.columns, strict=True)
-            grid.add_row(*(Text(readable(value, column.kind)) for value, column in cells))
-        natural = console.measure(grid, options=console.options.update(width=_UNBOUNDED))
-        if natural.maximum <= console.width:
-            break
+    kinds = [column.kind for column in table.columns]
+    names = [column.name for column in table.columns]
+    rows = [list(map(readable, row, kinds)) for row in table.rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
+    if sum(widths) + gap * (len(widths) - 1) > console.width:
+        return _drawn(console, _grid(names, kinds, rows, gap=gap))
+    # What fits as it is takes rich longer to lay out than it took to read.
+    head, *body = (_line(row, widths, kinds, gap=gap) for row in (names, *rows))
+    return "\n".join((_drawn(console, Text(head, style="bold")), *body))
+
+
+def _line(row: Sequence[str], widths: Sequence[int], kinds: Sequence[Kind], *, gap: int) -> str:
+    cells = []
+    for text, width, kind in zip(row, widths, kinds, strict=True):
+        blanks = " " * (width - cell_len(text))
+        cells.append(text + blanks if kind in _LEFT else blanks + text)
+    return (" " * gap).join(cells).rstrip()
+
+
+def _grid(
+    names: Sequence[str], kinds: Sequence[Kind], rows: Sequence[Sequence[str]], *, gap: int
+) -> RichTable:
+    """Lay out a table that is too wide: text is folded."""
+    grid = RichTable(
+        box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
+    )
+    for name, kind in zip(names, kinds, strict=True):
+        right = kind not in _LEFT
+        justify: Literal["right", "left"] = "right" if right else "left"
+        grid.add_column(Text(name), justify=justify, overflow="fold", no_wrap=right)
+    for row in rows:
+        grid.add_row(*map(Text, row))
     return grid
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from streamlab.errors import RegistryError, UsageError
@@ -74,7 +73,7 @@ def measure(
         tasks=tuple(task_bytes(_artifact(stream, arrival)) for arrival in stream.arrivals),
         names=tuple(arrival.task for arrival in stream.arrivals),
         training_seconds=tuple(arrival.training_seconds for arrival in stream.arrivals),
-        adapter_files=_adapters(registry.arrivals(run=stream.run.id, status="finished"), stream),
+        adapter_files=_adapters(registry, stream),
         registry=size,
     )
 
@@ -89,8 +88,11 @@ def _artifact(stream: OwnStream, arrival: ArrivalRecord) -> DiffRecord:
     return found
 
 
-def _adapters(arrivals: Sequence[ArrivalRecord], stream: OwnStream) -> tuple[int, ...]:
+def _adapters(registry: Registry, stream: OwnStream) -> tuple[int, ...]:
     """Return the adapters' files of the same seed, in the order of arrival."""
-    own = sorted((a for a in arrivals if a.seed == stream.seed), key=lambda a: (a.sequence, a.id))
-    found = (stream.diffs.get(arrival.digest or "") for arrival in own)
-    return tuple(diff.file_bytes for diff in found if diff and diff.kind == "adapter")
+    found = registry.arrivals(run=stream.run.id, status="finished", seed=stream.seed)
+    own = sorted(found, key=lambda arrival: (arrival.sequence, arrival.id))
+    digests = [arrival.digest for arrival in own if arrival.digest]
+    diffs = {diff.digest: diff for diff in registry.diffs_of(digests)}
+    files = (diffs[digest] for digest in digests if digest in diffs)
+    return tuple(diff.file_bytes for diff in files if diff.kind == "adapter")

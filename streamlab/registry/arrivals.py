@@ -10,12 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry import names, runs
+from streamlab.registry import names, runs, tally
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
     NewArrival,
-    StoredArrival,
 )
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, RunRow, TaskRow
 
@@ -32,19 +31,12 @@ _COLUMNS = [
     *(column.label(name) for name, column in _FOREIGN.items()),
 ]
 
-_OF_DIFF = ("n_gated", "n_entries", "file_bytes", "full_checkpoint_bytes")
-_STORED = [
-    getattr(DiffRow if name in _OF_DIFF else ArrivalRow, name)
-    if name not in _FOREIGN
-    else _FOREIGN[name].label(name)
-    for name in (f.name for f in fields(StoredArrival))
-]
-
 
 def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: float) -> int:
     """Add a failed attempt and return its number. Raises RegistryError."""
     runs.get(connection, arrival.run_id, now=at)
     (values,) = rows_of(connection, [arrival])
+    tally.add(connection, [values], {})
     added = insert(ArrivalRow).values(**values, status="failed", reason=reason)
     return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
 
@@ -54,9 +46,12 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
     providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
     tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
     return [
-        dict(zip(_GIVEN, _values(arrival), strict=True))
-        | {"provider_id": providers[arrival.provider], "task_id": tasks[arrival.task]}
-        | {"details": dict(arrival.details)}
+        {
+            **dict(zip(_GIVEN, _values(arrival), strict=True)),
+            "provider_id": providers[arrival.provider],
+            "task_id": tasks[arrival.task],
+            "details": dict(arrival.details),
+        }
         for arrival in new
     ]
 
@@ -114,18 +109,26 @@ def listed(
     return tuple(ArrivalRecord(**row._mapping) for row in rows)
 
 
-def stored(connection: Connection, run_id: int) -> tuple[StoredArrival, ...]:
-    """Return what each arrival of a run takes, in the order they are listed in."""
-    rows = connection.execute(_listed(_STORED, removed=False).where(ArrivalRow.run_id == run_id))
-    return tuple(StoredArrival(**row._mapping) for row in rows)
-
-
 def query(*, removed: bool | None = False) -> Select[Any]:
     """Return the query of every arrival in the order they are listed in.
 
     `removed`: those that were removed or those that were not; None for all.
     """
-    return _listed(_COLUMNS, removed=removed)
+    arrival = ArrivalRow
+    found = (
+        select(*_COLUMNS)
+        .select_from(arrival)
+        # Outer joins leave the arrivals in front, so that an index gives the order.
+        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
+        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+    )
+    if removed is None:
+        return found
+    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+    return found.where(gone)
 
 
 def sharing(found: Select[Any], digest: str) -> Select[Any]:
@@ -162,21 +165,3 @@ def filtered(
             ArrivalRow.status == "failed" if failed else ArrivalRow.status != "failed"
         )
     return found
-
-
-def _listed(columns: Sequence[ColumnElement[Any]], *, removed: bool | None) -> Select[Any]:
-    arrival = ArrivalRow
-    found = (
-        select(*columns)
-        .select_from(arrival)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
-    )
-    if removed is None:
-        return found
-    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
-    return found.where(gone)

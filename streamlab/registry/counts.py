@@ -15,7 +15,9 @@ from streamlab.errors import RegistryError
 def pack_counts(counts: Sequence[int]) -> bytes:
     """Pack counts, each in [0, 2**32). Raises RegistryError for any other number."""
     try:
-        return zlib.compress(struct.pack(f"<{len(counts)}I", *counts))
+        return zlib.compress(
+            struct.pack(f"<{len(counts)}I", *counts), level=1
+        )  # no larger than others
     except struct.error as error:
         raise RegistryError(
             f"Per-tensor counts must be whole numbers in [0, 2**32), got {list(counts)!r}."

@@ -8,11 +8,13 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, exists, insert, select
+from sqlalchemy import Connection, Row, Select, exists, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import bases
+from streamlab.registry.bulk import insert_rows
 from streamlab.registry.counts import pack_counts, unpack_counts
+from streamlab.registry.numbers import following
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import DiffRecord, NewDiff
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
@@ -27,20 +29,37 @@ _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[str, int]:
-    """Add artifacts, or find those of the same digest; return their numbers by digest.
+def known(connection: Connection, new: Sequence[NewDiff]) -> dict[str, int]:
+    """Check artifacts, and return the numbers of those that have a row, by digest.
 
     Raises RegistryError where a record contradicts itself, another one or what is recorded.
     """
     for diff in new:
         _check(diff)
     found = of_digests(connection, [diff.digest for diff in new])
-    recorded = {record.digest: record for record in found}
-    added: dict[str, NewDiff] = {}
+    met: dict[str, NewDiff] = {record.digest: record for record in found}
     for diff in new:
-        _refuse_another(recorded.get(diff.digest) or added.setdefault(diff.digest, diff), diff)
-    numbers = {digest: record.id for digest, record in recorded.items()}
-    return numbers | _insert(connection, list(added.values()), at=at)
+        _refuse_another(met.setdefault(diff.digest, diff), diff)
+    return {record.digest: record.id for record in found}
+
+
+def add(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[str, int]:
+    """Add artifacts that have no row yet, each once; return their numbers by digest."""
+    fingerprints = dict.fromkeys(diff.base_fingerprint for diff in new)
+    base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
+    ids = following(connection, DiffRow, len(new))
+    rows = [
+        {
+            **dict(zip(_GIVEN, _values(diff), strict=True)),
+            "id": number,
+            "base_id": base_ids[diff.base_fingerprint],
+            "tensor_counts": pack_counts(diff.tensor_counts),
+            "added_at": at,
+        }
+        for number, diff in zip(ids, new, strict=True)
+    ]
+    insert_rows(connection, DiffRow, rows)
+    return {diff.digest: number for number, diff in zip(ids, new, strict=True)}
 
 
 def get(connection: Connection, prefix: str) -> DiffRecord:
@@ -151,18 +170,3 @@ def _refuse_another(known: NewDiff, diff: NewDiff) -> None:
             f"{getattr(known, names[0])!r}, given {getattr(diff, names[0])!r}. "
             "The same bytes must have the same facts."
         )
-
-
-def _insert(connection: Connection, new: Sequence[NewDiff], *, at: float) -> dict[str, int]:
-    if not new:
-        return {}
-    fingerprints = dict.fromkeys(diff.base_fingerprint for diff in new)
-    base_ids = {name: bases.id_of(connection, name) for name in fingerprints}
-    rows = [
-        dict(zip(_GIVEN, _values(diff), strict=True))
-        | {"base_id": base_ids[diff.base_fingerprint], "added_at": at}
-        | {"tensor_counts": pack_counts(diff.tensor_counts)}
-        for diff in new
-    ]
-    added = connection.execute(insert(DiffRow).returning(DiffRow.id, DiffRow.digest), rows)
-    return {row.digest: row.id for row in added}

@@ -8,6 +8,7 @@ from dataclasses import fields
 from sqlalchemy import Connection, insert, select
 
 import streamlab
+from streamlab.registry.bulk import insert_rows
 from streamlab.registry.records import EventRecord
 from streamlab.registry.tables import EventRow
 
@@ -33,11 +34,10 @@ def append_all(
     connection: Connection, kind: str, lines: Sequence[tuple[str, str, str]], *, at: float
 ) -> None:
     """Append a line for each subject, message and digest, in order."""
-    if lines:
-        own = {"kind": kind, "at": at, "version": streamlab.__version__}
-        names = ("subject", "message", "digest")
-        rows = [own | dict(zip(names, line, strict=True)) for line in lines]
-        connection.execute(insert(EventRow), rows)
+    own = {"kind": kind, "at": at, "version": streamlab.__version__}
+    names = ("subject", "message", "digest")
+    rows = [own | dict(zip(names, line, strict=True)) for line in lines]
+    insert_rows(connection, EventRow, rows)
 
 
 def get(connection: Connection, number: int) -> EventRecord:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, insert, select
+from sqlalchemy import Connection, Select, bindparam, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, diffs, events, runs, scores
+from streamlab.registry import arrivals, diffs, events, runs, scores, tally
+from streamlab.registry.bulk import insert_rows
+from streamlab.registry.numbers import following
 from streamlab.registry.records import FinishedArrival, NewArrival
 from streamlab.registry.tables import ArrivalRow
 
@@ -41,18 +43,23 @@ def add(
     rows = arrivals.rows_of(connection, given)
     keys = [tuple(row[name] for name in _SAME) for row in rows]
     _refuse_two_alike(given, keys)
-    stored = diffs.add(connection, [finished.diff for finished in new], at=at)
-    for row, finished in zip(rows, new, strict=True):
-        row |= {"status": "finished", "diff_id": stored[finished.diff.digest]}
-    numbers = _insert(connection, given, keys, rows)
+    known = diffs.known(connection, [finished.diff for finished in new])
+    fresh = {whole.diff.digest: whole.diff for whole in new if whole.diff.digest not in known}
+    stored = known | diffs.add(connection, list(fresh.values()), at=at)
+    numbers = following(connection, ArrivalRow, len(new))
+    for number, row, finished in zip(numbers, rows, new, strict=True):
+        row |= {"id": number, "status": "finished", "diff_id": stored[finished.diff.digest]}
+    artifacts = {stored[whole.diff.digest]: whole.diff for whole in new}
+    tally.add(connection, rows, artifacts, known=known.values())
+    _insert(connection, given, keys, rows)
     numbered = dict(zip(numbers, new, strict=True))
-    scores.add(connection, {number: whole.scores for number, whole in numbered.items()}, at=at)
+    scores.add_first(connection, {n: whole.scores for n, whole in numbered.items()}, at=at)
     lines = [
         (str(number), f"{whole.diff.file_bytes} bytes", whole.diff.digest)
         for number, whole in numbered.items()
     ]
     events.append_all(connection, event, lines, at=at)
-    return numbers
+    return list(numbers)
 
 
 def twin(key: Key) -> Select[Any]:
@@ -90,13 +97,10 @@ def _insert(
     new: Sequence[NewArrival],
     keys: Sequence[Key],
     rows: Sequence[dict[str, Any]],
-) -> list[int]:
-    if not rows:
-        return []
-    adding = insert(ArrivalRow).returning(ArrivalRow.id, *_KEY)
+) -> None:
     try:
         with connection.begin_nested():
-            added = {tuple(row[1:]): row[0] for row in connection.execute(adding, rows)}
+            insert_rows(connection, ArrivalRow, rows)
     except IntegrityError:
         # The index has refused a twin, and asking for each beforehand would take long.
         for arrival, key in zip(new, keys, strict=True):
@@ -105,8 +109,6 @@ def _insert(
                 done = f"is finished already in this run, as arrival {number}"
                 raise _there(arrival, f"{done}; skip it, or start a new run") from None
         raise
-    # A database is free to give rows back in any order, so each says which one it is.
-    return [added[key] for key in keys]
 
 
 def _there(arrival: NewArrival, how: str) -> RegistryError:

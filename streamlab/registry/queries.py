@@ -8,7 +8,7 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from streamlab.registry import arrivals, bases, diffs, events, runs, schema, scores, totals
+from streamlab.registry import arrivals, bases, diffs, events, runs, schema, scores, sums, totals
 from streamlab.registry.database import Database
 from streamlab.registry.records import (
     ArrivalRecord,
@@ -17,10 +17,11 @@ from streamlab.registry.records import (
     DiffRecord,
     EventRecord,
     Grouping,
+    MethodStorage,
     ProviderSummary,
+    RowsUsed,
     RunRecord,
     ScoreRecord,
-    StoredArrival,
     TaskSummary,
     Total,
 )
@@ -129,9 +130,13 @@ class Queries:
             )
         )
 
-    def stored_arrivals(self, run: str | int) -> tuple[StoredArrival, ...]:
-        """Return what each arrival of a run takes, in the order of `arrivals`."""
-        return self._database.read(lambda c: arrivals.stored(c, runs.id_of(c, run)))
+    def rows_used(self, run: str | int) -> tuple[RowsUsed, ...]:
+        """Return the rows that the arrivals of a run learnt from, each once, as they came."""
+        return self._database.read(lambda c: sums.rows_used(c, runs.id_of(c, run)))
+
+    def method_storage(self, run: str | int) -> tuple[MethodStorage, ...]:
+        """Return what each method's artifacts take in a run, the first method first."""
+        return self._database.read(lambda c: sums.by_method(c, runs.id_of(c, run)))
 
     def diff(self, prefix: str) -> DiffRecord:
         """Return the artifact of a digest, or of its beginning where only one begins so."""
@@ -156,11 +161,13 @@ class Queries:
         run: str | int | None = None,
         arrival_id: int | None = None,
         task: str | None = None,
+        primary: bool = False,
         limit: int | None = None,
     ) -> tuple[ScoreRecord, ...]:
         """Return the first `limit` scores that match, or all, in the order of their arrivals.
 
         Below one arrival by the place they were measured after, then by split and metric.
+        `primary`: those alone that an arrival is judged by.
         """
         return self._database.read(
             lambda connection: scores.listed(
@@ -168,6 +175,7 @@ class Queries:
                 run_id=_run_id(connection, run),
                 arrival_id=arrival_id,
                 task=task,
+                primary=primary,
                 limit=limit,
             )
         )
@@ -184,9 +192,12 @@ class Queries:
         """Sum up what arrived per provider, by name."""
         return self._database.read(totals.providers)
 
-    def totals(self, by: Grouping) -> tuple[Total, ...]:
-        """Return what arrived and what it takes by one thing, in the order of names and kinds."""
-        return self._database.read(lambda connection: totals.totals(connection, by))
+    def totals(self, by: Grouping, *, name: str | None = None) -> tuple[Total, ...]:
+        """Return what arrived and what it takes by one thing, in the order of names and kinds.
+
+        `name`: of that run, task, ... alone.
+        """
+        return self._database.read(lambda connection: totals.totals(connection, by, name=name))
 
     def events(self, limit: int | None = None) -> tuple[EventRecord, ...]:
         """Return the last `limit` lines of the log, or all, oldest first."""

@@ -105,30 +105,27 @@ class ArrivalRecord(NewArrival):
     removed_at: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredArrival:
-    """Of an arrival what sums over many need: its rows, and what its artifact takes, if any."""
+@dataclass(frozen=True)
+class RowsUsed:
+    """The rows that arrivals of one task learnt from."""
 
-    id: int
-    seed: int
-    provider: str
     task: str
-    method: str
-    status: ArrivalStatus
+    provider: str
     source: str
     source_detail: str
-    rows_fingerprint: str
     n_train_rows: int
-    digest: str | None
-    n_gated: int | None
-    n_entries: int | None
-    file_bytes: int | None
-    full_checkpoint_bytes: int | None
+    rows_fingerprint: str
 
-    @property
-    def density(self) -> float:
-        """Return the share of gated entries that differ from the base; 0 without an artifact."""
-        return (self.n_entries or 0) / self.n_gated if self.n_gated else 0.0
+
+@dataclass(frozen=True)
+class MethodStorage:
+    """What a method's artifacts take, counted once an arrival, also where two share one."""
+
+    method: str
+    n_files: int
+    mean_density: float | None  # None without an artifact
+    file_bytes: int
+    full_checkpoint_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from streamlab.registry.heartbeat import Owner, is_dead
 from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
-REVISIONS = ("0001", "0002", "0003")  # oldest first, one file each in migrations/versions
+REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first, one file each in migrations/versions
 NEWEST = REVISIONS[-1]
 
 Clock = Callable[[], float]  # seconds since the epoch
@@ -115,7 +115,7 @@ def upgrade(database: Database, *, clock: Clock, to: str = NEWEST) -> tuple[Step
     An empty database gets them all. Several processes may ask at once: one does the work. Raises
     RegistryError, also where a run is being worked on: its process knows the old tables only.
     """
-    return database.write(lambda connection: _migrate(connection, to, clock))
+    return database.write(lambda connection: _migrate(connection, to, clock, url=database.url))
 
 
 def _version(connection: Connection) -> str | None:
@@ -129,14 +129,14 @@ def _tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
 
 
-def _migrate(connection: Connection, to: str, clock: Clock) -> tuple[Step, ...]:
+def _migrate(connection: Connection, to: str, clock: Clock, *, url: str) -> tuple[Step, ...]:
     found = _version(connection)
     passed = 0 if found is None else REVISIONS.index(found) + 1
     steps = REVISIONS[passed : REVISIONS.index(to) + 1]
     if not steps:
         return ()
     if found is not None:
-        _refuse_live_runs(connection, clock())
+        _refuse_live_runs(connection, clock(), url=url)
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -150,13 +150,13 @@ def _migrate(connection: Connection, to: str, clock: Clock) -> tuple[Step, ...]:
         return tuple(Step(step, scripts.get_revision(step).doc) for step in steps)
 
 
-def _refuse_live_runs(connection: Connection, now: float) -> None:
+def _refuse_live_runs(connection: Connection, now: float, *, url: str) -> None:
     # By hand, since the tables are not yet those that the program knows.
     running = text("SELECT name, host, pid, heartbeat_at FROM runs WHERE status = 'running'")
     for name, host, pid, heartbeat_at in connection.execute(running):
         if not is_dead(Owner(host=host, pid=pid), heartbeat_at=heartbeat_at, now=now):
             raise RegistryError(
-                f"The registry {connection.engine.url} cannot be brought to version {NEWEST!r} "
+                f"The registry {url} cannot be brought to version {NEWEST!r} "
                 f"while the run `{name}` is worked on by process {pid} on {host!r}. Wait for it "
                 "to end, or stop it; then run `streamlab db upgrade`."
             )

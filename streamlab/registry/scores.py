@@ -8,9 +8,10 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select
 
 from streamlab.errors import RegistryError
+from streamlab.registry.bulk import insert_rows
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import NewScore, ScoreRecord
 from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
@@ -26,6 +27,8 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
 _GIVEN = [f.name for f in fields(NewScore)]
 _values = attrgetter(*_GIVEN)
 _OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
+Key = tuple[Any, ...]  # what no two scores share
+
 _COLUMNS = [
     *(getattr(ScoreRow, name) for name in _OWN),
     *(column.label(name) for name, column in _FOREIGN.items()),
@@ -38,12 +41,15 @@ def add(connection: Connection, new: Mapping[int, Sequence[NewScore]], *, at: fl
     Raises RegistryError for a value that is not finite, or a score that is there already.
     """
     given = [(number, score) for number, scores in new.items() for score in scores]
-    _check(connection, given)
-    if given:
-        rows = [dict(zip(_GIVEN, _values(score), strict=True)) for _, score in given]
-        for row, (number, _) in zip(rows, given, strict=True):
-            row |= {"arrival_id": number, "added_at": at}
-        connection.execute(insert(ScoreRow), rows)
+    _check(given, taken=_taken(connection, list(new)))
+    _insert(connection, given, at=at)
+
+
+def add_first(connection: Connection, new: Mapping[int, Sequence[NewScore]], *, at: float) -> None:
+    """Add scores as `add` does, of arrivals that are new and so have none yet."""
+    given = [(number, score) for number, scores in new.items() for score in scores]
+    _check(given, taken=set())
+    _insert(connection, given, at=at)
 
 
 def listed(
@@ -52,11 +58,14 @@ def listed(
     run_id: int | None,
     arrival_id: int | None,
     task: str | None,
+    primary: bool,
     limit: int | None,
 ) -> tuple[ScoreRecord, ...]:
     """Return scores in the order of their arrivals, then by place, split and metric."""
-    found = query(run_id=run_id, arrival_id=arrival_id, task=task).limit(limit)
-    return tuple(_record(row) for row in connection.execute(found))
+    found = query(run_id=run_id, arrival_id=arrival_id, task=task)
+    if primary:
+        found = found.where(ScoreRow.is_primary)
+    return tuple(_record(row) for row in connection.execute(found.limit(limit)))
 
 
 def of_arrivals(connection: Connection, numbers: Collection[int]) -> tuple[ScoreRecord, ...]:
@@ -109,13 +118,24 @@ def _record(row: Row[Any]) -> ScoreRecord:
     return ScoreRecord(**row._mapping, generated=row.source == "generated")
 
 
-def _check(connection: Connection, given: Sequence[tuple[int, NewScore]]) -> None:
+def _insert(connection: Connection, given: Sequence[tuple[int, NewScore]], *, at: float) -> None:
+    rows = [
+        {**dict(zip(_GIVEN, _values(score), strict=True)), "arrival_id": number, "added_at": at}
+        for number, score in given
+    ]
+    insert_rows(connection, ScoreRow, rows)
+
+
+def _taken(connection: Connection, numbers: Sequence[int]) -> set[Key]:
     known = select(ScoreRow.arrival_id, ScoreRow.metric, ScoreRow.split, ScoreRow.after_sequence)
-    taken = {
+    return {
         tuple(row)
-        for piece in in_pieces(list(dict.fromkeys(number for number, _ in given)))
+        for piece in in_pieces(numbers)
         for row in connection.execute(known.where(ScoreRow.arrival_id.in_(piece)))
     }
+
+
+def _check(given: Sequence[tuple[int, NewScore]], *, taken: set[Key]) -> None:
     for arrival_id, score in given:
         key = (arrival_id, score.metric, score.split, score.after_sequence)
         if key in taken:

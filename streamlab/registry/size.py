@@ -7,17 +7,16 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
+from streamlab.registry import sqlite
 from streamlab.registry.registry import Registry
 
 
 def find_file_bytes(url: str) -> int | None:
     """Return the bytes of a registry's file and of its log, None where it is in no file."""
     location = make_url(url)
-    if location.get_backend_name() != "sqlite" or not location.database:
+    if location.get_backend_name() != "sqlite" or sqlite.in_memory(location):
         return None
-    path = Path(location.database)
-    files = (path, path.with_name(path.name + "-wal"))
-    return sum(file.stat().st_size for file in files if file.is_file()) or None
+    return sqlite.file_bytes(Path(str(location.database))) or None
 
 
 def empty_file_bytes() -> int:

@@ -12,7 +12,7 @@ from streamlab.registry.registry import Registry
 
 @dataclass(frozen=True)
 class OwnStream:
-    """One seed's finished arrivals by one method, in order, and all artifacts of the run."""
+    """One seed's finished arrivals by one method, in order, and their artifacts."""
 
     run: RunRecord
     base: BaseRecord
@@ -45,11 +45,12 @@ def own_stream(registry: Registry, run: str) -> OwnStream:
             f"In the run `{record.name}` no arrival with seed {seed} by `{method}` has finished, "
             "so there is nothing to show. Let the run go on, or name another one with `--run`."
         )
+    digests = {arrival.digest for arrival in arrivals if arrival.digest}
     return OwnStream(
         run=record,
         base=registry.base(record.base_fingerprint),
         seed=seed,
         method=method,
         arrivals=tuple(sorted(arrivals, key=lambda a: (a.sequence, a.id))),
-        diffs={diff.digest: diff for diff in registry.diffs(run=record.id)},
+        diffs={diff.digest: diff for diff in registry.diffs_of(digests)},
     )

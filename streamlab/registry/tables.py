@@ -256,7 +256,7 @@ class TagRow(Tables):
 
 
 class TotalRow(Tables):
-    """What arrived in one run, for one task, ...; the database itself keeps it. See `Total`."""
+    """What arrived in one run, for one task, ...; kept with every change. See `Total`."""
 
     __tablename__ = "totals"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Totals: what arrived and what it takes, added up by the database as arrivals come and go.
+"""Totals: what arrived and what it takes, added up as arrivals come and go; see tally.py.
 
 A sum over a million arrivals takes seconds; reading the totals takes no time worth mentioning.
 """
@@ -36,9 +36,9 @@ _COLUMNS = [
 AnySummary = TypeVar("AnySummary", bound=Summary)
 
 
-def totals(connection: Connection, by: Grouping) -> tuple[Total, ...]:
-    """Return the totals of every run, task, ... by name, then by kind."""
-    return tuple(_record(row) for row in connection.execute(query(by)))
+def totals(connection: Connection, by: Grouping, *, name: str | None = None) -> tuple[Total, ...]:
+    """Return the totals of every run, task, ... or of the one called `name`, by name and kind."""
+    return tuple(_record(row) for row in connection.execute(query(by, name=name)))
 
 
 def tasks(connection: Connection) -> tuple[TaskSummary, ...]:
@@ -51,16 +51,18 @@ def providers(connection: Connection) -> tuple[ProviderSummary, ...]:
     return _summaries(ProviderSummary, totals(connection, "provider"))
 
 
-def query(by: Grouping) -> Select[Any]:
+def query(by: Grouping, *, name: str | None = None) -> Select[Any]:
     """Return the query of the totals by one thing, with the names of what they are about."""
     named = _NAMED.get(by)
-    name = TotalRow.key if named is None else named.name
-    found = select(name.label("name"), *_COLUMNS).select_from(TotalRow)
+    own = TotalRow.key if named is None else named.name
+    found = select(own.label("name"), *_COLUMNS).select_from(TotalRow)
     if named is not None:
         found = found.join(named, named.id == cast(TotalRow.key, Integer))
     # Where all arrivals were removed, a total of nothing stays behind.
     left = (TotalRow.grouping == by) & (TotalRow.n_arrivals != 0)
-    return found.where(left).order_by(name, TotalRow.kind)
+    if name is not None:
+        found = found.where(own == name)
+    return found.where(left).order_by(own, TotalRow.kind)
 
 
 def _record(row: Row[Any]) -> Total:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from streamlab.registry import audits, events, removal, sqlite, tags
+from streamlab.registry import audits, events, removal, sqlite, tags, tally
 from streamlab.registry.audits import Damage, StoredFacts
 from streamlab.registry.queries import Queries
 from streamlab.registry.records import ArrivalRecord, TagKind, TagRecord
@@ -25,6 +25,10 @@ class Upkeep(Queries):
     def damage(self) -> Damage:
         """Look for damage of the database itself; all of it is read."""
         return self._database.read(audits.damage)
+
+    def miscounted(self) -> tuple[str, ...]:
+        """Count every arrival anew, and say which totals are wrong; all arrivals are read."""
+        return self._database.read(tally.miscounted)
 
     def stored(self, *, after: int = 0, limit: int) -> tuple[StoredFacts, ...]:
         """Return what the next `limit` rows past the number `after` say of stored files."""

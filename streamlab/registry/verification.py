@@ -77,11 +77,15 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
     unfinished = any(run.status in _UNFINISHED for run in registry.runs())
     files = list(store.files())  # before the rows, which are written after their files
     try:
-        yield from _database(registry)
-        known = set()
-        for facts in _rows(registry):
-            known.add(facts.digest)
-            yield from _artifact(facts, store)
+        known: set[str] = set()
+        met: set[Problem] = set()
+        for finding in _recorded(registry, store, known):
+            met.add(finding.problem)
+            yield finding
+        # What wrong rows add up to says nothing of the totals.
+        if met.isdisjoint(("database", "lost", "row")):
+            for line in registry.miscounted():
+                yield Finding("database", None, line)
     except RegistryError as error:
         yield Finding("database", None, str(error))
         return
@@ -89,6 +93,14 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
         young = unfinished and is_young(path, now=now, working=True)
         if digest not in known and not young and os.path.lexists(path):
             yield _unknown(path, digest)
+
+
+def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Finding]:
+    """Yield what is wrong with the rows and their files; `known` gets every row's digest."""
+    yield from _database(registry)
+    for facts in _rows(registry):
+        known.add(facts.digest)
+        yield from _artifact(facts, store)
 
 
 def _database(registry: Registry) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
@@ -20,7 +21,7 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 from streamlab.report import columns
-from streamlab.report.matching import matcher
+from streamlab.report.matching import first_matching, matcher
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
@@ -64,9 +65,11 @@ def list_records(
     # What was asked is read before any row, so that a mistake costs no time.
     matches = None if where is None else matcher(where, known)
     table = _sorted(table, sort)
-    table = table.having(rows(registry, run, limit if where is None and sort is None else None))
-    if matches is not None:
-        table = table.having(tuple(filter(matches, table.rows)))
+    most = limit if sort is None else None
+    if matches is None:
+        table = table.having(rows(registry, run, most))
+    else:
+        table = table.having(first_matching(partial(rows, registry, run), matches, most))
     table = _sorted(table, sort)
     if limit is None:
         return table

@@ -24,6 +24,8 @@ from streamlab.report.near import nearest
 from streamlab.report.table import Cell, Column, Kind, Table
 from streamlab.report.where import Not, Term, Tree, Word, parse, refusal
 
+_AT_FIRST = 500  # rows read to find those that match; then four times as many
+
 Row = Sequence[Cell]
 Matches = Callable[[Row], bool]
 _Holds = Callable[[str | float], bool]
@@ -84,6 +86,23 @@ def matcher(text: str, columns: Sequence[Column]) -> Matches:
     for a value or a comparison that the column's kind does not have.
     """
     return _bound(parse(text), text, columns)
+
+
+def first_matching(
+    read: Callable[[int | None], tuple[tuple[Cell, ...], ...]], matches: Matches, most: int | None
+) -> tuple[tuple[Cell, ...], ...]:
+    """Return rows that match: all, or at least `most` of them where there are so many.
+
+    `read` returns the first rows, or the last, as many as it is asked for. No more are read than
+    that takes, since there may be a million.
+    """
+    n_rows = None if most is None else _AT_FIRST
+    while True:
+        rows = read(n_rows)
+        found = tuple(filter(matches, rows))
+        if n_rows is None or most is None or len(found) >= most or len(rows) < n_rows:
+            return found
+        n_rows *= 4
 
 
 def _bound(tree: Tree, text: str, columns: Sequence[Column]) -> Matches:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from streamlab.registry.records import BaseRecord, RunRecord, StoredArrival
+from streamlab.registry.records import BaseRecord, MethodStorage, RowsUsed, RunRecord, Total
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
 from streamlab.report.pages import flat
 from streamlab.report.scores import score_table, task_scores
-from streamlab.report.table import Cell, Column, Fact, Facts, Page, Table
+from streamlab.report.table import Column, Fact, Facts, Page, Table
 
 
 def run_page(registry: Registry, run: RunRecord) -> Page:
     """Show one run; the scenario as a whole is in the record."""
     base = registry.base(run.base_fingerprint)
-    arrivals = registry.stored_arrivals(run.id)
-    scores = task_scores(registry.scores(run=run.id))
+    totals = registry.totals("run", name=run.name)
+    storage = registry.method_storage(run.id)
+    scores = task_scores(registry.scores(run=run.id, primary=True))
     methods = list(dict.fromkeys([own_method(run), *(score.method for score in scores)]))
     tables = [
         score_table(
@@ -28,19 +29,20 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         for method in methods
     ]
     sections: tuple[Facts | Table, ...] = (
-        _facts(run, base, arrivals),
+        _facts(run, base, totals),
         Facts("settings", "Settings", _settings(run)),
         Facts("environment", "Environment", tuple(flat(run.environment))),
-        _data(arrivals),
+        _data(registry.rows_used(run.id)),
         *tables,
-        _storage(arrivals),
-        _totals(run, base, arrivals),
+        _storage(storage),
+        _totals(run, base, storage, totals),
     )
     return Page("run", run.name, asdict(run), sections)
 
 
-def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) -> Facts:
-    n_failed = sum(arrival.status == "failed" for arrival in arrivals)
+def _facts(run: RunRecord, base: BaseRecord, totals: Sequence[Total]) -> Facts:
+    n_failed = sum(total.n_arrivals for total in totals if total.kind == "failed")
+    n_arrivals = sum(total.n_arrivals for total in totals)
     return Facts(
         "facts",
         "",
@@ -51,7 +53,7 @@ def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) 
             Fact("started", run.started_at, "time"),
             Fact("finished", run.finished_at, "time"),
             Fact("last sign of life", run.heartbeat_at, "time"),
-            Fact("arrivals finished", len(arrivals) - n_failed, "count"),
+            Fact("arrivals finished", n_arrivals - n_failed, "count"),
             Fact("arrivals expected", run.n_expected, "count"),
             Fact("failed attempts", n_failed, "count"),
             Fact("base", base.model),
@@ -72,55 +74,50 @@ def _settings(run: RunRecord) -> tuple[Fact, ...]:
     return tuple(flat(tree))
 
 
-def _data(arrivals: Sequence[StoredArrival]) -> Table:
+def _data(used: Sequence[RowsUsed]) -> Table:
     columns = (
         *(Column("task"), Column("provider"), Column("source"), Column("detail")),
         *(Column("train_rows", "count"), Column("rows", "digest")),
     )
-    rows = dict.fromkeys(
-        (a.task, a.provider, a.source, a.source_detail, a.n_train_rows, a.rows_fingerprint)
-        for a in arrivals
-    )
-    return Table("data", "Data", columns, tuple(rows))
+    rows = tuple(
+        (own.task, own.provider, own.source, own.source_detail, own.n_train_rows,
+         own.rows_fingerprint)
+        for own in used
+    )  # fmt: skip
+    return Table("data", "Data", columns, rows)
 
 
-def _storage(arrivals: Sequence[StoredArrival]) -> Table:
+def _storage(storage: Sequence[MethodStorage]) -> Table:
     columns = (
         *(Column("method"), Column("files", "count"), Column("mean_density", "share")),
         *(Column("mean_bytes", "bytes"), Column("total_bytes", "bytes")),
         Column("full_checkpoints", "bytes"),
     )
-    methods = dict.fromkeys(arrival.method for arrival in arrivals)
-    rows: list[tuple[Cell, ...]] = []
-    for method in methods:
-        files = _files(arrivals, method)
-        total, n_files = sum(file.file_bytes or 0 for file in files), len(files)
-        density = sum(file.density for file in files) / n_files if files else None
-        mean = round(total / n_files) if files else None
-        full = sum(file.full_checkpoint_bytes or 0 for file in files)
-        rows.append((method, n_files, density, mean, total, full))
-    return Table("storage", "Stored files by method, all seeds", columns, tuple(rows))
+    rows = tuple(
+        (
+            own.method,
+            own.n_files,
+            own.mean_density,
+            round(own.file_bytes / own.n_files) if own.n_files else None,
+            own.file_bytes,
+            own.full_checkpoint_bytes,
+        )
+        for own in storage
+    )
+    return Table("storage", "Stored files by method, all seeds", columns, rows)
 
 
 def _totals(
-    run: RunRecord,
-    base: BaseRecord,
-    arrivals: Sequence[StoredArrival],
+    run: RunRecord, base: BaseRecord, storage: Sequence[MethodStorage], totals: Sequence[Total]
 ) -> Facts:
-    own = _files(arrivals, own_method(run))
-    ours = base.file_bytes + sum(file.file_bytes or 0 for file in own)
-    full = sum(file.full_checkpoint_bytes or 0 for file in own)
-    on_disk = {arrival.digest: arrival.file_bytes or 0 for arrival in arrivals}
+    own = [method for method in storage if method.method == own_method(run)]
+    ours = base.file_bytes + sum(method.file_bytes for method in own)
+    full = sum(method.full_checkpoint_bytes for method in own)
     facts = (
         Fact("base file", base.file_bytes, "bytes"),
         Fact(f"base + {own_method(run)}", ours, "bytes"),
         Fact("full checkpoints", full, "bytes"),
         Fact("times smaller", full / ours, "ratio"),
-        Fact("artifacts on disk", sum(on_disk.values()), "bytes"),
+        Fact("artifacts on disk", sum(total.stored.file_bytes for total in totals), "bytes"),
     )
     return Facts("totals", "Storage, all seeds", facts)
-
-
-def _files(arrivals: Sequence[StoredArrival], method: str) -> list[StoredArrival]:
-    """Return a method's artifacts, one an arrival, also where two arrivals share one."""
-    return [a for a in arrivals if a.method == method and a.digest is not None]

@@ -69,6 +69,22 @@ def test_many_at_once_leave_what_one_after_another_leaves(
             assert sorted(map(repr, at_once)) == sorted(map(repr, single))
 
 
+def test_a_big_batch_leaves_every_field_that_a_small_one_leaves(
+    registry: Registry, run: RunRecord
+) -> None:
+    with Registry.open("sqlite://", clock=Clock()) as other:
+        other.add_base(new_base())
+        other.start_run(new_run())
+        new = [finished_arrival(run.id, place, details={"place": place}) for place in range(30)]
+        for one in new:
+            other.add_arrivals([one])
+
+        registry.add_arrivals(new)
+
+        assert everything(registry) == everything(other)
+        assert [a.details for a in registry.arrivals()] == [{"place": n} for n in range(30)]
+
+
 def test_numbers_come_in_the_order_given_however_many_there_are(
     registry: Registry, run: RunRecord
 ) -> None:

@@ -22,7 +22,7 @@ from registry_samples import (
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.audits import Damage
-from streamlab.registry.records import RunRecord
+from streamlab.registry.records import Grouping, MethodStorage, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
 
@@ -443,22 +443,63 @@ def test_arrivals_are_narrowed_to_a_seed_or_to_those_that_share_an_artifact(
     assert registry.arrivals(digest=digest_of("never stored")) == ()
 
 
-def test_what_arrivals_take_is_told_without_their_details(
+def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
     registry: Registry, run: RunRecord
 ) -> None:
     fill(registry, run)
+    shared = new_diff("1 2 0 diff_pruning")
+    registry.add_arrival(new_arrival(run.id, version=7, rows_fingerprint="other"), shared, [])
+    registry.add_failure(
+        new_arrival(run.id, method="never_done", n_train_rows=5), "the loss is NaN"
+    )
+    other = registry.start_run(new_run()).id
+    registry.add_arrival(new_arrival(other, method="bitfit"), shared, [])
+    registry.finish_run(run.id, "finished")
     arrivals = registry.arrivals(run=run.id)
+    registry.remove_arrivals([registry.add_arrival(
+        new_arrival(run.id, version=8, n_train_rows=6), new_diff("gone"), []
+    ).id])  # fmt: skip
     diffs = {diff.digest: diff for diff in registry.diffs()}
 
-    stored = registry.stored_arrivals(run.name)
+    assert [dataclasses.astuple(used) for used in registry.rows_used(run.name)] == list(
+        dict.fromkeys(
+            (a.task, a.provider, a.source, a.source_detail, a.n_train_rows, a.rows_fingerprint)
+            for a in arrivals
+        )
+    )
+    storage = registry.method_storage(run.name)
+    assert {own.method for own in storage} == {a.method for a in arrivals}
+    for own in storage:
+        files = [diffs[a.digest] for a in arrivals if a.method == own.method and a.digest]
+        assert own.n_files == len(files)
+        assert own.file_bytes == sum(diff.file_bytes for diff in files)
+        assert own.full_checkpoint_bytes == sum(diff.full_checkpoint_bytes for diff in files)
+        mean = sum(diff.density for diff in files) / len(files) if files else None
+        assert own.mean_density == (None if mean is None else pytest.approx(mean, rel=1e-12))
+    assert MethodStorage("never_done", 0, None, 0, 0) in storage
 
-    assert [(s.id, s.task, s.method, s.status, s.digest, s.source) for s in stored] == [
-        (a.id, a.task, a.method, a.status, a.digest, a.source) for a in arrivals
-    ]
-    for one in stored:
-        diff = diffs[one.digest] if one.digest else None
-        assert one.file_bytes == (diff.file_bytes if diff else None)
-        assert one.density == (diff.density if diff else 0.0)
+
+def test_totals_are_told_of_one_thing_by_its_name(registry: Registry, run: RunRecord) -> None:
+    fill(registry, run)
+    groupings: tuple[Grouping, ...] = ("run", "task", "provider", "method")
+
+    for by in groupings:
+        everything = registry.totals(by)
+        for name in {total.name for total in everything}:
+            own = tuple(total for total in everything if total.name == name)
+            assert registry.totals(by, name=name) == own
+        assert registry.totals(by, name="nothing") == ()
+
+
+def test_scores_are_narrowed_to_those_an_arrival_is_judged_by(
+    registry: Registry, run: RunRecord
+) -> None:
+    fill(registry, run)
+    both = [new_score(metric="f1", is_primary=False), new_score()]
+    registry.add_arrival(new_arrival(run.id, version=7), new_diff("both"), both)
+
+    primary = tuple(score for score in registry.scores() if score.is_primary)
+    assert registry.scores(primary=True) == primary != registry.scores()
 
 
 def test_artifacts_and_scores_are_found_for_many_at_once(

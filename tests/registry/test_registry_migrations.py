@@ -147,8 +147,9 @@ def test_upgrading_is_refused_while_a_run_is_worked_on(old: Path) -> None:
     work_on(old, heartbeat_at=990.0)
     before = rows_of(old)
 
-    with pytest.raises(RegistryError, match="run `tiny-1` is worked on by process 4242"):
+    with pytest.raises(RegistryError, match="run `tiny-1` is worked on by process 4242") as caught:
         Registry.open(f"sqlite:///{old}", clock=Clock(1000.0))
+    assert str(caught.value).startswith(f"The registry sqlite:///{old} cannot be brought")
     assert rows_of(old) == before
 
 

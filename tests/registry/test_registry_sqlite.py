@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, diffs, finished, scores, sqlite, totals
+from streamlab.registry import arrivals, diffs, finished, scores, sqlite, sums, totals
 from streamlab.registry.database import Database
 from streamlab.registry.disks import find_disk_kind
 from streamlab.registry.records import Grouping
@@ -210,6 +210,16 @@ def test_totals_are_looked_up_and_nothing_is_added_up(raw: sqlite3.Connection) -
         plan = plan_of(raw, totals.query(by))
         assert "SEARCH totals USING INDEX sqlite_autoindex_totals_1 (grouping=?" in plan
         assert "arrivals" not in plan
+
+
+def test_what_a_run_comes_to_is_searched_for_by_the_run(raw: sqlite3.Connection) -> None:
+    rows = plan_of(raw, sums.rows_query(1))
+    assert rows.startswith("SEARCH arrivals USING INDEX ix_arrivals_run (run_id=?)")
+    assert "TEMP B-TREE" not in rows
+
+    for plan in (rows, plan_of(raw, sums.method_query(1))):
+        assert "SEARCH arrivals USING INDEX" in plan
+        assert "SCAN" not in plan
 
 
 def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(

@@ -118,6 +118,48 @@ def test_totals_are_what_adding_up_every_arrival_gives(registry: Registry, seed:
         change(registry, statement)
         for by in GROUPINGS:
             assert list(registry.totals(by)) == added_up(registry, by), (statement, by)
+        assert registry.miscounted() == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_artifact_is_stored_once_in_a_group_whichever_batch_brings_it(
+    registry: Registry, seed: int
+) -> None:
+    fill(registry, seed)
+    rng = random.Random(seed)  # noqa: S311 - as above
+    known = [artifact(number) for number in range(6)]
+    own = [artifact(10 + number) for number in range(3)]
+    change(registry, "UPDATE arrivals SET removed_at = 1 WHERE diff_id = 1 OR task_id = 1")
+    for first in range(100, 130, 10):
+        registry.add_arrivals(
+            [
+                FinishedArrival(
+                    arrival=new_arrival(1 + version % 2, version=version, task=rng.choice("ab")),
+                    diff=rng.choice(known + own),
+                    scores=(),
+                )
+                for version in range(first, first + 10)
+            ]
+        )
+
+        for by in GROUPINGS:
+            assert list(registry.totals(by)) == added_up(registry, by), by
+
+
+def test_totals_that_are_wrong_are_told(registry: Registry) -> None:
+    fill(registry)
+    (before,) = [total for total in registry.totals("method") if total.name == "lora"][:1]
+
+    change(registry, "UPDATE totals SET n_files = n_files + 1 WHERE grouping = 'all'")
+    change(registry, "DELETE FROM totals WHERE grouping = 'method' AND key = 'lora'")
+    change(registry, "UPDATE totals SET key = '99' WHERE grouping = 'task' AND key = '1'")
+    told = registry.miscounted()
+
+    assert any(line.startswith("The totals, diff: `n_files` is ") for line in told)
+    whose = f"The totals by method of 'lora', {before.kind}: `n_arrivals` is 0, counted "
+    assert any(line.startswith(f"{whose}{before.n_arrivals}; ") for line in told)
+    assert any("by task of '99'" in line and line.endswith("counted 0.") for line in told)
+    assert len([line for line in told if "by run" in line or "by provider" in line]) == 0
 
 
 def test_where_nothing_is_left_there_is_no_total(registry: Registry) -> None:

@@ -77,6 +77,16 @@ def test_a_checkpoint_that_is_called_a_diff_is_found(home: Home) -> None:
     assert [f.detail for f in findings(home)] == ["`kind` is 'diff', the file is no diff"] * 2
 
 
+def test_totals_that_are_wrong_are_found(home: Home) -> None:
+    execute(home, "UPDATE totals SET head_bytes = head_bytes + 1 WHERE grouping = 'all'")
+
+    found = findings(home)
+
+    assert [finding.problem for finding in found] == ["database"] * 2  # diffs, and checkpoints
+    assert all(f.detail.startswith("The totals, ") and "`head_bytes`" in f.detail for f in found)
+    assert call(home, "verify").exit_code == 1
+
+
 def test_a_base_that_was_swapped_is_found(home: Home) -> None:
     execute(
         home,
