@@ -17,6 +17,7 @@ from streamlab.canonical import canonical_json
 from streamlab.errors import StoreError
 from streamlab.registry.aside import Opener, explained, open_new, written_aside
 
+_N_PARTS = 5  # of a name: seed, provider, task, version, method
 _LONGEST_NAME = 200  # bytes; file systems stop at 255
 
 
@@ -28,7 +29,15 @@ def curve_path(
     name = ",".join(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
-    return folder / _short(quote(run, safe="")) / f"{_short(name)}.jsonl"
+    return folder / short_name(quote(run, safe="")) / f"{short_name(name)}.jsonl"
+
+
+def curves_of(folder: Path, provider: str) -> Iterator[Path]:
+    """Yield the curves whose names spell a provider, in order; too long a name spells nothing."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        parts = path.stem.split(",")
+        if len(parts) == _N_PARTS and parts[1] == quote(provider, safe=""):
+            yield path
 
 
 class CurveWriter:
@@ -85,7 +94,8 @@ def _point(path: Path, number: int, line: str) -> dict[str, Any]:
     return point
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return a file's name as it is, or its SHA-256 where file systems take none so long."""
     if len(name) <= _LONGEST_NAME:
         return name
     return hashlib.sha256(name.encode()).hexdigest()

@@ -31,7 +31,7 @@ def append(
 
 
 def append_all(
-    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str]], *, at: float
+    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str | None]], *, at: float
 ) -> None:
     """Append a line for each subject, message and digest, in order."""
     own = {"kind": kind, "at": at, "version": streamlab.__version__}

@@ -6,9 +6,11 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from streamlab.errors import StoreError
 from streamlab.registry.aside import explain
+from streamlab.registry.curves import short_name
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Home:
     def curves(self) -> Path:
         """Return the folder of loss and density curves."""
         return self.path / "curves"
+
+    @property
+    def quarantine(self) -> Path:
+        """Return the folder of submissions that admission stopped; made with the first one."""
+        return self.path / "quarantine"
+
+    def quarantine_of(self, provider: str) -> Path:
+        """Return the folder of one provider's quarantined bytes, each file under its digest."""
+        # Dots too, so that no name leads out of the folder.
+        return self.quarantine / short_name(quote(provider, safe="").replace(".", "%2E"))
 
     @property
     def figures(self) -> Path:

@@ -19,7 +19,8 @@ from streamlab.registry.heartbeat import Owner, is_dead
 from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
-REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first, one file each in migrations/versions
+# Oldest first, one file each in migrations/versions.
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 NEWEST = REVISIONS[-1]
 
 Clock = Callable[[], float]  # seconds since the epoch
