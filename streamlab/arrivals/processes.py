@@ -86,7 +86,7 @@ class Burst(Settings):
         """Return (n,) days, `size` equal ones after another; the last burst may be cut short."""
         n_bursts = -(-n // self.size)
         bursts = np.cumsum(draw.standard_exponential(n_bursts)) * self.size / self.rate_per_day
-        return np.repeat(bursts, self.size)[:n]
+        return bursts[np.arange(n) // self.size]
 
 
 class TraceEvent(Settings):

@@ -140,6 +140,7 @@ def test_bursts_come_together() -> None:
     at = times(Burst(rate_per_day=RATE, size=8), 20, seed=1).tolist()
 
     assert [at.count(moment) for moment in dict.fromkeys(at)] == [8, 8, 4]
+    assert len(set(times(Burst(rate_per_day=RATE, size=10**9), 20, seed=1).tolist())) == 1
 
 
 def test_a_stream_is_the_same_in_another_process() -> None:
