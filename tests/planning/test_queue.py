@@ -122,7 +122,7 @@ def test_the_more_unevenly_tasks_come_the_longer_they_wait() -> None:
         return float(found.waited.mean())
 
     rate = 700.0
-    processes = [
+    processes: list[Steady] = [
         Periodic(rate_per_day=rate),
         Gamma(rate_per_day=rate, cv=0.5),
         Poisson(rate_per_day=rate),

@@ -298,6 +298,16 @@ def test_lines_of_a_provider_that_comes_by_another_process_are_not_passed_over(
         resolve(tmp_path, providers=both(arrivals=TRACE))
 
 
+def test_a_file_is_for_those_alone_whose_arrivals_it_is_said_to_tell(tmp_path: Path) -> None:
+    for name in ("trace.csv", "other.csv"):
+        (tmp_path / name).write_text(CSV, encoding="utf-8")
+    providers = traced()
+    providers["school"]["arrivals"] = {"process": "trace", "file": "other.csv"}
+
+    with pytest.raises(ConfigError, match=r"line 3: .* this trace tells \(press\), got 'school'"):
+        resolve(tmp_path, providers=providers)
+
+
 def test_events_may_be_written_out_and_are_checked_alike() -> None:
     events = [{"day": 1, "task": "mrpc"}, {"day": 2, "task": "cola"}]
     trace = {"process": "trace", "events": events}
