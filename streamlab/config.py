@@ -12,10 +12,17 @@ import os
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.canonical import canonical_json as canonical_json
 from streamlab.errors import ConfigError
@@ -27,6 +34,24 @@ class Settings(BaseModel):
     """Base of every settings class: frozen, keyword-only, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GrownSettings(Settings):
+    """Settings with keys that came `later`: in what is dumped only where they are not the default.
+
+    So what was recorded before they came keeps its digest.
+    """
+
+    later: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> Tree:
+        tree: Tree = dump(self)
+        for name in self.later:
+            field = type(self).model_fields[name]
+            if getattr(self, name) == field.get_default(call_default_factory=True):
+                tree.pop(name, None)
+        return tree
 
 
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
@@ -174,6 +199,13 @@ def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) ->
         return cls.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(origin, [_describe(cls, e) for e in error.errors()]) from error
+
+
+def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
+    """Return one problem of settings, for the ValidationError that a validator raises."""
+    # The message goes in as a value: as a template, braces in it would have a meaning.
+    kind = PydanticCustomError("settings", "{message}", {"message": message})
+    return InitErrorDetails(type=kind, loc=place, input=given)
 
 
 def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from streamlab.config import (
+    GrownSettings,
     Settings,
     canonical_json,
     digest,
@@ -264,3 +266,22 @@ json_trees = st.recursive(
 @given(st.dictionaries(st.text(), json_trees, max_size=4))
 def test_the_order_of_keys_does_not_reach_the_digest(tree: dict[str, Any]) -> None:
     assert digest(dict(reversed(tree.items()))) == digest(tree)
+
+
+class Grown(GrownSettings):
+    later: ClassVar = frozenset({"added", "shape", "named"})
+
+    old: int = 1
+    added: int | None = None
+    shape: Square = Square(name="square", side=1)
+    named: dict[str, int] = Field(default_factory=dict)
+
+
+def test_a_key_that_came_later_is_dumped_only_where_it_is_not_the_default() -> None:
+    spelt_out = Grown(old=1, added=None, shape=Square(name="square", side=1), named={})
+
+    assert spelt_out.model_dump(mode="json") == Grown().model_dump() == {"old": 1}
+    assert Grown(added=0).model_dump() == {"old": 1, "added": 0}
+    full = Grown(added=2, shape=Square(name="square", side=2), named={"a": 1})
+    assert Grown.model_validate(full.model_dump()) == full
+    assert json.loads(full.model_dump_json()) == full.model_dump(mode="json")

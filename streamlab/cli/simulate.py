@@ -19,6 +19,7 @@ from streamlab.report.planning_pages import STEPS, simulation_page
 from streamlab.report.table import Page, Table
 
 if TYPE_CHECKING:
+    from streamlab.arrivals.processes import Steady
     from streamlab.planning.measured import Measured
     from streamlab.planning.queue import Queue
     from streamlab.planning.simulation import Simulation
@@ -41,6 +42,13 @@ MOST_QUEUED = 10_000_000  # whose times still fit the memory
 @click.option("--heads", type=COUNT, metavar="N", help="Suppose linear heads of N classes.")
 @click.option("--replication", type=COUNT, metavar="N", default=1, help="Keep N copies of it all.")
 @click.option("--rate", type=RATE, metavar="PER_DAY", help="Let as many tasks a day arrive.")
+@click.option(
+    "--cv",
+    type=click.FloatRange(0.001, 100),
+    metavar="CV",
+    help="Of the gaps between arrivals, by a gamma process; default: a Poisson process.",
+)
+@click.option("--burst", type=COUNT, metavar="N", help="Let N tasks arrive at once.")
 @click.option("--slots", type=COUNT, metavar="N", help="Tasks learnt at a time; default: 1.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the arrivals."
@@ -61,6 +69,8 @@ def simulate(
     heads: int | None,
     replication: int,
     rate: float | None,
+    cv: float | None,
+    burst: int | None,
     slots: int | None,
     seed: int,
     budget: int | None,
@@ -72,13 +82,15 @@ def simulate(
 
     Up to the tasks of the run the bytes are the measured ones; beyond, every task takes what
     they do on average. With --rate, tasks arrive at random, wait for a slot and are learnt in
-    the time that the run's own trainings took. csv is the table of bytes.
+    the time that the run's own trainings took; with --cv or --burst, they come unevenly. csv is
+    the table of bytes.
 
     \b
     Example:
       streamlab simulate --tasks 1000000
       streamlab simulate --tasks 1M --density 0.1% --base-params 340M
       streamlab simulate --tasks 10000 --rate 200 --slots 2 --budget 10GB
+      streamlab simulate --tasks 10000 --rate 200 --cv 3
     """
     if tasks > MOST_TASKS:
         raise UsageError(f"`--tasks` takes at most {MOST_TASKS:.0e}, got {tasks:,}.")
@@ -90,7 +102,8 @@ def simulate(
         n_copies=replication,
     )
     measured = measured_run(place, run)
-    queue = _queue(measured, tasks, rate, slots, seed)
+    process = _process(rate, cv, burst, slots)
+    queue = _queue(measured, tasks, process, slots or 1, seed) if process else None
     simulated = simulated_steps(
         measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
     )
@@ -98,13 +111,29 @@ def simulate(
     _tell(simulated)
 
 
-def _queue(
-    measured: Measured, n_tasks: int, rate: float | None, slots: int | None, seed: int
-) -> Queue | None:
+def _process(
+    rate: float | None, cv: float | None, burst: int | None, slots: int | None
+) -> Steady | None:
+    """Return the process that the options ask for; None where no tasks are to arrive."""
     if rate is None:
-        if slots is not None:
-            raise UsageError("`--slots` is about tasks that arrive: give `--rate PER_DAY` as well.")
+        for option, given in (("slots", slots), ("cv", cv), ("burst", burst)):
+            if given is not None:
+                raise UsageError(
+                    f"`--{option}` is about tasks that arrive: give `--rate PER_DAY` as well."
+                )
         return None
+    if cv is not None and burst is not None:
+        raise UsageError("`--cv` and `--burst` are of two processes. Leave one of them out.")
+    from streamlab.arrivals.processes import Burst, Gamma, Poisson
+
+    if cv is not None:
+        return Gamma(rate_per_day=rate, cv=cv)
+    if burst is not None:
+        return Burst(rate_per_day=rate, size=burst)
+    return Poisson(rate_per_day=rate)
+
+
+def _queue(measured: Measured, n_tasks: int, process: Steady, n_slots: int, seed: int) -> Queue:
     if n_tasks > MOST_QUEUED:
         raise UsageError(
             f"With `--rate`, at most {MOST_QUEUED:,} tasks can be followed, got {n_tasks:,}. "
@@ -114,8 +143,8 @@ def _queue(
 
     return serve(
         n_tasks,
-        rate_per_day=rate,
-        n_slots=slots or 1,
+        process=process,
+        n_slots=n_slots,
         service_seconds=measured.training_seconds,
         seed=seed,
     )

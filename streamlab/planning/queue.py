@@ -1,13 +1,14 @@
-"""Tasks that arrive at random and wait for a place to be learnt at: a G/G/c queue, first come.
+"""Tasks that arrive and wait for a place to be learnt at: a G/G/c queue, first come.
 
-    arrivals   a Poisson process:  a_i = a_{i-1} + Exp(rate)
+    arrivals   a_i by one of the processes of `streamlab.arrivals`
     service    s_i drawn from the training seconds that were measured
     one place  f_i = max(a_i, f_{i-1}) + s_i
                    = S_i + max_{j <= i} (a_j - S_{j-1})     S_i = s_1 + ... + s_i
     c places   task i begins when it has arrived and one of the c places is free
 
-Arrivals and services come from generators of their own, so that a longer stream begins with the
-shorter one.
+In whole microseconds, as the virtual clock of `streamlab.arrivals` counts, and with its result,
+but for millions of tasks. Arrivals and services come from generators of their own, so that a
+longer stream begins with the shorter one.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-DAY = 86_400.0
+from streamlab.arrivals.processes import DAY_US, Steady, times
+from streamlab.arrivals.service import SECOND_US
+from streamlab.errors import UsageError
+
+DAY = DAY_US / SECOND_US
 Seconds = NDArray[np.float64]
+Microseconds = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
     """A stream of tasks and how it was served; all times are in seconds from the start."""
 
-    rate_per_day: float
+    process: Steady
     n_slots: int
     seed: int
     load: float  # the share of the places' time that the tasks ask for; from 1 on, waits only grow
@@ -39,39 +45,49 @@ class Queue:
 def serve(
     n_tasks: int,
     *,
-    rate_per_day: float,
+    process: Steady,
     n_slots: int,
     service_seconds: Sequence[float],
     seed: int,
 ) -> Queue:
-    """Let tasks arrive, wait and be learnt."""
-    gaps, services = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
-    arrived = np.cumsum(gaps.exponential(DAY / rate_per_day, n_tasks))
-    measured = np.asarray(service_seconds, dtype=np.float64)
-    service = measured[services.integers(len(measured), size=n_tasks)]
+    """Let tasks arrive, wait and be learnt. Raises UsageError where that takes too many years."""
+    gaps, services = np.random.SeedSequence(seed).spawn(2)
+    arrived = times(process, n_tasks, seed=gaps)
+    measured = np.rint(SECOND_US * np.asarray(service_seconds)).astype(np.int64)
+    _check_countable(arrived, measured)
+    draw = np.random.default_rng(services)
+    service = measured[draw.integers(len(measured), size=n_tasks)]
     done = _one_place(arrived, service) if n_slots == 1 else _places(arrived, service, n_slots)
     return Queue(
-        rate_per_day=rate_per_day,
+        process=process,
         n_slots=n_slots,
         seed=seed,
-        load=float(rate_per_day / DAY * measured.mean() / n_slots),
-        arrived=arrived,
-        # A sum of large times less its parts may come out below nothing by a rounding.
-        waited=np.maximum(done - service - arrived, 0.0),
-        all_done=np.maximum.accumulate(done),
+        load=process.rate_per_day * float(measured.mean()) / DAY_US / n_slots,
+        arrived=arrived / SECOND_US,
+        waited=(done - service - arrived) / SECOND_US,
+        all_done=np.maximum.accumulate(done) / SECOND_US,
     )
 
 
-def _one_place(arrived: Seconds, service: Seconds) -> Seconds:
+def _check_countable(arrived: Microseconds, measured: Microseconds) -> None:
+    """Raise UsageError unless the last task is done at a time of 64 bits, come what may."""
+    if int(arrived[-1]) + len(arrived) * int(measured.max()) > np.iinfo(np.int64).max:
+        raise UsageError(
+            f"To learn {len(arrived):,} such tasks may take more than 290,000 years. "
+            "Follow fewer tasks."
+        )
+
+
+def _one_place(arrived: Microseconds, service: Microseconds) -> Microseconds:
     worked = np.cumsum(service)
-    latest: Seconds = np.maximum.accumulate(arrived - (worked - service))
+    latest: Microseconds = np.maximum.accumulate(arrived - (worked - service))
     return worked + latest
 
 
-def _places(arrived: Seconds, service: Seconds, n_slots: int) -> Seconds:
+def _places(arrived: Microseconds, service: Microseconds, n_slots: int) -> Microseconds:
     if n_slots >= len(arrived):
         return arrived + service
-    free = [0.0] * n_slots  # when each place is free again, the soonest first
+    free = [0] * n_slots  # when each place is free again, the soonest first
     done = np.empty_like(arrived)
     for place, (at, takes) in enumerate(zip(arrived.tolist(), service.tolist(), strict=True)):
         done[place] = end = max(at, free[0]) + takes

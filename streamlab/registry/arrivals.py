@@ -35,20 +35,25 @@ _COLUMNS = [
 
 def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: float) -> int:
     """Add a failed attempt and return its number. Raises RegistryError."""
-    runs.get(connection, arrival.run_id, now=at)
-    (values,) = rows_of(connection, [arrival])
-    tally.add(connection, [values], {})
-    added = insert(ArrivalRow).values(**values, status="failed", reason=reason)
-    return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
+    return _add_lost(connection, arrival, {"status": "failed", "reason": reason}, at=at)
 
 
 def add_quarantined(
     connection: Connection, arrival: NewArrival, *, rule: str, reason: str, at: float
 ) -> int:
     """Add a submission that admission stopped, and return its number. Raises RegistryError."""
+    what = {"status": "quarantined", "rule": rule, "reason": reason}
+    return _add_lost(connection, arrival, what, at=at)
+
+
+def _add_lost(
+    connection: Connection, arrival: NewArrival, what: dict[str, str], *, at: float
+) -> int:
+    """Add an arrival that left no artifact."""
     runs.get(connection, arrival.run_id, now=at)
     (values,) = rows_of(connection, [arrival])
-    added = insert(ArrivalRow).values(**values, status="quarantined", rule=rule, reason=reason)
+    tally.add(connection, [values], {})
+    added = insert(ArrivalRow).values(**values, **what)
     return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
 
 

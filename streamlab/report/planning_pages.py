@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from streamlab.arrivals.processes import Burst, Gamma
 from streamlab.planning.fit import Backtest, DensityFit, Fit
 from streamlab.planning.measured import Measured
 from streamlab.planning.queue import Queue
@@ -218,12 +219,16 @@ def _queue(queue: Queue) -> Facts:
     # Here, because numpy's percentiles are of no use to a plan without a queue.
     import numpy as np
 
+    process = queue.process
     middle, late = np.quantile(queue.waited, (0.5, 0.95))
     return Facts(
         "queue",
         "Queue",
         (
-            Fact("arrivals a day", queue.rate_per_day, "ratio"),
+            Fact("arrivals", process.process),
+            Fact("arrivals a day", process.rate_per_day, "ratio"),
+            Fact("cv of the gaps", process.cv if isinstance(process, Gamma) else None, "ratio"),
+            Fact("at once", process.size if isinstance(process, Burst) else None, "count"),
             Fact("slots", queue.n_slots, "count"),
             Fact("seed", queue.seed, "number"),
             Fact("load", queue.load, "share"),

@@ -1,9 +1,12 @@
-"""The stream in order: which task arrives from whom, with which seed, learnt by which methods."""
+"""The stream in order: which task arrives when and from whom, with which seed, and its methods."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from streamlab.arrivals.processes import times
 from streamlab.methods import MethodSettings
 from streamlab.stream.identity import derived_seed
 from streamlab.stream.scenario import Scenario
@@ -17,8 +20,9 @@ class Arrival:
     sequence: int  # place in the stream, shared with the rivals
     provider: str
     task: str
-    version: int
+    version: int  # how many times its provider has brought the task by now
     method: MethodSettings
+    arrived_us: int = 0  # microseconds of virtual time, shared with the rivals
 
     @property
     def identity(self) -> tuple[int, str, str, int, str]:
@@ -36,11 +40,41 @@ class Arrival:
         return derived_seed("data", *self.identity[:-1])
 
 
+@dataclass(frozen=True)
+class _Brought:
+    """One version of a task on its way to the lab."""
+
+    arrived_us: int
+    version: int
+    provider: str
+    task: str
+
+
 def arrivals(scenario: Scenario) -> list[Arrival]:
-    """Return every arrival of a scenario: seed by seed, tasks as listed, rivals after each."""
+    """Return every arrival of a scenario: seed by seed, in order of time, rivals after each.
+
+    What arrives at one moment comes by version, and then as the scenario lists its tasks.
+    """
+    listed = {task: place for place, task in enumerate(scenario.tasks)}
     return [
-        Arrival(seed, sequence, scenario.provider_of(task), task, 1, method)
+        Arrival(seed, sequence, new.provider, new.task, new.version, method, new.arrived_us)
         for seed in scenario.seeds
-        for sequence, task in enumerate(scenario.tasks)
+        for sequence, new in enumerate(
+            sorted(
+                _brought(scenario, seed),
+                key=lambda new: (new.arrived_us, new.version, listed[new.task]),
+            )
+        )
         for method in scenario.methods
     ]
+
+
+def _brought(scenario: Scenario, seed: int) -> Iterator[_Brought]:
+    """Yield what every provider brings; the times of one do not depend on the others."""
+    for name, provider in scenario.providers.items():
+        tasks = provider.brought
+        drawn = times(provider.arrivals, len(tasks), seed=derived_seed("arrivals", seed, name))
+        versions: Counter[str] = Counter()
+        for task, arrived_us in zip(tasks, drawn.tolist(), strict=True):
+            versions[task] += 1
+            yield _Brought(arrived_us, versions[task], name, task)

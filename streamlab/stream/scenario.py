@@ -6,26 +6,35 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
+from streamlab.arrivals.service import QueueSettings
 from streamlab.base import BaseSettings
-from streamlab.config import Settings, Tree, digest, expand_variables, override, read_yaml, validate
+from streamlab.config import (
+    GrownSettings,
+    Settings,
+    Tree,
+    digest,
+    expand_variables,
+    override,
+    problem,
+    read_yaml,
+    validate,
+)
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.contract import TrainingSettings
 from streamlab.stream.execution import ExecutionSettings
+from streamlab.stream.provider_settings import (
+    Name,
+    ProviderSettings,
+    arrival_problems,
+    read_traces,
+)
 from streamlab.tasks.settings import DataSettings, TaskSettings
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class ProviderSettings(Settings):
-    """One party that brings tasks and keeps its rows to itself."""
-
-    tasks: tuple[Name, ...] = Field(min_length=1)
 
 
 class StorageSettings(Settings):
@@ -47,8 +56,10 @@ class TaskEntry(TaskSettings):
     training: TrainingSettings = TrainingSettings()
 
 
-class Scenario(Settings):
+class Scenario(GrownSettings):
     """Everything a run depends on but the home and the machine."""
+
+    later: ClassVar = frozenset({"execution", "queue"})
 
     version: Literal[1]
     name: Name
@@ -62,13 +73,14 @@ class Scenario(Settings):
     rivals: tuple[MethodSettings, ...] = ()
     storage: StorageSettings = StorageSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    queue: QueueSettings = QueueSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         problems = [*_in_providers(self.providers, self.tasks), *_in_methods(self)]
         if len(set(self.seeds)) < len(self.seeds):
             given = list(self.seeds)
-            problems.append(_problem(f"must differ from one another, got {given}", given, "seeds"))
+            problems.append(problem(f"must differ from one another, got {given}", given, "seeds"))
         if problems:
             raise ValidationError.from_exception_data("Scenario", problems)
         return self
@@ -90,19 +102,20 @@ def _in_providers(
     bringers: dict[str, list[str]] = {task: [] for task in tasks}
     known = ", ".join(tasks)
     for name, provider in providers.items():
+        yield from arrival_problems(name, provider)
         for number, task in enumerate(provider.tasks):
             if task in bringers:
                 bringers[task].append(name)
             else:
                 message = f"is no task in `tasks` ({known})"
-                yield _problem(message, task, "providers", name, "tasks", number)
+                yield problem(message, task, "providers", name, "tasks", number)
     for task, names in bringers.items():
         if not names:
             message = "no provider brings it; name it in the `tasks` of one in `providers`"
-            yield _problem(message, tasks[task], "tasks", task)
+            yield problem(message, tasks[task], "tasks", task)
         elif len(names) > 1:
             message = f"is brought {len(names)} times, by {', '.join(names)}; leave it to one"
-            yield _problem(message, tasks[task], "tasks", task)
+            yield problem(message, tasks[task], "tasks", task)
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
@@ -111,13 +124,7 @@ def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
     for number, name in enumerate(names[1:]):
         if name in names[: number + 1]:
             message = "must be another method than `defaults.method` and the rivals before it"
-            yield _problem(message, name, "rivals", number)
-
-
-def _problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
-    # The message goes in as a value: as a template, braces in it would have a meaning.
-    kind = PydanticCustomError("scenario", "{message}", {"message": message})
-    return InitErrorDetails(type=kind, loc=place, input=given)
+            yield problem(message, name, "rivals", number)
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,8 @@ def resolve_scenario(
     unset: dict[str, str] = {}
     expanded = _expand(written, environment, "", unset)
     # Before the defaults are laid under the tasks: a fault in them is told once, where it is.
-    _check(expanded, unset, origin=origin)
+    traces = read_traces(_checked(expanded, unset, origin=origin).providers, folder)
+    written, expanded = (_with_traces(tree, traces) for tree in (written, expanded))
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
     # Variables stay as they were written: where the files lie is no part of the experiment.
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
@@ -161,16 +169,24 @@ def resolve_scenario(
     return LoadedScenario(scenario, resolved, identity, folder)
 
 
-def _check(tree: Tree, unset: Mapping[str, str], *, origin: str) -> None:
+def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:
     """Raise ConfigError with the variables that are not set, and what else is wrong."""
     problems = list(unset.values())
     try:
-        validate(Scenario, tree, origin=origin)
+        scenario = validate(Scenario, tree, origin=origin)
+        if not problems:
+            return scenario
     except ConfigError as error:
         # What a variable would have held is not to be judged by its name.
         problems += [p for p in error.problems if p.partition(":")[0] not in unset]
-    if problems:
-        raise ConfigError(origin, problems)
+    raise ConfigError(origin, problems)
+
+
+def _with_traces(tree: Tree, traces: Mapping[str, Tree]) -> Tree:
+    """Put what was read in the place of the files, which are no part of the experiment either."""
+    providers = tree["providers"]
+    told = {name: {**providers[name], "arrivals": arrivals} for name, arrivals in traces.items()}
+    return {**tree, "providers": {**providers, **told}}
 
 
 def _with_named_rivals(tree: Tree) -> Tree:

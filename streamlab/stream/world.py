@@ -1,4 +1,4 @@
-"""What a run works with: the base, and every task's rows, encoded once a seed."""
+"""What a run works with: the base, and the rows of every arrival, encoded once a seed."""
 
 from __future__ import annotations
 
@@ -28,16 +28,20 @@ class World:
         self._provider = provider
         self._hub = HubReach()
         self._seed: int | None = None
-        self._loaded: dict[str, LoadedTask] = {}
-        self._encoded: dict[str, EncodedTask] = {}
+        self._loaded: dict[tuple[str, int], LoadedTask] = {}  # by task and version
+        self._encoded: dict[tuple[str, int], EncodedTask] = {}
 
     def prepare(self, seed: int) -> None:
-        """Load and encode every task under a scenario seed; raises what is wrong with any."""
+        """Load and encode every version of every task under a scenario seed.
+
+        Raises what is wrong with any.
+        """
         if seed == self._seed:
             return
         loaded, encoded = {}, {}
         for arrival in arrivals(self.scenario):
-            if arrival.seed != seed or arrival.task in loaded:
+            key = _key(arrival)
+            if arrival.seed != seed or key in loaded:
                 continue
             if self._provider not in (None, arrival.provider):
                 continue
@@ -50,20 +54,24 @@ class World:
                 hub=self._hub,
                 base_folder=self._folder,
             )
-            loaded[arrival.task] = task
-            encoded[arrival.task] = encode_task(task, self.base, entry.training)
+            loaded[key] = task
+            encoded[key] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
 
     def tasks(self) -> tuple[LoadedTask, ...]:
-        """Return every task as loaded for the latest seed, in the order of arrival."""
-        return tuple(self._loaded.values())
+        """Return every task as first loaded for the latest seed, in the order of arrival."""
+        return tuple(task for (_, version), task in self._loaded.items() if version == 1)
 
     def loaded(self, arrival: Arrival) -> LoadedTask:
-        """Return a task's rows and which sources were tried."""
+        """Return an arrival's rows and which sources were tried."""
         self.prepare(arrival.seed)
-        return self._loaded[arrival.task]
+        return self._loaded[_key(arrival)]
 
     def encoded(self, arrival: Arrival) -> EncodedTask:
-        """Return a task's rows as token ids."""
+        """Return an arrival's rows as token ids."""
         self.prepare(arrival.seed)
-        return self._encoded[arrival.task]
+        return self._encoded[_key(arrival)]
+
+
+def _key(arrival: Arrival) -> tuple[str, int]:
+    return arrival.task, arrival.version

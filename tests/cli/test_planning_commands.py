@@ -157,6 +157,19 @@ def test_arrivals_wait_and_finish(call: Callable[..., Result]) -> None:
     assert other["times"] != found["times"]
 
 
+def test_tasks_that_come_unevenly_wait_longer(call: Callable[..., Result]) -> None:
+    asked = ("simulate", "--tasks", "2000", *RUN, "--json", "--rate", "5000")
+    plain, even, uneven, bursts = (
+        tree(call(*asked, *more))["queue"]
+        for more in ((), ("--cv", "0.2"), ("--cv", "3"), ("--burst", "20"))
+    )
+
+    assert [q["arrivals"] for q in (plain, uneven, bursts)] == ["poisson", "gamma", "burst"]
+    assert (uneven["cv of the gaps"], bursts["at once"]) == (3, 20)
+    waits = [queue["mean wait"] for queue in (even, plain, uneven, bursts)]
+    assert waits == sorted(waits)
+
+
 def test_a_rate_past_the_slots_is_told(call: Callable[..., Result]) -> None:
     asked = ("simulate", "--tasks", "100", *RUN, "--rate", "20000")
 
@@ -195,6 +208,14 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
         (("simulate", "--tasks", "10", "--value-type", "float"), "'float' is not one of"),
         (("simulate", "--tasks", "10", "--base-params", "big"), "`--base-params` takes"),
         (("simulate", "--tasks", "10", "--slots", "2"), "give `--rate PER_DAY` as well"),
+        (("simulate", "--tasks", "10", "--cv", "2"), "`--cv` is about tasks that arrive"),
+        (("simulate", "--tasks", "10", "--burst", "2"), "`--burst` is about tasks that arrive"),
+        (
+            ("simulate", "--tasks", "10", "--rate", "5", "--cv", "2", "--burst", "2"),
+            "Leave one of them out.",
+        ),
+        (("simulate", "--tasks", "10", "--rate", "5", "--cv", "0"), "0.0 is not in the range"),
+        (("simulate", "--tasks", "10", "--rate", "1e-9"), "Raise the rate, or let fewer arrive."),
         (("simulate", "--tasks", "10", "--rate", "often"), "`--rate` takes a number of tasks"),
         (("simulate", "--tasks", "100M", "--rate", "5"), "at most 10,000,000 tasks"),
         (("simulate", "--tasks", "10", "--budget", "1kB"), "the budget is 1,000."),

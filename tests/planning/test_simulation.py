@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from planning_samples import BASE, nine
 
+from streamlab.arrivals.processes import Poisson
 from streamlab.planning.lora import find_n_adapter_entries
 from streamlab.planning.queue import DAY, serve
 from streamlab.planning.simulation import ladder, simulate
@@ -105,7 +106,7 @@ def test_copies_are_of_the_rivals_too() -> None:
 
 
 def test_a_budget_is_full_before_the_task_that_would_not_fit() -> None:
-    queue = serve(1000, rate_per_day=10, n_slots=1, service_seconds=[40.0], seed=0)
+    queue = serve(1000, process=Poisson(rate_per_day=10), n_slots=1, service_seconds=[40.0], seed=0)
 
     full = simulate(nine(), 1000, WhatIf(), queue=queue, budget=100_000_000).full
 
@@ -115,7 +116,7 @@ def test_a_budget_is_full_before_the_task_that_would_not_fit() -> None:
 
 
 def test_a_budget_that_outlasts_the_tasks_has_no_day() -> None:
-    queue = serve(10, rate_per_day=10, n_slots=1, service_seconds=[40.0], seed=0)
+    queue = serve(10, process=Poisson(rate_per_day=10), n_slots=1, service_seconds=[40.0], seed=0)
 
     full = simulate(nine(), 10, WhatIf(), queue=queue, budget=10**12).full
 

@@ -1,0 +1,54 @@
+"""How tasks are served in virtual time: how many at once, and how long each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from streamlab.config import Settings
+from streamlab.errors import UsageError
+
+SECOND_US: Final = 1_000_000
+
+
+class QueueSettings(Settings):
+    """The slots that tasks wait for, and what a task's time in one is taken from.
+
+    `real`: from its own training; `history`: drawn from trainings that were measured before;
+    `fixed`: `seconds`, alike for all.
+    """
+
+    slots: PositiveInt = 1
+    service: Literal["real", "history", "fixed"] = "real"
+    seconds: float | None = Field(default=None, ge=0, le=1e9)
+
+    @model_validator(mode="after")
+    def _seconds_go_with_fixed(self) -> Self:
+        if (self.service == "fixed") != (self.seconds is not None):
+            raise ValueError("`service: fixed` and `seconds` go together; give both or neither")
+        return self
+
+
+def service_us(
+    settings: QueueSettings, *, trained_seconds: float, history: Sequence[float], seed: int
+) -> int:
+    """Return how many microseconds of virtual time a task's training takes.
+
+    `trained_seconds`: its own; `history`: those to draw from, in an order that stays the same;
+    `seed`: of the draw, the task's own. Raises UsageError where there is no history to draw from.
+    """
+    seconds = trained_seconds
+    if settings.service == "fixed" and settings.seconds is not None:
+        seconds = settings.seconds
+    elif settings.service == "history":
+        if not history:
+            raise UsageError(
+                "`queue.service: history` draws from trainings measured before, and the registry "
+                "has none. Run the scenario once with `service: real`, or give `service: fixed` "
+                "with `seconds`."
+            )
+        seconds = history[int(np.random.default_rng(seed).integers(len(history)))]
+    return round(SECOND_US * seconds)

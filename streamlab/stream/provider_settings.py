@@ -1,0 +1,88 @@
+"""What a scenario says of its providers: the tasks that each brings, when, and how often."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field, StringConstraints
+from pydantic_core import InitErrorDetails
+
+from streamlab.arrivals.processes import ArrivalProcess, AsListed, Trace, TraceEvent
+from streamlab.arrivals.trace import read_trace
+from streamlab.config import GrownSettings, Tree, problem
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class ProviderSettings(GrownSettings):
+    """One party that brings tasks and keeps its rows to itself."""
+
+    later: ClassVar = frozenset({"arrivals", "n_arrivals"})
+
+    tasks: tuple[Name, ...] = Field(min_length=1)
+    arrivals: ArrivalProcess = AsListed()
+    # Default: one of each task. With more, the tasks come round again, as their next versions.
+    n_arrivals: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+
+    @property
+    def brought(self) -> list[str]:
+        """Return the task of every arrival, in order. Raises ValueError for a trace not read."""
+        if isinstance(self.arrivals, Trace):
+            return [event.task for event in self.arrivals.in_order]
+        return list(
+            itertools.islice(itertools.cycle(self.tasks), self.n_arrivals or len(self.tasks))
+        )
+
+
+def arrival_problems(name: str, provider: ProviderSettings) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with when the provider `name` brings its tasks."""
+    place, n_arrivals = ("providers", name), provider.n_arrivals
+    if not isinstance(provider.arrivals, Trace):
+        left_out = provider.tasks[n_arrivals:] if n_arrivals is not None else ()
+        if left_out:
+            message = (
+                f"is too few for {', '.join(left_out)} ever to arrive; raise it to "
+                f"{len(provider.tasks)} or more, or take them out of `tasks`"
+            )
+            yield problem(message, n_arrivals, *place, "n_arrivals")
+        return
+    if n_arrivals is not None:
+        yield problem("is told by the trace; leave it out", n_arrivals, *place, "n_arrivals")
+    if provider.arrivals.events is not None:
+        yield from _in_trace(provider, provider.arrivals.events, place)
+
+
+def _in_trace(
+    provider: ProviderSettings, events: tuple[TraceEvent, ...], place: tuple[str, ...]
+) -> Iterator[InitErrorDetails]:
+    known, arriving = ", ".join(provider.tasks), {event.task for event in events}
+    for number, event in enumerate(events):
+        if event.task not in provider.tasks:
+            message = f"is no task that the provider brings ({known})"
+            yield problem(message, event.task, *place, "arrivals", "events", number, "task")
+    for number, task in enumerate(provider.tasks):
+        if task not in arriving:
+            message = "never arrives by the trace; add it there, or take it out here"
+            yield problem(message, task, *place, "tasks", number)
+
+
+def read_traces(providers: Mapping[str, ProviderSettings], folder: Path) -> dict[str, Tree]:
+    """Read the files of traces: for each provider that has one, its `arrivals` with the events.
+
+    Relative paths start from `folder`. Raises ConfigError naming every bad line of a file.
+    """
+    files = {
+        name: provider.arrivals.file
+        for name, provider in providers.items()
+        if isinstance(provider.arrivals, Trace) and provider.arrivals.file is not None
+    }
+    read = {}
+    for name, file in files.items():
+        known = {other: providers[other].tasks for other in files if files[other] == file}
+        lines = read_trace(folder / file, known)
+        events = [{"day": line.day, "task": line.task} for line in lines if line.provider == name]
+        read[name] = {"process": "trace", "events": events}
+    return read
