@@ -232,10 +232,11 @@ def test_behaviours_are_drawn_as_likely_as_set() -> None:
 
     drawn_ = [draw(settings, seed) for seed in range(n)]
 
-    for behaviour, share in (("honest", 0.7), ("duplicate", 0.2), ("nan", 0.1)):
+    shares: dict[Behaviour, float] = {"honest": 0.7, "duplicate": 0.2, "nan": 0.1}
+    for behaviour, share in shares.items():
         error = (share * (1 - share) / n) ** 0.5
         assert abs(drawn_.count(behaviour) / n - share) < 4 * error
-    assert set(drawn_) == {"honest", "duplicate", "nan"}
+    assert set(drawn_) == set(shares)
 
 
 @given(st.sampled_from(BEHAVIOURS), SEEDS)
