@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from admission_samples import LAYOUT, VALUE_TYPES, drawn, judged, submitted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.container import decode, encode
@@ -45,6 +45,7 @@ def mutants(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
     return rewritten(frame, metadata=metadata, blocks={name: block})
 
 
+@settings(deadline=None)
 @given(mutants())
 def test_a_mutant_is_refused_by_name_or_is_a_valid_diff(data: bytes) -> None:
     diff = judged(submitted(data))

@@ -21,7 +21,7 @@ from admission_samples import (
     scaled,
     submitted,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.container import decode, encode
@@ -45,6 +45,7 @@ DATA = encode(drawn()).data
 # Entries
 
 
+@settings(deadline=None)
 @given(st.floats(1e-4, 1))
 def test_one_entry_over_the_density_is_refused(density: float) -> None:
     settings = AdmissionSettings(max_density=density)
@@ -91,6 +92,7 @@ def test_positions_that_are_none_are_refused(crafted: Callable[[], bytes]) -> No
     assert rule_broken(submitted(crafted())) == "positions"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=drawn().n_entries, max_size=drawn().n_entries))
 def test_whatever_the_gaps_are_the_positions_hold_or_are_refused(gaps: list[int]) -> None:
     found = judged(submitted(packed(DATA, "positions.gaps", gaps, "uint32")))
@@ -102,6 +104,7 @@ def test_whatever_the_gaps_are_the_positions_hold_or_are_refused(gaps: list[int]
             SparseTensor(tensor.shape, tensor.positions, tensor.values)  # raises DiffError
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(VALUE_TYPES), st.booleans())
 def test_a_nan_anywhere_is_refused(seed: int, value_type: ValueType, head: bool) -> None:
     diff = head_only(seed) if head else drawn(seed)
@@ -110,6 +113,7 @@ def test_a_nan_anywhere_is_refused(seed: int, value_type: ValueType, head: bool)
     assert rule_broken(submitted(with_nan(data, seed=seed))) == "values"
 
 
+@settings(deadline=None)
 @given(st.integers(0, drawn().n_entries - 1), st.sampled_from([0x7F80, 0xFF80, 0x7FFF, 0, 0x8000]))
 def test_an_infinity_or_a_zero_among_the_values_is_refused(at: int, bits: int) -> None:
     codes = [0x3C00] * drawn().n_entries
@@ -121,6 +125,7 @@ def test_an_infinity_or_a_zero_among_the_values_is_refused(at: int, bits: int) -
 # Norm
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 10), st.floats(0.01, 10))
 def test_a_change_larger_than_the_norm_is_refused(value: float, most: float) -> None:
     diff = scaled(value)
@@ -160,6 +165,7 @@ def test_a_diff_that_replaces_weights_is_refused() -> None:
 # Duplicate
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(VALUE_TYPES), st.text(max_size=5))
 def test_a_copy_is_refused_however_it_is_written(
     seed: int, value_type: ValueType, told: str
@@ -176,6 +182,7 @@ def test_a_copy_is_refused_however_it_is_written(
 # Probe
 
 
+@settings(deadline=None)
 @given(st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1))
 def test_a_score_below_the_declared_one_is_refused_past_the_tolerance(
     declared: float, found: float, tolerance: float

@@ -18,7 +18,7 @@ from admission_samples import (
     rule_broken,
     submitted,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.codec import CodecName
@@ -50,6 +50,7 @@ def test_an_honest_diff_passes_however_it_is_written(
     assert admit(in_own_name(submitted(data)), SIGNED) == decode(data, LAYOUT)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(VALUE_TYPES))
 def test_every_honest_diff_passes_the_rules_as_they_stand(seed: int, value_type: ValueType) -> None:
     diff = drawn(seed, head=bool(seed % 3))
@@ -66,6 +67,7 @@ def test_a_diff_of_a_head_alone_passes() -> None:
 # Size
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2 * len(DATA)))
 def test_one_byte_over_the_size_is_refused(most: int) -> None:
     settings = AdmissionSettings(max_bytes=most)  # type: ignore[arg-type]
@@ -116,6 +118,7 @@ def test_a_signature_of_another_provider_is_refused() -> None:
     assert rule_broken(in_own_name(submitted()), SIGNED, other) == "signature"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=70))
 def test_junk_for_a_signature_is_refused(junk: bytes) -> None:
     assert rule_broken(submitted(DATA, signature=junk), SIGNED) == "signature"
@@ -128,6 +131,7 @@ def test_signatures_are_not_looked_at_where_none_is_asked_for() -> None:
 # Quota
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_quota_of_bytes_counts_what_comes(quota: int, held: int) -> None:
     settings = AdmissionSettings(quota_bytes=quota)  # type: ignore[arg-type]
@@ -138,6 +142,7 @@ def test_a_quota_of_bytes_counts_what_comes(quota: int, held: int) -> None:
         assert rule_broken(submitted(DATA), settings, Known(n_bytes=held)) == "quota"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5), st.integers(0, 5))
 def test_a_quota_of_tasks_counts_what_comes(quota: int, held: int) -> None:
     settings = AdmissionSettings(quota_tasks=quota)
@@ -151,16 +156,19 @@ def test_a_quota_of_tasks_counts_what_comes(quota: int, held: int) -> None:
 # Container
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DATA) - 1))
 def test_a_file_cut_anywhere_is_refused(length: int) -> None:
     assert rule_broken(submitted(DATA[:length])) == "container"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_junk_is_refused(junk: bytes) -> None:
     assert rule_broken(submitted(junk)) == "container"
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_a_file_with_one_byte_changed_is_refused(at: int, change: int) -> None:
     damaged = DATA[:at] + bytes([DATA[at] ^ change]) + DATA[at + 1 :]

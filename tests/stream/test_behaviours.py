@@ -20,7 +20,7 @@ from admission_samples import (
     rule_broken,
     submitted,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.config import Settings, validate
@@ -87,6 +87,7 @@ def rules_for(behaviour: Behaviour, submission: Submission, seed: int = 0) -> tu
     return open_, signed
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_duplicate_is_stopped_by_its_content(seed: int, value_type: ValueType) -> None:
     own = honest(seed % 100, value_type)
@@ -105,6 +106,7 @@ def test_a_duplicate_is_no_copy_of_the_bytes() -> None:
     assert decode(copy, LAYOUT).task == {"task": "mood"}
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_an_oversized_file_is_stopped_by_its_size(seed: int, value_type: ValueType) -> None:
     assert rules_for("oversized", honest(seed, value_type)) == ("size", "size")
@@ -114,6 +116,7 @@ def test_an_oversized_file_has_nothing_else_against_it() -> None:
     assert admit(act("oversized", honest()), SIGNED)
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_diff_of_another_base_is_stopped_by_the_base(seed: int, value_type: ValueType) -> None:
     changed = act("wrong_base", honest(seed, value_type))
@@ -123,6 +126,7 @@ def test_a_diff_of_another_base_is_stopped_by_the_base(seed: int, value_type: Va
     assert decode(changed.data, other).n_entries == drawn(seed).n_entries
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_nan_is_stopped_by_the_values(seed: int, value_type: ValueType) -> None:
     assert rules_for("nan", honest(seed, value_type), seed) == ("values", "values")
@@ -134,6 +138,7 @@ def test_a_nan_in_a_diff_of_a_head_alone_is_stopped_by_the_values() -> None:
     assert rules_for("nan", own) == ("values", "values")
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_truncated_file_is_stopped_by_the_container(seed: int, value_type: ValueType) -> None:
     own = honest(seed, value_type)
@@ -142,6 +147,7 @@ def test_a_truncated_file_is_stopped_by_the_container(seed: int, value_type: Val
     assert own.data.startswith(act("truncated", own, seed=seed).data)
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_tampered_diff_is_stopped_by_the_signature_and_else_by_nothing_but_its_score(
     seed: int, value_type: ValueType
@@ -158,6 +164,7 @@ def test_a_tampered_diff_is_stopped_by_the_signature_and_else_by_nothing_but_its
     assert all(np.array_equal(after.head[name], -before.head[name]) for name in before.head)
 
 
+@settings(deadline=None)
 @given(SEEDS, TYPES)
 def test_a_replay_is_stopped_by_the_signature(seed: int, value_type: ValueType) -> None:
     own = honest(seed % 100, value_type)
@@ -239,11 +246,13 @@ def test_behaviours_are_drawn_as_likely_as_set() -> None:
     assert set(drawn_) == set(shares)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(BEHAVIOURS), SEEDS)
 def test_a_bare_name_is_what_a_provider_always_does(behaviour: Behaviour, seed: int) -> None:
     assert draw(BehaviourSettings.model_validate(behaviour), seed) == behaviour
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_nothing_set_is_honest(seed: int) -> None:
     assert draw(BehaviourSettings(), seed) == "honest"

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.codec import CodecName
@@ -20,6 +20,7 @@ from streamlab.stream.content import content_digest
 SEEDS = st.integers(0, 10_000)
 
 
+@settings(deadline=None)
 @given(
     SEEDS,
     st.sampled_from(VALUE_TYPES),
@@ -45,6 +46,7 @@ def test_writing_a_diff_anew_changes_its_bytes_and_not_its_content(
     assert content_digest(decode(data, LAYOUT)) == content_digest(diff)
 
 
+@settings(deadline=None)
 @given(SEEDS, SEEDS)
 def test_two_trainings_have_the_same_content_only_if_they_are_one(one: int, other: int) -> None:
     same = content_digest(drawn(one)) == content_digest(drawn(other))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
@@ -49,6 +49,7 @@ def changed(before: Sequence[Row], after: Sequence[Row]) -> list[int]:
     return [i for i, (old, new) in enumerate(pairs) if old.label != new.label]
 
 
+@settings(deadline=None)
 @given(st.integers(2, 4), st.integers(1, 40), st.integers(0, 9), SHARES, SEEDS)
 def test_exactly_the_share_of_classes_is_wrong(
     n_classes: int, n_train: int, n_validation: int, share: float, seed: int
@@ -79,6 +80,7 @@ def test_numbers_are_mirrored_in_their_range() -> None:
     assert [row.label for row in flipped.validation] == [5.0]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), SHARES, SEEDS)
 def test_exactly_the_share_of_numbers_is_wrong(n: int, share: float, seed: int) -> None:
     data = numbered(-1.0, *(0.1 + i for i in range(n)))  # no number in the middle of the range
@@ -88,6 +90,7 @@ def test_exactly_the_share_of_numbers_is_wrong(n: int, share: float, seed: int) 
     assert len(changed(data.train, flipped.train)) == round(share * (n + 1))
 
 
+@settings(deadline=None)
 @given(SHARES, SEEDS)
 def test_the_same_seed_flips_the_same_rows(share: float, seed: int) -> None:
     data = classified(3, 20)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from admission_samples import LAYOUT, in_own_name, submitted
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.config import Settings, validate
@@ -32,6 +32,7 @@ def message(digest: str, task: str, version: int, provider: str, base: str) -> b
     return signed_message(digest, task=task, version=version, provider=provider, base=base)
 
 
+@settings(deadline=None)
 @given(PARTS, PARTS)
 def test_two_submissions_have_one_message_only_if_they_agree_in_all_parts(
     one: tuple[str, str, int, str, str], other: tuple[str, str, int, str, str]
@@ -43,11 +44,13 @@ def test_text_that_runs_over_into_the_next_part_gives_another_message() -> None:
     assert message("d", 'a",1,"b', 1, "c", "e") != message("d", "a", 1, 'b",1,"c', "e")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40), st.binary(max_size=40))
 def test_a_signature_holds_for_its_message_only(one: bytes, other: bytes) -> None:
     assert is_signed_by(other, sign(one, KEYS.private), KEYS.public) == (one == other)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=70))
 def test_bytes_that_are_no_signature_hold_for_nothing(junk: bytes) -> None:
     assert not is_signed_by(b"m", junk, KEYS.public)
