@@ -9,7 +9,8 @@ StreamlabError                exit 1: a finding or a failure
 ├── ProviderError             a provider's process died, hung, or answered nonsense
 ├── DiffError                 a diff cannot be made or used
 │   ├── DiffFormatError       a diff file breaks a named rule of the format
-│   └── BaseMismatchError     a diff belongs to another base
+│   ├── BaseMismatchError     a diff belongs to another base
+│   └── RefusedError           a submission breaks a named rule of admission
 ├── StoreError                an artifact cannot be written, found or trusted
 └── RegistryError             the registry cannot be opened, read or written
     └── NotInRegistryError    no record, or more than one, answers to a name
@@ -72,6 +73,14 @@ class DiffFormatError(DiffError):
 
 class BaseMismatchError(DiffError):
     """A diff belongs to another base."""
+
+
+class RefusedError(DiffError):
+    """A submission breaks a rule of admission; `rule` names it."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        self.rule = rule
+        super().__init__(f"The submission breaks the rule `{rule}`: {message}")
 
 
 class StoreError(StreamlabError):

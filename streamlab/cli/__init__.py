@@ -15,6 +15,7 @@ COMMANDS = {
     "init": LazyCommand("streamlab.cli.init:init", "Write a commented starter scenario."),
     "run": LazyCommand("streamlab.cli.run:run", "Run a scenario and record every arrival."),
     "plan": LazyCommand("streamlab.cli.plan:plan", "Show what a scenario would run, and stop."),
+    "keygen": LazyCommand("streamlab.cli.keygen:keygen", "Make a provider's key pair."),
     "ls": LazyCommand("streamlab.cli.ls:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "compare": LazyCommand("streamlab.cli.compare:compare", "Show what differs, with scores."),

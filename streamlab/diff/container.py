@@ -19,7 +19,7 @@ from streamlab.diff.frame import Block, Frame, digest_blocks, digest_header, rea
 from streamlab.diff.header import FORMAT_NAME, FORMAT_VERSION, MAX_ENTRIES, Header, read_header
 from streamlab.diff.lines import cut_into_lines, read_cuts
 from streamlab.diff.values import ValueType
-from streamlab.diff.varints import read_varints
+from streamlab.diff.varints import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.vector import DiffVector, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
@@ -270,7 +270,12 @@ def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArra
     """Read sorted positions per tensor, each array no longer than what was checked before it."""
     cuts = read_cuts(bytes(frame.blocks[_CUTS].data), layout)
     lines = cut_into_lines(cuts, layout)
-    counts = np.array(read_varints(bytes(frame.blocks[_COUNTS].data), "count-coding"), np.int64)
+    stated = frame.blocks[_COUNTS].data
+    if len(stated) > MAX_VARINT_BYTES * lines.total:  # each class has a line of its own
+        raise DiffFormatError(
+            "count-coding", f"{lines.total} lines have no {len(stated)} bytes of counts."
+        )
+    counts = np.array(read_varints(bytes(stated), "count-coding"), np.int64)
     if counts.sum() != header.k:
         raise DiffFormatError("count-sum", f"counts must be {header.k} in all, got {counts.sum()}.")
     classes = _expand(frame.blocks[_CLASSES], header, np.uint16, lines.total, "class-stream")

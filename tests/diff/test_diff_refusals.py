@@ -216,6 +216,7 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x09\x80"})),
     ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x89\x00"})),
     ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\xff" * 9})),
+    ("count-coding", lambda: craft(valid(), blocks={"positions.counts": b"\x01" * 16})),
     ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x09\x00"})),
     ("count-range", lambda: craft(valid(), blocks={"positions.counts": b"\x06\x03"})),
     ("count-range", lambda: craft(valid(), blocks={"positions.classes": classes(0, 0, 1)})),
@@ -384,6 +385,13 @@ def test_a_claim_of_many_entries_costs_no_memory_before_it_is_checked() -> None:
     assert peak_bytes(craft(data, metadata=claims), layout) < 200_000
     claimed = craft(data, metadata=claims, blocks={"positions.counts": counts})
     assert peak_bytes(claimed, layout) < 3_000_000
+
+
+def test_counts_of_more_classes_than_there_are_lines_are_not_read() -> None:
+    counts = b"\x80\x80\x80\x80\x01" * 20_000  # numbers that Python holds one by one
+    decode(valid(), LAYOUT)
+
+    assert peak_bytes(craft(valid(), blocks={"positions.counts": counts}), LAYOUT) < 300_000
 
 
 @pytest.mark.parametrize("block", ["positions.gaps", "values.codes"])

@@ -1,0 +1,258 @@
+"""Admission: what a submission has to be before anything of it is used. Fail closed, by name.
+
+The rules in their order, cheapest and safest first: each runs only where those before it held,
+so that what is costly to look at has been bounded, and shown to come from its provider.
+
+    size        no more bytes than allowed; asked again of what was read
+    signature   of this provider, for these bytes, this task, this version and this base
+    quota       what the provider has in store, with this, is within its share
+    container   a diff file in the one way to write it, its checksums right
+    base        made for the base in use
+    entries     as many entries as allowed; from here on memory is bounded by that
+    positions   sorted, unique and inside their tensors
+    values      as many as there are positions, finite, none of them zero
+    norm        the change as a whole and its largest number within bounds
+    duplicate   the content is nobody's yet
+    probe       the score on the lab's rows is what was declared; see `check_probe`
+
+docs/admission.md says what each stops and what it does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat
+
+from streamlab.config import Settings
+from streamlab.diff.container import decode, inspect
+from streamlab.diff.layout import Layout
+from streamlab.diff.vector import DiffVector
+from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, RefusedError
+from streamlab.stream.content import content_digest
+from streamlab.stream.signing import is_signed_by, message_of
+from streamlab.stream.submission import Submission
+
+RULES: Final = (
+    "size",
+    "signature",
+    "quota",
+    "container",
+    "base",
+    "entries",
+    "positions",
+    "values",
+    "norm",
+    "duplicate",
+    "probe",
+)
+
+# The rules of the format that are no matter of the container alone; see docs/format.md.
+_RULE_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {"base-size": "base"}
+    | dict.fromkeys(
+        (
+            "cut-coding",
+            "class-stream",
+            "class-range",
+            "count-coding",
+            "count-sum",
+            "count-range",
+            "position-stream",
+            "position-range",
+        ),
+        "positions",
+    )
+    | dict.fromkeys(
+        (
+            "scale-number",
+            "scale-range",
+            "value-stream",
+            "value-range",
+            "value-finite",
+            "value-zero",
+            "head-finite",
+        ),
+        "values",
+    )
+)
+
+
+class AdmissionSettings(Settings):
+    """What the lab lets in; the bounds are wide of every honest diff measured so far."""
+
+    max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(64_000_000)
+    max_density: Annotated[float, Field(gt=0, le=1)] = 0.1  # entries, as a share of the base's
+    max_norm: PositiveFloat = 100.0  # L2 of all that is added to the backbone
+    max_value: PositiveFloat = 10.0  # the largest magnitude, of the head too
+    quota_bytes: ByteSize | None = None  # a provider's diffs together
+    quota_tasks: NonNegativeInt | None = None  # how many diffs a provider may have
+    signatures: Literal["off", "required"] = "off"
+    probe_tolerance: Annotated[float, Field(ge=0)] | None = None  # None: not probed
+    duplicates: Literal["refuse", "allow"] = "refuse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the lab knows when a submission comes: of one run, one seed and one method.
+
+    The same task learnt again elsewhere gives the same diff, and is no copy.
+    """
+
+    contents: Mapping[str, str] = field(default_factory=dict)  # content digest -> who brought it
+    n_bytes: int = 0  # what the provider has been admitted with
+    n_tasks: int = 0
+    public_key: str | None = None  # the provider's
+
+
+def verify(
+    submission: Submission, *, layout: Layout, settings: AdmissionSettings, known: Known
+) -> DiffVector:
+    """Return the diff that a submission holds, if it keeps every rule but the probe.
+
+    `layout` is that of the base in use. Who brought what is taken from `submission` as the lab
+    filled it in, never from its bytes. Raises RefusedError naming the first rule broken.
+    """
+    data = submission.data
+    check_size(len(data), settings)
+    _check_signature(submission, layout.fingerprint, settings, known)
+    _check_quota(len(data), settings, known)
+    stated = _read_header(submission)
+    _check_base(stated, layout)
+    _check_entries(stated["k"], layout, settings)
+    diff = _read_diff(data, layout)
+    _check_norm(diff, settings)
+    _check_duplicate(diff, settings, known)
+    return diff
+
+
+def check_size(n_bytes: int, settings: AdmissionSettings) -> None:
+    """Raise RefusedError where so many bytes are too many; to be asked before they are read."""
+    if n_bytes > settings.max_bytes:
+        raise RefusedError(
+            "size", f"it may take {settings.max_bytes} bytes (`max_bytes`), got {n_bytes}."
+        )
+
+
+def check_probe(declared: float | None, found: float, *, tolerance: float) -> None:
+    """Raise RefusedError where the lab finds a score lower than declared by over `tolerance`.
+
+    `declared`, `found`: the primary metric. A score that is missing or is no finite number is
+    refused too.
+    """
+    if declared is None:
+        raise RefusedError("probe", "its provider declared no score, and one is asked for.")
+    if not math.isfinite(declared) or not math.isfinite(found):
+        raise RefusedError("probe", f"scores must be finite, got {declared} and found {found}.")
+    if found < declared - tolerance:
+        raise RefusedError(
+            "probe",
+            f"its provider declared a score of {declared:.4f}, and on the lab's rows it has "
+            f"{found:.4f}; {tolerance:g} less is let through (`probe_tolerance`).",
+        )
+
+
+def _check_signature(
+    submission: Submission, base: str, settings: AdmissionSettings, known: Known
+) -> None:
+    if settings.signatures == "off":
+        return
+    who = f"`{submission.provider}`"
+    if known.public_key is None:
+        raise RefusedError("signature", f"no public key of {who} is known, and one is asked for.")
+    if submission.signature is None:
+        raise RefusedError("signature", f"{who} did not sign it, and a signature is asked for.")
+    if not is_signed_by(message_of(submission, base), submission.signature, known.public_key):
+        raise RefusedError(
+            "signature",
+            f"the signature is not that of {who} over these bytes as version "
+            f"{submission.version} of `{submission.task}` on this base.",
+        )
+
+
+def _check_quota(n_bytes: int, settings: AdmissionSettings, known: Known) -> None:
+    in_store = known.n_bytes + n_bytes
+    if settings.quota_bytes is not None and in_store > settings.quota_bytes:
+        raise RefusedError(
+            "quota",
+            f"a provider may store {settings.quota_bytes} bytes (`quota_bytes`), and with this "
+            f"it would have {in_store}.",
+        )
+    if settings.quota_tasks is not None and known.n_tasks >= settings.quota_tasks:
+        raise RefusedError(
+            "quota",
+            f"a provider may store {settings.quota_tasks} diffs (`quota_tasks`), and it has "
+            f"{known.n_tasks}.",
+        )
+
+
+def _read_header(submission: Submission) -> dict[str, Any]:
+    """Return what the file says of itself, its checksums checked."""
+    if submission.kind != "diff":
+        raise RefusedError("container", f"only a diff is let in, got {submission.kind!r}.")
+    try:
+        return inspect(submission.data, max_bytes=len(submission.data))
+    except DiffError as error:
+        raise RefusedError("container", str(error)) from error
+
+
+def _check_base(stated: Mapping[str, Any], layout: Layout) -> None:
+    if stated["base"] != layout.fingerprint:
+        raise RefusedError(
+            "base", f"it is for the base {stated['base']!r}, not for {layout.fingerprint!r}."
+        )
+
+
+def _check_entries(n_entries: int, layout: Layout, settings: AdmissionSettings) -> None:
+    """Bound what reading the entries can take, by a number that the file is then held to."""
+    allowed = math.ceil(settings.max_density * layout.n_gated)
+    if n_entries > allowed:
+        raise RefusedError(
+            "entries",
+            f"it may keep {allowed} of the base's {layout.n_gated} entries (`max_density`), "
+            f"got {n_entries}.",
+        )
+
+
+def _read_diff(data: bytes, layout: Layout) -> DiffVector:
+    try:
+        return decode(data, layout, max_bytes=len(data))
+    except DiffFormatError as error:
+        raise RefusedError(_RULE_OF.get(error.rule, "container"), str(error)) from error
+    except BaseMismatchError as error:
+        raise RefusedError("base", str(error)) from error
+    except DiffError as error:
+        raise RefusedError("container", str(error)) from error
+
+
+def _check_norm(diff: DiffVector, settings: AdmissionSettings) -> None:
+    """Bound how far the diff moves the base, and every number by itself."""
+    if diff.mode == "replace":
+        raise RefusedError(
+            "norm", "it replaces weights, which does not say how far they move; send the change."
+        )
+    squares = sum(float(np.square(t.values, dtype=np.float64).sum()) for t in diff.tensors)
+    norm = math.sqrt(squares)
+    if norm > settings.max_norm:
+        raise RefusedError(
+            "norm",
+            f"the L2 norm of the change may be {settings.max_norm:g} (`max_norm`), got {norm:g}.",
+        )
+    arrays = (*(tensor.values for tensor in diff.tensors), *diff.head.values())
+    largest = max(float(np.abs(array).max(initial=0)) for array in arrays)
+    if largest > settings.max_value:
+        raise RefusedError(
+            "norm",
+            f"no number may be larger than {settings.max_value:g} (`max_value`), got {largest:g}.",
+        )
+
+
+def _check_duplicate(diff: DiffVector, settings: AdmissionSettings, known: Known) -> None:
+    owner = known.contents.get(content_digest(diff)) if settings.duplicates == "refuse" else None
+    if owner is not None:
+        raise RefusedError("duplicate", f"{owner} brought the same content before.")

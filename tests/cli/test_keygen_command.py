@@ -1,0 +1,77 @@
+"""`streamlab keygen`: a pair that signs, and a private key that nobody else reads."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streamlab.cli import cli
+from streamlab.stream.signing import is_signed_by, sign
+
+
+def call(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["keygen", *arguments])
+
+
+def test_the_private_key_in_the_file_signs_for_the_public_one_that_is_printed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "press.key"
+
+    result = call("--out", str(path))
+
+    private, public = path.read_text().strip(), result.stdout.strip()
+    assert (result.exit_code, result.stdout) == (0, public + "\n")
+    assert is_signed_by(b"m", sign(b"m", private), public)
+    assert private not in result.output
+    assert result.stderr == f"Wrote the private key to {path}. Give it to nobody.\n"
+
+
+def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
+    call("--out", str(tmp_path / "press.key"))
+
+    assert stat.S_IMODE((tmp_path / "press.key").stat().st_mode) == 0o600
+
+
+def test_the_file_is_provider_key_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert call().exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["provider.key"]
+
+
+def test_a_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "press.key"
+    path.write_text("mine")
+
+    result = call("--out", str(path))
+
+    assert (result.exit_code, result.stdout, path.read_text()) == (2, "", "mine")
+    assert result.stderr == (
+        f"Error: {path} is there already, and a private key that is lost cannot be made again. "
+        "Give another name with `--out`.\n"
+    )
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "press.key").symlink_to(tmp_path / "elsewhere")
+
+    assert call("--out", str(tmp_path / "press.key")).exit_code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "press.key"
+
+    result = call("--out", str(path))
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: {path} cannot be written: No such file or directory. "
+        "Give another path with `--out`.\n"
+    )

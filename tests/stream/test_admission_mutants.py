@@ -1,0 +1,61 @@
+"""Files as a hostile author would make them: anything changed, and the checksums right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from admission_samples import LAYOUT, VALUE_TYPES, drawn, judged, submitted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlab.diff.container import decode, encode
+from streamlab.diff.frame import Block, read_frame
+from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.stream.admission import RULES
+from streamlab.stream.hostile import rewritten
+
+
+@st.composite
+def mutants(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
+    value_type = draw(st.sampled_from(VALUE_TYPES))
+    codec = draw(st.sampled_from(["pcodec", "xz"]))
+    frame = read_frame(encode(drawn(7), value_type=value_type, codec=codec).data)
+    name = draw(st.sampled_from(sorted(frame.blocks)))
+    old = frame.blocks[name]
+    data = bytearray(old.data)
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data) - 1))
+        data[at] = draw(st.integers(0, 255))
+    if old.dtype == "U8":
+        data = data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=8))
+    shape = (len(data),) if old.dtype == "U8" else old.shape
+    metadata = draw(
+        st.dictionaries(
+            st.sampled_from(["k", "d", "base", "codec", "mode", "value_type", "task"]),
+            st.one_of(
+                st.integers(0, 500),
+                st.sampled_from(["xz", "pcodec", "add", "replace", *VALUE_TYPES, "ab" * 32]),
+                st.just({}),
+            ),
+            max_size=1,
+        )
+    )
+    block = Block(old.dtype, shape, bytes(data))
+    return rewritten(frame, metadata=metadata, blocks={name: block})
+
+
+@settings(deadline=None)
+@given(mutants())
+def test_a_mutant_is_refused_by_name_or_is_a_valid_diff(data: bytes) -> None:
+    diff = judged(submitted(data))
+
+    if isinstance(diff, str):
+        assert diff in RULES
+        return
+    # Building it again checks everything that reading it has proven.
+    tensors = tuple(SparseTensor(t.shape, t.positions, t.values) for t in diff.tensors)
+    valid = DiffVector(LAYOUT, tensors, diff.head, diff.task)
+    assert valid == diff
+    assert valid.n_entries <= 0.1 * LAYOUT.n_gated + 1
+    assert decode(encode(valid, value_type="fp32").data, LAYOUT) == valid

@@ -1,0 +1,92 @@
+"""The content digest: the same for every way to write a diff, another for every other diff."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamlab.diff.codec import CodecName
+from streamlab.diff.container import HeadType, decode, encode
+from streamlab.diff.values import ValueType
+from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.stream.content import content_digest
+
+SEEDS = st.integers(0, 10_000)
+
+
+@settings(deadline=None)
+@given(
+    SEEDS,
+    st.sampled_from(VALUE_TYPES),
+    st.sampled_from(VALUE_TYPES),
+    st.sampled_from(["pcodec", "xz"]),
+    st.sampled_from(["fp32", "fp16"]),
+    st.text(max_size=5),
+)
+def test_writing_a_diff_anew_changes_its_bytes_and_not_its_content(
+    seed: int,
+    first: ValueType,
+    second: ValueType,
+    codec: CodecName,
+    head_type: HeadType,
+    told: str,
+) -> None:
+    diff = drawn(seed)
+
+    once = decode(encode(diff, value_type=first).data, LAYOUT)
+    renamed = replace(once, task={"told": told})
+    data = encode(renamed, value_type=second, codec=codec, head_type=head_type).data
+
+    assert content_digest(decode(data, LAYOUT)) == content_digest(diff)
+
+
+@settings(deadline=None)
+@given(SEEDS, SEEDS)
+def test_two_trainings_have_the_same_content_only_if_they_are_one(one: int, other: int) -> None:
+    same = content_digest(drawn(one)) == content_digest(drawn(other))
+
+    assert same == (one == other)
+
+
+def test_heads_that_differ_make_other_content_where_there_is_nothing_else() -> None:
+    assert content_digest(head_only(1)) == content_digest(head_only(1))
+    assert content_digest(head_only(1)) != content_digest(head_only(2))
+
+
+def with_first(change: Callable[[SparseTensor], SparseTensor]) -> DiffVector:
+    diff = drawn()
+    first, *rest = diff.tensors
+    return replace(diff, tensors=(change(first), *rest))
+
+
+def moved(tensor: SparseTensor) -> SparseTensor:
+    free = next(p for p in range(tensor.size) if p not in set(tensor.positions.tolist()))
+    positions = np.sort(np.append(tensor.positions[1:], free))
+    return SparseTensor(tensor.shape, positions, tensor.values)
+
+
+def turned(tensor: SparseTensor) -> SparseTensor:
+    values = tensor.values.copy()
+    values[0] *= -1
+    return SparseTensor(tensor.shape, tensor.positions, values)
+
+
+@pytest.mark.parametrize("change", [moved, turned])
+def test_another_place_or_another_direction_is_other_content(
+    change: Callable[[SparseTensor], SparseTensor],
+) -> None:
+    assert content_digest(with_first(lambda tensor: tensor)) == content_digest(drawn())
+    assert content_digest(with_first(change)) != content_digest(drawn())
+
+
+def test_another_base_is_other_content() -> None:
+    diff = drawn()
+    elsewhere = replace(diff, layout=replace(LAYOUT, fingerprint="cd" * 32))
+
+    assert content_digest(elsewhere) != content_digest(diff)
