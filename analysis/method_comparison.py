@@ -21,6 +21,7 @@ from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
 from streamlab.report.csv_file import write_csv
+from streamlab.report.markdown import markdown_table
 from streamlab.report.paired import paired
 from streamlab.report.scores import TaskScore, task_scores
 
@@ -60,7 +61,7 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
     rows = [_row(task, methods, found) for task in tasks]
     header = ["task", "metric", "seeds", *methods]
     print(f"{title}: own scores on dev, 100 x, mean over seeds\n")
-    print(_markdown(header, rows))
+    print(markdown_table(header, ([_cell(value) for value in row] for row in rows)))
     print()
     for rival in methods[1:]:
         print(_difference(own, rival, tasks, found))
@@ -107,12 +108,8 @@ def _difference(
     return f"{own} - {rival}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] ({count} pairs)"
 
 
-def _markdown(header: list[str], rows: list[list[str | int | float | None]]) -> str:
-    def cell(value: str | int | float | None) -> str:
-        return f"{100 * value:.1f}" if isinstance(value, float) else str(value or "-")
-
-    lines = [header, ["---"] * len(header), *([cell(value) for value in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def _cell(value: str | int | float | None) -> str:
+    return f"{100 * value:.1f}" if isinstance(value, float) else str(value or "-")
 
 
 if __name__ == "__main__":

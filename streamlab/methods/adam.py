@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamRates:
-    """The constants of Adam for one kind of parameter."""
+    """The constants of Adam for one kind of parameter; the decays of its moments are all one's."""
+
+    beta1: ClassVar[float] = 0.9
+    beta2: ClassVar[float] = 0.999
 
     rate: float
     epsilon: float = 1e-8
-    beta1: float = 0.9
-    beta2: float = 0.999
 
     def corrections(self, n_steps: int) -> tuple[float, float]:
         """Return the factors that take the start at zero out of both moments."""

@@ -33,8 +33,9 @@ class Best:
 
     def restore(self) -> None:
         """Put the best weights back, if there are any."""
+        if not self._kept:
+            return
         with torch.no_grad():
-            for tensor, kept in zip(self._tensors, self._kept, strict=bool(self._kept)):
+            for tensor, kept in zip(self._tensors, self._kept, strict=True):
                 tensor.copy_(kept)
-        if self._kept:
-            self._written()
+        self._written()

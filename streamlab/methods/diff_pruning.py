@@ -103,9 +103,9 @@ class DiffPruning(Gating):
             head=head_values(job),
             n_steps=loop.n_taken,
             details={
-                "steps_open": n_open,
-                "steps_gated": n_first - n_open,
-                "steps_fixed_mask": n_fixed,
+                "steps_open": loop.taken["finetune"],
+                "steps_gated": loop.taken["gated"],
+                "steps_fixed_mask": loop.taken["fixed mask"],
                 "expected_density": densities.expected,
                 "deterministic_density": densities.deterministic,
                 "closed_groups": n_closed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,8 +28,13 @@ class Loop:
         self._batches = endless(job.batches)
         self._n_steps = n_steps
         self._step = 0  # of those planned
-        self.n_taken = 0
+        self.taken: Counter[str] = Counter()  # steps by stage
         self.device = next(job.model.parameters()).device
+
+    @property
+    def n_taken(self) -> int:
+        """Return how many steps were taken: fewer than planned where time or patience ran out."""
+        return self.taken.total()
 
     def run(
         self,
@@ -48,7 +54,7 @@ class Loop:
         while self._step < first + len(schedule):
             share = schedule[self._step - first]
             self._step += 1
-            self.n_taken += 1
+            self.taken[stage] += 1
             value = self._backward(stage)
             density = take_step(share)
             for parameter in self._job.model.parameters():
@@ -92,11 +98,14 @@ class Loop:
         return best.n_since >= training.patience
 
     def _n_late(self, n_steps: int, n_done: int, began: float) -> int:
-        """Return how many steps of a stage must be left out to end it within its share of time."""
+        """Return how many steps of a stage must be left out to end it within its share of time.
+
+        Every step has the same share, so that a stage's are as many as its steps.
+        """
         seconds = self._job.training.max_seconds
         if seconds is None:
             return 0
-        due = (self._job.clock() - began) / (seconds * n_steps / self._n_steps) * n_steps
+        due = (self._job.clock() - began) * self._n_steps / seconds
         # The last step is always taken: it is the one with hardly any learning rate left.
         return max(0, min(math.floor(due), n_steps - 1) - n_done)
 

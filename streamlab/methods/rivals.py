@@ -104,8 +104,8 @@ class NonAdaptive(Settings):
             head=head_values(job),
             n_steps=loop.n_taken,
             details={
-                "steps_finetune": n_steps - n_fixed,
-                "steps_fixed_mask": n_fixed,
+                "steps_finetune": loop.taken["finetune"],
+                "steps_fixed_mask": loop.taken["fixed mask"],
                 "empty_tensors": sum(at.numel() == 0 for at in positions),
             },
         )

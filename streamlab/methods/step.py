@@ -201,7 +201,7 @@ class GatedWeights:
             rates[f"{name}_epsilon"] = constants.epsilon
             rates[f"{name}_correction1"] = first
             rates[f"{name}_correction2"] = second
-        rates["beta1"], rates["beta2"] = w.beta1, w.beta2
+        rates["beta1"], rates["beta2"] = AdamRates.beta1, AdamRates.beta2
         rates["low"] = self._stretch.low
         rates["width"] = self._stretch.high - self._stretch.low
         rates["odds"] = -self._stretch.low / self._stretch.high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -108,6 +109,31 @@ def test_time_that_runs_short_leaves_out_steps_of_every_stage(name: str, make_jo
     steps = [progress.step for progress in shown]
     assert steps == sorted(set(steps))
     assert len(shown) <= 18
+
+
+@pytest.mark.parametrize("shortened", ["time", "patience"])
+@pytest.mark.parametrize("name", ["diff pruning", "non-adaptive"])
+def test_the_lengths_of_stages_are_of_the_steps_taken(
+    name: str, shortened: str, make_job: MakeJob
+) -> None:
+    shown: list[Progress] = []
+    if shortened == "time":
+        ticks = itertools.count()
+        job = make_job(max_seconds=12.0)
+        job = dataclasses.replace(job, clock=lambda: float(next(ticks)))
+    else:
+        job = make_job(patience=2, evaluate_every=1)
+        job = dataclasses.replace(job, validate=lambda: 0.5)
+
+    trained = METHODS[name].train(dataclasses.replace(job, watch=shown.append))
+
+    stages = Counter(progress.stage for progress in shown)
+    named = {"finetune": "steps_open" if name == "diff pruning" else "steps_finetune"}
+    named |= {"gated": "steps_gated", "fixed mask": "steps_fixed_mask"}
+    assert {key: n for key, n in trained.details.items() if key.startswith("steps_")} == {
+        named[stage]: n for stage, n in stages.items()
+    }
+    assert sum(stages.values()) == trained.n_steps < 24
 
 
 def test_a_training_takes_no_more_steps_than_it_may(make_job: MakeJob) -> None:

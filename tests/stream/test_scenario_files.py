@@ -10,8 +10,10 @@ import pytest
 from stream_samples import arrivals_in, runs_in, scores_in
 
 from streamlab.registry.home import Home
+from streamlab.stream.arrivals import arrivals
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
+from streamlab.tasks.catalogue import GLUE
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -29,6 +31,29 @@ def test_every_scenario_is_valid_and_asks_its_question_in_the_first_line(path: P
     assert first.startswith("# ")
     assert "?" in first
     assert load_scenario(path, environment={"STREAMLAB_DATA": "data"}).scenario.name == path.stem
+
+
+def test_the_table_of_glue_learns_its_tasks_as_the_comparison_does() -> None:
+    environment = {"STREAMLAB_DATA": "data"}
+    table, comparison = (
+        load_scenario(FOLDER / f"{name}.yaml", environment=environment).scenario
+        for name in ("glue_eight", "method_comparison")
+    )
+
+    # What an arrival's seed and its result are made of: their files are the same to the byte.
+    here, there = (
+        {
+            arrival.identity: (arrival.method, scenario.tasks[arrival.task])
+            for arrival in arrivals(scenario)
+        }
+        for scenario in (table, comparison)
+    )
+    common = here.keys() & there.keys()
+    assert len(common) == 2 * 3 * 4  # methods, seeds, tasks
+    assert all(here[identity] == there[identity] for identity in common)
+    for name in ("base", "data", "storage"):
+        assert getattr(table, name) == getattr(comparison, name)
+    assert [entry.dataset for entry in table.tasks.values()] == list(GLUE)
 
 
 @pytest.mark.slow
