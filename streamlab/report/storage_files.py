@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streamlab.report.csv_file import write_csv
 from streamlab.report.storage import StorageSeries
 from streamlab.report.table import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = (
     "run", "seed", "n_tasks", "task", "provider",
@@ -35,13 +38,14 @@ def write_storage(
     where the disk refuses.
     """
     # Here, because matplotlib takes a second that no other command should pay.
-    from streamlab.report.figures.sheet import write_figure
+    from streamlab.report.figures.sheet import write_with_numbers
     from streamlab.report.storage_figure import storage_figure
 
-    png, svg = write_figure(folder, "storage", lambda: storage_figure(series, budget=budget))
-    files = StorageFiles(png, svg, folder / "storage.csv")
-    write_csv(files.csv, _COLUMNS, (row for one in series for row in _rows(one)))
-    return files
+    def draw() -> Figure:
+        return storage_figure(series, budget=budget)
+
+    rows = (row for one in series for row in _rows(one))
+    return StorageFiles(*write_with_numbers(folder, "storage", draw, _COLUMNS, rows))
 
 
 def _rows(series: StorageSeries) -> Iterator[tuple[Cell, ...]]:

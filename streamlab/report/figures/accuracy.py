@@ -10,22 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import MaxNLocator
-
 from streamlab.errors import RegistryError
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.sheet import (
     COLOURS,
-    GRID,
     MARKERS,
-    SMALL,
     WIDTH,
     Sheet,
     plain,
-    write_figure,
+    write_with_numbers,
 )
+from streamlab.report.figures.task_rows import lay_out_rows, rows_height
 from streamlab.report.scores import TaskScore, task_scores
 from streamlab.report.table import Cell
 
@@ -82,7 +78,6 @@ def require_scores(run: str, scores: list[TaskScore]) -> list[TaskScore]:
 
 def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
     """Write accuracy.png, .svg and .csv, a row a seed. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "accuracy", lambda: draw(data))
     rows: list[tuple[Cell, ...]] = [
         (
             *(data.run, score.task, score.method, score.metric, score.split, score.source),
@@ -91,14 +86,13 @@ def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
         for score in data.scores
         for seed, value in score.by_seed.items()
     ]
-    write_csv(folder / "accuracy.csv", _COLUMNS, rows)
-    return (*pictures, folder / "accuracy.csv")
+    return write_with_numbers(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: AccuracyFigure) -> Figure:
     """Draw a row a task, the first on top; call it in `house_style`."""
     tasks = data.tasks
-    height = max(len(tasks), 2) * _ROW
+    height = rows_height(len(tasks), _ROW)
     sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
     axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
     apart = 0.3 if len(data.methods) > 1 else 0.0
@@ -106,16 +100,10 @@ def draw(data: AccuracyFigure) -> Figure:
         places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
         _method(axes, data, method, number, places)
     metrics = {score.task: score.metric for score in data.scores}
-    axes.set_yticks(range(len(tasks)), [f"{plain(t, 14)} ({metrics[t]})" for t in tasks])
-    axes.set_ylim(len(tasks) - 0.4, -0.6)
     axes.margins(x=0.06)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_xlabel("score (1 is perfect)")
-    sheet.figure.legend(
-        loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=SMALL, frameon=False,
-        handletextpad=0.2, borderaxespad=0.2,
-    )  # fmt: skip
+    names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
+    lay_out_rows(axes, names, "score (1 is perfect)")
+    sheet.legend(2)
     return sheet.figure
 
 

@@ -11,22 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import MaxNLocator
-
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.sheet import (
     COLOURS,
-    GRID,
     SMALL,
     WIDTH,
     Sheet,
     plain,
-    write_figure,
+    write_with_numbers,
 )
+from streamlab.report.figures.task_rows import lay_out_rows, rows_height
 from streamlab.report.part_bounds import find_positions_bound
 
 if TYPE_CHECKING:
@@ -80,7 +77,6 @@ def read_bytes(registry: Registry, run: str, store: ArtifactStore) -> BytesFigur
 
 def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
     """Write bytes.png, bytes.svg and bytes.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "bytes", lambda: draw(data))
     rows = [
         (
             *(data.run, data.seed, place, bar.task, bar.provider, bar.diff.digest, bar.diff.kind),
@@ -89,13 +85,12 @@ def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
         )
         for place, bar in enumerate(data.bars)
     ]
-    write_csv(folder / "bytes.csv", _COLUMNS, rows)
-    return (*pictures, folder / "bytes.csv")
+    return write_with_numbers(folder, "bytes", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: BytesFigure) -> Figure:
     """Draw a bar a task, the first on top; call it in `house_style`."""
-    height = max(len(data.bars), 2) * _BAR
+    height = rows_height(len(data.bars), _BAR)
     sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
     axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
     places = range(len(data.bars))
@@ -116,17 +111,13 @@ def draw(data: BytesFigure) -> Figure:
             linewidth=1.2,
             label="bound",
         )
-    axes.set_yticks(places, [plain(bar.task, 14) for bar in data.bars])
-    axes.set_ylim(len(data.bars) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * max(ends))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_xlabel("size of the file (kB of 1000 bytes)")
-    legend = sheet.figure.legend(
+    names = [plain(bar.task, 14) for bar in data.bars]
+    lay_out_rows(axes, names, "size of the file (kB of 1000 bytes)")
+    sheet.figure.legend(
         loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=5, fontsize=SMALL - 0.5, frameon=False,
         handlelength=0.9, handletextpad=0.4, columnspacing=0.9, borderaxespad=0.2,
     )  # fmt: skip
-    legend.set_in_layout(False)
     return sheet.figure
 
 

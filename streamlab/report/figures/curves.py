@@ -18,8 +18,15 @@ from streamlab.registry.curves import curve_path, read_curve
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
-from streamlab.report.figures.sheet import COLOURS, GRID, SMALL, WIDTH, Sheet, plain, write_figure
+from streamlab.report.figures.sheet import (
+    COLOURS,
+    GRID,
+    SMALL,
+    WIDTH,
+    Sheet,
+    plain,
+    write_with_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +99,6 @@ def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterable
 
 def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
     """Write curves.png, curves.svg and curves.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "curves", lambda: draw(data))
     rows = [
         (
             *(data.run, data.seed, curve.arrival.sequence, curve.arrival.task, number),
@@ -101,8 +107,7 @@ def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
         for curve in data.curves
         for number, point in enumerate(curve.points, start=1)
     ]
-    write_csv(folder / "curves.csv", _COLUMNS, rows)
-    return (*pictures, folder / "curves.csv")
+    return write_with_numbers(folder, "curves", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: CurvesFigure) -> Figure:

@@ -19,9 +19,8 @@ from streamlab.errors import RegistryError
 from streamlab.registry.records import BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.sheet import plain, write_with_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +119,6 @@ def _sums(base: BaseRecord, counts: Sequence[int], of: Callable[[str], str]) -> 
 
 def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
     """Write layers.png, layers.svg and layers.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "layers", lambda: draw(data))
     n_base = sum(data.base_by_layer.values())
     rows = [
         (
@@ -134,8 +132,7 @@ def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
         )
         for name, count in sums.items()
     ]
-    write_csv(folder / "layers.csv", _COLUMNS, rows)
-    return (*pictures, folder / "layers.csv")
+    return write_with_numbers(folder, "layers", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: LayersFigure) -> Figure:

@@ -14,9 +14,8 @@ from streamlab.errors import RegistryError
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.sheet import plain, write_with_numbers
 from streamlab.report.scores import by_arrival
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
 
 def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
     """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "matrix", lambda: draw(data))
     names = {arrival.sequence: arrival.task for arrival in data.arrivals}
     rows = [
         (
@@ -74,8 +72,7 @@ def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
         for arrival, scores in zip(data.arrivals, data.scores, strict=True)
         for place, score in scores.items()
     ]
-    write_csv(folder / "matrix.csv", _COLUMNS, rows)
-    return (*pictures, folder / "matrix.csv")
+    return write_with_numbers(folder, "matrix", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: MatrixFigure) -> Figure:

@@ -20,9 +20,8 @@ from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.sheet import plain, write_with_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,7 +98,6 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
 
 def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
     """Write overlap.png, overlap.svg and overlap.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "overlap", lambda: draw(data))
     rows = []
     for pair in data.pairs:
         one, two = data.diffs[pair.first], data.diffs[pair.second]
@@ -111,8 +109,7 @@ def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
                 *(pair.jaccard, pair.chance, over),
             )
         )
-    write_csv(folder / "overlap.csv", _COLUMNS, rows)
-    return (*pictures, folder / "overlap.csv")
+    return write_with_numbers(folder, "overlap", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: OverlapFigure) -> Figure:

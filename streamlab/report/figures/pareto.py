@@ -17,7 +17,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.accuracy import require_scores
 from streamlab.report.figures.sheet import (
     COLOURS,
@@ -28,7 +27,7 @@ from streamlab.report.figures.sheet import (
     WIDTH,
     Sheet,
     plain,
-    write_figure,
+    write_with_numbers,
 )
 from streamlab.report.scores import by_arrival, find_own_score, task_scores
 
@@ -84,7 +83,6 @@ def read_pareto(registry: Registry, run: str) -> ParetoFigure:
 
 def write_pareto(data: ParetoFigure, folder: Path) -> tuple[Path, ...]:
     """Write pareto.png, pareto.svg and pareto.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "pareto", lambda: draw(data))
     rows = [
         (
             *(data.run, p.arrival.seed, p.arrival.task, p.arrival.method, p.diff.kind),
@@ -92,8 +90,7 @@ def write_pareto(data: ParetoFigure, folder: Path) -> tuple[Path, ...]:
         )
         for p in data.points
     ]
-    write_csv(folder / "pareto.csv", _COLUMNS, rows)
-    return (*pictures, folder / "pareto.csv")
+    return write_with_numbers(folder, "pareto", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: ParetoFigure) -> Figure:
@@ -118,13 +115,13 @@ def draw(data: ParetoFigure) -> Figure:
         if number + _ACROSS >= len(tasks):
             axes.set_xlabel("file (MB)", fontsize=SMALL)
     marks = [
-        Line2D([], [], linestyle="", color=COLOURS[n % 6], marker=MARKERS[n % 6], label=plain(name))
+        Line2D(
+            [], [], linestyle="", color=COLOURS[n % 6], marker=MARKERS[n % 6], markersize=4.8,
+            label=plain(name),
+        )
         for n, name in enumerate(data.methods)
-    ]
-    sheet.figure.legend(
-        handles=marks, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=SMALL,
-        frameon=False, handletextpad=0.2, borderaxespad=0.2, markerscale=0.8,
-    )  # fmt: skip
+    ]  # fmt: skip
+    sheet.legend(2, marks)
     return sheet.figure
 
 
