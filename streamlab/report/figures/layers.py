@@ -21,6 +21,7 @@ from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
 from streamlab.report.figures.heat import heat_map
 from streamlab.report.figures.sheet import plain, write_with_numbers
+from streamlab.report.figures.task_rows import MOST_NAMED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,20 +149,24 @@ def draw(data: LayersFigure) -> Figure:
         for column, count in enumerate(shares):
             cells[row, column] = 100 * count / one.diff.n_entries
     names = [f"layer {name}" if name.isdigit() else name for name in layers]
+    most = max(cells.values())
     return heat_map(
         [plain(one.task, 14) for one in data.tasks],
         [plain(name, 28) for name in (*names, *kinds)],
         cells,
-        (0.0, max(cells.values())),
+        (0.0, most),
         write=lambda value: f"{value:.0f}",
         title="kept entries (% of the diff's)",
-        caption=[_caption(data)],
+        caption=[_caption(data, most)],
         split=len(layers),
     )
 
 
-def _caption(data: LayersFigure) -> str:
+def _caption(data: LayersFigure, most: float) -> str:
+    order = ""
+    if len(data.tasks) > MOST_NAMED:
+        order = f" {len(data.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
     return (
         f"Run {data.run}, seed {data.seed}, {data.method} on {data.base}: measured. Left: by "
-        "layer, adding up to 100%. Right: by kind of tensor, all layers together."
+        f"layer, adding up to 100%. Right: by kind of tensor, all layers together.{order}"
     )

@@ -135,6 +135,17 @@ def plain(text: str, most: int | None = None) -> str:
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "\u2026"
 
 
+def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:
+    """Return the ends of an axis, `least` apart at least, so that its numbers stay short.
+
+    >>> widened((0.5, 0.5), 0.2), widened((0.1, 0.9), 0.2)
+    ((0.4, 0.6), (0.1, 0.9))
+    """
+    low, high = limits
+    more = max(least - (high - low), 0.0) / 2
+    return low - more, high + more
+
+
 @cache
 def _is_drawn(sign: str) -> bool:
     return sign.isprintable() and get_font(findfont(_FONT)).get_char_index(ord(sign)) != 0
