@@ -33,6 +33,10 @@ COMMANDS = {
     "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),
     "restore": LazyCommand("streamlab.cli.removal:restore", "Bring removed arrivals back."),
     "gc": LazyCommand("streamlab.cli.gc:gc", "Delete files that nothing needs any more."),
+    "rollback": LazyCommand(
+        "streamlab.cli.rollback:rollback", "Put an earlier version of a task back to use."
+    ),
+    "purge": LazyCommand("streamlab.cli.purge:purge", "Remove all that came from a provider."),
     "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
     "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
 }

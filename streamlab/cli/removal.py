@@ -38,7 +38,7 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
     with place.open(read_only=False) as registry:
         chosen = select_arrivals(registry, words, run=run)
         removed = registry.remove_arrivals([arrival.id for arrival in chosen])
-    print_table(_table(removed), form)
+    print_table(removed_table(removed), form)
     numbers = " ".join(str(arrival.id) for arrival in removed[:5])
     click.echo(
         f"Removed {_counted(removed)}. Bring back with: streamlab restore {numbers}"
@@ -64,11 +64,12 @@ def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Form
     with place.open(read_only=False) as registry:
         chosen = select_arrivals(registry, words, run=run, removed=True)
         restored = registry.restore_arrivals([arrival.id for arrival in chosen])
-    print_table(_table(restored), form)
+    print_table(removed_table(restored), form)
     click.echo(f"Restored {_counted(restored)}.", err=True)
 
 
-def _table(arrivals: Sequence[ArrivalRecord]) -> Table:
+def removed_table(arrivals: Sequence[ArrivalRecord]) -> Table:
+    """Return the table of arrivals that were removed, or brought back."""
     rows = tuple((a.id, a.run, a.seed, a.task, a.method, a.digest) for a in arrivals)
     return Table("arrivals", "Arrivals", _COLUMNS, rows)
 

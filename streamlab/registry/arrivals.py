@@ -1,9 +1,10 @@
-"""Arrivals: a row says that the work is whole, or why it failed."""
+"""Arrivals: a row says that the work is whole, why it failed, or which rule it broke."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from math import isfinite
 from operator import attrgetter
 from typing import Any
 
@@ -49,8 +50,23 @@ def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: 
     return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
 
 
+def add_quarantined(
+    connection: Connection, arrival: NewArrival, *, rule: str, reason: str, at: float
+) -> int:
+    """Add a submission that admission stopped, and return its number. Raises RegistryError."""
+    runs.get(connection, arrival.run_id, now=at)
+    (values,) = rows_of(connection, [arrival])
+    added = insert(ArrivalRow).values(**values, status="quarantined", rule=rule, reason=reason)
+    return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
+
+
 def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str, Any]]:
-    """Return arrivals as they are stored, the names that are new to the registry added."""
+    """Return arrivals as they are stored, the names that are new to the registry added.
+
+    Raises RegistryError for times that are out of order and a declared score that is no number.
+    """
+    for arrival in new:
+        _check(arrival)
     providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
     tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
     return [
@@ -72,11 +88,12 @@ def get(connection: Connection, number: int) -> ArrivalRecord:
 
 
 def get_finished(connection: Connection, number: int) -> ArrivalRecord:
-    """Return a finished arrival. Raises RegistryError for a failed one: it left no artifact."""
+    """Return a finished arrival. Raises RegistryError for any other: it left no artifact."""
     arrival = get(connection, number)
     if arrival.status != "finished":
         raise RegistryError(
-            f"Arrival {number} failed and left no artifact, so that it cannot have scores."
+            f"Arrival {number} is {arrival.status} and left no artifact, so that it cannot have "
+            "scores."
         )
     return arrival
 
@@ -156,12 +173,28 @@ def filtered(
     if method is not None:
         found = found.where(ArrivalRow.method == method)
     if status is not None:
-        # Few fail, so an index leads to them; nearly all finish, so no index is to be taken.
-        failed = status == "failed"
+        # Few leave nothing, so an index leads to them; nearly all finish, so none is to be taken.
         found = found.where(
-            ArrivalRow.status == "failed" if failed else ArrivalRow.status != "failed"
+            ArrivalRow.status.not_in(("failed", "quarantined"))
+            if status == "finished"
+            else ArrivalRow.status == status
         )
     return found
+
+
+def _check(arrival: NewArrival) -> None:
+    times = (arrival.arrived_us, arrival.began_us, arrival.ended_us)
+    given = [time for time in times if time is not None]
+    if len(given) not in (0, 3) or [0, *given] != sorted([0, *given]):
+        raise RegistryError(
+            f"The arrival of `{arrival.task}` has the virtual times {times}; it must have all of "
+            "`arrived_us`, `began_us` and `ended_us`, each no earlier than the one before, or none."
+        )
+    if arrival.declared_score is not None and not isfinite(arrival.declared_score):
+        raise RegistryError(
+            f"The declared score of `{arrival.task}` is {arrival.declared_score!r}; it must be a "
+            "finite number, or be left out."
+        )
 
 
 def _listed(columns: Sequence[ColumnElement[Any]], *, removed: bool | None) -> Select[Any]:

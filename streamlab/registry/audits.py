@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 from streamlab.errors import RegistryError
 from streamlab.registry import sqlite
 from streamlab.registry.counts import unpack_counts
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, TaskRow
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, ProviderRow, TaskRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,11 @@ def known(connection: Connection, digests: Sequence[str]) -> set[str]:
 def task_names(connection: Connection) -> tuple[str, ...]:
     """Return the name of every task, in the order they came."""
     return tuple(connection.execute(select(TaskRow.name).order_by(TaskRow.id)).scalars())
+
+
+def provider_names(connection: Connection) -> tuple[str, ...]:
+    """Return the name of every provider, in the order they came."""
+    return tuple(connection.execute(select(ProviderRow.name).order_by(ProviderRow.id)).scalars())
 
 
 def digests(connection: Connection) -> frozenset[str]:

@@ -17,6 +17,7 @@ from streamlab.canonical import canonical_json
 from streamlab.errors import StoreError
 from streamlab.registry.aside import Opener, explained, open_new, written_aside
 
+_N_PARTS = 5  # of a name: seed, provider, task, version, method
 _LONGEST_NAME = 200  # bytes; file systems stop at 255
 
 
@@ -29,6 +30,14 @@ def curve_path(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
     return folder / _short(quote(run, safe="")) / f"{_short(name)}.jsonl"
+
+
+def curves_of(folder: Path, provider: str) -> Iterator[Path]:
+    """Yield the curves whose names spell a provider, in order; too long a name spells nothing."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        parts = path.stem.split(",")
+        if len(parts) == _N_PARTS and parts[1] == quote(provider, safe=""):
+            yield path
 
 
 class CurveWriter:

@@ -30,7 +30,7 @@ def append(
 
 
 def append_all(
-    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str]], *, at: float
+    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str | None]], *, at: float
 ) -> None:
     """Append a line for each subject, message and digest, in order."""
     if lines:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from streamlab.errors import StoreError
 from streamlab.registry.aside import explain
@@ -34,6 +35,15 @@ class Home:
     def curves(self) -> Path:
         """Return the folder of loss and density curves."""
         return self.path / "curves"
+
+    @property
+    def quarantine(self) -> Path:
+        """Return the folder of submissions that admission stopped; made with the first one."""
+        return self.path / "quarantine"
+
+    def quarantine_of(self, provider: str) -> Path:
+        """Return the folder of one provider's quarantined bytes, each file under its digest."""
+        return self.quarantine / quote(provider, safe="").replace(".", "%2E")
 
     @property
     def figures(self) -> Path:

@@ -8,8 +8,19 @@ from typing import Self
 
 from sqlalchemy import Connection
 
-from streamlab.registry import arrivals, bases, diffs, events, runs, schema, scores, totals
+from streamlab.registry import (
+    arrivals,
+    bases,
+    diffs,
+    events,
+    placements,
+    runs,
+    schema,
+    scores,
+    totals,
+)
 from streamlab.registry.database import Database
+from streamlab.registry.device_log import PlacementRecord
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
@@ -175,6 +186,13 @@ class Queries:
     def scores_of(self, arrival_ids: Collection[int]) -> tuple[ScoreRecord, ...]:
         """Return the scores of these arrivals; those of one in the order of `scores`."""
         return self._database.read(lambda connection: scores.of_arrivals(connection, arrival_ids))
+
+    def placements(self, run: str | int) -> tuple[PlacementRecord, ...]:
+        """Return the device's log of a run, oldest line first.
+
+        Lines of removed arrivals are there until these go for good: a log says what happened.
+        """
+        return self._database.read(lambda c: placements.listed(c, runs.id_of(c, run)))
 
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Sum up what arrived per task, by name."""

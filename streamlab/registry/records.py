@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
-ArrivalStatus = Literal["finished", "failed"]
+ArrivalStatus = Literal["finished", "failed", "quarantined"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
@@ -91,16 +91,27 @@ class NewArrival:
     rows_fingerprint: str
     n_train_rows: int
     details: Mapping[str, Any] = field(default_factory=dict)  # densities, stage lengths, ...
+    # Microseconds of the run's virtual clock: all three, in this order, or none without a clock.
+    arrived_us: int | None = None
+    began_us: int | None = None
+    ended_us: int | None = None
+    behaviour: str | None = None  # what the simulated provider did
+    declared_score: float | None = None  # by its provider, on the primary metric; finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArrivalRecord(NewArrival):
-    """An arrival as recorded; `digest` is None and `reason` set where it failed."""
+    """An arrival as recorded.
+
+    One that failed or was quarantined has a `reason` and no `digest`, a quarantined one also the
+    `rule` of admission that it broke.
+    """
 
     id: int
     run: str  # the run's name
     status: ArrivalStatus
     reason: str | None
+    rule: str | None
     digest: str | None
     removed_at: float | None
 
@@ -257,8 +268,8 @@ class Total:
     """
 
     name: str  # empty where it is of all there is
-    kind: ArtifactKind | Literal["failed"]
-    n_arrivals: int  # failed attempts where the kind is `failed`
+    kind: ArtifactKind | Literal["failed", "quarantined"]
+    n_arrivals: int  # attempts that left no artifact where the kind is one of the last two
     n_files: int
     logical: Parts  # a file counted once per arrival
     stored: Parts  # each file counted once
@@ -266,11 +277,12 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What arrived under one name, over all runs; a failed attempt counts as a failure only."""
+    """What arrived under one name, over all runs; what left no artifact is counted apart."""
 
     name: str
     n_arrivals: int  # finished, rivals included
     n_failures: int
+    n_quarantined: int
     diff_bytes: int  # diffs, a file counted once per arrival
     checkpoint_bytes: int  # rivals' checkpoints, a file counted once per arrival
     adapter_bytes: int  # rivals' adapters, likewise

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from streamlab.registry import arrivals, bases, events, finished, runs, scores, whole
+from streamlab.registry import arrivals, bases, events, finished, placements, runs, scores, whole
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
@@ -116,6 +117,23 @@ class Registry(Upkeep):
             return _logged_arrival(connection, number, "arrival-failed", reason, now=now)
 
         return self._write(work)
+
+    def add_quarantined(self, arrival: NewArrival, rule: str, reason: str) -> ArrivalRecord:
+        """Record a submission that broke a rule of admission; another attempt may follow."""
+
+        def work(connection: Connection, now: float) -> ArrivalRecord:
+            number = arrivals.add_quarantined(connection, arrival, rule=rule, reason=reason, at=now)
+            message = f"{rule}: {reason}"
+            return _logged_arrival(connection, number, "arrival-quarantined", message, now=now)
+
+        return self._write(work)
+
+    def add_placements(self, new: Sequence[NewPlacement]) -> None:
+        """Append lines to the device's log of the run that their arrivals are of, in order.
+
+        Raises RegistryError for an arrival that did not finish and for arrivals of several runs.
+        """
+        self._write(lambda connection, _: placements.add(connection, new))
 
     def add_scores(self, arrival_id: int, new_scores: Sequence[NewScore]) -> None:
         """Add scores of a finished arrival that were measured later.

@@ -15,7 +15,7 @@ from streamlab.errors import RegistryError
 from streamlab.registry import arrivals, events, runs
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.records import ArrivalRecord
-from streamlab.registry.tables import ArrivalRow, DiffRow, ScoreRow, TagRow
+from streamlab.registry.tables import ArrivalRow, DiffRow, PlacementRow, ScoreRow, TagRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +80,7 @@ def forget(connection: Connection, numbers: Collection[int], *, now: float) -> t
     artifacts = _artifacts(connection, chosen, met.keys() - _needed(connection, met))
     for batch in in_pieces([one.id for one in chosen]):
         connection.execute(delete(ScoreRow).where(ScoreRow.arrival_id.in_(batch)))
+        connection.execute(delete(PlacementRow).where(PlacementRow.arrival_id.in_(batch)))
         connection.execute(delete(ArrivalRow).where(ArrivalRow.id.in_(batch)))
     for batch in in_pieces(list(artifacts)):
         connection.execute(delete(DiffRow).where(DiffRow.id.in_(batch)))

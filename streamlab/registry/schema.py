@@ -19,7 +19,7 @@ from streamlab.registry.heartbeat import Owner, is_dead
 from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
-REVISIONS = ("0001", "0002", "0003")  # oldest first, one file each in migrations/versions
+REVISIONS = ("0001", "0002", "0003", "0005")  # oldest first, one file each in migrations/versions
 NEWEST = REVISIONS[-1]
 
 Clock = Callable[[], float]  # seconds since the epoch

@@ -72,6 +72,30 @@ ALLOW_ADAPTERS = (
     "PRAGMA writable_schema = RESET",  # and read the tables again
 )
 
+# A line of the device's log stays as it is, and goes only when its arrival goes for good.
+KEEP_PLACEMENTS = (
+    "CREATE TRIGGER placements_no_update BEFORE UPDATE ON placements"
+    " BEGIN SELECT RAISE(ABORT, 'the log of placements is append-only'); END",
+    "CREATE TRIGGER placements_no_delete BEFORE DELETE ON placements WHEN EXISTS"
+    " (SELECT 1 FROM arrivals WHERE id = OLD.arrival_id AND removed_at IS NULL)"
+    " BEGIN SELECT RAISE(ABORT, 'the log of placements is append-only'); END",
+)
+
+
+def change_checks(table: str, before: str, after: str) -> tuple[str, ...]:
+    """Return the statements that change the text of a table's checks; see `ALLOW_ADAPTERS`.
+
+    Every row there is must satisfy the text `after`.
+    """
+    old, new = (text.replace("'", "''") for text in (before, after))
+    return (
+        "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') "  # noqa: S608 - our words
+        f"WHERE type = 'table' AND name = '{table}'",
+        "PRAGMA writable_schema = RESET",
+    )
+
+
 _PARTS = ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes")
 _TOTALS = ("n_arrivals", "n_files", *_PARTS, *(f"stored_{part}" for part in _PARTS))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -78,6 +78,18 @@ class ArtifactStore:
                 f"{digest!r} is no digest: give all 64 hexadecimal digits, in lower case."
             )
         return self.folder / digest[:2] / digest[2:]
+
+    def hashes(self, *, but: Collection[str] = ()) -> dict[str, str]:
+        """Return the SHA-256 of the bytes of every artifact but some, by the digest it lies under.
+
+        All are read. Raises StoreError for a file that cannot be.
+        """
+        found = {}
+        for path, digest in self.files():
+            if digest is not None and digest not in but:
+                with _readable(path), path.open("rb") as file:
+                    found[digest] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
 
     def delete(self, path: Path) -> None:
         """Delete one file of the store; one that is not there is gone already. Raises StoreError.

@@ -2,6 +2,7 @@
 
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
+    runs, arrivals <- placements
     runs, arrivals, diffs <- tags                 totals follow the arrivals
 
 The migrations build the same tables; a test compares the two.
@@ -26,6 +27,8 @@ from sqlalchemy import (
 
 from streamlab.registry.declared import Tables as Tables
 from streamlab.registry.declared import needed, optional, own_number, partial_index
+from streamlab.registry.log_tables import EventRow as EventRow
+from streamlab.registry.log_tables import PlacementRow as PlacementRow
 
 
 class BaseRow(Tables):
@@ -143,7 +146,7 @@ class DiffRow(Tables):
 
 
 class ArrivalRow(Tables):
-    """An arrival: finished with an artifact, or failed with a reason.
+    """An arrival: finished with an artifact, failed, or quarantined by a rule.
 
     One with `removed_at` is left out of every listing until it is restored or gone for good.
     Each index ends in the order arrivals are listed in: run, seed, sequence, method, id.
@@ -152,9 +155,17 @@ class ArrivalRow(Tables):
     __tablename__ = "arrivals"
     __table_args__ = (
         CheckConstraint(
-            "(status = 'finished' AND diff_id IS NOT NULL AND reason IS NULL)"
-            " OR (status = 'failed' AND diff_id IS NULL AND reason IS NOT NULL)",
+            "(status = 'finished' AND diff_id IS NOT NULL AND reason IS NULL AND rule IS NULL)"
+            " OR (status = 'failed' AND diff_id IS NULL AND reason IS NOT NULL AND rule IS NULL)"
+            " OR (status = 'quarantined' AND diff_id IS NULL AND reason IS NOT NULL"
+            " AND rule IS NOT NULL)",
             name="status",
+        ),
+        CheckConstraint(
+            "(arrived_us IS NULL AND began_us IS NULL AND ended_us IS NULL)"
+            " OR (arrived_us IS NOT NULL AND began_us IS NOT NULL AND ended_us IS NOT NULL"
+            " AND 0 <= arrived_us AND arrived_us <= began_us AND began_us <= ended_us)",
+            name="clock",
         ),
         CheckConstraint(
             "sequence >= 0 AND version >= 0 AND attempt >= 0 AND n_steps >= 0"
@@ -204,6 +215,12 @@ class ArrivalRow(Tables):
     n_train_rows = needed(BigInteger)
     details = needed(JSON)
     removed_at = optional(Double)
+    arrived_us = optional(BigInteger)  # these three of the virtual clock
+    began_us = optional(BigInteger)
+    ended_us = optional(BigInteger)
+    rule = optional(Text)  # of admission, that a quarantined submission broke
+    behaviour = optional(Text)  # of the simulated provider
+    declared_score = optional(Double)
 
 
 class ScoreRow(Tables):
@@ -281,17 +298,3 @@ class TotalRow(Tables):
     stored_values_bytes = needed(BigInteger)
     stored_head_bytes = needed(BigInteger)
     stored_metadata_bytes = needed(BigInteger)
-
-
-class EventRow(Tables):
-    """A line of the log, which is only ever appended to."""
-
-    __tablename__ = "events"
-
-    id = own_number()
-    at = needed(Double)
-    kind = needed(String(64))
-    subject = needed(Text)
-    message = needed(Text)
-    version = needed(String(64))
-    digest = optional(String(64))  # of the artifact it is about

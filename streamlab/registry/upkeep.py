@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from streamlab.registry import audits, events, removal, sqlite, tags
+from streamlab.registry import audits, events, removal, revocation, runs, sqlite, tags, versions
 from streamlab.registry.audits import Damage, StoredFacts
 from streamlab.registry.queries import Queries
 from streamlab.registry.records import ArrivalRecord, TagKind, TagRecord
@@ -64,6 +64,10 @@ class Upkeep(Queries):
         """Return the name of every task, also of those whose arrivals were all removed."""
         return self._database.read(audits.task_names)
 
+    def provider_names(self) -> tuple[str, ...]:
+        """Return the name of every provider, also of those whose arrivals were all removed."""
+        return self._database.read(audits.provider_names)
+
     def digests(self) -> frozenset[str]:
         """Return the digest of every artifact that has a row."""
         return self._database.read(audits.digests)
@@ -86,6 +90,27 @@ class Upkeep(Queries):
         is being worked on.
         """
         return self._write(lambda c, now: tuple(removal.restore(c, numbers, now=now)))
+
+    def roll_back(self, run: str | int, task: str, version: int) -> tuple[ArrivalRecord, ...]:
+        """Take a version of a task in a run back into use; return the later ones, now removed.
+
+        Raises RegistryError while the run is being worked on.
+        """
+
+        def work(connection: Connection, now: float) -> tuple[ArrivalRecord, ...]:
+            run_id = runs.id_of(connection, run)
+            return tuple(versions.roll_back(connection, run_id, task, version, now=now))
+
+        return self._write(work)
+
+    def revoke(self, provider: str, numbers: Collection[int]) -> tuple[Garbage, ...]:
+        """Delete the rows of all that came from a provider, in one step, and log each.
+
+        `numbers` are its arrivals as they were listed. Returns the artifacts whose files are to
+        be deleted, which no other provider's arrival has. Raises RegistryError where other
+        arrivals are its own by now, a run is being worked on, or a tag is on what would go.
+        """
+        return self._write(lambda c, now: revocation.revoke(c, provider, numbers, now=now))
 
     def removed(self, *, but: Collection[str] = ()) -> Removed:
         """Return what may be forgotten, without the artifacts `but` and their arrivals."""

@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, bases, events, finished, runs
+from streamlab.registry import arrivals, bases, events, finished, placements, runs
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import (
     ArrivalRecord,
     FinishedArrival,
@@ -28,18 +29,19 @@ from streamlab.registry.records import (
 
 @dataclass(frozen=True, kw_only=True)
 class WholeArrival:
-    """An arrival with its artifact and scores, or with the reason why it failed."""
+    """An arrival with its artifact and scores, or with the reason why it left none."""
 
     arrival: NewArrival  # its `run_id` is set when it is taken in
     diff: NewDiff | None
     scores: tuple[NewScore, ...] = ()
     reason: str | None = None
+    rule: str | None = None  # that a quarantined one broke
 
     @property
     def identity(self) -> tuple[Any, ...]:
         """Return what tells it from the other arrivals of its run, and what came of it."""
         digest = None if self.diff is None else self.diff.digest
-        return (*_identity(self.arrival), digest, self.reason)
+        return (*_identity(self.arrival), digest, self.reason, self.rule)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class WholeRun:
     pid: int
     arrivals: tuple[WholeArrival, ...]
     origin: str
+    placements: tuple[NewPlacement, ...] = ()  # `arrival_id`: its place in `arrivals`
     by_digest_alone: bool = False  # when it started and where says nothing of it
 
 
@@ -84,23 +87,31 @@ def take_in(connection: Connection, whole: WholeRun, *, now: float) -> TakenIn:
         host=whole.host,
         pid=whole.pid,
     )
-    for part in whole.arrivals:
+    numbers = [
         _add(connection, replace(part.arrival, run_id=number), part, now=now)
+        for part in whole.arrivals
+    ]
+    placed = [replace(line, arrival_id=numbers[line.arrival_id]) for line in whole.placements]
+    placements.add(connection, placed)
     record = runs.get(connection, number, now=now)
     message = f"`{whole.name}` of {whole.origin}, {len(whole.arrivals)} arrivals"
     events.append(connection, "run-imported", record.name, message, at=now)
     return TakenIn(record, is_new=True)
 
 
-def _add(connection: Connection, arrival: NewArrival, part: WholeArrival, *, now: float) -> None:
+def _add(connection: Connection, arrival: NewArrival, part: WholeArrival, *, now: float) -> int:
     event = "arrival-imported"
-    if part.diff is None:
-        reason = part.reason or ""
-        number = arrivals.add_failed(connection, arrival, reason, at=now)
-        events.append(connection, event, str(number), reason, at=now)
-    else:
+    if part.diff is not None:
         new = FinishedArrival(arrival=arrival, diff=part.diff, scores=part.scores)
-        finished.add(connection, [new], at=now, event=event)
+        (number,) = finished.add(connection, [new], at=now, event=event)
+        return number
+    reason, rule = part.reason or "", part.rule
+    if rule is None:
+        number = arrivals.add_failed(connection, arrival, reason, at=now)
+    else:
+        number = arrivals.add_quarantined(connection, arrival, rule=rule, reason=reason, at=now)
+    events.append(connection, event, str(number), reason, at=now)
+    return number
 
 
 def _find(connection: Connection, whole: WholeRun, *, now: float) -> RunRecord | None:
@@ -137,7 +148,8 @@ def _refuse_other(connection: Connection, whole: WholeRun, known: RunRecord) -> 
 
 
 def _recorded(arrival: ArrivalRecord) -> tuple[Any, ...]:
-    return (*_identity(arrival), arrival.digest, arrival.reason)
+    # The device's log is left out: it goes on where a version is taken back.
+    return (*_identity(arrival), arrival.digest, arrival.reason, arrival.rule)
 
 
 def _identity(arrival: NewArrival) -> tuple[Any, ...]:
@@ -160,6 +172,7 @@ def whole_arrivals(
             diff=None if diff is None else given_part(diff, NewDiff),
             scores=tuple(given_part(score, NewScore) for score in scores),
             reason=arrival.reason,
+            rule=arrival.rule,
         )
         for arrival, diff, scores in found
     )

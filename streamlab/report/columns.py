@@ -13,6 +13,7 @@ RUNS = (
     Column("status", "status"),
     Column("done", "count"),  # arrivals, rivals included
     Column("failed", "count"),  # attempts
+    Column("quarantined", "count", default=False),
     Column("expected", "count"),
     Column("stored_bytes", "bytes"),  # each file once
     Column("started_at", "time"),
@@ -52,6 +53,12 @@ ARRIVALS = (
     Column("finished_at", "time", default=False),
     Column("digest", "digest", default=False),
     Column("reason", default=False),
+    Column("rule", default=False),
+    Column("behaviour", default=False),
+    Column("declared_score", "score", default=False),
+    Column("arrived_us", "number", default=False),
+    Column("began_us", "number", default=False),
+    Column("ended_us", "number", default=False),
 )
 REMOVED_ARRIVALS = (
     Column("id", "number"),
@@ -101,10 +108,25 @@ SUMMARIES = (
     Column("name"),
     Column("n_arrivals", "count"),
     Column("n_failures", "count"),
+    Column("n_quarantined", "count", default=False),
     Column("diff_bytes", "bytes"),
     Column("checkpoint_bytes", "bytes"),
     Column("adapter_bytes", "bytes", default=False),
     Column("stored_bytes", "bytes"),
+)
+PLACEMENTS = (
+    Column("id", "number", default=False),
+    Column("run"),
+    Column("seed", "number"),
+    Column("at_us", "number"),
+    Column("task"),
+    Column("version", "number"),
+    Column("action"),
+    Column("device_bytes", "bytes"),
+    Column("note", default=False),
+    Column("arrival_id", "number", default=False),
+    Column("provider", default=False),
+    Column("method", default=False),
 )
 TAGS = (
     Column("name"),

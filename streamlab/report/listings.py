@@ -6,7 +6,8 @@ A score taken on rows that a generator of this project made says `generated` as 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
@@ -15,7 +16,6 @@ from streamlab.registry.records import (
     DiffRecord,
     RunRecord,
     ScoreRecord,
-    Summary,
     Total,
 )
 from streamlab.registry.registry import Registry
@@ -25,9 +25,19 @@ from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Cell, Column, Table
 
 Subject = Literal[
-    "runs", "arrivals", "diffs", "scores", "tasks", "providers", "bases", "tags", "events"
+    "runs",
+    "arrivals",
+    "diffs",
+    "scores",
+    "placements",
+    "tasks",
+    "providers",
+    "bases",
+    "tags",
+    "events",
 ]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+_OF_RUNS = ("runs", "arrivals", "diffs", "scores", "placements")
 _LATEST = ("runs", "events")  # of these a limit keeps the last, as one asks for what is new
 Rows = tuple[tuple[Cell, ...], ...]
 
@@ -52,9 +62,10 @@ def list_records(
     """
     if removed and subject != "arrivals":
         raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
-    if run is not None and subject not in ("runs", "arrivals", "diffs", "scores"):
+    if run is not None and subject not in _OF_RUNS:
         raise UsageError(
-            f"`--run` narrows runs, arrivals, diffs and scores, not {subject}. Leave it out."
+            f"`--run` narrows {', '.join(_OF_RUNS[:-1])} and {_OF_RUNS[-1]}, not {subject}. "
+            "Leave it out."
         )
     known, rows = _REMOVED if removed else _LISTINGS[subject]
     if run is not None and subject != "runs":
@@ -94,13 +105,17 @@ def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
 
 
 def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
-    n_failed = sum(total.n_arrivals for total in totals if total.kind == "failed")
+    n_failed, n_quarantined = (
+        sum(total.n_arrivals for total in totals if total.kind == kind)
+        for kind in ("failed", "quarantined")
+    )
     return (
         run.id,
         run.name,
         run.status,
-        sum(total.n_arrivals for total in totals) - n_failed,
+        sum(total.n_arrivals for total in totals) - n_failed - n_quarantined,
         n_failed,
+        n_quarantined,
         run.n_expected,
         sum(total.stored.file_bytes for total in totals),
         run.started_at,
@@ -117,9 +132,8 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
 
 
 def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    names = [column.name for column in columns.REMOVED_ARRIVALS]
     arrivals = registry.arrivals(run=run, limit=limit, removed=True)
-    return tuple(tuple(getattr(arrival, name) for name in names) for arrival in arrivals)
+    return _as_they_are(arrivals, columns.REMOVED_ARRIVALS)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -166,6 +180,12 @@ def _arrival(
         arrival.finished_at,
         arrival.digest,
         arrival.reason,
+        arrival.rule,
+        arrival.behaviour,
+        arrival.declared_score,
+        arrival.arrived_us,
+        arrival.began_us,
+        arrival.ended_us,
     )
 
 
@@ -213,55 +233,35 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
     )
 
 
+def _placements(registry: Registry, run: str | None, limit: int | None) -> Rows:
+    runs = [record.id for record in registry.runs()] if run is None else [run]
+    lines = (line for ref in runs for line in registry.placements(ref))
+    return _as_they_are(islice(lines, limit), columns.PLACEMENTS)
+
+
 def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return tuple(_summary(task) for task in registry.tasks())
+    return _as_they_are(registry.tasks(), columns.SUMMARIES)
 
 
 def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return tuple(_summary(provider) for provider in registry.providers())
-
-
-def _summary(summary: Summary) -> tuple[Cell, ...]:
-    return (
-        summary.name,
-        summary.n_arrivals,
-        summary.n_failures,
-        summary.diff_bytes,
-        summary.checkpoint_bytes,
-        summary.adapter_bytes,
-        summary.stored_bytes,
-    )
+    return _as_they_are(registry.providers(), columns.SUMMARIES)
 
 
 def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return tuple(
-        (
-            base.fingerprint,
-            base.model,
-            base.revision,
-            base.layers,
-            base.n_tensors,
-            base.n_parameters,
-            base.weights_bytes,
-            base.file_bytes,
-            base.added_at,
-        )
-        for base in registry.bases()
-    )
+    return _as_they_are(registry.bases(), columns.BASES)
 
 
 def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return tuple(
-        (tag.name, tag.kind, tag.run, tag.arrival_id, tag.digest, tag.added_at)
-        for tag in registry.tags()
-    )
+    return _as_they_are(registry.tags(), columns.TAGS)
 
 
 def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
-    return tuple(
-        (line.id, line.at, line.kind, line.subject, line.message, line.digest, line.version)
-        for line in registry.events(limit)
-    )
+    return _as_they_are(registry.events(limit), columns.EVENTS)
+
+
+def _as_they_are(records: Iterable[object], known: Sequence[Column]) -> Rows:
+    """Return records whose columns are called as their own parts."""
+    return tuple(tuple(getattr(record, column.name) for column in known) for record in records)
 
 
 _Lister = Callable[[Registry, str | None, int | None], Rows]
@@ -270,6 +270,7 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "arrivals": (columns.ARRIVALS, _arrivals),
     "diffs": (columns.DIFFS, _diffs),
     "scores": (columns.SCORES, _scores),
+    "placements": (columns.PLACEMENTS, _placements),
     "tasks": (columns.SUMMARIES, _tasks),
     "providers": (columns.SUMMARIES, _providers),
     "bases": (columns.BASES, _bases),

@@ -29,6 +29,7 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
         Fact("attempt", arrival.attempt, "number"),
         Fact("status", arrival.status),
         Fact("reason", arrival.reason),
+        *_streamed(arrival),
         Fact("started", arrival.started_at, "time"),
         Fact("finished", arrival.finished_at, "time"),
         Fact("removed", arrival.removed_at, "time"),
@@ -52,6 +53,18 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
     sections.append(_scores(registry.scores(arrival_id=arrival.id)))
     sections.append(Facts("details", "Details", tuple(flat(arrival.details))))
     return Page("arrival", str(arrival.id), asdict(arrival), tuple(sections))
+
+
+def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
+    """Yield what only a stream with providers that act up, or with a virtual clock, has."""
+    times = ("arrived", "began", "ended")
+    facts = (
+        Fact("rule", arrival.rule),
+        Fact("behaviour", arrival.behaviour),
+        Fact("declared score", arrival.declared_score, "score"),
+        *(Fact(f"{time} (virtual us)", getattr(arrival, f"{time}_us"), "number") for time in times),
+    )
+    yield from (fact for fact in facts if fact.value is not None)
 
 
 def diff_page(registry: Registry, diff: DiffRecord) -> Page:

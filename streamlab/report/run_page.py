@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from typing import get_args
 
+from streamlab.registry.device_log import (
+    US_PER_DAY,
+    PlacementAction,
+    PlacementRecord,
+    find_full_us,
+)
 from streamlab.registry.records import BaseRecord, RunRecord, StoredArrival
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
@@ -35,12 +43,13 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         *tables,
         _storage(arrivals),
         _totals(run, base, arrivals),
+        *_device(registry.placements(run.id)),
     )
     return Page("run", run.name, asdict(run), sections)
 
 
 def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) -> Facts:
-    n_failed = sum(arrival.status == "failed" for arrival in arrivals)
+    counted = Counter(arrival.status for arrival in arrivals)
     return Facts(
         "facts",
         "",
@@ -51,9 +60,10 @@ def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) 
             Fact("started", run.started_at, "time"),
             Fact("finished", run.finished_at, "time"),
             Fact("last sign of life", run.heartbeat_at, "time"),
-            Fact("arrivals finished", len(arrivals) - n_failed, "count"),
+            Fact("arrivals finished", counted["finished"], "count"),
             Fact("arrivals expected", run.n_expected, "count"),
-            Fact("failed attempts", n_failed, "count"),
+            Fact("failed attempts", counted["failed"], "count"),
+            *_quarantined(counted["quarantined"]),
             Fact("base", base.model),
             Fact("base layers", "all" if base.layers is None else base.layers, "number"),
             Fact("base fingerprint", base.fingerprint, "digest"),
@@ -63,6 +73,26 @@ def _facts(run: RunRecord, base: BaseRecord, arrivals: Sequence[StoredArrival]) 
             Fact("process", run.pid, "number"),
         ),
     )
+
+
+def _quarantined(count: int) -> tuple[Fact, ...]:
+    """Return how many submissions were stopped, where any was."""
+    return (Fact("quarantined submissions", count, "count"),) if count else ()
+
+
+def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
+    """Yield what became of the artifacts on the device, one section for each seed's."""
+    for seed in dict.fromkeys(line.seed for line in log):
+        own = [line for line in log if line.seed == seed]
+        counted = Counter(line.action for line in own)
+        full_us = find_full_us(own)
+        facts = (
+            *(Fact(action, counted[action], "count") for action in get_args(PlacementAction)),
+            Fact("most bytes", max(line.device_bytes for line in own), "bytes"),
+            Fact("bytes at the end", own[-1].device_bytes, "bytes"),
+            Fact("full on day", None if full_us is None else 1 + full_us // US_PER_DAY, "number"),
+        )
+        yield Facts(f"device_{seed}", f"Device of seed {seed}", facts)
 
 
 def _settings(run: RunRecord) -> tuple[Fact, ...]:

@@ -52,14 +52,16 @@ def usage(registry: Registry, by: By) -> Table:
 
 
 def home_usage(registry: Registry, home: Home) -> Table:
-    """Add up everything in a home: files that are needed, removed ones, curves, the registry."""
+    """Add up everything in a home: files in use, removed and quarantined ones, curves, ..."""
     kinds = registry.totals("all")
     removed = registry.removed().artifacts
     n_curves, curve_bytes = _walked(home.curves)
+    n_held, held_bytes = _walked(home.quarantine)
     rows: list[tuple[Cell, ...]] = [
         *(_kind(kinds, kind, name) for kind, name in _KINDS),
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
         ("curves", n_curves, None, curve_bytes),
+        ("quarantine", n_held, None, held_bytes),
         ("registry", 1, None, registry.disk_bytes()),
     ]
     sums = [sum(value for row in rows if isinstance(value := row[place], int)) for place in (1, 3)]
@@ -82,7 +84,7 @@ def _kind(totals: Iterable[Total], kind: str, name: str) -> tuple[Cell, ...]:
 
 
 def _by_name(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
-    stored = [total for total in totals if total.kind != "failed"]
+    stored = [total for total in totals if total.kind not in ("failed", "quarantined")]
     for name, group in groupby(stored, key=lambda total: total.name):
         own = list(group)
         yield (

@@ -1,9 +1,10 @@
 """Which stored artifact is meant: by a task's name, an arrival's number or a digest.
 
-    [task:]NAME    arrival:NUMBER    [diff:]DIGEST
+    [task:]NAME[@VERSION]    arrival:NUMBER    [diff:]DIGEST
 
-A task's name means the arrival recorded last of those that finished, by the run's own method,
-in the latest run that has one; a run, a seed or a method narrows it.
+A task's name means the arrival of the highest version, and of these the one recorded last, of
+those that finished by the run's own method in the latest run that has one; a version, a run, a
+seed or a method narrows it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from streamlab.registry.registry import Registry
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")
+_VERSIONED = re.compile(r"(.+)@(\d{1,9})", re.ASCII)
 _KINDS = ("task", "arrival", "diff")
 
 
@@ -99,26 +101,51 @@ def _kind_of(registry: Registry, word: str) -> str:
 
 
 def _arrival_of(registry: Registry, task: str, narrowing: Narrowing) -> ArrivalRecord:
-    """Return the arrival a task's name means: of the latest run that has it, the last recorded."""
+    """Return the arrival that a task's name means, with or without a version."""
+    task, version = split_version(registry, task)
     for run in _runs(registry, narrowing.run):
         found = registry.arrivals(
             run=run.id, task=task, method=narrowing.method or own_method(run), status="finished"
         )
-        fitting = [a for a in found if narrowing.seed in (None, a.seed)]
+        fitting = [
+            a for a in found if narrowing.seed in (None, a.seed) and version in (None, a.version)
+        ]
         if fitting:
-            return max(fitting, key=lambda arrival: arrival.id)
-    raise _not_stored(registry, task, narrowing)
+            return max(fitting, key=lambda arrival: (arrival.version, arrival.id))
+    raise _not_stored(registry, task, version, narrowing)
+
+
+def split_version(registry: Registry, word: str) -> tuple[str, int | None]:
+    """Take `TASK[@VERSION]` apart; a task that is called so as a whole is meant as a whole."""
+    found = _VERSIONED.fullmatch(word)
+    if found is None or word in registry.task_names():
+        return word, None
+    return found[1], int(found[2])
+
+
+def run_of(registry: Registry, task: str, run: str | None) -> str:
+    """Return the name of the run that a task is looked up in: one given, else the latest with it.
+
+    Raises NotInRegistryError where there is none.
+    """
+    for record in _runs(registry, run):
+        if run is not None or registry.arrivals(run=record.id, task=task, status="finished"):
+            return record.name
+    raise missing("task", task, registry.task_names())
 
 
 def _runs(registry: Registry, run: str | None) -> Iterable[RunRecord]:
     return reversed(registry.runs()) if run is None else (registry.run(run),)
 
 
-def _not_stored(registry: Registry, task: str, narrowing: Narrowing) -> NotInRegistryError:
+def _not_stored(
+    registry: Registry, task: str, version: int | None, narrowing: Narrowing
+) -> NotInRegistryError:
     known = [summary.name for summary in registry.tasks()]
     if task not in known:
         return missing("task", task, known)
     wanted = [
+        f"of version {version}" if version is not None else "",
         f"in the run `{narrowing.run}`" if narrowing.run else "",
         f"with seed {narrowing.seed}" if narrowing.seed is not None else "",
         f"by `{narrowing.method}`" if narrowing.method else "by the run's own method",
@@ -131,8 +158,9 @@ def _not_stored(registry: Registry, task: str, narrowing: Narrowing) -> NotInReg
 
 def _with_diff(registry: Registry, arrival: ArrivalRecord) -> Chosen:
     if arrival.digest is None:
+        how = "failed" if arrival.rule is None else f"broke the rule `{arrival.rule}`"
         raise NotInRegistryError(
-            f"Arrival {arrival.id} (task `{arrival.task}`) failed and left nothing to use: "
+            f"Arrival {arrival.id} (task `{arrival.task}`) {how} and left nothing to use: "
             f"{arrival.reason}"
         )
     tasks = registry.run(arrival.run).scenario.get("tasks") or {}

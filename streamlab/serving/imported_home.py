@@ -14,6 +14,7 @@ from streamlab.diff.container import decode
 from streamlab.errors import RegistryError, StoreError
 from streamlab.registry.aside import explained, written_aside
 from streamlab.registry.curves import curve_path
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import NewBase, NewRun
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
@@ -83,6 +84,8 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
         # As they were recorded: the last one of a task is the one its name means.
         for arrival in sorted(source.arrivals(run=run.id), key=lambda arrival: arrival.id)
     ]
+    places = {arrival.id: place for place, (arrival, _, _) in enumerate(found)}
+    log = [line for line in source.placements(run.id) if line.arrival_id in places]
     return WholeRun(
         base=given_part(source.base(run.base_fingerprint), NewBase),
         run=given_part(run, NewRun),
@@ -93,6 +96,9 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
         host=run.host,
         pid=run.pid,
         arrivals=whole_arrivals(found),
+        placements=tuple(
+            given_part(line, NewPlacement, arrival_id=places[line.arrival_id]) for line in log
+        ),
         origin=str(other.path),
         by_digest_alone=run.scenario_name == METHOD and "imported" in run.scenario,
     )

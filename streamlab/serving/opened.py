@@ -53,8 +53,9 @@ class OpenHome:
     ) -> StoredTask:
         """Find a stored task by name, as `arrival:NUMBER` or by the beginning of a digest.
 
-        A name means the arrival recorded last of those that finished, by the run's own method,
-        in the latest run that has one. Raises NotInRegistryError where nothing answers to it.
+        A name, or `NAME@VERSION`, means the arrival of the highest version, recorded last, of
+        those that finished by the run's own method in the latest run that has one. Raises
+        NotInRegistryError where nothing answers to it.
         """
         with self._registry() as registry:
             chosen = choose(registry, word, Narrowing(run, seed, method))

@@ -528,18 +528,19 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
         registry.add_arrival(arrival, diff, [])
     registry.add_failure(new_arrival(run.id, task="rte"), "no rows")
     registry.add_failure(new_arrival(run.id, task="cola"), "no rows")
+    registry.add_quarantined(new_arrival(run.id, task="cola"), "size", "too big")
 
     tasks = [dataclasses.astuple(task) for task in registry.tasks()]
     providers = [dataclasses.astuple(provider) for provider in registry.providers()]
 
     assert tasks == [
-        ("cola", 0, 1, 0, 0, 0, 0),
-        ("rte", 2, 1, 200, 0, 0, 200),
-        ("sst2", 4, 0, 200, 1000, 300, 1400),
+        ("cola", 0, 1, 1, 0, 0, 0, 0),
+        ("rte", 2, 1, 0, 200, 0, 0, 200),
+        ("sst2", 4, 0, 0, 200, 1000, 300, 1400),
     ]
     assert providers == [
-        ("newswire", 1, 0, 100, 0, 0, 100),
-        ("reviews_inc", 5, 2, 300, 1000, 300, 1400),
+        ("newswire", 1, 0, 0, 100, 0, 0, 100),
+        ("reviews_inc", 5, 2, 1, 300, 1000, 300, 1400),
     ]
 
 

@@ -135,6 +135,16 @@ def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.
         "UPDATE arrivals SET status = 'done'",
         "UPDATE arrivals SET diff_id = NULL",
         "UPDATE arrivals SET version = 1",
+        "UPDATE arrivals SET rule = 'size'",
+        "UPDATE arrivals SET status = 'failed', diff_id = NULL",
+        "UPDATE arrivals SET status = 'failed', diff_id = NULL, reason = 'x', rule = 'size'",
+        "UPDATE arrivals SET status = 'quarantined', diff_id = NULL, reason = 'x'",
+        "UPDATE arrivals SET status = 'quarantined', reason = 'x', rule = 'size'",
+        "UPDATE arrivals SET arrived_us = 1",
+        "UPDATE arrivals SET began_us = 1, ended_us = 2",
+        "UPDATE arrivals SET arrived_us = 2, began_us = 1, ended_us = 3",
+        "UPDATE arrivals SET arrived_us = 1, began_us = 3, ended_us = 2",
+        "UPDATE arrivals SET arrived_us = -1, began_us = 3, ended_us = 4",
         "UPDATE diffs SET file_bytes = file_bytes + 1",
         "UPDATE diffs SET n_entries = n_gated + 1",
         "UPDATE runs SET status = 'stale'",
@@ -210,6 +220,8 @@ def test_totals_are_looked_up_and_nothing_is_added_up(raw: sqlite3.Connection) -
         plan = plan_of(raw, totals.query(by))
         assert "SEARCH totals USING INDEX sqlite_autoindex_totals_1 (grouping=?" in plan
         assert "arrivals" not in plan
+        first = plan_of(raw, totals.quarantined(by)).partition("\n")[0]
+        assert first == "SEARCH arrivals USING INDEX ix_arrivals_status (status=?)"
 
 
 def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
@@ -222,6 +234,7 @@ def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
 
     # Few fail, and going through all of a method or a task would take long.
     assert index(status="failed", method="m", task="t") == "ix_arrivals_status"
+    assert index(status="quarantined", method="m", task="t") == "ix_arrivals_status"
     assert index(status="finished", method="m", task="t") == "ix_arrivals_task"
     assert index(status="finished") == "ix_arrivals_run"
     assert index(method="m", task="t") == "ix_arrivals_task"

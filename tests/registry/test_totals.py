@@ -27,7 +27,7 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 
-Kind = ArtifactKind | Literal["failed"]
+Kind = ArtifactKind | Literal["failed", "quarantined"]
 
 GROUPINGS: tuple[Grouping, ...] = ("all", "run", "task", "provider", "method")
 
@@ -49,7 +49,8 @@ def added_up(registry: Registry, by: Grouping) -> list[Total]:
     for arrival in registry.arrivals():
         if arrival.removed_at is None:
             name = "" if by == "all" else getattr(arrival, by)
-            kind: Kind = diffs[arrival.digest].kind if arrival.digest else "failed"
+            left_nothing: Kind = "quarantined" if arrival.status == "quarantined" else "failed"
+            kind = diffs[arrival.digest].kind if arrival.digest else left_nothing
             groups[name, kind].append(arrival)
     found = []
     for (name, kind), own in sorted(groups.items()):
@@ -93,6 +94,8 @@ def fill(registry: Registry, seed: int = 0) -> None:
         )
         if rng.random() < 0.2:
             registry.add_failure(arrival, "the loss is NaN")
+        elif rng.random() < 0.1:
+            registry.add_quarantined(arrival, "size", "too big")
         else:
             diff = artifact(rng.randrange(6))
             batch.append(FinishedArrival(arrival=arrival, diff=diff, scores=(new_score(),)))

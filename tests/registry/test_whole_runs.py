@@ -17,6 +17,7 @@ from registry_samples import (
 )
 
 from streamlab.errors import RegistryError
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import NewArrival, NewDiff, NewRun, NewScore
 from streamlab.registry.registry import Registry
 from streamlab.registry.whole import WholeArrival, WholeRun, given_part
@@ -26,7 +27,16 @@ def whole_run(**changes: Any) -> WholeRun:
     """A run with a failed attempt, the arrival it became, and another one with two scores."""
     parts = (
         WholeArrival(arrival=new_arrival(0), diff=None, reason="The loss became NaN."),
-        WholeArrival(arrival=new_arrival(0, attempt=2), diff=new_diff("a")),
+        WholeArrival(
+            arrival=new_arrival(0, behaviour="oversized", declared_score=0.99),
+            diff=None,
+            reason="9 bytes, 5 may be",
+            rule="size",
+        ),
+        WholeArrival(
+            arrival=new_arrival(0, attempt=2, arrived_us=1, began_us=2, ended_us=3),
+            diff=new_diff("a"),
+        ),
         WholeArrival(
             arrival=new_arrival(0, task="rte", sequence=1),
             diff=new_diff("b"),
@@ -44,6 +54,10 @@ def whole_run(**changes: Any) -> WholeRun:
         pid=77,
         arrivals=parts,
         origin="/other",
+        placements=(
+            NewPlacement(at_us=5, arrival_id=2, action="stored", device_bytes=100),
+            NewPlacement(at_us=6, arrival_id=3, action="rejected", device_bytes=100, note="full"),
+        ),
     )
     return replace(run, **changes)
 
@@ -70,20 +84,25 @@ def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
     found = sorted(registry.arrivals(run="glue-4"), key=lambda arrival: arrival.id)
     for arrival, part in zip(found, whole.arrivals, strict=True):
         assert given_part(arrival, NewArrival, run_id=0) == part.arrival
-        assert arrival.reason == part.reason
+        assert (arrival.reason, arrival.rule) == (part.reason, part.rule)
         if part.diff is not None:
             assert given_part(registry.diff(arrival.digest or ""), NewDiff) == part.diff
         scores = [given_part(s, NewScore) for s in registry.scores(arrival_id=arrival.id)]
         assert scores == list(part.scores)
+    log = [
+        given_part(line, NewPlacement, arrival_id=line.arrival_id - found[0].id)
+        for line in registry.placements("glue-4")
+    ]
+    assert tuple(log) == whole.placements
 
 
 def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Registry) -> None:
     registry.import_run(whole_run())
 
     lines = [(event.kind, event.message) for event in registry.events()]
-    assert [kind for kind, _ in lines] == ["base-added", *["arrival-imported"] * 3, "run-imported"]
-    assert registry.events()[2].digest == digest_of("a")
-    assert lines[-1][1] == "`glue-4` of /other, 3 arrivals"
+    assert [kind for kind, _ in lines] == ["base-added", *["arrival-imported"] * 4, "run-imported"]
+    assert registry.events()[3].digest == digest_of("a")
+    assert lines[-1][1] == "`glue-4` of /other, 4 arrivals"
 
 
 def test_taking_it_in_again_changes_nothing(registry: Registry, clock: Clock) -> None:
@@ -109,16 +128,17 @@ def test_a_name_that_is_taken_is_left_to_its_run(registry: Registry) -> None:
     assert registry.start_run(new_run()).name == "glue-7"
 
 
-@pytest.mark.parametrize("change", ["other digest", "less", "other reason"])
+@pytest.mark.parametrize("change", ["other digest", "less", "other reason", "other rule"])
 def test_the_same_run_with_other_content_is_refused(change: str, registry: Registry) -> None:
     whole = whole_run()
     registry.import_run(whole)
     before = content(registry)
-    failed, first, last = whole.arrivals
+    failed, stopped, first, last = whole.arrivals
     other = {
-        "other digest": (failed, first, replace(last, diff=new_diff("c"))),
-        "less": (failed, first),
-        "other reason": (replace(failed, reason="Another."), first, last),
+        "other digest": (failed, stopped, first, replace(last, diff=new_diff("c"))),
+        "less": (failed, stopped, first),
+        "other reason": (replace(failed, reason="Another."), stopped, first, last),
+        "other rule": (failed, replace(stopped, rule="norm"), first, last),
     }[change]
 
     with pytest.raises(RegistryError, match="here already as `glue-4`, with other content"):
@@ -150,7 +170,7 @@ def test_whatever_is_wrong_with_one_part_leaves_nothing(registry: Registry) -> N
     last = replace(whole.arrivals[-1], scores=(new_score(value=float("nan")),))
 
     with pytest.raises(RegistryError, match="finite"):
-        registry.import_run(replace(whole, arrivals=(*whole.arrivals[:2], last)))
+        registry.import_run(replace(whole, arrivals=(*whole.arrivals[:3], last)))
 
     assert content(registry) == [()] * 8
 

@@ -1,0 +1,233 @@
+"""A simulated device that keeps tasks' artifacts within a budget of bytes, in virtual time.
+
+The budget is for the artifacts; the base lies beside them and is not counted. A new version of a
+task is written beside the old one, which is freed once the new one is there: both count until
+then, so that the device is never above its budget and never without a version that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat
+
+from streamlab.config import Settings
+from streamlab.registry.device_log import US_PER_DAY, NewPlacement, PlacementAction
+from streamlab.stream.identity import derived_seed
+
+Policy = Literal["reject", "evict_lru", "evict_worst"]
+
+
+class UseSettings(Settings):
+    """Simulated requests: a Poisson process, each for a task drawn by Zipf's law."""
+
+    rate_per_day: PositiveFloat
+    skew: NonNegativeFloat = 1.0  # the r-th task is asked for in proportion to 1 / r**skew
+
+
+class DeviceSettings(Settings):
+    """A device: bytes for artifacts beside the base, and what gives way when they are full."""
+
+    budget: Annotated[ByteSize, Field(gt=0)]
+    policy: Policy = "reject"
+    uses: UseSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An artifact to be placed: that of a finished arrival."""
+
+    arrival_id: int
+    task: str
+    n_bytes: int
+    score: float  # the primary metric; `evict_worst` compares it, of whatever metric it is
+
+
+@dataclass
+class _Resident:
+    item: Item
+    stored: int  # a count of what happened before it, which no two share
+    used: int
+
+
+_GIVES_WAY: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
+    "evict_lru": lambda resident: (0.0, resident.used),
+    "evict_worst": lambda resident: (resident.item.score, resident.stored),
+}
+
+
+class Device:
+    """What is on one device; each change returns the lines that it adds to the log."""
+
+    def __init__(self, settings: DeviceSettings) -> None:
+        self._settings = settings
+        self._resident: dict[str, _Resident] = {}
+        self._known: dict[str, None] = {}
+        self._n_events = 0
+        self._now = 0
+        self.n_hits = 0
+        self.n_misses = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of everything on the device."""
+        return sum(resident.item.n_bytes for resident in self._resident.values())
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Return what is on the device, in the order of the tasks' first placing."""
+        return tuple(resident.item for resident in self._resident.values())
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Return every task that was ever to be placed, in order."""
+        return tuple(self._known)
+
+    def place(self, item: Item, at_us: int) -> tuple[NewPlacement, ...]:
+        """Place an artifact, in place of the task's earlier one; make room as the policy says.
+
+        One that finds no room is rejected: nothing is evicted for it, and an earlier version
+        stays. Raises ValueError for a time before the last one.
+        """
+        count = self._happen(at_us)
+        self._known[item.task] = None
+        going = self._find_room(item)
+        if going is None:
+            return (self._line(item, "rejected", self._why_rejected(item)),)
+        log = []
+        for resident in going:
+            del self._resident[resident.item.task]
+            log.append(self._line(resident.item, "evicted", f"for `{item.task}`"))
+        old = self._resident.get(item.task)
+        held = 0 if old is None else old.item.n_bytes
+        self._resident[item.task] = _Resident(item, stored=count, used=count)
+        log.append(self._line(item, "stored", beside=held))
+        if old is not None:
+            log.append(self._line(old.item, "superseded", f"by arrival {item.arrival_id}"))
+        return tuple(log)
+
+    def drop(
+        self, task: str, at_us: int, action: Literal["rolled back", "revoked"]
+    ) -> tuple[NewPlacement, ...]:
+        """Take a task off the device; nothing happens where it is not there.
+
+        To go back to an earlier version, place that one after it.
+        """
+        self._happen(at_us)
+        gone = self._resident.pop(task, None)
+        return () if gone is None else (self._line(gone.item, action),)
+
+    def use(self, task: str, at_us: int) -> bool:
+        """Count a request for a task, and return whether it was on the device."""
+        count = self._happen(at_us)
+        resident = self._resident.get(task)
+        if resident is None:
+            self.n_misses += 1
+            return False
+        resident.used = count
+        self.n_hits += 1
+        return True
+
+    def _happen(self, at_us: int) -> int:
+        if at_us < self._now:
+            raise ValueError(f"The device is at {self._now} us already, got {at_us} us.")
+        self._now = at_us
+        self._n_events += 1
+        return self._n_events
+
+    def _find_room(self, item: Item) -> list[_Resident] | None:
+        """Return what is to go so that an item fits, None where it cannot be made to fit."""
+        missing = self.n_bytes + item.n_bytes - self._settings.budget
+        gives_way = _GIVES_WAY.get(self._settings.policy)
+        others = [r for name, r in self._resident.items() if name != item.task]
+        going: list[_Resident] = []
+        for resident in sorted(others, key=gives_way) if gives_way else ():
+            if missing <= 0:
+                break
+            going.append(resident)
+            missing -= resident.item.n_bytes
+        return None if missing > 0 else going
+
+    def _why_rejected(self, item: Item) -> str:
+        budget = self._settings.budget
+        if item.n_bytes > budget:
+            return f"{item.n_bytes} bytes, more than the whole budget of {budget}"
+        if item.task in self._resident:
+            return f"no room for {item.n_bytes} bytes beside the earlier version"
+        return f"no room for {item.n_bytes} bytes: {self.n_bytes} of {budget} are taken"
+
+    def _line(
+        self, item: Item, action: PlacementAction, note: str = "", *, beside: int = 0
+    ) -> NewPlacement:
+        return NewPlacement(
+            at_us=self._now,
+            arrival_id=item.arrival_id,
+            action=action,
+            device_bytes=self.n_bytes + beside,
+            note=note,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceHistory:
+    """The log of a device, and how many simulated requests found their task there."""
+
+    log: tuple[NewPlacement, ...]
+    n_hits: int
+    n_misses: int
+
+
+def simulate_device(
+    settings: DeviceSettings, arrivals: Iterable[tuple[int, Item]], *, seed: int, until_us: int
+) -> DeviceHistory:
+    """Place artifacts at their times on an empty device, with the requests in between.
+
+    `arrivals`: microseconds of the virtual clock, in ascending order. Requests go on until
+    `until_us`; one at the very time of an arrival comes after it. The same input gives the same
+    history, so that a log that broke off goes on with what it lacks. Raises ValueError as `place`.
+    """
+    device = Device(settings)
+    uses = () if settings.uses is None else simulated_uses(settings.uses, seed, until_us)
+    requests = iter(uses)
+    request = next(requests, None)
+    log: list[NewPlacement] = []
+    for at_us, item in arrivals:
+        while request is not None and request[0] < at_us:
+            _answer(device, settings, request, seed)
+            request = next(requests, None)
+        log += device.place(item, at_us)
+    while request is not None:
+        _answer(device, settings, request, seed)
+        request = next(requests, None)
+    return DeviceHistory(log=tuple(log), n_hits=device.n_hits, n_misses=device.n_misses)
+
+
+def simulated_uses(settings: UseSettings, seed: int, until_us: int) -> Iterator[tuple[int, float]]:
+    """Yield when a task is asked for, in microseconds up to `until_us`, and a draw from [0, 1)."""
+    draw = np.random.default_rng(derived_seed("uses", seed))
+    at_us = 0.0
+    while (at_us := at_us + draw.exponential(US_PER_DAY / settings.rate_per_day)) <= until_us:
+        yield int(at_us), float(draw.random())
+
+
+def asked_for(tasks: Sequence[str], draw: float, *, skew: float, seed: int) -> str:
+    """Return the one of some tasks that a draw from [0, 1) asks for, by Zipf's law.
+
+    Who is asked for more than whom follows from the tasks' names and the seed, never from the
+    order in which they came.
+    """
+    ranked = sorted(tasks, key=lambda task: (derived_seed("popularity", seed, task), task))
+    weights = np.arange(1, len(ranked) + 1, dtype=np.float64) ** -skew
+    shares = np.cumsum(weights) / weights.sum()
+    return ranked[min(int(np.searchsorted(shares, draw, side="right")), len(ranked) - 1)]
+
+
+def _answer(
+    device: Device, settings: DeviceSettings, request: tuple[int, float], seed: int
+) -> None:
+    at_us, draw = request
+    if settings.uses is not None and device.known:
+        device.use(asked_for(device.known, draw, skew=settings.uses.skew, seed=seed), at_us)

@@ -1,0 +1,173 @@
+"""What is remembered of a stream: virtual time, quarantined submissions, and a device's log."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
+
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.device_log import NewPlacement
+from streamlab.registry.records import RunRecord
+from streamlab.registry.registry import Registry
+
+
+@pytest.fixture
+def run(registry: Registry) -> RunRecord:
+    registry.add_base(new_base())
+    return registry.start_run(new_run())
+
+
+def line(arrival: int, at_us: int = 0, **changes: object) -> NewPlacement:
+    placement = NewPlacement(at_us=at_us, arrival_id=arrival, action="stored", device_bytes=100)
+    return replace(placement, **changes)
+
+
+def test_a_quarantined_submission_has_a_rule_and_no_artifact(
+    registry: Registry, run: RunRecord
+) -> None:
+    new = new_arrival(run.id, behaviour="oversized", declared_score=0.75)
+
+    record = registry.add_quarantined(new, "size", "9 bytes, 5 may be")
+
+    assert (record.status, record.rule, record.reason) == (
+        "quarantined",
+        "size",
+        "9 bytes, 5 may be",
+    )
+    assert (record.digest, record.behaviour, record.declared_score) == (None, "oversized", 0.75)
+    assert registry.arrivals(status="quarantined") == (record,)
+    assert (registry.arrivals(status="failed"), registry.arrivals(status="finished")) == ((), ())
+    event = registry.events(1)[0]
+    assert (event.kind, event.subject) == ("arrival-quarantined", str(record.id))
+    assert event.message == "size: 9 bytes, 5 may be"
+
+
+def test_each_status_is_listed_by_itself(registry: Registry, run: RunRecord) -> None:
+    registry.add_failure(new_arrival(run.id), "no rows")
+    registry.add_quarantined(new_arrival(run.id, attempt=2), "norm", "too far")
+    registry.add_arrival(new_arrival(run.id, attempt=3), new_diff(), [])
+
+    found = {s: len(registry.arrivals(status=s)) for s in ("finished", "failed", "quarantined")}
+    assert found == {"finished": 1, "failed": 1, "quarantined": 1}
+    with pytest.raises(RegistryError, match="Arrival 2 is quarantined and left no artifact"):
+        registry.add_scores(2, [new_score()])
+
+
+def test_a_quarantined_submission_is_removed_restored_and_forgotten(
+    registry: Registry, run: RunRecord
+) -> None:
+    registry.add_quarantined(new_arrival(run.id), "norm", "too far")
+    registry.finish_run(run.id, "finished")
+
+    registry.remove_arrivals([1])
+    assert (registry.arrivals(), registry.totals("all")) == ((), ())
+    registry.restore_arrivals([1])
+    assert [(t.kind, t.n_arrivals) for t in registry.totals("all")] == [("quarantined", 1)]
+    registry.remove_arrivals([1])
+    assert registry.forget([1]) == ()
+    with pytest.raises(NotInRegistryError):
+        registry.arrival(1)
+
+
+def test_virtual_times_come_back_as_they_were_given(registry: Registry, run: RunRecord) -> None:
+    late = 2**40  # past 32 bits
+    new = new_arrival(run.id, arrived_us=0, began_us=5, ended_us=late)
+
+    record = registry.add_arrival(new, new_diff(), [])
+
+    assert (record.arrived_us, record.began_us, record.ended_us) == (0, 5, late)
+
+
+@pytest.mark.parametrize("times", [(1, None, None), (None, 1, 2), (3, 2, 4), (1, 3, 2), (-1, 0, 1)])
+def test_virtual_times_out_of_order_are_refused(
+    times: tuple[int | None, ...], registry: Registry, run: RunRecord
+) -> None:
+    new = new_arrival(
+        run.id, **dict(zip(("arrived_us", "began_us", "ended_us"), times, strict=True))
+    )
+
+    with pytest.raises(RegistryError, match="each no earlier than the one before, or none"):
+        registry.add_arrival(new, new_diff(), [])
+    assert registry.arrivals() == ()
+
+
+def test_a_declared_score_that_is_no_number_is_refused(registry: Registry, run: RunRecord) -> None:
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(RegistryError, match="must be a finite number, or be left out"):
+            registry.add_quarantined(new_arrival(run.id, declared_score=wrong), "score", "x")
+
+
+def test_a_devices_log_comes_back_in_its_order(registry: Registry, run: RunRecord) -> None:
+    for version in (1, 2):
+        registry.add_arrival(new_arrival(run.id, version=version), new_diff(str(version)), [])
+    other = registry.start_run(new_run(scenario_name="other"))
+
+    registry.add_placements([line(1, 2**40)])
+    registry.add_placements([])
+    registry.add_placements(
+        [line(2, 2**40 + 1, device_bytes=200), line(1, 2**40 + 1, action="superseded", note="by 2")]
+    )
+
+    log = registry.placements(run.id)
+    assert [(x.arrival_id, x.version, x.action, x.note) for x in log] == [
+        (1, 1, "stored", ""),
+        (2, 2, "stored", ""),
+        (1, 1, "superseded", "by 2"),
+    ]
+    assert {(x.run, x.seed, x.provider, x.task, x.method) for x in log} == {
+        (run.name, 1, "reviews_inc", "sst2", "diff_pruning")
+    }
+    assert registry.placements(other.name) == ()
+
+
+def test_only_what_finished_in_one_run_is_placed(registry: Registry, run: RunRecord) -> None:
+    registry.add_arrival(new_arrival(run.id), new_diff(), [])
+    registry.add_quarantined(new_arrival(run.id, task="rte"), "norm", "too far")
+    other = registry.start_run(new_run())
+    registry.add_arrival(new_arrival(other.id), new_diff(), [])
+
+    for lines, message in (
+        ([line(1), line(2)], "Arrival 2 is quarantined and left no artifact"),
+        ([line(1), line(3)], "Placements of 2 runs"),
+        ([line(1), line(99)], "no arrival 99"),
+    ):
+        with pytest.raises(RegistryError, match=message):
+            registry.add_placements(lines)
+    assert registry.placements(run.id) == ()
+
+
+def test_a_removed_arrivals_lines_stay_until_it_is_forgotten(
+    registry: Registry, run: RunRecord
+) -> None:
+    for version in (1, 2):
+        registry.add_arrival(new_arrival(run.id, version=version), new_diff(), [])
+    registry.add_placements([line(1), line(2)])
+    registry.finish_run(run.id, "finished")
+
+    registry.remove_arrivals([2])
+    assert [x.arrival_id for x in registry.placements(run.id)] == [1, 2]
+    registry.forget([2])
+    assert [x.arrival_id for x in registry.placements(run.id)] == [1]
+
+
+def test_the_devices_log_is_only_ever_appended_to(file_url: str) -> None:
+    with Registry.open(file_url, clock=Clock()) as registry:
+        registry.add_base(new_base())
+        run = registry.start_run(new_run())
+        registry.add_arrival(new_arrival(run.id), new_diff(), [])
+        registry.add_placements([line(1)])
+
+    with closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as raw:
+        for statement in ("UPDATE placements SET note = 'x'", "DELETE FROM placements"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                raw.execute(statement)
+        for wrong in ("'lost', 1", "'stored', -1"):
+            with pytest.raises(sqlite3.IntegrityError):
+                raw.execute(
+                    "INSERT INTO placements (run_id, at_us, arrival_id, action, device_bytes, note)"  # noqa: S608
+                    f" VALUES (1, 1, 1, {wrong}, '')"
+                )
