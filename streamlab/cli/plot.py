@@ -111,6 +111,26 @@ def _overlap(asked: _Asked) -> tuple[Path, ...]:
     return asked.drawn(partial(read_overlap, store=asked.store), write_overlap)
 
 
+def _timeline(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.stream_times import read_times
+    from streamlab.report.figures.timeline import write_timeline
+
+    return asked.drawn(read_times, write_timeline)
+
+
+def _queue(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.queue import write_queue
+    from streamlab.report.figures.stream_times import read_times
+
+    return asked.drawn(read_times, write_queue)
+
+
+def _device(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.device import read_device, write_device
+
+    return asked.drawn(read_device, write_device)
+
+
 FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "storage": _storage,
     "bytes": _bytes,
@@ -120,6 +140,9 @@ FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "curves": _curves,
     "layers": _layers,
     "overlap": _overlap,
+    "timeline": _timeline,
+    "queue": _queue,
+    "device": _device,
 }
 
 
@@ -159,6 +182,12 @@ def plot(
     curves    loss and density over the steps of each task
     layers    where kept entries lie, by layer and by kind of tensor
     overlap   the positions two tasks have in common, against chance
+    timeline  arrivals, waiting and training of each provider over time
+    queue     how many arrivals wait and are learnt, over time
+    device    the bytes on the device over time, with its budget
+
+    Of more tasks than are readable a figure shows all without names, their
+    spread, or some, and says so; the CSV names them.
 
     Unless a figure says otherwise it is of the run's first seed, by the
     scenario's own method.

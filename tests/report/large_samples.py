@@ -7,6 +7,8 @@ taste for the base's layers; rows come through the registry's own methods.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from streamlab.diff.container import EncodedDiff, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.registry.curves import curve_path, writing_curve
+from streamlab.registry.device_log import US_PER_DAY, NewPlacement, PlacementAction
 from streamlab.registry.home import Home
 from streamlab.registry.records import (
     FinishedArrival,
@@ -69,6 +72,60 @@ def make_home(folder: Path, n_tasks: int, *, n_failed: int = 0, n_providers: int
         registry.add_arrivals(finished)
         registry.finish_run(run.id, "finished")
     return home
+
+
+def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000) -> Home:
+    """Fill a home with one run in virtual time: five providers, one place to learn at.
+
+    Every eighth arrival fails once, every eleventh is quarantined. With a `budget` the oldest file
+    goes when a new one finds no room.
+    """
+    draw = np.random.default_rng(5)
+    home = Home(folder)
+    home.create()
+    at, free = 0, 0
+    kept: list[tuple[int, int]] = []
+    log: list[NewPlacement] = []
+    with Registry.open(home.registry_url, clock=lambda: 1.7e9) as registry:
+        registry.add_base(_base())
+        run = registry.start_run(_run(n_tasks, budget))
+        for place in range(n_tasks):
+            at += int(draw.exponential(US_PER_DAY / 3))
+            for attempt in (1, 2) if place % 8 == 0 else (1,):
+                began = max(at, free)
+                free = began + int(draw.uniform(0.1, 0.5) * US_PER_DAY)
+                times = {"arrived_us": at, "began_us": began, "ended_us": free, "attempt": attempt}
+                new = replace(_arrival(run.id, place, METHODS[0], place % 5), **times)
+                if place % 8 == 0 and attempt == 1:
+                    registry.add_failure(new, "The provider crashed.")
+                elif place % 11 == 10:
+                    registry.add_quarantined(new, "norm", "too far")
+                else:
+                    diff = _drawn(draw, place)
+                    record = _record(encode(diff, value_type="int8"), diff)
+                    added = registry.add_arrival(new, record, [_score(place, 0.9)])
+                    log += _placed(kept, added.id, record.file_bytes, free, budget)
+        if budget is not None:
+            registry.add_placements(log)
+        registry.finish_run(run.id, "finished")
+    return home
+
+
+def _placed(
+    kept: list[tuple[int, int]], arrival: int, size: int, at_us: int, budget: int | None
+) -> Iterator[NewPlacement]:
+    while budget is not None and sum(size for _, size in kept) + size > budget:
+        gone, _ = kept.pop(0)
+        yield _line(gone, at_us, "evicted", kept)
+    kept.append((arrival, size))
+    yield _line(arrival, at_us, "stored", kept)
+
+
+def _line(
+    arrival: int, at_us: int, action: PlacementAction, kept: list[tuple[int, int]]
+) -> NewPlacement:
+    held = sum(size for _, size in kept)
+    return NewPlacement(at_us=at_us, arrival_id=arrival, action=action, device_bytes=held)
 
 
 def _drawn(draw: np.random.Generator, place: int) -> DiffVector:
@@ -184,7 +241,7 @@ def _write_curve(home: Home, run: str, arrival: NewArrival, draw: np.random.Gene
             )
 
 
-def _run(n_tasks: int) -> NewRun:
+def _run(n_tasks: int, budget: int | None = None) -> NewRun:
     return NewRun(
         scenario_name="long",
         scenario={
@@ -192,6 +249,7 @@ def _run(n_tasks: int) -> NewRun:
             "seeds": [1],
             "defaults": {"method": {"name": METHODS[0], "target_density": 0.01}},
             "rivals": [METHODS[1]],
+            "storage": {"values": "auto", "budget": budget},
         },
         scenario_digest=_digest("long"),
         base_fingerprint=LAYOUT.fingerprint,

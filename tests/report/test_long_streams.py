@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from figure_samples import check_pictures, read_csv
+from figure_samples import check_labels, check_pictures, read_csv
 from large_samples import make_home
 
 from streamlab.registry.home import Home
@@ -25,9 +24,7 @@ from streamlab.report.storage import storage_series
 from streamlab.report.storage_figure import storage_figure
 
 if TYPE_CHECKING:
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 N_LONG = MOST_NAMED + 21
 Writer = Callable[[Registry, Home, Path], tuple[Path, ...]]
@@ -80,32 +77,6 @@ def long_registry(long_home: Home) -> Iterator[Registry]:
 
 def reading(home: Home) -> Registry:
     return Registry.open(home.registry_url, clock=time.time, read_only=True)
-
-
-def drawn_labels(axis: Axis) -> list[Text]:
-    """Return the labels within the axis's view, of minor ticks too."""
-    low, high = sorted(axis.get_view_interval())
-    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-    return [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
-
-
-def check_labels(figure: Figure) -> None:
-    """Hold the labels of each axes for apart, and every one for on the page."""
-    figure.draw_without_rendering()
-    page = figure.bbox
-    for axes in figure.axes:
-        titles = [axes.title, axes._left_title]  # type: ignore[attr-defined]
-        for labels in (
-            drawn_labels(axes.xaxis),
-            drawn_labels(axes.yaxis),
-            [*titles, *figure.legends, axes.xaxis.label],
-        ):
-            boxes = [label.get_window_extent() for label in labels if label.get_visible()]
-            boxes = [box for box in boxes if box.width > 1 and box.height > 1]
-            for one, other in itertools.combinations(boxes, 2):
-                assert not one.overlaps(other), (one, other)
-            assert all(box.x0 >= page.x0 and box.x1 <= page.x1 for box in boxes)
-            assert all(box.y0 >= page.y0 and box.y1 <= page.y1 + 1 for box in boxes)
 
 
 @pytest.mark.parametrize("n_tasks", [1, 2, 24, N_LONG])
