@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "run", "seed", "n_tasks", "task", "provider",
     "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
-    "lora_bytes", "basis", "low_bytes", "high_bytes",
+    "lora_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
 )  # fmt: skip
 
 
@@ -50,16 +50,17 @@ def write_storage(
 
 def _rows(series: StorageSeries) -> Iterator[tuple[Cell, ...]]:
     who = (series.run, series.seed)
-    lora = dict(enumerate(series.lora_bytes))
+    lora, coo = (dict(enumerate(sizes)) for sizes in (series.lora_bytes, series.coo_bytes))
     for row in series.rows:
         yield (
             *(*who, row.n_tasks, row.task, row.provider, row.diff_bytes, row.head_bytes),
             *(row.ours_bytes, row.full_bytes, row.ratio),
-            *(lora.get(row.n_tasks), "measured", None, None),
+            *(lora.get(row.n_tasks), "measured", None, None, coo.get(row.n_tasks)),
         )
     for later in series.projected:
         yield (
             *(*who, later.n_tasks, None, None, None, None),
             *(later.ours_bytes, later.full_bytes, later.full_bytes / later.ours_bytes),
             *(later.lora_bytes, "extrapolated", later.low_bytes, later.high_bytes),
+            later.coo_bytes,
         )
