@@ -33,11 +33,12 @@ def ls(
     removed: bool,
     form: Format,
 ) -> None:
-    """List runs (the default), arrivals, diffs, scores, tasks, providers, bases, tags or events.
+    """List runs, arrivals, diffs, scores, placements, tasks, providers, bases, tags or events.
 
-    A table shows the columns that matter most, json and csv show all. Times are UTC. --where
-    chooses rows, --sort orders them, --limit then keeps the first (of unsorted runs and events
-    the last). A condition may name every column that `--columns all` shows.
+    Runs are what is listed if nothing is said. A table shows the columns that matter most,
+    json and csv show all. Times are UTC. --where chooses rows, --sort orders them, --limit then
+    keeps the first (of unsorted runs and events the last). A condition may name every column
+    that `--columns all` shows.
 
     \b
     Example:

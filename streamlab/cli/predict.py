@@ -53,8 +53,8 @@ def predict(
 ) -> None:
     """Answer TEXTs with the stored diff of TASK: labels with probabilities, or values.
 
-    TASK is a name, arrival:NUMBER or the beginning of a diff's digest. A name means the arrival
-    recorded last by the run's own method, in the latest run that has the task.
+    TASK is a name, NAME@VERSION, arrival:NUMBER or the beginning of a diff's digest. A name means
+    the highest version, recorded last, by the run's own method in the latest run that has it.
 
     Without TEXT, --pair or --file, standard input is read: a text a line, with a tab between two
     of a pair, or JSON Lines. Rows have the columns of the task's own data, or `text` (and

@@ -60,8 +60,9 @@ def described(word: str, task: StoredTask) -> str:
         "generated": "learnt from generated rows",
         "import": f"from the file {arrival.source_detail}",
     }.get(arrival.source, f"learnt from rows from {arrival.source}")
+    version = "" if arrival.version == 1 else f"@{arrival.version}"
     told = (
-        f"{arrival.task}: arrival {arrival.id} of {arrival.run}, {arrival.method}, seed "
+        f"{arrival.task}{version}: arrival {arrival.id} of {arrival.run}, {arrival.method}, seed "
         f"{arrival.seed}, {learnt}; diff {digest}"
     )
     return readable(told, "text")  # names of an imported file must not steer the terminal

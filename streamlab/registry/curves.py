@@ -29,7 +29,7 @@ def curve_path(
     name = ",".join(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
-    return folder / _short(quote(run, safe="")) / f"{_short(name)}.jsonl"
+    return folder / short_name(quote(run, safe="")) / f"{short_name(name)}.jsonl"
 
 
 def curves_of(folder: Path, provider: str) -> Iterator[Path]:
@@ -94,7 +94,8 @@ def _point(path: Path, number: int, line: str) -> dict[str, Any]:
     return point
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
+    """Return a file's name as it is, or its SHA-256 where file systems take none so long."""
     if len(name) <= _LONGEST_NAME:
         return name
     return hashlib.sha256(name.encode()).hexdigest()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from streamlab.errors import StoreError
 from streamlab.registry.aside import explain
+from streamlab.registry.curves import short_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Home:
 
     def quarantine_of(self, provider: str) -> Path:
         """Return the folder of one provider's quarantined bytes, each file under its digest."""
-        return self.quarantine / quote(provider, safe="").replace(".", "%2E")
+        # Dots too, so that no name leads out of the folder.
+        return self.quarantine / short_name(quote(provider, safe="").replace(".", "%2E"))
 
     @property
     def figures(self) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.home import Home
 from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore, RunRecord
 from streamlab.registry.registry import Registry
@@ -69,6 +70,9 @@ def fill(url: str) -> None:
         registry.finish_run(run.id, "finished")
         other = start(registry, "tiny", seeds=[1], n_expected=2)
         arrive(registry, other, seed=1, sequence=0, task="sst2", value=0.5)
+        registry.add_placements(
+            [NewPlacement(at_us=90_000_000_000, arrival_id=7, action="stored", device_bytes=5500)]
+        )
         registry.finish_run(other.id, "interrupted", "stopped from outside")
 
 

@@ -14,6 +14,7 @@ from click.testing import Result
 from streamlab.registry.home import Home
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
+from streamlab.registry.store import ArtifactStore
 
 
 def rows(result: Result) -> list[dict[str, Any]]:
@@ -88,10 +89,12 @@ def test_the_home_is_measured_as_it_lies_on_the_disk(
     curve = home.curves / "run" / "one.jsonl"
     curve.parent.mkdir()
     curve.write_bytes(b"x" * 1234)
+    ArtifactStore(home.quarantine_of("press")).put(b"x" * 99)
 
     found = {row["what"]: row for row in rows(call("du", "--format", "json"))}
 
     assert (found["curves"]["files"], found["curves"]["physical_bytes"]) == (1, 1234)
+    assert (found["quarantine"]["files"], found["quarantine"]["physical_bytes"]) == (1, 99)
     registry = sum(path.stat().st_size for path in home.path.glob("registry.db"))
     assert found["registry"]["physical_bytes"] >= registry > 0
     assert found["total"]["physical_bytes"] == sum(

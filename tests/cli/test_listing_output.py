@@ -41,6 +41,8 @@ CALLS = {
     "ls_scores": ["ls", "scores"],
     "ls_scores_md": ["ls", "scores", "--run", "tiny-1", "--format", "md"],
     "ls_scores_where": ["ls", "scores", "--where", "task = sst2 and value > 80%"],
+    "ls_placements": ["ls", "placements"],
+    "ls_placements_json": ["ls", "placements", "--run", "tiny-1", "--format", "json"],
     "ls_tasks": ["ls", "tasks"],
     "ls_tasks_json": ["ls", "tasks", "--format", "json"],
     "ls_providers": ["ls", "providers", "--columns", "name,n_failures", "--sort", "name"],

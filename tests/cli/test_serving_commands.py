@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
 
-from serving_samples import Call, caller, examples, learn
+from serving_samples import Call, caller, copied, examples, learn
 from stream_samples import Lab, Ran, make_lab, write_rows
 
 from streamlab import open_home
+from streamlab.registry.home import Home
+from streamlab.registry.records import NewArrival, NewDiff
+from streamlab.registry.registry import Registry
+from streamlab.registry.whole import given_part
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +203,29 @@ def test_a_missing_home_is_one_paragraph(
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: There is no registry in the home")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_version_is_named_wherever_a_task_is(ran: Ran, tmp_path: Path) -> None:
+    home = Home(copied(ran, tmp_path))
+    with Registry.open(home.registry_url, clock=time.time) as registry:
+        (first,) = registry.arrivals(task="sst2")
+        diff = given_part(registry.diff(first.digest or ""), NewDiff)
+        second = registry.add_arrival(given_part(first, NewArrival, version=2), diff, [])
+    call = caller(home.path)
+
+    for word, meant in (
+        ("sst2", f"sst2@2: arrival {second.id} "),
+        ("sst2@2", f"sst2@2: arrival {second.id} "),
+        ("sst2@1", f"sst2: arrival {first.id} "),
+    ):
+        assert meant in call("predict", word, "a fine film").stderr
+    for words in (
+        ["export", "sst2@2", "-o", str(tmp_path / "one.safetensors")],
+        ["merge", "sst2@1", "--to", str(tmp_path / "merged")],
+        ["swap", "sst2@1", "sst2@2", "--repeats", "1"],
+    ):
+        result = call(*words)
+        assert result.exit_code == 0, result.stderr
+    refused = call("predict", "sst2@3", "a fine film")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "`sst2` has no finished arrival of version 3" in refused.stderr

@@ -47,6 +47,13 @@ SESSIONS = {
         "gc --dry-run --now",
         "ls events --limit 3",
     ],
+    "purging": [
+        "purge --provider newswire --dry-run",
+        "purge --provider newswire --yes",
+        "ls providers",
+        "ls events --limit 4",
+    ],
+    "versions": ["rollback sst2@1", "rollback sst2@2"],
     "findings": ["verify", "verify --format csv", "du --by task", "du --by method --format json"],
     "tables": [
         "db current",

@@ -206,3 +206,13 @@ def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
 
     assert recorded == {digest: store.path(digest).stat().st_size for digest in store.digests()}
     assert sorted(recorded.values()) == [64, 100]
+
+
+def test_hashes_are_of_the_bytes_that_lie_there(store: ArtifactStore) -> None:
+    whole, altered, left = (store.put(text) for text in (b"whole", b"altered", b"left"))
+    store.path(altered).write_bytes(b"other")
+
+    assert store.hashes(but={left}) == {
+        whole: whole,
+        altered: hashlib.sha256(b"other").hexdigest(),
+    }

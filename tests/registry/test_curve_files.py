@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from streamlab.errors import StoreError
-from streamlab.registry.curves import curve_path, read_curve, writing_curve
+from streamlab.registry.curves import curve_path, curves_of, read_curve, writing_curve
 
 IDENTITY: dict[str, Any] = {
     "run": "glue-1",
@@ -105,6 +105,28 @@ def test_a_damaged_curve_is_refused(tmp_path: Path, text: str | None, message: s
 
     with pytest.raises(StoreError, match=message):
         read_curve(path)
+
+
+def test_the_curves_of_a_provider_are_found_by_their_names(tmp_path: Path) -> None:
+    for provider in ("a", "a,b", "b", "ü.x"):
+        for task in ("a", "b"):
+            path = curve_path(
+                tmp_path, run="r", seed=1, provider=provider, task=task, version=1, method="m"
+            )
+            with writing_curve(path):
+                pass
+    (tmp_path / "r" / "a,b.jsonl").touch()
+
+    for provider in ("a", "a,b", "b", "ü.x"):
+        expected = [
+            curve_path(
+                tmp_path, run="r", seed=1, provider=provider, task=task, version=1, method="m"
+            )
+            for task in ("a", "b")
+        ]
+        assert list(curves_of(tmp_path, provider)) == expected
+    assert list(curves_of(tmp_path, "r")) == []
+    assert list(curves_of(tmp_path / "none", "a")) == []
 
 
 def test_no_two_arrivals_share_a_curve(tmp_path: Path) -> None:

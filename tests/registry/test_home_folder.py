@@ -99,3 +99,18 @@ def test_a_home_below_a_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="Not a directory"):
         Home(tmp_path / "file" / "home").create()
+
+
+def test_every_provider_has_a_folder_of_its_own_in_quarantine(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = ["a", "b", "..", ".", "a/b", "a%2Fb", "ü", "x" * 300, "x" * 301]
+
+    folders = [home.quarantine_of(name) for name in names]
+
+    assert len(set(folders)) == len(names)
+    assert {folder.parent for folder in folders} == {home.quarantine}
+    for folder in folders:
+        folder.mkdir(parents=True)
+    assert sorted(folder.name for folder in home.quarantine.iterdir()) == sorted(
+        folder.name for folder in folders
+    )

@@ -24,9 +24,12 @@ from streamlab.errors import (
     UsageError,
 )
 from streamlab.registry.counts import pack_counts
+from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.home import Home
+from streamlab.registry.records import NewArrival
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
+from streamlab.registry.whole import given_part
 from streamlab.serving.imported_file import import_file
 from streamlab.serving.imported_home import Import, import_home
 
@@ -113,6 +116,29 @@ def test_a_home_comes_whole_into_a_new_one(ran: Ran, tmp_path: Path) -> None:
     curves = [sorted(p.name for p in home.curves.rglob("*.jsonl")) for home in (new, ran.home)]
     assert curves[0] == curves[1]
     assert len(curves[0]) == 12
+
+
+def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) -> None:
+    other = Home(shutil.copytree(ran.home.path, tmp_path / "other"))
+    with Registry.open(other.registry_url, clock=time.time) as registry:
+        first, gone, last = registry.arrivals(run="served-1", status="finished")[:3]
+        new = given_part(first, NewArrival, attempt=2, arrived_us=1, began_us=2, ended_us=3)
+        registry.add_quarantined(new, "norm", "too far")
+        registry.remove_arrivals([gone.id])
+        registry.add_placements(
+            [
+                NewPlacement(at_us=n, arrival_id=arrival.id, action="stored", device_bytes=n)
+                for n, arrival in enumerate((last, gone, first))
+            ]
+        )
+
+    take_home(Home(tmp_path / "new"), other)
+
+    with reading(Home(tmp_path / "new")) as registry:
+        (found,) = registry.arrivals(status="quarantined")
+        assert (found.rule, found.reason, found.ended_us) == ("norm", "too far", 3)
+        log = [(line.at_us, line.task, line.seed) for line in registry.placements("served-1")]
+    assert log == [(0, last.task, last.seed), (2, first.task, first.seed)]
 
 
 def test_a_second_import_changes_nothing(ran: Ran, here: Home) -> None:
