@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
@@ -21,7 +22,7 @@ def run(registry: Registry) -> RunRecord:
     return registry.start_run(new_run())
 
 
-def line(arrival: int, at_us: int = 0, **changes: object) -> NewPlacement:
+def line(arrival: int, at_us: int = 0, **changes: Any) -> NewPlacement:
     placement = NewPlacement(at_us=at_us, arrival_id=arrival, action="stored", device_bytes=100)
     return replace(placement, **changes)
 

@@ -95,7 +95,7 @@ def test_the_lowest_score_goes_first_and_of_equal_ones_the_oldest() -> None:
 def test_no_more_is_evicted_than_is_needed() -> None:
     one = device(100, "evict_lru")
     one.place(item(1, 50), 0)
-    one.place(item(2, 50), 0)
+    assert told(one.place(item(2, 50), 0)) == [(2, "stored", 100)]
 
     assert [action for _, action, _ in told(one.place(item(3, 50), 1))] == ["evicted", "stored"]
 
