@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from figure_samples import check_labels, read_csv
+from figure_samples import check_labels, drawn_labels, read_csv
 from large_samples import make_home
 from stream_samples import carry_out, make_lab, only, reading
 
@@ -96,6 +96,7 @@ def test_a_sweep_is_drawn_with_labels_apart_and_full_finetuning_across(swept: Ho
         data = read_sweep(registry, "density_sweep")
         figure = draw(data)
         check_labels(figure)
+        assert len(drawn_labels(figure.axes[1].yaxis)) > 1
 
     across = figure.axes[0].get_lines()[-1]
     mean = sum(point.score.value for point in data.rivals) / len(data.rivals)

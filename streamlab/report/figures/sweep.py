@@ -6,6 +6,7 @@ their means. Full finetuning's mean score, where a run trained it, is a line acr
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ _COLUMNS = (
     "run", "seed", "task", "method", "target_density", "density", "digest", "file_bytes",
     "metric", "split", "source", "value",
 )  # fmt: skip
-_LEFT, _RIGHT, _BELOW, _BETWEEN, _ABOVE = 0.56, 0.14, 0.42, 0.3, 0.42  # inches round the panels
+_LEFT, _RIGHT, _BELOW, _BETWEEN, _ABOVE = 0.56, 0.14, 0.42, 0.42, 0.42  # inches round the panels
 _PANEL = 1.3  # inches
 
 
@@ -135,13 +136,16 @@ def draw(data: SweepFigure) -> Figure:
     metric = data.points[0].score.metric
     score.set_title(f"{plain(data.task, 20)}: {metric}", loc="left", fontsize=SMALL, pad=3)
     size.set_yscale("log")
+    sizes = [math.log10(point.diff.file_bytes / 1e3) for point in data.points]
+    # Whole powers of ten, so that there are numbers to read.
+    size.set_ylim(10.0 ** math.floor(min(sizes) - 0.1), 10.0 ** math.ceil(max(sizes) + 0.1))
     size.set_title("file (kB of 1000 bytes)", loc="left", fontsize=SMALL, pad=3)
     size.set_xlabel("kept entries (% of the base's)")
     places = sorted({100 * (point.target or 0.0) for point in data.points})
     for axes in (score, size):
         axes.set_xscale("log")
         axes.set_xticks(places, [f"{place:g}" for place in places])
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([], minor=True)
         axes.grid(color=GRID, linewidth=0.5)
     size.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     size.yaxis.set_minor_formatter(NullFormatter())
