@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamlab.errors import RegistryError, StreamlabError
-from streamlab.registry.home import Home
-from streamlab.registry.registry import Registry
+from streamlab.errors import StreamlabError
+from streamlab.report.source import open_source
 from streamlab.report.storage import StorageSeries, storage_series
 from streamlab.report.storage_files import write_storage
 
@@ -38,14 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def read_series(source: str) -> StorageSeries:
     """Read the storage of "HOME" (its latest run) or "HOME@RUN". Raises RegistryError."""
-    folder, _, run = source.rpartition("@")
-    if not folder or Path(source).is_dir():
-        folder, run = source, "latest"
-    home = Home(Path(folder))
-    if not (home.path / "registry.db").is_file():
-        raise RegistryError(f"There is no registry in the home {home.path}. Check the path.")
-    with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        return storage_series(registry, run)
+    with open_source(source) as opened:
+        return storage_series(opened.registry, opened.run)
 
 
 def _parser() -> argparse.ArgumentParser:

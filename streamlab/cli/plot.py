@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -12,6 +14,20 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.quantities import BYTES, COUNT
 from streamlab.cli.subjects import OneOf
 from streamlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamlab.registry.registry import Registry
+    from streamlab.registry.store import ArtifactStore
+
+
+class _OfRun(Protocol):
+    """What a figure shows; all of one run."""
+
+    @property
+    def run(self) -> str: ...
+
+
+Shown = TypeVar("Shown", bound=_OfRun)
 
 
 @dataclass(frozen=True)
@@ -24,77 +40,95 @@ class _Asked:
     project: int | None
     budget: int | None
 
-    def folder(self, run: str) -> Path:
-        """Return where the files go."""
-        return self.output or self.place.home.figures / run
+    @property
+    def store(self) -> ArtifactStore:
+        """Return where the files lie that the figure is of."""
+        from streamlab.registry.store import ArtifactStore
+
+        return ArtifactStore(self.place.home.store)
+
+    def drawn(
+        self,
+        read: Callable[[Registry, str], Shown],
+        write: Callable[[Shown, Path], tuple[Path, ...]],
+    ) -> tuple[Path, ...]:
+        """Read a figure's data from the registry, write it to its folder and return the paths."""
+        with self.place.open() as registry:
+            data = read(registry, self.run)
+        return write(data, self.output or self.place.home.figures / data.run)
 
 
 def _storage(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.storage import storage_series
+    from streamlab.report.storage import StorageSeries, storage_series
     from streamlab.report.storage_files import write_storage
 
-    with asked.place.open() as registry:
-        series = storage_series(registry, asked.run, project_to=asked.project)
-    files = write_storage([series], asked.folder(series.run), budget=asked.budget)
-    return (files.png, files.svg, files.csv)
+    def write(series: StorageSeries, folder: Path) -> tuple[Path, ...]:
+        files = write_storage([series], folder, budget=asked.budget)
+        return (files.png, files.svg, files.csv)
+
+    return asked.drawn(partial(storage_series, project_to=asked.project), write)
 
 
 def _bytes(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.registry.store import ArtifactStore
     from streamlab.report.figures.bytes import read_bytes, write_bytes
 
-    with asked.place.open() as registry:
-        data = read_bytes(registry, asked.run, ArtifactStore(asked.place.home.store))
-    return write_bytes(data, asked.folder(data.run))
+    return asked.drawn(partial(read_bytes, store=asked.store), write_bytes)
 
 
 def _accuracy(asked: _Asked) -> tuple[Path, ...]:
     from streamlab.report.figures.accuracy import read_accuracy, write_accuracy
 
-    with asked.place.open() as registry:
-        data = read_accuracy(registry, asked.run)
-    return write_accuracy(data, asked.folder(data.run))
+    return asked.drawn(read_accuracy, write_accuracy)
 
 
 def _pareto(asked: _Asked) -> tuple[Path, ...]:
     from streamlab.report.figures.pareto import read_pareto, write_pareto
 
-    with asked.place.open() as registry:
-        data = read_pareto(registry, asked.run)
-    return write_pareto(data, asked.folder(data.run))
+    return asked.drawn(read_pareto, write_pareto)
 
 
 def _matrix(asked: _Asked) -> tuple[Path, ...]:
     from streamlab.report.figures.matrix import read_matrix, write_matrix
 
-    with asked.place.open() as registry:
-        data = read_matrix(registry, asked.run)
-    return write_matrix(data, asked.folder(data.run))
+    return asked.drawn(read_matrix, write_matrix)
 
 
 def _curves(asked: _Asked) -> tuple[Path, ...]:
     from streamlab.report.figures.curves import read_curves, write_curves
 
-    with asked.place.open() as registry:
-        data = read_curves(registry, asked.run, asked.place.home.curves)
-    return write_curves(data, asked.folder(data.run))
+    return asked.drawn(partial(read_curves, folder=asked.place.home.curves), write_curves)
 
 
 def _layers(asked: _Asked) -> tuple[Path, ...]:
     from streamlab.report.figures.layers import read_layers, write_layers
 
-    with asked.place.open() as registry:
-        data = read_layers(registry, asked.run)
-    return write_layers(data, asked.folder(data.run))
+    return asked.drawn(read_layers, write_layers)
 
 
 def _overlap(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.registry.store import ArtifactStore
     from streamlab.report.figures.overlap import read_overlap, write_overlap
 
-    with asked.place.open() as registry:
-        data = read_overlap(registry, asked.run, ArtifactStore(asked.place.home.store))
-    return write_overlap(data, asked.folder(data.run))
+    return asked.drawn(partial(read_overlap, store=asked.store), write_overlap)
+
+
+def _timeline(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.stream_times import read_times
+    from streamlab.report.figures.timeline import write_timeline
+
+    return asked.drawn(read_times, write_timeline)
+
+
+def _queue(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.queue import write_queue
+    from streamlab.report.figures.stream_times import read_times
+
+    return asked.drawn(read_times, write_queue)
+
+
+def _device(asked: _Asked) -> tuple[Path, ...]:
+    from streamlab.report.figures.device import read_device, write_device
+
+    return asked.drawn(read_device, write_device)
 
 
 FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
@@ -106,6 +140,9 @@ FIGURES: dict[str, Callable[[_Asked], tuple[Path, ...]]] = {
     "curves": _curves,
     "layers": _layers,
     "overlap": _overlap,
+    "timeline": _timeline,
+    "queue": _queue,
+    "device": _device,
 }
 
 
@@ -145,6 +182,12 @@ def plot(
     curves    loss and density over the steps of each task
     layers    where kept entries lie, by layer and by kind of tensor
     overlap   the positions two tasks have in common, against chance
+    timeline  arrivals, waiting and training of each provider over time
+    queue     how many arrivals wait and are learnt, over time
+    device    the bytes on the device over time, with its budget
+
+    Of more tasks than are readable a figure shows all without names, their
+    spread, or some, and says so; the CSV names them.
 
     Unless a figure says otherwise it is of the run's first seed, by the
     scenario's own method.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamlab.errors import UsageError
+from streamlab.planning.coordinates import find_coordinate_files
 from streamlab.planning.measured import Measured
 from streamlab.planning.storage import StorageModel, grown, running
 
@@ -26,6 +27,7 @@ class ProjectedRow:
     high_bytes: int | None
     full_bytes: int
     lora_bytes: int | None
+    coo_bytes: int | None  # computed
 
 
 def project(measured: Measured, n_tasks: int) -> tuple[ProjectedRow, ...]:
@@ -39,14 +41,20 @@ def project(measured: Measured, n_tasks: int) -> tuple[ProjectedRow, ...]:
     model = StorageModel(base=measured.base.file_bytes, tasks=measured.tasks, block_bytes=1)
     full = running([task.full_checkpoint for task in measured.tasks])
     lora = running(measured.adapter_files) if measured.adapter_files else None
+    plain = find_coordinate_files(measured.tasks)
+    coo = None if plain is None else running(plain)
     ratio = n_tasks / first
     steps = {round(first * ratio ** (step / _STEPS)) for step in range(1, _STEPS)}
     places = sorted({*steps, n_tasks} - {first})
-    return tuple(_row(model, full, lora, place) for place in places)
+    return tuple(_row(model, full, lora, coo, place) for place in places)
 
 
 def _row(
-    model: StorageModel, full: tuple[int, ...], lora: tuple[int, ...] | None, n_tasks: int
+    model: StorageModel,
+    full: tuple[int, ...],
+    lora: tuple[int, ...] | None,
+    coo: tuple[int, ...] | None,
+    n_tasks: int,
 ) -> ProjectedRow:
     storage, interval = model.at(n_tasks), model.interval(n_tasks)
     return ProjectedRow(
@@ -57,4 +65,5 @@ def _row(
         high_bytes=None if interval is None else interval.high - storage.shared,
         full_bytes=grown(full, n_tasks),
         lora_bytes=None if lora is None else model.base + grown(lora, n_tasks),
+        coo_bytes=None if coo is None else model.base + grown(coo, n_tasks),
     )

@@ -3,6 +3,7 @@
     ours(N) = base file + sum of the first N artifacts' files
     full(N) = sum of the first N tasks' full checkpoints
     lora(N) = base file + sum of the first N adapters' files, where a rival of the run stored them
+    coo(N)  = base file + sum of the first N diffs as plain coordinates, computed
 
 Full finetuning keeps N checkpoints and needs no base, so full(0) = 0 while ours(0) = the base.
 Every byte counted is a file's: headers, positions, values and heads. A file that two arrivals
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamlab.errors import RegistryError
+from streamlab.planning.coordinates import find_coordinate_files
 from streamlab.planning.measured import measure
 from streamlab.planning.storage import running
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
@@ -53,6 +55,7 @@ class StorageSeries:
     n_generated: int  # arrivals whose rows were generated
     rows: tuple[StorageRow, ...]  # n_tasks = 0, 1, ..., N
     lora_bytes: tuple[int, ...] = ()  # after 0, 1, ... adapters; empty where none was stored
+    coo_bytes: tuple[int, ...] = ()  # after 0, 1, ..., N tasks; empty where one is no diff
     projected: tuple[ProjectedRow, ...] = ()
 
 
@@ -98,6 +101,8 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
     stream = own_stream(registry, run)
     measured = measure(registry, run)
     adapters = running(measured.adapter_files) if measured.adapter_files else ()
+    plain = find_coordinate_files(measured.tasks)
+    coordinates = () if plain is None else running(plain)
     return StorageSeries(
         run=stream.run.name,
         seed=stream.seed,
@@ -109,5 +114,6 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
         n_generated=sum(arrival.source == "generated" for arrival in stream.arrivals),
         rows=tuple(storage_rows(stream.base, stream.arrivals, stream.diffs.values())),
         lora_bytes=tuple(stream.base.file_bytes + size for size in adapters),
+        coo_bytes=tuple(stream.base.file_bytes + size for size in coordinates),
         projected=() if project_to is None else project(measured, project_to),
     )

@@ -44,7 +44,7 @@ _PANEL = 1.74  # inches
 class _Line:
     label: str
     colour: str
-    marker: str
+    marker: str  # none for what is computed, or given
     x: tuple[int, ...]
     y: tuple[float, ...]  # MB
     later_x: tuple[int, ...] = ()  # extrapolated, from the last measured point on
@@ -83,11 +83,8 @@ def _lines(series: Sequence[StorageSeries]) -> Iterator[_Line]:
     for one, colour in zip(series, COLOURS, strict=False):
         label = plain(one.run) if several else "base + diffs"
         yield _ours(one, label, colour)
-        if one.lora_bytes and not several:
-            y = _mb(one.lora_bytes)
-            later = [row.lora_bytes for row in one.projected if row.lora_bytes is not None]
-            x = tuple(range(len(y)))
-            yield _longer(_Line("base + LoRA", COLOURS[2], "^", x, y), one, later)
+        if not several:
+            yield from _rivals(one)
     full: list[tuple[float, ...]] = []
     for one in sorted(series, key=lambda s: -len(s.rows)):
         y = _mb([row.full_bytes for row in one.rows])
@@ -97,6 +94,17 @@ def _lines(series: Sequence[StorageSeries]) -> Iterator[_Line]:
         full.append(y)
         line = _Line("full checkpoints", colour, "s", tuple(range(len(y))), y)
         yield _longer(line, one, [row.full_bytes for row in one.projected])
+
+
+def _rivals(series: StorageSeries) -> Iterator[_Line]:
+    rows = series.projected
+    for label, colour, marker, sizes, later in (
+        ("base + LoRA", COLOURS[2], "^", series.lora_bytes, [row.lora_bytes for row in rows]),
+        ("COO (computed)", COLOURS[1], "", series.coo_bytes, [row.coo_bytes for row in rows]),
+    ):
+        if sizes:
+            line = _Line(label, colour, marker, tuple(range(len(sizes))), _mb(sizes))
+            yield _longer(line, series, [size for size in later if size is not None])
 
 
 def _ours(series: StorageSeries, label: str, colour: str) -> _Line:
@@ -135,6 +143,7 @@ def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     if scale == "log":
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         _decades(axes, lines)
     else:
         axes.set_ylim(0, 1.05 * max(max(*line.y, *line.later_y, *line.high) for line in lines))
@@ -231,6 +240,8 @@ def _caption(series: StorageSeries) -> str:
 
 def _basis(series: Sequence[StorageSeries]) -> str:
     text = "Markers: measured, the sizes of files."
+    if len(series) == 1 and series[0].coo_bytes:
+        text += " Dotted: base + diffs as int32 places and values (COO), computed."
     rows = [row for one in series for row in one.projected]
     if rows:
         band = "; band: 95% interval" if any(row.low_bytes is not None for row in rows) else ""

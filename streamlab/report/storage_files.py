@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streamlab.report.csv_file import write_csv
 from streamlab.report.storage import StorageSeries
 from streamlab.report.table import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS = (
     "run", "seed", "n_tasks", "task", "provider",
     "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
-    "lora_bytes", "basis", "low_bytes", "high_bytes",
+    "lora_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
 )  # fmt: skip
 
 
@@ -35,27 +38,29 @@ def write_storage(
     where the disk refuses.
     """
     # Here, because matplotlib takes a second that no other command should pay.
-    from streamlab.report.figures.sheet import write_figure
+    from streamlab.report.figures.sheet import write_with_numbers
     from streamlab.report.storage_figure import storage_figure
 
-    png, svg = write_figure(folder, "storage", lambda: storage_figure(series, budget=budget))
-    files = StorageFiles(png, svg, folder / "storage.csv")
-    write_csv(files.csv, _COLUMNS, (row for one in series for row in _rows(one)))
-    return files
+    def draw() -> Figure:
+        return storage_figure(series, budget=budget)
+
+    rows = (row for one in series for row in _rows(one))
+    return StorageFiles(*write_with_numbers(folder, "storage", draw, _COLUMNS, rows))
 
 
 def _rows(series: StorageSeries) -> Iterator[tuple[Cell, ...]]:
     who = (series.run, series.seed)
-    lora = dict(enumerate(series.lora_bytes))
+    lora, coo = (dict(enumerate(sizes)) for sizes in (series.lora_bytes, series.coo_bytes))
     for row in series.rows:
         yield (
             *(*who, row.n_tasks, row.task, row.provider, row.diff_bytes, row.head_bytes),
             *(row.ours_bytes, row.full_bytes, row.ratio),
-            *(lora.get(row.n_tasks), "measured", None, None),
+            *(lora.get(row.n_tasks), "measured", None, None, coo.get(row.n_tasks)),
         )
     for later in series.projected:
         yield (
             *(*who, later.n_tasks, None, None, None, None),
             *(later.ours_bytes, later.full_bytes, later.full_bytes / later.ours_bytes),
             *(later.lora_bytes, "extrapolated", later.low_bytes, later.high_bytes),
+            later.coo_bytes,
         )

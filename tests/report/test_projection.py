@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from figure_samples import HOSTILE, check_pictures, read_csv
+from figure_samples import HOSTILE, check_labels, check_pictures, read_csv
 
 from streamlab.errors import UsageError
+from streamlab.planning.coordinates import find_coordinate_files
 from streamlab.planning.measured import Measured, measure
 from streamlab.registry.registry import Registry
 from streamlab.report.figures.sheet import house_style
@@ -97,3 +98,45 @@ def test_no_label_of_a_tick_overlaps_another(many_registry: Registry) -> None:
             ends = [(box.x0, box.x1) for box in boxes if box.width]
             shown = sorted(ends)
             assert all(a[1] < b[0] for a, b in itertools.pairwise(shown))
+
+
+def test_coordinates_are_computed_from_the_entries_the_type_and_the_head(
+    many_registry: Registry, measured: Measured, tmp_path: Path
+) -> None:
+    series = storage_series(many_registry, "latest", project_to=4)
+
+    rows = read_csv(write_storage([series], tmp_path).csv)
+
+    bits = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+    sizes = [
+        -(-task.n_entries * (32 + bits[task.value_type]) // 8) + 4 * task.n_head_entries
+        for task in measured.tasks
+    ]
+    base = measured.base.file_bytes
+    expected = [base, base + sizes[0], base + sum(sizes), base + sum(sizes) * 3 // 2]
+    found = [int(row["coo_computed_bytes"]) for row in rows]
+    assert found == [*expected, base + sum(sizes) * 2]
+    # A diff of ours is smaller.
+    assert all(int(row["ours_bytes"]) < int(row["coo_computed_bytes"]) for row in rows[1:])
+
+
+def test_what_is_no_diff_has_no_coordinates(measured: Measured) -> None:
+    checkpoint = replace(measured.tasks[0], kind="checkpoint")
+
+    assert find_coordinate_files((measured.tasks[0], checkpoint)) is None
+    (row,) = project(replace(measured, tasks=(measured.tasks[0], checkpoint)), 3)
+    assert row.coo_bytes is None
+
+
+def test_five_lines_have_five_labels_apart(many_registry: Registry) -> None:
+    series = storage_series(many_registry, "latest", project_to=10_000)
+    series = replace(series, lora_bytes=series.coo_bytes)
+
+    with house_style():
+        figure = storage_figure([series], budget=series.coo_bytes[-1])
+        check_labels(figure)
+
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert len(boxes) == 5
+        assert not any(one.overlaps(two) for one, two in itertools.combinations(boxes, 2))

@@ -80,6 +80,7 @@ def arrival(number: int, digest: str | None, *, source: str = "files") -> Arriva
         n_train_rows=1,
         status="finished" if digest else "failed",
         reason=None if digest else "lost",
+        rule=None,
         digest=digest,
         removed_at=None,
     )

@@ -1,7 +1,7 @@
 """The figure `accuracy`: each task's score by the own method and by full finetuning.
 
 Large markers are means over seeds, small ones single seeds, bars one sample standard deviation
-each way.
+each way. More tasks than names have room for are sorted by their score, best first.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import MaxNLocator
-
 from streamlab.errors import RegistryError
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.sheet import (
     COLOURS,
-    GRID,
     MARKERS,
-    SMALL,
     WIDTH,
     Sheet,
     plain,
-    write_figure,
+    widened,
+    write_with_numbers,
+)
+from streamlab.report.figures.task_rows import (
+    MOST_NAMED,
+    UNNAMED_LEFT,
+    lay_out_rows,
+    rows_height,
 )
 from streamlab.report.scores import TaskScore, task_scores
 from streamlab.report.table import Cell
@@ -54,6 +56,11 @@ class AccuracyFigure:
         """Return the tasks in the order of arrival."""
         return tuple(dict.fromkeys(score.task for score in self.scores))
 
+    @property
+    def is_crowded(self) -> bool:
+        """Return whether the tasks are too many to be named."""
+        return len(self.tasks) > MOST_NAMED
+
 
 def read_accuracy(registry: Registry, run: str) -> AccuracyFigure:
     """Read a run's scores by its own method, and by full finetuning where that was a rival.
@@ -82,7 +89,6 @@ def require_scores(run: str, scores: list[TaskScore]) -> list[TaskScore]:
 
 def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
     """Write accuracy.png, .svg and .csv, a row a seed. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "accuracy", lambda: draw(data))
     rows: list[tuple[Cell, ...]] = [
         (
             *(data.run, score.task, score.method, score.metric, score.split, score.source),
@@ -91,32 +97,33 @@ def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
         for score in data.scores
         for seed, value in score.by_seed.items()
     ]
-    write_csv(folder / "accuracy.csv", _COLUMNS, rows)
-    return (*pictures, folder / "accuracy.csv")
+    return write_with_numbers(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: AccuracyFigure) -> Figure:
     """Draw a row a task, the first on top; call it in `house_style`."""
-    tasks = data.tasks
-    height = max(len(tasks), 2) * _ROW
+    tasks = _best_first(data) if data.is_crowded else data.tasks
+    height = rows_height(len(tasks), _ROW)
     sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
+    left = UNNAMED_LEFT if data.is_crowded else _LEFT
+    axes = sheet.panel(left, _BELOW, WIDTH - left - _RIGHT, height)
     apart = 0.3 if len(data.methods) > 1 else 0.0
     for number, method in enumerate(data.methods):
         places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
         _method(axes, data, method, number, places)
     metrics = {score.task: score.metric for score in data.scores}
-    axes.set_yticks(range(len(tasks)), [f"{plain(t, 14)} ({metrics[t]})" for t in tasks])
-    axes.set_ylim(len(tasks) - 0.4, -0.6)
     axes.margins(x=0.06)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_xlabel("score (1 is perfect)")
-    sheet.figure.legend(
-        loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=SMALL, frameon=False,
-        handletextpad=0.2, borderaxespad=0.2,
-    )  # fmt: skip
+    axes.set_xlim(widened(axes.get_xlim(), 0.05))
+    names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
+    lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
+    sheet.legend(2)
     return sheet.figure
+
+
+def _best_first(data: AccuracyFigure) -> tuple[str, ...]:
+    """Sort tasks by the score that the first method has of them."""
+    means = {score.task: score.mean for score in reversed(data.scores)}
+    return tuple(sorted(data.tasks, key=lambda task: -means[task]))
 
 
 def _method(
@@ -124,7 +131,7 @@ def _method(
 ) -> None:
     scores = [score for score in data.scores if score.method == method]
     colour, marker = COLOURS[number], MARKERS[number]
-    for score in scores:
+    for score in () if data.is_crowded else scores:
         if len(score.by_seed) > 1:
             y = [places[score.task]] * len(score.by_seed)
             axes.plot(
@@ -135,8 +142,10 @@ def _method(
         [score.mean for score in scores],
         [places[score.task] for score in scores],
         xerr=[score.spread or 0.0 for score in scores],
-        linestyle="", color=colour, marker=marker, markersize=4.5, elinewidth=1.0,
-        label=plain(method),
+        linestyle="", color=colour, marker=marker, label=plain(method),
+        markersize=1.2 if data.is_crowded else 4.5,
+        elinewidth=0.3 if data.is_crowded else 1.0,
+        zorder=2 + (number == 0),  # the own method's markers stay in sight
     )  # fmt: skip
 
 
@@ -145,5 +154,9 @@ def _caption(data: AccuracyFigure) -> str:
     n_generated = len({s.task for s in data.scores if s.source == "generated"})
     rows = f"; rows of {n_generated} of {len(data.tasks)} tasks generated" if n_generated else ""
     most = max(len(score.by_seed) for score in data.scores)
-    bars = " Small markers: seeds; bars: one standard deviation." if most > 1 else " One seed."
-    return f"Run {data.run}: measured on {splits} rows{rows}.{bars}"
+    small = "" if data.is_crowded else "Small markers: seeds; "
+    bars = f" {small}bars: one standard deviation." if most > 1 else " One seed."
+    order = ""
+    if data.is_crowded:
+        order = f" {len(data.tasks):,} tasks, best first; the CSV names them."
+    return f"Run {data.run}: measured on {splits} rows{rows}.{bars}{order}"

@@ -2,6 +2,8 @@
 
 The tick on the positions is the two-part bound: the fewest bytes that any code which tells
 tensors apart by their counts alone could give them, worked out from the file where it is there.
+More tasks than names have room for are sorted, the largest first, and have no bound, which would
+take each of their files to be decoded.
 """
 
 from __future__ import annotations
@@ -11,21 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import MaxNLocator
-
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.sheet import (
     COLOURS,
-    GRID,
     SMALL,
     WIDTH,
     Sheet,
     plain,
-    write_figure,
+    write_with_numbers,
+)
+from streamlab.report.figures.task_rows import (
+    MOST_NAMED,
+    UNNAMED_LEFT,
+    lay_out_rows,
+    rows_height,
 )
 from streamlab.report.part_bounds import find_positions_bound
 
@@ -71,16 +75,16 @@ def read_bytes(registry: Registry, run: str, store: ArtifactStore) -> BytesFigur
     """
     stream = own_stream(registry, run)
     bars = []
+    few = len(stream.arrivals) <= MOST_NAMED
     for arrival in stream.arrivals:
         diff = stream.diffs[arrival.digest or ""]
-        bound = find_positions_bound(diff, registry, store)
+        bound = find_positions_bound(diff, registry, store) if few else None
         bars.append(TaskBar(arrival.task, arrival.provider, diff, bound))
     return BytesFigure(stream.run.name, stream.seed, stream.method, stream.base.model, tuple(bars))
 
 
 def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
     """Write bytes.png, bytes.svg and bytes.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "bytes", lambda: draw(data))
     rows = [
         (
             *(data.run, data.seed, place, bar.task, bar.provider, bar.diff.digest, bar.diff.kind),
@@ -89,21 +93,26 @@ def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
         )
         for place, bar in enumerate(data.bars)
     ]
-    write_csv(folder / "bytes.csv", _COLUMNS, rows)
-    return (*pictures, folder / "bytes.csv")
+    return write_with_numbers(folder, "bytes", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: BytesFigure) -> Figure:
     """Draw a bar a task, the first on top; call it in `house_style`."""
-    height = max(len(data.bars), 2) * _BAR
+    is_crowded = len(data.bars) > MOST_NAMED
+    left = UNNAMED_LEFT if is_crowded else _LEFT
+    height = rows_height(len(data.bars), _BAR)
     sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
-    places = range(len(data.bars))
-    ends = [0.0] * len(data.bars)
+    axes = sheet.panel(left, _BELOW, WIDTH - left - _RIGHT, height)
+    bars = sorted(data.bars, key=lambda bar: -bar.diff.file_bytes) if is_crowded else data.bars
+    places = range(len(bars))
+    ends = [0.0] * len(bars)
     for number, (part, colour) in enumerate(zip(_PARTS, _PART_COLOURS, strict=True)):
-        sizes = [_sizes(bar.diff)[number] / 1e3 for bar in data.bars]
-        axes.barh(places, sizes, left=ends, height=0.7, color=colour, label=part)
-        ends = [end + size for end, size in zip(ends, sizes, strict=True)]
+        sizes = [_sizes(bar.diff)[number] / 1e3 for bar in bars]
+        before, ends = ends, [end + size for end, size in zip(ends, sizes, strict=True)]
+        if is_crowded:
+            axes.fill_betweenx(places, before, ends, step="mid", color=colour, lw=0, label=part)
+        else:
+            axes.barh(places, sizes, left=before, height=0.7, color=colour, label=part)
     bounds = [
         (place, bar.bound / 1e3) for place, bar in enumerate(data.bars) if bar.bound is not None
     ]
@@ -116,17 +125,13 @@ def draw(data: BytesFigure) -> Figure:
             linewidth=1.2,
             label="bound",
         )
-    axes.set_yticks(places, [plain(bar.task, 14) for bar in data.bars])
-    axes.set_ylim(len(data.bars) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * max(ends))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_xlabel("size of the file (kB of 1000 bytes)")
-    legend = sheet.figure.legend(
+    names = [plain(bar.task, 14) for bar in bars]
+    lay_out_rows(axes, names, "size of the file (kB of 1000 bytes)", order="largest first")
+    sheet.figure.legend(
         loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=5, fontsize=SMALL - 0.5, frameon=False,
         handlelength=0.9, handletextpad=0.4, columnspacing=0.9, borderaxespad=0.2,
     )  # fmt: skip
-    legend.set_in_layout(False)
     return sheet.figure
 
 
@@ -136,6 +141,10 @@ def _sizes(diff: DiffRecord) -> Sequence[int]:
 
 def _caption(data: BytesFigure) -> str:
     bound = " Tick: two-part bound of the positions." if any(b.bound for b in data.bars) else ""
+    order = ""
+    if len(data.bars) > MOST_NAMED:
+        order = f" {len(data.bars):,} tasks, largest first; the CSV names them."
     return (
-        f"Run {data.run}, seed {data.seed}: files by {data.method} on {data.base}, measured.{bound}"
+        f"Run {data.run}, seed {data.seed}: files by {data.method} on {data.base}, measured."
+        f"{bound}{order}"
     )

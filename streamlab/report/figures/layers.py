@@ -19,9 +19,9 @@ from streamlab.errors import RegistryError
 from streamlab.registry.records import BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
 from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.sheet import plain, write_with_numbers
+from streamlab.report.figures.task_rows import MOST_NAMED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +120,6 @@ def _sums(base: BaseRecord, counts: Sequence[int], of: Callable[[str], str]) -> 
 
 def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
     """Write layers.png, layers.svg and layers.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "layers", lambda: draw(data))
     n_base = sum(data.base_by_layer.values())
     rows = [
         (
@@ -134,8 +133,7 @@ def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
         )
         for name, count in sums.items()
     ]
-    write_csv(folder / "layers.csv", _COLUMNS, rows)
-    return (*pictures, folder / "layers.csv")
+    return write_with_numbers(folder, "layers", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: LayersFigure) -> Figure:
@@ -151,20 +149,24 @@ def draw(data: LayersFigure) -> Figure:
         for column, count in enumerate(shares):
             cells[row, column] = 100 * count / one.diff.n_entries
     names = [f"layer {name}" if name.isdigit() else name for name in layers]
+    most = max(cells.values())
     return heat_map(
         [plain(one.task, 14) for one in data.tasks],
         [plain(name, 28) for name in (*names, *kinds)],
         cells,
-        (0.0, max(cells.values())),
+        (0.0, most),
         write=lambda value: f"{value:.0f}",
         title="kept entries (% of the diff's)",
-        caption=[_caption(data)],
+        caption=[_caption(data, most)],
         split=len(layers),
     )
 
 
-def _caption(data: LayersFigure) -> str:
+def _caption(data: LayersFigure, most: float) -> str:
+    order = ""
+    if len(data.tasks) > MOST_NAMED:
+        order = f" {len(data.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
     return (
         f"Run {data.run}, seed {data.seed}, {data.method} on {data.base}: measured. Left: by "
-        "layer, adding up to 100%. Right: by kind of tensor, all layers together."
+        f"layer, adding up to 100%. Right: by kind of tensor, all layers together.{order}"
     )

@@ -2,6 +2,7 @@
 
 Diffs are kept apart, so a row that changes from left to right would be a fault. Only
 `evaluation: full` scores every task after every arrival; what was not scored then stays blank.
+Of very many tasks the figure shows some, evenly along the stream; the CSV has all.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from streamlab.errors import RegistryError
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
-from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.heat import MOST_NUMBERS, evenly, heat_map
+from streamlab.report.figures.sheet import plain, write_with_numbers
 from streamlab.report.scores import by_arrival
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
 
 def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
     """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "matrix", lambda: draw(data))
     names = {arrival.sequence: arrival.task for arrival in data.arrivals}
     rows = [
         (
@@ -74,23 +73,26 @@ def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
         for arrival, scores in zip(data.arrivals, data.scores, strict=True)
         for place, score in scores.items()
     ]
-    write_csv(folder / "matrix.csv", _COLUMNS, rows)
-    return (*pictures, folder / "matrix.csv")
+    return write_with_numbers(folder, "matrix", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: MatrixFigure) -> Figure:
     """Draw a row a task and a column an arrival; call it in `house_style`."""
-    names = [plain(arrival.task, 14) for arrival in data.arrivals]
-    metrics = [next((s.metric for s in scores.values()), "none") for scores in data.scores]
-    columns = {arrival.sequence: place for place, arrival in enumerate(data.arrivals)}
+    shown = evenly(len(data.arrivals))
+    arrivals = [data.arrivals[place] for place in shown]
+    by_row = [data.scores[place] for place in shown]
+    names = [plain(arrival.task, 14) for arrival in arrivals]
+    metrics = [next((s.metric for s in scores.values()), "none") for scores in by_row]
+    columns = {arrival.sequence: place for place, arrival in enumerate(arrivals)}
     cells = {
         (row, columns[place]): score.value
-        for row, scores in enumerate(data.scores)
+        for row, scores in enumerate(by_row)
         for place, score in scores.items()
         if place in columns
     }
+    rows = [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)]
     return heat_map(
-        [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)],
+        rows if len(rows) <= MOST_NUMBERS else names,
         names,
         cells,
         (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
@@ -106,7 +108,9 @@ def _caption(data: MatrixFigure) -> str:
     generated = " (some or all generated)" if any(score.generated for score in found) else ""
     n_pairs = len(data.arrivals) * (len(data.arrivals) + 1) // 2
     note = " Blank right of a row's first: not scored then." if len(found) < n_pairs else ""
+    n_all, n_shown = len(data.arrivals), len(evenly(len(data.arrivals)))
+    some = f" {n_shown} of {n_all:,} tasks, evenly along the stream." if n_shown < n_all else ""
     return (
         f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{generated}; "
-        f"scores from 0 (dark) to 1 (light).{note}"
+        f"scores from 0 (dark) to 1 (light).{note}{some}"
     )

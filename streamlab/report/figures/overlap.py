@@ -3,7 +3,8 @@
     Jaccard = shared / union          chance = p / (2 - p)
 
 Chance is what two draws of a share p of all entries have in common, for the mean density p of the
-two. A cell shows the Jaccard index in percent; the CSV has chance beside it.
+two. A cell shows the Jaccard index in percent; the CSV has chance beside it. Of very many tasks
+some are compared, evenly along the stream, since pairs grow with the square of the tasks.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.streams import own_stream
-from streamlab.report.csv_file import write_csv
-from streamlab.report.figures.heat import heat_map
-from streamlab.report.figures.sheet import plain, write_figure
+from streamlab.report.figures.heat import MOST_NUMBERS, evenly, heat_map
+from streamlab.report.figures.sheet import plain, write_with_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class OverlapFigure:
-    """One seed's diffs that are in the store, and all their pairs; `n_missing` are not there."""
+    """One seed's diffs that are in the store, all or some, and all pairs of these."""
 
     run: str
     seed: int
@@ -54,6 +54,7 @@ class OverlapFigure:
     diffs: tuple[DiffRecord, ...]  # beside the tasks
     pairs: tuple[Pair, ...]
     n_missing: int
+    n_all: int  # that are there, of which these are some
 
 
 def chance(density: float) -> float:
@@ -83,6 +84,8 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
             f"{len(stream.arrivals)} files, and only diffs overlap, two or more; there is nothing "
             "to show. Name another run with `--run`, or another home with `--home`."
         )
+    n_missing = len(stream.arrivals) - len(there)
+    n_all, there = len(there), [there[place] for place in evenly(len(there))]
     names, shapes = (tuple(column) for column in zip(*stream.base.layout, strict=True))
     layout = Layout(stream.base.fingerprint, names, shapes)
     vectors = [decode(store.get(diff.digest), layout) for _, diff in there]
@@ -93,13 +96,12 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     )  # fmt: skip
     return OverlapFigure(
         stream.run.name, stream.seed, stream.method, tuple(task for task, _ in there),
-        tuple(diff for _, diff in there), pairs, len(stream.arrivals) - len(there),
+        tuple(diff for _, diff in there), pairs, n_missing, n_all,
     )  # fmt: skip
 
 
 def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
     """Write overlap.png, overlap.svg and overlap.csv. Raises StoreError where the disk refuses."""
-    pictures = write_figure(folder, "overlap", lambda: draw(data))
     rows = []
     for pair in data.pairs:
         one, two = data.diffs[pair.first], data.diffs[pair.second]
@@ -111,8 +113,7 @@ def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
                 *(pair.jaccard, pair.chance, over),
             )
         )
-    write_csv(folder / "overlap.csv", _COLUMNS, rows)
-    return (*pictures, folder / "overlap.csv")
+    return write_with_numbers(folder, "overlap", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: OverlapFigure) -> Figure:
@@ -135,6 +136,10 @@ def _caption(data: OverlapFigure) -> str:
     low, high = (f"{value:.2g}%" for value in (chances[0], chances[-1]))
     by_chance = low if low == high else f"{low} to {high}"
     gone = f" {data.n_missing} files are not in the store." if data.n_missing else ""
+    if len(data.tasks) > MOST_NUMBERS:
+        gone += f" Dark: 0%, light: {100 * max(pair.jaccard for pair in data.pairs):.2g}%."
+    if len(data.tasks) < data.n_all:
+        gone += f" {len(data.tasks)} of {data.n_all:,} tasks, evenly along the stream."
     return (
         f"Run {data.run}, seed {data.seed}, {data.method}: measured on the stored files. Two even "
         f"draws of as many positions have {by_chance} in common.{gone}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,8 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from streamlab.registry.aside import written_aside
+from streamlab.report.csv_file import write_csv
+from streamlab.report.table import Cell
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette, told apart by the colour-blind; the darkest hues first.
@@ -83,6 +86,13 @@ class Sheet:
         axes.set_axisbelow(True)
         return axes
 
+    def legend(self, n_columns: int, handles: Sequence[Artist] | None = None) -> None:
+        """Name what is drawn, or `handles`, in the top left corner of the page."""
+        self.figure.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=n_columns,
+            fontsize=SMALL, frameon=False, handletextpad=0.2, borderaxespad=0.2,
+        )  # fmt: skip
+
     def share(self, above: float) -> float:
         """Return the place of what is so many inches above the caption, as matplotlib takes it."""
         return (above + self._bottom) / self._height
@@ -105,10 +115,35 @@ def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[P
     return paths
 
 
+def write_with_numbers(
+    folder: Path,
+    name: str,
+    draw: Callable[[], Figure],
+    header: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+) -> tuple[Path, Path, Path]:
+    """Write a figure as `write_figure` does, and NAME.csv beside it; return the three paths."""
+    pictures = write_figure(folder, name, draw)
+    numbers = folder / f"{name}.csv"
+    write_csv(numbers, header, rows)
+    return (*pictures, numbers)
+
+
 def plain(text: str, most: int | None = None) -> str:
     """Return a name as the font can show it, a box for every other sign; `most` letters of it."""
     shown = "".join(sign if sign == " " or _is_drawn(sign) else "\u25a1" for sign in text)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "\u2026"
+
+
+def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:
+    """Return the ends of an axis, `least` apart at least, so that its numbers stay short.
+
+    >>> widened((0.5, 0.5), 0.2), widened((0.1, 0.9), 0.2)
+    ((0.4, 0.6), (0.1, 0.9))
+    """
+    low, high = limits
+    more = max(least - (high - low), 0.0) / 2
+    return low - more, high + more
 
 
 @cache
