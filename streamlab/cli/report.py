@@ -34,12 +34,13 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
       streamlab report glue_stream-1 -o report.html
     """
     from streamlab.registry.store import ArtifactStore
-    from streamlab.report.page.document import build_page, check_home, write_page
+    from streamlab.registry.verification import verify
+    from streamlab.report.page.document import build_page, write_page
 
     now = time.time()
     with place.open() as registry:
         record = registry.run(run)
-        findings = check_home(registry, ArtifactStore(place.home.store), now=now)
+        findings = tuple(verify(registry, ArtifactStore(place.home.store), now=now))
         page = build_page(registry, place.home, record, findings, now=now)
     # An imported run may have any name; a file has one that every file system takes.
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", record.name)[:100]

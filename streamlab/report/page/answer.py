@@ -19,10 +19,10 @@ from streamlab.report.table import Fact
 
 @dataclass(frozen=True)
 class Answer:
-    """The numbers that stand out, sentences about them, and what a reader must not overlook."""
+    """The numbers that stand out, what they mean, and what a reader must not overlook."""
 
     numbers: tuple[Fact, ...]
-    sentences: tuple[str, ...]
+    paragraphs: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -40,9 +40,9 @@ def short_answer(
     last = storage_rows(base, own, diffs)[-1]
     mine = [score for score in scores if score.method == method]
     numbers = _numbers(base, last, mine) if own else ()
-    sentences = [*_storage(run, base, own, last), *_scores(mine, scores)] if own else []
+    told = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
     warnings = tuple(_warnings(run, arrivals, own, findings))
-    return Answer(tuple(numbers), tuple(sentences), warnings)
+    return Answer(tuple(numbers), tuple(" ".join(sentences) for sentences in told), warnings)
 
 
 def counted(number: int, noun: str) -> str:

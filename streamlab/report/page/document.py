@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -25,9 +25,8 @@ from streamlab.registry.aside import written_aside
 from streamlab.registry.home import Home
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
 from streamlab.registry.streams import own_method, own_seeds
-from streamlab.registry.verification import Finding, verify
+from streamlab.registry.verification import Finding
 from streamlab.report.page.answer import counted, short_answer
 from streamlab.report.page.pictures import Source, draw_pictures
 from streamlab.report.page.tables import arrival_tables, findings_table, settings_table, task_table
@@ -55,31 +54,27 @@ def build_page(
     method, seed = own_method(run), own_seeds(run)[0]
     own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
     every, failed = arrival_tables(registry, run)
-    return _rendered(
-        run=run,
-        base=base,
-        answer=short_answer(run, base, arrivals, diffs, task_scores(scores), findings),
-        pictures=list(draw_pictures(Source(registry, home, run.name), n_tasks=len(own))),
-        tasks=task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
-        task_settings=settings_table(run),
-        arrivals=every,
-        failed=failed,
-        findings=findings_table(findings, frozenset(diff.digest for diff in diffs)),
-        sections={section.key: section for section in run_page(registry, run).sections},
-        scenario=yaml.safe_dump(dict(run.scenario), sort_keys=False, allow_unicode=True),
-        repeat=shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
-        again=shlex.join(["streamlab", "report", run.name]),
-        checked=counted(registry.n_artifacts(), "artifact"),
-        now=now,
-    )
+    content = {
+        "run": run,
+        "base": base,
+        "answer": short_answer(run, base, arrivals, diffs, task_scores(scores), findings),
+        "pictures": list(draw_pictures(Source(registry, home, run.name), n_tasks=len(own))),
+        "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
+        "task_settings": settings_table(run),
+        "arrivals": every,
+        "failed": failed,
+        "findings": findings_table(findings, frozenset(diff.digest for diff in diffs)),
+        "sections": {section.key: section for section in run_page(registry, run).sections},
+        "scenario": yaml.safe_dump(dict(run.scenario), sort_keys=False),
+        "repeat": shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
+        "again": shlex.join(["streamlab", "report", run.name]),
+        "checked": counted(registry.n_artifacts(), "artifact"),
+        "now": now,
+    }
+    return _rendered(content)
 
 
-def check_home(registry: Registry, store: ArtifactStore, *, now: float) -> tuple[Finding, ...]:
-    """Return all that is wrong with a home. Raises StoreError where it cannot be read."""
-    return tuple(verify(registry, store, now=now))
-
-
-def _rendered(**content: Any) -> str:
+def _rendered(content: Mapping[str, Any]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip

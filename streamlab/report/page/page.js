@@ -5,7 +5,7 @@ const words = new Intl.Collator("en", { numeric: true });
 function key(row, column) {
   const cell = row.cells[column];
   const number = cell.querySelector("data");
-  if (number) return Number(number.value === "True" ? 1 : number.value === "False" ? 0 : number.value);
+  if (number) return Number(number.value);
   return cell.classList.contains("none") ? null : cell.textContent.trim();
 }
 
@@ -38,5 +38,5 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
   const hint = document.createElement("span");
   hint.className = "hint";
   hint.textContent = " – choose a header to sort";
-  table.caption.append(hint);
+  table.caption.querySelector(".title").append(hint);
 }

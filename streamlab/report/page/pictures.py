@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streamlab.errors import StreamlabError
+from streamlab.errors import RegistryError, StreamlabError
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
@@ -94,6 +94,8 @@ def _accuracy(source: Source) -> Callable[[], Figure]:
 
 def _pareto(source: Source) -> Callable[[], Figure]:
     data = pareto.read_pareto(source.registry, source.run)
+    if len({(point.arrival.method, point.arrival.seed) for point in data.points}) == 1:
+        raise RegistryError("One method and one seed leave nothing to hold against each other.")
     return lambda: pareto.draw(data)
 
 
