@@ -135,6 +135,7 @@ def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
     axes.grid(axis="y", color=GRID, linewidth=0.5)
     if scale == "log":
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
         _decades(axes, lines)
     else:
         axes.set_ylim(0, 1.05 * max(max(*line.y, *line.later_y, *line.high) for line in lines))

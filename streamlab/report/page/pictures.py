@@ -69,7 +69,8 @@ def draw_pictures(source: Source, *, n_tasks: int) -> Iterator[Picture]:
             draw = plate.read(source)
         except StreamlabError as error:
             # Damage to one file is no reason to do without the page that reports it.
-            yield Picture(plate, None, str(error))
+            reason = str(error).replace(str(source.home.path), "this home")
+            yield Picture(plate, None, reason)
             continue
         svg, words = drawn_svg(draw)
         described = f"{plate.reading} {words}"

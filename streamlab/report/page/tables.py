@@ -19,9 +19,8 @@ from streamlab.report.table import Cell, Column, Table
 _Key = tuple[str, str, int]  # method, task, version
 _ALWAYS = ("dataset", "metric")  # settings that are shown though no task differs in them
 _ARRIVALS = (
-    "id", "task", "provider", "seed", "method", "status", "metric", "score", "source",
-    "density", "file_bytes", "n_train_rows", "n_steps", "training_seconds",
-    "peak_memory_bytes", "started_at", "digest",
+    "id", "task", "provider", "seed", "method", "status", "score", "file_bytes", "n_steps",
+    "training_seconds", "peak_memory_bytes", "started_at", "digest",
 )  # fmt: skip
 _FAILED = ("id", "task", "provider", "seed", "method", "status", "attempt", "reason")
 
