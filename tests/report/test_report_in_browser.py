@@ -217,6 +217,24 @@ def test_the_page_is_no_wider_than_the_window(
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_paper_gets_all_columns_and_no_links_to_click(
+    browser: webdriver.Chrome, address: str
+) -> None:
+    size = {"width": 703, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        opened(browser, address)
+
+        shown = browser.find_elements(By.CSS_SELECTOR, ".skip, nav, .hint")
+        assert len(shown) > 2
+        assert not any(element.is_displayed() for element in shown)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 703
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(
     scheme: str, browser: webdriver.Chrome, address: str
