@@ -38,6 +38,8 @@ KEPT_IN = {
     "click": "streamlab.cli",
     "rich": "streamlab.cli",
     "matplotlib": "streamlab.report",
+    "jinja2": "streamlab.report",
+    "markupsafe": "streamlab.report",
     "sqlalchemy": "streamlab.registry",
     "alembic": "streamlab.registry",
     "datasets": "streamlab.tasks",

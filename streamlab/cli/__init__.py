@@ -20,6 +20,7 @@ COMMANDS = {
     "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
     "compare": LazyCommand("streamlab.cli.compare:compare", "Show what differs, with scores."),
     "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
+    "report": LazyCommand("streamlab.cli.report:report", "Write a run as one HTML page."),
     "predict": LazyCommand("streamlab.cli.predict:predict", "Answer texts with a stored diff."),
     "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
     "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from streamlab import __version__
 from streamlab.cli.places import Place
-from streamlab.cli.tables import readable_bytes
 from streamlab.errors import StreamlabError
+from streamlab.report.readable import readable_bytes
 
 LIBRARIES = (
     "torch", "transformers", "datasets", "safetensors", "numpy", "pcodec", "pyarrow",

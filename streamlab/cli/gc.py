@@ -7,8 +7,9 @@ import time
 import click
 
 from streamlab.cli.places import Place, with_place
-from streamlab.cli.tables import Format, format_option, print_table, readable_bytes
+from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.registry.store import ArtifactStore
+from streamlab.report.readable import readable_bytes
 from streamlab.report.table import Column, Table
 
 _COLUMNS = (

@@ -9,7 +9,7 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
-from streamlab.cli.tables import readable_bytes
+from streamlab.report.readable import readable_bytes
 
 if TYPE_CHECKING:
     from streamlab.serving.choice import Narrowing

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from streamlab.cli.tables import Format, format_option, print_table, readable_seconds
+from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.report.readable import readable_seconds
 from streamlab.report.table import Column, Table
 
 _COLUMNS = (

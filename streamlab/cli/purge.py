@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.places import Place, with_place
-from streamlab.cli.tables import Format, format_option, print_table, readable
+from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.registry.store import ArtifactStore
+from streamlab.report.readable import readable
 from streamlab.report.table import Column, Table
 
 if TYPE_CHECKING:

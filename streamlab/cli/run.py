@@ -13,8 +13,9 @@ from rich.console import Console
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.progress import LiveProgress
-from streamlab.cli.tables import print_page, readable_bytes, readable_seconds
+from streamlab.cli.tables import print_page
 from streamlab.errors import UsageError
+from streamlab.report.readable import readable_bytes, readable_seconds
 from streamlab.report.run_page import run_page
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamlab.cli.tables import readable
+from streamlab.report.readable import readable
 from streamlab.serving.choice import Narrowing
 
 if TYPE_CHECKING:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
 import click
@@ -20,13 +18,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from streamlab.report.csv_file import csv_text
-from streamlab.report.table import Cell, Column, Fact, Facts, Kind, Page, Table
+from streamlab.report.readable import LEFT, readable
+from streamlab.report.table import Column, Fact, Facts, Kind, Page, Table
 
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
 _UNBOUNDED = 10_000
-_LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time")  # aligned
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -79,60 +76,6 @@ def print_json(tree: Any) -> None:
     click.echo(json.dumps(tree, indent=2, allow_nan=False))
 
 
-def readable(value: Cell, kind: Kind) -> str:
-    """Write one cell for people; an empty one is a dash."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
-        text = value[:12] if digest else value
-        text = "STALE" if (kind, text) == ("status", "stale") else text
-        # A name from a scenario must not move the cursor or change colours.
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return _NUMBERS.get(kind, str)(value)
-
-
-def readable_bytes(value: float) -> str:
-    """Write bytes with a unit of powers of 1,000 and three digits that count."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} B" if unit == "B" else f"{_three(value)} {unit}"
-        value /= 1000
-    return f"{_three(value)} TB"
-
-
-def readable_seconds(value: float) -> str:
-    """Write seconds, or minutes and hours where they are many."""
-    if value < 99.95:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
-
-
-def _three(value: float) -> str:
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def _time(value: float) -> str:
-    return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M}"
-
-
-_NUMBERS: dict[Kind, Callable[[float], str]] = {
-    "count": lambda value: f"{value:,}",
-    "bytes": readable_bytes,
-    "seconds": readable_seconds,
-    "time": _time,
-    "share": lambda value: f"{value:.2%}",
-    "score": lambda value: f"{value:.4f}",
-    "change": lambda value: f"{value:+.4f}",
-    "ratio": lambda value: f"{value:,.2f}",
-    "text": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
-}
-
-
 def _console(*, folded: bool) -> Console:
     # A pipe gets no colour codes, whatever FORCE_COLOR says; NO_COLOR leaves out bold as well.
     terminal = sys.stdout.isatty()
@@ -166,7 +109,7 @@ def _line(row: Sequence[str], widths: Sequence[int], kinds: Sequence[Kind], *, g
     cells = []
     for text, width, kind in zip(row, widths, kinds, strict=True):
         blanks = " " * (width - cell_len(text))
-        cells.append(text + blanks if kind in _LEFT else blanks + text)
+        cells.append(text + blanks if kind in LEFT else blanks + text)
     return (" " * gap).join(cells).rstrip()
 
 
@@ -178,7 +121,7 @@ def _grid(
         box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
     )
     for name, kind in zip(names, kinds, strict=True):
-        right = kind not in _LEFT
+        right = kind not in LEFT
         justify: Literal["right", "left"] = "right" if right else "left"
         grid.add_column(Text(name), justify=justify, overflow="fold", no_wrap=right)
     for row in rows:
@@ -207,7 +150,7 @@ def _markdown(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
-    rules = ["---" if c.kind in _LEFT else "---:" for c in table.columns]
+    rules = ["---" if c.kind in LEFT else "---:" for c in table.columns]
     kinds = [column.kind for column in table.columns]
     rows = [line(list(map(readable, row, kinds))) for row in table.rows]
     return "\n".join([line([column.name for column in table.columns]), line(rules), *rows])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from streamlab.errors import StreamlabError
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.report.table import Cell, Column, Page, Table
+
+if TYPE_CHECKING:
+    from streamlab.diff.vector import DiffVector
 
 
 def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
@@ -39,27 +43,35 @@ def find_positions_bound(
     if record.kind != "diff" or record.digest not in store:
         return None
     try:
-        return _bounds(record, registry, store)["positions"]
+        diff = _decoded(store.get(record.digest), record, registry)
     except StreamlabError:
         return None
+    from streamlab.diff.bounds import two_part_bound
+
+    return two_part_bound(diff).bits / 8
 
 
 def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dict[Cell, float]:
     """Return bytes by part: the two-part bound of positions, the entropy of values."""
     # Here, so that no other page costs the codecs.
     from streamlab.diff.bounds import two_part_bound, value_entropy
-    from streamlab.diff.container import decode, inspect
+    from streamlab.diff.container import inspect
+
+    data = store.get(record.digest)
+    diff = _decoded(data, record, registry)
+    return {
+        "positions": two_part_bound(diff).bits / 8,
+        "values": value_entropy(diff, inspect(data)["value_type"]) / 8,
+    }
+
+
+def _decoded(data: bytes, record: DiffRecord, registry: Registry) -> DiffVector:
+    from streamlab.diff.container import decode
     from streamlab.diff.layout import Layout
 
     base = registry.base(record.base_fingerprint)
     names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
-    data = store.get(record.digest)
-    diff = decode(data, Layout(base.fingerprint, names, shapes))
-    value_type = inspect(data)["value_type"]
-    return {
-        "positions": two_part_bound(diff).bits / 8,
-        "values": value_entropy(diff, value_type) / 8,
-    }
+    return decode(data, Layout(base.fingerprint, names, shapes))
 
 
 def _extended(table: Table, bounds: dict[Cell, float]) -> Table:

@@ -103,15 +103,15 @@ def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[P
 
     `draw` is called in the house's style. Raises StoreError where the disk refuses.
     """
-    png, svg = io.BytesIO(), io.BytesIO()
+    png = io.BytesIO()
     with house_style():
         figure = draw()
         figure.savefig(png, format="png", metadata={"Software": None})
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        svg = _svg(figure)
     paths = (folder / f"{name}.png", folder / f"{name}.svg")
-    for path, picture in zip(paths, (png, svg), strict=True):
+    for path, picture in zip(paths, (png.getvalue(), svg), strict=True):
         with written_aside(path) as file:
-            file.write(picture.getvalue())
+            file.write(picture)
     return paths
 
 
@@ -127,6 +127,22 @@ def write_with_numbers(
     numbers = folder / f"{name}.csv"
     write_csv(numbers, header, rows)
     return (*pictures, numbers)
+
+
+def drawn_svg(draw: Callable[[], Figure]) -> tuple[bytes, str]:
+    """Return a figure as SVG, and the words that stand around its panels as one text.
+
+    `draw` is called in the house's style.
+    """
+    with house_style():
+        figure = draw()
+        return _svg(figure), " ".join(text.get_text() for text in figure.texts)
+
+
+def _svg(figure: Figure) -> bytes:
+    svg = io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return svg.getvalue()
 
 
 def plain(text: str, most: int | None = None) -> str:
