@@ -21,7 +21,13 @@ _COLUMNS = (Column("holds"), Column("claim"), Column("found"))
 
 @click.group()
 def check() -> None:
-    """Run a scenario anew in a folder of its own, and prove what it is to keep."""
+    """Run a scenario anew in a folder of its own, and prove what it is to keep.
+
+    \b
+    Example:
+      streamlab check order scenarios/smoke.yaml --shuffles 1
+      streamlab check isolation scenarios/smoke.yaml
+    """
 
 
 @check.command()

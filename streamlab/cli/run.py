@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from streamlab.registry.records import RunRecord
-    from streamlab.stream.serve import Outcome
+    from streamlab.stream.lab import Outcome
     from streamlab.stream.world import World
 
-_CLOSING = ("scores", "storage", "totals")  # sections of the run's page, by how their keys begin
+# Sections of the run's page, by how their keys begin.
+_CLOSING = ("scores", "storage", "totals", "device")
 
 
 @click.command()
@@ -104,7 +105,7 @@ def _follow(
             line = _line(outcome)
             live.settle()
             notes.print(line, markup=False)
-            if outcome.diff is None:
+            if outcome.record.status == "failed":
                 failed.append(line)
     return failed
 
@@ -135,7 +136,7 @@ def _line(outcome: Outcome) -> str:
     arrival, record = outcome.arrival, outcome.record
     who = f"{arrival.task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
     if outcome.diff is None:
-        return f"FAILED {who}: {record.reason}"
+        return f"{record.status.upper()} {who}: {record.reason}"
     score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")
     generated = ", generated rows" if record.source == "generated" else ""
     return (

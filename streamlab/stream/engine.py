@@ -23,9 +23,11 @@ from streamlab.stream.arrivals import arrivals
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.executors import Executor, Serial
 from streamlab.stream.heart import beating
+from streamlab.stream.lab import Clock, Lab, Outcome, Reached
+from streamlab.stream.ledger import Ledger
 from streamlab.stream.processes import Processes
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.serve import Clock, Order, Outcome, Reached, Stream, Watch, identity_of
+from streamlab.stream.serve import Reorder, Stream, Watch, identity_of
 from streamlab.stream.world import World
 
 # Told the run, what it works with, and how many arrivals are still to come.
@@ -42,7 +44,7 @@ def run(
     started: Started = lambda _run, _world, _n_arrivals: None,
     clock: Clock = time.time,
     reached: Reached = lambda _point: None,
-    order: Order = list,
+    order: Reorder = list,
 ) -> Generator[Outcome, None, None]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
@@ -51,7 +53,7 @@ def run(
     `registry_url` is for a registry elsewhere than in the home.
     With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
     not done again. `started` is told the run, what it will use, and how many arrivals are to
-    come, once everything is loaded. `reached` is told of each of `serve.POINTS` that an arrival
+    come, once everything is loaded. `reached` is told of each of `lab.POINTS` that an arrival
     passes. `order` may put the arrivals of each seed in another order.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
@@ -77,12 +79,13 @@ def run(
         else:
             record = _start(registry, loaded, base, environment)
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
-            n_done = len(registry.arrivals(run=record.name, status="finished"))
+            n_done = sum(row.status != "failed" for row in registry.arrivals(run=record.name))
             started(record, world, record.n_expected - n_done)
+            method = loaded.scenario.defaults.method.name
+            ledger = Ledger(registry, record.name, method)
+            lab = Lab(registry, record, world, place, store, ledger, clock, reached)
             with closing(_executor(loaded, world)) as executor:
-                yield from Stream(
-                    registry, record, world, place, store, executor, watch, clock, reached, order
-                ).outcomes()
+                yield from Stream(lab, executor, watch, order).outcomes()
 
 
 def _executor(loaded: LoadedScenario, world: World) -> Executor:
@@ -163,7 +166,7 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
             registry.finish_run(run.id, "failed", str(error))
         raise
     records = registry.arrivals(run=run.name)
-    done = {identity_of(record) for record in records if record.status == "finished"}
+    done = {identity_of(record) for record in records if record.status != "failed"}
     lost = {identity_of(record) for record in records} - done
     if lost:
         reason = f"{len(lost)} of {run.n_expected} arrivals failed; `--resume` tries them again"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from streamlab.stream.arrivals import Arrival
-from streamlab.stream.provider import Answer, Watch, answer
+from streamlab.errors import ProviderError
+from streamlab.stream.provider import Answer, Order, Watch, answer
 from streamlab.stream.world import World
 
 
 class Executor(Protocol):
     """Have arrivals learnt by their providers."""
 
-    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
+    def answer(self, order: Order, watch: Watch) -> Answer:
         """Return a provider's answer to one arrival; `watch` is told of every training step.
 
         Raises TrainingError or DiffError where the training broke down, ProviderError where the
@@ -32,9 +32,14 @@ class Serial:
         """`world`: the base, and every provider's rows."""
         self._world = world
 
-    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
-        """Train in this process; see `Executor`."""
-        return answer(arrival, self._world, watch)
+    def answer(self, order: Order, watch: Watch) -> Answer:
+        """Train in this process; see `Executor`. A crash and a hang are told, not acted out."""
+        if order.behaviour in ("crash", "hang"):
+            raise ProviderError(
+                f"The provider `{order.arrival.provider}` was to {order.behaviour}, by the "
+                "scenario; with `execution.executor: processes` its process does."
+            )
+        return answer(order, self._world, watch)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -3,7 +3,7 @@
 What comes back is JSON and plain bytes. Nothing of it is unpickled, so that a provider can hand
 back a wrong answer, or none, but no code.
 
-    lab      -> provider   an arrival (pickled: the lab is trusted)
+    lab      -> provider   an order (pickled: the lab is trusted)
     provider -> lab        any number of {"progress": ...}, then
                            {"answer": ...} and the artifact's bytes, or {"failed": ...}
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Mapping
@@ -26,12 +27,14 @@ from streamlab.errors import ProviderError, StreamlabError, TrainingError
 from streamlab.methods.contract import Progress
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.arrivals import Arrival
-from streamlab.stream.provider import Answer, Effort, Watch, answer
+from streamlab.stream.behaviours import Behaviour
+from streamlab.stream.provider import Answer, Effort, Order, Watch, answer
 from streamlab.stream.scenario import LoadedScenario
 from streamlab.stream.submission import Submission
 from streamlab.stream.world import World
 
 _NOTE_BYTES = 1 << 20  # the longest message beside an artifact
+_CRASHED = 70  # the exit code of a simulated crash
 
 
 class _Said(Settings):
@@ -41,6 +44,7 @@ class _Said(Settings):
     declared_score: float | None
     signature: str | None
     effort: Effort
+    behaved: Behaviour
 
 
 class Processes:
@@ -59,14 +63,15 @@ class Processes:
         self._max_bytes, self._timeout = max_bytes, timeout_seconds
         self._workers: dict[str, _Worker] = {}
 
-    def answer(self, arrival: Arrival, watch: Watch) -> Answer:
+    def answer(self, order: Order, watch: Watch) -> Answer:
         """Ask the provider's process; see `Executor`. One that fails to answer is ended."""
+        arrival = order.arrival
         worker = self._workers.get(arrival.provider)
         if worker is None:
             worker = _Worker(self._loaded, arrival.provider, self._fingerprint)
             self._workers[arrival.provider] = worker
         try:
-            return worker.answer(arrival, watch, self._timeout, self._max_bytes)
+            return worker.answer(order, watch, self._timeout, self._max_bytes)
         except TrainingError:
             raise  # the provider said so, and can go on
         except BaseException:
@@ -95,12 +100,11 @@ class _Worker:
         self._process.start()
         theirs.close()  # so that the death of the process is seen as the connection's end
 
-    def answer(
-        self, arrival: Arrival, watch: Watch, timeout: float | None, max_bytes: int
-    ) -> Answer:
+    def answer(self, order: Order, watch: Watch, timeout: float | None, max_bytes: int) -> Answer:
+        arrival = order.arrival
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self._connection.send(arrival)
+            self._connection.send(order)
             while True:
                 self._await(deadline, arrival)
                 note = _note(self._connection, arrival)
@@ -125,7 +129,7 @@ class _Worker:
                 declared_score=said.declared_score,
                 signature=None if said.signature is None else bytes.fromhex(said.signature),
             )
-            return Answer(submission, said.effort)
+            return Answer(submission, said.effort, said.behaved)
         except EOFError:
             raise
         except (OSError, ValueError) as error:
@@ -181,17 +185,26 @@ def _work(connection: Connection, loaded: LoadedScenario, provider: str, fingerp
     world: World | None = None
     while True:
         try:
-            arrival = connection.recv()
+            order = connection.recv()
         except EOFError:
             return
+        _act_out(order)
         try:
             world = world or _world(loaded, provider, fingerprint)
-            given = answer(arrival, world, lambda step: send({"progress": asdict(step)}))
+            given = answer(order, world, lambda step: send({"progress": asdict(step)}))
         except (StreamlabError, MemoryError, RuntimeError) as error:
             send({"failed": str(error) or type(error).__name__})
             continue
         send({"answer": _said(given)})
         connection.send_bytes(given.submission.data)
+
+
+def _act_out(order: Order) -> None:
+    """Die, or never answer, where the scenario has the provider do so."""
+    if order.behaviour == "crash":
+        os._exit(_CRASHED)
+    while order.behaviour == "hang":
+        time.sleep(60)
 
 
 def _said(given: Answer) -> dict[str, Any]:
@@ -202,6 +215,7 @@ def _said(given: Answer) -> dict[str, Any]:
         "declared_score": submission.declared_score,
         "signature": submission.signature.hex() if submission.signature else None,
         "effort": asdict(given.effort),
+        "behaved": given.behaved,
     }
 
 

@@ -18,11 +18,11 @@ from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.arrivals import Arrival
 from streamlab.stream.engine import run
+from streamlab.stream.lab import Clock, Outcome
 from streamlab.stream.scenario import LoadedScenario
-from streamlab.stream.serve import Clock, Order, Outcome, identity_of
+from streamlab.stream.serve import Identity, Reorder, identity_of
 from streamlab.stream.world import World
 
-Identity = tuple[int, str, str, int, str]
 Digests = dict[Identity, str | None]
 
 
@@ -86,7 +86,7 @@ def shuffled(stream: Sequence[Arrival], *, draw: random.Random) -> list[Arrival]
     return sorted(again, key=lambda arrival: arrival.sequence)
 
 
-def _digests(loaded: LoadedScenario, folder: Path, order: Order) -> Digests:
+def _digests(loaded: LoadedScenario, folder: Path, order: Reorder) -> Digests:
     outcomes = run(loaded, folder, order=order)
     return {identity_of(outcome.record): outcome.record.digest for outcome in outcomes}
 

@@ -17,11 +17,12 @@ from streamlab.registry.records import ArtifactKind
 from streamlab.serving.outputs import logits
 from streamlab.stream.arrivals import Arrival
 from streamlab.stream.artifacts import checkpoint_of, serving
+from streamlab.stream.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.memory import peak_bytes, reset_peak
 from streamlab.stream.precision import Rounded, rounded
-from streamlab.stream.probe import take_probe
+from streamlab.stream.signing import signed
 from streamlab.stream.submission import Submission
-from streamlab.stream.training import EncodedTask, fresh_model, train
+from streamlab.stream.training import EncodedTask, encode_task, fresh_model, train
 from streamlab.stream.world import World
 from streamlab.tasks.metrics import score
 
@@ -39,33 +40,75 @@ class Effort:
 
 
 @dataclass(frozen=True)
+class Order:
+    """What a provider is to answer to, and how it is to behave in this simulation."""
+
+    arrival: Arrival
+    behaviour: Behaviour = "honest"
+    seed: int = 0  # of how it misbehaves
+    earlier: tuple[Submission, ...] = ()  # what was admitted before, where it is to be misused
+
+
+@dataclass(frozen=True)
 class Answer:
-    """A provider's submission, and what it took."""
+    """A provider's submission, what it took, and how the provider came to behave."""
 
     submission: Submission
     effort: Effort
+    behaved: Behaviour = "honest"
 
 
-def answer(arrival: Arrival, world: World, watch: Watch) -> Answer:
-    """Train one arrival and pack what came of it.
+def answer(order: Order, world: World, watch: Watch) -> Answer:
+    """Train one arrival, pack what came of it, and misbehave as ordered.
 
     Raises TrainingError or DiffError where it breaks down, BaseMismatchError where the base is not
     what it was.
     """
-    began = time.perf_counter()
+    began, arrival = time.perf_counter(), order.arrival
     reset_peak()
-    task = world.encoded(arrival)
+    task = _rows(order, world)
     training = world.scenario.tasks[arrival.task].training
     world.base.check_unchanged()
     trained = train(arrival, task, world.base, training, watch)
     submission, facts = _packed(trained, arrival, task, world)
+    submission, behaved = _handed_in(submission, order, world)
     effort = Effort(
         n_steps=trained.n_steps,
         training_seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_bytes(),
         details={**trained.details, **facts},
     )
-    return Answer(submission, effort)
+    return Answer(submission, effort, behaved)
+
+
+def _rows(order: Order, world: World) -> EncodedTask:
+    """Return the rows to learn from, with wrong labels where that is the behaviour."""
+    task = world.encoded(order.arrival)
+    if order.behaviour != "label_flip":
+        return task
+    share = world.scenario.providers[order.arrival.provider].behaviour.flipped_labels
+    training = world.scenario.tasks[order.arrival.task].training
+    return encode_task(flip_labels(task.data, share=share, seed=order.seed), world.base, training)
+
+
+def _handed_in(submission: Submission, order: Order, world: World) -> tuple[Submission, Behaviour]:
+    """Sign a submission, and put something hostile in its place where that is the behaviour."""
+    scenario, arrival = world.scenario, order.arrival
+    provider, base = scenario.providers[arrival.provider], world.base.fingerprint
+    private = provider.find_private_key(arrival.seed, arrival.provider)
+    if private is not None:
+        submission = signed(submission, base=base, private=private)
+    changed = misbehave(
+        order.behaviour,
+        submission,
+        earlier=order.earlier,
+        seed=order.seed,
+        base=base,
+        max_bytes=scenario.admission.max_bytes,
+        private=private,
+    )
+    of_bytes = order.behaviour not in ("label_flip", "slow")
+    return changed, "honest" if of_bytes and changed is submission else order.behaviour
 
 
 def _packed(
@@ -81,9 +124,9 @@ def _packed(
     said = _serving_facts(arrival, task, training)
     diff = DiffVector(world.base.layout, trained.tensors, trained.head, said)
     chosen = _written(diff, task, world, training)
-    declared, probe = _tried(chosen, task, world.base, training)
+    declared = _find_score(chosen, task, world.base, training)
     submission = _submission(arrival, "diff", chosen.encoded.data, declared)
-    return submission, {"rounding": dict(chosen.facts), "probe": probe}
+    return submission, {"rounding": dict(chosen.facts)}
 
 
 def _submission(
@@ -108,17 +151,16 @@ def _written(
     return Rounded(encode(diff, value_type=values), values, {"values": values})
 
 
-def _tried(
+def _find_score(
     chosen: Rounded, task: EncodedTask, base: Base, training: TrainingSettings
-) -> tuple[float | None, dict[str, Any]]:
-    """Put the bytes on the base; return the score on the rows held back, and a probe."""
-    model, encoded = fresh_model(base, task.data, training, seed=0), chosen.encoded
+) -> float | None:
+    """Return the score of the bytes on the rows held back; None where there are none."""
     rows, metric = task.validation, task.data.metrics[0]
+    if not len(rows.labels):
+        return None
+    model, encoded = fresh_model(base, task.data, training, seed=0), chosen.encoded
     with serving(model, encoded.data, "diff", encoded.digest, base) as served:
-        probe = take_probe(served, task, training)
-        if not len(rows.labels):
-            return None, probe
-        return score((metric,), logits(served.model, rows), np.asarray(rows.labels))[metric], probe
+        return score((metric,), logits(served.model, rows), np.asarray(rows.labels))[metric]
 
 
 def _serving_facts(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 from pydantic_core import InitErrorDetails
@@ -13,6 +13,9 @@ from pydantic_core import InitErrorDetails
 from streamlab.arrivals.processes import ArrivalProcess, AsListed, Trace, TraceEvent
 from streamlab.arrivals.trace import read_trace
 from streamlab.config import GrownSettings, Tree, problem
+from streamlab.errors import UsageError
+from streamlab.stream.behaviours import BehaviourSettings
+from streamlab.stream.signing import PublicKey, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -20,12 +23,35 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 class ProviderSettings(GrownSettings):
     """One party that brings tasks and keeps its rows to itself."""
 
-    later: ClassVar = frozenset({"arrivals", "n_arrivals"})
+    later: ClassVar = frozenset({"arrivals", "n_arrivals", "behaviour", "key", "private_key_file"})
 
     tasks: tuple[Name, ...] = Field(min_length=1)
     arrivals: ArrivalProcess = AsListed()
     # Default: one of each task. With more, the tasks come round again, as their next versions.
     n_arrivals: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    behaviour: BehaviourSettings = BehaviourSettings()
+    # `simulated`: a pair derived from the seed and the name, for trying things out. Else the public
+    # key as `streamlab keygen` prints it, and the file that the provider keeps the other in.
+    key: Literal["simulated"] | PublicKey | None = None
+    private_key_file: Path | None = None
+
+    def public_key(self, seed: int, name: str) -> str | None:
+        """Return the key that the lab holds of the provider, None where it has none."""
+        return simulated_keys(seed, name).public if self.key == "simulated" else self.key
+
+    def find_private_key(self, seed: int, name: str) -> str | None:
+        """Return the key that the provider signs with. Raises UsageError for a file without one."""
+        if self.key == "simulated":
+            return simulated_keys(seed, name).private
+        if self.private_key_file is None:
+            return None
+        try:
+            return self.private_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"The private key of the provider `{name}` cannot be read from "
+                f"{self.private_key_file}: {error}. Make one with `streamlab keygen --out FILE`."
+            ) from error
 
     @property
     def brought(self) -> list[str]:

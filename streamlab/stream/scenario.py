@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ByteSize, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from streamlab.arrivals.service import QueueSettings
@@ -27,6 +27,8 @@ from streamlab.config import (
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.contract import TrainingSettings
+from streamlab.stream.admission import AdmissionSettings
+from streamlab.stream.device import DeviceSettings, Policy, UseSettings
 from streamlab.stream.execution import ExecutionSettings
 from streamlab.stream.provider_settings import (
     Name,
@@ -37,10 +39,25 @@ from streamlab.stream.provider_settings import (
 from streamlab.tasks.settings import DataSettings, TaskSettings
 
 
-class StorageSettings(Settings):
-    """How the values of a diff are stored; `auto`: the smallest type that changes no answers."""
+class StorageSettings(GrownSettings):
+    """How the values of a diff are stored; `auto`: the smallest type that changes no answers.
+
+    With a `budget` a simulated device keeps the diffs, in virtual time; see docs/device.md.
+    """
+
+    later: ClassVar = frozenset({"budget", "policy", "uses"})
 
     values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
+    budget: Annotated[ByteSize, Field(gt=0)] | None = None
+    policy: Policy = "reject"
+    uses: UseSettings | None = None
+
+    @property
+    def device(self) -> DeviceSettings | None:
+        """Return the device to simulate, None without a budget."""
+        if self.budget is None:
+            return None
+        return DeviceSettings(budget=self.budget, policy=self.policy, uses=self.uses)
 
 
 class Defaults(Settings):
@@ -59,7 +76,7 @@ class TaskEntry(TaskSettings):
 class Scenario(GrownSettings):
     """Everything a run depends on but the home and the machine."""
 
-    later: ClassVar = frozenset({"execution", "queue"})
+    later: ClassVar = frozenset({"execution", "queue", "admission"})
 
     version: Literal[1]
     name: Name
@@ -74,10 +91,15 @@ class Scenario(GrownSettings):
     storage: StorageSettings = StorageSettings()
     execution: ExecutionSettings = ExecutionSettings()
     queue: QueueSettings = QueueSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        problems = [*_in_providers(self.providers, self.tasks), *_in_methods(self)]
+        problems = [
+            *_in_providers(self.providers, self.tasks),
+            *_in_methods(self),
+            *_in_behaviours(self),
+        ]
         if len(set(self.seeds)) < len(self.seeds):
             given = list(self.seeds)
             problems.append(problem(f"must differ from one another, got {given}", given, "seeds"))
@@ -116,6 +138,17 @@ def _in_providers(
         elif len(names) > 1:
             message = f"is brought {len(names)} times, by {', '.join(names)}; leave it to one"
             yield problem(message, tasks[task], "tasks", task)
+
+
+def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield every provider that would keep the stream waiting for good."""
+    execution = scenario.execution
+    if execution.executor != "processes" or execution.timeout_seconds is not None:
+        return
+    for name, provider in scenario.providers.items():
+        if provider.behaviour.hang:
+            message = "needs `execution.timeout_seconds`, or the stream waits for ever"
+            yield problem(message, provider.behaviour.hang, "providers", name, "behaviour", "hang")
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:

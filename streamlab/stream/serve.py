@@ -1,14 +1,18 @@
-"""Serve one arrival after another: ask, store, score what was stored, register; then yield.
+"""Serve the arrivals of a run by the virtual clock: ask, then settle; yield as each is recorded.
 
-The row is written last. A row means the work is whole, so resuming is skipping what has a row.
+A task begins when a slot is free, and is really learnt at that moment; what came of it is settled
+when its virtual time is over. A row means the work is whole, so resuming is skipping what has one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 
+from streamlab.arrivals.clock import Began, Ended, events
+from streamlab.arrivals.service import service_us
 from streamlab.errors import (
     BaseMismatchError,
     DiffError,
@@ -18,129 +22,152 @@ from streamlab.errors import (
 )
 from streamlab.methods.contract import Progress
 from streamlab.registry.curves import curve_path, writing_curve
-from streamlab.registry.home import Home
-from streamlab.registry.records import (
-    ArrivalRecord,
-    DiffRecord,
-    NewArrival,
-    NewDiff,
-    NewScore,
-    RunRecord,
-)
-from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
+from streamlab.registry.records import ArrivalRecord
 from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.artifacts import describe
+from streamlab.stream.behaviours import draw
+from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.executors import Executor
-from streamlab.stream.provider import Answer, Effort
+from streamlab.stream.identity import derived_seed
+from streamlab.stream.lab import Lab, Outcome, Times, Try
+from streamlab.stream.provider import Answer, Order
 from streamlab.stream.scoring import score_stored
-from streamlab.stream.world import World
 
-Clock = Callable[[], float]
 Watch = Callable[[Arrival, Progress], None]
-
-# What an arrival passes on its way. Tests end the process at each: nothing half-done may stay.
-POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
-Reached = Callable[[str], None]
-Order = Callable[[Sequence[Arrival]], list[Arrival]]
+Reorder = Callable[[Sequence[Arrival]], list[Arrival]]
+Identity = tuple[int, str, str, int, str]
+_MISUSE = ("duplicate", "replayed")  # behaviours that need what was admitted before
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one arrival came to: its record, and where it succeeded its diff and scores."""
-
-    arrival: Arrival
-    record: ArrivalRecord
-    diff: DiffRecord | None
-    scores: tuple[NewScore, ...]
-    n_rescored: int = 0  # scores taken again of earlier arrivals
-
-
-def identity_of(record: ArrivalRecord) -> tuple[int, str, str, int, str]:
+def identity_of(record: ArrivalRecord) -> Identity:
     """Return what a recorded arrival is known by, as `Arrival.identity` does."""
     return (record.seed, record.provider, record.task, record.version, record.method)
 
 
 @dataclass
 class Stream:
-    """The arrivals of one run, served one after another."""
+    """The arrivals of one run, served in the order of virtual time."""
 
-    registry: Registry
-    run: RunRecord
-    world: World
-    home: Home
-    store: ArtifactStore
+    lab: Lab
     executor: Executor
     watch: Watch
-    clock: Clock
-    reached: Reached
-    order: Order
+    reorder: Reorder
+    _done: dict[Identity, ArrivalRecord] = field(default_factory=dict)
+    _n_failed: dict[Identity, int] = field(default_factory=dict)
+    _history: list[float] = field(default_factory=list)
 
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that has no row yet, and score the earlier ones again when due."""
-        everything = arrivals(self.world.scenario)
-        stream = [
-            arrival
-            for seed in self.world.scenario.seeds
-            for arrival in self.order([a for a in everything if a.seed == seed])
-        ]
-        done = self._done()
-        for arrival, following in zip(stream, [*stream[1:], None], strict=True):
-            outcome = None if arrival.identity in done else self._serve(arrival)
-            n_rescored = self._rescore(arrival) if self._is_due(arrival, following) else 0
-            if outcome is not None:
-                yield replace(outcome, n_rescored=n_rescored)
+        lab, scenario = self.lab, self.lab.world.scenario
+        for record in lab.registry.arrivals(run=lab.run.name):
+            identity = identity_of(record)
+            if record.status == "failed":
+                self._n_failed[identity] = self._n_failed.get(identity, 0) + 1
+            else:
+                self._done[identity] = record
+        if scenario.queue.service == "history":
+            self._history = self._measured_before()
+        everything = arrivals(scenario)
+        for seed in scenario.seeds:
+            stream = self.reorder([arrival for arrival in everything if arrival.seed == seed])
+            places = [list(own) for _, own in groupby(stream, key=lambda a: a.sequence)]
+            yield from self._of_seed(places)
+            self._place_on_device(seed)
 
-    def _is_due(self, arrival: Arrival, following: Arrival | None) -> bool:
-        """Tell whether the earlier arrivals are to be scored again after this one."""
-        if following is None or following.seed != arrival.seed:
-            return True
-        full = self.world.scenario.evaluation == "full"
-        return full and following.sequence != arrival.sequence
+    def _of_seed(self, places: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
+        """Serve one seed's arrivals; those at one place are the method's and its rivals'."""
+        tried: dict[int, list[tuple[Arrival, Try]]] = {}
+        began_us: dict[int, int] = {}
+        n_settled = 0
 
-    def _done(self) -> set[tuple[int, str, str, int, str]]:
-        records = self.registry.arrivals(run=self.run.name, status="finished")
-        return {identity_of(record) for record in records}
+        def serve(number: int) -> int:
+            tried[number] = [
+                (arrival, attempt)
+                for arrival in places[number]
+                if arrival.identity not in self._done
+                for attempt in self._attempts(arrival)
+            ]
+            return self._service_us(places[number][0], tried[number])
 
-    def _serve(self, arrival: Arrival) -> Outcome:
-        """Have one arrival learnt, and store, score and register what came of it."""
-        outcome = self._attempt(arrival)
-        for _ in range(1, self.world.scenario.execution.attempts):
-            if outcome.diff is not None:
-                break
-            outcome = self._attempt(arrival)
+        arrived_us = [place[0].arrived_us for place in places]
+        slots = self.lab.world.scenario.queue.slots
+        for event in events(arrived_us, serve, n_slots=slots):
+            if isinstance(event, Began):
+                began_us[event.number] = event.at
+            elif isinstance(event, Ended):
+                n_settled += 1
+                times = Times(arrived_us[event.number], began_us[event.number], event.at)
+                settled = [
+                    self._settle(arrival, attempt, times)
+                    for arrival, attempt in tried.pop(event.number)
+                ]
+                last = places[-1] if n_settled == len(places) else None
+                n_rescored = self._rescore_if_due(places[event.number], last)
+                yield from settled[:-1]
+                if settled:
+                    yield replace(settled[-1], n_rescored=n_rescored)
+
+    def _rescore_if_due(self, place: Sequence[Arrival], last: Sequence[Arrival] | None) -> int:
+        """Score the earlier arrivals again at a seed's end, and under `full` after every place."""
+        if last is not None:
+            return self._rescore(last[0])
+        full = self.lab.world.scenario.evaluation == "full"
+        return self._rescore(place[0]) if full else 0
+
+    def _settle(self, arrival: Arrival, attempt: Try, times: Times) -> Outcome:
+        outcome = self.lab.settle(arrival, attempt, times)
+        if outcome.record.status != "failed":
+            self._done[arrival.identity] = outcome.record
         return outcome
 
-    def _attempt(self, arrival: Arrival) -> Outcome:
-        began_at, began = self.clock(), time.perf_counter()
-        self.reached("arrived")
+    def _attempts(self, arrival: Arrival) -> Iterator[Try]:
+        """Ask for one arrival until there is an answer, or it was tried often enough."""
+        for _ in range(self.lab.world.scenario.execution.attempts):
+            attempt = self._ask(arrival)
+            yield attempt
+            if attempt.answer is not None:
+                return
+            self._n_failed[arrival.identity] = attempt.attempt
+
+    def _ask(self, arrival: Arrival) -> Try:
+        lab = self.lab
+        began_at, began = lab.clock(), time.perf_counter()
+        number = 1 + self._n_failed.get(arrival.identity, 0)
+        order = self._order(arrival, number)
+        answer, reason = None, None
+        lab.reached("arrived")
         try:
-            answer = self._ask(arrival)
-            self.reached("answered")
-            answered = time.perf_counter()
-            record, scores = self._take_in(arrival, answer)
+            answer = self._learn(order)
+            lab.reached("answered")
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it all that would follow
         except (TrainingError, ProviderError, DiffError) as error:
-            lost = Effort(
-                n_steps=0,
-                training_seconds=time.perf_counter() - began,
-                peak_memory_bytes=0,
-                details={},
-            )
-            new = self._describe(arrival, began_at, lost, evaluation_seconds=0.0)
-            return Outcome(arrival, self.registry.add_failure(new, str(error)), None, ())
-        seconds = time.perf_counter() - answered
-        new = self._describe(arrival, began_at, answer.effort, evaluation_seconds=seconds)
-        added = self.registry.add_arrival(new, record, scores)
-        self.reached("recorded")
-        return Outcome(arrival, added, self.registry.diff(record.digest), tuple(scores))
+            reason = str(error)
+        return Try(
+            attempt=number,
+            behaviour=order.behaviour,
+            began_at=began_at,
+            seconds=time.perf_counter() - began,
+            answer=answer,
+            reason=reason,
+        )
 
-    def _ask(self, arrival: Arrival) -> Answer:
+    def _order(self, arrival: Arrival, number: int) -> Order:
+        """Say how the provider behaves at this attempt; for a rival everyone is honest."""
+        scenario = self.lab.world.scenario
+        if arrival.method != scenario.defaults.method:
+            return Order(arrival)
+        seed = derived_seed("behaviour", *arrival.identity[:-1], number)
+        behaviour = draw(scenario.providers[arrival.provider].behaviour, seed)
+        misused = behaviour in _MISUSE
+        earlier = self.lab.ledger.submissions(arrival.seed, self.lab.store) if misused else ()
+        return Order(arrival, behaviour, seed, earlier)
+
+    def _learn(self, order: Order) -> Answer:
         """Have the provider learn one arrival, and keep the curve."""
+        arrival = order.arrival
         path = curve_path(
-            self.home.curves,
-            run=self.run.name,
+            self.lab.home.curves,
+            run=self.lab.run.name,
             seed=arrival.seed,
             provider=arrival.provider,
             task=arrival.task,
@@ -153,89 +180,97 @@ class Stream:
                 curve.append(asdict(progress))
                 self.watch(arrival, progress)
 
-            return self.executor.answer(arrival, watch)
+            return self.executor.answer(order, watch)
 
-    def _take_in(self, arrival: Arrival, answer: Answer) -> tuple[NewDiff, list[NewScore]]:
-        """Store a submission, and score what was stored."""
-        base, submission = self.world.base, answer.submission
-        record = describe(submission.kind, submission.data, base)
-        self.reached("admitted")
-        digest = self.store.put(submission.data)
-        self.reached("stored")
-        scores = score_stored(
-            digest,
-            submission.kind,
-            self.world.encoded(arrival),
-            base,
-            self.world.scenario.tasks[arrival.task].training,
-            self.store,
-            after_sequence=arrival.sequence,
-            facts=answer.effort.details,
-        )
-        self.reached("scored")
-        return record, scores
+    def _service_us(self, arrival: Arrival, tried: Sequence[tuple[Arrival, Try]]) -> int:
+        """Return the virtual time of an arrival: of the method's own attempts, or as recorded."""
+        scenario, done = self.lab.world.scenario, self._done.get(arrival.identity)
+        if done is not None and done.began_us is not None and done.ended_us is not None:
+            return done.ended_us - done.began_us
+        seed = derived_seed("service", *arrival.identity)
+        slowdown = scenario.providers[arrival.provider].behaviour.slowdown
+        total = 0
+        for own, attempt in tried:
+            if own is arrival:
+                took = service_us(
+                    scenario.queue,
+                    trained_seconds=attempt.seconds,
+                    history=self._history,
+                    seed=seed,
+                )
+                total += round(took * slowdown) if attempt.behaviour == "slow" else took
+        return total
 
-    def _describe(
-        self, arrival: Arrival, began_at: float, effort: Effort, *, evaluation_seconds: float
-    ) -> NewArrival:
-        task, tried = self.world.encoded(arrival), self.world.loaded(arrival).tried
-        earlier = self.registry.arrivals(run=self.run.name, task=arrival.task, status="failed")
-        return NewArrival(
-            run_id=self.run.id,
-            seed=arrival.seed,
-            sequence=arrival.sequence,
-            provider=arrival.provider,
-            task=arrival.task,
-            version=arrival.version,
-            method=arrival.method.name,
-            attempt=1 + sum(identity_of(record) == arrival.identity for record in earlier),
-            started_at=began_at,
-            finished_at=self.clock(),
-            n_steps=effort.n_steps,
-            training_seconds=effort.training_seconds,
-            evaluation_seconds=evaluation_seconds,
-            peak_memory_bytes=effort.peak_memory_bytes,
-            source=task.data.source.kind,
-            source_detail=task.data.source.detail,
-            rows_fingerprint=task.data.source.rows_fingerprint,
-            n_train_rows=len(task.data.train),
-            details={
-                **effort.details,
-                "n_validation_rows": len(task.data.validation),
-                "n_truncated": task.train.n_truncated,
-                "sources_skipped": list(tried),
-                "method": arrival.method.model_dump(mode="json"),
-            },
-        )
+    def _measured_before(self) -> list[float]:
+        """Return the training times that earlier runs recorded for the scenario's method."""
+        method = self.lab.world.scenario.defaults.method.name
+        records = self.lab.registry.arrivals(method=method, status="finished")
+        return [record.training_seconds for record in records if record.run_id < self.lab.run.id]
+
+    def _place_on_device(self, seed: int) -> None:
+        """Append what a simulated device's log still lacks; the whole of it is drawn anew."""
+        lab, device = self.lab, self.lab.world.scenario.storage.device
+        if device is None:
+            return
+        scores = {
+            score.arrival_id: score.value
+            for score in lab.registry.scores(run=lab.run.name, primary=True)
+            if score.split == "dev"  # the same after every arrival, or the base was not fixed
+        }
+        method = lab.world.scenario.defaults.method.name
+        records = lab.registry.arrivals(run=lab.run.name, method=method, status="finished")
+        own = [r for r in records if r.seed == seed and r.digest and r.ended_us is not None]
+        own.sort(key=lambda record: (record.ended_us, record.sequence))
+        items = [
+            (
+                record.ended_us or 0,
+                Item(
+                    arrival_id=record.id,
+                    task=record.task,
+                    n_bytes=lab.registry.diff(record.digest or "").file_bytes,
+                    score=scores[record.id],
+                ),
+            )
+            for record in own
+        ]
+        until_us = items[-1][0] if items else 0
+        history = simulate_device(device, items, seed=seed, until_us=until_us)
+        known = sum(line.seed == seed for line in lab.registry.placements(lab.run.name))
+        if len(history.log) > known:
+            lab.registry.add_placements(history.log[known:])
 
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""
         known = {
             score.arrival_id
-            for score in self.registry.scores(run=self.run.name)
+            for score in self.lab.registry.scores(run=self.lab.run.name)
             if score.after_sequence == arrival.sequence
         }
         n_scores = 0
-        for record in self.registry.arrivals(run=self.run.name, status="finished"):
+        for record in self.lab.registry.arrivals(run=self.lab.run.name, status="finished"):
             later = record.seed != arrival.seed or record.sequence >= arrival.sequence
             if later or record.id in known:
                 continue
             if record.digest is None:
                 raise RegistryError(f"Arrival {record.id} is finished and has no artifact.")
             earlier = replace(
-                arrival, provider=record.provider, task=record.task, sequence=record.sequence
+                arrival,
+                provider=record.provider,
+                task=record.task,
+                version=record.version,
+                sequence=record.sequence,
             )
             scores = score_stored(
                 record.digest,
-                self.registry.diff(record.digest).kind,
-                self.world.encoded(earlier),
-                self.world.base,
-                self.world.scenario.tasks[record.task].training,
-                self.store,
+                self.lab.registry.diff(record.digest).kind,
+                self.lab.world.encoded(earlier),
+                self.lab.world.base,
+                self.lab.world.scenario.tasks[record.task].training,
+                self.lab.store,
                 after_sequence=arrival.sequence,
                 facts=record.details,
                 splits=("dev",),
             )
-            self.registry.add_scores(record.id, scores)
+            self.lab.registry.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from streamlab.stream.engine import run
-from streamlab.stream.serve import POINTS
+from streamlab.stream.lab import POINTS
 
 KILLED = 9
 

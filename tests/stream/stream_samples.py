@@ -16,7 +16,7 @@ from streamlab.registry.home import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run
-from streamlab.stream.serve import Outcome
+from streamlab.stream.lab import Outcome
 
 GOOD = ("good", "great", "fine", "lovely", "superb")
 BAD = ("bad", "awful", "poor", "dull", "dreadful")

@@ -20,7 +20,7 @@ from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.engine import run
 from streamlab.stream.executors import Executor, Serial
 from streamlab.stream.processes import Processes
-from streamlab.stream.provider import Answer
+from streamlab.stream.provider import Answer, Order
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.world import World
 
@@ -64,14 +64,14 @@ def test_an_answer_is_the_same_bytes_wherever_it_was_made(
 ) -> None:
     seen: list[Progress] = []
 
-    given = executor.answer(by_task(loaded)["mood"], seen.append)
+    given = executor.answer(Order(by_task(loaded)["mood"]), seen.append)
 
     assert given.submission.data in stored(plain.home).values()
     assert (given.submission.provider, given.submission.task) == ("press", "mood")
     assert 0 <= (given.submission.declared_score or -1) <= 1
     assert [step.step for step in seen] == list(range(1, given.effort.n_steps + 1))
     assert given.effort.training_seconds > 0
-    assert given.effort.details["probe"]["n_changed"] > 0
+    assert given.effort.details["rounding"]["values"]
 
 
 def test_a_training_that_breaks_down_is_told_and_the_provider_goes_on(
@@ -80,9 +80,9 @@ def test_a_training_that_breaks_down_is_told_and_the_provider_goes_on(
     mine = by_task(loaded)
 
     with pytest.raises(TrainingError, match="The loss of `degree` became nan at step"):
-        executor.answer(mine["degree"], lambda _: None)
+        executor.answer(Order(mine["degree"]), lambda _: None)
 
-    assert executor.answer(mine["mood"], lambda _: None).submission.task == "mood"
+    assert executor.answer(Order(mine["mood"]), lambda _: None).submission.task == "mood"
 
 
 def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenario) -> None:
@@ -90,9 +90,9 @@ def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenar
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        executor.answer(by_task(loaded)["mood"], interrupt)
+        executor.answer(Order(by_task(loaded)["mood"]), interrupt)
 
-    assert executor.answer(by_task(loaded)["mood"], lambda _: None).submission.data
+    assert executor.answer(Order(by_task(loaded)["mood"]), lambda _: None).submission.data
 
 
 def children() -> set[int]:
@@ -115,9 +115,9 @@ def test_a_provider_whose_process_is_killed_is_reported_and_started_anew(
 
     with closing(processes(loaded)) as executor:
         with pytest.raises(ProviderError, match="`press` ended by signal 9, as the system does"):
-            executor.answer(by_task(loaded)["mood"], kill)
+            executor.answer(Order(by_task(loaded)["mood"]), kill)
 
-        assert executor.answer(by_task(loaded)["mood"], lambda _: None).submission.data
+        assert executor.answer(Order(by_task(loaded)["mood"]), lambda _: None).submission.data
 
 
 def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
@@ -128,10 +128,10 @@ def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
             os.kill(child, signal.SIGSTOP)
 
     with closing(processes(loaded, timeout_seconds=60)) as executor:
-        executor.answer(by_task(loaded)["mood"], lambda _: None)  # loaded by now
+        executor.answer(Order(by_task(loaded)["mood"]), lambda _: None)  # loaded by now
     with closing(processes(loaded, timeout_seconds=15)) as executor:
         with pytest.raises(ProviderError, match="`press` did not answer in time for `mood`"):
-            executor.answer(by_task(loaded)["mood"], stop)
+            executor.answer(Order(by_task(loaded)["mood"]), stop)
 
         assert children() == others
 
@@ -141,13 +141,13 @@ def test_an_artifact_larger_than_the_limit_is_never_read(loaded: LoadedScenario)
         closing(processes(loaded, max_bytes=100)) as executor,
         pytest.raises(ProviderError, match="what is no submission"),
     ):
-        executor.answer(by_task(loaded)["mood"], lambda _: None)
+        executor.answer(Order(by_task(loaded)["mood"]), lambda _: None)
 
 
 def test_closing_ends_every_process(loaded: LoadedScenario, others: set[int]) -> None:
     executor = processes(loaded)
     answers: list[Answer] = [
-        executor.answer(by_task(loaded)[name], lambda _: None) for name in ("mood", "same")
+        executor.answer(Order(by_task(loaded)[name]), lambda _: None) for name in ("mood", "same")
     ]
     assert len(children() - others) == len({answer.submission.provider for answer in answers}) == 2
 

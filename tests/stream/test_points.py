@@ -15,7 +15,7 @@ from streamlab.registry.home import Home
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.verification import Finding, verify
 from streamlab.stream.engine import run
-from streamlab.stream.serve import POINTS
+from streamlab.stream.lab import POINTS
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from streamlab.errors import StoreError
 from streamlab.registry.store import ArtifactStore
 from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import serving
+from streamlab.stream.lab import Outcome
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.serve import Outcome
 from streamlab.stream.training import EncodedTask, fresh_model
 from streamlab.stream.world import World
 

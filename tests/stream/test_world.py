@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stream_samples import Lab, only
+from stream_samples import Lab, arrivals_in, carry_out, only, scores_in
 
 from streamlab.base import load_base
 from streamlab.stream.arrivals import Arrival, arrivals
@@ -57,3 +57,16 @@ def test_tasks_are_told_once_however_often_they_arrive(lab: Lab) -> None:
     world.prepare(1)
 
     assert [task.name for task in world.tasks()] == ["mood", "same"]
+
+
+def test_versions_are_learnt_and_stored_side_by_side(lab: Lab, tmp_path: Path) -> None:
+    path = lab.scenario(name="versions", **again(2))
+
+    ran = carry_out(path, tmp_path / "home")
+
+    records = arrivals_in(ran.home)
+    assert [(r.sequence, r.task, r.version) for r in records] == [
+        *((0, "mood", 1), (1, "same", 1), (2, "mood", 2)),
+    ]
+    assert len({r.digest for r in records}) == 3
+    assert all(s.n_rows for s in scores_in(ran.home))
