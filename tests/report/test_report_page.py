@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from page_samples import HEBREW, SCRIPT, Element, hostile_home, page_of, parsed
 
-from streamlab.cli import cli
-from streamlab.registry.home import Home
+from streamlab.config import digest
 from streamlab.registry.registry import Registry
 from streamlab.report.figures.sheet import drawn_svg
 from streamlab.report.page.inline_svg import inline_svg
 from streamlab.report.page.pictures import PLATES
+from streamlab.report.page.repeat import scenario_file
 from streamlab.report.storage import storage_series
 from streamlab.report.storage_figure import storage_figure
+from streamlab.stream.scenario import load_scenario
 
 if TYPE_CHECKING:
     from stream_samples import Ran
@@ -43,10 +42,6 @@ def page(text: str) -> Element:
 def hostile(many: Ran, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of a run where every name is hostile."""
     return page_of(hostile_home(many.home, tmp_path_factory.mktemp("hostile")))
-
-
-def report(home: Home, *arguments: str) -> Result:
-    return CliRunner().invoke(cli, ["report", "--home", str(home.path), *arguments])
 
 
 def check_structure(page: Element) -> None:
@@ -200,6 +195,7 @@ def test_a_run_where_nothing_finished_has_a_page(many: Ran, tmp_path: Path) -> N
     check_structure(page)
     assert not page.all("svg")
     assert "No task of this run has finished" in page.one(id="answer").text
+    assert "counts as a new scenario" in page.one(id="repeat").text
 
 
 def test_a_figure_has_ids_of_its_own_and_no_style(many_registry: Registry) -> None:
@@ -215,73 +211,30 @@ def test_a_figure_has_ids_of_its_own_and_no_style(many_registry: Registry) -> No
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', one)) <= ids[0]
 
 
-def test_report_prints_the_path_in_the_homes_reports(many: Ran) -> None:
-    result = report(many.home)
-
-    path = many.home.reports / "many-1.html"
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path}\n", "")
-    assert "All is well." in path.read_text(encoding="utf-8")
-    assert [p.name for p in many.home.reports.iterdir()] == ["many-1.html"]
-
-
-def test_a_run_of_any_name_has_a_file_in_the_reports(many: Ran, tmp_path: Path) -> None:
-    home = hostile_home(many.home, tmp_path / "home")
-
-    result = report(home)
-
-    assert result.exit_code == 0
-    (path,) = home.reports.iterdir()
-    assert result.stdout == f"{path}\n"
-    assert re.fullmatch(r"[A-Za-z0-9_.-]+\.html", path.name)
-
-
-def test_what_verification_finds_is_on_the_page(many: Ran, tmp_path: Path) -> None:
-    home = hostile_home(many.home, tmp_path / "home")
-
-    result = report(home, "-o", str(tmp_path / "out.html"))
-
-    page = parsed((tmp_path / "out.html").read_text(encoding="utf-8"))
-    rows = page.one(id="table-findings").cells()
-    assert [row[:3] for row in rows] == [["missing", "2", "2"]]
-    assert "2 problems in the home" in result.stderr
-    assert "Verification found 2 problems" in page.one(id="answer").text
-
-
-def test_a_page_that_cannot_be_written_leaves_the_old_one(many: Ran, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-
-    result = report(many.home, "-o", str(tmp_path / "file" / "page.html"))
-
-    assert result.exit_code == 1
-    assert "cannot be written" in result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-@pytest.mark.parametrize("run", ["nothing-1", "77"])
-def test_an_unknown_run_is_one_paragraph(run: str, many: Ran, tmp_path: Path) -> None:
-    result = report(many.home, run, "-o", str(tmp_path / "page.html"))
-
-    assert result.exit_code == 2
-    assert result.stderr.startswith("Error: The registry holds no run")
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_scenario_on_the_page_is_the_scenario_that_ran(
-    page: Element, many_registry: Registry
+    page: Element, many: Ran, many_registry: Registry
 ) -> None:
     written = [e.text for e in page.all("pre")]
 
+    path = many.path.with_name("again.yaml")
+    path.write_text(written[0], encoding="utf-8")
     assert yaml.safe_load(written[0]) == many_registry.run("latest").scenario
+    assert load_scenario(path).digest == many_registry.run("latest").scenario_digest
+    assert "counts as a new scenario" not in page.one(id="repeat").text
     assert written[1:] == ["streamlab run many.yaml", "streamlab report many-1"]
 
 
-def test_the_page_costs_no_torch(many: Ran, tmp_path: Path) -> None:
-    code = (
-        "import sys; from streamlab.cli import cli\n"
-        f"cli(['report', '--home', {str(many.home.path)!r}, '-o', {str(tmp_path / 'p.html')!r}],"
-        " standalone_mode=False)\n"
-        "assert not {'torch', 'transformers'} & set(sys.modules)"
+def test_tasks_are_written_in_the_order_they_arrived_in(many_registry: Registry) -> None:
+    scenario = {"tasks": {"a": {"dataset": "x"}, "b": {"dataset": "y"}}}
+    run = replace(
+        many_registry.run("latest"),
+        scenario=scenario,
+        scenario_digest=digest([scenario, ["b", "a"]]),
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    first, second, *_ = many_registry.arrivals(method="diff_pruning", seed=1)
+    arrivals = [replace(second, task="a"), replace(first, task="b")]
 
-    assert done.returncode == 0, done.stderr
+    assert (first.sequence, second.sequence) == (0, 1)
+    assert scenario_file(run, arrivals).is_same
+    assert list(yaml.safe_load(scenario_file(run, arrivals).text)["tasks"]) == ["b", "a"]
+    assert not scenario_file(run, ()).is_same

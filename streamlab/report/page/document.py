@@ -16,7 +16,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -29,6 +28,7 @@ from streamlab.registry.streams import own_method, own_seeds
 from streamlab.registry.verification import Finding
 from streamlab.report.page.answer import counted, short_answer
 from streamlab.report.page.pictures import Source, draw_pictures
+from streamlab.report.page.repeat import scenario_file
 from streamlab.report.page.tables import arrival_tables, findings_table, settings_table, task_table
 from streamlab.report.readable import LEFT, readable
 from streamlab.report.run_page import run_page
@@ -65,7 +65,7 @@ def build_page(
         "failed": failed,
         "findings": findings_table(findings, frozenset(diff.digest for diff in diffs)),
         "sections": {section.key: section for section in run_page(registry, run).sections},
-        "scenario": yaml.safe_dump(dict(run.scenario), sort_keys=False),
+        "scenario": scenario_file(run, arrivals),
         "repeat": shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
         "again": shlex.join(["streamlab", "report", run.name]),
         "checked": counted(registry.n_artifacts(), "artifact"),

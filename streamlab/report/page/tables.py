@@ -50,9 +50,7 @@ def task_table(
         *(Column("train rows", "count"), Column("steps", "count"), Column("training", "seconds")),
     )
     rows = []
-    for arrival in finished:
-        if (arrival.method, arrival.seed) != (own, first):
-            continue
+    for arrival in (a for a in finished if (a.method, a.seed) == (own, first)):
         diff = diffs.get(arrival.digest or "")
         mine = found.get((own, arrival.task, arrival.version), [])
         theirs = [found.get((rival, arrival.task, arrival.version), []) for rival in rivals]
