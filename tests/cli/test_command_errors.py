@@ -82,7 +82,11 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
     [
         (["ls", "--sort", "statsu"], 2, "no column `statsu` here. Did you mean `status`"),
         (["ls", "--columns", "run,colour"], 2, "no column `colour`"),
-        (["ls", "tasks", "--run", "latest"], 2, "`--run` narrows runs, arrivals, diffs, scores and"),
+        (
+            ["ls", "tasks", "--run", "latest"],
+            2,
+            "`--run` narrows runs, arrivals, diffs, scores and",
+        ),
         (["ls", "arrivals", "--run", "glue_steam-1"], 2, "Did you mean `glue_stream-1`?"),
         (["ls", "arrivals", "--limit", "0"], 2, "--limit"),
         (["ls", "rns"], 2, "There is no listing `rns`. Did you mean `runs`?"),
