@@ -25,7 +25,7 @@ from streamlab.config import (
     validate,
 )
 from streamlab.errors import ConfigError
-from streamlab.methods import DiffPruning, MethodSettings
+from streamlab.methods import DiffPruning, MethodSettings, NonAdaptive
 from streamlab.methods.contract import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings, Policy, UseSettings
@@ -99,6 +99,7 @@ class Scenario(GrownSettings):
             *_in_providers(self.providers, self.tasks),
             *_in_methods(self),
             *_in_behaviours(self),
+            *_in_admission(self),
         ]
         if len(set(self.seeds)) < len(self.seeds):
             given = list(self.seeds)
@@ -149,6 +150,14 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
         if provider.behaviour.hang:
             message = "needs `execution.timeout_seconds`, or the stream waits for ever"
             yield problem(message, provider.behaviour.hang, "providers", name, "behaviour", "hang")
+
+
+def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield what would have every honest diff refused."""
+    method, allowed = scenario.defaults.method, scenario.admission.max_density
+    if isinstance(method, DiffPruning | NonAdaptive) and method.target_density > allowed:
+        message = f"must be at least the method's `target_density`, {method.target_density:g}"
+        yield problem(message, allowed, "admission", "max_density")
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:

@@ -1,0 +1,91 @@
+"""What a scenario says of hostile providers, admission and a device, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stream_samples import Lab
+
+from streamlab.errors import ConfigError, UsageError
+from streamlab.stream.scenario import Scenario, load_scenario
+from streamlab.stream.signing import generate, is_signed_by, sign
+
+
+def loaded(lab: Lab, **settings: Any) -> Scenario:
+    return load_scenario(lab.write(lab.tree(name="settings", **settings))).scenario
+
+
+def with_press(lab: Lab, **settings: Any) -> Scenario:
+    tree = lab.tree(name="settings")
+    execution = settings.pop("execution", None)
+    tree["providers"]["press"] |= settings
+    return load_scenario(lab.write(tree | ({"execution": execution} if execution else {}))).scenario
+
+
+def test_a_bound_that_would_refuse_every_honest_diff_is_refused(lab: Lab) -> None:
+    method = {"name": "diff_pruning", "target_density": 0.2}
+
+    with pytest.raises(ConfigError, match=r"admission\.max_density: .*at least .*0\.2"):
+        loaded(lab, defaults={"method": method})
+
+    wide = loaded(lab, defaults={"method": method}, admission={"max_density": 0.2})
+    assert wide.admission.max_density == 0.2
+
+
+def test_a_provider_that_hangs_needs_a_time_limit(lab: Lab) -> None:
+    with pytest.raises(ConfigError, match=r"press\.behaviour\.hang: needs .*timeout_seconds"):
+        with_press(lab, behaviour="hang", execution={"executor": "processes"})
+
+    limited = {"executor": "processes", "timeout_seconds": 5}
+    assert with_press(lab, behaviour="hang", execution=limited).execution.timeout_seconds == 5
+
+
+def test_without_a_budget_there_is_no_device(lab: Lab) -> None:
+    assert loaded(lab).storage.device is None
+
+    device = loaded(lab, storage={"budget": "64MB", "policy": "evict_worst"}).storage.device
+    assert device is not None
+    assert (device.budget, device.policy) == (64_000_000, "evict_worst")
+
+
+def test_settings_that_came_later_leave_the_digest_of_a_scenario_alone(lab: Lab) -> None:
+    path = lab.scenario(name="same")
+    before = load_scenario(path)
+
+    assert not {"execution", "admission", "queue"} & before.resolved.keys()
+    other = load_scenario(path, overrides=["execution.attempts=2"])
+    assert other.digest != before.digest
+    assert load_scenario(path, overrides=["execution.attempts=1"]).digest == before.digest
+
+
+def test_a_provider_signs_with_the_key_in_its_file(lab: Lab, tmp_path: Path) -> None:
+    keys = generate()
+    file = tmp_path / "press.key"
+    file.write_text(f"{keys.private}\n", encoding="utf-8")
+    press = with_press(lab, key=keys.public, private_key_file=str(file)).providers["press"]
+
+    private = press.find_private_key(1, "press")
+
+    assert private is not None
+    public = press.public_key(1, "press")
+    assert public == keys.public
+    assert is_signed_by(b"all of it", sign(b"all of it", private), public)
+
+
+def test_a_key_file_that_is_not_there_is_told_with_what_to_do(lab: Lab, tmp_path: Path) -> None:
+    press = with_press(lab, private_key_file=str(tmp_path / "none.key")).providers["press"]
+
+    with pytest.raises(UsageError, match=r"`press` cannot be read .*streamlab keygen"):
+        press.find_private_key(1, "press")
+
+
+def test_a_simulated_provider_has_one_pair_for_each_seed(lab: Lab) -> None:
+    press = with_press(lab, key="simulated").providers["press"]
+    private, public = press.find_private_key(1, "press"), press.public_key(1, "press")
+
+    assert private is not None
+    assert public is not None
+    assert is_signed_by(b"x", sign(b"x", private), public)
+    assert press.public_key(2, "press") != public
