@@ -134,7 +134,8 @@ def _announce(notes: Console, record: RunRecord, world: World) -> None:
 def _line(outcome: Outcome) -> str:
     """Describe one outcome in a line."""
     arrival, record = outcome.arrival, outcome.record
-    who = f"{arrival.task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
+    task = arrival.task if arrival.version == 1 else f"{arrival.task}@{arrival.version}"
+    who = f"{task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
     if outcome.diff is None:
         return f"{record.status.upper()} {who}: {record.reason}"
     score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")
