@@ -63,6 +63,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Home:
     for density, rivals in ((0.02, []), (0.05, ["full_finetuning"]), (0.2, [])):
         tree = lab.tree(name="density_sweep", seeds=[1, 2], rivals=rivals, **only("mood"))
         tree["defaults"]["method"]["target_density"] = density
+        tree["admission"] = {"max_density": 0.2}
         carry_out(lab.write(tree), folder / "home")
     return Home(folder / "home")
 
