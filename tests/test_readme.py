@@ -93,7 +93,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
         environment.pop(name, None)
     commands = use_commands()
 
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command in commands:
         words = shlex.split(command)
         assert words[0] == "streamlab"
