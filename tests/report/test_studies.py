@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,9 @@ from stream_samples import carry_out, make_lab, only, reading
 
 from streamlab.errors import RegistryError
 from streamlab.registry.home import Home
+from streamlab.report.behaved import behaviour_table
+from streamlab.report.figures.label_flip import draw as draw_flips
+from streamlab.report.figures.label_flip import read_flips
 from streamlab.report.figures.sheet import house_style
 from streamlab.report.figures.sweep import draw, read_sweep
 
@@ -47,7 +51,7 @@ def test_mask_overlap_tells_every_pair_against_chance(
     assert f"{min(over):.1f} to {max(over):.1f} times chance" in summary
 
 
-@pytest.mark.parametrize("name", ["mask_overlap", "density_sweep"])
+@pytest.mark.parametrize("name", ["mask_overlap", "density_sweep", "label_flip"])
 def test_a_study_of_no_home_ends_with_one_paragraph(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,3 +117,93 @@ def test_a_sweep_of_another_scenario_or_task_is_refused(swept: Home) -> None:
             read_sweep(registry, "other")
         with pytest.raises(RegistryError, match="of the task `none`"):
             read_sweep(registry, "density_sweep", "none")
+
+
+@pytest.fixture(scope="module")
+def flipped(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Two careless providers, one with no label wrong and one with all, and an honest one."""
+    folder = tmp_path_factory.mktemp("flipped")
+    lab = make_lab(folder)
+    tree = lab.tree(name="label_flip", **only("mood", "same", "degree"))
+    tree["tasks"]["degree"]["training"] = {"min_steps": 240, "learning_rate": 1e-3, "dropout": 0}
+    tree["providers"] = {
+        name: {"tasks": [task], "behaviour": behaviour}
+        for name, task, behaviour in (
+            ("careful", "mood", {"label_flip": 1, "flipped_labels": 0}),
+            ("careless", "degree", {"label_flip": 1, "flipped_labels": 1}),
+            ("press", "same", "honest"),
+        )
+    }
+    carry_out(lab.write(tree), folder / "home")
+    return Home(folder / "home")
+
+
+def test_a_study_of_wrong_labels_tells_what_each_tolerance_would_stop(
+    flipped: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = load_study("label_flip").main([str(flipped.path), "-o", str(tmp_path)])
+
+    rows = read_csv(tmp_path / "label_flip.csv")
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert [(row["provider"], row["wrong_labels"]) for row in rows] == [
+        ("careful", "0.0"),
+        ("careless", "1.0"),
+    ]
+    with reading(flipped) as registry:
+        arrivals = {arrival.digest: arrival for arrival in registry.arrivals()}
+        scores = [s for s in registry.scores() if s.is_primary and s.split == "dev"]
+        found = {s.arrival_id: s.value for s in scores}
+    for row in rows:
+        arrival = arrivals[row["digest"]]
+        assert float(row["declared"]) == arrival.declared_score
+        assert float(row["found"]) == found[arrival.id]
+        excess = float(row["declared"]) - float(row["found"])
+        for tolerance in (0.05, 0.1, 0.2):
+            assert row[f"caught_at_{tolerance:g}"] == str(excess > tolerance)
+    # What is learnt from all labels turned round does well on such rows, and badly on the lab's.
+    assert rows[1]["caught_at_0.2"] == "True"
+    (line,) = [line for line in printed.splitlines() if line.startswith("| 100% | 1 | ")]
+    assert line.endswith("| 100% | 100% | 100% |")
+
+
+def test_the_study_of_wrong_labels_is_drawn_with_labels_apart(flipped: Home) -> None:
+    with reading(flipped) as registry, house_style():
+        check_labels(draw_flips(read_flips(registry, registry.run("latest"))))
+
+
+def test_a_study_of_wrong_labels_is_refused_where_there_are_none_or_the_probe_stopped_them(
+    home: Home, flipped: Home
+) -> None:
+    with reading(home) as registry, pytest.raises(RegistryError, match="after `label_flip`"):
+        read_flips(registry, registry.run("latest"))
+    with reading(flipped) as registry:
+        run = registry.run("latest")
+        scenario = {**run.scenario, "admission": {"probe_tolerance": 0.1}}
+        with pytest.raises(RegistryError, match=r"probe_tolerance: 0\.1"):
+            read_flips(registry, replace(run, scenario=scenario))
+
+
+def test_the_table_of_behaviours_counts_what_was_admitted_and_what_stopped(flipped: Home) -> None:
+    with reading(flipped) as registry:
+        run, scores = registry.run("latest"), registry.scores()
+        arrivals = registry.arrivals()
+        table = behaviour_table(run, arrivals, scores)
+        changed = [
+            replace(a, status="quarantined", rule="probe", digest=None)
+            if a.provider == "careless"
+            else a
+            for a in arrivals
+        ]
+        after = behaviour_table(run, changed, ())
+        honest = behaviour_table(run, [a for a in arrivals if a.behaviour is None], scores)
+
+    assert [row[:7] for row in table.rows] == [
+        ("honest", None, 1, 1, 0, 0, None),
+        ("label_flip", 0.0, 1, 1, 0, 0, None),
+        ("label_flip", 1.0, 1, 1, 0, 0, None),
+    ]
+    by_share = {row[1]: row for row in table.rows}
+    assert float(str(by_share[1.0][7])) > 0.2
+    assert after.rows[-1] == ("label_flip", 1.0, 1, 0, 1, 0, "probe (1)", None)
+    assert honest.rows == ()

@@ -26,6 +26,7 @@ from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_method, own_seeds
 from streamlab.registry.verification import Finding
+from streamlab.report.behaved import behaviour_table
 from streamlab.report.page.answer import counted, short_answer
 from streamlab.report.page.pictures import Source, draw_pictures
 from streamlab.report.page.repeat import scenario_file
@@ -63,6 +64,7 @@ def build_page(
         "task_settings": settings_table(run),
         "arrivals": every,
         "failed": failed,
+        "behaviours": behaviour_table(run, arrivals, scores),
         "findings": findings_table(findings, frozenset(diff.digest for diff in diffs)),
         "sections": {section.key: section for section in run_page(registry, run).sections},
         "scenario": scenario_file(run, arrivals),

@@ -1,0 +1,65 @@
+"""From which share of wrong labels on does the probe notice, and at which tolerance?
+
+Reads a run whose providers make labels wrong (scenarios/label_flip.yaml), holds the score that
+each declared against the one that the lab found, prints what the probe would have stopped at
+several tolerances as a Markdown table, and writes figure and numbers:
+
+    streamlab run scenarios/label_flip.yaml
+    python analysis/label_flip.py streamlab-home@label_flip-1 -o figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamlab.errors import StreamlabError
+from streamlab.report.figures.label_flip import (
+    TOLERANCES,
+    FlipFigure,
+    caught,
+    read_flips,
+    write_flips,
+)
+from streamlab.report.markdown import markdown_table
+from streamlab.report.source import open_source
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, write the figure and its numbers, and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("source", metavar="HOME[@RUN]", help="default run: the latest")
+    parser.add_argument("-o", "--output", type=Path, default=Path("figures"), metavar="DIR")
+    options = parser.parse_args(arguments)
+    try:
+        with open_source(options.source) as source:
+            data = read_flips(source.registry, source.registry.run(source.run))
+        files = write_flips(data, options.output)
+    except StreamlabError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(_table(data))
+    for path in files:
+        print(path)
+    return 0
+
+
+def _table(data: FlipFigure) -> str:
+    header = ("wrong labels", "n", "declared", "found", *(f"caught at {t:g}" for t in TOLERANCES))
+    rows = (
+        (
+            *(f"{share:.0%}", str(len(points))),
+            f"{statistics.fmean(point.declared for point in points):.3f}",
+            f"{statistics.fmean(point.score.value for point in points):.3f}",
+            *(f"{caught(points, tolerance):.0%}" for tolerance in TOLERANCES),
+        )
+        for share, points in data.by_share.items()
+    )
+    return markdown_table(header, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
