@@ -56,9 +56,9 @@ ARRIVALS = (
     Column("rule", default=False),
     Column("behaviour", default=False),
     Column("declared_score", "score", default=False),
-    Column("arrived_us", "number", default=False),
-    Column("began_us", "number", default=False),
-    Column("ended_us", "number", default=False),
+    Column("arrived_us", "virtual", default=False),
+    Column("began_us", "virtual", default=False),
+    Column("ended_us", "virtual", default=False),
 )
 REMOVED_ARRIVALS = (
     Column("id", "number"),
@@ -118,7 +118,7 @@ PLACEMENTS = (
     Column("id", "number", default=False),
     Column("run"),
     Column("seed", "number"),
-    Column("at_us", "number"),
+    Column("at_us", "virtual"),
     Column("task"),
     Column("version", "number"),
     Column("action"),

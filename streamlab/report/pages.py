@@ -62,7 +62,7 @@ def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
         Fact("rule", arrival.rule),
         Fact("behaviour", arrival.behaviour),
         Fact("declared score", arrival.declared_score, "score"),
-        *(Fact(f"{time} (virtual us)", getattr(arrival, f"{time}_us"), "number") for time in times),
+        *(Fact(f"{time} (virtual)", getattr(arrival, f"{time}_us"), "virtual") for time in times),
     )
     yield from (fact for fact in facts if fact.value is not None)
 

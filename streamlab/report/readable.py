@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from streamlab.report.table import Cell, Kind
 
-LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time")  # aligned
+# Kinds of which a column stands on the left.
+LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time", "virtual")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -53,11 +54,18 @@ def _time(value: float) -> str:
     return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M}"
 
 
+def _virtual(value: float) -> str:
+    """Write a virtual time: on which day, counted from 1, and at what time of it."""
+    minutes = round(value) // 60_000_000
+    return f"day {1 + minutes // 1440} {minutes % 1440 // 60:02d}:{minutes % 60:02d}"
+
+
 _NUMBERS: dict[Kind, Callable[[float], str]] = {
     "count": lambda value: f"{value:,}",
     "bytes": readable_bytes,
     "seconds": readable_seconds,
     "time": _time,
+    "virtual": _virtual,
     "share": lambda value: f"{value:.2%}",
     "score": lambda value: f"{value:.4f}",
     "change": lambda value: f"{value:+.4f}",

@@ -25,6 +25,7 @@ Kind = Literal[
     "bytes",
     "seconds",
     "time",  # seconds since the epoch, UTC
+    "virtual",  # microseconds of a run's virtual clock
     "share",  # of one
     "score",
     "change",  # of a score

@@ -69,6 +69,7 @@ def run(
         schema.check_place(registry_url, home=place.path)
     base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
     world = World(loaded.scenario, base, loaded.folder)
+    world.check_keys()
     world.prepare(loaded.scenario.seeds[0])
     environment = describe_environment(loaded.scenario.defaults.training)
     place.create()
@@ -97,6 +98,7 @@ def _executor(loaded: LoadedScenario, world: World) -> Executor:
         fingerprint=world.base.fingerprint,
         max_bytes=2 * world.base.file_bytes + DEFAULT_MAX_BYTES,
         timeout_seconds=execution.timeout_seconds,
+        max_memory=execution.memory,
     )
 
 

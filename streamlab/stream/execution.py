@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt
 
 from streamlab.config import Settings
 
@@ -18,3 +18,5 @@ class ExecutionSettings(Settings):
     executor: Literal["serial", "processes"] = "serial"
     timeout_seconds: PositiveFloat | None = None  # of one attempt, loading included
     attempts: PositiveInt = 1  # in one run; `--resume` tries again
+    # What a provider's process may allocate for itself (Linux); libraries and buffers included.
+    memory: Annotated[ByteSize, Field(gt=0)] | None = None

@@ -1,4 +1,4 @@
-"""The peak memory of one piece of work inside a long-lived process."""
+"""The memory of a process: its peak during one piece of work, and bounds to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 _RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_SACRIFICE = Path("/proc/self/oom_score_adj")
 
 
 def reset_peak() -> None:
@@ -26,3 +27,20 @@ def peak_bytes() -> int:
     except (OSError, StopIteration):
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used if sys.platform == "darwin" else used * 1024
+
+
+def bound_memory(n_bytes: int) -> None:
+    """Let this process allocate so much and no more: what asks for it gets a MemoryError.
+
+    Counts private memory that can be written to, whether it is in use or not. Not every system
+    holds to it; Linux does.
+    """
+    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+
+
+def offer_to_be_ended() -> None:
+    """Have the system end this process before others when memory runs out, where it can (Linux)."""
+    try:
+        _SACRIFICE.write_text("1000")
+    except OSError:
+        return

@@ -28,6 +28,7 @@ from streamlab.methods.contract import Progress
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.arrivals import Arrival
 from streamlab.stream.behaviours import Behaviour
+from streamlab.stream.memory import bound_memory, offer_to_be_ended
 from streamlab.stream.provider import Answer, Effort, Order, Watch, answer
 from streamlab.stream.scenario import LoadedScenario
 from streamlab.stream.submission import Submission
@@ -57,9 +58,13 @@ class Processes:
         fingerprint: str,
         max_bytes: int,
         timeout_seconds: float | None,
+        max_memory: int | None = None,
     ) -> None:
-        """`fingerprint`: of the base that they must have. `max_bytes`: of an artifact."""
-        self._loaded, self._fingerprint = loaded, fingerprint
+        """`fingerprint`: of the base that they must have. `max_bytes`: of an artifact.
+
+        `max_memory`: in bytes, that each process may allocate.
+        """
+        self._loaded, self._fingerprint, self._max_memory = loaded, fingerprint, max_memory
         self._max_bytes, self._timeout = max_bytes, timeout_seconds
         self._workers: dict[str, _Worker] = {}
 
@@ -68,7 +73,7 @@ class Processes:
         arrival = order.arrival
         worker = self._workers.get(arrival.provider)
         if worker is None:
-            worker = _Worker(self._loaded, arrival.provider, self._fingerprint)
+            worker = _Worker(self._loaded, arrival.provider, self._fingerprint, self._max_memory)
             self._workers[arrival.provider] = worker
         try:
             return worker.answer(order, watch, self._timeout, self._max_bytes)
@@ -87,13 +92,15 @@ class Processes:
 class _Worker:
     """One provider's process, and the connection to it."""
 
-    def __init__(self, loaded: LoadedScenario, provider: str, fingerprint: str) -> None:
+    def __init__(
+        self, loaded: LoadedScenario, provider: str, fingerprint: str, max_memory: int | None
+    ) -> None:
         # Spawned, not forked: a fork of a process that has used torch's threads may hang.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=_work,
-            args=(theirs, loaded, provider, fingerprint),
+            args=(theirs, loaded, provider, fingerprint, max_memory),
             name=f"provider {provider}",
             daemon=True,
         )
@@ -175,9 +182,18 @@ def _note(connection: Connection, arrival: Arrival) -> dict[str, Any]:
     return note
 
 
-def _work(connection: Connection, loaded: LoadedScenario, provider: str, fingerprint: str) -> None:
+def _work(
+    connection: Connection,
+    loaded: LoadedScenario,
+    provider: str,
+    fingerprint: str,
+    max_memory: int | None,
+) -> None:
     """Answer arrivals until the lab hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's affair, which ends this
+    offer_to_be_ended()  # before the lab is
+    if max_memory is not None:
+        bound_memory(max_memory)
 
     def send(note: Mapping[str, object]) -> None:
         connection.send_bytes(json.dumps(note).encode())
@@ -192,11 +208,20 @@ def _work(connection: Connection, loaded: LoadedScenario, provider: str, fingerp
         try:
             world = world or _world(loaded, provider, fingerprint)
             given = answer(order, world, lambda step: send({"progress": asdict(step)}))
-        except (StreamlabError, MemoryError, RuntimeError) as error:
+        except MemoryError:
+            world = None  # what it holds may be half made
+            send({"failed": _out_of_memory(provider, max_memory)})
+            continue
+        except (StreamlabError, RuntimeError) as error:
             send({"failed": str(error) or type(error).__name__})
             continue
         send({"answer": _said(given)})
         connection.send_bytes(given.submission.data)
+
+
+def _out_of_memory(provider: str, allowed: int | None) -> str:
+    how = "" if allowed is None else f" of {allowed:,} bytes (`execution.memory`)"
+    return f"The process of the provider `{provider}` ran out of memory{how}."
 
 
 def _act_out(order: Order) -> None:

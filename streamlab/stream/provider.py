@@ -93,9 +93,8 @@ def _rows(order: Order, world: World) -> EncodedTask:
 
 def _handed_in(submission: Submission, order: Order, world: World) -> tuple[Submission, Behaviour]:
     """Sign a submission, and put something hostile in its place where that is the behaviour."""
-    scenario, arrival = world.scenario, order.arrival
-    provider, base = scenario.providers[arrival.provider], world.base.fingerprint
-    private = provider.find_private_key(arrival.seed, arrival.provider)
+    scenario, arrival, base = world.scenario, order.arrival, world.base.fingerprint
+    private = world.find_private_key(arrival.provider, arrival.seed)
     if private is not None:
         submission = signed(submission, base=base, private=private)
     changed = misbehave(

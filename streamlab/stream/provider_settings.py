@@ -15,7 +15,7 @@ from streamlab.arrivals.trace import read_trace
 from streamlab.config import GrownSettings, Tree, problem
 from streamlab.errors import UsageError
 from streamlab.stream.behaviours import BehaviourSettings
-from streamlab.stream.signing import PublicKey, simulated_keys
+from streamlab.stream.signing import PublicKey, checked_private_key, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -39,18 +39,22 @@ class ProviderSettings(GrownSettings):
         """Return the key that the lab holds of the provider, None where it has none."""
         return simulated_keys(seed, name).public if self.key == "simulated" else self.key
 
-    def find_private_key(self, seed: int, name: str) -> str | None:
-        """Return the key that the provider signs with. Raises UsageError for a file without one."""
+    def find_private_key(self, seed: int, name: str, folder: Path) -> str | None:
+        """Return the key that the provider signs with; a relative path starts from `folder`.
+
+        Raises UsageError for a file without one.
+        """
         if self.key == "simulated":
             return simulated_keys(seed, name).private
         if self.private_key_file is None:
             return None
+        file = folder / self.private_key_file
         try:
-            return self.private_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
+            return checked_private_key(file.read_text(encoding="utf-8").strip())
+        except (OSError, ValueError) as error:  # no UTF-8 is a ValueError too
             raise UsageError(
-                f"The private key of the provider `{name}` cannot be read from "
-                f"{self.private_key_file}: {error}. Make one with `streamlab keygen --out FILE`."
+                f"The private key of the provider `{name}` cannot be read from {file}: {error}. "
+                "Make one with `streamlab keygen --out FILE`."
             ) from error
 
     @property

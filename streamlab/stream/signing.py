@@ -55,6 +55,12 @@ def checked_public_key(text: str) -> str:
     return text
 
 
+def checked_private_key(text: str) -> str:
+    """Return a private key's text as it is. Raises ValueError where it is none."""
+    _raw(text, _PRIVATE, "private")
+    return text
+
+
 PublicKey = Annotated[str, AfterValidator(checked_public_key)]  # for settings
 
 

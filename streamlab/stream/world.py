@@ -58,6 +58,15 @@ class World:
             encoded[key] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
 
+    def check_keys(self) -> None:
+        """Raise UsageError where a provider's own key cannot be read."""
+        for name in self.scenario.providers:
+            self.find_private_key(name, self.scenario.seeds[0])
+
+    def find_private_key(self, provider: str, seed: int) -> str | None:
+        """Return the key that a provider signs with, None where it has none. Raises UsageError."""
+        return self.scenario.providers[provider].find_private_key(seed, provider, self._folder)
+
     def tasks(self) -> tuple[LoadedTask, ...]:
         """Return every task as first loaded for the latest seed, in the order of arrival."""
         return tuple(task for (_, version), task in self._loaded.items() if version == 1)

@@ -250,3 +250,10 @@ def test_bytes_are_written_with_three_digits(value: int, text: str) -> None:
 )
 def test_seconds_are_written_as_people_read_them(value: float, text: str) -> None:
     assert readable_seconds(value) == text
+
+
+def test_a_virtual_time_is_a_day_counted_from_one_and_the_time_of_it() -> None:
+    assert readable(0, "virtual") == "day 1 00:00"
+    assert readable(86_400_000_000 * 6 - 1, "virtual") == "day 6 23:59"
+    assert readable(86_400_000_000 * 6 + 3_600_000_000, "virtual") == "day 7 01:00"
+    assert readable(None, "virtual") == "-"

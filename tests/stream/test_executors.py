@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -198,3 +199,20 @@ def test_a_provider_that_dies_fails_its_arrival_and_no_other_and_is_tried_again(
     ran = Ran(path, type(plain.home)(tmp_path / "home"), tuple(outcomes))
     assert stored(ran.home) == stored(plain.home)
     assert [record.status for record in runs_in(ran.home)] == ["finished"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux holds a process to its memory")
+def test_a_provider_that_needs_more_memory_than_it_may_have_fails_its_arrivals_alone(
+    lab: Lab, plain: Ran, tmp_path: Path, others: set[int]
+) -> None:
+    execution = {"executor": "processes", "memory": "1MB"}
+    short = carry_out(lab.scenario(name="short", execution=execution), tmp_path / "short")
+    execution = {"executor": "processes", "memory": "64GB"}
+    path = lab.scenario(name="ample", evaluation="full", execution=execution)
+    ample = carry_out(path, tmp_path / "ample")
+
+    assert [outcome.record.status for outcome in short.outcomes] == ["failed"] * 3
+    for outcome in short.outcomes:
+        assert "ran out of memory of 1,000,000 bytes" in str(outcome.record.reason)
+    assert stored(ample.home) == stored(plain.home)
+    assert children() == others

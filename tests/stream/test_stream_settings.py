@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stream_samples import Lab
+from stream_samples import Lab, carry_out
 
 from streamlab.errors import ConfigError, UsageError
 from streamlab.stream.scenario import Scenario, load_scenario
@@ -64,9 +64,9 @@ def test_a_provider_signs_with_the_key_in_its_file(lab: Lab, tmp_path: Path) -> 
     keys = generate()
     file = tmp_path / "press.key"
     file.write_text(f"{keys.private}\n", encoding="utf-8")
-    press = with_press(lab, key=keys.public, private_key_file=str(file)).providers["press"]
+    press = with_press(lab, key=keys.public, private_key_file="press.key").providers["press"]
 
-    private = press.find_private_key(1, "press")
+    private = press.find_private_key(1, "press", tmp_path)
 
     assert private is not None
     public = press.public_key(1, "press")
@@ -78,12 +78,28 @@ def test_a_key_file_that_is_not_there_is_told_with_what_to_do(lab: Lab, tmp_path
     press = with_press(lab, private_key_file=str(tmp_path / "none.key")).providers["press"]
 
     with pytest.raises(UsageError, match=r"`press` cannot be read .*streamlab keygen"):
-        press.find_private_key(1, "press")
+        press.find_private_key(1, "press", tmp_path)
 
 
-def test_a_simulated_provider_has_one_pair_for_each_seed(lab: Lab) -> None:
+@pytest.mark.parametrize("key", [None, "not a key", "public"])
+def test_a_run_with_a_key_file_of_no_use_ends_before_anything_is_written(
+    lab: Lab, tmp_path: Path, key: str | None
+) -> None:
+    file = tmp_path / "press.key"
+    if key is not None:
+        file.write_text(generate().public if key == "public" else key, encoding="utf-8")
+    tree = lab.tree(name="keyed")
+    tree["providers"]["press"]["private_key_file"] = str(file)
+
+    with pytest.raises(UsageError, match="private key of the provider `press` cannot be read"):
+        carry_out(lab.write(tree), tmp_path / "home")
+
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_simulated_provider_has_one_pair_for_each_seed(lab: Lab, tmp_path: Path) -> None:
     press = with_press(lab, key="simulated").providers["press"]
-    private, public = press.find_private_key(1, "press"), press.public_key(1, "press")
+    private, public = press.find_private_key(1, "press", tmp_path), press.public_key(1, "press")
 
     assert private is not None
     assert public is not None

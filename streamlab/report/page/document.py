@@ -121,4 +121,5 @@ def _words(name: str) -> str:
     """
     if " " in name or "." in name:
         return name
-    return name.removeprefix("n_").removesuffix("_bytes").removesuffix("_seconds").replace("_", " ")
+    unit = next((unit for unit in ("_bytes", "_seconds", "_us") if name.endswith(unit)), "")
+    return name.removeprefix("n_").removesuffix(unit).replace("_", " ")
