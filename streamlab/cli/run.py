@@ -97,8 +97,8 @@ def run(
 def _follow(
     outcomes: Generator[Outcome, None, None], live: LiveProgress, notes: Console
 ) -> list[str]:
-    """Print a line on every outcome; returns those of the arrivals that failed."""
-    failed = []
+    """Print a line on every outcome; returns the last one of each arrival that failed for good."""
+    failed: dict[tuple[object, ...], str] = {}
     # Closed here and not by chance, so that the run ends as interrupted whatever happens.
     with closing(outcomes):
         for outcome in outcomes:
@@ -106,8 +106,10 @@ def _follow(
             live.settle()
             notes.print(line, markup=False)
             if outcome.record.status == "failed":
-                failed.append(line)
-    return failed
+                failed[outcome.arrival.identity] = line
+            else:
+                failed.pop(outcome.arrival.identity, None)
+    return list(failed.values())
 
 
 def _announce(notes: Console, record: RunRecord, world: World) -> None:

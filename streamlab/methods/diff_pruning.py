@@ -72,6 +72,8 @@ class DiffPruning(Gating):
                 "a steered `penalty` starts from what the open stage has learnt: raise "
                 "`open_share` above 0, or give a number as `penalty`"
             )
+        if self.landings and self.penalty != "steered":
+            raise ValueError("`landings` are at the density that a steered `penalty` follows")
         return self
 
     def train(self, job: TrainingJob) -> Trained:
@@ -87,6 +89,7 @@ class DiffPruning(Gating):
             moments = tune_all(loop, job, schedule[:n_open])
             gated = GatedStage(self, job, moments, n_steps=n_first - n_open)
             loop.run("gated", schedule[n_open:], gated.take_step)
+            gated.end()
             values = gated.expected_changes()
             scores = [value.abs() for value in values]
             positions = keep_largest(scores, budget(self.target_density, job.layout.n_gated))

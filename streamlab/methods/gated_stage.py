@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from streamlab.config import Settings
+from streamlab.config import GrownSettings
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.gates import Stretch, expected_gate
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import find_rows_in_use
+from streamlab.methods.landing import landings
 from streamlab.methods.loop import adam
 from streamlab.methods.native import find_native_step
 from streamlab.methods.penalty import FixedPenalty, Penalty, SteeredPenalty
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from streamlab.methods.contract import TrainingJob
 
 
-class Gating(Settings):
+class Gating(GrownSettings):
     """How gates start, move and are priced; `structured` adds one gate for every tensor."""
+
+    later: ClassVar = frozenset({"landings"})
 
     structured: bool = True
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
@@ -35,6 +38,7 @@ class Gating(Settings):
     steer_gain: PositiveFloat = 0.15
     steer_every: PositiveInt = 2
     steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
+    landings: NonNegativeInt = 0  # times that the gates are moved onto the density that is wanted
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
@@ -80,6 +84,8 @@ class GatedStage:
             epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,
         )
         self._price = self._penalty.update(-1, 1.0)
+        self._n_steps = n_steps
+        self._lands_after = landings(n_steps, settings.landings)
         self.densities = Densities(1.0, 1.0)
 
     @property
@@ -106,7 +112,18 @@ class GatedStage:
             grad_scale=scale,
         )
         self._price = self._penalty.update(self._gated.n_steps - 1, self.densities.expected)
+        if self._gated.n_steps in self._lands_after:
+            self._land(self._gated.n_steps)
         return self.densities.expected
+
+    def end(self) -> None:
+        """Land a last time, where the settings have the gates land at all."""
+        if self._settings.landings:
+            self._land(self._n_steps)
+
+    def _land(self, n_steps: int) -> None:
+        if isinstance(self._penalty, SteeredPenalty):
+            self.densities = self._gated.land(self._penalty.wanted(n_steps - 1))
 
     def expected_changes(self) -> list[Tensor]:
         """Return w E[z] E[z_group] of every entry, one flat tensor for each of the base's."""

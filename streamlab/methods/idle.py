@@ -44,6 +44,19 @@ class IdleEntries:
         first, second = rates.corrections(self._n_steps)
         scale = torch.sqrt(self._square * second) + rates.epsilon
         self._log_alpha -= rates.rate * self._mean * first / scale
+        return self.open_counts()
+
+    def move(self, shift: float) -> None:
+        """Move all gates alike, in log-odds."""
+        self._log_alpha += shift
+
+    @property
+    def gates(self) -> tuple[Vector, Vector]:
+        """Return log_alpha, and how many entries it stands for, of every tensor."""
+        return self._log_alpha.numpy(), self._counts
+
+    def open_counts(self) -> tuple[Vector, Vector]:
+        """Return how many gates of every tensor are open: expected, and at u = 0.5."""
         expected: Vector = open_probability(self._log_alpha, self._stretch).numpy()
         certain: Vector = (deterministic(self._log_alpha, self._stretch) > 0.0).numpy()
         return self._counts * expected, self._counts * certain

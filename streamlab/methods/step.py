@@ -27,6 +27,7 @@ from streamlab.methods.gates import Stretch, sample
 from streamlab.methods.generator import prefix, uniforms
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import IdleEntries
+from streamlab.methods.landing import Vector, find_shift, open_counts
 from streamlab.methods.native import BLOCK, RATES, SUMS, NativeStep
 
 
@@ -110,13 +111,36 @@ class GatedWeights:
         np.add.at(per_group, self._blocks.tensors, columns)
         per_group[:, 1:] += np.stack(self._idle.step(penalties, alpha), axis=1)
         self.n_steps += 1
-        if self.groups is None:
-            expected, deterministic = per_group[:, 1:].sum(axis=0) / self.n_gated
-            return Densities(float(expected), float(deterministic))
-        self.groups.step(per_group[:, 0], penalty * (per_group[:, 1] if product else 1.0), alpha)
+        if self.groups is not None:
+            charge = penalty * (per_group[:, 1] if product else 1.0)
+            self.groups.step(per_group[:, 0], charge, alpha)
+        return self._densities(per_group[:, 1], per_group[:, 2])
+
+    def land(self, density: float) -> Densities:
+        """Move all gates of entries alike, so that `density` is the expected one; draw them anew.
+
+        Where the groups' gates are too far shut for that, they come as near as `MOST_UP` brings
+        them.
+        """
+        opened = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
+        shift = find_shift(
+            self.log_alpha, opened, self._idle.gates, density * self.n_gated, self._stretch
+        )
+        for log_alpha in self.log_alpha:
+            log_alpha += shift
+        self._idle.move(shift)
+        self._write_live()
+        counts = np.array([open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha])
+        idle_expected, idle_certain = self._idle.open_counts()
+        return self._densities(counts[:, 0] + idle_expected, counts[:, 1] + idle_certain)
+
+    def _densities(self, expected: Vector, certain: Vector) -> Densities:
+        """Put together what the tensors' entries and the groups' own gates say."""
+        opened = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
+        kept = opened > 0 if self.groups is None else self.groups.deterministic > 0.0
         return Densities(
-            expected=float(per_group[:, 1] @ self.groups.open_probability) / self.n_gated,
-            deterministic=float(per_group[:, 2] @ (self.groups.deterministic > 0.0)) / self.n_gated,
+            expected=float(expected @ opened) / self.n_gated,
+            deterministic=float(certain @ kept) / self.n_gated,
         )
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:

@@ -160,6 +160,23 @@ def test_an_arrival_that_fails_is_told_also_when_quiet_and_ends_with_exit_code_1
     assert [row.attempt for row in arrivals_in(place, status="failed")] == [1, 2]
 
 
+def test_an_arrival_that_succeeds_when_tried_again_is_no_failure_of_the_run(
+    run: Run, lab: Lab, place: Home
+) -> None:
+    tree = lab.tree(name="shaky", **only("mood"))
+    # Crashes in three of four attempts, as drawn by the seed and the number of the attempt.
+    tree["providers"]["press"]["behaviour"] = {"crash": 0.75}
+    tree["execution"] = {"attempts": 50}
+
+    result = run(lab.write(tree))
+
+    statuses = [row.status for row in arrivals_in(place)]
+    assert len(statuses) > 1
+    assert statuses == ["failed"] * (len(statuses) - 1) + ["finished"]
+    assert result.exit_code == 0
+    assert "Error" not in result.stderr
+
+
 def test_ctrl_c_ends_with_exit_code_130_and_resume_goes_on(
     run: Run, lab: Lab, place: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
