@@ -14,7 +14,7 @@ from streamlab.methods.adam import AdamRates
 from streamlab.methods.gates import Stretch, expected_gate
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import find_rows_in_use
-from streamlab.methods.landing import landings
+from streamlab.methods.landing import Descent
 from streamlab.methods.loop import adam
 from streamlab.methods.native import find_native_step
 from streamlab.methods.penalty import FixedPenalty, Penalty, SteeredPenalty
@@ -38,7 +38,7 @@ class Gating(GrownSettings):
     steer_gain: PositiveFloat = 0.15
     steer_every: PositiveInt = 2
     steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
-    landings: NonNegativeInt = 0  # times that the gates are moved onto the density that is wanted
+    landings: NonNegativeInt = 0  # moves of all gates, by which the stage ends at `steer_to`
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
@@ -84,8 +84,9 @@ class GatedStage:
             epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,
         )
         self._price = self._penalty.update(-1, 1.0)
-        self._n_steps = n_steps
-        self._lands_after = landings(n_steps, settings.landings)
+        self._goal = min(1.0, settings.steer_to * settings.target_density)
+        n_moves = settings.landings
+        self._descent = Descent(n_steps, n_moves, self._goal) if n_moves else None
         self.densities = Densities(1.0, 1.0)
 
     @property
@@ -112,18 +113,16 @@ class GatedStage:
             grad_scale=scale,
         )
         self._price = self._penalty.update(self._gated.n_steps - 1, self.densities.expected)
-        if self._gated.n_steps in self._lands_after:
-            self._land(self._gated.n_steps)
+        if self._descent is not None:
+            wanted = self._descent.wanted(self._gated.n_steps, self.densities.expected)
+            if wanted is not None:
+                self.densities = self._gated.land(wanted)
         return self.densities.expected
 
     def end(self) -> None:
-        """Land a last time, where the settings have the gates land at all."""
-        if self._settings.landings:
-            self._land(self._n_steps)
-
-    def _land(self, n_steps: int) -> None:
-        if isinstance(self._penalty, SteeredPenalty):
-            self.densities = self._gated.land(self._penalty.wanted(n_steps - 1))
+        """Land, where the settings have the gates land at all."""
+        if self._descent is not None:
+            self.densities = self._gated.land(self._goal)
 
     def expected_changes(self) -> list[Tensor]:
         """Return w E[z] E[z_group] of every entry, one flat tensor for each of the base's."""

@@ -4,12 +4,13 @@
 
 A price closes gates step by step, and in a short stage it comes too late or goes too far. A move
 that is the same for all leaves their order as the price and the gradients have made it, and sets
-how many are open to the one number that was asked for.
+how many are open to the one number that was asked for. Moved all at once, too much of what the
+model computes with is gone; so the way down begins before the end of the stage, and has steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from streamlab.methods.gates import Stretch, deterministic, open_probability
 
 Vector = NDArray[np.float64]
 
+DESCENT_FROM = 0.6  # of the stage
 MOST_UP = 5.0  # log-odds; where groups are shut, no move of their entries opens them
 _REACH = 40.0  # log-odds: a gate further out than this is as good as open, or shut
 _BIN = 0.01
@@ -61,18 +63,35 @@ def open_counts(log_alpha: Tensor, stretch: Stretch) -> tuple[float, float]:
     return expected, certain
 
 
-def landings(n_steps: int, n_landings: int) -> frozenset[int]:
-    """Return after how many steps to land: evenly over the stage, its end left out.
+class Descent:
+    """The way down: evenly many moves over the last part of a stage, of one ratio each.
 
-    >>> sorted(landings(50, 5))
-    [10, 20, 30, 40]
+    The density falls geometrically from what the price has left at the beginning of it to `goal`
+    at the end of the stage.
     """
-    return frozenset(_evenly(n_steps, n_landings))
 
+    def __init__(self, n_steps: int, n_moves: int, goal: float) -> None:
+        self._n_moves, self._goal = n_moves, goal
+        first = round(DESCENT_FROM * n_steps)
+        self._first = first
+        self._moves = {
+            first + round(number * (n_steps - first) / n_moves): number
+            for number in range(1, n_moves)
+        }
+        self._begins_at: float | None = None
 
-def _evenly(n_steps: int, n_landings: int) -> Iterator[int]:
-    for number in range(1, n_landings):
-        yield round(number * n_steps / n_landings)
+    def wanted(self, n_taken: int, density: float) -> float | None:
+        """Return the density to move to after `n_taken` steps, None where there is no move.
+
+        `density`: what there is now; to be told after every step.
+        """
+        if n_taken <= self._first or self._begins_at is None:
+            self._begins_at = density
+        number = self._moves.get(n_taken)
+        if number is None:
+            return None
+        share = number / self._n_moves
+        return float(self._begins_at ** (1.0 - share) * self._goal**share)
 
 
 def _counts(block: Tensor, n_bins: int) -> Vector:

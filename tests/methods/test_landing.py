@@ -18,7 +18,7 @@ from streamlab.methods.contract import TrainingJob
 from streamlab.methods.gates import Stretch, open_probability, sample
 from streamlab.methods.generator import uniforms
 from streamlab.methods.groups import GroupGates
-from streamlab.methods.landing import MOST_UP, find_shift, landings, open_counts
+from streamlab.methods.landing import MOST_UP, Descent, find_shift, open_counts
 from streamlab.methods.native import NativeStep
 from streamlab.methods.step import GatedWeights
 
@@ -132,14 +132,20 @@ def test_the_shift_is_the_one_that_leaves_as_many_open_as_wanted(
     assert group * opened == pytest.approx(wanted, rel=0.006)
 
 
-@pytest.mark.parametrize(
-    ("n_steps", "number", "after"),
-    [(50, 0, []), (50, 1, []), (50, 5, [10, 20, 30, 40]), (3, 2, [2])],
-)
-def test_landings_are_even_and_the_last_one_is_the_end_itself(
-    n_steps: int, number: int, after: list[int]
-) -> None:
-    assert sorted(landings(n_steps, number)) == after
+def test_the_way_down_has_even_steps_of_one_ratio_from_where_the_price_left_it() -> None:
+    descent = Descent(50, 4, goal=0.02)
+
+    told = [descent.wanted(step, 0.32) for step in range(1, 51)]
+
+    moves = {step + 1: wanted for step, wanted in enumerate(told) if wanted is not None}
+    assert list(moves) == [35, 40, 45]  # and the end of the stage, where the last move is made
+    assert list(moves.values()) == pytest.approx([0.16, 0.08, 0.04])
+
+
+def test_a_single_landing_is_at_the_end_of_the_stage() -> None:
+    descent = Descent(50, 1, goal=0.02)
+
+    assert all(descent.wanted(step, 0.3) is None for step in range(1, 51))
 
 
 @pytest.mark.parametrize("structured", [False, True])

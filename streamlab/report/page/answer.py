@@ -95,7 +95,7 @@ def _scores(mine: Sequence[TaskScore], scores: Sequence[TaskScore]) -> Iterator[
         yield "Full finetuning was not trained in this run, so there is no score to compare with."
         return
     yield (
-        f"Full finetuning, trained on {len(both)} of these tasks, scores "
+        f"Full finetuning, trained on {len(both):,} of these tasks, scores "
         f"{_mean([full[score.task] for score in both]):.4f} there, where the diffs score "
         f"{_mean(both):.4f}: a mean difference of {pairs.mean:+.4f} over "
         f"{counted(pairs.n_pairs, 'pair')} of task and seed."
