@@ -54,6 +54,7 @@ class GrownSettings(Settings):
         return tree
 
 
+_HIDDEN = "hidden"  # the type of a problem whose input is not shown
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
@@ -208,6 +209,11 @@ def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
     return InitErrorDetails(type=kind, loc=place, input=given)
 
 
+def secret_problem(message: str) -> PydanticCustomError:
+    """Return a problem for a validator to raise whose input is not to be shown: it may be a key."""
+    return PydanticCustomError(_HIDDEN, "{message}", {"message": message})
+
+
 def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
@@ -220,7 +226,8 @@ def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[:1].lower() + message[1:]
     given = error.get("input")
-    shown = f", got {given!r}" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    simple = isinstance(given, (str, int, float, bool, type(None)))
+    shown = f", got {given!r}" if simple and error["type"] != _HIDDEN else ""
     return f"{place}: {message.rstrip('.')}{shown}."
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
 from pydantic_core import InitErrorDetails
@@ -15,7 +15,7 @@ from streamlab.arrivals.trace import read_trace
 from streamlab.config import GrownSettings, Tree, problem
 from streamlab.errors import UsageError
 from streamlab.stream.behaviours import BehaviourSettings
-from streamlab.stream.signing import PublicKey, checked_private_key, simulated_keys
+from streamlab.stream.signing import SIMULATED, Key, checked_private_key, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -32,19 +32,19 @@ class ProviderSettings(GrownSettings):
     behaviour: BehaviourSettings = BehaviourSettings()
     # `simulated`: a pair derived from the seed and the name, for trying things out. Else the public
     # key as `streamlab keygen` prints it, and the file that the provider keeps the other in.
-    key: Literal["simulated"] | PublicKey | None = None
+    key: Key | None = None
     private_key_file: Path | None = None
 
     def public_key(self, seed: int, name: str) -> str | None:
         """Return the key that the lab holds of the provider, None where it has none."""
-        return simulated_keys(seed, name).public if self.key == "simulated" else self.key
+        return simulated_keys(seed, name).public if self.key == SIMULATED else self.key
 
     def find_private_key(self, seed: int, name: str, folder: Path) -> str | None:
         """Return the key that the provider signs with; a relative path starts from `folder`.
 
         Raises UsageError for a file without one.
         """
-        if self.key == "simulated":
+        if self.key == SIMULATED:
             return simulated_keys(seed, name).private
         if self.private_key_file is None:
             return None

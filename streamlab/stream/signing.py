@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import AfterValidator
 
 from streamlab.canonical import canonical_json
+from streamlab.config import secret_problem
 from streamlab.stream.submission import Submission
 
+SIMULATED = "simulated"  # in place of a key: a pair derived from the seed and the name
 _PRIVATE, _PUBLIC = "ed25519-private:", "ed25519:"
 _KEY_BYTES = 32
 # What is signed for one purpose says nothing for another.
@@ -49,9 +51,13 @@ def simulated_keys(seed: int, provider: str) -> KeyPair:
     return _pair(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(text.encode()).digest()))
 
 
-def checked_public_key(text: str) -> str:
-    """Return a public key's text as it is. Raises ValueError where it is none."""
-    _public_key(text)
+def checked_key(text: str) -> str:
+    """Return a public key, or SIMULATED, as it is; for settings, whose author may mistake keys."""
+    if text != SIMULATED:
+        try:
+            _public_key(text)
+        except ValueError as error:
+            raise secret_problem(f"{error}; or `{SIMULATED}`") from error
     return text
 
 
@@ -61,7 +67,7 @@ def checked_private_key(text: str) -> str:
     return text
 
 
-PublicKey = Annotated[str, AfterValidator(checked_public_key)]  # for settings
+Key = Annotated[str, AfterValidator(checked_key)]
 
 
 def signed_message(digest: str, *, task: str, version: int, provider: str, base: str) -> bytes:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from streamlab.config import Settings, validate
 from streamlab.errors import ConfigError
 from streamlab.stream.signing import (
-    PublicKey,
-    checked_public_key,
+    Key,
+    checked_key,
     generate,
     is_signed_by,
     message_of,
@@ -87,7 +87,7 @@ def test_a_printed_pair_does_not_show_its_private_key() -> None:
 
 def test_a_public_key_is_read_as_it_is_written() -> None:
     assert KEYS.public.startswith("ed25519:")
-    assert checked_public_key(KEYS.public) == KEYS.public
+    assert checked_key(KEYS.public) == KEYS.public
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_public_key_is_read_as_it_is_written() -> None:
 )
 def test_what_is_no_public_key_is_refused_without_being_repeated(text: str) -> None:
     with pytest.raises(ValueError, match="a public key is") as refusal:
-        checked_public_key(text)
+        checked_key(text)
 
     assert KEYS.private not in str(refusal.value)
     assert ("this is the private one" in str(refusal.value)) == (text == KEYS.private)
@@ -118,7 +118,7 @@ def test_a_key_has_one_spelling() -> None:
     assert text.endswith("8=")
 
     with pytest.raises(ValueError, match="a public key is"):
-        checked_public_key(text[:-2] + "9=")  # the same bytes to a reader that is not strict
+        checked_key(text[:-2] + "9=")  # the same bytes to a reader that is not strict
 
 
 def test_a_public_key_does_not_sign() -> None:
@@ -127,10 +127,19 @@ def test_a_public_key_does_not_sign() -> None:
 
 
 class Provider(Settings):
-    key: PublicKey | None = None
+    key: Key | None = None
 
 
 def test_settings_take_a_public_key_and_refuse_what_is_none() -> None:
     assert validate(Provider, {"key": KEYS.public}, origin="s.yaml").key == KEYS.public
+    assert validate(Provider, {"key": "simulated"}, origin="s.yaml").key == "simulated"
     with pytest.raises(ConfigError, match="key: a public key is"):
         validate(Provider, {"key": "ed25519:short"}, origin="s.yaml")
+
+
+def test_a_private_key_put_in_place_of_the_public_one_is_not_shown_to_whoever_looks_on() -> None:
+    with pytest.raises(ConfigError, match="this is the private one") as refusal:
+        validate(Provider, {"key": KEYS.private}, origin="s.yaml")
+
+    assert KEYS.private.partition(":")[2] not in str(refusal.value)
+    assert len(refusal.value.problems) == 1
