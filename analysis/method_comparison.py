@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
 from streamlab.registry.home import Home
+from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.csv_file import write_csv
 from streamlab.report.markdown import markdown_table
 from streamlab.report.paired import paired

@@ -45,10 +45,14 @@ def service_us(
         seconds = settings.seconds
     elif settings.service == "history":
         if not history:
-            raise UsageError(
-                "`queue.service: history` draws from trainings measured before, and the registry "
-                "has none. Run the scenario once with `service: real`, or give `service: fixed` "
-                "with `seconds`."
-            )
+            raise no_history()
         seconds = history[int(np.random.default_rng(seed).integers(len(history)))]
     return round(SECOND_US * seconds)
+
+
+def no_history() -> UsageError:
+    """Return the error of a registry without trainings to draw from."""
+    return UsageError(
+        "`queue.service: history` draws from trainings measured before, and the registry has none. "
+        "Run the scenario once with `service: real`, or give `service: fixed` with `seconds`."
+    )

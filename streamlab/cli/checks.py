@@ -143,19 +143,22 @@ def check_hub(seconds: float) -> Finding:
 
 def check_home(home: Path) -> Finding:
     """Try to write where the home is, or would be made; nothing is left there."""
-    folder = _existing(home)
     try:
+        folder = _existing(home)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         return Finding("home", "broken", f"{home} cannot be written: {error.strerror}")
-    made = "" if home.is_dir() else "; the first run makes it"
+    made = "" if folder == home else "; the first run makes it"
     return Finding("home", "ok", f"{home}, writable{made}")
 
 
 def check_disk(home: Path) -> Finding:
     """Measure the space left where the home is."""
-    free = shutil.disk_usage(_existing(home)).free
+    try:
+        free = shutil.disk_usage(_existing(home)).free
+    except OSError as error:
+        return Finding("disk", "note", f"not known: {error.strerror}")
     text = f"{readable_bytes(free)} free"
     if free < _FULL_DISK_BYTES:
         return Finding("disk", "broken", f"{text}; too little for any run")
@@ -166,8 +169,11 @@ def check_disk(home: Path) -> Finding:
 
 def check_registry(place: Place) -> Finding:
     """Open the registry to read and name the version of its tables."""
-    if place.registry is None and not (place.home.path / "registry.db").exists():
-        return Finding("registry", "ok", "none yet; the first run makes it")
+    try:
+        if place.registry is None and not place.home.has_registry:
+            return Finding("registry", "ok", "none yet; the first run makes it")
+    except StreamlabError as error:
+        return Finding("registry", "broken", str(error))
     from streamlab.registry import schema
     from streamlab.registry.database import Database
 

@@ -50,7 +50,7 @@ class Place:
 
     def require(self) -> None:
         """Raise RegistryError where the home, not another place, lacks its registry."""
-        if self.registry is None and not (self.home.path / "registry.db").is_file():
+        if self.registry is None and not self.home.has_registry:
             raise RegistryError(
                 f"There is no registry in the home {self.home.path}. Name another home with "
                 "`--home` or STREAMLAB_HOME, or make one with `streamlab run SCENARIO.yaml`."

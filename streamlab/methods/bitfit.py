@@ -5,20 +5,22 @@ What changes is a fixed mask, so the second stage of diff pruning trains it, and
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
 
 from streamlab.config import Settings
 from streamlab.errors import TrainingError
-from streamlab.methods.contract import Trained, TrainingJob
+from streamlab.methods.contract import Artifact, Trained, TrainingJob
 from streamlab.methods.loop import Loop, seeded_dropout
 from streamlab.methods.stages import head_values, tune_kept
 
 
 class BitFit(Settings):
     """Settings of BitFit."""
+
+    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["bitfit"] = "bitfit"
     rate: PositiveFloat = 1e-3

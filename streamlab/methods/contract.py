@@ -128,8 +128,16 @@ class Trained:
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: densities, stage lengths
 
 
+Artifact = Literal["diff", "checkpoint", "adapter"]
+
+
 class Method(Protocol):
     """Learn one task. The settings of a method are the method."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """Return what a training leaves to be stored: the kind of `Trained` that `train` gives."""
+        ...
 
     @property
     def name(self) -> str:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from streamlab.methods.contract import Trained, TrainingJob
+from streamlab.methods.contract import Artifact, Trained, TrainingJob
 from streamlab.methods.gated_stage import GatedStage, Gating
 from streamlab.methods.loop import Loop, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
@@ -50,6 +50,8 @@ class DiffPruning(Gating):
 
     `preset` gives the settings that are left out: this project's own, or the published ones.
     """
+
+    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["diff_pruning"] = "diff_pruning"
     preset: Literal["own", "paper", "paper-text"] = "own"

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from streamlab.config import Settings
 from streamlab.errors import TrainingError, UsageError
 from streamlab.methods.best import Best
-from streamlab.methods.contract import Adapter, Trained, TrainingJob
+from streamlab.methods.contract import Adapter, Artifact, Trained, TrainingJob
 from streamlab.methods.loop import Loop, TakeStep, adam, ramp, seeded_dropout
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ CONFIG_FILE = "adapter_config.json"
 
 class Lora(Settings):
     """Settings of LoRA: rank, scale and which layers, as PEFT calls them."""
+
+    artifact: ClassVar[Artifact] = "adapter"
 
     name: Literal["lora"] = "lora"
     r: PositiveInt = 8

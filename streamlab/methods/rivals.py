@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveFloat
@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat
 from streamlab.config import Settings
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.best import Best
-from streamlab.methods.contract import Trained, TrainingJob
+from streamlab.methods.contract import Artifact, Trained, TrainingJob
 from streamlab.methods.loop import Loop, adam, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
 from streamlab.methods.stages import head_values, tune_all, tune_kept
@@ -18,6 +18,8 @@ from streamlab.methods.stages import head_values, tune_all, tune_kept
 
 class FullFinetuning(Settings):
     """Train every weight and keep a whole checkpoint."""
+
+    artifact: ClassVar[Artifact] = "checkpoint"
 
     name: Literal["full_finetuning"] = "full_finetuning"
 
@@ -40,6 +42,8 @@ class FullFinetuning(Settings):
 
 class HeadOnly(Settings):
     """Train the head on the frozen base: the cheapest thing one can keep."""
+
+    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["head_only"] = "head_only"
     rate: PositiveFloat = 0.1  # the features of a frozen base hardly differ from row to row
@@ -72,6 +76,8 @@ class HeadOnly(Settings):
 
 class NonAdaptive(Settings):
     """Finetune everything, keep the entries that moved most, train those (the paper's ablation)."""
+
+    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["non_adaptive"] = "non_adaptive"
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)

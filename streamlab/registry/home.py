@@ -57,6 +57,15 @@ class Home:
         """Return the folder of reports."""
         return self.path / "reports"
 
+    @property
+    def has_registry(self) -> bool:
+        """Tell whether the registry's file is there. Raises StoreError where one may not look."""
+        file = self.path / "registry.db"
+        try:
+            return file.is_file()
+        except OSError as error:
+            raise StoreError(f"The home cannot be used. {explain(error, file)}") from error
+
     def create(self) -> None:
         """Make the folders that are missing and try each out.
 

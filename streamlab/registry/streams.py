@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamlab.errors import RegistryError
+from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.registry.registry import Registry
 
@@ -20,16 +20,6 @@ class OwnStream:
     method: str
     arrivals: tuple[ArrivalRecord, ...]  # at least one
     diffs: dict[str, DiffRecord]  # by digest
-
-
-def own_method(run: RunRecord) -> str:
-    """Return the name of the scenario's own method, which its rivals are compared with."""
-    return str(run.scenario["defaults"]["method"]["name"])
-
-
-def own_seeds(run: RunRecord) -> Sequence[int]:
-    """Return the scenario's seeds, as written."""
-    return [int(seed) for seed in run.scenario["seeds"]]
 
 
 def own_stream(registry: Registry, run: str) -> OwnStream:

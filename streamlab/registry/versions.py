@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from streamlab.errors import NotInRegistryError
 from streamlab.registry import arrivals, events, removal, runs
+from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord
 
 
@@ -18,13 +19,24 @@ def roll_back(
     """Leave out what finished of a task in a run in later versions, and return it.
 
     Of every seed and method. Raises NotInRegistryError where no arrival that is left has the
-    version, and RegistryError while the run is worked on.
+    version, or a seed of the run's own method lacks it, and RegistryError while the run is worked
+    on.
     """
-    run = runs.get(connection, run_id, now=now).name
+    record = runs.get(connection, run_id, now=now)
+    run = record.name
     there = _finished(connection, run_id, task, removed=False)
     if version not in {arrival.version for arrival in there}:
         gone = _finished(connection, run_id, task, removed=True)
         raise _no_version(run, task, version, there, [a for a in gone if a.version == version])
+    own = [arrival for arrival in there if arrival.method == own_method(record)]
+    lacking = {a.seed for a in own if a.version > version}
+    lacking -= {a.seed for a in own if a.version == version}
+    if lacking:
+        raise NotInRegistryError(
+            f"Of `{task}` in the run `{run}` version {version} is not there for the seed "
+            f"{', '.join(map(str, sorted(lacking)))}, so that nothing would be left in use. Go "
+            "back to a version that every seed has; `streamlab ls arrivals` lists them."
+        )
     later = [arrival.id for arrival in there if arrival.version > version]
     left_out = removal.remove(connection, later, now=now)
     if left_out:

@@ -6,8 +6,8 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
-from streamlab.registry.streams import own_method
 from streamlab.report.scores import by_arrival, find_own_score
 from streamlab.report.table import Column, Table
 

@@ -13,9 +13,9 @@ from streamlab.registry.device_log import (
     PlacementRecord,
     find_full_us,
 )
+from streamlab.registry.own import own_method
 from streamlab.registry.records import BaseRecord, MethodStorage, RowsUsed, RunRecord, Total
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.pages import flat
 from streamlab.report.scores import score_table, task_scores
 from streamlab.report.table import Column, Fact, Facts, Page, Table

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.names import missing
-from streamlab.registry.streams import own_method
+from streamlab.registry.own import own_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

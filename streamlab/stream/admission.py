@@ -157,6 +157,18 @@ def check_probe(declared: float | None, found: float, *, tolerance: float) -> No
         )
 
 
+def check_head(diff: DiffVector, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise RefusedError where a diff brings another head than its task's, of these `shapes`."""
+    given = {name: array.shape for name, array in diff.head.items()}
+    for name in sorted({**given, **shapes}):
+        if given.get(name) != shapes.get(name):
+            raise RefusedError(
+                "container",
+                f"the head of the task has `{name}` as {shapes.get(name, 'no tensor')}, and it "
+                f"has it as {given.get(name, 'no tensor')}.",
+            )
+
+
 def _check_signature(
     submission: Submission, base: str, settings: AdmissionSettings, known: Known
 ) -> None:

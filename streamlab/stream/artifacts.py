@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
 from streamlab.diff.container import decode
-from streamlab.errors import StoreError
+from streamlab.errors import DiffError, StoreError
 from streamlab.methods.contract import Adapter, Trained
 from streamlab.methods.lora import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff
@@ -47,14 +48,15 @@ def checkpoint_of(trained: Trained, base: Base) -> bytes:
 def describe(kind: ArtifactKind, data: bytes, base: Base) -> NewDiff:
     """Describe an artifact for the registry, by nothing but its bytes.
 
-    Raises DiffError where a diff's bytes are none for this base.
+    Raises DiffError where the bytes are no such artifact of this base.
     """
     if kind == "diff":
         diff = decode(data, base.layout)
         head = {name: torch.from_numpy(values.copy()) for name, values in diff.head.items()}
         return describe_diff(diff, data, full_bytes=_full_bytes(base, head))
-    tensors = load(data)
+    tensors = _loaded(data)
     if kind == "checkpoint":
+        _check_names(tensors, base)
         head = {name: tensors[name] for name in tensors.keys() - base.full_names.values()}
         own = [tensors[name] for name in base.full_names.values()]
         return _described(kind, data, base, own, head, base.layout.sizes, len(data))
@@ -64,6 +66,21 @@ def describe(kind: ArtifactKind, data: bytes, base: Base) -> NewDiff:
     own = [tensor for name, tensor in tensors.items() if ".lora_" in name]
     # An adapter's numbers are no entries of the base's tensors.
     return _described(kind, data, base, own, head, (), _full_bytes(base, head))
+
+
+def _loaded(data: bytes) -> dict[str, torch.Tensor]:
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise DiffError(f"It is no file of tensors: {error}.") from error
+
+
+def _check_names(tensors: Mapping[str, torch.Tensor], base: Base) -> None:
+    """Refuse a checkpoint that lacks a tensor of the base, or has it in another shape."""
+    for name, full in base.full_names.items():
+        shape = tuple(base.tensors[name].shape)
+        if full not in tensors or tuple(tensors[full].shape) != shape:
+            raise DiffError(f"The checkpoint has no `{full}` of the shape {shape}.")
 
 
 def _described(
@@ -129,8 +146,10 @@ def serving(
         with adapted(model, Adapter(data, adapter_config)) as wrapped:
             yield Served(wrapped, None)
         return
-    tensors = load(data)
+    tensors = _loaded(data)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if name not in tensors or tensors[name].shape != parameter.shape:
+                raise DiffError(f"The checkpoint has no `{name}` of {tuple(parameter.shape)}.")
             parameter.copy_(tensors[name])
     yield Served(model, None)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from streamlab.arrivals.service import no_history
 from streamlab.base import Base, load_base
 from streamlab.diff.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, RegistryError, UsageError
@@ -27,7 +28,7 @@ from streamlab.stream.lab import Clock, Lab, Outcome, Reached
 from streamlab.stream.ledger import Ledger
 from streamlab.stream.processes import Processes
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.serve import Reorder, Stream, Watch, identity_of
+from streamlab.stream.serve import Reorder, Stream, Watch, identity_of, measured_before
 from streamlab.stream.world import World
 
 # Told the run, what it works with, and how many arrivals are still to come.
@@ -63,7 +64,7 @@ def run(
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
-    if resume and registry_url is None and not (place.path / "registry.db").exists():
+    if resume and registry_url is None and not place.has_registry:
         raise _nothing_to_resume(loaded)
     if registry_url is not None:
         schema.check_place(registry_url, home=place.path)
@@ -72,9 +73,14 @@ def run(
     world.check_keys()
     world.prepare(loaded.scenario.seeds[0])
     environment = describe_environment(loaded.scenario.defaults.training)
+    draws = loaded.scenario.queue.service == "history"
+    if draws and registry_url is None and not place.has_registry:
+        raise no_history()
     place.create()
     store = ArtifactStore(place.store)
     with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
+        if draws:
+            measured_before(registry, loaded.scenario)
         if resume:
             record = _resume(registry, loaded, base)
         else:

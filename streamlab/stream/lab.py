@@ -24,7 +24,7 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
-from streamlab.stream.admission import check_probe, verify
+from streamlab.stream.admission import check_head, check_probe, verify
 from streamlab.stream.arrivals import Arrival
 from streamlab.stream.artifacts import describe, serving
 from streamlab.stream.behaviours import Behaviour
@@ -69,11 +69,12 @@ class Try:
 
 @dataclass(frozen=True)
 class Times:
-    """When an arrival came, began and ended, in microseconds of virtual time."""
+    """When an arrival came, and an attempt at it began and ended, in microseconds."""
 
     arrived_us: int
     began_us: int
     ended_us: int
+    served_us: int | None = None  # of all attempts together, told with the last of several
 
 
 @dataclass
@@ -121,7 +122,8 @@ class Lab:
         Rivals are the lab's own comparisons, and pass. Raises RefusedError.
         """
         scenario, submission = self.world.scenario, answer.submission
-        if submission.kind != "diff" or arrival.method != scenario.defaults.method:
+        if arrival.method != scenario.defaults.method or arrival.method.artifact != "diff":
+            _check_kind(arrival, submission)
             return {}
         key = scenario.providers[arrival.provider].public_key(arrival.seed, arrival.provider)
         diff = verify(
@@ -130,12 +132,20 @@ class Lab:
             settings=scenario.admission,
             known=self.ledger.known(arrival, key),
         )
+        check_head(diff, self._head_shapes(arrival))
         if scenario.admission.probe_tolerance is not None:
             self._check_score(arrival, submission, scenario.admission.probe_tolerance)
         signature = submission.signature
         return {"content": content_digest(diff)} | (
             {} if signature is None else {"signature": signature.hex()}
         )
+
+    def _head_shapes(self, arrival: Arrival) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the head that a task's model has."""
+        training = self.world.scenario.tasks[arrival.task].training
+        model = fresh_model(self.world.base, self.world.encoded(arrival).data, training, seed=0)
+        parameters = dict(model.named_parameters())
+        return {name: tuple(parameters[name].shape) for name in self.world.base.head_names}
 
     def _check_score(self, arrival: Arrival, submission: Submission, tolerance: float) -> None:
         """Score a submission out of quarantine, where it stays unless its score is as declared."""
@@ -251,8 +261,17 @@ class Lab:
                 "n_truncated": task.train.n_truncated,
                 "sources_skipped": list(loaded.tried),
                 "method": arrival.method.model_dump(mode="json"),
+                **({} if times.served_us is None else {"service_us": times.served_us}),
             },
         )
+
+
+def _check_kind(arrival: Arrival, submission: Submission) -> None:
+    """Raise RefusedError where what came is not what the method leaves, whatever it says it is."""
+    expected = arrival.method.artifact
+    if submission.kind != expected:
+        message = f"{arrival.method.name} leaves a {expected}, and a {submission.kind} came."
+        raise RefusedError("container", message)
 
 
 def _finite(declared: float | None) -> float | None:

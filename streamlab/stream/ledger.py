@@ -19,13 +19,16 @@ class _Entry:
 
 
 class Ledger:
-    """The diffs that were admitted, in the order of their arrival; filled anew from the rows."""
+    """The diffs that were admitted, in the order of virtual time; filled anew from the rows."""
 
     def __init__(self, registry: Registry, run: str, method: str) -> None:
         """Read the rows of `method`, the scenario's own: rivals are not admitted."""
         self._entries = [
             _Entry(record, registry.diff(record.digest).file_bytes)
-            for record in registry.arrivals(run=run, method=method, status="finished")
+            for record in sorted(
+                registry.arrivals(run=run, method=method, status="finished"),
+                key=lambda record: (record.ended_us or 0, record.sequence),
+            )
             if record.digest is not None and "content" in record.details
         ]
 
@@ -44,10 +47,18 @@ class Ledger:
             public_key=public_key,
         )
 
-    def submissions(self, seed: int, store: ArtifactStore) -> tuple[Submission, ...]:
-        """Return what was admitted under a scenario seed as it was submitted, oldest first."""
+    def submissions(
+        self, seed: int, store: ArtifactStore, *, until_us: int
+    ) -> tuple[Submission, ...]:
+        """Return what was admitted under a scenario seed as it was submitted, oldest first.
+
+        `until_us`: the virtual time by which it must have ended, since a run that is resumed
+        knows of what ends later too.
+        """
         return tuple(
-            _submission(entry.record, store) for entry in self._entries if entry.record.seed == seed
+            _submission(record, store)
+            for record in (entry.record for entry in self._entries)
+            if record.seed == seed and (record.ended_us or 0) <= until_us
         )
 
 

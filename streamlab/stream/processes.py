@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Self
+
+from pydantic import field_validator, model_validator
 
 from streamlab.base import load_base
 from streamlab.config import Settings
@@ -35,6 +37,7 @@ from streamlab.stream.submission import Submission
 from streamlab.stream.world import World
 
 _NOTE_BYTES = 1 << 20  # the longest message beside an artifact
+_MOST = 1 << 53  # of steps, seconds or bytes: what every number format holds
 _CRASHED = 70  # the exit code of a simulated crash
 
 
@@ -46,6 +49,28 @@ class _Said(Settings):
     signature: str | None
     effort: Effort
     behaved: Behaviour
+
+    @field_validator("effort")
+    @classmethod
+    def _can_be_recorded(cls, effort: Effort) -> Effort:
+        numbers = (effort.n_steps, effort.training_seconds, effort.peak_memory_bytes)
+        if not all(0 <= number <= _MOST for number in numbers):
+            raise ValueError(f"must take from 0 to {_MOST} of everything, got {numbers}")
+        return effort
+
+
+class _Note(Settings):
+    """A message from a provider: one of these."""
+
+    progress: Progress | None = None
+    answer: _Said | None = None
+    failed: str | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        if [self.progress, self.answer, self.failed].count(None) != 2:
+            raise ValueError("must be one of `progress`, `answer` and `failed`")
+        return self
 
 
 class Processes:
@@ -115,18 +140,17 @@ class _Worker:
             while True:
                 self._await(deadline, arrival)
                 note = _note(self._connection, arrival)
-                if "progress" in note:
-                    watch(Progress(**note["progress"]))
-                elif "failed" in note:
-                    raise TrainingError(str(note["failed"]))
+                if note.progress is not None:
+                    watch(note.progress)
+                elif note.answer is not None:
+                    return self._receive(note.answer, arrival, max_bytes)
                 else:
-                    return self._receive(note["answer"], arrival, max_bytes)
+                    raise TrainingError(str(note.failed))
         except (EOFError, ConnectionError, BrokenPipeError) as error:
             raise self._died(arrival) from error
 
-    def _receive(self, note: object, arrival: Arrival, max_bytes: int) -> Answer:
+    def _receive(self, said: _Said, arrival: Arrival, max_bytes: int) -> Answer:
         try:
-            said = _Said.model_validate(note)
             submission = Submission(
                 provider=arrival.provider,
                 task=arrival.task,
@@ -145,8 +169,9 @@ class _Worker:
             ) from error
 
     def _await(self, deadline: float | None, arrival: Arrival) -> None:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not self._connection.poll(left):
+        left = None if deadline is None else deadline - time.monotonic()
+        # Whoever goes on talking past the deadline has not answered either.
+        if (left is not None and left <= 0) or not self._connection.poll(left):
             raise ProviderError(
                 f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
                 "and its process was ended. Raise `execution.timeout_seconds`, if it was at work."
@@ -168,18 +193,15 @@ class _Worker:
         self._process.join()
 
 
-def _note(connection: Connection, arrival: Arrival) -> dict[str, Any]:
+def _note(connection: Connection, arrival: Arrival) -> _Note:
     try:
-        note = json.loads(connection.recv_bytes(_NOTE_BYTES))
-    except (ValueError, OSError) as error:
+        return _Note.model_validate(json.loads(connection.recv_bytes(_NOTE_BYTES)))
+    except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, (EOFError, ConnectionError)):
             raise
         raise ProviderError(
             f"The provider `{arrival.provider}` sent what is no message: {error}."
         ) from error
-    if not isinstance(note, dict) or len(note) != 1:
-        raise ProviderError(f"The provider `{arrival.provider}` sent what is no message.")
-    return note
 
 
 def _work(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from streamlab.errors import BaseMismatchError
 from streamlab.registry.home import Home
-from streamlab.registry.records import RunRecord
+from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.arrivals import Arrival
 from streamlab.stream.engine import run
@@ -78,17 +78,31 @@ def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> It
 
 
 def shuffled(stream: Sequence[Arrival], *, draw: random.Random) -> list[Arrival]:
-    """Return the arrivals of a seed in another order, those of one place kept together."""
-    places = list(dict.fromkeys(arrival.sequence for arrival in stream))
+    """Return the arrivals of a seed in another order, those of one place kept together.
+
+    The times of arrival stay, and others come at them.
+    """
+    arrived = {arrival.sequence: arrival.arrived_us for arrival in stream}
+    places = list(arrived)
     moved = draw.sample(places, len(places))
     new = {old: place for place, old in zip(places, moved, strict=True)}
-    again = [replace(arrival, sequence=new[arrival.sequence]) for arrival in stream]
+    again = [
+        replace(arrival, sequence=place, arrived_us=arrived[place])
+        for arrival, place in ((arrival, new[arrival.sequence]) for arrival in stream)
+    ]
     return sorted(again, key=lambda arrival: arrival.sequence)
 
 
 def _digests(loaded: LoadedScenario, folder: Path, order: Reorder) -> Digests:
-    outcomes = run(loaded, folder, order=order)
-    return {identity_of(outcome.record): outcome.record.digest for outcome in outcomes}
+    return {
+        identity_of(outcome.record): _came_to(outcome.record)
+        for outcome in run(loaded, folder, order=order)
+    }
+
+
+def _came_to(record: ArrivalRecord) -> str | None:
+    """Return an arrival's digest, or the rule that stopped it; None where it failed."""
+    return f"stopped by {record.rule}" if record.rule is not None else record.digest
 
 
 def _same(
@@ -98,8 +112,12 @@ def _same(
     if digest is None:
         return Claim(subject, False, "failed in the listed order, so that nothing compares")
     if found == digest:
-        return Claim(subject, True, digest[:12])
-    return Claim(subject, False, f"{digest[:12]} as listed, {(found or 'failed')[:12]} here")
+        return Claim(subject, True, _short(digest))
+    return Claim(subject, False, f"{_short(digest)} as listed, {_short(found or 'failed')} here")
+
+
+def _short(found: str) -> str:
+    return found if " " in found else found[:12]
 
 
 def _base_after(outcome: Outcome, world: World) -> Claim:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import InitErrorDetails
 
 from streamlab.arrivals.processes import ArrivalProcess, AsListed, Trace, TraceEvent
 from streamlab.arrivals.trace import read_trace
-from streamlab.config import GrownSettings, Tree, problem
+from streamlab.config import GrownSettings, Tree, problem, secret_problem
 from streamlab.errors import UsageError
 from streamlab.stream.behaviours import BehaviourSettings
-from streamlab.stream.signing import SIMULATED, Key, checked_private_key, simulated_keys
+from streamlab.stream.signing import PRIVATE, SIMULATED, Key, checked_private_key, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -35,6 +35,13 @@ class ProviderSettings(GrownSettings):
     key: Key | None = None
     private_key_file: Path | None = None
 
+    @field_validator("private_key_file", mode="before")
+    @classmethod
+    def _is_no_key(cls, given: Any) -> Any:
+        if isinstance(given, str) and given.startswith(PRIVATE):
+            raise secret_problem("is the path of a file, and this is the key itself")
+        return given
+
     def public_key(self, seed: int, name: str) -> str | None:
         """Return the key that the lab holds of the provider, None where it has none."""
         return simulated_keys(seed, name).public if self.key == SIMULATED else self.key
@@ -53,7 +60,8 @@ class ProviderSettings(GrownSettings):
             return checked_private_key(file.read_text(encoding="utf-8").strip())
         except (OSError, ValueError) as error:  # no UTF-8 is a ValueError too
             raise UsageError(
-                f"The private key of the provider `{name}` cannot be read from {file}: {error}. "
+                f"The private key of the provider `{name}` cannot be read from {file}: "
+                f"{getattr(error, 'strerror', None) or error}. "
                 "Make one with `streamlab keygen --out FILE`."
             ) from error
 

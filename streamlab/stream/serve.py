@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 
 from streamlab.arrivals.clock import Began, Ended, events
-from streamlab.arrivals.service import service_us
+from streamlab.arrivals.service import no_history, service_us
 from streamlab.errors import (
     BaseMismatchError,
     DiffError,
@@ -23,13 +23,15 @@ from streamlab.errors import (
 from streamlab.methods.contract import Progress
 from streamlab.registry.curves import curve_path, writing_curve
 from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.registry import Registry
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.behaviours import draw
-from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.executors import Executor
 from streamlab.stream.identity import derived_seed
 from streamlab.stream.lab import Lab, Outcome, Times, Try
+from streamlab.stream.placing import place_on_device
 from streamlab.stream.provider import Answer, Order
+from streamlab.stream.scenario import Scenario
 from streamlab.stream.scoring import score_stored
 
 Watch = Callable[[Arrival, Progress], None]
@@ -53,6 +55,7 @@ class Stream:
     reorder: Reorder
     _done: dict[Identity, ArrivalRecord] = field(default_factory=dict)
     _n_failed: dict[Identity, int] = field(default_factory=dict)
+    _failed: dict[Identity, list[ArrivalRecord]] = field(default_factory=dict)  # before it began
     _history: list[float] = field(default_factory=list)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -62,31 +65,39 @@ class Stream:
             identity = identity_of(record)
             if record.status == "failed":
                 self._n_failed[identity] = self._n_failed.get(identity, 0) + 1
+                self._failed.setdefault(identity, []).append(record)
             else:
                 self._done[identity] = record
         if scenario.queue.service == "history":
-            self._history = self._measured_before()
+            self._history = measured_before(lab.registry, scenario, before=lab.run.id)
         everything = arrivals(scenario)
         for seed in scenario.seeds:
             stream = self.reorder([arrival for arrival in everything if arrival.seed == seed])
             places = [list(own) for _, own in groupby(stream, key=lambda a: a.sequence)]
             yield from self._of_seed(places)
-            self._place_on_device(seed)
+            place_on_device(lab, seed)
 
     def _of_seed(self, places: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
         """Serve one seed's arrivals; those at one place are the method's and its rivals'."""
         tried: dict[int, list[tuple[Arrival, Try]]] = {}
+        took: dict[int, list[int]] = {}  # microseconds of the method's own attempts
         began_us: dict[int, int] = {}
+        first_us: dict[int, int] = {}  # when the first attempt began that is made now
         n_settled = 0
 
         def serve(number: int) -> int:
+            own = places[number][0]
+            done = self._done.get(own.identity)
+            before = 0 if done is not None else self._cut_short_us(own)
             tried[number] = [
                 (arrival, attempt)
                 for arrival in places[number]
                 if arrival.identity not in self._done
-                for attempt in self._attempts(arrival)
+                for attempt in self._attempts(arrival, began_us[number])
             ]
-            return self._service_us(places[number][0], tried[number])
+            took[number] = [self._took_us(own, t) for one, t in tried[number] if one is own]
+            first_us[number] = began_us[number] + before
+            return before + sum(took[number]) if done is None else _recorded_us(done)
 
         arrived_us = [place[0].arrived_us for place in places]
         slots = self.lab.world.scenario.queue.slots
@@ -95,9 +106,11 @@ class Stream:
                 began_us[event.number] = event.at
             elif isinstance(event, Ended):
                 n_settled += 1
-                times = Times(arrived_us[event.number], began_us[event.number], event.at)
+                whole = Times(arrived_us[event.number], began_us[event.number], event.at)
+                attempts = iter(_shared_out(whole, first_us[event.number], took[event.number]))
+                own = places[event.number][0]
                 settled = [
-                    self._settle(arrival, attempt, times)
+                    self._settle(arrival, attempt, next(attempts) if arrival is own else whole)
                     for arrival, attempt in tried.pop(event.number)
                 ]
                 last = places[-1] if n_settled == len(places) else None
@@ -119,20 +132,21 @@ class Stream:
             self._done[arrival.identity] = outcome.record
         return outcome
 
-    def _attempts(self, arrival: Arrival) -> Iterator[Try]:
+    def _attempts(self, arrival: Arrival, began_us: int) -> Iterator[Try]:
         """Ask for one arrival until there is an answer, or it was tried often enough."""
-        for _ in range(self.lab.world.scenario.execution.attempts):
-            attempt = self._ask(arrival)
+        attempts = self.lab.world.scenario.execution.attempts
+        for _ in range(attempts - self._n_failed.get(arrival.identity, 0) % attempts):
+            attempt = self._ask(arrival, began_us)
             yield attempt
             if attempt.answer is not None:
                 return
             self._n_failed[arrival.identity] = attempt.attempt
 
-    def _ask(self, arrival: Arrival) -> Try:
+    def _ask(self, arrival: Arrival, began_us: int) -> Try:
         lab = self.lab
         began_at, began = lab.clock(), time.perf_counter()
         number = 1 + self._n_failed.get(arrival.identity, 0)
-        order = self._order(arrival, number)
+        order = self._order(arrival, number, began_us)
         answer, reason = None, None
         lab.reached("arrived")
         try:
@@ -151,15 +165,17 @@ class Stream:
             reason=reason,
         )
 
-    def _order(self, arrival: Arrival, number: int) -> Order:
+    def _order(self, arrival: Arrival, number: int, began_us: int) -> Order:
         """Say how the provider behaves at this attempt; for a rival everyone is honest."""
         scenario = self.lab.world.scenario
         if arrival.method != scenario.defaults.method:
             return Order(arrival)
         seed = derived_seed("behaviour", *arrival.identity[:-1], number)
         behaviour = draw(scenario.providers[arrival.provider].behaviour, seed)
-        misused = behaviour in _MISUSE
-        earlier = self.lab.ledger.submissions(arrival.seed, self.lab.store) if misused else ()
+        if behaviour not in _MISUSE:
+            return Order(arrival, behaviour, seed)
+        ledger, store = self.lab.ledger, self.lab.store
+        earlier = ledger.submissions(arrival.seed, store, until_us=began_us)
         return Order(arrival, behaviour, seed, earlier)
 
     def _learn(self, order: Order) -> Answer:
@@ -182,62 +198,26 @@ class Stream:
 
             return self.executor.answer(order, watch)
 
-    def _service_us(self, arrival: Arrival, tried: Sequence[tuple[Arrival, Try]]) -> int:
-        """Return the virtual time of an arrival: of the method's own attempts, or as recorded."""
-        scenario, done = self.lab.world.scenario, self._done.get(arrival.identity)
-        if done is not None and done.began_us is not None and done.ended_us is not None:
-            return done.ended_us - done.began_us
-        seed = derived_seed("service", *arrival.identity)
+    def _took_us(self, arrival: Arrival, attempt: Try) -> int:
+        """Return the virtual time of one attempt at the method's own training."""
+        scenario = self.lab.world.scenario
+        took = service_us(
+            scenario.queue,
+            trained_seconds=attempt.seconds,
+            history=self._history,
+            seed=derived_seed("service", *arrival.identity),
+        )
         slowdown = scenario.providers[arrival.provider].behaviour.slowdown
-        total = 0
-        for own, attempt in tried:
-            if own is arrival:
-                took = service_us(
-                    scenario.queue,
-                    trained_seconds=attempt.seconds,
-                    history=self._history,
-                    seed=seed,
-                )
-                total += round(took * slowdown) if attempt.behaviour == "slow" else took
-        return total
+        return round(took * slowdown) if attempt.behaviour == "slow" else took
 
-    def _measured_before(self) -> list[float]:
-        """Return the training times that earlier runs recorded for the scenario's method."""
-        method = self.lab.world.scenario.defaults.method.name
-        records = self.lab.registry.arrivals(method=method, status="finished")
-        return [record.training_seconds for record in records if record.run_id < self.lab.run.id]
+    def _cut_short_us(self, arrival: Arrival) -> int:
+        """Return the time of attempts that are recorded already, of a place that was cut short.
 
-    def _place_on_device(self, seed: int) -> None:
-        """Append what a simulated device's log still lacks; the whole of it is drawn anew."""
-        lab, device = self.lab, self.lab.world.scenario.storage.device
-        if device is None:
-            return
-        scores = {
-            score.arrival_id: score.value
-            for score in lab.registry.scores(run=lab.run.name, primary=True)
-            if score.split == "dev"  # the same after every arrival, or the base was not fixed
-        }
-        method = lab.world.scenario.defaults.method.name
-        records = lab.registry.arrivals(run=lab.run.name, method=method, status="finished")
-        own = [r for r in records if r.seed == seed and r.digest and r.ended_us is not None]
-        own.sort(key=lambda record: (record.ended_us, record.sequence))
-        items = [
-            (
-                record.ended_us or 0,
-                Item(
-                    arrival_id=record.id,
-                    task=record.task,
-                    n_bytes=lab.registry.diff(record.digest or "").file_bytes,
-                    score=scores[record.id],
-                ),
-            )
-            for record in own
-        ]
-        until_us = items[-1][0] if items else 0
-        history = simulate_device(device, items, seed=seed, until_us=until_us)
-        known = sum(line.seed == seed for line in lab.registry.placements(lab.run.name))
-        if len(history.log) > known:
-            lab.registry.add_placements(history.log[known:])
+        After its last attempt a place is over; so many more failures are of another one.
+        """
+        failed = self._failed.get(arrival.identity, [])
+        n_left = len(failed) % self.lab.world.scenario.execution.attempts
+        return sum(_recorded_us(record) for record in failed[len(failed) - n_left :])
 
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""
@@ -274,3 +254,36 @@ class Stream:
             self.lab.registry.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores
+
+
+def measured_before(
+    registry: Registry, scenario: Scenario, *, before: int | None = None
+) -> list[float]:
+    """Return the training times that runs recorded for a scenario's method.
+
+    `before`: the number of a run; only earlier ones count. Raises UsageError where there are none.
+    """
+    records = registry.arrivals(method=scenario.defaults.method.name, status="finished")
+    found = [r.training_seconds for r in records if before is None or r.run_id < before]
+    if not found:
+        raise no_history()
+    return found
+
+
+def _recorded_us(record: ArrivalRecord) -> int:
+    """Return the virtual time that an arrival took, earlier attempts at its place included."""
+    served = record.details.get("service_us")
+    if isinstance(served, int):
+        return served
+    return (record.ended_us or 0) - (record.began_us or 0)
+
+
+def _shared_out(whole: Times, first_us: int, took: Sequence[int]) -> Iterator[Times]:
+    """Yield the times of one attempt after the other; together they are the place's."""
+    began = first_us
+    for microseconds in took:
+        ended = began + microseconds
+        last = ended == whole.ended_us and began > whole.began_us
+        served = whole.ended_us - whole.began_us if last else None
+        yield Times(whole.arrived_us, began, ended, served)
+        began = ended

@@ -22,7 +22,7 @@ from streamlab.config import secret_problem
 from streamlab.stream.submission import Submission
 
 SIMULATED = "simulated"  # in place of a key: a pair derived from the seed and the name
-_PRIVATE, _PUBLIC = "ed25519-private:", "ed25519:"
+PRIVATE, _PUBLIC = "ed25519-private:", "ed25519:"
 _KEY_BYTES = 32
 # What is signed for one purpose says nothing for another.
 _PURPOSE = b"streamlab submission, version 1\n"
@@ -63,7 +63,7 @@ def checked_key(text: str) -> str:
 
 def checked_private_key(text: str) -> str:
     """Return a private key's text as it is. Raises ValueError where it is none."""
-    _raw(text, _PRIVATE, "private")
+    _raw(text, PRIVATE, "private")
     return text
 
 
@@ -91,7 +91,7 @@ def message_of(submission: Submission, base: str) -> bytes:
 
 def sign(message: bytes, private: str) -> bytes:
     """Return the signature, 64 bytes. Raises ValueError where `private` is no private key."""
-    raw = _raw(private, _PRIVATE, "private")
+    raw = _raw(private, PRIVATE, "private")
     return Ed25519PrivateKey.from_private_bytes(raw).sign(message)
 
 
@@ -111,7 +111,7 @@ def is_signed_by(message: bytes, signature: bytes, public: str) -> bool:
 
 def _pair(key: Ed25519PrivateKey) -> KeyPair:
     return KeyPair(
-        _PRIVATE + base64.b64encode(key.private_bytes_raw()).decode(),
+        PRIVATE + base64.b64encode(key.private_bytes_raw()).decode(),
         _PUBLIC + base64.b64encode(key.public_key().public_bytes_raw()).decode(),
     )
 
@@ -129,7 +129,7 @@ def _raw(text: str, prefix: str, which: str) -> bytes:
         raw = b""
     # Written one way only, so that one key is not two texts.
     if not text.startswith(prefix) or len(raw) != _KEY_BYTES or _encoded(raw) != written:
-        hint = "; this is the private one" if text.startswith(_PRIVATE) else ""
+        hint = "; this is the private one" if text.startswith(PRIVATE) else ""
         raise ValueError(
             f"a {which} key is `{prefix}` and 44 characters of base64, as `streamlab keygen` "
             f"makes it{hint}"

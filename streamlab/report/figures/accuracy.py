@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
+from streamlab.registry.own import own_method
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.figures.sheet import (
     COLOURS,
     MARKERS,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import MaxNLocator
 
+from streamlab.errors import RegistryError
 from streamlab.registry.device_log import PlacementRecord
 from streamlab.registry.registry import Registry
 from streamlab.report.figures.sheet import (
@@ -85,6 +86,11 @@ def read_device(registry: Registry, run: str) -> DeviceFigure:
         for line in registry.placements(stream.run.id)
         if (line.seed, line.method) == (stream.seed, stream.method)
     ]
+    if not log and find_budget(stream.run.scenario) is not None:
+        raise RegistryError(
+            f"The device of `{stream.run.name}` is logged when the first seed has come to its end, "
+            "which it has not. Go on with `streamlab run SCENARIO --resume`."
+        )
     changes = tuple(map(_change, log)) if log else tuple(_kept(times))
     return DeviceFigure(times, bool(log), find_budget(stream.run.scenario), changes)
 

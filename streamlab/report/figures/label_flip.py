@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
+from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.behaved import wrong_labels
 from streamlab.report.figures.sheet import (
     COLOURS,
@@ -75,8 +75,8 @@ class FlipFigure:
 def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
     """Read what was declared and found in a run that stops nothing by the probe.
 
-    Raises RegistryError where the run has no such submission, or where the probe was in force:
-    what it stopped has no score to compare with.
+    Raises RegistryError where the run has no such submission, where its tasks have different
+    metrics, or where the probe was in force: what it stopped has no score to compare with.
     """
     tolerance = run.scenario.get("admission", {}).get("probe_tolerance")
     if tolerance is not None:
@@ -96,6 +96,12 @@ def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
         raise RegistryError(
             f"No provider of the run `{run.name}` declared a score after `label_flip`. "
             "scenarios/label_flip.yaml makes such a run."
+        )
+    metrics = sorted({point.score.metric for point in points})
+    if len(metrics) > 1:
+        raise RegistryError(
+            f"The tasks of the run `{run.name}` have different metrics ({', '.join(metrics)}), "
+            "which cannot be averaged. Run it on tasks of one metric."
         )
     ordered = sorted(points, key=lambda p: (p.share, p.arrival.seed, p.arrival.sequence))
     return FlipFigure(run.name, tuple(ordered))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.figures.accuracy import require_scores
 from streamlab.report.figures.sheet import (
     COLOURS,

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from streamlab.errors import RegistryError
+from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method
 from streamlab.report.figures.sheet import (
     COLOURS,
     GREYS,

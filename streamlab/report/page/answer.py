@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
-from streamlab.registry.streams import own_method, own_seeds
 from streamlab.registry.verification import Finding
 from streamlab.report.figures.accuracy import RIVAL
 from streamlab.report.paired import paired, together

@@ -22,9 +22,9 @@ from markupsafe import Markup
 from streamlab import __version__
 from streamlab.registry.aside import written_aside
 from streamlab.registry.home import Home
+from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method, own_seeds
 from streamlab.registry.verification import Finding
 from streamlab.report.behaved import behaviour_table
 from streamlab.report.page.answer import counted, short_answer

@@ -6,9 +6,9 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_method, own_seeds
 from streamlab.registry.verification import Finding
 from streamlab.report.figures.accuracy import RIVAL
 from streamlab.report.listings import list_records
