@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.device_log import NewPlacement, PlacementRecord
@@ -48,12 +48,6 @@ def add(connection: Connection, new: Sequence[NewPlacement]) -> None:
     (run_id,) = runs
     rows = [asdict(line) | {"run_id": run_id} for line in new]
     connection.execute(insert(PlacementRow), rows)
-
-
-def remove(connection: Connection, numbers: Sequence[int]) -> None:
-    """Take lines out of the log, by their numbers."""
-    for piece in in_pieces(sorted(numbers)):
-        connection.execute(delete(PlacementRow).where(PlacementRow.id.in_(piece)))
 
 
 def listed(connection: Connection, run_id: int) -> tuple[PlacementRecord, ...]:

@@ -135,15 +135,6 @@ class Registry(Upkeep):
         """
         self._write(lambda connection, _: placements.add(connection, new))
 
-    def replace_placements(self, numbers: Sequence[int], new: Sequence[NewPlacement]) -> None:
-        """Take lines out of the device's log and append others, as `add_placements` does."""
-
-        def work(connection: Connection, _now: float) -> None:
-            placements.remove(connection, numbers)
-            placements.add(connection, new)
-
-        self._write(work)
-
     def add_scores(self, arrival_id: int, new_scores: Sequence[NewScore]) -> None:
         """Add scores of a finished arrival that were measured later.
 

@@ -8,10 +8,11 @@ from streamlab.stream.lab import Lab
 
 
 def place_on_device(lab: Lab, seed: int) -> None:
-    """Write the log of a seed's device, drawn anew from all that has finished.
+    """Append what the log of a seed's device still lacks; the whole of it is drawn anew.
 
-    What is there already stays where the new log goes on from it; where it does not, for an
-    arrival that failed has been made up for, or one was removed, the new one takes its place.
+    To be called when every arrival of the seed has come to its end: the log is only ever added to,
+    and what failed and is tried again would come in between. Where it was logged before and
+    arrivals have been removed since, the log stays as it was.
     """
     device = lab.world.scenario.storage.device
     if device is None:
@@ -22,8 +23,6 @@ def place_on_device(lab: Lab, seed: int) -> None:
     there = [line for line in lab.registry.placements(lab.run.name) if line.seed == seed]
     if [_told(line) for line in there] == [_told(line) for line in log[: len(there)]]:
         lab.registry.add_placements(log[len(there) :])
-    else:
-        lab.registry.replace_placements([line.id for line in there], log)
 
 
 def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:

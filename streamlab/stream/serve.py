@@ -75,7 +75,9 @@ class Stream:
             stream = self.reorder([arrival for arrival in everything if arrival.seed == seed])
             places = [list(own) for _, own in groupby(stream, key=lambda a: a.sequence)]
             yield from self._of_seed(places)
-            place_on_device(lab, seed)
+            own = (a for a in stream if a.method == scenario.defaults.method)
+            if all(arrival.identity in self._done for arrival in own):
+                place_on_device(lab, seed)
 
     def _of_seed(self, places: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
         """Serve one seed's arrivals; those at one place are the method's and its rivals'."""

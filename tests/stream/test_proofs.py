@@ -111,3 +111,19 @@ def test_shuffled_keeps_the_rivals_of_an_arrival_together(lab: Lab) -> None:
     assert [arrival.sequence for arrival in moved] == [0, 0, 1, 1, 2, 2]
     assert {arrival.identity for arrival in moved} == {arrival.identity for arrival in stream}
     assert len({(arrival.sequence, arrival.task) for arrival in moved}) == 3
+
+
+def test_another_order_has_other_arrivals_at_the_same_times(lab: Lab) -> None:
+    tree = lab.tree(name="timed", **only("mood", "degree", "same"))
+    for provider in tree["providers"].values():
+        provider["arrivals"] = {"process": "poisson", "rate_per_day": 1}
+        provider["n_arrivals"] = 2
+    stream = arrivals(load_scenario(lab.write(tree)).scenario)
+
+    other = shuffled(stream, draw=random.Random(3))  # noqa: S311 - an order, not a secret
+
+    assert [(a.sequence, a.arrived_us) for a in other] == [
+        (a.sequence, a.arrived_us) for a in stream
+    ]
+    assert [a.identity for a in other] != [a.identity for a in stream]
+    assert {a.identity for a in other} == {a.identity for a in stream}

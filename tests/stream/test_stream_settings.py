@@ -105,3 +105,12 @@ def test_a_simulated_provider_has_one_pair_for_each_seed(lab: Lab, tmp_path: Pat
     assert public is not None
     assert is_signed_by(b"x", sign(b"x", private), public)
     assert press.public_key(2, "press") != public
+
+
+def test_a_key_in_place_of_its_file_is_refused_and_not_shown(lab: Lab) -> None:
+    keys = generate()
+
+    with pytest.raises(ConfigError, match="and this is the key itself") as refusal:
+        with_press(lab, private_key_file=keys.private)
+
+    assert keys.private.partition(":")[2] not in str(refusal.value)

@@ -88,8 +88,8 @@ def read_device(registry: Registry, run: str) -> DeviceFigure:
     ]
     if not log and find_budget(stream.run.scenario) is not None:
         raise RegistryError(
-            f"The device of `{stream.run.name}` is logged when the first seed has come to its end, "
-            "which it has not. Go on with `streamlab run SCENARIO --resume`."
+            f"The device of `{stream.run.name}` is logged when all arrivals of the first seed "
+            "have come through, which they have not. Go on with `streamlab run SCENARIO --resume`."
         )
     changes = tuple(map(_change, log)) if log else tuple(_kept(times))
     return DeviceFigure(times, bool(log), find_budget(stream.run.scenario), changes)
