@@ -52,7 +52,11 @@ def new_base(**changes: Any) -> NewBase:
 def new_run(**changes: Any) -> NewRun:
     run = NewRun(
         scenario_name="glue",
-        scenario={"name": "glue", "seeds": [1], "nested": {"target_density": 0.005}},
+        scenario={
+            "name": "glue",
+            "seeds": [1],
+            "defaults": {"method": {"name": "diff_pruning", "target_density": 0.005}},
+        },
         scenario_digest=digest_of("glue"),
         base_fingerprint=FINGERPRINT,
         environment={"torch": "2.13.0", "threads": "2"},

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -124,12 +127,13 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Two careless providers, one with no label wrong and one with all, and an honest one."""
     folder = tmp_path_factory.mktemp("flipped")
     lab = make_lab(folder)
-    tree = lab.tree(name="label_flip", **only("mood", "same", "degree"))
+    tree = lab.tree(name="label_flip", **only("same", "degree"))
+    tree["tasks"]["grade"] = dict(tree["tasks"]["degree"])
     tree["tasks"]["degree"]["training"] = {"min_steps": 240, "learning_rate": 1e-3, "dropout": 0}
     tree["providers"] = {
         name: {"tasks": [task], "behaviour": behaviour}
         for name, task, behaviour in (
-            ("careful", "mood", {"label_flip": 1, "flipped_labels": 0}),
+            ("careful", "grade", {"label_flip": 1, "flipped_labels": 0}),
             ("careless", "degree", {"label_flip": 1, "flipped_labels": 1}),
             ("press", "same", "honest"),
         )
@@ -182,6 +186,19 @@ def test_a_study_of_wrong_labels_is_refused_where_there_are_none_or_the_probe_st
         scenario = {**run.scenario, "admission": {"probe_tolerance": 0.1}}
         with pytest.raises(RegistryError, match=r"probe_tolerance: 0\.1"):
             read_flips(registry, replace(run, scenario=scenario))
+
+
+def test_a_study_of_wrong_labels_is_refused_for_tasks_of_different_metrics(
+    flipped: Home, tmp_path: Path
+) -> None:
+    mixed = Home(Path(shutil.copytree(flipped.path, tmp_path / "home")))
+    with reading(mixed) as registry:
+        (grade,) = registry.arrivals(task="grade")
+    with closing(sqlite3.connect(mixed.path / "registry.db")) as file, file:
+        file.execute("UPDATE scores SET metric = 'accuracy' WHERE arrival_id = ?", (grade.id,))
+
+    with reading(mixed) as registry, pytest.raises(RegistryError, match="accuracy, pearson"):
+        read_flips(registry, registry.run("latest"))
 
 
 def test_the_table_of_behaviours_counts_what_was_admitted_and_what_stopped(flipped: Home) -> None:
