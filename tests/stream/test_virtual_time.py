@@ -138,7 +138,6 @@ def test_when_a_provider_comes_depends_on_the_seed_and_on_no_other_provider() ->
     assert press[:2] != times_of("school", same_process, 1)
 
 
-@pytest.mark.slow
 def test_a_stream_is_the_same_in_another_process() -> None:
     code = (
         "import json, sys\n"
