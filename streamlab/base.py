@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, SourceError, StreamlabError
 from streamlab.fingerprint import fingerprint_tensors, split_head
-from streamlab.sources import Located, locate_model, weights_digest
+from streamlab.sources import PACKAGE_PREFIX, Located, locate_model, weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,13 @@ class BaseSettings(Settings):
     revision: str | None = None  # of a hub id; a commit, so that the base cannot move
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of the weights file
     layers: PositiveInt | None = None  # keep this many of the lowest layers
+
+    def placed(self, folder: Path) -> BaseSettings:
+        """Return these settings with a model folder, relative to `folder`, as an absolute path."""
+        place = folder / self.model
+        if self.model.startswith(PACKAGE_PREFIX) or not place.is_dir():
+            return self
+        return self.model_copy(update={"model": os.path.abspath(place)})  # noqa: PTH100 - links stay
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
 
     loaded = load_scenario(scenario, overrides=overrides)
     seeds = loaded.scenario.seeds
-    world = World(loaded.scenario, load_base(loaded.scenario.base, seed=seeds[0]), loaded.folder)
+    world = World(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
     rows = planned(world)
     table = Table(
         "plan",

@@ -68,7 +68,7 @@ def run(
         raise _nothing_to_resume(loaded)
     if registry_url is not None:
         schema.check_place(registry_url, home=place.path)
-    base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
+    base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     world = World(loaded.scenario, base, loaded.folder)
     world.check_keys()
     world.prepare(loaded.scenario.seeds[0])

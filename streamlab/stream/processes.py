@@ -267,7 +267,7 @@ def _said(given: Answer) -> dict[str, Any]:
 
 
 def _world(loaded: LoadedScenario, provider: str, fingerprint: str) -> World:
-    base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
+    base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     if base.fingerprint != fingerprint:
         raise ProviderError(
             f"The provider `{provider}` loaded the base {base.fingerprint[:12]}, and the run is on "

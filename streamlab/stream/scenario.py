@@ -178,6 +178,11 @@ class LoadedScenario:
     digest: str
     folder: Path  # relative paths in the scenario start here
 
+    @property
+    def base(self) -> BaseSettings:
+        """Return the scenario's base, a relative folder as an absolute path."""
+        return self.scenario.base.placed(self.folder)
+
 
 def load_scenario(
     path: Path,

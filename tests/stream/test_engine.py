@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from stream_samples import Lab, Ran, arrivals_in, carry_out, only, reading, runs_in, scores_in
+from stream_samples import (
+    Lab,
+    Ran,
+    arrivals_in,
+    carry_out,
+    make_lab,
+    only,
+    reading,
+    runs_in,
+    scores_in,
+)
 
 from streamlab.base import load_base
 from streamlab.methods.contract import Progress
@@ -15,6 +25,7 @@ from streamlab.registry.curves import curve_path, read_curve
 from streamlab.registry.home import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.store import ArtifactStore
+from streamlab.serving.opened import open_home
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
@@ -255,3 +266,21 @@ def test_every_type_of_values_is_stored_and_scored(lab: Lab, tmp_path: Path, val
     assert outcome.diff is not None
     assert outcome.diff.value_type == values
     assert outcome.record.status == "finished"
+
+
+def test_a_base_in_a_folder_beside_the_scenario_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = make_lab(tmp_path / "lab")
+    scenario = lab.write(lab.tree(base={"model": "base"}, **only("mood")))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    carry_out(scenario, tmp_path / "home")
+
+    with reading(Home(tmp_path / "home")) as registry:
+        (base,), (recorded,) = registry.bases(), registry.runs()
+    assert base.model == str(lab.base)
+    assert recorded.scenario["base"]["model"] == "base"
+    monkeypatch.chdir(tmp_path)
+    assert open_home(tmp_path / "home").load_base().base.fingerprint == base.fingerprint
