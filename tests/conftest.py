@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 N_WORDS = 60
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what takes long, visibly, unless `-m` speaks of it."""
+    if "slow" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="takes long; run by `pytest -m slow`"))
+
+
 @pytest.fixture(scope="session")
 def tiny_sizes() -> dict[str, Any]:
     """Return the sizes that BERT and its kin take, as small as they go."""

@@ -78,10 +78,11 @@ def check(database: Database) -> str | None:
     return found
 
 
-def check_place(url: str, *, home: Path) -> None:
-    """Raise RegistryError where no registry can be kept at `url`; nothing is made or changed.
+def check_place(url: str, *, home: Path) -> bool:
+    """Say whether a registry's file is at `url`; nothing is made or changed.
 
-    `home`: a folder that will be there by the time the registry is made.
+    `home`: a folder that will be there by the time the registry is made. Raises RegistryError
+    where none can be kept there.
     """
     database = Database.open(url)
     path = database.path
@@ -92,11 +93,13 @@ def check_place(url: str, *, home: Path) -> None:
             check(there)
         finally:
             there.close()
-    elif path is not None and not path.parent.is_dir() and path.parent != home.absolute():
+        return True
+    if path is not None and not path.parent.is_dir() and path.parent != home.absolute():
         raise RegistryError(
             f"The registry {path} cannot be made: there is no folder {path.parent}. Make the "
             "folder, or name another place with `--registry sqlite:////folder/file.db`."
         )
+    return False
 
 
 def existing(database: Database) -> str:

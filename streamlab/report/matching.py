@@ -45,6 +45,9 @@ _SECONDS: Mapping[str, Fraction | int] = {
     "h": 3600,
     "d": 86_400,
 }
+_MICROSECONDS = {unit: 1_000_000 * seconds for unit, seconds in _SECONDS.items()}
+_MINUTE = 60_000_000  # microseconds
+_DAY = re.compile(r"day\s*(\d{1,9})(?:\s+(\d\d):(\d\d))?", re.ASCII | re.IGNORECASE)
 _DIGITS = 64  # of a whole digest
 _SHARES: Mapping[str, Fraction | int] = {"%": Fraction(1, 100)}
 _TIMES = {
@@ -259,6 +262,18 @@ def _time(word: str) -> Span | None:
     return _number(word)
 
 
+def _virtual(word: str) -> Span | None:
+    """Read `day 6`, `day 6 05:42`, a time since the start as `5d 4h`, or microseconds."""
+    found = _DAY.fullmatch(word.strip())
+    if found is None:
+        return _measured(_MICROSECONDS)(word)
+    day, hour, minute = (int(part or 0) for part in found.groups())
+    if day == 0 or hour > 23 or minute > 59:
+        return None
+    low = ((day - 1) * 1440 + hour * 60 + minute) * _MINUTE
+    return Span(low, low + (1440 if found[2] is None else 1) * _MINUTE)
+
+
 _TEXT = _Meaning(_text, "text", 'a word or a "text in quotes"', ordered=False, written=True)
 _NUMERIC = _Meaning(_number, "numbers", "one as 12 or 0.9")
 _MEANINGS: Mapping[Kind, _Meaning] = {
@@ -277,5 +292,6 @@ _MEANINGS: Mapping[Kind, _Meaning] = {
     "share": _Meaning(_measured(_SHARES), "shares", "one as 0.005 or 0.5%"),
     "bytes": _Meaning(_measured(_BYTES), "bytes", "a number, or one as 200kB or 1.5MiB"),
     "seconds": _Meaning(_measured(_SECONDS), "seconds", "a number, or one as 90s or 5min"),
+    "virtual": _Meaning(_virtual, "virtual times", '"day 6", "day 6 05:42", 5d or microseconds'),
     "time": _Meaning(_time, "times", "a day as 2026-01-31 or a time as 2026-01-31T14:05 (UTC)"),
 }

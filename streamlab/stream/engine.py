@@ -64,17 +64,19 @@ def run(
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
-    if resume and registry_url is None and not place.has_registry:
+    if registry_url is None:
+        is_there = place.has_registry
+    else:
+        is_there = schema.check_place(registry_url, home=place.path)
+    if resume and not is_there:
         raise _nothing_to_resume(loaded)
-    if registry_url is not None:
-        schema.check_place(registry_url, home=place.path)
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     world = World(loaded.scenario, base, loaded.folder)
     world.check_keys()
     world.prepare(loaded.scenario.seeds[0])
     environment = describe_environment(loaded.scenario.defaults.training)
     draws = loaded.scenario.queue.service == "history"
-    if draws and registry_url is None and not place.has_registry:
+    if draws and not is_there:
         raise no_history()
     place.create()
     store = ArtifactStore(place.store)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
@@ -38,6 +38,12 @@ from streamlab.stream.training import fresh_model
 from streamlab.stream.world import World
 
 Clock = Callable[[], float]
+
+# What the lab notes among an arrival's details; a provider's own of these names are left out.
+_OF_THE_LAB = frozenset({
+    "content", "method", "n_truncated", "n_validation_rows", "probe", "service_us", "signature",
+    "sources_skipped",
+})  # fmt: skip
 
 # What an arrival passes on its way. Tests end the process at each: nothing half-done may stay.
 POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
@@ -98,12 +104,13 @@ class Lab:
         if tried.answer is None:
             return self._lost(arrival, tried, times, str(tried.reason))
         began = time.perf_counter()
+        answer = replace(tried.answer, effort=_own_effort(tried.answer.effort))
         try:
-            facts = self._admit(arrival, tried.answer)
+            facts = self._admit(arrival, answer)
             self.reached("admitted")
-            return self._keep(arrival, tried, tried.answer, times, facts, began)
+            return self._keep(arrival, tried, answer, times, facts, began)
         except RefusedError as refused:
-            new = self._describe(arrival, tried, times, tried.answer.effort, tried.answer)
+            new = self._describe(arrival, tried, times, answer.effort, answer)
             record = self.registry.add_quarantined(new, refused.rule, str(refused))
             return Outcome(arrival, record, None, ())
         except BaseMismatchError:
@@ -264,6 +271,12 @@ class Lab:
                 **({} if times.served_us is None else {"service_us": times.served_us}),
             },
         )
+
+
+def _own_effort(effort: Effort) -> Effort:
+    """Return what a provider tells of its effort, but for what only the lab may note."""
+    own = {name: told for name, told in effort.details.items() if name not in _OF_THE_LAB}
+    return replace(effort, details=own)
 
 
 def _check_kind(arrival: Arrival, submission: Submission) -> None:

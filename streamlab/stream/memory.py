@@ -33,9 +33,11 @@ def bound_memory(n_bytes: int) -> None:
     """Let this process allocate so much and no more: what asks for it gets a MemoryError.
 
     Counts private memory that can be written to, whether it is in use or not. Not every system
-    holds to it; Linux does.
+    holds to it; Linux does. A lower limit that holds already stays.
     """
-    resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    allowed = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
 def offer_to_be_ended() -> None:

@@ -14,8 +14,10 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -133,21 +135,55 @@ class _Worker:
         theirs.close()  # so that the death of the process is seen as the connection's end
 
     def answer(self, order: Order, watch: Watch, timeout: float | None, max_bytes: int) -> Answer:
+        """Ask, and read until there is an answer; the process is ended when its time is up."""
         arrival = order.arrival
-        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._in_time(timeout, arrival):
+            try:
+                self._connection.send(order)
+                while True:
+                    note = _note(self._connection, arrival)
+                    if note.progress is not None:
+                        watch(note.progress)
+                    elif note.answer is not None:
+                        return self._receive(note.answer, arrival, max_bytes)
+                    else:
+                        raise TrainingError(str(note.failed))
+            except (EOFError, ConnectionError, BrokenPipeError) as error:
+                raise self._died(arrival) from error
+
+    @contextmanager
+    def _in_time(self, seconds: float | None, arrival: Arrival) -> Iterator[None]:
+        """End the process when time is up: then whatever is read of it comes to an end as well.
+
+        A deadline on each message would not do: one can stop half-way, or be one of very many.
+        """
+        if seconds is None:
+            yield
+            return
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        problem: ProviderError | TrainingError | None = None
         try:
-            self._connection.send(order)
-            while True:
-                self._await(deadline, arrival)
-                note = _note(self._connection, arrival)
-                if note.progress is not None:
-                    watch(note.progress)
-                elif note.answer is not None:
-                    return self._receive(note.answer, arrival, max_bytes)
-                else:
-                    raise TrainingError(str(note.failed))
-        except (EOFError, ConnectionError, BrokenPipeError) as error:
-            raise self._died(arrival) from error
+            yield
+        except (ProviderError, TrainingError) as error:
+            problem = error
+        finally:
+            timer.cancel()
+            timer.join()
+        if late.is_set():
+            raise ProviderError(
+                f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
+                "and its process was ended. Raise `execution.timeout_seconds`, if it was at work."
+            ) from problem
+        if problem is not None:
+            raise problem
 
     def _receive(self, said: _Said, arrival: Arrival, max_bytes: int) -> Answer:
         try:
@@ -168,15 +204,6 @@ class _Worker:
                 f"The provider `{arrival.provider}` answered with what is no submission: {error}."
             ) from error
 
-    def _await(self, deadline: float | None, arrival: Arrival) -> None:
-        left = None if deadline is None else deadline - time.monotonic()
-        # Whoever goes on talking past the deadline has not answered either.
-        if (left is not None and left <= 0) or not self._connection.poll(left):
-            raise ProviderError(
-                f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
-                "and its process was ended. Raise `execution.timeout_seconds`, if it was at work."
-            )
-
     def _died(self, arrival: Arrival) -> ProviderError:
         self._process.join(timeout=10)
         code = self._process.exitcode
@@ -195,7 +222,9 @@ class _Worker:
 
 def _note(connection: Connection, arrival: Arrival) -> _Note:
     try:
-        return _Note.model_validate(json.loads(connection.recv_bytes(_NOTE_BYTES)))
+        said = json.loads(connection.recv_bytes(_NOTE_BYTES))
+        json.dumps(said, ensure_ascii=False).encode()  # half a character cannot be recorded
+        return _Note.model_validate(said)
     except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, (EOFError, ConnectionError)):
             raise

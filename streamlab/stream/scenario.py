@@ -99,6 +99,7 @@ class Scenario(GrownSettings):
             *_in_providers(self.providers, self.tasks),
             *_in_methods(self),
             *_in_behaviours(self),
+            *_in_execution(self),
             *_in_admission(self),
         ]
         if len(set(self.seeds)) < len(self.seeds):
@@ -150,6 +151,14 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
         if provider.behaviour.hang:
             message = "needs `execution.timeout_seconds`, or the stream waits for ever"
             yield problem(message, provider.behaviour.hang, "providers", name, "behaviour", "hang")
+
+
+def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield what would be without effect."""
+    execution = scenario.execution
+    if execution.executor != "processes" and execution.memory is not None:
+        message = "bounds providers in processes of their own; add `executor: processes`"
+        yield problem(message, int(execution.memory), "execution", "memory")
 
 
 def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:

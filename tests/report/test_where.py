@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from streamlab.errors import UsageError
 from streamlab.report import columns
 from streamlab.report.matching import filtered, matcher
-from streamlab.report.table import Cell, Column, Table
+from streamlab.report.table import Cell, Column, Kind, Table
 from streamlab.report.where import Both, Not, Term, Tree, Word, parse
 
 COLUMNS = (
@@ -29,10 +30,12 @@ COLUMNS = (
     Column("digest", "digest"),
     Column("is_primary", "flag"),
     Column("status", "status"),
+    Column("at_us", "virtual"),
 )
 DAY = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
 ROW: tuple[Cell, ...] = (
     "sst2", 0.9, 200_000, 100.0, 0.005, DAY + 50_700.5, "31f65eaf" * 8, True, "stale",
+    5 * 86_400_000_000 + 20_520_000_000,  # day 6 05:42
 )  # fmt: skip
 EMPTY: tuple[Cell, ...] = (None,) * len(COLUMNS)
 
@@ -52,6 +55,9 @@ EMPTY: tuple[Cell, ...] = (None,) * len(COLUMNS)
         "file_bytes > 195 KiB and file_bytes < 196KiB",
         "seconds = 1 min 40 s and seconds = 100 and seconds = 1min40s and seconds >= 90s",
         "density = 0.5% and density = 0.005 and density = 5e-3",
+        'at_us = "day 6" and at_us = "Day 6 05:42" and at_us > "day 5" and at_us < "day 7"',
+        "at_us > 5d and at_us = 452520000000 and at_us <= 125 h 42 min and at_us < 6 d",
+        'not at_us = "day 6 05:41" and at_us in ("day 6", "day 8") and not at_us > "day 6"',
         "started_at = 2026-01-31 and started_at <= 2026-01-31 and started_at >= 2026-01-31",
         "not started_at > 2026-01-31 and started_at > 2026-01-30 and started_at < 2026-02-01",
         "started_at = 2026-01-31 14:05 and started_at = 2026-01-31T14:05:00",
@@ -108,7 +114,7 @@ def test_an_empty_cell_equals_nothing_and_not_is_the_opposite(text: str, expecte
         ("and = 1", 0, "expected a column, got 'and'."),
         ("task sst2", 5, "expected a comparison after `task`, as in `task = ...`, got 'sst2'."),
         ("n_entries > 60,040", 14, "expected `and`, `or` or the end, got ','."),
-        ("tusk = 1", 0, "there is no column `tusk`. Did you mean `task` or `status`? Known: task,"),
+        ("tusk = 1", 0, "there is no column `tusk`. Did you mean `task` or `at_us` or `status`?"),
         ("x9 = red", 0, "there is no column `x9`. Known: task, score, file_bytes,"),
         ("score > high", 8, "`score` holds numbers, got 'high'. Write one as 0.9 or 90%."),
         ("score = nan", 8, "`score` holds numbers, got 'nan'."),
@@ -120,6 +126,9 @@ def test_an_empty_cell_equals_nothing_and_not_is_the_opposite(text: str, expecte
         ("seconds < 5kB", 10, "`seconds` holds seconds, got '5kB'."),
         ("density < 5%%", 10, "`density` holds shares, got '5%%'."),
         ("started_at > 2026-02-30", 13, "`started_at` holds times, got '2026-02-30'."),
+        ('at_us = "day 0"', 8, "`at_us` holds virtual times, got 'day 0'. Write \"day 6\","),
+        ('at_us = "day 6 24:00"', 8, "`at_us` holds virtual times, got 'day 6 24:00'."),
+        ("at_us = soon", 8, "`at_us` holds virtual times, got 'soon'."),
         ("digest = xyz", 9, "`digest` holds digests, got 'xyz'."),
         ("is_primary = 1", 13, "`is_primary` holds yes or no, got '1'."),
         ("task > sst2", 0, "`task` holds text and knows no order, so that `>` means nothing."),
@@ -299,3 +308,12 @@ def test_every_condition_of_the_document_is_one_of_some_listing() -> None:
         subject, text = line.split(":", 1)
         known = getattr(columns, subject.upper())
         assert matcher(text.split("  #")[0], known)((None,) * len(known)) in {True, False}
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_column_can_be_asked_of(kind: Kind) -> None:
+    in_order = matcher("x = 1 or x is null", (Column("x", kind),)) if kind != "flag" else None
+
+    assert in_order is None or in_order((None,))
+    with pytest.raises(UsageError, match="`x` holds "):
+        matcher("x" if kind != "flag" else "x > 1", (Column("x", kind),))

@@ -10,8 +10,12 @@ from stream_samples import Lab, arrivals_in, carry_out, only, reading, runs_in, 
 
 from streamlab.errors import UsageError
 from streamlab.stream import executors
+from streamlab.stream.arrivals import Arrival
 from streamlab.stream.behaviours import BehaviourSettings, draw
+from streamlab.stream.engine import run
 from streamlab.stream.identity import derived_seed
+from streamlab.stream.lab import Lab as LabOfRun
+from streamlab.stream.lab import Outcome, Times, Try
 from streamlab.stream.provider import Answer, Order, Watch, answer
 from streamlab.stream.world import World
 
@@ -79,6 +83,68 @@ def test_a_run_that_goes_on_after_all_attempts_keeps_the_times_that_are_recorded
     assert [row for row in rows if row[0] == "degree"] == [("degree", 1, 20, 30)]
 
 
+def test_a_place_that_was_cut_short_goes_on_where_its_attempts_ended(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, home = shaky(lab, attempts=3), tmp_path / "home"
+    carry_out(path, tmp_path / "whole")
+    settle = LabOfRun.settle
+
+    def stopped(own: LabOfRun, arrival: Arrival, tried: Try, when: Times) -> Outcome:
+        if tried.attempt == 2:
+            raise KeyboardInterrupt
+        return settle(own, arrival, tried, when)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LabOfRun, "settle", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(path, home)
+    assert times(home)[-1] == ("same", 1, 10, 20)
+
+    carry_out(path, home, resume=True)
+
+    assert times(home) == times(tmp_path / "whole")
+
+
+def test_a_place_that_is_over_keeps_the_time_of_its_attempts_when_the_run_goes_on(
+    lab: Lab, tmp_path: Path
+) -> None:
+    path, home = shaky(lab, attempts=3), tmp_path / "home"
+    carry_out(path, tmp_path / "whole")
+    cut = run(path, home)
+    for outcome in cut:
+        if outcome.arrival.task == "same" and outcome.record.status == "finished":
+            break
+    cut.close()
+
+    carry_out(path, home, resume=True)
+
+    assert times(home) == times(tmp_path / "whole")
+
+
+def test_a_provider_cannot_write_what_the_lab_notes(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boastful(order: Order, world: World, watch: Watch) -> Answer:
+        given = answer(order, world, watch)
+        told = {"service_us": -1, "probe": 1, "n_truncated": 7, "content": "x", "mine": 3}
+        return replace(given, effort=replace(given.effort, details=told))
+
+    monkeypatch.setattr(executors, "answer", boastful)
+
+    tree = lab.tree(name="boastful", rivals=[{"name": "full_finetuning"}], **only("mood"))
+    ran = carry_out(lab.write(tree), tmp_path / "home")
+
+    own, rival = (outcome.record for outcome in ran.outcomes)
+    assert (own.status, rival.status) == ("finished", "finished")
+    assert own.details["mine"] == rival.details["mine"] == 3
+    assert not {"service_us"} & own.details.keys()
+    assert own.details["n_truncated"] == 0
+    assert own.details["content"] != "x"
+    assert own.details["probe"] != 1
+    assert not {"service_us", "probe", "content"} & rival.details.keys()
+
+
 def test_a_device_is_logged_in_order_once_every_failure_has_been_made_up_for(
     lab: Lab, tmp_path: Path
 ) -> None:
@@ -144,3 +210,6 @@ def test_times_drawn_from_a_history_need_one_before_anything_is_written(
         carry_out(path, tmp_path / "home")
 
     assert not (tmp_path / "home").exists()
+    with pytest.raises(UsageError, match="the registry has none"):
+        carry_out(path, tmp_path / "home", registry_url=f"sqlite:///{tmp_path}/other.db")
+    assert list(tmp_path.iterdir()) == []

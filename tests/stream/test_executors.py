@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -21,7 +17,6 @@ from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
 from streamlab.base import load_base
 from streamlab.errors import ProviderError, TrainingError
 from streamlab.methods.contract import Progress
-from streamlab.stream import processes as processes_module
 from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.engine import run
 from streamlab.stream.executors import Executor, Serial
@@ -221,61 +216,3 @@ def test_a_provider_that_needs_more_memory_than_it_may_have_fails_its_arrivals_a
         assert "ran out of memory of 1,000,000 bytes" in str(outcome.record.reason)
     assert stored(ample.home) == stored(plain.home)
     assert children() == others
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        b"no JSON",
-        b"3",
-        b"{}",
-        b'{"x": 1}',
-        b'{"progress": 3}',
-        b'{"progress": {"x": 1}}',
-        b'{"failed": "a", "progress": null, "answer": {}}',
-        b"[" * 100_000,
-    ],
-)
-def test_what_is_no_message_fails_the_provider_and_not_the_run(
-    loaded: LoadedScenario, message: bytes
-) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    theirs.send_bytes(message)
-
-    with pytest.raises(ProviderError, match="sent what is no message"):
-        note_from(ours, by_task(loaded)["mood"])
-
-
-def test_a_provider_that_never_stops_talking_runs_out_of_time_too(loaded: LoadedScenario) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    talking = threading.Event()
-
-    def talk() -> None:
-        note = json.dumps({"progress": asdict(Progress("gated", 1, 2, 0.5, None))}).encode()
-        while not talking.is_set():
-            theirs.send_bytes(note)
-
-    talker = threading.Thread(target=talk, daemon=True)
-    talker.start()
-    began = time.monotonic()
-    with pytest.raises(ProviderError, match="did not answer in time"):
-        await_answer(ours, by_task(loaded)["mood"], seconds=0.3)
-
-    assert time.monotonic() - began < 30
-    talking.set()
-    while ours.poll(0.1):
-        ours.recv_bytes()
-    talker.join()
-
-
-def note_from(connection: Connection, arrival: Arrival) -> object:
-    return processes_module._note(connection, arrival)
-
-
-def await_answer(connection: Connection, arrival: Arrival, *, seconds: float) -> None:
-    worker = object.__new__(processes_module._Worker)
-    worker._connection = connection
-    deadline = time.monotonic() + seconds
-    while True:
-        worker._await(deadline, arrival)
-        note_from(connection, arrival)

@@ -58,6 +58,26 @@ def test_settings_that_came_later_leave_the_digest_of_a_scenario_alone(lab: Lab)
     other = load_scenario(path, overrides=["execution.attempts=2"])
     assert other.digest != before.digest
     assert load_scenario(path, overrides=["execution.attempts=1"]).digest == before.digest
+    apart = load_scenario(path, overrides=["execution.executor=processes"])
+    assert "memory" not in apart.resolved["execution"]
+    bound = load_scenario(path, overrides=["execution={executor: processes, memory: 2GB}"])
+    assert bound.resolved["execution"]["memory"] == 2_000_000_000
+    assert bound.digest != apart.digest
+
+
+@pytest.mark.parametrize(
+    ("execution", "problem"),
+    [
+        ({"memory": "2GB"}, r"execution\.memory: bounds providers .*add `executor: processes`"),
+        ({"executor": "processes", "memory": 2**63}, r"execution\.memory: .*less than"),
+        ({"executor": "processes", "memory": 0}, r"execution\.memory: .*greater than 0"),
+    ],
+)
+def test_a_bound_to_memory_is_refused_where_it_would_bound_nothing(
+    lab: Lab, execution: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        loaded(lab, execution=execution)
 
 
 def test_a_provider_signs_with_the_key_in_its_file(lab: Lab, tmp_path: Path) -> None:
