@@ -46,6 +46,21 @@ def identity_of(record: ArrivalRecord) -> Identity:
 
 
 @dataclass
+class _Place:
+    """The arrivals at one place of a stream, and what came of them before it is over."""
+
+    arrivals: Sequence[Arrival]  # the method's own, then its rivals'
+    began_us: int = 0
+    first_us: int = 0  # when the first attempt began that is made now
+    tried: list[tuple[Arrival, Try]] = field(default_factory=list)
+    took: list[int] = field(default_factory=list)  # microseconds of the method's own attempts
+
+    @property
+    def own(self) -> Arrival:
+        return self.arrivals[0]
+
+
+@dataclass
 class Stream:
     """The arrivals of one run, served in the order of virtual time."""
 
@@ -79,47 +94,52 @@ class Stream:
             if all(arrival.identity in self._done for arrival in own):
                 place_on_device(lab, seed)
 
-    def _of_seed(self, places: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
+    def _of_seed(self, stream: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
         """Serve one seed's arrivals; those at one place are the method's and its rivals'."""
-        tried: dict[int, list[tuple[Arrival, Try]]] = {}
-        took: dict[int, list[int]] = {}  # microseconds of the method's own attempts
-        began_us: dict[int, int] = {}
-        first_us: dict[int, int] = {}  # when the first attempt began that is made now
+        places = [_Place(arrivals) for arrivals in stream]
         n_settled = 0
-
-        def serve(number: int) -> int:
-            own = places[number][0]
-            done = self._done.get(own.identity)
-            before = 0 if done is not None else self._cut_short_us(own)
-            tried[number] = [
-                (arrival, attempt)
-                for arrival in places[number]
-                if arrival.identity not in self._done
-                for attempt in self._attempts(arrival, began_us[number])
-            ]
-            took[number] = [self._took_us(own, t) for one, t in tried[number] if one is own]
-            first_us[number] = began_us[number] + before
-            return before + sum(took[number]) if done is None else _recorded_us(done)
-
-        arrived_us = [place[0].arrived_us for place in places]
-        slots = self.lab.world.scenario.queue.slots
-        for event in events(arrived_us, serve, n_slots=slots):
+        for event in events(
+            [place.own.arrived_us for place in places],
+            lambda number: self._serve(places[number]),
+            n_slots=self.lab.world.scenario.queue.slots,
+        ):
+            place = places[event.number]
             if isinstance(event, Began):
-                began_us[event.number] = event.at
+                place.began_us = event.at
             elif isinstance(event, Ended):
                 n_settled += 1
-                whole = Times(arrived_us[event.number], began_us[event.number], event.at)
-                attempts = iter(_shared_out(whole, first_us[event.number], took[event.number]))
-                own = places[event.number][0]
-                settled = [
-                    self._settle(arrival, attempt, next(attempts) if arrival is own else whole)
-                    for arrival, attempt in tried.pop(event.number)
-                ]
-                last = places[-1] if n_settled == len(places) else None
-                n_rescored = self._rescore_if_due(places[event.number], last)
-                yield from settled[:-1]
-                if settled:
-                    yield replace(settled[-1], n_rescored=n_rescored)
+                last = places[-1].arrivals if n_settled == len(places) else None
+                yield from self._end(place, event.at, last)
+
+    def _serve(self, place: _Place) -> int:
+        """Have a place's arrivals learnt, and return the microseconds that its own one takes."""
+        done = self._done.get(place.own.identity)
+        before = 0 if done is not None else self._cut_short_us(place.own)
+        place.first_us = place.began_us + before
+        place.tried = [
+            (arrival, attempt)
+            for arrival in place.arrivals
+            if arrival.identity not in self._done
+            for attempt in self._attempts(arrival, place.began_us)
+        ]
+        place.took = [self._took_us(one, t) for one, t in place.tried if one is place.own]
+        return before + sum(place.took) if done is None else _recorded_us(done)
+
+    def _end(
+        self, place: _Place, ended_us: int, last: Sequence[Arrival] | None
+    ) -> Iterator[Outcome]:
+        """Settle a place's attempts; `last`: the arrivals of the last place, where all are over."""
+        whole = Times(place.own.arrived_us, place.began_us, ended_us)
+        attempts = iter(_shared_out(whole, place.first_us, place.took))
+        settled = [
+            self._settle(arrival, attempt, next(attempts) if arrival is place.own else whole)
+            for arrival, attempt in place.tried
+        ]
+        place.tried.clear()  # the answers' bytes
+        n_rescored = self._rescore_if_due(place.arrivals, last)
+        yield from settled[:-1]
+        if settled:
+            yield replace(settled[-1], n_rescored=n_rescored)
 
     def _rescore_if_due(self, place: Sequence[Arrival], last: Sequence[Arrival] | None) -> int:
         """Score the earlier arrivals again at a seed's end, and under `full` after every place."""
