@@ -8,6 +8,7 @@ bootstrap over seeds within tasks, paired, as every method saw the same rows und
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +21,11 @@ from streamlab.registry.home import Home
 from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.report.bootstrap import N_DRAWS, interval
 from streamlab.report.csv_file import write_csv
 from streamlab.report.markdown import markdown_table
 from streamlab.report.paired import paired
 from streamlab.report.scores import TaskScore, task_scores
-
-N_DRAWS = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,15 +81,20 @@ def _check_together(runs: Sequence[RunRecord]) -> None:
 def _row(
     task: str, methods: list[str], found: dict[tuple[str, str], TaskScore]
 ) -> list[str | int | float | None]:
-    own = found[task, methods[0]]
-    means = [found[task, m].mean if (task, m) in found else None for m in methods]
-    return [task, own.metric, len(own.by_seed), *means]
+    scores = [found.get((task, method)) for method in methods]
+    there = [score for score in scores if score is not None]
+    n_seeds = max(len(score.by_seed) for score in there)
+    return [task, there[0].metric, n_seeds, *(score and score.mean for score in scores)]
 
 
 def _difference(
     own: str, rival: str, tasks: list[str], found: dict[tuple[str, str], TaskScore]
 ) -> str:
-    """Average the paired differences over tasks, with a bootstrap interval over seeds."""
+    """Average the paired differences over tasks, with a bootstrap interval over seeds.
+
+    S seeds drawn from S vary too little, and the root makes up for that, as in
+    `streamlab.report.bootstrap`. One seed tells nothing of others: then there is no interval.
+    """
     by_task = [
         np.array(paired(a, b).differences)
         for a, b in ((found.get((t, own)), found.get((t, rival))) for t in tasks)
@@ -98,14 +103,24 @@ def _difference(
     pairs: list[NDArray[np.float64]] = [differences for differences in by_task if differences.size]
     if not pairs:
         return f"{own} - {rival}: no pair yet"
-    generator = np.random.default_rng(0)
-    draws = np.mean(
-        [d[generator.integers(0, d.size, (N_DRAWS, d.size))].mean(axis=1) for d in pairs], axis=0
-    )
-    low, high = 100 * np.quantile(draws, [0.025, 0.975])
     mean = 100 * float(np.mean([d.mean() for d in pairs]))
     count = sum(d.size for d in pairs)
+    if any(d.size == 1 for d in pairs):
+        return f"{own} - {rival}: {mean:+.2f} ({count} pairs; no interval: a task has one seed)"
+    generator = np.random.default_rng(0)
+    draws = np.mean([_draw_means(d, generator) for d in pairs], axis=0)
+    low, high = (100 * end for end in interval(draws))
     return f"{own} - {rival}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] ({count} pairs)"
+
+
+def _draw_means(
+    differences: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw the mean over seeds of one task's differences; (N_DRAWS,)."""
+    n_seeds = differences.size
+    drawn = differences[generator.integers(0, n_seeds, (N_DRAWS, n_seeds))].mean(axis=1)
+    centre = differences.mean()
+    return centre + math.sqrt(n_seeds / (n_seeds - 1)) * (drawn - centre)
 
 
 def _cell(value: str | int | float | None) -> str:

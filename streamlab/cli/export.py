@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("thing")
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write.",
 )
 @narrowing_options
 @with_place

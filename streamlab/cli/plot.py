@@ -55,7 +55,7 @@ class _Asked:
         """Read a figure's data from the registry, write it to its folder and return the paths."""
         with self.place.open() as registry:
             data = read(registry, self.run)
-        return write(data, self.output or self.place.home.figures / data.run)
+        return write(data, self.output or self.place.home.figures_of(data.run))
 
 
 def _storage(asked: _Asked) -> tuple[Path, ...]:

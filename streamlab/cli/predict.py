@@ -89,7 +89,7 @@ def _read(file: Path | None, facts: TaskFacts, columns: Mapping[str, str | None]
 
         split = read_split(file)
         return texts_in(split.records, facts, columns, origin=split.origin)
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
             "There is nothing to answer. Give texts, `--pair`, `--file`, or a text a line on "
             "standard input."

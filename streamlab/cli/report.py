@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -42,9 +41,7 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
         record = registry.run(run)
         findings = tuple(verify(registry, ArtifactStore(place.home.store), now=now))
         page = build_page(registry, place.home, record, findings, now=now)
-    # An imported run may have any name; a file has one that every file system takes.
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", record.name)[:100]
-    path = output or place.home.reports / f"{safe}.html"
+    path = output or place.home.report_of(record.name)
     write_page(page, path)
     click.echo(path)
     if findings:

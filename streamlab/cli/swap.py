@@ -9,6 +9,7 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
 from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.errors import UsageError
 from streamlab.report.table import Column, Table
 
 if TYPE_CHECKING:
@@ -55,8 +56,12 @@ def swap(
     from streamlab.serving.latency import measure_switching
 
     home = opened(place)
-    words = tasks or home.tasks(narrowing.run or "latest")
-    found = {word: find_task(home, word, narrowing) for word in words}
+    words = tasks or [f"task:{name}" for name in home.tasks(narrowing.run or "latest")]
+    if not words:
+        raise UsageError(
+            "The run has no finished task to switch among. Name another with `--run`, or run one."
+        )
+    found = {word.removeprefix("task:"): find_task(home, word, narrowing) for word in words}
     for word, task in found.items():
         click.echo(described(word, task), err=True)
     first = next(iter(found.values()))

@@ -78,7 +78,7 @@ def print_json(tree: Any) -> None:
 
 def _console(*, folded: bool) -> Console:
     # A pipe gets no colour codes, whatever FORCE_COLOR says; NO_COLOR leaves out bold as well.
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     console = Console(
         force_terminal=terminal,
         color_system=None if os.environ.get("NO_COLOR") else "auto",

@@ -24,7 +24,8 @@ def verify(*, place: Place, form: Format) -> None:
     """Check every stored file against its digest and its row, and the database itself.
 
     Every file is read, and nothing is changed; json and csv name each file. The
-    exit code is 1 where anything is found.
+    exit code is 1 where anything is found. Scores, times and names have nothing to
+    be held against: `verify` cannot tell whether somebody edited them.
 
     \b
     missing     a row without its file

@@ -20,7 +20,7 @@ from streamlab.methods.contract import Artifact, Trained, TrainingJob
 from streamlab.methods.gated_stage import GatedStage, Gating
 from streamlab.methods.loop import Loop, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
-from streamlab.methods.stages import head_values, tune_all, tune_kept
+from streamlab.methods.stages import head_values, rate_at, tune_all, tune_kept
 
 # The settings that the numbers in print come from: a fixed price, gates drawn from the first step
 # on, the mask trained for as long as the gates. What they say of rates of w, batches and epochs
@@ -55,7 +55,7 @@ class DiffPruning(Gating):
 
     name: Literal["diff_pruning"] = "diff_pruning"
     preset: Literal["own", "paper", "paper-text"] = "own"
-    fixed_mask_rate: PositiveFloat = 5e-3
+    fixed_mask_rate: PositiveFloat = 5e-3  # up to a density of 0.5%; see `rate_at`
     fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
     open_share: float = Field(default=0.5, ge=0.0, lt=1.0)  # of the steps before the fixed mask
 
@@ -98,9 +98,8 @@ class DiffPruning(Gating):
             kept = [v[p] for v, p in zip(values, positions, strict=True)]
             densities, n_closed = gated.densities, gated.n_closed_groups
             del gated, scores, values
-            tensors = tune_kept(
-                loop, job, positions, kept, n_steps=n_fixed, rate=self.fixed_mask_rate
-            )
+            rate = rate_at(self.target_density, self.fixed_mask_rate)
+            tensors = tune_kept(loop, job, positions, kept, n_steps=n_fixed, rate=rate)
             job.model.eval()
         return Trained(
             tensors=tensors,

@@ -13,7 +13,7 @@ from streamlab.methods.best import Best
 from streamlab.methods.contract import Artifact, Trained, TrainingJob
 from streamlab.methods.loop import Loop, adam, ramp, seeded_dropout
 from streamlab.methods.projection import budget, keep_largest
-from streamlab.methods.stages import head_values, tune_all, tune_kept
+from streamlab.methods.stages import head_values, rate_at, tune_all, tune_kept
 
 
 class FullFinetuning(Settings):
@@ -81,7 +81,7 @@ class NonAdaptive(Settings):
 
     name: Literal["non_adaptive"] = "non_adaptive"
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    fixed_mask_rate: PositiveFloat = 5e-3
+    fixed_mask_rate: PositiveFloat = 5e-3  # up to a density of 0.5%; see `rate_at`
     fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
 
     def train(self, job: TrainingJob) -> Trained:
@@ -100,9 +100,8 @@ class NonAdaptive(Settings):
             positions = keep_largest([delta.abs() for delta in deltas], k)
             kept = [delta[at] for delta, at in zip(deltas, positions, strict=True)]
             del deltas
-            tensors = tune_kept(
-                loop, job, positions, kept, n_steps=n_fixed, rate=self.fixed_mask_rate
-            )
+            rate = rate_at(self.target_density, self.fixed_mask_rate)
+            tensors = tune_kept(loop, job, positions, kept, n_steps=n_fixed, rate=rate)
             job.model.eval()
         return Trained(
             tensors=tensors,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from streamlab.methods.best import Best
 from streamlab.methods.contract import TrainingJob
 from streamlab.methods.fixed_mask import FixedMask
 from streamlab.methods.loop import Loop, TakeStep, adam, ramp
+
+_TUNED_AT: Final = 0.005  # the density at which the recipe was found
 
 
 def finetuning(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
@@ -66,6 +70,18 @@ def masked(
         mask.step(gradient * scale, AdamRates(rate=rate * share))
 
     return mask, take_step
+
+
+def rate_at(density: float, rate: float) -> float:
+    """Return the fixed-mask stage's rate at a density: above 0.5% it falls with the root of it.
+
+    A step of Adam moves every kept entry by about the rate, so that the whole step is as long as
+    the root of their number; at 5% the rate that is best at 0.5% diverges (docs/results.md).
+
+    >>> rate_at(0.005, 5e-3), rate_at(0.02, 5e-3)
+    (0.005, 0.0025)
+    """
+    return rate * min(1.0, math.sqrt(_TUNED_AT / density))
 
 
 def tune_kept(

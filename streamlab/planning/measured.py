@@ -63,7 +63,7 @@ def measure(
     stream = own_stream(registry, run)
     size = None
     if file_bytes is not None:
-        n_rows = sum(task.n_arrivals + task.n_failures for task in registry.tasks())
+        n_rows = sum(t.n_arrivals + t.n_failures + t.n_quarantined for t in registry.tasks())
         size = RegistryBytes(file_bytes, empty_bytes, n_rows)
     return Measured(
         run=stream.run.name,

@@ -137,17 +137,17 @@ class StorageModel:
     def interval(self, n_tasks: int) -> Interval | None:
         """Return the 95% prediction interval of the total, a point where that was measured.
 
-        None where one task alone was measured, or where none was as it is supposed to be.
+        None where one task alone was measured. What is supposed was not measured for any task.
         """
         total = self.at(n_tasks).total
-        n_future = n_tasks - len(self.tasks)
-        if n_future <= 0:
-            return None if self.supposed else Interval(total, total)
+        n_known = 0 if self.supposed else min(n_tasks, len(self.tasks))
+        if n_tasks == n_known:
+            return Interval(total, total)
         if self._spread is None:
             return None
-        half = self.n_copies * self._spread.half_width(n_future)
+        half = self.n_copies * self._spread.half_width(n_tasks - n_known)
         # A task to come takes no less than nothing.
-        least = self.at(len(self.tasks)).total
+        least = self.at(n_known).total
         return Interval(max(total - round(half), least), total + round(half))
 
     @cached_property

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, func, select
 from streamlab.errors import RegistryError
 from streamlab.registry import sqlite
 from streamlab.registry.counts import unpack_counts
+from streamlab.registry.pieces import in_pieces
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, ProviderRow, TaskRow
 
 
@@ -41,6 +42,7 @@ class StoredFacts:
     head_bytes: int
     metadata_bytes: int
     n_counted: int | None  # entries by the counts per tensor; None where these are damaged
+    counts: tuple[int, ...]  # per tensor; none where they are damaged, or a rival's
     used: bool  # by an arrival, removed ones too
 
 
@@ -48,6 +50,7 @@ _USED = exists().where(ArrivalRow.diff_id == DiffRow.id)
 _OTHER: dict[str, ColumnElement[Any]] = {
     "base": BaseRow.fingerprint,
     "n_counted": DiffRow.tensor_counts,
+    "counts": DiffRow.tensor_counts,
     "used": _USED,
 }
 _COLUMNS = [
@@ -89,8 +92,11 @@ def stored(connection: Connection, *, after: int, limit: int) -> tuple[StoredFac
 
 def known(connection: Connection, digests: Sequence[str]) -> set[str]:
     """Return those of some digests that have a row."""
-    found = select(DiffRow.digest).where(DiffRow.digest.in_(digests))
-    return set(connection.execute(found).scalars())
+    found: set[str] = set()
+    for batch in in_pieces(digests):
+        query = select(DiffRow.digest).where(DiffRow.digest.in_(batch))
+        found.update(connection.execute(query).scalars())
+    return found
 
 
 def task_names(connection: Connection) -> tuple[str, ...]:
@@ -119,6 +125,7 @@ def _facts(row: Row[Any]) -> StoredFacts:
         counts = unpack_counts(values["n_counted"])
         # A rival's checkpoint may keep no counts.
         values["n_counted"] = sum(counts) if counts else values["n_entries"]
+        values["counts"] = tuple(counts)
     except RegistryError:
-        values["n_counted"] = None
+        values |= {"n_counted": None, "counts": ()}
     return StoredFacts(**values)

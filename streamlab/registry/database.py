@@ -58,7 +58,7 @@ class Database:
         """Make a database of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
         try:
             parsed = make_url(url)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:
             raise RegistryError(
                 f"{url!r} is no database URL; write it as `sqlite:///path/to/registry.db`."
             ) from error

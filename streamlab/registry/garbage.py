@@ -43,6 +43,7 @@ class Plan:
     arrivals: tuple[int, ...]  # removed ones, whose rows go
     n_young: int  # files that stay until they are old enough
     n_held: int  # files without a row that stay, since rows without a file may want them
+    made_at: float  # seconds since the epoch
 
     @property
     def n_bytes(self) -> int:
@@ -66,18 +67,15 @@ def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: boo
     _refuse_damage(registry)
     stored = list(store.files())  # before the rows, which are written after their files
     known = registry.digests()
-    going, n_wanted = _going(registry, store, now=now, working=working)
+    going, n_wanted = _going(registry, store, now=now, young_too=young_too)
     unknown = list(_without_row(stored, known))
-    old = [
-        waste
-        for waste in unknown
-        if young_too or not is_young(waste.path, now=now, working=working)
-    ]
+    old = [waste for waste in unknown if young_too or not is_young(waste.path, now=now)]
     lacking = known - {digest for _, digest in stored} - {a.digest for a in going.artifacts}
     free = [waste for waste in old if waste.digest is None or not lacking]
     removed = [_waste(store.path(a.digest), a.digest, "removed") for a in going.artifacts]
     n_young = len(unknown) - len(old) + n_wanted
-    return Plan((*removed, *free), going.arrivals, n_young, n_held=len(old) - len(free))
+    n_held = len(old) - len(free)
+    return Plan((*removed, *free), going.arrivals, n_young, n_held=n_held, made_at=now)
 
 
 def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
@@ -91,8 +89,10 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     digests = [d for d, waste in files.items() if waste.reason == "orphan" or d in forgotten]
     gone: dict[str, Waste] = {}
 
-    def delete(digest: str) -> str:
+    def delete(digest: str) -> str | None:
         waste = files[digest]
+        if _changed_at(waste.path) > planned.made_at:
+            return None  # stored again since: its row is on its way
         store.delete(waste.path)
         gone[digest] = waste
         return f"{waste.reason}, {waste.n_bytes} bytes"
@@ -107,25 +107,32 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
             yield waste
 
 
-def is_young(path: Path, *, now: float, working: bool) -> bool:
+def is_young(path: Path, *, now: float) -> bool:
     """Say whether a row for a file may be on its way, being written last.
 
-    `working`: whether a run is being worked on, which may want a file that was there already.
+    A run or an import may want a file that was there already, and changes its time then.
     """
     try:
         times = path.lstat()
     except OSError:
         return True  # gone by now
-    since = max(times.st_mtime, times.st_ctime) if working else times.st_mtime
-    return now - since < GRACE_SECONDS
+    return now - max(times.st_mtime, times.st_ctime) < GRACE_SECONDS
+
+
+def _changed_at(path: Path) -> float:
+    """Return when a file or its status last changed, in seconds since the epoch; 0 if gone."""
+    try:
+        return path.lstat().st_ctime
+    except OSError:
+        return 0.0
 
 
 def _going(
-    registry: Registry, store: ArtifactStore, *, now: float, working: bool
+    registry: Registry, store: ArtifactStore, *, now: float, young_too: bool
 ) -> tuple[Removed, int]:
-    """Return what may be forgotten, and how many files stay since a run may want them again."""
+    """Return what may be forgotten, and how many files stay since a row may come for them."""
     going = registry.removed()
-    if not working:
+    if young_too:
         return going, 0
     wanted = {
         artifact.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,18 @@ class Home:
         """Return the folder of figures."""
         return self.path / "figures"
 
+    def figures_of(self, run: str) -> Path:
+        """Return the folder of one run's figures."""
+        return self.figures / _plain(run)
+
     @property
     def reports(self) -> Path:
         """Return the folder of reports."""
         return self.path / "reports"
+
+    def report_of(self, run: str) -> Path:
+        """Return the file of one run's report."""
+        return self.reports / f"{_plain(run)}.html"
 
     @property
     def has_registry(self) -> bool:
@@ -79,3 +88,11 @@ class Home:
                     probe.flush()
             except OSError as error:
                 raise StoreError(f"The home cannot be used. {explain(error, folder)}") from error
+
+
+def _plain(run: str) -> str:
+    """Return a name that every file system takes, and that leads nowhere else.
+
+    An imported run may have any name.
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", run).lstrip(".")[:100] or "run"

@@ -1,4 +1,4 @@
-"""Numbers of rows that are about to be added, known before they are there."""
+"""Numbers of rows: as somebody wrote them, and of those that are about to be added."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from sqlalchemy import Connection, func, select
 
 from streamlab.registry.tables import ArrivalRow, DiffRow
 
+_MOST_DIGITS = 18  # what a database counts to has one more
+
 Numbered = type[ArrivalRow] | type[DiffRow]
+
+
+def read_number(word: str) -> int | None:
+    """Read the number of a row, None for what is none: other signs, or more than any row has."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS else None
 
 
 def following(connection: Connection, table: Numbered, n: int) -> range:

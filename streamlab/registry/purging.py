@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["arrival", "artifact", "shared", "curve", "quarantined"]
 
+_AT_ONCE = 100  # files in one transaction
+
 
 @dataclass(frozen=True)
 class Part:
@@ -85,7 +87,8 @@ def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Pla
         store.delete(store.path(digest))
         return f"came from `{planned.provider}`"
 
-    registry.release(gone, delete)
+    for at in range(0, len(gone), _AT_ONCE):
+        registry.release(gone[at : at + _AT_ONCE], delete)
     for part in planned.of("curve"):
         assert part.path is not None  # noqa: S101 - as `_curves` made it
         store.delete(part.path)

@@ -149,6 +149,14 @@ class Registry(Upkeep):
 
         self._write(work)
 
+    def find_whole(self, run: whole.WholeRun) -> RunRecord | None:
+        """Return a run that finished elsewhere as it is recorded here, None where it is not.
+
+        Raises RegistryError where the very run is here with other arrivals.
+        """
+        now = self._clock()
+        return self._database.read(lambda connection: whole.find(connection, run, now=now))
+
     def import_run(self, run: whole.WholeRun) -> whole.TakenIn:
         """Record a run that finished elsewhere with all it has, or find it; its files come first.
 

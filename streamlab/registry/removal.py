@@ -75,7 +75,8 @@ def forget(connection: Connection, numbers: Collection[int], *, now: float) -> t
 
     Of `numbers` only those go that may still be forgotten: a tag or a return keeps the others.
     """
-    chosen = [one for one in _gone(connection) if one.id in set(numbers)]
+    wanted = set(numbers)
+    chosen = [one for one in _gone(connection) if one.id in wanted]
     met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
     artifacts = _artifacts(connection, chosen, met.keys() - _needed(connection, met))
     for batch in in_pieces([one.id for one in chosen]):

@@ -11,6 +11,7 @@ from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import bases
 from streamlab.registry.heartbeat import Owner, is_dead, this_process
 from streamlab.registry.names import missing
+from streamlab.registry.numbers import read_number
 from streamlab.registry.records import NewRun, RunRecord
 from streamlab.registry.tables import BaseRow, RunRow
 
@@ -141,8 +142,8 @@ def id_of(connection: Connection, ref: str | int) -> int:
             )
         return found
     # No name is all digits, since each ends in a dash and a number.
-    is_number = isinstance(ref, int) or (ref.isascii() and ref.isdigit())
-    wanted = RunRow.id == int(ref) if is_number else RunRow.name == ref
+    number = ref if isinstance(ref, int) else read_number(ref)
+    wanted = RunRow.name == ref if number is None else RunRow.id == number
     found = connection.execute(select(RunRow.id).where(wanted)).scalar()
     if found is None:
         raise missing("run", ref, _names(connection))

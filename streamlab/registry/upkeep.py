@@ -138,18 +138,18 @@ class Upkeep(Queries):
         """
         return self._write(lambda c, now: removal.forget(c, numbers, now=now))
 
-    def release(self, digests: Sequence[str], delete: Callable[[str], str]) -> None:
+    def release(self, digests: Sequence[str], delete: Callable[[str], str | None]) -> None:
         """Let files go that have no row, while nobody can add one, and log each.
 
-        `delete` takes a digest and returns what is to be said of it in the log. Those that have
-        a row by now are left alone.
+        `delete` takes a digest and returns what is to be said of it in the log, None where the
+        file stays. Those that have a row by now are left alone.
         """
 
         def work(connection: Connection, now: float) -> None:
             known = audits.known(connection, digests)
             for digest in digests:
-                if digest not in known:
-                    message = delete(digest)
+                message = None if digest in known else delete(digest)
+                if message is not None:
                     events.append(
                         connection, "file-deleted", digest, message, at=now, digest=digest
                     )

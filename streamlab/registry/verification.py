@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
 from streamlab.registry.aside import PREFIX
 from streamlab.registry.garbage import is_young
@@ -90,7 +91,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
         yield Finding("database", None, str(error))
         return
     for path, digest in files:
-        young = unfinished and is_young(path, now=now, working=True)
+        young = unfinished and is_young(path, now=now)
         if digest not in known and not young and os.path.lexists(path):
             yield _unknown(path, digest)
 
@@ -98,9 +99,21 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
 def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Finding]:
     """Yield what is wrong with the rows and their files; `known` gets every row's digest."""
     yield from _database(registry)
+    layouts: dict[str | None, Layout | None] = {None: None}
     for facts in _rows(registry):
         known.add(facts.digest)
-        yield from _artifact(facts, store)
+        if facts.base not in layouts:
+            layouts[facts.base] = _layout(registry, str(facts.base))
+        yield from _artifact(facts, store, layouts[facts.base])
+
+
+def _layout(registry: Registry, fingerprint: str) -> Layout | None:
+    """Return the layout of a base, None where its row is damaged."""
+    try:
+        names, shapes = zip(*registry.base(fingerprint).layout, strict=True)
+    except (RegistryError, ValueError):
+        return None
+    return Layout(fingerprint, names, shapes)
 
 
 def _database(registry: Registry) -> Iterator[Finding]:
@@ -120,7 +133,7 @@ def _rows(registry: Registry) -> Iterator[StoredFacts]:
         after = page[-1].id
 
 
-def _artifact(facts: StoredFacts, store: ArtifactStore) -> Iterator[Finding]:
+def _artifact(facts: StoredFacts, store: ArtifactStore, layout: Layout | None) -> Iterator[Finding]:
     if not facts.used:
         yield Finding("unused", facts.digest, "No arrival has this artifact.")
     try:
@@ -137,7 +150,7 @@ def _artifact(facts: StoredFacts, store: ArtifactStore) -> Iterator[Finding]:
         return
     found = hashlib.sha256(data).hexdigest()
     if found == facts.digest:
-        differences = list(_differences(facts, data))
+        differences = list(_differences(facts, data)) or list(_miscounted(facts, data, layout))
         if differences:
             yield Finding("row", facts.digest, "; ".join(differences), path)
     elif len(data) < facts.file_bytes:
@@ -181,6 +194,21 @@ def _differences(facts: StoredFacts, data: bytes) -> Iterator[str]:
     for name, value in expected.items():
         if getattr(facts, name) != value:
             yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
+
+
+def _miscounted(facts: StoredFacts, data: bytes, layout: Layout | None) -> Iterator[str]:
+    """Yield where the counts per tensor differ from those of the file's positions."""
+    from streamlab.diff.container import decode  # here, since it loads the codecs
+
+    if facts.kind != "diff" or layout is None:
+        return
+    try:
+        counts = decode(data, layout, max_bytes=len(data)).counts
+    except DiffError as error:
+        yield f"the file does not go on its base: {error}"
+        return
+    if tuple(counts) != facts.counts:
+        yield "the counts per tensor are not those of the file's positions"
 
 
 def _find_header(data: bytes) -> dict[str, Any] | None:

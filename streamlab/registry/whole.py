@@ -70,11 +70,22 @@ class TakenIn:
     is_new: bool
 
 
-def take_in(connection: Connection, whole: WholeRun, *, now: float) -> TakenIn:
-    """Add a whole run, or find it. Raises RegistryError where it is here with other content."""
+def find(connection: Connection, whole: WholeRun, *, now: float) -> RunRecord | None:
+    """Return the very run as it is here, None where it is not.
+
+    One that has lost all its arrivals is as good as none. Raises RegistryError where it is here
+    with other content.
+    """
     known = _find(connection, whole, now=now)
     if known is not None:
         _refuse_other(connection, whole, known)
+    return known
+
+
+def take_in(connection: Connection, whole: WholeRun, *, now: float) -> TakenIn:
+    """Add a whole run, or find it. Raises RegistryError where it is here with other content."""
+    known = find(connection, whole, now=now)
+    if known is not None:
         return TakenIn(known, is_new=False)
     if bases.add(connection, whole.base, at=now):
         events.append(connection, "base-added", whole.base.fingerprint, whole.base.model, at=now)
@@ -116,19 +127,32 @@ def _add(connection: Connection, arrival: NewArrival, part: WholeArrival, *, now
 
 def _find(connection: Connection, whole: WholeRun, *, now: float) -> RunRecord | None:
     for run in runs.with_digest(connection, whole.run.scenario_digest, now=now):
-        if whole.by_digest_alone or (run.started_at, run.host) == (whole.started_at, whole.host):
+        same = (run.started_at, run.host) == (whole.started_at, whole.host)
+        if (whole.by_digest_alone or same) and (_arrivals(connection, run) or not whole.arrivals):
             return run
     return None
 
 
 def _refuse_other(connection: Connection, whole: WholeRun, known: RunRecord) -> None:
     """Raise RegistryError unless the run that is here holds what the other one holds."""
-    found = [
+    here = sorted(map(repr, (_recorded(arrival) for arrival in _arrivals(connection, known))))
+    there = sorted(repr(part.identity) for part in whole.arrivals)
+    if here != there:
+        raise RegistryError(
+            f"The run `{whole.name}` of {whole.origin} is here already as `{known.name}`, with "
+            f"other content: {len(here)} arrivals here, {len(there)} there. Nothing was changed; "
+            "compare the two with `streamlab ls arrivals`."
+        )
+
+
+def _arrivals(connection: Connection, run: RunRecord) -> list[ArrivalRecord]:
+    """Return a run's arrivals; what was removed since is not to come back by itself."""
+    return [
         arrival
-        for removed in (False, True)  # what was removed since is not to come back by itself
+        for removed in (False, True)
         for arrival in arrivals.listed(
             connection,
-            run_id=known.id,
+            run_id=run.id,
             task=None,
             provider=None,
             method=None,
@@ -137,14 +161,6 @@ def _refuse_other(connection: Connection, whole: WholeRun, known: RunRecord) -> 
             removed=removed,
         )
     ]
-    here = sorted(map(repr, (_recorded(arrival) for arrival in found)))
-    there = sorted(repr(part.identity) for part in whole.arrivals)
-    if here != there:
-        raise RegistryError(
-            f"The run `{whole.name}` of {whole.origin} is here already as `{known.name}`, with "
-            f"other content: {len(here)} arrivals here, {len(there)} there. Nothing was changed; "
-            "compare the two with `streamlab ls arrivals`."
-        )
 
 
 def _recorded(arrival: ArrivalRecord) -> tuple[Any, ...]:

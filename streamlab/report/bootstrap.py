@@ -79,7 +79,8 @@ def draw_differences(
     """Draw the difference of the two methods' mean scores, this minus other; (n_draws,).
 
     A score that a draw leaves undefined is 0, as in `tasks.metrics`: Matthews' where only one
-    class is drawn or answered, Pearson's where all that is drawn or answered is alike.
+    class is drawn or answered, F1 where class 1 is neither, Pearson's where all that is drawn or
+    answered is alike.
     """
     n_seeds, n_rows = answers.this.shape
     stretch = math.sqrt(n_seeds / max(1, n_seeds - 1))
@@ -152,6 +153,20 @@ def _matthews(sums: _Floats) -> _Floats:
     return _over_root(together, spreads)
 
 
+def _f1(sums: _Floats) -> _Floats:
+    """Return F1 of class 1 of two, or the mean over the classes that are there of more."""
+    n_classes = math.isqrt(sums.shape[1])
+    confusion = sums.reshape(-1, n_classes, n_classes)
+    spoken_of = confusion.sum(axis=2) + confusion.sum(axis=1)
+    by_class: _Floats = 2.0 * np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(spoken_of, 1.0)
+    if n_classes == 1:
+        return np.zeros(len(sums))
+    if n_classes == 2:
+        return by_class[:, 1]
+    macro: _Floats = by_class.sum(axis=1) / (spoken_of > 0.0).sum(axis=1)
+    return macro
+
+
 def _moments(labels: _Vector, answers: _Vector) -> _Floats:
     x, y = _standardised(labels), _standardised(answers)
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=1)
@@ -184,6 +199,7 @@ def _over_root(together: _Floats, spreads: _Floats) -> _Floats:
 _MEASURES: Final[Mapping[str, _Measure]] = MappingProxyType(
     {
         "accuracy": _Measure(_hits, _accuracy),
+        "f1": _Measure(_confusions, _f1),
         "matthews": _Measure(_confusions, _matthews),
         "pearson": _Measure(_moments, _pearson),
     }

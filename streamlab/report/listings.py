@@ -5,6 +5,7 @@ A score taken on rows that a generator of this project made says `generated` as 
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -76,6 +77,7 @@ def list_records(
     # What was asked is read before any row, so that a mistake costs no time.
     matches = None if where is None else matcher(where, known)
     table = _sorted(table, sort)
+    limit = None if limit is None else min(limit, sys.maxsize)  # as far as anything counts
     most = limit if sort is None else None
     if matches is None:
         table = table.having(rows(registry, run, most))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamlab.errors import NotInRegistryError, UsageError
+from streamlab.registry.numbers import read_number
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
 from streamlab.report.near import nearest
@@ -55,7 +56,7 @@ def _kind_of(registry: Registry, word: str) -> tuple[str, str]:
         if kind not in _KINDS:
             raise UsageError(f"There is no kind `{kind}` here. {nearest(kind, _KINDS)}")
         return kind, name
-    if word.isascii() and word.isdigit():
+    if read_number(word) is not None:
         return "arrival", word
     runs = [record.name for record in registry.runs()]
     tasks = registry.task_names()
@@ -73,6 +74,7 @@ def _kind_of(registry: Registry, word: str) -> tuple[str, str]:
 
 
 def _number(name: str) -> int:
-    if not (name.isascii() and name.isdigit()):
-        raise UsageError(f"An arrival is known by its number, got {name!r}. Try `arrival:1`.")
-    return int(name)
+    number = read_number(name)
+    if number is None:
+        raise UsageError(f"An arrival is known by its number, got {name[:40]!r}. Try `arrival:1`.")
+    return number

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.names import missing
+from streamlab.registry.numbers import read_number
 from streamlab.registry.own import own_method
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def choose(registry: Registry, word: str, narrowing: Narrowing) -> Chosen:
         )
     if kind == "diff":
         return Chosen(registry.diff(name), None)
-    if not (name.isascii() and name.isdigit()):
-        raise UsageError(f"An arrival is known by its number, got {name!r}. Try `arrival:1`.")
-    return _with_diff(registry, registry.arrival(int(name)))
+    number = read_number(name)
+    if number is None:
+        raise UsageError(f"An arrival is known by its number, got {name[:40]!r}. Try `arrival:1`.")
+    return _with_diff(registry, registry.arrival(number))
 
 
 def tasks_of(registry: Registry, run: str = "latest") -> tuple[str, ...]:

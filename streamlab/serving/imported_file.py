@@ -66,8 +66,10 @@ def import_file(
     except NotInRegistryError:
         full_bytes = _tried(load_recorded_base(registry, base.fingerprint, model=model), diff)
         new = describe_diff(diff, data, full_bytes=full_bytes)
-    store.put(data)
-    return registry.import_run(_run_of_file(path, base, new, facts, provider=provider, task=named))
+    whole = _run_of_file(path, base, new, facts, provider=provider, task=named)
+    if registry.find_whole(whole) is None:
+        store.put(data)
+    return registry.import_run(whole)
 
 
 def _read(path: Path) -> bytes:

@@ -62,12 +62,14 @@ def import_home(
             if run.status != "finished":
                 continue
             whole = _run_there(source, run, other)
-            for part in whole.arrivals:
-                if part.diff is not None:
-                    _bring(elsewhere, store, part.diff, whole.base)
+            # Before any file is written, so that what is refused leaves nothing.
+            if registry.find_whole(whole) is None:
+                for part in whole.arrivals:
+                    if part.diff is not None:
+                        _bring(elsewhere, store, part.diff, whole.base)
             taken = registry.import_run(whole)
-            if taken.is_new:
-                _bring_curves(home, other, whole, taken.run)
+            # Also where it was here: an earlier import may have been broken off after its rows.
+            _bring_curves(home, other, whole, taken.run)
             found.append(Import(run.name, taken, len(whole.arrivals)))
     return tuple(found)
 
@@ -107,6 +109,7 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
 def _bring(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: NewBase) -> None:
     """Copy an artifact, its bytes checked against its digest, its base and its record."""
     if diff.digest in store:
+        store.put(store.get(diff.digest))  # it is what it should be, and wanted again
         return
     data = elsewhere.get(diff.digest)
     counts = diff.tensor_counts

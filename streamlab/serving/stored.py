@@ -151,6 +151,11 @@ class ServedTask:
 
         self._check_on()
         outputs = logits(self.model, encoded, batch_size=batch_size).astype(np.float64)
+        if not np.isfinite(outputs).all():
+            raise DiffError(
+                f"The diff of `{self.facts.task}` answers with numbers that are not finite. It is "
+                "of no use: have the task learnt again, or take an earlier version."
+            )
         if self.facts.kind == "regression":
             return [Prediction(None, None, float(value), {}) for value in outputs[:, 0]]
         grown = np.exp(outputs - outputs.max(axis=1, keepdims=True))

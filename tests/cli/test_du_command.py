@@ -97,6 +97,7 @@ def test_the_home_is_measured_as_it_lies_on_the_disk(
     assert (found["quarantine"]["files"], found["quarantine"]["physical_bytes"]) == (1, 99)
     registry = sum(path.stat().st_size for path in home.path.glob("registry.db"))
     assert found["registry"]["physical_bytes"] >= registry > 0
+    assert (found["figures"]["files"], found["other in store"]["files"]) == (0, 0)
     assert found["total"]["physical_bytes"] == sum(
         row["physical_bytes"] for what, row in found.items() if what != "total"
     )

@@ -229,3 +229,14 @@ def test_a_version_is_named_wherever_a_task_is(ran: Ran, tmp_path: Path) -> None
     refused = call("predict", "sst2@3", "a fine film")
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert "`sst2` has no finished arrival of version 3" in refused.stderr
+
+
+def test_swap_without_a_task_says_so(ran: Ran, tmp_path: Path) -> None:
+    home = Home(copied(ran, tmp_path))
+    with Registry.open(home.registry_url, clock=time.time) as registry:
+        registry.remove_arrivals([arrival.id for arrival in registry.arrivals()])
+
+    result = caller(home.path)("swap")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no finished task" in result.stderr

@@ -141,3 +141,34 @@ def test_the_shell_gets_the_script_that_the_reference_tells_of(name: str, home: 
 
     assert f"_STREAMLAB_COMPLETE={name}_source streamlab" in document
     assert f"_STREAMLAB_COMPLETE={name}_complete" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("ls runs > /dev/full", "No space left on device"),
+        ("ls runs >&-", None),
+        ("predict sst2 <&-", "Error: "),
+        ("export arrival:1 -o .", "is a directory"),
+        ("show arrival:" + 5000 * "9", "known by its number"),
+        ("ls arrivals --run " + 5000 * "9", "no run"),
+        ("ls placements --limit 99999999999999999999", None),
+        ("ls runs --registry postgresql://host:port/db", "no database URL"),
+    ],
+)
+def test_what_nobody_should_give_ends_in_one_paragraph(
+    command: str, problem: str | None, home: Home
+) -> None:
+    result = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {CLI} {command}"],
+        env=surroundings(home),
+        capture_output=True,
+        text=True,
+    )
+
+    assert "Traceback" not in result.stderr
+    if problem is None:
+        assert result.returncode == 0, result.stderr
+    else:
+        assert result.returncode in {1, 2}
+        assert problem in result.stderr

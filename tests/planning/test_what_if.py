@@ -9,6 +9,7 @@ from planning_samples import BASE, made_up, model_of, nine
 
 from streamlab.diff.bounds import even_bits_per_entry
 from streamlab.errors import UsageError
+from streamlab.planning.fit import fit
 from streamlab.planning.what_if import VALUE_BITS, WhatIf, at_density, suppose, with_entries
 
 MODEL = nine().model()
@@ -103,3 +104,20 @@ def test_checkpoints_have_no_density_and_no_value_type(what_if: WhatIf) -> None:
 
     with pytest.raises(UsageError, match="the measured run stored a checkpoint"):
         suppose(model, BASE, what_if)
+
+
+def test_what_is_supposed_was_measured_for_no_task() -> None:
+    as_it_is = WhatIf(density=0.005, base_params=BASE.n_parameters)
+    supposed = suppose(MODEL, BASE, as_it_is)
+
+    widths = [supposed.interval(n) for n in (1, 9, 10)]
+
+    known = MODEL.interval(9)
+    assert known is not None
+    assert known.low == known.high
+    assert all(found is not None and found.low < found.high for found in widths)
+    one, nine_tasks, ten = (found.high - found.low for found in widths if found is not None)
+    assert one < nine_tasks < ten
+    fitted = fit(supposed, supposed.at(5).total)
+    assert fitted.low is not None
+    assert fitted.low < 5

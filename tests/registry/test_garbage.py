@@ -235,3 +235,49 @@ def test_the_bytes_told_are_those_of_the_files(home: Home) -> None:
     assert sum(row["physical_bytes"] for row in stored) == sum(sizes)
     assert sum(row["files"] for row in stored) == len(sizes)
     assert rows["total"]["logical_bytes"] == 2 * sum(sizes)  # two runs share every file
+
+
+def test_what_is_stored_again_after_the_plan_was_made_stays(home: Home) -> None:
+    store, digest = ArtifactStore(home.store), first_diff(home).digest
+    call(home, "rm", *(str(number) for number in sharers(home)))
+    with opened(home) as registry:
+        planned = plan(registry, store, now=time.time())
+        assert digest in {waste.digest for waste in planned.files}
+        time.sleep(0.05)  # as far apart as a file system can tell
+        store.put(store.get(digest))
+
+        gone = list(collect(registry, store, planned))
+
+    assert digest not in {waste.digest for waste in gone}
+    assert digest in store
+
+
+def test_what_was_stored_again_a_moment_ago_waits_for_its_row(home: Home) -> None:
+    store, digest = ArtifactStore(home.store), first_diff(home).digest
+    numbers = [str(number) for number in sharers(home)]
+    call(home, "rm", *numbers)
+    store.put(store.get(digest))
+
+    with opened(home) as registry:
+        planned = plan(registry, store, now=time.time())
+
+    assert digest not in {waste.digest for waste in planned.files}
+    assert planned.n_young == 1
+    assert set(planned.arrivals).isdisjoint(map(int, numbers))
+
+
+def test_what_lies_in_the_store_and_is_not_in_use_is_counted_too(home: Home) -> None:
+    ArtifactStore(home.store).put(b"nobody's")
+    call(home, "rm", *(str(number) for number in sharers(home)))
+    (home.figures / "run").mkdir(parents=True)
+    (home.figures / "run" / "a.png").write_bytes(b"x" * 7)
+
+    told = json.loads(call(home, "du", "--format", "json").stdout)
+
+    by_name = {row["what"]: row for row in told}
+    there = sum(path.stat().st_size for path in files_of(home))
+    kinds = ("diffs", "checkpoints", "adapters", "removed", "other in store")
+    assert sum(by_name[kind]["physical_bytes"] for kind in kinds) == there
+    assert by_name["removed"]["files"] == 1
+    assert by_name["other in store"]["physical_bytes"] == len(b"nobody's")
+    assert by_name["figures"]["physical_bytes"] == 7

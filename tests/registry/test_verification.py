@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, work_on
 
 from streamlab.cli import cli
+from streamlab.registry.counts import pack_counts
 from streamlab.registry.garbage import GRACE_SECONDS
 from streamlab.registry.home import Home
 from streamlab.registry.store import ArtifactStore
@@ -171,3 +172,15 @@ def test_every_kind_of_finding_is_explained_in_the_help() -> None:
 
     for harm in DAMAGES.values():
         assert all(f"\n  {kind} " in shown for kind in harm.found)
+
+
+def test_counts_that_are_not_those_of_the_positions_are_found(home: Home) -> None:
+    counts = first_diff(home).tensor_counts
+    moved = pack_counts((sum(counts), *(0 for _ in counts[1:])))
+    with closing(sqlite3.connect(home.path / "registry.db")) as connection, connection:
+        connection.execute("UPDATE diffs SET tensor_counts = ? WHERE id = 1", (moved,))
+
+    (finding,) = findings(home)
+
+    assert (finding.problem, finding.digest) == ("row", first_diff(home).digest)
+    assert finding.detail == "the counts per tensor are not those of the file's positions"

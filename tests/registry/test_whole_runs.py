@@ -181,3 +181,27 @@ def test_a_base_that_is_known_stays_as_it_is(registry: Registry) -> None:
     registry.import_run(whole_run(base=new_base(model="somewhere/else")))
 
     assert [base.model for base in registry.bases()] == ["package:tiny"]
+
+
+def test_a_run_is_found_before_anything_of_it_is_taken_in(registry: Registry) -> None:
+    whole = whole_run()
+    assert registry.find_whole(whole) is None
+
+    taken = registry.import_run(whole)
+
+    assert registry.find_whole(whole) == taken.run
+    with pytest.raises(RegistryError, match="with other content"):
+        registry.find_whole(replace(whole, arrivals=whole.arrivals[:3]))
+
+
+def test_a_run_that_lost_all_its_arrivals_comes_anew(registry: Registry) -> None:
+    first = registry.import_run(whole_run())
+    numbers = [arrival.id for arrival in registry.arrivals()]
+    registry.remove_arrivals(numbers)
+    registry.forget(numbers)
+
+    again = registry.import_run(whole_run())
+
+    assert again.is_new
+    assert again.run.name != first.run.name
+    assert len(registry.arrivals()) == len(numbers)

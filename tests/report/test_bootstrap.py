@@ -20,7 +20,7 @@ from streamlab.report.bootstrap import (
 )
 from streamlab.tasks.metrics import Metric, score
 
-METRICS: tuple[Metric, ...] = ("accuracy", "matthews", "pearson")
+METRICS: tuple[Metric, ...] = ("accuracy", "f1", "matthews", "pearson")
 
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
@@ -68,6 +68,12 @@ def by_hand(metric: Metric, labels: Sequence[float], answered: Sequence[float]) 
         return sum(label == answer for label, answer in pairs) / len(pairs)
     if metric == "pearson":
         return correlation([(label, answer) for label, answer in pairs])
+    if metric == "f1":
+        there = sorted({c for pair in pairs for c in pair})
+        return sum(
+            2 * sum(a == b == c for a, b in pairs) / sum((a == c) + (b == c) for a, b in pairs)
+            for c in there
+        ) / len(there)
     # Matthews' of many classes is the correlation of all indicators of a class, taken together.
     return correlation(*([(float(a == c), float(b == c)) for a, b in pairs] for c in range(3)))
 
@@ -148,11 +154,11 @@ def test_a_score_that_is_undefined_is_zero(metric: Metric) -> None:
 
     differences = draw_differences(drawn, np.random.default_rng(8), n_draws=400)
 
-    if metric == "accuracy":
-        assert set(differences) == {0.0, 0.5, 1.0}
-    else:
-        assert set(np.round(differences, 12)) == {0.0, 1.0}
-    assert mean_scores(drawn) == pytest.approx((1.0, 0.5 if metric == "accuracy" else 0.0))
+    # Answering 1 to both has one row right, and an F1 of 2/3.
+    expected = {"accuracy": {0.0, 0.5, 1.0}, "f1": {0.0, 0.333333333333}}.get(metric, {0.0, 1.0})
+    assert set(np.round(differences, 12)) == expected
+    found = {"accuracy": 0.5, "f1": 2 / 3}.get(metric, 0.0)
+    assert mean_scores(drawn) == pytest.approx((1.0, found))
 
 
 @pytest.mark.parametrize("value", [0.1, 1e9, 0.0])

@@ -317,3 +317,44 @@ def test_a_file_without_a_task_a_change_or_a_known_base_is_refused(
     assert content(here) == before
     file.write_bytes(encode(nameless).data)
     assert take_file(here, file, task="mood").is_new
+
+
+def test_a_refused_import_leaves_no_file(ran: Ran, here: Home) -> None:
+    take_home(here, ran.home)
+    with Registry.open(here.registry_url, clock=time.time) as registry:
+        one = next(a for a in registry.arrivals(run="served-1", status="finished"))
+        registry.remove_arrivals([one.id])
+        registry.forget([one.id])
+    ArtifactStore(here.store).path(one.digest or "").unlink()
+    before = content(here)
+
+    with pytest.raises(RegistryError, match="here already"):
+        take_home(here, ran.home)
+
+    assert content(here) == before
+
+
+def test_curves_that_an_import_did_not_bring_come_with_the_next(ran: Ran, tmp_path: Path) -> None:
+    new = Home(tmp_path / "new")
+    take_home(new, ran.home)
+    whole = content(new)
+    shutil.rmtree(new.curves)
+
+    take_home(new, ran.home)
+
+    assert content(new) == whole
+
+
+def test_an_altered_file_that_is_here_already_is_not_trusted(ran: Ran, tmp_path: Path) -> None:
+    new = Home(tmp_path / "new")
+    store = ArtifactStore(new.store)
+    name, data = min(stored(ran.home).items())
+    path = store.folder / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(flipped(data))
+
+    with pytest.raises(StoreError, match="was altered"):
+        take_home(new, ran.home)
+
+    with reading(new) as registry:
+        assert registry.runs() == ()

@@ -280,3 +280,14 @@ def test_a_diff_that_changes_nothing_or_holds_no_head_is_refused(
 
 def emptied(tensor: SparseTensor) -> SparseTensor:
     return SparseTensor(tensor.shape, tensor.positions[:0], tensor.values[:0])
+
+
+def test_answers_that_are_no_numbers_are_not_given(
+    opened: OpenHome, loaded: LoadedBase, tmp_path: Path
+) -> None:
+    diff = opened.task("mood").diff(loaded.base.layout)
+    huge = {name: np.full_like(array, 3.4e38) for name, array in diff.head.items()}
+    task = stored_again(opened, loaded, tmp_path, head=huge)
+
+    with task.applied(loaded) as served, pytest.raises(DiffError, match="not finite"):
+        served.predict(["a fine film"])

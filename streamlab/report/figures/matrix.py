@@ -7,6 +7,7 @@ Of very many tasks the figure shows some, evenly along the stream; the CSV has a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,7 @@ class MatrixFigure:
     method: str
     arrivals: tuple[ArrivalRecord, ...]
     scores: tuple[dict[int, ScoreRecord], ...]  # beside the arrivals
+    tasks: dict[int, str]  # of every place, also where what came was not kept
 
 
 def read_matrix(registry: Registry, run: str) -> MatrixFigure:
@@ -52,7 +54,9 @@ def read_matrix(registry: Registry, run: str) -> MatrixFigure:
             f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
             "to show. Name another run with `--run`."
         )
-    return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores)
+    came = registry.arrivals(run=stream.run.id, method=stream.method, seed=stream.seed)
+    tasks = {arrival.sequence: arrival.task for arrival in came}
+    return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores, tasks)
 
 
 def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
@@ -64,10 +68,9 @@ def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
 
 def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
     """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
-    names = {arrival.sequence: arrival.task for arrival in data.arrivals}
     rows = [
         (
-            *(data.run, data.seed, arrival.sequence, arrival.task, place, names.get(place)),
+            *(data.run, data.seed, arrival.sequence, arrival.task, place, data.tasks.get(place)),
             *(score.metric, score.split, score.n_rows, score.value),
         )
         for arrival, scores in zip(data.arrivals, data.scores, strict=True)
@@ -83,7 +86,11 @@ def draw(data: MatrixFigure) -> Figure:
     by_row = [data.scores[place] for place in shown]
     names = [plain(arrival.task, 14) for arrival in arrivals]
     metrics = [next((s.metric for s in scores.values()), "none") for scores in by_row]
-    columns = {arrival.sequence: place for place, arrival in enumerate(arrivals)}
+    # Also what was stopped or failed has a place, after which others were scored.
+    kept = {arrival.sequence for arrival in data.arrivals}
+    beside = {place for scores in data.scores for place in scores} - kept
+    after = sorted({arrival.sequence for arrival in arrivals} | _some(beside))
+    columns = {place: number for number, place in enumerate(after)}
     cells = {
         (row, columns[place]): score.value
         for row, scores in enumerate(by_row)
@@ -93,24 +100,35 @@ def draw(data: MatrixFigure) -> Figure:
     rows = [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)]
     return heat_map(
         rows if len(rows) <= MOST_NUMBERS else names,
-        names,
+        [plain(data.tasks.get(place, "?"), 14) for place in after],
         cells,
         (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
         write=lambda value: f"{value:.2f}",
         title="score of the task (row) after the arrival (column)",
-        caption=[_caption(data)],
+        caption=[_caption(data, blank=len(cells) < _below_diagonal(arrivals, after))],
     )
 
 
-def _caption(data: MatrixFigure) -> str:
+def _some(places: set[int]) -> set[int]:
+    """Return some of very many places, the last one in any case."""
+    ordered = sorted(places)
+    return {ordered[number] for number in evenly(len(ordered), MOST_NUMBERS)}
+
+
+def _below_diagonal(arrivals: Sequence[ArrivalRecord], after: Sequence[int]) -> int:
+    """Count the cells from each row's own place on."""
+    return sum(place >= arrival.sequence for arrival in arrivals for place in after)
+
+
+def _caption(data: MatrixFigure, *, blank: bool) -> str:
     found = [score for scores in data.scores for score in scores.values()]
     splits = ", ".join(sorted({score.split for score in found}))
     generated = " (some or all generated)" if any(score.generated for score in found) else ""
-    n_pairs = len(data.arrivals) * (len(data.arrivals) + 1) // 2
-    note = " Blank right of a row's first: not scored then." if len(found) < n_pairs else ""
+    note = " Blank right of a row's first: not scored then." if blank else ""
+    low = f"{min([0.0, *(score.value for score in found)]):.2g}"
     n_all, n_shown = len(data.arrivals), len(evenly(len(data.arrivals)))
     some = f" {n_shown} of {n_all:,} tasks, evenly along the stream." if n_shown < n_all else ""
     return (
         f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{generated}; "
-        f"scores from 0 (dark) to 1 (light).{note}{some}"
+        f"scores from {low} (dark) to 1 (light).{note}{some}"
     )

@@ -57,13 +57,13 @@ class OverlapFigure:
     n_all: int  # that are there, of which these are some
 
 
-def chance(density: float) -> float:
-    """Return the Jaccard index that two even draws of a share `density` have.
+def chance(one: float, two: float) -> float:
+    """Return the Jaccard index that two even draws have, of a share `one` and a share `two`.
 
-    >>> chance(1.0)
-    1.0
+    >>> chance(1.0, 0.25)
+    0.25
     """
-    return density / (2 - density)
+    return one * two / (one + two - one * two)
 
 
 def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapFigure:
@@ -76,13 +76,16 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     there = [
         (arrival.task, diff)
         for arrival in stream.arrivals
-        if (diff := stream.diffs[arrival.digest or ""]).kind == "diff" and diff.digest in store
+        if (diff := stream.diffs[arrival.digest or ""]).kind == "diff"
+        and diff.n_entries
+        and diff.digest in store
     ]
     if len(there) < 2:
         raise RegistryError(
             f"Of the run `{stream.run.name}` the store has {len(there)} of the "
-            f"{len(stream.arrivals)} files, and only diffs overlap, two or more; there is nothing "
-            "to show. Name another run with `--run`, or another home with `--home`."
+            f"{len(stream.arrivals)} files. Only diffs that change anything overlap, two "
+            "or more, so there is nothing to show. Name another run with `--run`, or another "
+            "home with `--home`."
         )
     n_missing = len(stream.arrivals) - len(there)
     n_all, there = len(there), [there[place] for place in evenly(len(there))]
@@ -91,7 +94,7 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     vectors = [decode(store.get(diff.digest), layout) for _, diff in there]
     pairs = tuple(
         Pair(one, two, vectors[one].overlap(vectors[two]),
-             chance((there[one][1].density + there[two][1].density) / 2))
+             chance(there[one][1].density, there[two][1].density))
         for one, two in itertools.combinations(range(len(there)), 2)
     )  # fmt: skip
     return OverlapFigure(

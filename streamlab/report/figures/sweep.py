@@ -70,9 +70,11 @@ class SweepFigure:
 def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> SweepFigure:
     """Read one task of every run of a scenario; `task` is the first that arrived by default.
 
-    Raises RegistryError where nothing of it has a score.
+    Runs of a method without a target density are left out. Raises RegistryError where nothing of
+    it has a score, or where the runs differ in base, rows or metric.
     """
     runs = [run for run in registry.runs() if run.scenario_name == scenario]
+    bases = {run.name: run.base_fingerprint for run in runs}
     found = [point for run in runs for point in _points(registry, run)]
     task = task or next((point.arrival.task for point in found), None)
     mine = [point for point in found if point.arrival.task == task]
@@ -86,6 +88,12 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
             f"{'' if task is None else f' of the task `{task}`'}, so there is nothing to show. "
             "Its file says how to make the runs."
         )
+    alike = {(point.score.metric, point.score.source, bases[point.run]) for point in mine}
+    if len(alike) > 1:
+        raise RegistryError(
+            f"The runs of `{scenario}` differ in more than density: their base, rows or metric are "
+            "not the same. Keep those of one sweep in a home of their own."
+        )
     rivals = tuple(point for point in mine if point.target is None)
     return SweepFigure(task, points[0].arrival.method, tuple(points), rivals)
 
@@ -93,14 +101,16 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
 def _points(registry: Registry, run: RunRecord) -> list[Point]:
     own = by_arrival(registry.scores(run=run.id))
     diffs = {diff.digest: diff for diff in registry.diffs(run=run.id)}
-    target = float(run.scenario["defaults"]["method"]["target_density"])
+    target = run.scenario["defaults"]["method"].get("target_density")
+    if target is None:
+        return []  # a method without one, which is no point of a sweep
     points = []
     for arrival in registry.arrivals(run=run.id, status="finished"):
         score, diff = find_own_score(own.get(arrival.id, ())), diffs.get(arrival.digest or "")
         if score is None or diff is None:
             continue
         if arrival.method == own_method(run):
-            points.append(Point(run.name, target, arrival, diff, score))
+            points.append(Point(run.name, float(target), arrival, diff, score))
         elif arrival.method == RIVAL:
             points.append(Point(run.name, None, arrival, diff, score))
     return points

@@ -22,7 +22,6 @@ from markupsafe import Markup
 from streamlab import __version__
 from streamlab.registry.aside import written_aside
 from streamlab.registry.home import Home
-from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.verification import Finding
@@ -52,14 +51,12 @@ def build_page(
     diffs = registry.diffs(run=run.id)
     scores = registry.scores(run=run.id)
     base = registry.base(run.base_fingerprint)
-    method, seed = own_method(run), own_seeds(run)[0]
-    own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
     every, failed = arrival_tables(registry, run)
     content = {
         "run": run,
         "base": base,
         "answer": short_answer(run, base, arrivals, diffs, task_scores(scores), findings),
-        "pictures": list(draw_pictures(Source(registry, home, run.name), n_tasks=len(own))),
+        "pictures": list(draw_pictures(Source(registry, home, run.name))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
         "task_settings": settings_table(run),
         "arrivals": every,

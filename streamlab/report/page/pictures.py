@@ -13,9 +13,20 @@ from streamlab.errors import RegistryError, StreamlabError
 from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
-from streamlab.report.figures import accuracy, curves, layers, matrix, overlap, pareto
+from streamlab.report.figures import (
+    accuracy,
+    curves,
+    device,
+    layers,
+    matrix,
+    overlap,
+    pareto,
+    queue,
+    timeline,
+)
 from streamlab.report.figures import bytes as parts
 from streamlab.report.figures.sheet import drawn_svg
+from streamlab.report.figures.stream_times import StreamTimes, read_times
 from streamlab.report.page.inline_svg import inline_svg
 from streamlab.report.storage import storage_series
 from streamlab.report.storage_figure import storage_figure
@@ -46,7 +57,6 @@ class Plate:
     title: str
     reading: str
     read: Callable[[Source], Callable[[], Figure]]
-    most_tasks: int = 60  # of more, its rows would fill a wall
 
 
 @dataclass(frozen=True)
@@ -58,13 +68,9 @@ class Picture:
     reason: str | None = None
 
 
-def draw_pictures(source: Source, *, n_tasks: int) -> Iterator[Picture]:
+def draw_pictures(source: Source) -> Iterator[Picture]:
     """Draw every figure of a run; one that does not apply to it comes with the reason."""
     for plate in PLATES:
-        if n_tasks > plate.most_tasks:
-            reason = f"It is legible for {plate.most_tasks} tasks at most; these are {n_tasks:,}."
-            yield Picture(plate, None, reason)
-            continue
         try:
             draw = plate.read(source)
         except StreamlabError as error:
@@ -120,11 +126,33 @@ def _curves(source: Source) -> Callable[[], Figure]:
     return lambda: curves.draw(data)
 
 
+def _times(source: Source) -> StreamTimes:
+    data = read_times(source.registry, source.run)
+    if data.clock != "virtual":
+        raise RegistryError("The run has no virtual time: its tasks came as they are listed.")
+    return data
+
+
+def _timeline(source: Source) -> Callable[[], Figure]:
+    data = _times(source)
+    return lambda: timeline.draw(data)
+
+
+def _queue(source: Source) -> Callable[[], Figure]:
+    data = _times(source)
+    return lambda: queue.draw(data)
+
+
+def _device(source: Source) -> Callable[[], Figure]:
+    data = device.read_device(source.registry, source.run)
+    return lambda: device.draw(data)
+
+
 PLATES = (
     Plate(
         "storage", "Bytes kept after each task",
         "One base and a diff a task, against one full checkpoint a task.",
-        _storage, most_tasks=100_000,
+        _storage,
     ),
     Plate(
         "accuracy", "Score by task",
@@ -160,5 +188,20 @@ PLATES = (
         "curves", "Training, step by step",
         "Loss and density over the training steps of each task.",
         _curves,
+    ),
+    Plate(
+        "timeline", "Who was served when",
+        "Arrivals, waiting and training of each provider, in virtual time.",
+        _timeline,
+    ),
+    Plate(
+        "queue", "How many wait",
+        "Arrivals that wait and that are learnt, in virtual time.",
+        _queue,
+    ),
+    Plate(
+        "device", "A device that fills up",
+        "The bytes on the device in virtual time, with its budget.",
+        _device,
     ),
 )  # fmt: skip
