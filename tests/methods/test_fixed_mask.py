@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.fixed_mask import FixedMask
+from streamlab.methods.stages import rate_at
 
 RATES = AdamRates(rate=0.05, epsilon=1e-6)
 
@@ -148,3 +149,11 @@ def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
 
     assert np.array_equal(still.mask.tensors()[0].values, still.values[0].numpy())
     assert not np.array_equal(moving.mask.tensors()[0].values, moving.values[0].numpy())
+
+
+def test_the_rate_holds_up_to_half_a_percent_and_falls_with_the_root_above() -> None:
+    assert [rate_at(density, 5e-3) for density in (1e-6, 0.0005, 0.005)] == [5e-3] * 3
+    assert rate_at(0.02, 5e-3) == pytest.approx(2.5e-3)
+    # However many entries are kept, a step of all of them is as long.
+    lengths = [rate_at(density, 5e-3) * density**0.5 for density in (0.005, 0.05, 0.5, 1.0)]
+    assert lengths == pytest.approx([lengths[0]] * 4)

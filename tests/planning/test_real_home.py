@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ from streamlab.planning.simulation import simulate
 from streamlab.planning.task_bytes import in_blocks
 from streamlab.planning.what_if import WhatIf
 from streamlab.registry.home import Home
+from streamlab.registry.records import NewArrival
 from streamlab.registry.registry import Registry
 from streamlab.registry.size import empty_file_bytes, find_file_bytes
+from streamlab.registry.whole import given_part
 from streamlab.report.storage import storage_series
 
 
@@ -64,6 +67,20 @@ def test_the_parts_add_up_to_the_bytes_on_disk(lab: Lab, ran: Ran, registry: Reg
     # What the base's own library wrote of it differs by a line of its header at most.
     written = (lab.base / "model.safetensors").stat().st_size
     assert abs(written - storage.base) < 100
+
+
+def test_what_failed_or_was_stopped_has_its_share_of_the_registry(ran: Ran, tmp_path: Path) -> None:
+    home = Home(Path(shutil.copytree(ran.home.path, tmp_path / "home")))
+    with Registry.open(home.registry_url, clock=time.time) as registry:
+        first = registry.arrivals()[0]
+        registry.add_failure(given_part(first, NewArrival, attempt=2), "no rows")
+        for attempt in (3, 4):
+            registry.add_quarantined(given_part(first, NewArrival, attempt=attempt), "norm", "far")
+
+        measured = measured_in(home, registry)
+
+    assert measured.registry is not None
+    assert measured.registry.n_arrivals == 3 + 1 + 2
 
 
 def test_it_says_what_the_storage_figure_says(ran: Ran, registry: Registry) -> None:

@@ -22,6 +22,7 @@ from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.report.figures import accuracy, curves, layers, matrix, overlap, pareto
 from streamlab.report.figures import bytes as bytes_figure
+from streamlab.report.figures.sheet import house_style
 
 if TYPE_CHECKING:
     from stream_samples import Ran
@@ -125,6 +126,25 @@ def test_the_matrix_has_every_task_after_every_arrival(
         if score.is_primary and score.split == "dev"
     }
     assert {(row["task"], row["after_place"]): float(row["value"]) for row in rows} == scores
+
+
+def test_scores_taken_after_what_was_stopped_have_a_column(
+    many_registry: Registry, tmp_path: Path
+) -> None:
+    grid = matrix.read_matrix(many_registry, "latest")
+    # As if the second arrival had been quarantined, after which the first was scored again.
+    first = replace(grid, arrivals=grid.arrivals[:1], scores=grid.scores[:1])
+
+    rows = read_csv(matrix.write_matrix(first, tmp_path)[2])
+    with house_style():
+        axes = matrix.draw(first).axes[0]
+
+    assert [(row["task"], row["after_task"]) for row in rows] == [
+        ("mood", "mood"),
+        ("mood", "same"),
+    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["mood", "same"]
+    assert len(axes.texts) == 2
 
 
 def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> None:

@@ -47,7 +47,12 @@ class Lab:
             "base": {"model": str(self.base)},
             "data": {"sources": []},
             "defaults": {
-                "method": {"name": "diff_pruning", "target_density": 0.05},
+                # So small a base learns with a high rate only; see `rate_at`.
+                "method": {
+                    "name": "diff_pruning",
+                    "target_density": 0.05,
+                    "fixed_mask_rate": 0.0158,
+                },
                 "training": {
                     "batch_size": 8,
                     "max_length": 16,
