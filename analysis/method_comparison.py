@@ -8,7 +8,6 @@ bootstrap over seeds within tasks, paired, as every method saw the same rows und
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from streamlab.registry.home import Home
 from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.report.bootstrap import N_DRAWS, interval
+from streamlab.report.bootstrap import N_DRAWS, interval, mean_over_seeds
 from streamlab.report.csv_file import write_csv
 from streamlab.report.markdown import markdown_table
 from streamlab.report.paired import paired
@@ -92,8 +91,8 @@ def _difference(
 ) -> str:
     """Average the paired differences over tasks, with a bootstrap interval over seeds.
 
-    S seeds drawn from S vary too little, and the root makes up for that, as in
-    `streamlab.report.bootstrap`. One seed tells nothing of others: then there is no interval.
+    `streamlab.report.bootstrap` says how. One seed tells nothing of others: then there is no
+    interval.
     """
     by_task = [
         np.array(paired(a, b).differences)
@@ -118,9 +117,8 @@ def _draw_means(
 ) -> NDArray[np.float64]:
     """Draw the mean over seeds of one task's differences; (N_DRAWS,)."""
     n_seeds = differences.size
-    drawn = differences[generator.integers(0, n_seeds, (N_DRAWS, n_seeds))].mean(axis=1)
-    centre = differences.mean()
-    return centre + math.sqrt(n_seeds / (n_seeds - 1)) * (drawn - centre)
+    seeds = generator.integers(0, n_seeds, (N_DRAWS, n_seeds))
+    return mean_over_seeds(np.broadcast_to(differences, seeds.shape), seeds)
 
 
 def _cell(value: str | int | float | None) -> str:

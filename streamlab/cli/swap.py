@@ -56,12 +56,14 @@ def swap(
     from streamlab.serving.latency import measure_switching
 
     home = opened(place)
-    words = tasks or [f"task:{name}" for name in home.tasks(narrowing.run or "latest")]
+    words = {word: word for word in tasks} or {
+        name: f"task:{name}" for name in home.tasks(narrowing.run or "latest")
+    }
     if not words:
         raise UsageError(
             "The run has no finished task to switch among. Name another with `--run`, or run one."
         )
-    found = {word.removeprefix("task:"): find_task(home, word, narrowing) for word in words}
+    found = {name: find_task(home, word, narrowing) for name, word in words.items()}
     for word, task in found.items():
         click.echo(described(word, task), err=True)
     first = next(iter(found.values()))

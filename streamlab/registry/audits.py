@@ -41,15 +41,21 @@ class StoredFacts:
     values_bytes: int
     head_bytes: int
     metadata_bytes: int
-    n_counted: int | None  # entries by the counts per tensor; None where these are damaged
-    counts: tuple[int, ...]  # per tensor; none where they are damaged, or a rival's
+    counts: tuple[int, ...] | None  # entries per tensor; None where these are damaged
     used: bool  # by an arrival, removed ones too
+
+    @property
+    def n_counted(self) -> int | None:
+        """Return the entries by the counts per tensor, None where these are damaged."""
+        if self.counts is None:
+            return None
+        # A rival's checkpoint may keep no counts.
+        return sum(self.counts) if self.counts else self.n_entries
 
 
 _USED = exists().where(ArrivalRow.diff_id == DiffRow.id)
 _OTHER: dict[str, ColumnElement[Any]] = {
     "base": BaseRow.fingerprint,
-    "n_counted": DiffRow.tensor_counts,
     "counts": DiffRow.tensor_counts,
     "used": _USED,
 }
@@ -122,10 +128,7 @@ def n_artifacts(connection: Connection) -> int:
 def _facts(row: Row[Any]) -> StoredFacts:
     values = row._asdict()
     try:
-        counts = unpack_counts(values["n_counted"])
-        # A rival's checkpoint may keep no counts.
-        values["n_counted"] = sum(counts) if counts else values["n_entries"]
-        values["counts"] = tuple(counts)
+        values["counts"] = tuple(unpack_counts(values["counts"]))
     except RegistryError:
-        values |= {"n_counted": None, "counts": ()}
+        values["counts"] = None
     return StoredFacts(**values)

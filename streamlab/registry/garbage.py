@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from streamlab.errors import RegistryError, UsageError
 from streamlab.registry.aside import PREFIX
+from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
 from streamlab.registry.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from streamlab.registry.removal import Removed
 
 GRACE_SECONDS = 3600.0  # a file may be this much older than its row
-_AT_ONCE = 100  # files in one transaction
 
 Reason = Literal["removed", "orphan", "leftover"]
 
@@ -97,9 +97,9 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
         gone[digest] = waste
         return f"{waste.reason}, {waste.n_bytes} bytes"
 
-    for at in range(0, len(digests), _AT_ONCE):
+    for batch in in_pieces(digests, FILES_AT_ONCE):
         gone.clear()
-        registry.release(digests[at : at + _AT_ONCE], delete)
+        registry.release(batch, delete)
         yield from gone.values()
     for waste in planned.files:
         if waste.digest is None:
@@ -154,10 +154,7 @@ def _without_row(
 
 def _is_wanted(path: Path, removed_at: float, now: float) -> bool:
     """Say whether a removed artifact was stored again since, so that a new row may come."""
-    try:
-        since = path.stat().st_ctime
-    except OSError:
-        return False  # missing already
+    since = _changed_at(path)
     return since > removed_at and now - since < GRACE_SECONDS
 
 

@@ -15,6 +15,7 @@ from streamlab.errors import StoreError
 from streamlab.registry.curves import curve_path, curves_of
 from streamlab.registry.home import Home
 from streamlab.registry.names import missing
+from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
 from streamlab.registry.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from streamlab.registry.registry import Registry
 
 Kind = Literal["arrival", "artifact", "shared", "curve", "quarantined"]
-
-_AT_ONCE = 100  # files in one transaction
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Pla
         store.delete(store.path(digest))
         return f"came from `{planned.provider}`"
 
-    for at in range(0, len(gone), _AT_ONCE):
-        registry.release(gone[at : at + _AT_ONCE], delete)
+    for batch in in_pieces(gone, FILES_AT_ONCE):
+        registry.release(batch, delete)
     for part in planned.of("curve"):
         assert part.path is not None  # noqa: S101 - as `_curves` made it
         store.delete(part.path)

@@ -17,6 +17,7 @@ from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
 from streamlab.registry.aside import PREFIX
 from streamlab.registry.garbage import is_young
+from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -110,10 +111,9 @@ def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iter
 def _layout(registry: Registry, fingerprint: str) -> Layout | None:
     """Return the layout of a base, None where its row is damaged."""
     try:
-        names, shapes = zip(*registry.base(fingerprint).layout, strict=True)
+        return recorded_layout(registry.base(fingerprint))
     except (RegistryError, ValueError):
         return None
-    return Layout(fingerprint, names, shapes)
 
 
 def _database(registry: Registry) -> Iterator[Finding]:

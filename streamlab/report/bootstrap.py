@@ -83,7 +83,6 @@ def draw_differences(
     answered is alike.
     """
     n_seeds, n_rows = answers.this.shape
-    stretch = math.sqrt(n_seeds / max(1, n_seeds - 1))
     seeds = generator.integers(0, n_seeds, (n_draws, n_seeds))
     drawn = np.empty(n_draws)
     for first in range(0, n_draws, _BLOCK):
@@ -91,10 +90,20 @@ def draw_differences(
         counts = _row_counts(generator.integers(0, n_rows, (len(drawn[here]), n_rows)))
         by_seed = _scores(answers.metric, answers.labels, answers.this, counts)
         by_seed -= _scores(answers.metric, answers.labels, answers.other, counts)
-        centre = by_seed.mean(axis=1)
-        taken = np.take_along_axis(by_seed, seeds[here], axis=1).mean(axis=1)
-        drawn[here] = centre + stretch * (taken - centre)
+        drawn[here] = mean_over_seeds(by_seed, seeds[here])
     return drawn
+
+
+def mean_over_seeds(by_seed: _Floats, seeds: NDArray[np.int64]) -> _Floats:
+    """Return d* of every draw, from the differences and the seeds drawn, (n_draws, n_seeds) both.
+
+    It varies as much as it should, see above; of one seed it is the difference itself.
+    """
+    n_seeds = by_seed.shape[1]
+    stretch = math.sqrt(n_seeds / max(1, n_seeds - 1))
+    centre: _Floats = by_seed.mean(axis=1)
+    taken: _Floats = np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1)
+    return centre + stretch * (taken - centre)
 
 
 def interval(drawn: _Floats, *, share: float = 0.95) -> tuple[float, float]:

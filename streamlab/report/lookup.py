@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import get_args
 
 from streamlab.errors import NotInRegistryError, UsageError
-from streamlab.registry.numbers import read_number
+from streamlab.registry.numbers import read_arrival_number
 from streamlab.registry.records import TagKind
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
@@ -123,10 +123,7 @@ def _run(registry: Registry, name: str, _: str) -> Page:
 
 def _arrival(registry: Registry, name: str, _: str) -> Page:
     name = _untagged(registry, "arrival", name)
-    number = read_number(name)
-    if number is None:
-        raise UsageError(f"An arrival is known by its number, got {name[:40]!r}. Try `arrival:1`.")
-    return arrival_page(registry, registry.arrival(number))
+    return arrival_page(registry, registry.arrival(read_arrival_number(name)))
 
 
 def _diff(registry: Registry, name: str, _: str) -> Page:

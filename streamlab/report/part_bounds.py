@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from streamlab.errors import StreamlabError
+from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
@@ -67,11 +68,9 @@ def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dic
 
 def _decoded(data: bytes, record: DiffRecord, registry: Registry) -> DiffVector:
     from streamlab.diff.container import decode
-    from streamlab.diff.layout import Layout
 
     base = registry.base(record.base_fingerprint)
-    names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
-    return decode(data, Layout(base.fingerprint, names, shapes))
+    return decode(data, recorded_layout(base))
 
 
 def _extended(table: Table, bounds: dict[Cell, float]) -> Table:

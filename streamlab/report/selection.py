@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamlab.errors import NotInRegistryError, UsageError
-from streamlab.registry.numbers import read_number
+from streamlab.registry.numbers import read_arrival_number, read_number
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
 from streamlab.report.near import nearest
@@ -38,7 +38,7 @@ def _meant(
 ) -> tuple[ArrivalRecord, ...]:
     kind, name = _kind_of(registry, word)
     if kind == "arrival":
-        return (registry.arrival(_number(name)),)
+        return (registry.arrival(read_arrival_number(name)),)
     if kind == "run":
         arrivals = registry.arrivals(run=name, removed=removed)
     else:
@@ -71,10 +71,3 @@ def _kind_of(registry: Registry, word: str) -> tuple[str, str]:
             f"{word!r} is no arrival's number, no task and no run. {nearest(word, [*runs, *tasks])}"
         )
     return kinds[0], word
-
-
-def _number(name: str) -> int:
-    number = read_number(name)
-    if number is None:
-        raise UsageError(f"An arrival is known by its number, got {name[:40]!r}. Try `arrival:1`.")
-    return number

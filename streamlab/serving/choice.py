@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.names import missing
-from streamlab.registry.numbers import read_number
+from streamlab.registry.numbers import read_arrival_number
 from streamlab.registry.own import own_method
 
 if TYPE_CHECKING:
@@ -74,10 +74,7 @@ def choose(registry: Registry, word: str, narrowing: Narrowing) -> Chosen:
         )
     if kind == "diff":
         return Chosen(registry.diff(name), None)
-    number = read_number(name)
-    if number is None:
-        raise UsageError(f"An arrival is known by its number, got {name[:40]!r}. Try `arrival:1`.")
-    return _with_diff(registry, registry.arrival(number))
+    return _with_diff(registry, registry.arrival(read_arrival_number(name)))
 
 
 def tasks_of(registry: Registry, run: str = "latest") -> tuple[str, ...]:

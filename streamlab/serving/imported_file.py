@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from streamlab.base import checkpoint_bytes
 from streamlab.config import digest as digest_of
 from streamlab.diff.container import DEFAULT_MAX_BYTES, decode, inspect
-from streamlab.diff.layout import Layout
 from streamlab.errors import (
     NotInRegistryError,
     SourceError,
     UsageError,
 )
 from streamlab.registry.heartbeat import this_process
+from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
 from streamlab.registry.whole import TakenIn, WholeArrival, WholeRun, given_part
 from streamlab.serving.described import describe_diff
@@ -54,7 +54,7 @@ def import_file(
     data = _read(path)
     facts = inspect(data)
     base = _known_base(registry, facts["base"])
-    diff = decode(data, layout_of(base), expected_digest=facts["digest"])
+    diff = decode(data, recorded_layout(base), expected_digest=facts["digest"])
     named = task or facts["task"].get("task")
     if not isinstance(named, str) or not named or not provider:
         raise UsageError(
@@ -67,8 +67,10 @@ def import_file(
         full_bytes = _tried(load_recorded_base(registry, base.fingerprint, model=model), diff)
         new = describe_diff(diff, data, full_bytes=full_bytes)
     whole = _run_of_file(path, base, new, facts, provider=provider, task=named)
-    if registry.find_whole(whole) is None:
-        store.put(data)
+    known = registry.find_whole(whole)
+    if known is not None:
+        return TakenIn(known, is_new=False)
+    store.put(data)
     return registry.import_run(whole)
 
 
@@ -103,12 +105,6 @@ def _tried(loaded: LoadedBase, diff: DiffVector) -> int:
     with loaded.holding("the file", diff):
         model, names = loaded.model, (*loaded.base.full_names.values(), *diff.head)
         return checkpoint_bytes({name: model.get_parameter(name) for name in names})
-
-
-def layout_of(base: NewBase) -> Layout:
-    """Return the layout that a base was recorded with."""
-    names, shapes = zip(*base.layout, strict=True)
-    return Layout(base.fingerprint, names, shapes)
 
 
 def _run_of_file(

@@ -15,11 +15,12 @@ from streamlab.errors import RegistryError, StoreError
 from streamlab.registry.aside import explained, written_aside
 from streamlab.registry.curves import curve_path
 from streamlab.registry.device_log import NewPlacement
+from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import NewBase, NewRun
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
 from streamlab.registry.whole import TakenIn, WholeRun, given_part, whole_arrivals
-from streamlab.serving.imported_file import METHOD, layout_of
+from streamlab.serving.imported_file import METHOD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,11 +64,14 @@ def import_home(
                 continue
             whole = _run_there(source, run, other)
             # Before any file is written, so that what is refused leaves nothing.
-            if registry.find_whole(whole) is None:
+            known = registry.find_whole(whole)
+            if known is not None:
+                taken = TakenIn(known, is_new=False)
+            else:
                 for part in whole.arrivals:
                     if part.diff is not None:
                         _bring(elsewhere, store, part.diff, whole.base)
-            taken = registry.import_run(whole)
+                taken = registry.import_run(whole)
             # Also where it was here: an earlier import may have been broken off after its rows.
             _bring_curves(home, other, whole, taken.run)
             found.append(Import(run.name, taken, len(whole.arrivals)))
@@ -114,7 +118,7 @@ def _bring(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: 
     data = elsewhere.get(diff.digest)
     counts = diff.tensor_counts
     if diff.kind == "diff":
-        counts = decode(data, layout_of(base), expected_digest=diff.digest).counts
+        counts = decode(data, recorded_layout(base), expected_digest=diff.digest).counts
     if (len(data), counts) != (diff.file_bytes, diff.tensor_counts):
         raise StoreError(
             f"The artifact {diff.digest} of {elsewhere.folder} is not what its record says; "

@@ -114,3 +114,15 @@ def test_every_provider_has_a_folder_of_its_own_in_quarantine(tmp_path: Path) ->
     assert sorted(folder.name for folder in home.quarantine.iterdir()) == sorted(
         folder.name for folder in folders
     )
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/etc", "..", ".", "a/b", "x" * 400, "\u202e\0"])
+def test_no_name_of_a_run_leads_out_of_the_home(name: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+
+    figures, report = home.figures_of(name), home.report_of(name)
+
+    assert figures.resolve().parent == home.figures
+    assert report.resolve().parent == home.reports
+    assert max(len(figures.name), len(report.name)) < 120
+    assert home.figures_of("glue_stream-1").name == "glue_stream-1"

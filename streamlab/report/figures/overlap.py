@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamlab.diff.container import decode
-from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
+from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.store import ArtifactStore
@@ -89,8 +89,7 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
         )
     n_missing = len(stream.arrivals) - len(there)
     n_all, there = len(there), [there[place] for place in evenly(len(there))]
-    names, shapes = (tuple(column) for column in zip(*stream.base.layout, strict=True))
-    layout = Layout(stream.base.fingerprint, names, shapes)
+    layout = recorded_layout(stream.base)
     vectors = [decode(store.get(diff.digest), layout) for _, diff in there]
     pairs = tuple(
         Pair(one, two, vectors[one].overlap(vectors[two]),
