@@ -3,8 +3,8 @@
     minimise  E_z[ loss(base + z * w) ] + lambda E||z||_0,  then keep exactly k entries
 
 Three stages. *Open*: every gate is 1, which is plain finetuning of w, so that w carries signal
-before anything is pruned. *Gated*: gates are drawn and priced, and the price steers their
-expected number down. *Fixed mask*: the k entries with the largest |w| E[z] stay, the rest is
+before anything is pruned. *Gated*: gates are drawn and priced, and their expected number is
+brought down. *Fixed mask*: the k entries with the largest |w| E[z] stay, the rest is
 the base again, and what stayed is trained on.
 """
 
@@ -74,8 +74,6 @@ class DiffPruning(Gating):
                 "a steered `penalty` starts from what the open stage has learnt: raise "
                 "`open_share` above 0, or give a number as `penalty`"
             )
-        if self.landings and self.penalty != "steered":
-            raise ValueError("`landings` are at the density that a steered `penalty` follows")
         return self
 
     def train(self, job: TrainingJob) -> Trained:
@@ -91,8 +89,9 @@ class DiffPruning(Gating):
             moments = tune_all(loop, job, schedule[:n_open])
             gated = GatedStage(self, job, moments, n_steps=n_first - n_open)
             loop.run("gated", schedule[n_open:], gated.take_step)
+            before_landing = gated.densities.expected
             gated.end()
-            values = gated.expected_changes()
+            values = gated.changes()
             scores = [value.abs() for value in values]
             positions = keep_largest(scores, budget(self.target_density, job.layout.n_gated))
             kept = [v[p] for v, p in zip(values, positions, strict=True)]
@@ -110,6 +109,7 @@ class DiffPruning(Gating):
                 "steps_open": loop.taken["finetune"],
                 "steps_gated": loop.taken["gated"],
                 "steps_fixed_mask": loop.taken["fixed mask"],
+                "density_before_landing": before_landing,
                 "expected_density": densities.expected,
                 "deterministic_density": densities.deterministic,
                 "closed_groups": n_closed,

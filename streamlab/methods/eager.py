@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamlab.methods.gates import Stretch, deterministic, open_probability, sample
+from streamlab.methods.gates import Stretch, open_counts, open_probability, sample
 from streamlab.methods.generator import uniforms
 
 # A parameter and Adam's two moments of it, all of one shape and changed in place.
@@ -29,12 +29,12 @@ def step_block(
     block: NDArray[np.void],
     rates: NDArray[np.void],
     stretch: Stretch,
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     """Take one step on one block of entries, in place.
 
     `draw` is (seed, step, position of the first entry); `block` and `rates` are the rows that
-    the compiled step reads. Returns the sums of grad * w * z, of P(z > 0) and of the gates
-    open at u = 0.5, the latter two after the step.
+    the compiled step reads. Returns the sums of grad * w * z, of P(z > 0), of the gates open at
+    u = 0.5 and of P(z > 0) P(z = 0), the latter three after the step.
     """
     seed, step, position = draw
     log_alpha = alpha[0]
@@ -53,11 +53,10 @@ def step_block(
     _adam(w, g * z * group_now, rates, "w")
     _adam(alpha, g_z * group_now * slope + float(block["penalty"]) * p * (1.0 - p), rates, "alpha")
 
+    log_alpha += float(rates["alpha_shift"])
     u = uniforms(seed, step + 1, position, live.numel(), live.device)
     live.copy_(base + sample(log_alpha, u, stretch) * group_next * w[0])
-    expected = open_probability(log_alpha, stretch).sum(dtype=torch.float64)
-    certain = (deterministic(log_alpha, stretch) > 0.0).sum()
-    return float(group_gradient), float(expected), float(certain)
+    return float(group_gradient), *open_counts(log_alpha, stretch)
 
 
 def _adam(moving: Moving, gradient: Tensor, rates: NDArray[np.void], name: str) -> None:

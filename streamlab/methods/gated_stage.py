@@ -1,48 +1,47 @@
-"""The stage in which gates are drawn and priced, and the price steers how many stay open."""
+"""The stage in which gates are drawn, priced, and brought down to as many as are to stay open."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, field_validator
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from streamlab.config import GrownSettings
+from streamlab.config import Settings
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates import Stretch, expected_gate
+from streamlab.methods.descent import Descent, land
+from streamlab.methods.gates import Stretch, expected_gate, most_likely_open
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import find_rows_in_use
-from streamlab.methods.landing import Descent
 from streamlab.methods.loop import adam
 from streamlab.methods.native import find_native_step
-from streamlab.methods.penalty import FixedPenalty, Penalty, SteeredPenalty
-from streamlab.methods.projection import budget
-from streamlab.methods.step import Densities, GatedWeights
+from streamlab.methods.projection import budget, nth_largest
+from streamlab.methods.step import GatedWeights
 
 if TYPE_CHECKING:
     from streamlab.methods.contract import TrainingJob
 
+# Of w, where a gate is read as shut: it ranks what is kept where too few open ones have moved.
+_SHUT: Final = 1e-6
 
-class Gating(GrownSettings):
+
+class Gating(Settings):
     """How gates start, move and are priced; `structured` adds one gate for every tensor."""
-
-    later: ClassVar = frozenset({"landings"})
 
     structured: bool = True
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
     penalty_form: Literal["additive", "product"] = "additive"
-    penalty: Literal["steered"] | PositiveFloat = "steered"  # a number: lambda, fixed
+    # steered: a price from what the open stage has learnt, and as many open as are wanted at
+    # every step. A number: lambda, and nothing brings the density anywhere.
+    penalty: Literal["steered"] | PositiveFloat = "steered"
     steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
-    steer_gain: PositiveFloat = 0.15
-    steer_every: PositiveInt = 2
-    steer_reach: float = Field(default=8.0, ge=1.0)  # lambda stays within this factor of its start
-    landings: NonNegativeInt = 0  # moves of all gates, by which the stage ends at `steer_to`
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
-    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the first price
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the price
     stretch: Stretch = Stretch()
 
     @field_validator("steer_to")
@@ -54,7 +53,7 @@ class Gating(GrownSettings):
 
 
 class GatedStage:
-    """The gated weights of one job, the head beside them, and the price of a gate.
+    """The gated weights of one job, the head beside them, the price of a gate and the way down.
 
     `moments` is the optimiser that trained backbone and head before: its state is taken over,
     and cleared, since kept it would cost 8 bytes a parameter.
@@ -72,7 +71,7 @@ class GatedStage:
         self._job = job
         self._gated = _gate(settings, job, moments)
         scale = _saliency(settings, self._gated)
-        self._penalty = _pricing(settings, n_steps, scale)
+        self._price = scale if settings.penalty == "steered" else settings.penalty
         head = job.head.values()
         self._optimizer, self._set_share = adam([(head, job.training.head_learning_rate)])
         for parameter in head:
@@ -83,11 +82,13 @@ class GatedStage:
             rate=travel if settings.gate_rate == "auto" else settings.gate_rate,
             epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,
         )
-        self._price = self._penalty.update(-1, 1.0)
         self._goal = min(1.0, settings.steer_to * settings.target_density)
-        n_moves = settings.landings
-        self._descent = Descent(n_steps, n_moves, self._goal) if n_moves else None
-        self.densities = Densities(1.0, 1.0)
+        self.densities = self._gated.densities()
+        self._descent = (
+            Descent(n_steps, start=self.densities.expected, goal=self._goal)
+            if settings.penalty == "steered"
+            else None
+        )
 
     @property
     def n_closed_groups(self) -> int:
@@ -111,29 +112,33 @@ class GatedStage:
             penalty=self._price,
             product=self._settings.penalty_form == "product",
             grad_scale=scale,
+            shift=0.0 if self._descent is None else self._descent.shift(self.densities),
         )
-        self._price = self._penalty.update(self._gated.n_steps - 1, self.densities.expected)
-        if self._descent is not None:
-            wanted = self._descent.wanted(self._gated.n_steps, self.densities.expected)
-            if wanted is not None:
-                self.densities = self._gated.land(wanted)
         return self.densities.expected
 
     def end(self) -> None:
-        """Land, where the settings have the gates land at all."""
+        """Land on the density that was steered to, where one was."""
         if self._descent is not None:
-            self.densities = self._gated.land(self._goal)
+            self.densities = land(self.densities, self._goal, self._gated.move)
 
-    def expected_changes(self) -> list[Tensor]:
-        """Return w E[z] E[z_group] of every entry, one flat tensor for each of the base's."""
+    def changes(self) -> list[Tensor]:
+        """Return what every entry has changed by, its gate read, flat, by the base's tensors.
+
+        Steered: w where a gate is among those most likely open, as many as are wanted, and next
+        to nothing elsewhere. With a price that was given: w E[z] E[z_group].
+        """
         gated, stretch = self._gated, self._settings.stretch
-        shares = [1.0] * len(gated.w) if gated.groups is None else list(gated.groups.expected)
-        return gated.spread(
-            [
-                w * expected_gate(log_alpha, stretch) * float(share)
-                for w, log_alpha, share in zip(gated.w, gated.log_alpha, shares, strict=True)
-            ]
-        )
+        no_groups = np.ones(len(gated.w))
+        if self._descent is None:
+            shares = no_groups if gated.groups is None else gated.groups.expected
+            pairs = zip(gated.log_alpha, shares.tolist(), strict=True)
+            gates = (expected_gate(log_alpha, stretch) * share for log_alpha, share in pairs)
+        else:
+            opened = no_groups if gated.groups is None else gated.groups.open_probability
+            n_open = budget(self._goal, gated.n_gated)
+            likely = most_likely_open(gated.log_alpha, opened.tolist(), n_open, stretch)
+            gates = (torch.where(is_open, 1.0, _SHUT) for is_open in likely)
+        return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
 
 
 def _gate(settings: Gating, job: TrainingJob, moments: torch.optim.AdamW) -> GatedWeights:
@@ -166,27 +171,12 @@ def _saliency(settings: Gating, gated: GatedWeights) -> float:
     """Return |w| rms(g) of the entry that is just among the open ones at the end.
 
     A gate is held open by the gradient g w, and closed by the price: this is where the two
-    meet, so a price that starts here fits any task, base and scale of the loss.
+    meet, so a price like this fits any task, base and scale of the loss.
     """
     pairs = zip(gated.w, gated.w_square, strict=True)
-    flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
     n_open = budget(settings.steer_to * settings.target_density, gated.n_gated)
-    n_open = min(flat.numel(), n_open)
-    return max(float(flat.kthvalue(flat.numel() - n_open + 1).values), 1e-30)
-
-
-def _pricing(settings: Gating, n_steps: int, start: float) -> Penalty:
-    if settings.penalty != "steered":
-        return FixedPenalty(settings.penalty)
-    return SteeredPenalty(
-        min(1.0, settings.steer_to * settings.target_density),
-        n_steps,
-        start=start,
-        gain=settings.steer_gain,
-        every=min(settings.steer_every, max(1, n_steps // 10)),
-        share=0.8,
-        reach=settings.steer_reach,
-    )
+    flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
+    return max(nth_largest(flat, n_open), 1e-30)
 
 
 def _moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor, Tensor]:

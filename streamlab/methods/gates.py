@@ -9,14 +9,19 @@ A structured gate is the product of an entry's own gate and its group's (one gro
 from __future__ import annotations
 
 import math
-from typing import Self
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
 from pydantic import model_validator
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from streamlab.config import Settings
+from streamlab.methods.projection import nth_largest
+
+_BLOCK: Final = 1 << 20  # entries looked at in one go
 
 
 class Stretch(Settings):
@@ -65,3 +70,37 @@ def expected_gate(log_alpha: Tensor, stretch: Stretch, n_nodes: int = 12) -> Ten
         q = (node - stretch.low) / (stretch.high - stretch.low)
         total += weight * torch.sigmoid(log_alpha - math.log(q / (1.0 - q)))
     return total
+
+
+def most_likely_open(
+    log_alpha: Sequence[Tensor], group_open: Sequence[float], n: int, stretch: Stretch
+) -> list[Tensor]:
+    """Tell of every gate whether it is among the `n` with the largest P(z > 0) P(z_group > 0).
+
+    `group_open`: P(z_group > 0) of each flat tensor. Ties at the edge are all counted in.
+    """
+    odds = [
+        logsigmoid(tensor - stretch.shift) + math.log(max(share, 1e-30))
+        for tensor, share in zip(log_alpha, group_open, strict=True)
+    ]
+    least = nth_largest(torch.cat(odds), n)
+    return [values >= least for values in odds]
+
+
+class Densities(NamedTuple):
+    """How many gated entries are open after a step, as a share of all."""
+
+    expected: float  # sum of P(z > 0) P(z_group > 0), over d
+    deterministic: float  # gates open at u = 0.5, over d
+    slope: float  # how fast `expected` rises when all log_alpha of entries do
+
+
+def open_counts(log_alpha: Tensor, stretch: Stretch) -> tuple[float, float, float]:
+    """Return the expected number of open gates, how many are open at u = 0.5, and the slope."""
+    expected = certain = slope = 0.0
+    for block in log_alpha.split(_BLOCK):
+        p = open_probability(block, stretch)
+        expected += float(p.sum(dtype=torch.float64))
+        certain += float((deterministic(block, stretch) > 0.0).sum())
+        slope += float((p * (1.0 - p)).sum(dtype=torch.float64))
+    return expected, certain, slope

@@ -34,8 +34,8 @@ class IdleEntries:
         self._square = torch.zeros_like(self._log_alpha)
         self._n_steps = 0
 
-    def step(self, penalties: Vector, rates: AdamRates) -> tuple[Vector, Vector]:
-        """Move by the price of a gate; returns the tensors' expected and certain open gates."""
+    def step(self, penalties: Vector, rates: AdamRates, *, shift: float) -> None:
+        """Move by the price of a gate, and by `shift` in log-odds."""
         p = open_probability(self._log_alpha, self._stretch)
         gradient = torch.from_numpy(penalties) * p * (1.0 - p)
         self._n_steps += 1
@@ -44,22 +44,18 @@ class IdleEntries:
         first, second = rates.corrections(self._n_steps)
         scale = torch.sqrt(self._square * second) + rates.epsilon
         self._log_alpha -= rates.rate * self._mean * first / scale
-        return self.open_counts()
+        self.move(shift)
 
     def move(self, shift: float) -> None:
         """Move all gates alike, in log-odds."""
         self._log_alpha += shift
 
-    @property
-    def gates(self) -> tuple[Vector, Vector]:
-        """Return log_alpha, and how many entries it stands for, of every tensor."""
-        return self._log_alpha.numpy(), self._counts
-
-    def open_counts(self) -> tuple[Vector, Vector]:
-        """Return how many gates of every tensor are open: expected, and at u = 0.5."""
-        expected: Vector = open_probability(self._log_alpha, self._stretch).numpy()
-        certain: Vector = (deterministic(self._log_alpha, self._stretch) > 0.0).numpy()
-        return self._counts * expected, self._counts * certain
+    def open_counts(self) -> Vector:
+        """Return what `gates.open_counts` tells of the idle gates of every tensor, a row each."""
+        p = open_probability(self._log_alpha, self._stretch)
+        certain = deterministic(self._log_alpha, self._stretch) > 0.0
+        shares: Vector = torch.stack([p, certain.double(), p * (1.0 - p)], dim=1).numpy()
+        return self._counts[:, None] * shares
 
 
 def find_rows_in_use(

@@ -41,10 +41,12 @@ RATES = np.dtype(
     [(name, "f4") for name in (
         "grad_scale", "w_rate", "w_correction1", "w_correction2", "w_epsilon",
         "alpha_rate", "alpha_correction1", "alpha_correction2", "alpha_epsilon",
-        "beta1", "beta2", "low", "width", "odds")],
+        "alpha_shift", "beta1", "beta2", "low", "width", "odds")],
     align=True,
 )  # fmt: skip
-SUMS = np.dtype([("group_gradient", "f8"), ("expected_open", "f8"), ("certain_open", "f8")])
+SUMS = np.dtype(
+    [(name, "f8") for name in ("group_gradient", "expected_open", "certain_open", "slope")]
+)
 
 
 class NativeStep:

@@ -15,6 +15,11 @@ def budget(target_density: float, n_gated: int) -> int:
     return max(1, round(target_density * n_gated))
 
 
+def nth_largest(flat: Tensor, n: int) -> float:
+    """Return the n-th largest of the values, the least where there are fewer."""
+    return float(flat.kthvalue(max(0, flat.numel() - n) + 1).values)
+
+
 def keep_largest(scores: Sequence[Tensor], k: int) -> list[Tensor]:
     """Return the flat, ascending positions of the k largest scores, tensor by tensor.
 
@@ -36,7 +41,7 @@ def keep_largest(scores: Sequence[Tensor], k: int) -> list[Tensor]:
             "kept. Nothing was learnt in the rest: train for more steps, or lower "
             "`method.target_density`."
         )
-    threshold = flat.kthvalue(flat.numel() - k + 1).values
+    threshold = nth_largest(flat, k)
     above = flat > threshold
     ties = (flat == threshold).nonzero().squeeze(-1)
     above[ties[: k - int(above.sum())]] = True

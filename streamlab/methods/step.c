@@ -31,6 +31,7 @@ typedef struct {
     float grad_scale;
     float w_rate, w_correction1, w_correction2, w_epsilon;
     float alpha_rate, alpha_correction1, alpha_correction2, alpha_epsilon;
+    float alpha_shift;       /* by which all gates move alike */
     float beta1, beta2;
     float low, width, odds;  /* the stretch: l, r - l, and -l / r */
 } Rates;
@@ -39,6 +40,7 @@ typedef struct {
     double group_gradient;  /* sum of grad * w * z */
     double expected_open;   /* sum of P(z > 0) after the step */
     double certain_open;    /* how many gates are open at u = 0.5 after the step */
+    double slope;           /* sum of p (1 - p) after the step */
 } Sums;
 
 static inline float clamp(float x, float low, float high) {
@@ -95,7 +97,7 @@ static void step_lanes(const Block b, const Rates r, const uint32_t position, co
                        float *restrict w_square, float *restrict alpha,
                        float *restrict alpha_mean, float *restrict alpha_square,
                        float *restrict gradient, float *restrict expected,
-                       float *restrict certain) {
+                       float *restrict certain, float *restrict slope_open) {
     const float keep1 = 1.0f - r.beta1, keep2 = 1.0f - r.beta2;
     for (int i = 0; i < n; i++) {
         const float a0 = alpha[i], w0 = w[i], g = grad[i] * r.grad_scale;
@@ -119,12 +121,14 @@ static void step_lanes(const Block b, const Rates r, const uint32_t position, co
         const float am = alpha_mean[i] * r.beta1 + g_a * keep1;
         const float as = alpha_square[i] * r.beta2 + g_a * g_a * keep2;
         const float a1 = a0 - r.alpha_rate * (am * r.alpha_correction1)
-                                  / (sqrtf(as * r.alpha_correction2) + r.alpha_epsilon);
+                                  / (sqrtf(as * r.alpha_correction2) + r.alpha_epsilon)
+                         + r.alpha_shift;
 
         const float e1 = exponential(-a1);
         const float u1 = uniform(b.prefix_next, position + (uint32_t)i);
         const float s1 = u1 / (u1 + (1.0f - u1) * e1);
         const float z1 = clamp(s1 * r.width + r.low, 0.0f, 1.0f);
+        const float p1 = 1.0f / (1.0f + e1 * r.odds);
 
         w[i] = w1;
         w_mean[i] = wm;
@@ -134,30 +138,32 @@ static void step_lanes(const Block b, const Rates r, const uint32_t position, co
         alpha_square[i] = as;
         live[i] = base[i] + z1 * b.group_next * w1;
         gradient[i] = g_z * z0;
-        expected[i] = 1.0f / (1.0f + e1 * r.odds);
+        expected[i] = p1;
+        slope_open[i] = p1 * (1.0f - p1);
         certain[i] = keep_if(1.0f / (1.0f + e1) * r.width + r.low > 0.0f, 1.0f);
     }
 }
 
 static void step_block(const Block *b, const Rates *r, Sums *sums) {
     static const float zeros[LANES];
-    double totals[3][LANES] = {{0}};
-    float lanes[3][LANES];
+    double totals[4][LANES] = {{0}};
+    float lanes[4][LANES];
 
     for (int64_t at = 0; at < b->count; at += LANES) {
         const int n = (int)(b->count - at < LANES ? b->count - at : LANES);
         step_lanes(*b, *r, b->position + (uint32_t)at, n, b->live + at, b->base + at,
                    b->grad ? b->grad + at : zeros, b->w + at, b->w_mean + at,
                    b->w_square + at, b->alpha + at, b->alpha_mean + at, b->alpha_square + at,
-                   lanes[0], lanes[1], lanes[2]);
-        for (int which = 0; which < 3; which++)
+                   lanes[0], lanes[1], lanes[2], lanes[3]);
+        for (int which = 0; which < 4; which++)
             for (int i = 0; i < n; i++) totals[which][i] += (double)lanes[which][i];
     }
-    *sums = (Sums){0.0, 0.0, 0.0};
+    *sums = (Sums){0.0, 0.0, 0.0, 0.0};
     for (int i = 0; i < LANES; i++) {
         sums->group_gradient += totals[0][i];
         sums->expected_open += totals[1][i];
         sums->certain_open += totals[2][i];
+        sums->slope += totals[3][i];
     }
 }
 

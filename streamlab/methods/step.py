@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,19 +22,11 @@ from torch import Tensor
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.blocks import cut
 from streamlab.methods.eager import step_block
-from streamlab.methods.gates import Stretch, sample
+from streamlab.methods.gates import Densities, Stretch, open_counts, sample
 from streamlab.methods.generator import prefix, uniforms
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import IdleEntries
-from streamlab.methods.landing import Vector, find_shift, open_counts
 from streamlab.methods.native import BLOCK, RATES, SUMS, NativeStep
-
-
-class Densities(NamedTuple):
-    """How many gated entries are open after a step, as a share of all."""
-
-    expected: float  # sum of P(z > 0) P(z_group > 0), over d
-    deterministic: float  # gates open at u = 0.5, over d
 
 
 class GatedWeights:
@@ -89,18 +80,27 @@ class GatedWeights:
         self._write_live()
 
     def step(
-        self, w: AdamRates, alpha: AdamRates, *, penalty: float, product: bool, grad_scale: float
+        self,
+        w: AdamRates,
+        alpha: AdamRates,
+        *,
+        penalty: float,
+        product: bool,
+        grad_scale: float,
+        shift: float = 0.0,
     ) -> Densities:
         """Take one step from the parameters' gradients; draw and write the next weights.
 
         `penalty` is lambda. With `product` an entry's penalty is weighed by P(z_group > 0) and
         the group's by its entries' expected count, which is the paper's form; without, the two
-        are added, which is its released code's. Gradients are multiplied by `grad_scale`.
+        are added, which is its released code's. Gradients are multiplied by `grad_scale`. All
+        gates of entries move by `shift` besides, in log-odds.
         """
         n_groups = len(self.w)
         group_open = np.ones(n_groups) if self.groups is None else self.groups.open_probability
         penalties = penalty * (group_open if product else np.ones(n_groups))
         rates = self._rates(w, alpha, grad_scale)
+        rates["alpha_shift"] = shift
         table = self._moving_columns(penalties)
         if self._native is not None:
             sums = self._native(table, rates)
@@ -109,38 +109,37 @@ class GatedWeights:
         per_group = np.zeros((n_groups, len(SUMS.names or ())))
         columns = np.stack([sums[name] for name in SUMS.names or ()], axis=1)
         np.add.at(per_group, self._blocks.tensors, columns)
-        per_group[:, 1:] += np.stack(self._idle.step(penalties, alpha), axis=1)
+        self._idle.step(penalties, alpha, shift=shift)
+        per_group[:, 1:] += self._idle.open_counts()
         self.n_steps += 1
         if self.groups is not None:
             charge = penalty * (per_group[:, 1] if product else 1.0)
             self.groups.step(per_group[:, 0], charge, alpha)
-        return self._densities(per_group[:, 1], per_group[:, 2])
+        return self._densities(per_group[:, 1:])
 
-    def land(self, density: float) -> Densities:
-        """Move all gates of entries alike, so that `density` is the expected one; draw them anew.
+    def move(self, shift: float) -> Densities:
+        """Move the gates of all entries alike, in log-odds, once the last step is taken.
 
-        Where the groups' gates are too far shut for that, they come as near as `MOST_UP` brings
-        them.
+        The model is left as that step has written it.
         """
-        opened = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
-        shift = find_shift(
-            self.log_alpha, opened, self._idle.gates, density * self.n_gated, self._stretch
-        )
         for log_alpha in self.log_alpha:
             log_alpha += shift
         self._idle.move(shift)
-        self._write_live()
-        counts = np.array([open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha])
-        idle_expected, idle_certain = self._idle.open_counts()
-        return self._densities(counts[:, 0] + idle_expected, counts[:, 1] + idle_certain)
+        return self.densities()
 
-    def _densities(self, expected: Vector, certain: Vector) -> Densities:
-        """Put together what the tensors' entries and the groups' own gates say."""
+    def densities(self) -> Densities:
+        """Count the open gates, in a pass of its own."""
+        counts = np.array([open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha])
+        return self._densities(counts + self._idle.open_counts())
+
+    def _densities(self, counts: NDArray[np.float64]) -> Densities:
+        """Put together `open_counts` of the tensors, a row each, and the groups' own gates."""
         opened = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
         kept = opened > 0 if self.groups is None else self.groups.deterministic > 0.0
         return Densities(
-            expected=float(expected @ opened) / self.n_gated,
-            deterministic=float(certain @ kept) / self.n_gated,
+            expected=float(counts[:, 0] @ opened) / self.n_gated,
+            deterministic=float(counts[:, 1] @ kept) / self.n_gated,
+            slope=float(counts[:, 2] @ opened) / self.n_gated,
         )
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:

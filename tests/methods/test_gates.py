@@ -12,7 +12,14 @@ from pydantic import ValidationError
 from scipy.integrate import quad
 from scipy.stats import kstest
 
-from streamlab.methods.gates import Stretch, deterministic, expected_gate, open_probability, sample
+from streamlab.methods.gates import (
+    Stretch,
+    deterministic,
+    expected_gate,
+    most_likely_open,
+    open_probability,
+    sample,
+)
 from streamlab.methods.generator import uniforms
 
 Array = NDArray[np.float64]
@@ -126,3 +133,13 @@ def test_a_stretch_that_does_not_cover_the_unit_interval_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match="must reach below 0 and above 1"):
         Stretch(low=low, high=high)
+
+
+def test_the_gates_most_likely_open_are_those_of_entry_and_group_together() -> None:
+    entries = [torch.tensor([3.0, -1.0, 0.5]), torch.tensor([2.0, 4.0])]
+
+    alone = most_likely_open(entries, [1.0, 1.0], 2, Stretch())
+    behind_a_shut_group = most_likely_open(entries, [1.0, 1e-3], 3, Stretch())
+
+    assert [found.tolist() for found in alone] == [[True, False, False], [False, True]]
+    assert [found.tolist() for found in behind_a_shut_group] == [[True] * 3, [False, False]]

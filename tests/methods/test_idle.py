@@ -16,11 +16,11 @@ from streamlab.methods.adam import AdamRates
 from streamlab.methods.blocks import BLOCK_ENTRIES, cut
 from streamlab.methods.contract import TrainingJob
 from streamlab.methods.diff_pruning import DiffPruning
-from streamlab.methods.gates import Stretch
+from streamlab.methods.gates import Densities, Stretch
 from streamlab.methods.groups import GroupGates
 from streamlab.methods.idle import find_rows_in_use
 from streamlab.methods.native import NativeStep
-from streamlab.methods.step import Densities, GatedWeights
+from streamlab.methods.step import GatedWeights
 
 MakeJob = Callable[..., TrainingJob]
 SHAPES = ((40, 6), (7,), (9, 4))
@@ -58,7 +58,11 @@ def gated_weights(
 
 
 def take_steps(
-    gated: GatedWeights, live: Sequence[torch.nn.Parameter], *, product: bool
+    gated: GatedWeights,
+    live: Sequence[torch.nn.Parameter],
+    *,
+    product: bool,
+    shift: float = 0.0,
 ) -> list[Densities]:
     densities = []
     for step in range(5):
@@ -70,7 +74,9 @@ def take_steps(
         used = gradient[ROWS].clone()
         gradient.zero_()[ROWS] = used
         densities.append(
-            gated.step(W_RATES, ALPHA_RATES, penalty=0.05, product=product, grad_scale=0.5)
+            gated.step(
+                W_RATES, ALPHA_RATES, penalty=0.05, product=product, grad_scale=0.5, shift=shift
+            )
         )
     return densities
 
@@ -97,6 +103,21 @@ def test_leaving_idle_rows_out_changes_nothing(
     torch.testing.assert_close(in_use, part.log_alpha[0], **exact)
     if whole.groups is not None and part.groups is not None:
         np.testing.assert_allclose(whole.groups.log_alpha, part.groups.log_alpha, rtol=1e-6)
+
+
+def test_idle_gates_move_with_all_others(fused_step: NativeStep | None) -> None:
+    whole, whole_live = gated_weights(fused_step, {}, groups=True)
+    part, part_live = gated_weights(fused_step, {0: ROWS}, groups=True)
+
+    stepped = [
+        take_steps(gated, live, product=False, shift=-0.7)[-1]
+        for gated, live in ((whole, whole_live), (part, part_live))
+    ]
+    moved = [gated.move(-1.5) for gated in (whole, part)]
+
+    np.testing.assert_allclose(stepped[0], stepped[1], rtol=1e-5)
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-5)
+    assert moved[0].expected < 0.5 * stepped[0].expected
 
 
 def test_idle_entries_hold_no_state_and_stay_the_base(fused_step: NativeStep | None) -> None:

@@ -261,7 +261,7 @@ def test_densities_are_shown_while_there_are_gates(name: str, run: Callable[...,
     gated = [p.density for p in done.shown if p.stage == "gated"]
     assert len(gated) == details["steps_gated"]
     assert all(type(density) is float and 0.0 < density <= 1.0 for density in gated)
-    assert gated[-1] == details["expected_density"]
+    assert gated[-1] == details["density_before_landing"]
     assert all(p.density is None for p in done.shown if p.stage != "gated")
     assert [p.stage for p in done.shown[-details["steps_fixed_mask"] :]] == (
         ["fixed mask"] * details["steps_fixed_mask"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import TrainingError
-from streamlab.methods.projection import budget, keep_largest
+from streamlab.methods.projection import budget, keep_largest, nth_largest
 
 # Few different scores, so that most draws have ties at the threshold.
 scores = st.lists(
@@ -70,3 +70,10 @@ def test_the_budget_is_the_rounded_share(density: float, n_gated: int, k: int) -
 
 def test_the_budget_is_at_least_one() -> None:
     assert budget(1e-9, 10) == 1
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), st.integers(1, 40))
+def test_the_nth_largest_is_the_least_where_there_are_fewer(values: list[float], n: int) -> None:
+    found = nth_largest(torch.tensor(values), n)
+
+    assert found == sorted(values, reverse=True)[min(n, len(values)) - 1]

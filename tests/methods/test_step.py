@@ -11,11 +11,11 @@ from torch import Tensor
 
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.blocks import BLOCK_ENTRIES
-from streamlab.methods.gates import Stretch, sample
+from streamlab.methods.gates import Densities, Stretch, sample
 from streamlab.methods.generator import uniforms
 from streamlab.methods.groups import FIRST_POSITION, GroupGates
 from streamlab.methods.native import NativeStep, find_native_step
-from streamlab.methods.step import Densities, GatedWeights
+from streamlab.methods.step import GatedWeights
 
 SMALL = ((), (1,), (7, 9), (64,), (65,), (3, 40), (5,), (2, 3, 4), (130,))
 LARGE = ((10,), (BLOCK_ENTRIES,), (2, 32_801), (63,), (BLOCK_ENTRIES + 1,), (64,))
@@ -84,8 +84,11 @@ class Case:
         penalty: float = 0.0,
         product: bool = False,
         grad_scale: float = 1.0,
+        shift: float = 0.0,
     ) -> Densities:
-        return self.gated.step(w, alpha, penalty=penalty, product=product, grad_scale=grad_scale)
+        return self.gated.step(
+            w, alpha, penalty=penalty, product=product, grad_scale=grad_scale, shift=shift
+        )
 
     def state(self) -> list[Tensor]:
         live = [p.detach().clone().reshape(-1) for p in self.live]
@@ -294,6 +297,52 @@ def test_densities_are_those_of_the_gates_after_the_step(
     assert case.gated.n_gated == n_gated
     assert densities.expected == pytest.approx(float(expected @ shares) / n_gated, rel=1e-6)
     assert densities.deterministic == pytest.approx(float(certain @ open_groups) / n_gated)
+    counted_anew = case.gated.densities()
+    assert densities.deterministic == counted_anew.deterministic
+    np.testing.assert_allclose(densities, counted_anew, rtol=1e-6)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["unstructured", "structured"])
+def test_a_shift_moves_the_gates_of_all_entries_alike_before_they_are_drawn(
+    fused_step: NativeStep | None, grouped: bool
+) -> None:
+    plain, shifted = (Case(SMALL, fused_step, groups=grouped) for _ in range(2))
+    for case in (plain, shifted):
+        case.backward()
+
+    plain.step(penalty=0.01)
+    shifted.step(penalty=0.01, shift=-0.75)
+
+    for i, base in enumerate(shifted.base):
+        torch.testing.assert_close(
+            shifted.gated.log_alpha[i], plain.gated.log_alpha[i] - 0.75, rtol=0.0, atol=1e-6
+        )
+        assert torch.equal(shifted.gated.w[i], plain.gated.w[i])
+        z = sample(shifted.gated.log_alpha[i], shifted.uniforms(i), shifted.stretch)
+        groups = shifted.gated.groups
+        change = z * shifted.gated.w[i] * (1.0 if groups is None else float(groups.now[i]))
+        torch.testing.assert_close(
+            shifted.live[i].detach().reshape(-1), base.reshape(-1) + change, rtol=2e-6, atol=2e-6
+        )
+    if plain.gated.groups is not None and shifted.gated.groups is not None:
+        np.testing.assert_array_equal(plain.gated.groups.log_alpha, shifted.gated.groups.log_alpha)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["unstructured", "structured"])
+def test_the_slope_is_what_a_small_shift_adds_to_the_density(
+    fused_step: NativeStep | None, grouped: bool
+) -> None:
+    still = AdamRates(rate=0.0)
+    cases = [Case(SMALL, fused_step, groups=grouped) for _ in range(3)]
+    for case in cases:
+        case.backward()
+
+    less, here, more = (
+        case.step(still, still, shift=shift)
+        for case, shift in zip(cases, (-1e-2, 0.0, 1e-2), strict=True)
+    )
+
+    assert here.slope == pytest.approx((more.expected - less.expected) / 2e-2, rel=1e-3)
 
 
 def test_a_parameter_without_a_gradient_pays_the_penalty_only(

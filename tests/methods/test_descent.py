@@ -1,0 +1,144 @@
+"""The way down: all gates moved alike at every step, so that as many are open as are wanted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streamlab.methods import DiffPruning
+from streamlab.methods.contract import Progress, TrainingJob
+from streamlab.methods.descent import FALLS_OVER, MOST, MOST_UP, Descent, land
+from streamlab.methods.gates import Densities
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def log_odds(density: float) -> float:
+    return float(np.log(density / (1.0 - density)))
+
+
+def counted(log_alpha: NDArray[np.float64]) -> Densities:
+    p = 1.0 / (1.0 + np.exp(-log_alpha))
+    return Densities(float(p.mean()), float((p > 0.5).mean()), float((p * (1.0 - p)).mean()))
+
+
+def test_the_wanted_density_falls_evenly_in_log_odds_and_is_held_at_the_goal() -> None:
+    descent = Descent(50, start=0.99, goal=0.02)
+
+    wanted = [log_odds(descent.wanted(n_taken)) for n_taken in range(51)]
+
+    steps = [after - before for before, after in itertools.pairwise(wanted)]
+    n_falling = round(FALLS_OVER * 50)
+    assert wanted[0] == pytest.approx(log_odds(0.99))
+    assert steps[:n_falling] == pytest.approx(
+        [(log_odds(0.02) - log_odds(0.99)) / n_falling] * n_falling
+    )
+    assert wanted[n_falling:] == pytest.approx([log_odds(0.02)] * (51 - n_falling))
+
+
+def test_a_goal_above_the_start_is_no_climb() -> None:
+    descent = Descent(50, start=0.3, goal=1.0)
+
+    assert descent.wanted(50) == pytest.approx(0.3)
+    assert descent.shift(Densities(0.3, 0.3, 0.21)) == pytest.approx(0.0)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_steps=st.integers(24, 200),
+    goal=st.floats(0.002, 0.3),
+    travel=st.floats(0.0, 30.0),
+    closing=st.floats(-0.2, 0.4),
+)
+def test_gates_that_move_of_themselves_end_within_a_tenth_of_the_goal(
+    seed: int, n_steps: int, goal: float, travel: float, closing: float
+) -> None:
+    # `closing`: the part of their way that all go down, as under a price; the rest is by chance.
+    generator = np.random.default_rng(seed)
+    log_alpha = np.full(2_000, 5.0)
+    descent = Descent(n_steps, start=counted(log_alpha).expected, goal=goal)
+    own = generator.normal(-closing, 0.3, log_alpha.size) * travel / n_steps
+
+    for _ in range(n_steps):
+        log_alpha += descent.shift(counted(log_alpha)) + own
+
+    assert counted(log_alpha).expected == pytest.approx(goal, rel=0.1)
+
+
+def test_no_step_is_longer_than_what_is_allowed() -> None:
+    slow, short = Descent(50, start=0.99, goal=0.02), Descent(2, start=0.99, goal=0.02)
+    far = Densities(0.99, 1.0, 0.0099)
+
+    assert [slow.shift(far) for _ in range(50)][-1] == pytest.approx(-MOST)
+    assert short.shift(far) < -MOST
+
+
+def test_gates_far_out_do_not_make_a_step_without_bounds() -> None:
+    # Half of them wide open, half shut: hardly any density is to be had by a small move.
+    descent = Descent(5, start=0.5, goal=0.5)
+
+    assert descent.shift(Densities(0.51, 0.5, 0.0)) == pytest.approx(-10.0 * log_odds(0.51))
+
+
+@given(
+    st.lists(st.floats(-35, 35), min_size=1, max_size=40),
+    st.floats(0.05, 0.95),
+    st.floats(0.1, 1.0),
+)
+def test_gates_land_on_the_goal(values: list[float], share: float, group: float) -> None:
+    log_alpha = np.array(values)
+
+    def move(shift: float) -> Densities:
+        log_alpha.__iadd__(shift)
+        now = counted(log_alpha)
+        return Densities(now.expected * group, now.deterministic, now.slope * group)
+
+    begun = move(0.0)
+    goal = share * group * counted(log_alpha + MOST_UP).expected
+
+    landed = land(begun, goal, move)
+
+    assert landed.expected == pytest.approx(goal, rel=0.006)
+    moves = log_alpha - np.array(values)
+    assert np.ptp(moves) < 1e-9
+
+
+def test_shut_groups_are_not_made_up_for_without_end() -> None:
+    moved = []
+
+    def move(shift: float) -> Densities:
+        moved.append(shift)
+        return Densities(1e-6, 0.0, 1e-7)
+
+    land(Densities(1e-6, 0.0, 1e-7), 0.02, move)
+
+    assert sum(moved) == pytest.approx(MOST_UP, abs=1e-3)
+    assert len(moved) < 30
+
+
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("epochs", [5, 12, 40])
+def test_a_training_ends_its_gated_stage_at_the_density_it_was_to_reach(
+    make_job: MakeJob, structured: bool, epochs: int
+) -> None:
+    method = DiffPruning(target_density=0.02, structured=structured)
+
+    details = method.train(make_job(epochs=epochs)).details
+
+    assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
+
+
+def test_a_price_that_was_given_is_followed_by_no_way_down(make_job: MakeJob) -> None:
+    shown: list[Progress] = []
+    job = replace(make_job(epochs=5), watch=shown.append)
+
+    DiffPruning(penalty=1e-12, gate_rate=1e-6).train(job)
+
+    assert min(p.density for p in shown if p.density is not None) > 0.98
