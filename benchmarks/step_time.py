@@ -48,6 +48,7 @@ REVIEWS = TaskSettings(
     labels=("negative", "positive"),
 )
 DENSITY = 0.005
+HOLDERS = ("weights", "base", "state", "gradients")
 UNTOUCHED = 0.4  # share of tensors, in the second of the fixed-mask stages
 
 
@@ -113,6 +114,11 @@ def main() -> None:
         whole = statistics.median(contender.whole)
         outside = statistics.median(contender.outside)
         print(f"| {name} | {1e3 * whole:.1f} | {1e3 * outside:.1f} | {whole / full:.3f} |")
+    print("\n| bytes a parameter | " + " | ".join(HOLDERS) + " | all |")
+    print("| --- " * (len(HOLDERS) + 2) + "|")
+    for name, contender in contenders.items():
+        parts = [count / base.layout.n_gated for count in bytes_held(contender).values()]
+        print(f"| {name} | " + " | ".join(f"{part:.1f}" for part in (*parts, sum(parts))) + " |")
     print()
     for name, value in found.items():
         print(f"{name}: {value:.3f}")
@@ -224,18 +230,22 @@ def ratios(contenders: dict[str, Contender], base: Base) -> dict[str, float]:
     found["update_structured_over_adamw"] = outside["stage1_structured"] / outside["full"]
     found["published_update_over_ours"] = outside["published"] / outside["stage1_structured"]
     for name, contender in contenders.items():
-        found[f"{name}_bytes_per_parameter"] = bytes_held(contender) / base.layout.n_gated
+        held = sum(bytes_held(contender).values())
+        found[f"{name}_bytes_per_parameter"] = held / base.layout.n_gated
     return found
 
 
-def bytes_held(contender: Contender) -> int:
-    """Count what a contender keeps in memory from step to step, and gradients."""
+def bytes_held(contender: Contender) -> dict[str, int]:
+    """Count what a contender keeps in memory from step to step, and gradients, by HOLDERS."""
     job = contender.job
     held: dict[int, int] = {}
+    counts = []
     for thing in (job.model, dict(job.base) if contender.reads_base else None, contender.state):
-        _collect(thing, held, set())
-    gradients = sum(4 * p.numel() for p in job.model.parameters() if p.requires_grad)
-    return sum(held.values()) + gradients
+        before = sum(held.values())
+        _collect(thing, held, set())  # what was found before is not counted again
+        counts.append(sum(held.values()) - before)
+    counts.append(sum(4 * p.numel() for p in job.model.parameters() if p.requires_grad))
+    return dict(zip(HOLDERS, counts, strict=True))
 
 
 def _collect(thing: object, held: dict[int, int], seen: set[int]) -> None:

@@ -1,11 +1,11 @@
 """The way down: all gates moved alike at every step, so that as many are open as are wanted.
 
-    log_alpha_i <- log_alpha_i + c,   c such that  sum_i P(z_i > 0) = wanted
+    log_alpha_i <- log_alpha_i + c,   c such that  sum_i P(z_i > 0) P(z_group > 0) = wanted
 
-Price and gradients say which gates close first; c says how many are closed by now. Of all
-independent gates with so many open, those that were moved alike are the nearest to where they
-were, in Kullback and Leibler's divergence (Csiszar, 1975: a constraint on a mean tilts a
-distribution). With groups the number counts P(z_group > 0) too, and the groups are not moved.
+Price and gradients say which gates close first; c says how many are closed by now. Without
+groups, and of all independent gates with so many open, those that were moved alike are the
+nearest to where they were, in Kullback and Leibler's divergence (Csiszar, 1975: a constraint on a
+mean tilts a distribution). With groups, whose own gates are not moved, it is as simple a choice.
 
 c comes from what the last step has measured, so that no pass over the gates is needed to find
 it: their density, how fast it rises with c, and by how much it has moved of itself. The last
@@ -22,11 +22,13 @@ from streamlab.methods.gates import Densities
 
 FALLS_OVER: Final = 0.8  # of the stage; over the rest of it the density is held
 MOST: Final = 2.0  # log-odds a step, or twice what an even way down takes
-_LEAST_RISE: Final = 0.1  # where all gates are far out, c is not to be without bounds
+REACH: Final = (
+    0.995  # where groups shut, no more is wanted than this share of what they let through
+)
+_LEAST_RISE: Final = 0.1  # below it hardly a gate is near 0, and a small c tells nothing
 _NEWS: Final = 0.5  # what the last step counts in the estimate of the drift
 _EDGE: Final = 1e-9
-MOST_UP: Final = 5.0  # log-odds; where groups are shut, no move of their entries opens them
-_FURTHEST_DOWN: Final = -80.0
+_FURTHEST: Final = 80.0  # log-odds that a landing may move
 _NEAR: Final = 0.005  # of the goal: landed
 
 
@@ -35,7 +37,8 @@ class Descent:
 
     def __init__(self, n_steps: int, *, start: float, goal: float) -> None:
         """`start`: the density before the first of `n_steps` steps. A higher goal is no climb."""
-        self._from, self._to = _log_odds(start), _log_odds(min(start, goal))
+        self.goal = min(start, goal)
+        self._from, self._to = _log_odds(start), _log_odds(self.goal)
         self._n_falling = max(1.0, FALLS_OVER * n_steps)
         self._most = max(MOST, 2.0 * (self._from - self._to) / self._n_falling)
         self._n_taken = 0
@@ -49,14 +52,15 @@ class Descent:
 
     def shift(self, now: Densities) -> float:
         """Return c of the coming step, given what was left by the last; asked once a step."""
-        odds = _log_odds(now.expected)
-        rise = _rise(now)
+        odds, rise = _log_odds(now.expected), _rise(now)
         if self._before is not None:
             odds_before, rise_before, shift_before = self._before
-            moved = (odds - odds_before) / rise_before - shift_before
+            tells = rise_before > _LEAST_RISE
+            moved = (odds - odds_before) / rise_before - shift_before if tells else 0.0
             self._drift += (_NEWS if self._n_taken > 1 else 1.0) * (moved - self._drift)
         self._n_taken += 1
-        missing = (_log_odds(self.wanted(self._n_taken)) - odds) / rise
+        wanted = min(self.wanted(self._n_taken), REACH * now.reachable)
+        missing = (_log_odds(wanted) - odds) / max(_LEAST_RISE, rise)
         shift = min(self._most, max(-self._most, missing - self._drift))
         self._before = (odds, rise, shift)
         return shift
@@ -65,24 +69,26 @@ class Descent:
 def land(now: Densities, goal: float, move: Callable[[float], Densities]) -> Densities:
     """Move all gates alike until `goal` is their expected density; returns what there is then.
 
-    `move` does it, and counts. Where the groups' gates are too far shut for the goal, the entries'
-    come as near as MOST_UP brings them. A move is Newton's in log-odds, halving where that is out
-    of bounds.
+    `move` does it, and counts. Where the groups let less through than `goal`, that is what is
+    landed on. A move is Newton's in log-odds; where that has not halved what is missing, the
+    interval is.
     """
-    at, low, high = 0.0, _FURTHEST_DOWN, MOST_UP
+    goal = min(goal, REACH * now.reachable)
+    at, low, high, before = 0.0, -_FURTHEST, _FURTHEST, math.inf
     while abs(now.expected / goal - 1.0) > _NEAR and high - low > _NEAR / 10.0:
         low, high = (low, at) if now.expected > goal else (at, high)
-        to = at + (_log_odds(goal) - _log_odds(now.expected)) / _rise(now)
-        if not low < to < high:
+        missing = _log_odds(goal) - _log_odds(now.expected)
+        to = at + missing / max(_EDGE, _rise(now))
+        if not low < to < high or abs(missing) > before / 2.0:
             to = (low + high) / 2.0
-        now, at = move(to - at), to
+        now, at, before = move(to - at), to, abs(missing)
     return now
 
 
 def _rise(now: Densities) -> float:
-    """Return how fast the log-odds of the density rise with those of the gates."""
+    """Return how fast the log-odds of the density rise with those of the gates; at most 1."""
     spread = now.expected * (1.0 - now.expected)
-    return min(1.0, max(_LEAST_RISE, now.slope / spread)) if spread > _EDGE else 1.0
+    return min(1.0, now.slope / spread) if spread > _EDGE else 1.0
 
 
 def _log_odds(density: float) -> float:

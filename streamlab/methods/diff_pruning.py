@@ -4,7 +4,7 @@
 
 Three stages. *Open*: every gate is 1, which is plain finetuning of w, so that w carries signal
 before anything is pruned. *Gated*: gates are drawn and priced, and their expected number is
-brought down. *Fixed mask*: the k entries with the largest |w| E[z] stay, the rest is
+brought down. *Fixed mask*: the k entries with the largest |w| among the open stay, the rest is
 the base again, and what stayed is trained on.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from streamlab.config import Settings
+from streamlab.errors import TrainingError
 from streamlab.methods.adam import AdamRates
 from streamlab.methods.descent import Descent, land
 from streamlab.methods.gates import Stretch, expected_gate, most_likely_open
@@ -24,8 +26,9 @@ from streamlab.methods.step import GatedWeights
 if TYPE_CHECKING:
     from streamlab.methods.contract import TrainingJob
 
-# Of w, where a gate is read as shut: it ranks what is kept where too few open ones have moved.
-_SHUT: Final = 1e-6
+# What a gate that is read as shut lets through: not 0, so that shut entries still rank by |w|
+# where fewer are open than are to be kept.
+_SHUT: Final = 1e-12
 
 
 class Gating(Settings):
@@ -41,7 +44,7 @@ class Gating(Settings):
     gate_start: float = 5.0  # log_alpha
     gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
-    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the price
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the steered price
     stretch: Stretch = Stretch()
 
     @field_validator("steer_to")
@@ -69,8 +72,8 @@ class GatedStage:
     ) -> None:
         self._settings = settings
         self._job = job
-        self._gated = _gate(settings, job, moments)
-        scale = _saliency(settings, self._gated)
+        self.gated = _gate(settings, job, moments)
+        scale = _saliency(settings, self.gated)
         self._price = scale if settings.penalty == "steered" else settings.penalty
         head = job.head.values()
         self._optimizer, self._set_share = adam([(head, job.training.head_learning_rate)])
@@ -83,7 +86,7 @@ class GatedStage:
             epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,
         )
         self._goal = min(1.0, settings.steer_to * settings.target_density)
-        self.densities = self._gated.densities()
+        self.densities = self.gated.densities()
         self._descent = (
             Descent(n_steps, start=self.densities.expected, goal=self._goal)
             if settings.penalty == "steered"
@@ -93,7 +96,7 @@ class GatedStage:
     @property
     def n_closed_groups(self) -> int:
         """Return how many tensors' own gates are shut; 0 where there are none."""
-        groups = self._gated.groups
+        groups = self.gated.groups
         return 0 if groups is None else int((groups.deterministic <= 0).sum())
 
     def take_step(self, share: float) -> float:
@@ -106,7 +109,7 @@ class GatedStage:
                 parameter.grad.mul_(scale)
         self._set_share(share)
         self._optimizer.step()
-        self.densities = self._gated.step(
+        self.densities = self.gated.step(
             AdamRates(rate=job.training.learning_rate * share),
             self._gate_rates,
             penalty=self._price,
@@ -114,20 +117,25 @@ class GatedStage:
             grad_scale=scale,
             shift=0.0 if self._descent is None else self._descent.shift(self.densities),
         )
+        if not math.isfinite(self.densities.expected):
+            raise TrainingError(
+                f"The gates of `{job.task}` are no numbers any more after {self.gated.n_steps} "
+                "steps of the gated stage. Lower `training.learning_rate`."
+            )
         return self.densities.expected
 
     def end(self) -> None:
         """Land on the density that was steered to, where one was."""
         if self._descent is not None:
-            self.densities = land(self.densities, self._goal, self._gated.move)
+            self.densities = land(self.densities, self._descent.goal, self.gated.move)
 
     def changes(self) -> list[Tensor]:
         """Return what every entry has changed by, its gate read, flat, by the base's tensors.
 
-        Steered: w where a gate is among those most likely open, as many as are wanted, and next
-        to nothing elsewhere. With a price that was given: w E[z] E[z_group].
+        Steered: w where a gate is among those most likely open, as many as are wanted of those
+        that have moved, and next to nothing elsewhere. With a given price: w E[z] E[z_group].
         """
-        gated, stretch = self._gated, self._settings.stretch
+        gated, stretch = self.gated, self._settings.stretch
         no_groups = np.ones(len(gated.w))
         if self._descent is None:
             shares = no_groups if gated.groups is None else gated.groups.expected
@@ -136,7 +144,9 @@ class GatedStage:
         else:
             opened = no_groups if gated.groups is None else gated.groups.open_probability
             n_open = budget(self._goal, gated.n_gated)
-            likely = most_likely_open(gated.log_alpha, opened.tolist(), n_open, stretch)
+            pairs = zip(gated.w, gated.log_alpha, strict=True)
+            moved = [torch.where(w != 0.0, log_alpha, -math.inf) for w, log_alpha in pairs]
+            likely = most_likely_open(moved, opened.tolist(), n_open, stretch)
             gates = (torch.where(is_open, 1.0, _SHUT) for is_open in likely)
         return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
 

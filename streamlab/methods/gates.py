@@ -49,7 +49,7 @@ def sample(log_alpha: Tensor, u: Tensor, stretch: Stretch) -> Tensor:
 
 
 def deterministic(log_alpha: Tensor, stretch: Stretch) -> Tensor:
-    """Return the gates at u = 0.5, which is how a gate is read once training has ended."""
+    """Return the gates at u = 0.5, by which open and closed ones are counted."""
     return sample(log_alpha, torch.full_like(log_alpha, 0.5), stretch)
 
 
@@ -93,6 +93,7 @@ class Densities(NamedTuple):
     expected: float  # sum of P(z > 0) P(z_group > 0), over d
     deterministic: float  # gates open at u = 0.5, over d
     slope: float  # how fast `expected` rises when all log_alpha of entries do
+    reachable: float  # `expected` if all entries were open: the mean P(z_group > 0)
 
 
 def open_counts(log_alpha: Tensor, stretch: Stretch) -> tuple[float, float, float]:

@@ -72,9 +72,9 @@ class GatedWeights:
         self._native = native
         self.n_steps = 0
         self._blocks = cut([tuple(p.shape) for p in live], rows_in_use)
-        sizes = np.array([p.numel() for p in live], dtype=np.float64)
-        self.n_gated = int(sizes.sum())
-        n_idle = sizes - [w.numel() for w in self.w]
+        self._sizes = np.array([p.numel() for p in live], dtype=np.float64)
+        self.n_gated = int(self._sizes.sum())
+        n_idle = self._sizes - [w.numel() for w in self.w]
         self._idle = IdleEntries(n_idle, log_alpha, stretch)
         self._table = self._fixed_columns()
         self._write_live()
@@ -140,6 +140,7 @@ class GatedWeights:
             expected=float(counts[:, 0] @ opened) / self.n_gated,
             deterministic=float(counts[:, 1] @ kept) / self.n_gated,
             slope=float(counts[:, 2] @ opened) / self.n_gated,
+            reachable=float(self._sizes @ opened) / self.n_gated,
         )
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:

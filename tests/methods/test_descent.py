@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamlab.methods import DiffPruning
 from streamlab.methods.contract import Progress, TrainingJob
-from streamlab.methods.descent import FALLS_OVER, MOST, MOST_UP, Descent, land
+from streamlab.methods.descent import FALLS_OVER, MOST, REACH, Descent, land
 from streamlab.methods.gates import Densities
 
 MakeJob = Callable[..., TrainingJob]
@@ -24,9 +24,10 @@ def log_odds(density: float) -> float:
     return float(np.log(density / (1.0 - density)))
 
 
-def counted(log_alpha: NDArray[np.float64]) -> Densities:
+def counted(log_alpha: NDArray[np.float64], group_open: float = 1.0) -> Densities:
     p = 1.0 / (1.0 + np.exp(-log_alpha))
-    return Densities(float(p.mean()), float((p > 0.5).mean()), float((p * (1.0 - p)).mean()))
+    expected, slope = group_open * p.mean(), group_open * (p * (1.0 - p)).mean()
+    return Densities(float(expected), float((p > 0.5).mean()), float(slope), group_open)
 
 
 def test_the_wanted_density_falls_evenly_in_log_odds_and_is_held_at_the_goal() -> None:
@@ -47,7 +48,7 @@ def test_a_goal_above_the_start_is_no_climb() -> None:
     descent = Descent(50, start=0.3, goal=1.0)
 
     assert descent.wanted(50) == pytest.approx(0.3)
-    assert descent.shift(Densities(0.3, 0.3, 0.21)) == pytest.approx(0.0)
+    assert descent.shift(Densities(0.3, 0.3, 0.21, 1.0)) == pytest.approx(0.0)
 
 
 @given(
@@ -74,7 +75,7 @@ def test_gates_that_move_of_themselves_end_within_a_tenth_of_the_goal(
 
 def test_no_step_is_longer_than_what_is_allowed() -> None:
     slow, short = Descent(50, start=0.99, goal=0.02), Descent(2, start=0.99, goal=0.02)
-    far = Densities(0.99, 1.0, 0.0099)
+    far = Densities(0.99, 1.0, 0.0099, 1.0)
 
     assert [slow.shift(far) for _ in range(50)][-1] == pytest.approx(-MOST)
     assert short.shift(far) < -MOST
@@ -84,43 +85,40 @@ def test_gates_far_out_do_not_make_a_step_without_bounds() -> None:
     # Half of them wide open, half shut: hardly any density is to be had by a small move.
     descent = Descent(5, start=0.5, goal=0.5)
 
-    assert descent.shift(Densities(0.51, 0.5, 0.0)) == pytest.approx(-10.0 * log_odds(0.51))
+    assert descent.shift(Densities(0.51, 0.5, 0.0, 1.0)) == pytest.approx(-10.0 * log_odds(0.51))
+
+
+def test_groups_that_shut_do_not_push_their_entries_up_without_end() -> None:
+    log_alpha = np.full(2_000, 5.0)
+    descent = Descent(200, start=counted(log_alpha).expected, goal=0.02)
+
+    for step in range(200):
+        log_alpha += descent.shift(counted(log_alpha, group_open=0.9**step))
+
+    assert counted(log_alpha).expected == pytest.approx(REACH, abs=0.002)
 
 
 @given(
-    st.lists(st.floats(-35, 35), min_size=1, max_size=40),
-    st.floats(0.05, 0.95),
+    st.lists(st.floats(-35, 35) | st.sampled_from([-30.0, 30.0]), min_size=1, max_size=80),
+    st.floats(0.01, 0.99),
     st.floats(0.1, 1.0),
 )
-def test_gates_land_on_the_goal(values: list[float], share: float, group: float) -> None:
-    log_alpha = np.array(values)
+def test_gates_land_on_the_goal_in_a_few_moves(
+    values: list[float], goal: float, group_open: float
+) -> None:
+    log_alpha, moves = np.array(values), 0
 
     def move(shift: float) -> Densities:
+        nonlocal moves
+        moves += 1
         log_alpha.__iadd__(shift)
-        now = counted(log_alpha)
-        return Densities(now.expected * group, now.deterministic, now.slope * group)
+        return counted(log_alpha, group_open)
 
-    begun = move(0.0)
-    goal = share * group * counted(log_alpha + MOST_UP).expected
+    landed = land(counted(log_alpha, group_open), goal, move)
 
-    landed = land(begun, goal, move)
-
-    assert landed.expected == pytest.approx(goal, rel=0.006)
-    moves = log_alpha - np.array(values)
-    assert np.ptp(moves) < 1e-9
-
-
-def test_shut_groups_are_not_made_up_for_without_end() -> None:
-    moved = []
-
-    def move(shift: float) -> Densities:
-        moved.append(shift)
-        return Densities(1e-6, 0.0, 1e-7)
-
-    land(Densities(1e-6, 0.0, 1e-7), 0.02, move)
-
-    assert sum(moved) == pytest.approx(MOST_UP, abs=1e-3)
-    assert len(moved) < 30
+    assert landed.expected == pytest.approx(min(goal, REACH * group_open), rel=0.006)
+    assert np.ptp(log_alpha - np.array(values)) < 1e-9
+    assert moves < 40
 
 
 @pytest.mark.parametrize("structured", [False, True])
@@ -132,6 +130,17 @@ def test_a_training_ends_its_gated_stage_at_the_density_it_was_to_reach(
 
     details = method.train(make_job(epochs=epochs)).details
 
+    assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
+
+
+def test_time_that_runs_short_leaves_the_rest_of_the_way_to_the_landing(make_job: MakeJob) -> None:
+    clock = itertools.count(0.0, 0.2)
+    job = replace(make_job(epochs=40, max_seconds=20.0), clock=lambda: next(clock))
+
+    details = DiffPruning(target_density=0.02).train(job).details
+
+    assert details["steps_gated"] < 30
+    assert details["density_before_landing"] > 0.1
     assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
 
 

@@ -1,0 +1,80 @@
+"""The end of the gated stage: how its gates are read, and that they are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from streamlab.errors import TrainingError
+from streamlab.methods import DiffPruning
+from streamlab.methods.contract import TrainingJob
+from streamlab.methods.gated_stage import GatedStage
+from streamlab.methods.gates import expected_gate
+from streamlab.methods.loop import Loop, ramp
+from streamlab.methods.projection import budget
+from streamlab.methods.stages import tune_all
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def stage_of(job: TrainingJob, settings: DiffPruning) -> GatedStage:
+    """Return the gated stage after eight steps of finetuning and one of its own."""
+    loop = Loop(job, 20)
+    moments = tune_all(loop, job, ramp(8, 0.1))
+    stage = GatedStage(settings, job, moments, n_steps=4)
+    loop.run("gated", [1.0], stage.take_step)
+    return stage
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_the_gates_most_likely_open_let_all_of_w_through_and_the_others_next_to_nothing(
+    make_job: MakeJob, structured: bool
+) -> None:
+    job = make_job(step="eager")
+    stage = stage_of(job, DiffPruning(target_density=0.01, structured=structured))
+    generator = torch.Generator().manual_seed(3)
+    gated = stage.gated
+    for log_alpha in gated.log_alpha:
+        log_alpha.normal_(-4.0, 3.0, generator=generator)
+    if gated.groups is not None:
+        gated.groups.log_alpha[::2] = -9.0
+
+    changes = stage.changes()
+
+    w = torch.cat(gated.w)
+    shares = torch.cat(changes)[w != 0.0] / w[w != 0.0]
+    is_open = shares == 1.0
+    assert int(is_open.sum()) == budget(0.04, gated.n_gated)
+    assert float(shares[~is_open].max()) < 1e-9
+    assert float(shares.min()) > 0.0
+    groups = torch.ones(len(gated.w)) if gated.groups is None else gated.groups.open_probability
+    odds = torch.cat(
+        [
+            torch.sigmoid(log_alpha.double()) * float(group)
+            for log_alpha, group in zip(gated.log_alpha, groups, strict=True)
+        ]
+    )[w != 0.0]
+    assert float(odds[is_open].min()) > float(odds[~is_open].max())
+
+
+def test_with_a_given_price_gates_are_read_by_what_is_expected_of_them(make_job: MakeJob) -> None:
+    settings = DiffPruning(penalty=1e-7, structured=False)
+    stage = stage_of(make_job(step="eager"), settings)
+
+    changes = stage.changes()
+
+    for change, w, log_alpha in zip(changes, stage.gated.w, stage.gated.log_alpha, strict=True):
+        torch.testing.assert_close(change, w * expected_gate(log_alpha, settings.stretch))
+
+
+def test_gates_that_are_no_numbers_end_the_training_by_name(make_job: MakeJob) -> None:
+    job = make_job(step="eager")
+    stage = stage_of(job, DiffPruning(target_density=0.01))
+    stage.gated.log_alpha[2][:] = float("nan")
+    for parameter in job.model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    with pytest.raises(TrainingError, match=r"gates of `made_up` are no numbers .* after 2 steps"):
+        stage.take_step(1.0)
