@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # What a gate that is read as shut lets through: not 0, so that shut entries still rank by |w|
 # where fewer are open than are to be kept.
 _SHUT: Final = 1e-12
+# Adam's first steps go all the way: in a short stage they would settle a gate by one gradient.
+_MOST_A_STEP: Final = 1.0  # log-odds
 
 
 class Gating(Settings):
@@ -42,7 +44,8 @@ class Gating(Settings):
     penalty: Literal["steered"] | PositiveFloat = "steered"
     steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
     gate_start: float = 5.0  # log_alpha
-    gate_rate: Literal["auto"] | PositiveFloat = "auto"  # auto: gate_travel over the steps
+    # auto: gate_travel over the steps, at most 1
+    gate_rate: Literal["auto"] | PositiveFloat = "auto"
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
     gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the steered price
     stretch: Stretch = Stretch()
@@ -80,7 +83,7 @@ class GatedStage:
         for parameter in head:
             self._optimizer.state[parameter] = moments.state[parameter]
         moments.state.clear()
-        travel = settings.gate_travel / max(1, n_steps)
+        travel = min(_MOST_A_STEP, settings.gate_travel / max(1, n_steps))
         self._gate_rates = AdamRates(
             rate=travel if settings.gate_rate == "auto" else settings.gate_rate,
             epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,

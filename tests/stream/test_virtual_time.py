@@ -166,7 +166,10 @@ def test_a_stream_is_the_same_in_another_process() -> None:
 
 
 def test_a_scenario_without_the_new_settings_has_the_digest_that_it_always_had() -> None:
-    """Golden: written down before there were any arrivals; `--resume` finds runs by it."""
+    """Golden: written down before there were any arrivals; `--resume` finds runs by it.
+
+    Anew once since, when the method lost `steer_gain`, `steer_every` and `steer_reach`.
+    """
     minimal = {
         "name": "minimal",
         "providers": {"one": {"tasks": ["a"]}, "two": {"tasks": ["b"]}},
@@ -176,7 +179,7 @@ def test_a_scenario_without_the_new_settings_has_the_digest_that_it_always_had()
         "one": {"tasks": ["a"], "arrivals": {"process": "as_listed"}, "n_arrivals": None},
         "two": {"tasks": ["b"]},
     }
-    digest = "a5aa25ffb5e3e17bc16dc38ea172e6312865567ee2f5511db3e949ee54895f15"
+    digest = "739ade49a098268714471291b33e6d1568dfa1e8cc08beac8b1f53a2635716c0"
 
     assert resolve(**minimal).digest == digest
     assert resolve(**minimal | {"providers": spelt_out, "queue": {"slots": 1}}).digest == digest
