@@ -42,7 +42,7 @@ class Gating(Settings):
     # steered: a price from what the open stage has learnt, and as many open as are wanted at
     # every step. A number: lambda, and nothing brings the density anywhere.
     penalty: Literal["steered"] | PositiveFloat = "steered"
-    steer_to: PositiveFloat = 4.0  # expected density at the end of the gated stage, over target
+    steer_to: PositiveFloat = 10.0  # expected density at the end of the gated stage, over target
     gate_start: float = 5.0  # log_alpha
     # auto: gate_travel over the steps, at most 1
     gate_rate: Literal["auto"] | PositiveFloat = "auto"

@@ -126,7 +126,7 @@ def test_gates_land_on_the_goal_in_a_few_moves(
 def test_a_training_ends_its_gated_stage_at_the_density_it_was_to_reach(
     make_job: MakeJob, structured: bool, epochs: int
 ) -> None:
-    method = DiffPruning(target_density=0.02, structured=structured)
+    method = DiffPruning(target_density=0.02, steer_to=4.0, structured=structured)
 
     details = method.train(make_job(epochs=epochs)).details
 
@@ -137,7 +137,7 @@ def test_time_that_runs_short_leaves_the_rest_of_the_way_to_the_landing(make_job
     clock = itertools.count(0.0, 0.2)
     job = replace(make_job(epochs=40, max_seconds=20.0), clock=lambda: next(clock))
 
-    details = DiffPruning(target_density=0.02).train(job).details
+    details = DiffPruning(target_density=0.02, steer_to=4.0).train(job).details
 
     assert details["steps_gated"] < 30
     assert details["density_before_landing"] > 0.1

@@ -33,7 +33,8 @@ def test_the_gates_most_likely_open_let_all_of_w_through_and_the_others_next_to_
     make_job: MakeJob, structured: bool
 ) -> None:
     job = make_job(step="eager")
-    stage = stage_of(job, DiffPruning(target_density=0.01, structured=structured))
+    settings = DiffPruning(target_density=0.01, steer_to=4.0, structured=structured)
+    stage = stage_of(job, settings)
     generator = torch.Generator().manual_seed(3)
     gated = stage.gated
     for log_alpha in gated.log_alpha:

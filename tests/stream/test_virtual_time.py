@@ -168,7 +168,8 @@ def test_a_stream_is_the_same_in_another_process() -> None:
 def test_a_scenario_without_the_new_settings_has_the_digest_that_it_always_had() -> None:
     """Golden: written down before there were any arrivals; `--resume` finds runs by it.
 
-    Anew once since, when the method lost `steer_gain`, `steer_every` and `steer_reach`.
+    Anew once since, when the method lost `steer_gain`, `steer_every` and `steer_reach`, and
+    `steer_to` became 10.
     """
     minimal = {
         "name": "minimal",
@@ -179,7 +180,7 @@ def test_a_scenario_without_the_new_settings_has_the_digest_that_it_always_had()
         "one": {"tasks": ["a"], "arrivals": {"process": "as_listed"}, "n_arrivals": None},
         "two": {"tasks": ["b"]},
     }
-    digest = "739ade49a098268714471291b33e6d1568dfa1e8cc08beac8b1f53a2635716c0"
+    digest = "a7e064ec7c7a27eb267079c86a82f3590e3ab9e8359015ce6271a08da0b87a8e"
 
     assert resolve(**minimal).digest == digest
     assert resolve(**minimal | {"providers": spelt_out, "queue": {"slots": 1}}).digest == digest
