@@ -22,9 +22,7 @@ from streamlab.methods.gates import Densities
 
 FALLS_OVER: Final = 0.8  # of the stage; over the rest of it the density is held
 MOST: Final = 2.0  # log-odds a step, or twice what an even way down takes
-REACH: Final = (
-    0.995  # where groups shut, no more is wanted than this share of what they let through
-)
+REACH: Final = 0.995  # of what the groups let through: no more is wanted
 _LEAST_RISE: Final = 0.1  # below it hardly a gate is near 0, and a small c tells nothing
 _NEWS: Final = 0.5  # what the last step counts in the estimate of the drift
 _EDGE: Final = 1e-9
