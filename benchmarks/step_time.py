@@ -108,6 +108,11 @@ def main() -> None:
         return
     print(f"{options.precision}, batch {options.batch_size}, {options.max_length} tokens,", end=" ")
     print(f"{options.threads} threads, median of {options.repeats}\n")
+    show(contenders, found, base)
+
+
+def show(contenders: dict[str, Contender], found: dict[str, float], base: Base) -> None:
+    """Print the tables of steps, of bytes a parameter, and every ratio."""
     print("| | step ms | outside forward and backward | over full |\n| --- | --- | --- | --- |")
     full = statistics.median(contenders["full"].whole)
     for name, contender in contenders.items():
@@ -132,7 +137,7 @@ def reviews(base: Base, training: TrainingSettings, n_rows: int) -> Encoded:
 
 
 def job_for(base: Base, rows: Encoded, training: TrainingSettings) -> TrainingJob:
-    """Make a job on a copy of the base of its own, which finetuning moved a little."""
+    """Make a job on a copy of the base of its own."""
     model = base.classifier(n_outputs=2, seed=1)
     set_dropout(model, 0.0)
     model.train()
@@ -157,7 +162,10 @@ def batches(rows: Encoded, training: TrainingSettings, epoch: int) -> Iterator[A
 
 
 def enter(base: Base, rows: Encoded, training: TrainingSettings) -> dict[str, Contender]:
-    """Set every contender up at the beginning of its stage, after one step of finetuning."""
+    """Set every contender up at the beginning of its stage.
+
+    Full finetuning and the gated stages have taken one step of finetuning: they own its moments.
+    """
     jobs = {name: job_for(base, rows, training) for name in ("full", "stage1", "stage1_structured")}
     contenders = {}
     for name, job in jobs.items():

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-# Sums are taken per block, so that their order does not depend on the number of threads.
+# Sums are taken per block, so that their order does not depend on the number of threads. As many
+# entries as a processor's cache holds; a GPU is busy with no fewer than millions at a time.
 BLOCK_ENTRIES = 65_536
+BLOCK_ENTRIES_GPU = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,13 @@ class Blocks:
             yield tensor, slice(place, place + count), slice(first, first + count), position
 
 
-def cut(shapes: Sequence[Sequence[int]], rows: Mapping[int, Integers]) -> Blocks:
-    """Cut tensors of `shapes` into blocks of at most BLOCK_ENTRIES entries.
+def cut(
+    shapes: Sequence[Sequence[int]],
+    rows: Mapping[int, Integers],
+    *,
+    most: int = BLOCK_ENTRIES,
+) -> Blocks:
+    """Cut tensors of `shapes` into blocks of at most `most` entries.
 
     `rows` gives, by the tensor's number, its rows in use in ascending order; a tensor without an
     entry there is in use as a whole.
@@ -51,8 +58,8 @@ def cut(shapes: Sequence[Sequence[int]], rows: Mapping[int, Integers]) -> Blocks
         size = int(np.prod(shape))
         first = 0
         for place, count in _runs(size, shape, rows.get(tensor)):
-            for at in range(0, count, BLOCK_ENTRIES):
-                length = min(BLOCK_ENTRIES, count - at)
+            for at in range(0, count, most):
+                length = min(most, count - at)
                 table.append((tensor, place + at, first, length, start + place + at))
                 first += length
         start += size

@@ -44,7 +44,7 @@ class TrainingSettings(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is in hardware
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: PositiveInt = 2  # part of what makes a result repeatable to the last bit
-    step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where a compiler is
+    step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where it can be
 
     @model_validator(mode="after")
     def _leaves_steps(self) -> Self:
@@ -100,7 +100,8 @@ class TrainingJob:
     backbone: Mapping[str, nn.Parameter]
     head: Mapping[str, nn.Parameter]
     n_batches: int  # to an epoch
-    batches: Callable[[int], Iterator[Batch]]  # of the epoch with that number, from 0
+    # Of the epoch with that number, from 0. Every epoch holds the same rows.
+    batches: Callable[[int], Iterator[Batch]]
     training: TrainingSettings
     seed: int
     watch: Callable[[Progress], None] = lambda _: None

@@ -5,7 +5,8 @@
 Price and gradients say which gates close first; c says how many are closed by now. Without
 groups, and of all independent gates with so many open, those that were moved alike are the
 nearest to where they were, in Kullback and Leibler's divergence (Csiszar, 1975: a constraint on a
-mean tilts a distribution). With groups, whose own gates are not moved, it is as simple a choice.
+mean tilts a distribution). With groups, whose own gates are not moved, this does not hold, and
+moving all alike is merely simple.
 
 c comes from what the last step has measured, so that no pass over the gates is needed to find
 it: their density, how fast it rises with c, and by how much it has moved of itself. The last
@@ -34,7 +35,10 @@ class Descent:
     """Steer the expected density along a straight line in log-odds, down to `goal`."""
 
     def __init__(self, n_steps: int, *, start: float, goal: float) -> None:
-        """`start`: the density before the first of `n_steps` steps. A higher goal is no climb."""
+        """Plan the way from `start`, the density before the first of `n_steps` steps.
+
+        A goal above `start` is not climbed to: the density is then held where it is.
+        """
         self.goal = min(start, goal)
         self._from, self._to = _log_odds(start), _log_odds(self.goal)
         self._n_falling = max(1.0, FALLS_OVER * n_steps)
@@ -71,9 +75,9 @@ def land(now: Densities, goal: float, move: Callable[[float], Densities]) -> Den
     landed on. A move is Newton's in log-odds; where that has not halved what is missing, the
     interval is.
     """
-    goal = min(goal, REACH * now.reachable)
+    goal = max(_EDGE, min(goal, REACH * now.reachable))
     at, low, high, before = 0.0, -_FURTHEST, _FURTHEST, math.inf
-    while abs(now.expected / goal - 1.0) > _NEAR and high - low > _NEAR / 10.0:
+    while abs(now.expected - goal) > _NEAR * goal and high - low > _NEAR / 10.0:
         low, high = (low, at) if now.expected > goal else (at, high)
         missing = _log_odds(goal) - _log_odds(now.expected)
         to = at + missing / max(_EDGE, _rise(now))

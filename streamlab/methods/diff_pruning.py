@@ -77,11 +77,16 @@ class DiffPruning(Gating):
         return self
 
     def train(self, job: TrainingJob) -> Trained:
-        """Train in three stages; returns exactly round(density * d) entries."""
+        """Train in three stages; returns exactly round(density * d) entries, at least one.
+
+        Raises TrainingError where loss or gates are no numbers, or fewer entries have moved.
+        """
         n_steps = job.training.n_steps(job.n_batches)
         n_fixed = max(1, round(self.fixed_mask_share * n_steps))
         n_first = n_steps - n_fixed
         n_open = round(self.open_share * n_first)
+        if self.penalty == "steered":  # even the shortest training opens before it prices
+            n_open = min(max(1, n_open), n_first)
         loop = Loop(job, n_steps)
         schedule = ramp(n_first, job.training.warmup_share)
         with seeded_dropout(job.seed, loop.device):

@@ -26,9 +26,9 @@ from streamlab.methods.step import GatedWeights
 if TYPE_CHECKING:
     from streamlab.methods.contract import TrainingJob
 
-# What a gate that is read as shut lets through: not 0, so that shut entries still rank by |w|
-# where fewer are open than are to be kept.
-_SHUT: Final = 1e-12
+# The least price of a gate: a hundredth of it, epsilon, is still told from 0 when it is squared
+# and averaged in float32. Below it, gates would move by many times their rate.
+_LEAST_PRICE: Final = 1e-16
 # Adam's first steps go all the way: in a short stage they would settle a gate by one gradient.
 _MOST_A_STEP: Final = 1.0  # log-odds
 
@@ -47,7 +47,7 @@ class Gating(Settings):
     # auto: gate_travel over the steps, at most 1
     gate_rate: Literal["auto"] | PositiveFloat = "auto"
     gate_travel: PositiveFloat = 25.0  # how far a gate can move in log-odds
-    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the steered price
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: a hundredth of the price
     stretch: Stretch = Stretch()
 
     @field_validator("steer_to")
@@ -76,8 +76,8 @@ class GatedStage:
         self._settings = settings
         self._job = job
         self.gated = _gate(settings, job, moments)
-        scale = _saliency(settings, self.gated)
-        self._price = scale if settings.penalty == "steered" else settings.penalty
+        given = settings.penalty
+        self._price = _saliency(settings, self.gated) if given == "steered" else given
         head = job.head.values()
         self._optimizer, self._set_share = adam([(head, job.training.head_learning_rate)])
         for parameter in head:
@@ -86,13 +86,15 @@ class GatedStage:
         travel = min(_MOST_A_STEP, settings.gate_travel / max(1, n_steps))
         self._gate_rates = AdamRates(
             rate=travel if settings.gate_rate == "auto" else settings.gate_rate,
-            epsilon=0.01 * scale if settings.gate_epsilon == "auto" else settings.gate_epsilon,
+            epsilon=(
+                0.01 * self._price if settings.gate_epsilon == "auto" else settings.gate_epsilon
+            ),
         )
         self._goal = min(1.0, settings.steer_to * settings.target_density)
         self.densities = self.gated.densities()
         self._descent = (
             Descent(n_steps, start=self.densities.expected, goal=self._goal)
-            if settings.penalty == "steered"
+            if given == "steered"
             else None
         )
 
@@ -121,22 +123,31 @@ class GatedStage:
             shift=0.0 if self._descent is None else self._descent.shift(self.densities),
         )
         if not math.isfinite(self.densities.expected):
-            raise TrainingError(
-                f"The gates of `{job.task}` are no numbers any more after {self.gated.n_steps} "
-                "steps of the gated stage. Lower `training.learning_rate`."
-            )
+            raise self._no_numbers()
         return self.densities.expected
 
     def end(self) -> None:
-        """Land on the density that was steered to, where one was."""
+        """Land on the density that was steered to, where one was.
+
+        Raises TrainingError where gates are no numbers: the compiled step counts as if there
+        were none such.
+        """
+        if not all(bool(torch.isfinite(log_alpha).all()) for log_alpha in self.gated.log_alpha):
+            raise self._no_numbers()
         if self._descent is not None:
             self.densities = land(self.densities, self._descent.goal, self.gated.move)
+
+    def _no_numbers(self) -> TrainingError:
+        return TrainingError(
+            f"The gates of `{self._job.task}` are no numbers any more after {self.gated.n_steps} "
+            "steps of the gated stage. Lower `training.learning_rate`."
+        )
 
     def changes(self) -> list[Tensor]:
         """Return what every entry has changed by, its gate read, flat, by the base's tensors.
 
         Steered: w where a gate is among those most likely open, as many as are wanted of those
-        that have moved, and next to nothing elsewhere. With a given price: w E[z] E[z_group].
+        that have moved, and 0 elsewhere. With a given price: w E[z] E[z_group].
         """
         gated, stretch = self.gated, self._settings.stretch
         no_groups = np.ones(len(gated.w))
@@ -150,7 +161,7 @@ class GatedStage:
             pairs = zip(gated.w, gated.log_alpha, strict=True)
             moved = [torch.where(w != 0.0, log_alpha, -math.inf) for w, log_alpha in pairs]
             likely = most_likely_open(moved, opened.tolist(), n_open, stretch)
-            gates = (torch.where(is_open, 1.0, _SHUT) for is_open in likely)
+            gates = (is_open.to(torch.float32) for is_open in likely)
         return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
 
 
@@ -159,6 +170,12 @@ def _gate(settings: Gating, job: TrainingJob, moments: torch.optim.AdamW) -> Gat
     live = list(job.backbone.values())
     if live[0].device.type == "cpu" and job.training.step != "eager":
         native = find_native_step(job.training.threads)
+    if native is None and job.training.step == "compiled":
+        raise TrainingError(
+            f"`{job.task}` was to be trained with `training.step: compiled`, on "
+            f"`{live[0].device}`. That takes the CPU and a C compiler (`cc`, `gcc`, or what `CC` "
+            "names). Install one, or leave `training.step` at `auto`."
+        )
     groups = None
     if settings.structured:
         groups = GroupGates(len(live), settings.gate_start, settings.stretch, job.seed)
@@ -181,15 +198,20 @@ def _gate(settings: Gating, job: TrainingJob, moments: torch.optim.AdamW) -> Gat
 
 
 def _saliency(settings: Gating, gated: GatedWeights) -> float:
-    """Return |w| rms(g) of the entry that is just among the open ones at the end.
+    """Return the saliency |w| sqrt(v) of the entry that is just among the open ones at the end.
 
-    A gate is held open by the gradient g w, and closed by the price: this is where the two
-    meet, so a price like this fits any task, base and scale of the loss.
+    v is Adam's second moment of g as it stands, without the correction of its start: after an
+    open stage of 50 steps sqrt(v) is 0.22 rms(g). A gate is held open by the gradient g w, and
+    closed by the price: this is in scale with where the two meet, on any task and base and at
+    any scale of the loss. Where fewer have moved than are to be open, the least that has.
     """
     pairs = zip(gated.w, gated.w_square, strict=True)
     n_open = budget(settings.steer_to * settings.target_density, gated.n_gated)
     flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
-    return max(nth_largest(flat, n_open), 1e-30)
+    last = nth_largest(flat, n_open)
+    if last == 0.0 and bool(flat.any()):
+        last = float(flat[flat > 0.0].min())
+    return max(last, _LEAST_PRICE)
 
 
 def _moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ again, in any order, in blocks of any size and on any number of threads.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,14 +50,3 @@ def uniforms(seed: int, step: int, first: int, count: int, device: torch.device)
     h = (h ^ h >> 13) * 0xC2B2AE35 & _WORD
     h = h ^ h >> 16
     return (h >> 9).to(torch.float32) * 2.0**-23 + 2.0**-24
-
-
-def uniform(seed: int, step: int, position: int) -> float:
-    """Return one number in (0, 1), the same as `uniforms` gives at that position."""
-    return float(uniforms(seed, step, position, 1, torch.device("cpu"))[0])
-
-
-def message(seed: int, step: int, position: int) -> bytes:
-    """Return the bytes that are hashed, for checking against another implementation."""
-    words = [(seed >> 32) & _WORD, step & _WORD, (position >> 32) & _WORD, position & _WORD]
-    return np.array(words, dtype="<u4").tobytes()

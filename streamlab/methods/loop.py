@@ -89,7 +89,8 @@ class Loop:
         job, training = self._job, self._job.training
         if training.patience is None or job.validate is None:
             return False
-        if self._step % training.evaluate_every and self._step < last:
+        # Steps taken, not planned: where time runs short, no planned one need be such a multiple.
+        if self.n_taken % training.evaluate_every and self._step < last:
             return False
         was_training = job.model.training
         job.model.eval()

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import itertools
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 _SOURCE = Path(__file__).with_name("step.c")
 # Contraction and reassociation stay off: they are what would make bits depend on the machine.
 _FLAGS = (
-    "-O3", "-march=native", "-mprefer-vector-width=256", "-std=c11", "-ffp-contract=off",
+    "-O3", "-march=native", "-std=c11", "-ffp-contract=off",
     "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
     "-shared", "-fPIC",
+    *(["-mprefer-vector-width=256"] if platform.machine() in ("x86_64", "AMD64") else []),
 )  # fmt: skip
 
 BLOCK = np.dtype(

@@ -85,7 +85,10 @@ class NonAdaptive(Settings):
     fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
 
     def train(self, job: TrainingJob) -> Trained:
-        """Train in two stages; returns exactly round(density * d) entries."""
+        """Train in two stages; returns exactly round(density * d) entries, at least one.
+
+        Raises TrainingError where the loss is no number, or fewer entries have moved.
+        """
         n_steps = job.training.n_steps(job.n_batches)
         n_fixed = max(1, round(self.fixed_mask_share * n_steps))
         loop = Loop(job, n_steps)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.blocks import cut
+from streamlab.methods.blocks import BLOCK_ENTRIES, BLOCK_ENTRIES_GPU, cut
 from streamlab.methods.eager import step_block
 from streamlab.methods.gates import Densities, Stretch, open_counts, sample
 from streamlab.methods.generator import prefix, uniforms
@@ -71,7 +71,8 @@ class GatedWeights:
         self._seed = seed
         self._native = native
         self.n_steps = 0
-        self._blocks = cut([tuple(p.shape) for p in live], rows_in_use)
+        most = BLOCK_ENTRIES if live[0].device.type == "cpu" else BLOCK_ENTRIES_GPU
+        self._blocks = cut([tuple(p.shape) for p in live], rows_in_use, most=most)
         self._sizes = np.array([p.numel() for p in live], dtype=np.float64)
         self.n_gated = int(self._sizes.sum())
         n_idle = self._sizes - [w.numel() for w in self.w]
@@ -129,8 +130,8 @@ class GatedWeights:
 
     def densities(self) -> Densities:
         """Count the open gates, in a pass of its own."""
-        counts = np.array([open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha])
-        return self._densities(counts + self._idle.open_counts())
+        counts = [open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha]
+        return self._densities(torch.stack(counts).cpu().numpy() + self._idle.open_counts())
 
     def _densities(self, counts: NDArray[np.float64]) -> Densities:
         """Put together `open_counts` of the tensors, a row each, and the groups' own gates."""
@@ -233,11 +234,11 @@ class GatedWeights:
 
     def _step_eagerly(self, table: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
         """Do in PyTorch, block by block, what the compiled step does; on any device."""
-        sums = np.zeros(len(table), SUMS)
+        found: list[Tensor] = []
         for number, (tensor, there, here, position) in enumerate(self._blocks.slices()):
             grad = self._live[tensor].grad
             w, log_alpha = self.w[tensor][here], self.log_alpha[tensor][here]
-            sums[number] = step_block(
+            block_sums = step_block(
                 live=self._live[tensor].data.view(-1)[there],
                 base=self._base[tensor][there],
                 grad=torch.zeros_like(w) if grad is None else grad.view(-1)[there],
@@ -250,4 +251,8 @@ class GatedWeights:
                 rates=rates,
                 stretch=self._stretch,
             )  # fmt: skip
+            found.append(block_sums)
+        sums = np.zeros(len(table), SUMS)
+        for name, column in zip(SUMS.names or (), torch.stack(found).cpu().numpy().T, strict=True):
+            sums[name] = column
         return sums

@@ -87,6 +87,31 @@ def test_patience_ends_the_last_stage_on_its_best_weights(name: str, make_job: M
         assert fingerprint_tensors(kept) == fingerprint_tensors(live)
 
 
+def test_patience_evaluates_also_where_time_runs_short(make_job: MakeJob) -> None:
+    # Every other step is left out, and so is every planned step whose number is even.
+    n_evaluated, shown, ticks = itertools.count(), list[Progress](), itertools.count()
+    job = make_job(max_seconds=12.0, patience=24, evaluate_every=2)
+    job = dataclasses.replace(
+        job,
+        validate=lambda: float(next(n_evaluated)),
+        watch=shown.append,
+        clock=lambda: float(next(ticks)),
+    )
+
+    METHODS["full finetuning"].train(job)
+
+    assert len({progress.step % 2 for progress in shown[:-1]}) == 1
+    assert next(n_evaluated) >= len(shown) // 2
+
+
+@pytest.mark.parametrize("n_steps", [2, 3, 4])
+def test_even_the_shortest_training_opens_before_it_prices(n_steps: int, make_job: MakeJob) -> None:
+    trained = METHODS["diff pruning"].train(make_job(max_steps=n_steps))
+
+    assert trained.details["steps_open"] == 1
+    assert trained.n_steps == n_steps
+
+
 def test_without_patience_nothing_is_evaluated(make_job: MakeJob) -> None:
     def validate() -> float:
         raise AssertionError("not to be called")

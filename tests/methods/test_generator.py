@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from sklearn.utils import murmurhash3_32
 
-from streamlab.methods.generator import message, prefix, uniform, uniforms
+from streamlab.methods.generator import prefix, uniforms
 from streamlab.methods.groups import FIRST_POSITION
 
 CPU = torch.device("cpu")
@@ -21,6 +21,17 @@ N = 100_000
 
 words = st.integers(0, 2**64 - 1)
 steps = st.integers(0, 2**32 - 1)
+
+
+def uniform(seed: int, step: int, position: int) -> float:
+    """Return one number in (0, 1), as `uniforms` gives it."""
+    return float(uniforms(seed, step, position, 1, CPU)[0])
+
+
+def message(seed: int, step: int, position: int) -> bytes:
+    """Return the bytes that are hashed: four little-endian words."""
+    words = [seed >> 32, step, position >> 32, position]
+    return np.array([word & 0xFFFFFFFF for word in words], dtype="<u4").tobytes()
 
 
 def reference(seed: int, step: int, position: int) -> float:
