@@ -15,7 +15,10 @@ from streamlab.report.table import Table
 @click.command()
 @click.argument("subject", type=OneOf(SUBJECTS, what="listing"), default="runs")
 @click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
-@click.option("--where", metavar="EXPR", help="Only rows it is true of; see docs/where.md.")
+@click.option(
+    "--where", "conditions", metavar="EXPR", multiple=True,
+    help="Only rows it is true of; see docs/where.md. Given twice: both have to hold.",
+)  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
 @click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
@@ -27,7 +30,7 @@ def ls(
     *,
     place: Place,
     run: str | None,
-    where: str | None,
+    conditions: tuple[str, ...],
     limit: int | None,
     sort: str | None,
     columns: str | None,
@@ -47,6 +50,7 @@ def ls(
       streamlab ls arrivals --where 'file_bytes <= 200kB and not task like "s*"'
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
+    where = _all_of(conditions)
     with place.open() as registry:
         table = list_records(
             registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
@@ -65,6 +69,12 @@ def ls(
             "`streamlab run scenario.yaml` runs it.",
             err=True,
         )
+
+
+def _all_of(conditions: tuple[str, ...]) -> str | None:
+    if len(conditions) < 2:
+        return conditions[0] if conditions else None
+    return " and ".join(f"({condition})" for condition in conditions)
 
 
 def _chosen(table: Table, columns: str | None, form: Format) -> Table:

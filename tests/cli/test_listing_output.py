@@ -189,6 +189,16 @@ def test_where_chooses_then_sort_orders_then_limit_counts(call: Callable[..., Re
     assert first == every[:1]
 
 
+def test_of_several_conditions_all_hold(call: Callable[..., Result]) -> None:
+    rows = ["ls", "scores", "--format", "json"]
+
+    both = call(*rows, "--where", "task = mrpc or task = sst2", "--where", "is_primary")
+    one = call(*rows, "--where", "(task = mrpc or task = sst2) and is_primary")
+
+    assert both.stdout == one.stdout
+    assert 0 < len(json.loads(both.stdout)) < len(json.loads(call(*rows).stdout))
+
+
 def test_where_with_a_limit_keeps_the_last_runs(call: Callable[..., Result]) -> None:
     rows = ["ls", "--format", "json", "--limit", "1"]
 
