@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 # Sums are taken per block, so that their order does not depend on the number of threads. As many
 # entries as a processor's cache holds; a GPU is busy with no fewer than millions at a time.
 BLOCK_ENTRIES = 65_536
-BLOCK_ENTRIES_GPU = 1 << 24
+BLOCK_ENTRIES_GPU = 1 << 22
 
 
 @dataclass(frozen=True)
