@@ -73,6 +73,10 @@ def test_a_gradient_reaches_the_gates_two_steps_later() -> None:
     assert not np.array_equal(one.now, other.now)
 
 
+def test_no_group_draws_what_an_entry_draws() -> None:
+    assert FIRST_POSITION > 2**40
+
+
 def test_groups_are_drawn_apart_and_from_the_seed() -> None:
     assert len(set(gates().now)) > N // 2
     assert np.array_equal(gates().now, gates().now)

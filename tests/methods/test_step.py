@@ -41,11 +41,13 @@ class Case:
         groups: bool = False,
         stretch: Stretch = SKEWED,
         n_moment_steps: int = 0,
+        device: str = "cpu",
     ) -> None:
         generator = torch.Generator().manual_seed(2)
 
         def draw(scale: float) -> list[Tensor]:
-            return [torch.randn(shape, generator=generator) * scale for shape in shapes]
+            drawn = [torch.randn(shape, generator=generator) * scale for shape in shapes]
+            return [tensor.to(device) for tensor in drawn]
 
         self.base, self.coefficients = draw(1.0), draw(1.0)
         self.live = [torch.nn.Parameter(b + w) for b, w in zip(self.base, draw(0.5), strict=True)]
@@ -64,7 +66,8 @@ class Case:
             native=step,
         )
         for log_alpha in self.gated.log_alpha:
-            log_alpha.normal_(0.3, 2.0, generator=generator)
+            drawn = torch.empty(log_alpha.shape).normal_(0.3, 2.0, generator=generator)
+            log_alpha.copy_(drawn)
         sizes = [b.numel() for b in self.base]
         self.starts = [sum(sizes[:i]) for i in range(len(sizes))]
 
@@ -208,6 +211,22 @@ def test_the_compiled_and_the_eager_step_agree(
     if compiled.gated.groups is not None and eager.gated.groups is not None:
         moved = compiled.gated.groups.log_alpha
         np.testing.assert_allclose(moved, eager.gated.groups.log_alpha, rtol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("grouped", [False, True], ids=["unstructured", "structured"])
+@pytest.mark.parametrize("shapes", [SMALL, LARGE], ids=["small", "large"])
+def test_a_gpu_and_the_processor_agree(shapes: Sequence[tuple[int, ...]], grouped: bool) -> None:
+    here, there = (Case(shapes, None, groups=grouped, device=d) for d in ("cpu", "cuda"))
+    for case in (here, there):
+        case.backward()
+
+    densities = [case.step(penalty=0.01, grad_scale=0.7, shift=-0.3) for case in (here, there)]
+
+    for one, other in zip(here.state(), there.state(), strict=True):
+        torch.testing.assert_close(one, other.cpu(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(densities[0], densities[1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["unstructured", "structured"])
