@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.report.figures.sweep import read_sweep, write_sweep
-from streamlab.report.source import open_source
+from streamlab.figures.density_sweep import read_sweep, write_sweep
+from streamlab.views.source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 Puts the stored artifacts of some runs on the base again, asks each for its dev rows, holds the
 score against the recorded one, and draws the differences by a paired bootstrap over rows and
-seeds (streamlab/report/bootstrap.py). Prints a Markdown table with the mean over tasks, WNLI left
+seeds (streamlab/stats/bootstrap.py). Prints a Markdown table with the mean over tasks, WNLI left
 out of it, and writes glue_table.csv and glue_answers.npz. What this file answers already is not
 asked again; with --answers nothing is, and no model is needed:
 
@@ -32,23 +32,23 @@ from streamlab.errors import (
     StreamlabError,
     UsageError,
 )
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord, ArtifactKind, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.answers import Answered, Facts, find_pairs, read_answers, write_answers
-from streamlab.report.bootstrap import N_DRAWS, draw_differences, interval, mean_scores
-from streamlab.report.csv_file import write_csv
-from streamlab.report.markdown import markdown_table
-from streamlab.report.scores import by_arrival, find_own_score
-from streamlab.report.table import Cell
-from streamlab.stream.arrivals import arrivals
+from streamlab.stats.bootstrap import N_DRAWS, draw_differences, interval, mean_scores
+from streamlab.stats.predictions import Answered, Facts, find_pairs, read_answers, write_answers
+from streamlab.stream.context import World
+from streamlab.stream.event_loop import identity_of
 from streamlab.stream.scenario import resolve_scenario
+from streamlab.stream.schedule import arrivals
 from streamlab.stream.scoring import stored_outputs
-from streamlab.stream.serve import identity_of
-from streamlab.stream.world import World
-from streamlab.tasks.catalogue import GLUE
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.metrics import score
+from streamlab.views.csv_file import write_csv
+from streamlab.views.markdown import markdown_table
+from streamlab.views.scores import by_arrival, find_own_score
+from streamlab.views.table import Cell
 
 OURS, THEIRS = "diff_pruning", "full_finetuning"
 SHOWN_ONLY = "glue/wnli"  # 71 adversarial rows: never averaged in
@@ -199,8 +199,8 @@ class Asker:
         """
         record, world = stored.arrival, self._world
         task = world.encoded(self._planned[identity_of(record)])
-        fingerprint = task.data.source.rows_fingerprint
-        if fingerprint != record.rows_fingerprint:
+        fingerprint = task.data.source.examples_fingerprint
+        if fingerprint != record.examples_fingerprint:
             raise DataError(
                 f"The rows of `{record.task}` are not those that {record.run} was scored on. "
                 "Set STREAMLAB_DATA to the folder that it was set to then."
@@ -222,7 +222,7 @@ class Asker:
             method=record.method,
             seed=record.seed,
             digest=stored.digest,
-            rows_fingerprint=fingerprint,
+            examples_fingerprint=fingerprint,
             metric=metric,
             recorded=stored.recorded.value,
             score=score((metric,), outputs, np.asarray(rows.labels))[metric],

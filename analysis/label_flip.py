@@ -17,15 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.report.figures.label_flip import (
+from streamlab.figures.label_flip import (
     TOLERANCES,
     FlipFigure,
     caught,
     read_flips,
     write_flips,
 )
-from streamlab.report.markdown import markdown_table
-from streamlab.report.source import open_source
+from streamlab.views.markdown import markdown_table
+from streamlab.views.source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

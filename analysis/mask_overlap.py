@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.figures.overlap import OverlapFigure, read_overlap, write_overlap
-from streamlab.report.source import open_source
+from streamlab.figures.mask_overlap import OverlapFigure, read_overlap, write_overlap
+from streamlab.home.store import ArtifactStore
+from streamlab.views.source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,9 @@
 """Is diff pruning as good as full finetuning, and better than cheaper ways, task by task?
 
-Reads a run that trained rivals beside its own method, or several that split its seeds, and prints
-a table of mean scores over seeds, then the difference to every rival with a 95% interval: a
-bootstrap over seeds within tasks, paired, as every method saw the same rows under the same seed.
+Reads a run that trained baselines beside its own method, or several that split its seeds, and
+prints a table of mean scores over seeds, then the difference to every baseline with a 95%
+interval: a bootstrap over seeds within tasks, paired, as every method saw the same examples under
+the same seed.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.report.bootstrap import N_DRAWS, interval, mean_over_seeds
-from streamlab.report.csv_file import write_csv
-from streamlab.report.markdown import markdown_table
-from streamlab.report.paired import paired
-from streamlab.report.scores import TaskScore, task_scores
+from streamlab.stats.bootstrap import N_DRAWS, interval, mean_over_seeds
+from streamlab.views.csv_file import write_csv
+from streamlab.views.markdown import markdown_table
+from streamlab.views.paired import paired
+from streamlab.views.scores import TaskScore, task_scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
     """Compare the methods of some runs with other seeds each.
 
-    Raises NotInRegistryError where there is no rival, UsageError where runs do not go together.
+    Raises NotInRegistryError where there is no baseline, UsageError where runs do not go together.
     """
     with Registry.open(Home(home).registry_url, clock=time.time, read_only=True) as registry:
         runs = [registry.run(name) for name in names]
@@ -54,7 +55,7 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
     methods = list(dict.fromkeys([own, *(score.method for score in scores)]))
     title = " and ".join(run.name for run in runs)
     if len(methods) == 1:
-        raise NotInRegistryError(f"{title} trained no rival. Set `rivals` and run again.")
+        raise NotInRegistryError(f"{title} trained no baseline. Set `baselines` and run again.")
     tasks = list(dict.fromkeys(score.task for score in scores))
     found = {(score.task, score.method): score for score in scores}
     rows = [_row(task, methods, found) for task in tasks]
@@ -62,8 +63,8 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
     print(f"{title}: own scores on dev, 100 x, mean over seeds\n")
     print(markdown_table(header, ([_cell(value) for value in row] for row in rows)))
     print()
-    for rival in methods[1:]:
-        print(_difference(own, rival, tasks, found))
+    for baseline in methods[1:]:
+        print(_difference(own, baseline, tasks, found))
     if csv is not None:
         write_csv(csv, header, rows)
 
@@ -87,29 +88,29 @@ def _row(
 
 
 def _difference(
-    own: str, rival: str, tasks: list[str], found: dict[tuple[str, str], TaskScore]
+    own: str, baseline: str, tasks: list[str], found: dict[tuple[str, str], TaskScore]
 ) -> str:
     """Average the paired differences over tasks, with a bootstrap interval over seeds.
 
-    `streamlab.report.bootstrap` says how. One seed tells nothing of others: then there is no
+    `streamlab.stats.bootstrap` says how. One seed tells nothing of others: then there is no
     interval.
     """
     by_task = [
         np.array(paired(a, b).differences)
-        for a, b in ((found.get((t, own)), found.get((t, rival))) for t in tasks)
+        for a, b in ((found.get((t, own)), found.get((t, baseline))) for t in tasks)
         if a is not None and b is not None
     ]
     pairs: list[NDArray[np.float64]] = [differences for differences in by_task if differences.size]
     if not pairs:
-        return f"{own} - {rival}: no pair yet"
+        return f"{own} - {baseline}: no pair yet"
     mean = 100 * float(np.mean([d.mean() for d in pairs]))
     count = sum(d.size for d in pairs)
     if any(d.size == 1 for d in pairs):
-        return f"{own} - {rival}: {mean:+.2f} ({count} pairs; no interval: a task has one seed)"
+        return f"{own} - {baseline}: {mean:+.2f} ({count} pairs; no interval: a task has one seed)"
     generator = np.random.default_rng(0)
     draws = np.mean([_draw_means(d, generator) for d in pairs], axis=0)
     low, high = (100 * end for end in interval(draws))
-    return f"{own} - {rival}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] ({count} pairs)"
+    return f"{own} - {baseline}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] ({count} pairs)"
 
 
 def _draw_means(

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.report.source import open_source
-from streamlab.report.storage import StorageSeries, storage_series
-from streamlab.report.storage_files import write_storage
+from streamlab.figures.storage_data import StorageSeries, storage_series
+from streamlab.figures.storage_files import write_storage
+from streamlab.views.source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

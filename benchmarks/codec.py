@@ -31,9 +31,9 @@ from safetensors.numpy import save
 from scipy import sparse
 
 from streamlab.base import Base
-from streamlab.diff.bounds import even_bits_per_entry, two_part_bound
-from streamlab.diff.container import EncodedDiff, decode, encode
-from streamlab.diff.values import ValueType
+from streamlab.diff.entropy import even_bits_per_entry, two_part_bound
+from streamlab.diff.format.container import EncodedDiff, decode, encode
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.vector import DiffVector
 
 DENSITIES = {"0.1pct": 0.001, "0.5pct": 0.005, "1pct": 0.01, "5pct": 0.05}

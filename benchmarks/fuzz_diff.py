@@ -29,9 +29,9 @@ import numpy as np
 from mutants import damage, mutate
 from real_diffs import minilm, trained_diffs
 
-from streamlab.diff.container import decode, encode
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffFormatError
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from streamlab.diff.codec import CODECS
-from streamlab.diff.frame import (
+from streamlab.diff.format.frame import (
     Block,
     Frame,
     digest_blocks,
@@ -22,6 +21,7 @@ from streamlab.diff.frame import (
     read_frame,
     write_frame,
 )
+from streamlab.diff.format.streams import CODECS
 from streamlab.errors import StreamlabError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from streamlab.methods.contract import TrainingJob
+from streamlab.methods.api import TrainingJob
 
 LOW, HIGH = -1.5, 1.5
 PENALTY = 1.25e-7

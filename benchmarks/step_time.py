@@ -31,15 +31,15 @@ from real_diffs import minilm
 from torch import Tensor, nn
 
 from streamlab.base import Base
-from streamlab.methods.contract import TrainingJob, TrainingSettings
-from streamlab.methods.gated_stage import GatedStage, Gating
-from streamlab.methods.loop import TakeStep, adam, batch_loss, set_dropout
-from streamlab.methods.projection import budget, keep_largest
+from streamlab.methods.api import TrainingJob, TrainingSettings
+from streamlab.methods.gates.stage import GatedStage, Gating
+from streamlab.methods.masks.topk import budget, keep_largest
 from streamlab.methods.stages import finetuning, masked
+from streamlab.methods.training import TakeStep, adam, batch_loss, set_dropout
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
-from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
 
 REVIEWS = TaskSettings(
     dataset="imdb",

@@ -26,10 +26,10 @@ from safetensors.torch import load_file, save_file
 
 from streamlab.base import Base
 from streamlab.diff.apply import plan
-from streamlab.diff.container import decode, encode
-from streamlab.diff.switch import Switcher
+from streamlab.diff.format.container import decode, encode
 from streamlab.diff.vector import DiffVector
-from streamlab.fingerprint import fingerprint_tensors
+from streamlab.hashing import fingerprint_tensors
+from streamlab.inference.switch import Switcher
 
 N_TASKS = 10
 DENSITY = 0.005

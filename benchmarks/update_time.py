@@ -20,10 +20,10 @@ from collections.abc import Callable
 import torch
 
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates import Stretch
-from streamlab.methods.groups import GroupGates
-from streamlab.methods.native import NativeStep, find_native_step
-from streamlab.methods.step import GatedWeights
+from streamlab.methods.gates.group_gates import GroupGates
+from streamlab.methods.gates.hard_concrete import Stretch
+from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.kernels.native import NativeStep, find_native_step
 
 WIDTH, N_WORDS = 384, 30522
 # Word embeddings, then six layers of attention, feed-forward and small tensors.

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamlab.diff.pretrained import DiffVector as DiffVector
-    from streamlab.serving.opened import open_home as open_home
+    from streamlab.inference.open_home import open_home as open_home
     from streamlab.stream.engine import run as run
 
-__version__ = "0.1.0"
+from streamlab.version import __version__
+
 __all__ = ["DiffVector", "__version__", "open_home", "run"]
 
 
@@ -24,7 +25,7 @@ def __getattr__(name: str) -> object:
 
         return DiffVector
     if name == "open_home":
-        from streamlab.serving.opened import open_home
+        from streamlab.inference.open_home import open_home
 
         return open_home
     raise AttributeError(f"module 'streamlab' has no attribute {name!r}")

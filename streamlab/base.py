@@ -15,7 +15,7 @@ from pydantic import Field, PositiveInt
 from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, SourceError, StreamlabError
-from streamlab.fingerprint import fingerprint_tensors, split_head
+from streamlab.hashing import fingerprint_tensors, split_head
 from streamlab.sources import PACKAGE_PREFIX, Located, locate_model, weights_digest
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from streamlab.canonical import canonical_json as canonical_json
 from streamlab.errors import ConfigError
+from streamlab.hashing import canonical_json as canonical_json
 
 Tree = dict[str, Any]
 

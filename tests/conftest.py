@@ -11,6 +11,8 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+pytest_plugins = ["home_fixtures"]
+
 N_WORDS = 60
 
 

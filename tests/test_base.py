@@ -30,7 +30,7 @@ from transformers import (
 
 from streamlab.base import Base, BaseSettings, checkpoint_bytes, load_base
 from streamlab.errors import BaseMismatchError, SourceError
-from streamlab.fingerprint import fingerprint_tensors
+from streamlab.hashing import fingerprint_tensors
 from streamlab.sources import weights_digest
 
 Save = Callable[[PreTrainedModel, Path], Path]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamlab.fingerprint import fingerprint_rows, fingerprint_tensors, split_head
+from streamlab.hashing import fingerprint_examples, fingerprint_tensors, split_head
 
 
 def tensors() -> dict[str, Tensor]:
@@ -76,7 +76,7 @@ def test_the_fingerprint_of_rows_is_the_sha256_of_one_json_line_a_row() -> None:
     rows: list[tuple[str, str | None, int | float]] = [("a", None, 1), ("é", "b\n", 2.5)]
     lines = b'["a",null,1]\n' + b'["\\u00e9","b\\n",2.5]\n'
 
-    assert fingerprint_rows(rows) == hashlib.sha256(lines).hexdigest()
+    assert fingerprint_examples(rows) == hashlib.sha256(lines).hexdigest()
 
 
 def test_the_order_of_rows_and_every_part_of_one_matter() -> None:
@@ -86,7 +86,7 @@ def test_the_order_of_rows_and_every_part_of_one_matter() -> None:
         [("ab", "", 1), rows[1]], [("a", "b", 1.0), rows[1]],
     ]  # fmt: skip
 
-    assert len({fingerprint_rows(r) for r in [rows, *others]}) == 1 + len(others)
+    assert len({fingerprint_examples(r) for r in [rows, *others]}) == 1 + len(others)
 
 
 def test_the_head_is_what_the_headless_model_lacks() -> None:

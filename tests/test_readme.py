@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from streamlab import DiffVector
 from streamlab.config import Settings
 from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
-from streamlab.methods.contract import TrainingSettings
+from streamlab.methods.api import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

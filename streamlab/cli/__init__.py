@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import click
 
-from streamlab import __version__
 from streamlab.cli.group import LazyCommand, LazyGroup
+from streamlab.version import __version__
 
 COMMANDS = {
     "init": LazyCommand("streamlab.cli.init:init", "Write a commented starter scenario."),

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.table import Column, Table
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
-    from streamlab.stream.proofs import Claim
+    from streamlab.stream.invariants import Claim
 
 _COLUMNS = (Column("holds"), Column("claim"), Column("found"))
 
@@ -52,7 +52,7 @@ def order(
     Example:
       streamlab check order scenarios/smoke.yaml --shuffles 1
     """
-    from streamlab.stream.proofs import check_order
+    from streamlab.stream.invariants import check_order
     from streamlab.stream.scenario import load_scenario
 
     loaded = load_scenario(scenario, overrides=overrides)
@@ -74,7 +74,7 @@ def isolation(scenario: Path, overrides: tuple[str, ...], *, form: Format) -> No
     Example:
       streamlab check isolation scenarios/smoke.yaml
     """
-    from streamlab.stream.proofs import check_isolation
+    from streamlab.stream.invariants import check_isolation
     from streamlab.stream.scenario import load_scenario
 
     loaded = load_scenario(scenario, overrides=overrides)

@@ -16,17 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from streamlab import __version__
 from streamlab.cli.places import Place
 from streamlab.errors import StreamlabError
-from streamlab.report.readable import readable_bytes
+from streamlab.version import __version__
+from streamlab.views.cells import readable_bytes
 
 LIBRARIES = (
     "torch", "transformers", "datasets", "safetensors", "numpy", "pcodec", "pyarrow",
     "scikit-learn", "scipy", "sqlalchemy", "alembic", "pydantic", "PyYAML", "matplotlib",
 )  # fmt: skip
 _OLDEST_PYTHON = (3, 11)
-_LOW_DISK_BYTES = 1_000_000_000  # a few checkpoints of a rival fill this
+_LOW_DISK_BYTES = 1_000_000_000  # a few checkpoints of a baseline fill this
 _FULL_DISK_BYTES = 50_000_000  # less than the smallest run needs
 # What makes bfloat16, and matrices at all, fast; by the names Linux gives them.
 _INSTRUCTIONS = (
@@ -128,7 +128,7 @@ def check_torch(seconds: float) -> Finding:
 
 def check_hub(seconds: float) -> Finding:
     """Ask whether the model and data hub answers; a run can do without."""
-    from streamlab.tasks.hub import HubReach
+    from streamlab.tasks.sources.hub import HubReach
 
     reach = HubReach(timeout_seconds=seconds)
     # In a thread that may be left behind, since looking up a name knows no timeout.
@@ -163,7 +163,7 @@ def check_disk(home: Path) -> Finding:
     if free < _FULL_DISK_BYTES:
         return Finding("disk", "broken", f"{text}; too little for any run")
     if free < _LOW_DISK_BYTES:
-        return Finding("disk", "note", f"{text}; little for rivals that keep checkpoints")
+        return Finding("disk", "note", f"{text}; little for baselines that keep checkpoints")
     return Finding("disk", "ok", text)
 
 

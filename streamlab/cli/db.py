@@ -12,7 +12,7 @@ import click
 from streamlab.cli.group import LazyCommand, LazyGroup
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.table import Column, Table
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
     from streamlab.registry.database import Database

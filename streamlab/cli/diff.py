@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.table import Column, Table
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
-    from streamlab.diff.values import ValueType
-    from streamlab.serving.between import Between
+    from streamlab.diff.format.values import ValueType
+    from streamlab.inference.checkpoint_diff import Between
 
 _TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
 
@@ -53,7 +53,7 @@ def diff(
       streamlab diff ./base ./tuned -o tuned.diff.safetensors
     """
     from streamlab.base import BaseSettings
-    from streamlab.serving.between import write_between
+    from streamlab.inference.checkpoint_diff import write_between
 
     made = write_between(
         BaseSettings(model=base, revision=base_revision),

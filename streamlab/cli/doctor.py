@@ -7,7 +7,7 @@ import click
 from streamlab.cli.checks import find_out
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.table import Column, Table
+from streamlab.views.table import Column, Table
 
 _TORCH_SECONDS = 60.0
 _HUB_SECONDS = 2.0

@@ -10,11 +10,11 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import described, find_task, narrowing_options, opened
 from streamlab.errors import UsageError
-from streamlab.report.listings import SUBJECTS, Subject, list_records
-from streamlab.report.table_file import check_ending, write_table
+from streamlab.views.listings import SUBJECTS, Subject, list_records
+from streamlab.views.table_file import check_ending, write_table
 
 if TYPE_CHECKING:
-    from streamlab.serving.choice import Narrowing
+    from streamlab.inference.refs import Narrowing
 
 
 @click.command()

@@ -9,11 +9,11 @@ from streamlab.cli.planned import block_option, density_option, measured_run, ru
 from streamlab.cli.quantities import BYTES, COUNT
 from streamlab.cli.tables import Format, format_option, print_json, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.planning.fit import DensityFit, Fit, backtest, fit_density
-from streamlab.planning.fit import fit as fitted
+from streamlab.planning.capacity import DensityFit, Fit, backtest, fit_density
+from streamlab.planning.capacity import fit as fitted
 from streamlab.planning.what_if import WhatIf, suppose
-from streamlab.report.planning_pages import fit_page
-from streamlab.report.table import Page, Table
+from streamlab.views.plans import fit_page
+from streamlab.views.table import Page, Table
 
 
 @click.command()

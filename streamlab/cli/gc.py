@@ -8,9 +8,9 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.readable import readable_bytes
-from streamlab.report.table import Column, Table
+from streamlab.home.store import ArtifactStore
+from streamlab.views.cells import readable_bytes
+from streamlab.views.table import Column, Table
 
 _COLUMNS = (
     *(Column("reason"), Column("digest", "digest"), Column("bytes", "bytes")),
@@ -40,7 +40,7 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
       streamlab gc --dry-run
       streamlab gc
     """
-    from streamlab.registry.garbage import collect, plan
+    from streamlab.home.gc import collect, plan
 
     store = ArtifactStore(place.home.store)
     with place.open(read_only=dry_run) as registry:

@@ -12,8 +12,8 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.registry.home import Home
-from streamlab.report.table import Column, Table
+from streamlab.home.layout import Home
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
     from streamlab.registry.whole import TakenIn
@@ -71,9 +71,9 @@ def import_(
 
 
 def _home(place: Place, source: Path) -> list[Row]:
+    from streamlab.home.import_home import check_home, import_home
+    from streamlab.home.store import ArtifactStore
     from streamlab.registry.registry import Registry
-    from streamlab.registry.store import ArtifactStore
-    from streamlab.serving.imported_home import check_home, import_home
 
     check_home(Home(source))  # before a home is made to take it in
     place.home.create()
@@ -84,9 +84,9 @@ def _home(place: Place, source: Path) -> list[Row]:
 
 def _file(place: Place, path: Path, *, provider: str, task: str | None, base: str | None) -> Row:
     place.open().close()  # where there is no registry, there is no base to check a file against
+    from streamlab.home.import_file import import_file
+    from streamlab.home.store import ArtifactStore
     from streamlab.registry.registry import Registry
-    from streamlab.registry.store import ArtifactStore
-    from streamlab.serving.imported_file import import_file
 
     with Registry.open(place.url, clock=time.time) as registry:
         taken = import_file(

@@ -7,9 +7,9 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.subjects import OneOf
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.listings import SUBJECTS, Subject, list_records
-from streamlab.report.readable import readable
-from streamlab.report.table import Table
+from streamlab.views.cells import readable
+from streamlab.views.listings import SUBJECTS, Subject, list_records
+from streamlab.views.table import Table
 
 
 @click.command()

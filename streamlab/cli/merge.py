@@ -9,10 +9,10 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
-from streamlab.report.readable import readable_bytes
+from streamlab.views.cells import readable_bytes
 
 if TYPE_CHECKING:
-    from streamlab.serving.choice import Narrowing
+    from streamlab.inference.refs import Narrowing
 
 
 @click.command()
@@ -38,7 +38,7 @@ def merge(task: str, *, folder: Path, narrowing: Narrowing, base: str | None, pl
     Example:
       streamlab merge sst2 --to ./sst2-model
     """
-    from streamlab.serving.merged import check_free, merge_to
+    from streamlab.inference.merge import check_free, merge_to
 
     check_free(folder)
     home = opened(place)

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.report.readable import readable_seconds
-from streamlab.report.table import Column, Table
+from streamlab.views.cells import readable_seconds
+from streamlab.views.table import Column, Table
 
 _COLUMNS = (
     *(Column("seed", "number"), Column("task"), Column("provider"), Column("method")),
@@ -33,9 +33,9 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
       streamlab plan scenarios/smoke.yaml
     """
     from streamlab.base import load_base
-    from streamlab.stream.plan import plan as planned
+    from streamlab.stream.context import World
+    from streamlab.stream.estimate import plan as planned
     from streamlab.stream.scenario import load_scenario
-    from streamlab.stream.world import World
 
     loaded = load_scenario(scenario, overrides=overrides)
     seeds = loaded.scenario.seeds
@@ -48,7 +48,7 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
         tuple(
             (
                 *(row.arrival.seed, row.arrival.task, row.arrival.provider),
-                *(row.arrival.method.name, row.source, row.n_train_rows, row.n_steps),
+                *(row.arrival.method.name, row.source, row.n_train_examples, row.n_steps),
                 *(row.n_entries, row.file_bytes, row.seconds),
             )
             for row in rows

@@ -16,8 +16,8 @@ from streamlab.cli.subjects import OneOf
 from streamlab.errors import UsageError
 
 if TYPE_CHECKING:
+    from streamlab.home.store import ArtifactStore
     from streamlab.registry.registry import Registry
-    from streamlab.registry.store import ArtifactStore
 
 
 class _OfRun(Protocol):
@@ -43,7 +43,7 @@ class _Asked:
     @property
     def store(self) -> ArtifactStore:
         """Return where the files lie that the figure is of."""
-        from streamlab.registry.store import ArtifactStore
+        from streamlab.home.store import ArtifactStore
 
         return ArtifactStore(self.place.home.store)
 
@@ -59,8 +59,8 @@ class _Asked:
 
 
 def _storage(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.storage import StorageSeries, storage_series
-    from streamlab.report.storage_files import write_storage
+    from streamlab.figures.storage_data import StorageSeries, storage_series
+    from streamlab.figures.storage_files import write_storage
 
     def write(series: StorageSeries, folder: Path) -> tuple[Path, ...]:
         files = write_storage([series], folder, budget=asked.budget)
@@ -70,63 +70,63 @@ def _storage(asked: _Asked) -> tuple[Path, ...]:
 
 
 def _bytes(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.bytes import read_bytes, write_bytes
+    from streamlab.figures.bytes import read_bytes, write_bytes
 
     return asked.drawn(partial(read_bytes, store=asked.store), write_bytes)
 
 
 def _accuracy(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.accuracy import read_accuracy, write_accuracy
+    from streamlab.figures.accuracy import read_accuracy, write_accuracy
 
     return asked.drawn(read_accuracy, write_accuracy)
 
 
 def _pareto(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.pareto import read_pareto, write_pareto
+    from streamlab.figures.pareto import read_pareto, write_pareto
 
     return asked.drawn(read_pareto, write_pareto)
 
 
 def _matrix(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.matrix import read_matrix, write_matrix
+    from streamlab.figures.accuracy_matrix import read_matrix, write_matrix
 
     return asked.drawn(read_matrix, write_matrix)
 
 
 def _curves(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.curves import read_curves, write_curves
+    from streamlab.figures.training_curves import read_curves, write_curves
 
     return asked.drawn(partial(read_curves, folder=asked.place.home.curves), write_curves)
 
 
 def _layers(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.layers import read_layers, write_layers
+    from streamlab.figures.layers import read_layers, write_layers
 
     return asked.drawn(read_layers, write_layers)
 
 
 def _overlap(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.overlap import read_overlap, write_overlap
+    from streamlab.figures.mask_overlap import read_overlap, write_overlap
 
     return asked.drawn(partial(read_overlap, store=asked.store), write_overlap)
 
 
 def _timeline(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.stream_times import read_times
-    from streamlab.report.figures.timeline import write_timeline
+    from streamlab.figures.stream_times import read_times
+    from streamlab.figures.timeline import write_timeline
 
     return asked.drawn(read_times, write_timeline)
 
 
 def _queue(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.queue import write_queue
-    from streamlab.report.figures.stream_times import read_times
+    from streamlab.figures.queue import write_queue
+    from streamlab.figures.stream_times import read_times
 
     return asked.drawn(read_times, write_queue)
 
 
 def _device(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.report.figures.device import read_device, write_device
+    from streamlab.figures.device import read_device, write_device
 
     return asked.drawn(read_device, write_device)
 

@@ -12,14 +12,14 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.report.table import Cell, Column, Table
+from streamlab.views.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamlab.serving.choice import Narrowing
-    from streamlab.serving.facts import TaskFacts
-    from streamlab.serving.stored import Prediction, ServedTask, Text
+    from streamlab.inference.facts import TaskFacts
+    from streamlab.inference.refs import Narrowing
+    from streamlab.inference.task import Prediction, ServedTask, Text
 
 
 @click.command()
@@ -82,10 +82,10 @@ def predict(
 
 
 def _read(file: Path | None, facts: TaskFacts, columns: Mapping[str, str | None]) -> list[Text]:
-    from streamlab.serving.texts import read_lines, texts_in
+    from streamlab.inference.inputs import read_lines, texts_in
 
     if file is not None:
-        from streamlab.tasks.formats import read_split
+        from streamlab.tasks.sources.readers import read_split
 
         split = read_split(file)
         return texts_in(split.records, facts, columns, origin=split.origin)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
-    from streamlab.methods.contract import Progress as Step
-    from streamlab.stream.arrivals import Arrival
+    from streamlab.methods.api import Progress as Step
+    from streamlab.stream.schedule import Arrival
 
 
 class LiveProgress:

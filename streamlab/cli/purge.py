@@ -9,12 +9,12 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.readable import readable
-from streamlab.report.table import Column, Table
+from streamlab.home.store import ArtifactStore
+from streamlab.views.cells import readable
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
-    from streamlab.registry.purging import Plan
+    from streamlab.home.purge import Plan
 
 _COLUMNS = (
     *(Column("what"), Column("name"), Column("digest", "digest"), Column("bytes", "bytes")),
@@ -48,7 +48,7 @@ def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format
       streamlab purge --provider press --dry-run
       streamlab purge --provider press --yes
     """
-    from streamlab.registry.purging import carry_out, plan
+    from streamlab.home.purge import carry_out, plan
 
     if dry_run == yes:
         raise UsageError("Say either `--dry-run` to list what would go, or `--yes` to remove it.")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import click
 
 from streamlab.cli import cli
-from streamlab.report.listings import SUBJECTS, columns_of
+from streamlab.views.listings import SUBJECTS, columns_of
 
 WIDTH = 80
 _HEAD = """\

@@ -9,8 +9,8 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.registry.records import ArrivalRecord
-from streamlab.report.selection import select_arrivals
-from streamlab.report.table import Column, Table
+from streamlab.views.selection import select_arrivals
+from streamlab.views.table import Column, Table
 
 _COLUMNS = (
     *(Column("id", "number"), Column("run"), Column("seed", "number"), Column("task")),

@@ -32,9 +32,9 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
       streamlab report
       streamlab report glue_stream-1 -o report.html
     """
-    from streamlab.registry.store import ArtifactStore
-    from streamlab.registry.verification import verify
-    from streamlab.report.page.document import build_page, write_page
+    from streamlab.home.store import ArtifactStore
+    from streamlab.home.verify import verify
+    from streamlab.html.document import build_page, write_page
 
     now = time.time()
     with place.open() as registry:

@@ -27,7 +27,7 @@ def rollback(word: str, *, place: Place, run: str | None, form: Format) -> None:
       streamlab rollback sst2@1
       streamlab rollback sst2@1 --run latest
     """
-    from streamlab.serving.choice import run_of, split_version
+    from streamlab.inference.refs import run_of, split_version
 
     with place.open(read_only=False) as registry:
         task, version = split_version(registry, word)

@@ -15,15 +15,15 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.progress import LiveProgress
 from streamlab.cli.tables import print_page
 from streamlab.errors import UsageError
-from streamlab.report.readable import readable_bytes, readable_seconds
-from streamlab.report.run_page import run_page
+from streamlab.views.cells import readable_bytes, readable_seconds
+from streamlab.views.run import run_page
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from streamlab.registry.records import RunRecord
+    from streamlab.stream.context import World
     from streamlab.stream.lab import Outcome
-    from streamlab.stream.world import World
 
 # Sections of the run's page, by how their keys begin.
 _CLOSING = ("scores", "storage", "totals", "device")

@@ -8,8 +8,8 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import format_option, print_json, print_page
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.lookup import find_page
+from streamlab.home.store import ArtifactStore
+from streamlab.views.lookup import find_page
 
 
 @click.command()

@@ -12,16 +12,16 @@ from streamlab.cli.planned import block_option, density_option, measured_run, ru
 from streamlab.cli.quantities import BYTES, COUNT, RATE
 from streamlab.cli.tables import Format, format_option, print_json, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.planning.fit import MOST_TASKS
+from streamlab.planning.capacity import MOST_TASKS
 from streamlab.planning.simulation import simulate as simulated_steps
 from streamlab.planning.what_if import WhatIf
-from streamlab.report.planning_pages import STEPS, simulation_page
-from streamlab.report.table import Page, Table
+from streamlab.views.plans import STEPS, simulation_page
+from streamlab.views.table import Page, Table
 
 if TYPE_CHECKING:
     from streamlab.arrivals.processes import Steady
     from streamlab.planning.measured import Measured
-    from streamlab.planning.queue import Queue
+    from streamlab.planning.queueing import Queue
     from streamlab.planning.simulation import Simulation
 
 MOST_QUEUED = 10_000_000  # whose times still fit the memory
@@ -139,7 +139,7 @@ def _queue(measured: Measured, n_tasks: int, process: Steady, n_slots: int, seed
             f"With `--rate`, at most {MOST_QUEUED:,} tasks can be followed, got {n_tasks:,}. "
             "Leave `--rate` out, or follow fewer."
         )
-    from streamlab.planning.queue import serve
+    from streamlab.planning.queueing import serve
 
     return serve(
         n_tasks,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamlab.report.readable import readable
-from streamlab.serving.choice import Narrowing
+from streamlab.inference.refs import Narrowing
+from streamlab.views.cells import readable
 
 if TYPE_CHECKING:
     from streamlab.cli.places import Place
-    from streamlab.serving.opened import OpenHome
-    from streamlab.serving.stored import StoredTask
+    from streamlab.inference.open_home import OpenHome
+    from streamlab.inference.task import StoredTask
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ base_option = click.option(
 
 def opened(place: Place) -> OpenHome:
     """Open the home that a command was pointed at."""
-    from streamlab.serving.opened import open_home
+    from streamlab.inference.open_home import open_home
 
     return open_home(place.home.path, registry_url=place.registry)
 

@@ -10,13 +10,13 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.report.table import Column, Table
+from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamlab.serving.choice import Narrowing
-    from streamlab.serving.latency import Timing
+    from streamlab.inference.latency import Timing
+    from streamlab.inference.refs import Narrowing
 
 
 @click.command()
@@ -53,7 +53,7 @@ def swap(
       streamlab swap
       streamlab swap sst2 rte --repeats 100 --format json
     """
-    from streamlab.serving.latency import measure_switching
+    from streamlab.inference.latency import measure_switching
 
     home = opened(place)
     words = {word: word for word in tasks} or {

@@ -7,8 +7,8 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.report.listings import list_records
-from streamlab.report.lookup import find_taggable, split_tag
+from streamlab.views.listings import list_records
+from streamlab.views.lookup import find_taggable, split_tag
 
 
 @click.command()

@@ -8,8 +8,8 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.table import Column, Table
+from streamlab.home.store import ArtifactStore
+from streamlab.views.table import Column, Table
 
 _COLUMNS = (
     *(Column("finding"), Column("digest", "digest"), Column("detail"), Column("what_to_do")),
@@ -45,7 +45,7 @@ def verify(*, place: Place, form: Format) -> None:
       streamlab verify
       streamlab verify --format json
     """
-    from streamlab.registry.verification import verify as verified
+    from streamlab.home.verify import verify as verified
 
     with place.open() as registry:
         found = list(verified(registry, ArtifactStore(place.home.store), now=time.time()))

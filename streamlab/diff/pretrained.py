@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from streamlab.diff import vector
-from streamlab.diff.models import difference, find_file, merge, read_file, write_file, write_folder
+from streamlab.diff.checkpoints import (
+    difference,
+    find_file,
+    merge,
+    read_file,
+    write_file,
+    write_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from transformers import PreTrainedModel
 
+    from streamlab.diff.checkpoints import HasLayout
+    from streamlab.diff.format.values import ValueType
     from streamlab.diff.layout import Layout
-    from streamlab.diff.models import HasLayout
-    from streamlab.diff.values import ValueType
 
 
 class DiffVector(vector.DiffVector):
@@ -58,7 +65,7 @@ class DiffVector(vector.DiffVector):
         base: Layout | HasLayout | PreTrainedModel,
         expected_digest: str | None = None,
     ) -> Self:
-        """Read a diff file that belongs to `base`; see `streamlab.diff.container.decode`."""
+        """Read a diff file that belongs to `base`; see `streamlab.diff.format.container.decode`."""
         return cls.of(read_file(Path(path), base, expected_digest))
 
     @classmethod

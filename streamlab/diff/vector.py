@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from streamlab.config import canonical_json
 from streamlab.errors import BaseMismatchError, DiffError
+from streamlab.hashing import canonical_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

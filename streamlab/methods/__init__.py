@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from streamlab.methods.baselines import FullFinetuning, HeadOnly, NonAdaptive
 from streamlab.methods.bitfit import BitFit
 from streamlab.methods.diff_pruning import DiffPruning
 from streamlab.methods.lora import Lora
-from streamlab.methods.rivals import FullFinetuning, HeadOnly, NonAdaptive
 
 MethodSettings = Annotated[
     DiffPruning | FullFinetuning | HeadOnly | NonAdaptive | BitFit | Lora,

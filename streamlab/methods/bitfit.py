@@ -12,9 +12,9 @@ from pydantic import PositiveFloat
 
 from streamlab.config import Settings
 from streamlab.errors import TrainingError
-from streamlab.methods.contract import Artifact, Trained, TrainingJob
-from streamlab.methods.loop import Loop, seeded_dropout
+from streamlab.methods.api import Artifact, Trained, TrainingJob
 from streamlab.methods.stages import head_values, tune_kept
+from streamlab.methods.training import Loop, seeded_dropout
 
 
 class BitFit(Settings):

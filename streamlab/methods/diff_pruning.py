@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from streamlab.methods.contract import Artifact, Trained, TrainingJob
-from streamlab.methods.gated_stage import GatedStage, Gating
-from streamlab.methods.loop import Loop, ramp, seeded_dropout
-from streamlab.methods.projection import budget, keep_largest
+from streamlab.methods.api import Artifact, Trained, TrainingJob
+from streamlab.methods.gates.stage import GatedStage, Gating
+from streamlab.methods.masks.topk import budget, keep_largest
 from streamlab.methods.stages import head_values, rate_at, tune_all, tune_kept
+from streamlab.methods.training import Loop, ramp, seeded_dropout
 
 # The settings that the numbers in print come from: a fixed price, gates drawn from the first step
 # on, the mask trained for as long as the gates. What they say of rates of w, batches and epochs

@@ -16,9 +16,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from streamlab.config import Settings
 from streamlab.errors import TrainingError, UsageError
-from streamlab.methods.best import Best
-from streamlab.methods.contract import Adapter, Artifact, Trained, TrainingJob
-from streamlab.methods.loop import Loop, TakeStep, adam, ramp, seeded_dropout
+from streamlab.methods.api import Adapter, Artifact, Trained, TrainingJob
+from streamlab.methods.early_stopping import Best
+from streamlab.methods.training import Loop, TakeStep, adam, ramp, seeded_dropout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

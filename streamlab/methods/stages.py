@@ -14,10 +14,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.best import Best
-from streamlab.methods.contract import TrainingJob
+from streamlab.methods.api import TrainingJob
+from streamlab.methods.early_stopping import Best
 from streamlab.methods.fixed_mask import FixedMask
-from streamlab.methods.loop import Loop, TakeStep, adam, ramp
+from streamlab.methods.training import Loop, TakeStep, adam, ramp
 
 _TUNED_AT: Final = 0.005  # the density at which the recipe was found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.planning.storage import BLOCK_BYTES, RegistryBytes, StorageModel
+from streamlab.planning.storage_model import BLOCK_BYTES, RegistryBytes, StorageModel
 from streamlab.planning.task_bytes import TaskBytes, task_bytes
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
@@ -23,7 +23,7 @@ class Measured:
     tasks: tuple[TaskBytes, ...]  # in the order of arrival, at least one
     names: tuple[str, ...]  # of the tasks
     training_seconds: tuple[float, ...]
-    adapter_files: tuple[int, ...]  # bytes of each LoRA adapter that a rival of the run stored
+    adapter_files: tuple[int, ...]  # bytes of each LoRA adapter that a baseline of the run stored
     registry: RegistryBytes | None
 
     def first(self, n_tasks: int) -> Measured:

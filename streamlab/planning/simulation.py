@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamlab.planning.fit import MOST_TASKS, fit
-from streamlab.planning.lora import FP16_BYTES, FP32_BYTES, find_n_adapter_entries
+from streamlab.planning.alternatives import FP16_BYTES, FP32_BYTES, find_n_adapter_entries
+from streamlab.planning.capacity import MOST_TASKS, fit
 from streamlab.planning.measured import Measured
-from streamlab.planning.queue import DAY, Queue
+from streamlab.planning.queueing import DAY, Queue
 from streamlab.planning.spread import Interval
-from streamlab.planning.storage import BLOCK_BYTES, Storage, StorageModel, grown, running
+from streamlab.planning.storage_model import BLOCK_BYTES, Storage, StorageModel, grown, running
 from streamlab.planning.what_if import WhatIf, suppose, width_growth
 
 
@@ -25,9 +25,9 @@ class LoraFiles:
 
 @dataclass(frozen=True)
 class Step:
-    """One number of tasks: what ours takes, what its rivals do, and when all are learnt.
+    """One number of tasks: what ours takes, what its baselines do, and when all are learnt.
 
-    The rivals' bytes are those of their files, LoRA's with the base's: no registry, no rounding.
+    The baselines' bytes are those of their files, LoRA's with the base's: no registry, no rounding.
     """
 
     storage: Storage

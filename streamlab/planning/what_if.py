@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from streamlab.diff.bounds import even_bits_per_entry
+from streamlab.diff.entropy import even_bits_per_entry
 from streamlab.errors import UsageError
-from streamlab.planning.storage import StorageModel
+from streamlab.planning.storage_model import StorageModel
 from streamlab.planning.task_bytes import TaskBytes
 from streamlab.registry.records import BaseRecord
 

@@ -49,7 +49,7 @@ class StoredFacts:
         """Return the entries by the counts per tensor, None where these are damaged."""
         if self.counts is None:
             return None
-        # A rival's checkpoint may keep no counts.
+        # A baseline's checkpoint may keep no counts.
         return sum(self.counts) if self.counts else self.n_entries
 
 

@@ -152,7 +152,7 @@ def _check(diff: NewDiff) -> None:
             f"The parts of the artifact {diff.digest} have {sum(parts)} bytes, but `file_bytes` "
             f"says {diff.file_bytes}; they must add up."
         )
-    # A rival's checkpoint keeps no count per tensor.
+    # A baseline's checkpoint keeps no count per tensor.
     if (diff.kind == "diff" or diff.tensor_counts) and sum(diff.tensor_counts) != diff.n_entries:
         raise RegistryError(
             f"The per-tensor counts of the artifact {diff.digest} add up to "

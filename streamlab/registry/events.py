@@ -7,10 +7,10 @@ from dataclasses import fields
 
 from sqlalchemy import Connection, insert, select
 
-import streamlab
 from streamlab.registry.bulk import insert_rows
 from streamlab.registry.records import EventRecord
 from streamlab.registry.tables import EventRow
+from streamlab.version import __version__
 
 _COLUMNS = [getattr(EventRow, field.name) for field in fields(EventRecord)]
 
@@ -26,7 +26,7 @@ def append(
 ) -> int:
     """Append one line and return its number; `digest` is that of the artifact it is about."""
     values = {"kind": kind, "subject": subject, "message": message, "at": at, "digest": digest}
-    added = insert(EventRow).values(**values, version=streamlab.__version__)
+    added = insert(EventRow).values(**values, version=__version__)
     return connection.execute(added.returning(EventRow.id)).scalar_one()
 
 
@@ -34,7 +34,7 @@ def append_all(
     connection: Connection, kind: str, lines: Sequence[tuple[str, str, str | None]], *, at: float
 ) -> None:
     """Append a line for each subject, message and digest, in order."""
-    own = {"kind": kind, "at": at, "version": streamlab.__version__}
+    own = {"kind": kind, "at": at, "version": __version__}
     names = ("subject", "message", "digest")
     rows = [own | dict(zip(names, line, strict=True)) for line in lines]
     insert_rows(connection, EventRow, rows)

@@ -8,7 +8,7 @@ from streamlab.registry.records import RunRecord
 
 
 def own_method(run: RunRecord) -> str:
-    """Return the name of the scenario's own method, which its rivals are compared with."""
+    """Return the name of the scenario's own method, which its baselines are compared with."""
     return str(run.scenario["defaults"]["method"]["name"])
 
 

@@ -28,10 +28,10 @@ from streamlab.registry.records import (
     BaseRecord,
     DiffRecord,
     EventRecord,
+    ExamplesUsed,
     Grouping,
     MethodStorage,
     ProviderSummary,
-    RowsUsed,
     RunRecord,
     ScoreRecord,
     TaskSummary,
@@ -142,7 +142,7 @@ class Queries:
             )
         )
 
-    def rows_used(self, run: str | int) -> tuple[RowsUsed, ...]:
+    def rows_used(self, run: str | int) -> tuple[ExamplesUsed, ...]:
         """Return the rows that the arrivals of a run learnt from, each once, as they came."""
         return self._database.read(lambda c: sums.rows_used(c, runs.id_of(c, run)))
 

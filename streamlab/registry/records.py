@@ -50,7 +50,7 @@ class NewRun:
     scenario_digest: str
     base_fingerprint: str
     environment: Mapping[str, str]  # package versions, device, threads, kernel used
-    n_expected: int  # arrivals the scenario asks for, seeds and rivals included
+    n_expected: int  # arrivals the scenario asks for, seeds and baselines included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class NewArrival:
 
     run_id: int
     seed: int  # of the scenario; the arrival's own seed is derived from its identity
-    sequence: int  # place in the stream, from 0; the same for the rivals of one arrival
+    sequence: int  # place in the stream, from 0; the same for the baselines of one arrival
     provider: str
     task: str
     version: int
@@ -88,8 +88,8 @@ class NewArrival:
     peak_memory_bytes: int
     source: str  # files, hub, package or generated
     source_detail: str  # path, hub id with revision, or generator and seed
-    rows_fingerprint: str
-    n_train_rows: int
+    examples_fingerprint: str
+    n_train_examples: int
     details: Mapping[str, Any] = field(default_factory=dict)  # densities, stage lengths, ...
     # Microseconds of the run's virtual clock: all three, in this order, or none without a clock.
     arrived_us: int | None = None
@@ -117,15 +117,15 @@ class ArrivalRecord(NewArrival):
 
 
 @dataclass(frozen=True)
-class RowsUsed:
+class ExamplesUsed:
     """The rows that arrivals of one task learnt from."""
 
     task: str
     provider: str
     source: str
     source_detail: str
-    n_train_rows: int
-    rows_fingerprint: str
+    n_train_examples: int
+    examples_fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class MethodStorage:
 
 @dataclass(frozen=True, kw_only=True)
 class NewDiff:
-    """One stored artifact: a sparse diff, or a rival's full checkpoint."""
+    """One stored artifact: a sparse diff, or a baseline's full checkpoint."""
 
     digest: str
     kind: ArtifactKind
@@ -277,12 +277,12 @@ class Summary:
     """What arrived under one name, over all runs; what left no artifact is counted apart."""
 
     name: str
-    n_arrivals: int  # finished, rivals included
+    n_arrivals: int  # finished, baselines included
     n_failures: int
     n_quarantined: int
     diff_bytes: int  # diffs, a file counted once per arrival
-    checkpoint_bytes: int  # rivals' checkpoints, a file counted once per arrival
-    adapter_bytes: int  # rivals' adapters, likewise
+    checkpoint_bytes: int  # baselines' checkpoints, a file counted once per arrival
+    adapter_bytes: int  # baselines' adapters, likewise
     stored_bytes: int  # all of these, each file counted once
 
 

@@ -17,8 +17,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from streamlab.canonical import canonical_json
 from streamlab.errors import RegistryError
+from streamlab.hashing import canonical_json
 from streamlab.registry.disks import MOUNTS, NETWORK_KINDS, find_disk_kind
 
 BUSY_SECONDS = 30.0

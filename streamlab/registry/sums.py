@@ -10,20 +10,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
 
-from streamlab.registry.records import MethodStorage, RowsUsed
+from streamlab.registry.records import ExamplesUsed, MethodStorage
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, TaskRow
 
 _NAMED = {"task": TaskRow.name, "provider": ProviderRow.name}
 _ROWS_USED = [
     _NAMED[field.name] if field.name in _NAMED else getattr(ArrivalRow, field.name)
-    for field in fields(RowsUsed)
+    for field in fields(ExamplesUsed)
 ]
 
 
-def rows_used(connection: Connection, run_id: int) -> tuple[RowsUsed, ...]:
+def rows_used(connection: Connection, run_id: int) -> tuple[ExamplesUsed, ...]:
     """Return the rows that a run's arrivals learnt from, each once, in the order they came."""
     distinct = dict.fromkeys(tuple(row) for row in connection.execute(rows_query(run_id)))
-    return tuple(RowsUsed(*row) for row in distinct)
+    return tuple(ExamplesUsed(*row) for row in distinct)
 
 
 def by_method(connection: Connection, run_id: int) -> tuple[MethodStorage, ...]:

@@ -169,7 +169,7 @@ class ArrivalRow(Tables):
         ),
         CheckConstraint(
             "sequence >= 0 AND version >= 0 AND attempt >= 0 AND n_steps >= 0"
-            " AND n_train_rows >= 0 AND peak_memory_bytes >= 0"
+            " AND n_train_examples >= 0 AND peak_memory_bytes >= 0"
             " AND training_seconds >= 0 AND evaluation_seconds >= 0",
             name="amounts",
         ),
@@ -211,8 +211,8 @@ class ArrivalRow(Tables):
     peak_memory_bytes = needed(BigInteger)
     source = needed(Text)
     source_detail = needed(Text)
-    rows_fingerprint = needed(Text)
-    n_train_rows = needed(BigInteger)
+    examples_fingerprint = needed(Text)
+    n_train_examples = needed(BigInteger)
     details = needed(JSON)
     removed_at = optional(Double)
     arrived_us = optional(BigInteger)  # these three of the virtual clock

@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat
 
 from streamlab.config import Settings
-from streamlab.diff.container import decode, inspect
+from streamlab.diff.format.container import decode, inspect
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, RefusedError

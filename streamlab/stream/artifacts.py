@@ -1,4 +1,4 @@
-"""What is stored of a training: a diff, or a rival's checkpoint or adapter; and its use."""
+"""What is stored of a training: a diff, or a baseline's checkpoint or adapter; and its use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
-from streamlab.diff.container import decode
+from streamlab.diff.format.container import decode
 from streamlab.errors import DiffError, StoreError
-from streamlab.methods.contract import Adapter, Trained
+from streamlab.inference.describe import describe_diff
+from streamlab.methods.api import Adapter, Trained
 from streamlab.methods.lora import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff
-from streamlab.serving.described import describe_diff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,7 +39,7 @@ class Served:
 
 
 def checkpoint_of(trained: Trained, base: Base) -> bytes:
-    """Write a rival's whole classifier as one file."""
+    """Write a baseline's whole classifier as one file."""
     backbone = trained.backbone or base.tensors
     head = {name: torch.from_numpy(values) for name, values in trained.head.items()}
     return save({base.full_names[name]: tensor for name, tensor in backbone.items()} | head)

@@ -17,9 +17,9 @@ from itertools import chain
 
 import numpy as np
 
-from streamlab.canonical import canonical_json
-from streamlab.diff.values import round_to_float16
+from streamlab.diff.format.values import round_to_float16
 from streamlab.diff.vector import DiffVector
+from streamlab.hashing import canonical_json
 
 
 def content_digest(diff: DiffVector) -> str:

@@ -16,7 +16,7 @@ from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat
 
 from streamlab.config import Settings
 from streamlab.registry.device_log import US_PER_DAY, NewPlacement, PlacementAction
-from streamlab.stream.identity import derived_seed
+from streamlab.seeds import derived_seed
 
 Policy = Literal["reject", "evict_lru", "evict_worst"]
 

@@ -13,23 +13,23 @@ from pathlib import Path
 
 from streamlab.arrivals.service import no_history
 from streamlab.base import Base, load_base
-from streamlab.diff.container import DEFAULT_MAX_BYTES
+from streamlab.diff.format.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, RegistryError, UsageError
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
-from streamlab.registry.home import Home
 from streamlab.registry.records import NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
-from streamlab.stream.arrivals import arrivals
+from streamlab.stream.context import World
 from streamlab.stream.environment import describe_environment
-from streamlab.stream.executors import Executor, Serial
+from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
+from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.serial import Executor, Serial
 from streamlab.stream.heart import beating
 from streamlab.stream.lab import Clock, Lab, Outcome, Reached
 from streamlab.stream.ledger import Ledger
-from streamlab.stream.processes import Processes
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.serve import Reorder, Stream, Watch, identity_of, measured_before
-from streamlab.stream.world import World
+from streamlab.stream.schedule import arrivals
 
 # Told the run, what it works with, and how many arrivals are still to come.
 Started = Callable[[RunRecord, World, int], None]

@@ -8,11 +8,11 @@ from importlib.metadata import version
 
 import torch
 
-from streamlab import __version__
-from streamlab.methods.contract import TrainingSettings
-from streamlab.methods.loop import uses_bf16
-from streamlab.methods.native import find_native_step
-from streamlab.stream.training import find_device
+from streamlab.methods.api import TrainingSettings
+from streamlab.methods.kernels.native import find_native_step
+from streamlab.methods.training import uses_bf16
+from streamlab.stream.providers.training import find_device
+from streamlab.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "datasets", "numpy", "safetensors", "pcodec", "scikit-learn")
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import (
     ArrivalRecord,
     ArtifactKind,
@@ -23,25 +24,24 @@ from streamlab.registry.records import (
     RunRecord,
 )
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
 from streamlab.stream.admission import check_head, check_probe, verify
-from streamlab.stream.arrivals import Arrival
 from streamlab.stream.artifacts import describe, serving
-from streamlab.stream.behaviours import Behaviour
 from streamlab.stream.content import content_digest
+from streamlab.stream.context import World
 from streamlab.stream.ledger import Ledger
 from streamlab.stream.probe import take_probe
-from streamlab.stream.provider import Answer, Effort
+from streamlab.stream.providers.answer import Answer, Effort
+from streamlab.stream.providers.behaviours import Behaviour
+from streamlab.stream.providers.training import fresh_model
+from streamlab.stream.schedule import Arrival
 from streamlab.stream.scoring import score_stored
 from streamlab.stream.submission import Submission
-from streamlab.stream.training import fresh_model
-from streamlab.stream.world import World
 
 Clock = Callable[[], float]
 
 # What the lab notes among an arrival's details; a provider's own of these names are left out.
 _OF_THE_LAB = frozenset({
-    "content", "method", "n_truncated", "n_validation_rows", "probe", "service_us", "signature",
+    "content", "method", "n_truncated", "n_validation_examples", "probe", "service_us", "signature",
     "sources_skipped",
 })  # fmt: skip
 
@@ -126,7 +126,7 @@ class Lab:
     def _admit(self, arrival: Arrival, answer: Answer) -> dict[str, Any]:
         """Hold a submission against the rules; return what is recorded of it.
 
-        Rivals are the lab's own comparisons, and pass. Raises RefusedError.
+        Baselines are the lab's own comparisons, and pass. Raises RefusedError.
         """
         scenario, submission = self.world.scenario, answer.submission
         if arrival.method != scenario.defaults.method or arrival.method.artifact != "diff":
@@ -255,8 +255,8 @@ class Lab:
             peak_memory_bytes=effort.peak_memory_bytes,
             source=task.data.source.kind,
             source_detail=task.data.source.detail,
-            rows_fingerprint=task.data.source.rows_fingerprint,
-            n_train_rows=len(task.data.train),
+            examples_fingerprint=task.data.source.examples_fingerprint,
+            n_train_examples=len(task.data.train),
             arrived_us=times.arrived_us,
             began_us=times.began_us,
             ended_us=times.ended_us,
@@ -264,7 +264,7 @@ class Lab:
             declared_score=None if answer is None else _finite(answer.submission.declared_score),
             details={
                 **effort.details,
-                "n_validation_rows": len(task.data.validation),
+                "n_validation_examples": len(task.data.validation),
                 "n_truncated": task.train.n_truncated,
                 "sources_skipped": list(loaded.tried),
                 "method": arrival.method.model_dump(mode="json"),

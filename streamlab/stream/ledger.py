@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
 from streamlab.stream.admission import Known
-from streamlab.stream.arrivals import Arrival
+from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
 
 
@@ -22,7 +22,7 @@ class Ledger:
     """The diffs that were admitted, in the order of virtual time; filled anew from the rows."""
 
     def __init__(self, registry: Registry, run: str, method: str) -> None:
-        """Read the rows of `method`, the scenario's own: rivals are not admitted."""
+        """Read the rows of `method`, the scenario's own: baselines are not admitted."""
         self._entries = [
             _Entry(record, registry.diff(record.digest).file_bytes)
             for record in sorted(

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamlab.errors import StoreError
-from streamlab.methods.contract import TrainingSettings
-from streamlab.serving.outputs import logits
+from streamlab.inference.logits import logits
+from streamlab.methods.api import TrainingSettings
 from streamlab.stream.artifacts import Served
 from streamlab.stream.environment import describe_environment
-from streamlab.stream.training import EncodedTask
+from streamlab.stream.providers.training import EncodedTask
 
 N_ROWS = 8
 

@@ -14,7 +14,7 @@ from streamlab.arrivals.processes import ArrivalProcess, AsListed, Trace, TraceE
 from streamlab.arrivals.trace import read_trace
 from streamlab.config import GrownSettings, Tree, problem, secret_problem
 from streamlab.errors import UsageError
-from streamlab.stream.behaviours import BehaviourSettings
+from streamlab.stream.providers.behaviours import BehaviourSettings
 from streamlab.stream.signing import PRIVATE, SIMULATED, Key, checked_private_key, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]

@@ -26,7 +26,7 @@ from streamlab.config import (
 )
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings, NonAdaptive
-from streamlab.methods.contract import TrainingSettings
+from streamlab.methods.api import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings, Policy, UseSettings
 from streamlab.stream.execution import ExecutionSettings
@@ -87,7 +87,7 @@ class Scenario(GrownSettings):
     providers: Mapping[Name, ProviderSettings] = Field(min_length=1)
     tasks: Mapping[Name, TaskEntry] = Field(min_length=1)
     evaluation: Literal["last", "full"] = "last"
-    rivals: tuple[MethodSettings, ...] = ()
+    baselines: tuple[MethodSettings, ...] = ()
     storage: StorageSettings = StorageSettings()
     execution: ExecutionSettings = ExecutionSettings()
     queue: QueueSettings = QueueSettings()
@@ -111,8 +111,8 @@ class Scenario(GrownSettings):
 
     @property
     def methods(self) -> tuple[MethodSettings, ...]:
-        """Return the scenario's own method, then its rivals."""
-        return (self.defaults.method, *self.rivals)
+        """Return the scenario's own method, then its baselines."""
+        return (self.defaults.method, *self.baselines)
 
     def provider_of(self, task: str) -> str:
         """Return the provider that brings `task`."""
@@ -170,12 +170,12 @@ def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield every rival of a name that the method, or a rival before it, has."""
+    """Yield every baseline of a name that the method, or a baseline before it, has."""
     names = [method.name for method in scenario.methods]
     for number, name in enumerate(names[1:]):
         if name in names[: number + 1]:
-            message = "must be another method than `defaults.method` and the rivals before it"
-            yield problem(message, name, "rivals", number)
+            message = "must be another method than `defaults.method` and the baselines before it"
+            yield problem(message, name, "baselines", number)
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def resolve_scenario(
     tree: Tree, *, origin: str, folder: Path, environment: Mapping[str, str] = os.environ
 ) -> LoadedScenario:
     """Validate a scenario given as a mapping; see `load_scenario`."""
-    written = _with_named_rivals(tree)
+    written = _with_named_baselines(tree)
     unset: dict[str, str] = {}
     expanded = _expand(written, environment, "", unset)
     # Before the defaults are laid under the tasks: a fault in them is told once, where it is.
@@ -245,13 +245,15 @@ def _with_traces(tree: Tree, traces: Mapping[str, Tree]) -> Tree:
     return {**tree, "providers": {**providers, **told}}
 
 
-def _with_named_rivals(tree: Tree) -> Tree:
-    """Let a rival with no settings be written as its bare name."""
-    rivals = tree.get("rivals")
-    if not isinstance(rivals, list):
+def _with_named_baselines(tree: Tree) -> Tree:
+    """Let a baseline with no settings be written as its bare name."""
+    baselines = tree.get("baselines")
+    if not isinstance(baselines, list):
         return tree
-    named = [{"name": rival} if isinstance(rival, str) else rival for rival in rivals]
-    return {**tree, "rivals": named}
+    named = [
+        {"name": baseline} if isinstance(baseline, str) else baseline for baseline in baselines
+    ]
+    return {**tree, "baselines": named}
 
 
 def _with_defaults(tree: Tree) -> Tree:

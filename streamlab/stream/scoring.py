@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.base import Base
-from streamlab.methods.contract import TrainingSettings
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.logits import logits
+from streamlab.methods.api import TrainingSettings
 from streamlab.registry.records import ArtifactKind, NewScore
-from streamlab.registry.store import ArtifactStore
-from streamlab.serving.outputs import logits
 from streamlab.stream.artifacts import serving
 from streamlab.stream.probe import check_probe
-from streamlab.stream.training import EncodedTask, fresh_model
+from streamlab.stream.providers.training import EncodedTask, fresh_model
 from streamlab.tasks.batches import Encoded
 from streamlab.tasks.metrics import score
 

@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import AfterValidator
 
-from streamlab.canonical import canonical_json
 from streamlab.config import secret_problem
+from streamlab.hashing import canonical_json
 from streamlab.stream.submission import Submission
 
 SIMULATED = "simulated"  # in place of a key: a pair derived from the seed and the name

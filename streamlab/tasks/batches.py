@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import DataError
-from streamlab.tasks.rows import Row
+from streamlab.tasks.examples import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,9 @@ class Batch:
     labels: Tensor  # (n_rows,), int64 for classes and float32 for numbers
 
 
-def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_length: int) -> Encoded:
+def encode(
+    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+) -> Encoded:
     """Tokenise rows, cutting those longer than `max_length` tokens, special ones included.
 
     Pairs are cut from the longer text. Raises DataError where the tokenizer cannot pad or
@@ -80,7 +82,7 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, *, max_lengt
 
 
 def _check_tokenizer(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int
+    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
     if not rows:
         raise DataError("There are no rows to tokenise. Give at least one.")
@@ -99,7 +101,7 @@ def _check_tokenizer(
 
 
 def _tokenised(
-    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> BatchEncoding:
     pairs = [row.text2 for row in rows if row.text2 is not None]
     encoding: BatchEncoding = tokenizer(
@@ -114,7 +116,7 @@ def _tokenised(
 
 
 def _count_cut(
-    rows: Sequence[Row],
+    rows: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     encoding: BatchEncoding,
     max_length: int,

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamlab.errors import DataError
-from streamlab.tasks.catalogue import Entry
+from streamlab.tasks.examples import Example
+from streamlab.tasks.glue import Entry
 from streamlab.tasks.labels import LabelReader
-from streamlab.tasks.raw import RawSplit, Record
-from streamlab.tasks.rows import Row
 from streamlab.tasks.settings import Columns
+from streamlab.tasks.sources.records import RawSplit, Record
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def label_values(split: RawSplit, choice: Choice) -> Iterator[Any]:
     return (record.get(choice.label) for record in split.records)
 
 
-def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Row]:
+def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Example]:
     """Turn every record into a row, in order.
 
     Raises DataError naming the first row with no text, no string for a text, or no good label.
@@ -96,15 +96,15 @@ def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Row]:
         try:
             rows.append(_row(record, choice, reader))
         except ValueError as error:
-            raise DataError(f"Row {number} of {split.origin}: {error}.") from error
+            raise DataError(f"Example {number} of {split.origin}: {error}.") from error
     return rows
 
 
-def _row(record: Record, choice: Choice, reader: LabelReader) -> Row:
+def _row(record: Record, choice: Choice, reader: LabelReader) -> Example:
     text = text_in(record, choice.text)
     text2 = None if choice.text2 is None else text_in(record, choice.text2)
     try:
-        return Row(text, text2, reader.read(record.get(choice.label)))
+        return Example(text, text2, reader.read(record.get(choice.label)))
     except ValueError as error:
         raise ValueError(f"the label in {choice.label!r} {error}") from error
 

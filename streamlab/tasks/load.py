@@ -9,17 +9,17 @@ from pathlib import Path
 
 from streamlab.config import digest
 from streamlab.errors import DataError, SourceError
-from streamlab.fingerprint import fingerprint_rows
-from streamlab.tasks.attempts import attempts
-from streamlab.tasks.catalogue import Entry, find_entry
+from streamlab.hashing import fingerprint_examples
 from streamlab.tasks.columns import Choice, choose_columns, label_values, matching, to_rows
-from streamlab.tasks.draws import sample_dev, split_off_dev, split_train
-from streamlab.tasks.hub import HubReach
+from streamlab.tasks.examples import Example, SourceUsed, TaskData
+from streamlab.tasks.glue import Entry, find_entry
 from streamlab.tasks.labels import ClassReader, LabelReader, NumberReader, infer_labels
 from streamlab.tasks.metrics import METRICS_OF_KIND, Metric, TaskKind
-from streamlab.tasks.raw import RawData, RawSplit, joined
-from streamlab.tasks.rows import Row, SourceUsed, TaskData
+from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
 from streamlab.tasks.settings import Columns, DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.sources.records import RawData, RawSplit, joined
+from streamlab.tasks.sources.resolve import attempts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class _Read:
 
     kind: TaskKind
     labels: tuple[str, ...]
-    train: list[Row]
-    dev: list[Row]
+    train: list[Example]
+    dev: list[Example]
     notes: tuple[str, ...]
 
 
@@ -173,7 +173,7 @@ def _metrics(name: str, settings: TaskSettings, kind: TaskKind) -> tuple[Metric,
     return settings.metric
 
 
-def _check_varied(rows: Sequence[Row], read: _Read, what: str, advice: str) -> None:
+def _check_varied(rows: Sequence[Example], read: _Read, what: str, advice: str) -> None:
     """Raise DataError where all labels are the same, or there are no rows at all."""
     found = {row.label for row in rows}
     if not found:
@@ -186,11 +186,11 @@ def _check_varied(rows: Sequence[Row], read: _Read, what: str, advice: str) -> N
         )
 
 
-def _repeats(train: Sequence[Row], dev: Sequence[Row]) -> str:
+def _repeats(train: Sequence[Example], dev: Sequence[Example]) -> str:
     known = {(row.text, row.text2) for row in train}
     n_known = sum((row.text, row.text2) in known for row in dev)
     return f"{n_known} of {len(dev)} dev rows also stand in train" if n_known else ""
 
 
-def _fingerprint(rows: Sequence[Row]) -> str:
-    return fingerprint_rows((row.text, row.text2, row.label) for row in rows)
+def _fingerprint(rows: Sequence[Example]) -> str:
+    return fingerprint_examples((row.text, row.text2, row.label) for row in rows)

@@ -1,4 +1,4 @@
-"""A small registry whose every number is fixed: two runs, two tasks, two seeds, one rival."""
+"""A small registry whose every number is fixed: two runs, two tasks, two seeds, one baseline."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
+from streamlab.home.layout import Home
 from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.home import Home
 from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore, RunRecord
 from streamlab.registry.registry import Registry
 
@@ -108,7 +108,7 @@ def start(registry: Registry, name: str, *, seeds: list[int], n_expected: int) -
         "providers": {"reviews_inc": {"tasks": ["sst2"]}, "newswire": {"tasks": ["mrpc"]}},
         "tasks": {"sst2": {"dataset": "glue/sst2"}, "mrpc": {"dataset": "glue/mrpc"}},
         "evaluation": "last",
-        "rivals": [{"name": "full_finetuning"}],
+        "baselines": [{"name": "full_finetuning"}],
         "storage": {"values": "bf16"},
     }
     return registry.start_run(
@@ -183,8 +183,8 @@ def arrival(
         peak_memory_bytes=734_003_200,
         source=source,
         source_detail="seed 0" if source == "generated" else "data/sst2",
-        rows_fingerprint=hashlib.sha256(task.encode()).hexdigest(),
-        n_train_rows=1000,
+        examples_fingerprint=hashlib.sha256(task.encode()).hexdigest(),
+        n_train_examples=1000,
         details={"density": {"expected": 0.0051, "kept": 0.005}, "stages": ["gates", "fixed"]},
     )
 

@@ -16,9 +16,9 @@ from streamlab.cli import COMMANDS, cli
 from streamlab.cli.errors import reported
 from streamlab.cli.group import LazyCommand, LazyGroup
 from streamlab.errors import NotInRegistryError, StoreError, UsageError
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.registry.registry import Registry
-from streamlab.report.readable import readable, readable_bytes, readable_seconds
+from streamlab.views.cells import readable, readable_bytes, readable_seconds
 
 HEAVY = ("torch", "transformers", "datasets", "sqlalchemy", "alembic", "matplotlib", "rich")
 

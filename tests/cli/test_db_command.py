@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from streamlab.home.layout import Home
 from streamlab.registry import schema
-from streamlab.registry.home import Home
 
 GOLDEN = Path(__file__).parents[1] / "registry" / "golden"
 

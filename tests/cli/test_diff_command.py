@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from transformers import BertConfig, BertForSequenceClassification
 
 from streamlab.cli import cli
-from streamlab.diff.container import inspect
+from streamlab.diff.format.container import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
 
 
 def rows(result: Result) -> list[dict[str, Any]]:

@@ -5,17 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from serving_samples import Call, caller, examples, learn
 from stream_samples import Ran, arrivals_in, make_lab
 
@@ -25,7 +19,7 @@ from streamlab import DiffVector, open_home
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     lab = make_lab(tmp_path_factory.mktemp("lab"))
-    return learn(lab, tmp_path_factory.mktemp("ran") / "home", rivals=["full_finetuning"])
+    return learn(lab, tmp_path_factory.mktemp("ran") / "home", baselines=["full_finetuning"])
 
 
 @pytest.fixture

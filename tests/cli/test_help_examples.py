@@ -1,7 +1,7 @@
 """Every command's help shows an example, and every example runs as it stands.
 
 All run in a folder like that of somebody who has worked for a day: a home with the finished runs
-`glue_stream-1` (sst2, rte and stsb, with a rival) and `tiny-1`, of which an arrival was removed,
+`glue_stream-1` (sst2, rte and stsb, with a baseline) and `tiny-1`, of which an arrival was removed,
 the scenario `scenarios/smoke.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that
 somebody sent, and another home beside the folder. Each command gets a folder of its own, its
 examples in their order. An example that wants more in the folder adds it to `day`.
@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
 from streamlab.cli.reference import every_command, examples, reference
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
-from streamlab.report.listings import SUBJECTS
+from streamlab.views.listings import SUBJECTS
 
 PATHS = every_command()
 DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -40,7 +35,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder, made once; to be copied."""
     lab = make_lab(tmp_path_factory.mktemp("lab"))
     folder = tmp_path_factory.mktemp("day")
-    carry_out(scenario(lab, "glue_stream", rivals=["head_only"]), folder / "home")
+    carry_out(scenario(lab, "glue_stream", baselines=["head_only"]), folder / "home")
     carry_out(scenario(lab, "tiny"), folder / "home")
     with Registry.open(Home(folder / "home").registry_url, clock=time.time) as registry:
         registry.remove_arrivals([8])  # of rte in tiny-1

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from serving_samples import Call, caller, copied, examples, learn
 from stream_samples import Ran, make_lab
 

@@ -12,22 +12,17 @@ import json
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from stream_samples import Lab, make_lab
 
 from streamlab.cli import cli
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.registry.registry import Registry
-from streamlab.report.listings import SUBJECTS, Subject
+from streamlab.views.listings import SUBJECTS, Subject
 
 EXPECTED = Path(__file__).parent / "golden"
 CALLS = {
@@ -105,7 +100,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_a_plan_is_the_stored_text(name: str, lab: Lab) -> None:
-    path = lab.scenario(seeds=[1, 2], rivals=["full_finetuning"])
+    path = lab.scenario(seeds=[1, 2], baselines=["full_finetuning"])
 
     result = CliRunner().invoke(cli, ["plan", str(path), *PLANS[name]], env={"NO_COLOR": None})
 

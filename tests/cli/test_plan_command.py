@@ -5,16 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from stream_samples import Lab, make_lab
 
 from streamlab.cli import cli
@@ -48,7 +43,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
 
 
 def test_a_plan_lists_every_arrival_and_leaves_nothing_behind(plan: Plan, lab: Lab) -> None:
-    result = plan(lab.scenario(), "--set", "rivals=[head_only]", "--set", "seeds=[1, 2]")
+    result = plan(lab.scenario(), "--set", "baselines=[head_only]", "--set", "seeds=[1, 2]")
 
     assert result.exit_code == 0
     header, *rows = result.stdout.splitlines()

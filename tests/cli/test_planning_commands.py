@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
 from streamlab.cli.quantities import BYTES, COUNT, SHARE
-from streamlab.registry.home import Home
+from streamlab.figures.storage_data import storage_series
+from streamlab.home.layout import Home
 from streamlab.registry.registry import Registry
-from streamlab.report.storage import storage_series
 
 RUN = ("--run", "glue_stream-1")
 

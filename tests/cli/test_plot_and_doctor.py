@@ -14,8 +14,8 @@ from click.testing import Result
 
 from streamlab.cli import checks
 from streamlab.cli.places import Place
+from streamlab.home.layout import Home
 from streamlab.registry import schema
-from streamlab.registry.home import Home
 from streamlab.registry.registry import Registry
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_plotted_numbers_are_the_registrys(
         base = registry.bases()[0].file_bytes
         arrivals = registry.arrivals(run="glue_stream-1", method="diff_pruning", status="finished")
         diffs = [registry.diff(a.digest or "") for a in arrivals if a.seed == 1]
-    # The first seed only, in the order of arrival, and no rival among them.
+    # The first seed only, in the order of arrival, and no baseline among them.
     assert [row["task"] for row in rows] == ["", "sst2", "mrpc"]
     assert [int(row["diff_bytes"]) for row in rows] == [0, *(diff.file_bytes for diff in diffs)]
     assert int(rows[-1]["ours_bytes"]) == base + sum(diff.file_bytes for diff in diffs)

@@ -13,13 +13,13 @@ import pytest
 from click.testing import Result
 
 from streamlab.errors import NotInRegistryError, UsageError
-from streamlab.registry.curves import curve_path, writing_curve
-from streamlab.registry.home import Home
-from streamlab.registry.purging import carry_out, plan
+from streamlab.home.curves import curve_path, writing_curve
+from streamlab.home.layout import Home
+from streamlab.home.purge import carry_out, plan
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.refs import Narrowing, choose
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
-from streamlab.registry.store import ArtifactStore
-from streamlab.serving.choice import Narrowing, choose
 
 RUN = "glue_stream-1"
 

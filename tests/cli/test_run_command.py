@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,21 +11,17 @@ from typing import BinaryIO
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, task
 
 from streamlab.cli import cli
 from streamlab.cli import run as run_module
 from streamlab.cli.progress import LiveProgress
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.methods import HeadOnly
-from streamlab.methods.contract import Progress
-from streamlab.registry.home import Home
-from streamlab.registry.store import ArtifactStore
+from streamlab.methods.api import Progress
 from streamlab.stream import engine
-from streamlab.stream.arrivals import Arrival
+from streamlab.stream.schedule import Arrival
 
 Run = Callable[..., Result]
 
@@ -55,13 +50,13 @@ def run(place: Home) -> Run:
 def test_tables_go_to_standard_output_and_notes_to_standard_error(
     run: Run, lab: Lab, place: Home
 ) -> None:
-    result = run(lab.scenario(name="noted", rivals=["head_only"], **only("mood", "degree")))
+    result = run(lab.scenario(name="noted", baselines=["head_only"], **only("mood", "degree")))
 
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "run noted-1"
     assert "Scores by diff_pruning" in lines
-    assert "Scores by head_only (a rival)" in lines
+    assert "Scores by head_only (a baseline)" in lines
     assert "Stored files by method, all seeds" in lines
     assert max(map(len, lines)) <= 80
     notes = result.stderr.splitlines()

@@ -5,22 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from serving_samples import Call, caller, copied, examples, learn
 from stream_samples import Lab, Ran, make_lab, write_rows
 
 from streamlab import open_home
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
 from streamlab.registry.whole import given_part

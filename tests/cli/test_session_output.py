@@ -10,21 +10,15 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-sys.path.insert(0, str(Path(__file__).parent))
-
 from serving_samples import caller, learn
 from stream_samples import make_lab
 
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 
 EXPECTED = Path(__file__).parent / "sessions"
 # On the fixed registry, whose files are not there.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 
 CLI = Path(__file__).parents[2] / "cli.py"
 COLUMNS = 80

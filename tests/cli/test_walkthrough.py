@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parents[1] / "stream"))
-
 from stream_samples import carry_out, make_lab, task
 
 from streamlab.cli import COMMANDS, cli

@@ -15,10 +15,10 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.codec import CodecName
-from streamlab.diff.container import decode, encode, inspect
+from streamlab.diff.format.container import decode, encode, inspect
+from streamlab.diff.format.streams import CodecName
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError
 
@@ -273,7 +273,7 @@ def test_even_positions_come_close_to_their_entropy(density: float) -> None:
 
 def test_reading_and_writing_files_never_loads_torch() -> None:
     program = (
-        "import sys, streamlab.diff.container, streamlab.diff.bounds;"
+        "import sys, streamlab.diff.format.container, streamlab.diff.entropy;"
         "sys.exit('torch' in sys.modules)"
     )
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from streamlab.diff.apply import applied, apply, plan
-from streamlab.diff.container import decode, encode
+from streamlab.diff.format.container import decode, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from streamlab.diff.container import decode, encode
-from streamlab.diff.frame import Block, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
 from streamlab.diff.vector import SparseTensor
 from streamlab.errors import DiffError, DiffFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamlab.diff.codec import CodecName
-    from streamlab.diff.values import ValueType
+    from streamlab.diff.format.streams import CodecName
+    from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
 
 SHAPES = ((), (7,), (12, 9), (3, 0), (9, 12), (2, 3, 4))

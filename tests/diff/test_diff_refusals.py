@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import streamlab.diff
-from streamlab.diff.codec import CODECS
-from streamlab.diff.container import decode, encode, inspect
-from streamlab.diff.frame import Block, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.format.container import decode, encode, inspect
+from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.format.streams import CODECS
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, DiffFormatError
@@ -25,8 +25,8 @@ from streamlab.errors import DiffError, DiffFormatError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamlab.diff.codec import CodecName
-    from streamlab.diff.values import ValueType
+    from streamlab.diff.format.streams import CodecName
+    from streamlab.diff.format.values import ValueType
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout("ab" * 32, ("m", "v", "none"), ((4, 6), (300,), (5,)))

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from streamlab.diff.container import decode, encode
+from streamlab.diff.format.container import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamlab.diff.values import ValueType
+    from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
 
 Entries = dict[int, float]

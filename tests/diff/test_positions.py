@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.bounds import even_bits_per_entry
+from streamlab.diff.entropy import even_bits_per_entry
+from streamlab.diff.format.lines import COLUMNS, ROWS, WHOLE, cut_into_lines, read_cuts, write_cuts
+from streamlab.diff.format.positions import join, split
+from streamlab.diff.format.varints import read_varints
 from streamlab.diff.layout import Layout
-from streamlab.diff.lines import COLUMNS, ROWS, WHOLE, cut_into_lines, read_cuts, write_cuts
-from streamlab.diff.positions import join, split
-from streamlab.diff.varints import read_varints
 from streamlab.errors import DiffError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from streamlab.diff.positions import PositionStreams
+    from streamlab.diff.format.positions import PositionStreams
 
 Positions = list["NDArray[np.int64]"]
 SHAPE = st.lists(st.integers(0, 9), max_size=3).map(tuple)

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.values import round_values, widen_values
+from streamlab.diff.format.values import round_values, widen_values
 from streamlab.errors import DiffError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamlab.diff.values import ValueType
+    from streamlab.diff.format.values import ValueType
 
 ANY_VALUE = st.floats(-(2.0**127), 2.0**127, width=32).filter(bool)
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from streamlab.diff.layout import Layout
-from streamlab.fingerprint import fingerprint_tensors
-from streamlab.methods.contract import TrainingJob, TrainingSettings
-from streamlab.methods.native import NativeStep, find_native_step
+from streamlab.hashing import fingerprint_tensors
+from streamlab.methods.api import TrainingJob, TrainingSettings
+from streamlab.methods.kernels.native import NativeStep, find_native_step
 
 N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
 SHORT: dict[str, Any] = {

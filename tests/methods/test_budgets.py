@@ -12,10 +12,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from streamlab.fingerprint import fingerprint_tensors
+from streamlab.hashing import fingerprint_tensors
 from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
-from streamlab.methods.contract import Batch, Method, Progress, TrainingJob, TrainingSettings
-from streamlab.methods.loop import set_dropout
+from streamlab.methods.api import Batch, Method, Progress, TrainingJob, TrainingSettings
+from streamlab.methods.training import set_dropout
 
 MakeJob = Callable[..., TrainingJob]
 

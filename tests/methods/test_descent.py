@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamlab.methods import DiffPruning
-from streamlab.methods.contract import Progress, TrainingJob
-from streamlab.methods.descent import FALLS_OVER, MOST, REACH, Descent, land
-from streamlab.methods.gates import Densities
+from streamlab.methods.api import Progress, TrainingJob
+from streamlab.methods.gates.density_controller import FALLS_OVER, MOST, REACH, Descent, land
+from streamlab.methods.gates.hard_concrete import Densities
 
 MakeJob = Callable[..., TrainingJob]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from streamlab.fingerprint import fingerprint_tensors
+from streamlab.hashing import fingerprint_tensors
 from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
-from streamlab.methods.contract import Method, Progress, TrainingJob
-from streamlab.methods.projection import budget
+from streamlab.methods.api import Method, Progress, TrainingJob
+from streamlab.methods.masks.topk import budget
 
 MakeJob = Callable[..., TrainingJob]
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from streamlab.errors import TrainingError
-from streamlab.methods import DiffPruning, gated_stage
-from streamlab.methods.contract import TrainingJob
-from streamlab.methods.gated_stage import GatedStage
-from streamlab.methods.gates import expected_gate
-from streamlab.methods.loop import Loop, ramp
-from streamlab.methods.projection import budget
+from streamlab.methods import DiffPruning
+from streamlab.methods.api import TrainingJob
+from streamlab.methods.gates import stage as gated_stage
+from streamlab.methods.gates.hard_concrete import expected_gate
+from streamlab.methods.gates.stage import GatedStage
+from streamlab.methods.masks.topk import budget
 from streamlab.methods.stages import tune_all
+from streamlab.methods.training import Loop, ramp
 
 MakeJob = Callable[..., TrainingJob]
 

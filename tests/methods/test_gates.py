@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.integrate import quad
 from scipy.stats import kstest
 
-from streamlab.methods.gates import (
+from streamlab.methods.gates.hard_concrete import (
     Stretch,
     deterministic,
     expected_gate,
@@ -20,7 +20,7 @@ from streamlab.methods.gates import (
     open_probability,
     sample,
 )
-from streamlab.methods.generator import uniforms
+from streamlab.methods.kernels.counter_rng import uniforms
 
 Array = NDArray[np.float64]
 

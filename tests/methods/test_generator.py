@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from sklearn.utils import murmurhash3_32
 
-from streamlab.methods.generator import prefix, uniforms
-from streamlab.methods.groups import FIRST_POSITION
+from streamlab.methods.gates.group_gates import FIRST_POSITION
+from streamlab.methods.kernels.counter_rng import prefix, uniforms
 
 CPU = torch.device("cpu")
 N = 100_000

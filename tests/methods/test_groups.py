@@ -8,9 +8,14 @@ import torch
 from numpy.typing import NDArray
 
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates import Stretch, deterministic, expected_gate, open_probability
-from streamlab.methods.generator import uniforms
-from streamlab.methods.groups import FIRST_POSITION, GroupGates
+from streamlab.methods.gates.group_gates import FIRST_POSITION, GroupGates
+from streamlab.methods.gates.hard_concrete import (
+    Stretch,
+    deterministic,
+    expected_gate,
+    open_probability,
+)
+from streamlab.methods.kernels.counter_rng import uniforms
 
 N = 12
 SEED = 8

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamlab.methods import gated_stage
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.blocks import BLOCK_ENTRIES, BLOCK_ENTRIES_GPU, cut
-from streamlab.methods.contract import Trained, TrainingJob
+from streamlab.methods.api import Trained, TrainingJob
 from streamlab.methods.diff_pruning import DiffPruning
-from streamlab.methods.gates import Densities, Stretch
-from streamlab.methods.groups import GroupGates
-from streamlab.methods.idle import find_rows_in_use
-from streamlab.methods.native import NativeStep
-from streamlab.methods.step import GatedWeights
+from streamlab.methods.gates import stage as gated_stage
+from streamlab.methods.gates.group_gates import GroupGates
+from streamlab.methods.gates.hard_concrete import Densities, Stretch
+from streamlab.methods.gates.unused_embeddings import find_rows_in_use
+from streamlab.methods.kernels.blocks import BLOCK_ENTRIES, BLOCK_ENTRIES_GPU, cut
+from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.kernels.native import NativeStep
 
 MakeJob = Callable[..., TrainingJob]
 SHAPES = ((40, 6), (7,), (9, 4))

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import TrainingError
-from streamlab.methods.contract import Progress, TrainingJob, TrainingSettings
-from streamlab.methods.loop import Loop, adam, ramp, seeded_dropout, uses_bf16
+from streamlab.methods.api import Progress, TrainingJob, TrainingSettings
+from streamlab.methods.training import Loop, adam, ramp, seeded_dropout, uses_bf16
 
 CPU = torch.device("cpu")
 

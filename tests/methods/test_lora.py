@@ -10,9 +10,9 @@ from safetensors.torch import load
 
 from streamlab.errors import TrainingError
 from streamlab.methods import Lora
-from streamlab.methods.contract import TrainingJob
-from streamlab.methods.loop import endless
+from streamlab.methods.api import TrainingJob
 from streamlab.methods.lora import adapted
+from streamlab.methods.training import endless
 
 MakeJob = Callable[..., TrainingJob]
 

@@ -13,9 +13,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from streamlab.config import canonical_json
 from streamlab.errors import TrainingError
-from streamlab.fingerprint import fingerprint_tensors
+from streamlab.hashing import canonical_json, fingerprint_tensors
 from streamlab.methods import (
     BitFit,
     DiffPruning,
@@ -25,8 +24,8 @@ from streamlab.methods import (
     MethodSettings,
     NonAdaptive,
 )
-from streamlab.methods.contract import Method, Progress, Trained, TrainingJob
-from streamlab.methods.projection import budget
+from streamlab.methods.api import Method, Progress, Trained, TrainingJob
+from streamlab.methods.masks.topk import budget
 
 MakeJob = Callable[..., TrainingJob]
 

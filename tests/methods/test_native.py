@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from streamlab.methods import native
-from streamlab.methods.native import find_native_step
+from streamlab.methods.kernels import native
+from streamlab.methods.kernels.native import find_native_step
 
 
 def no_compiler(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

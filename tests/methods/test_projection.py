@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import TrainingError
-from streamlab.methods.projection import budget, keep_largest, nth_largest
+from streamlab.methods.masks.topk import budget, keep_largest, nth_largest
 
 # Few different scores, so that most draws have ties at the threshold.
 scores = st.lists(

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from streamlab.methods.adam import AdamRates
-from streamlab.methods.blocks import BLOCK_ENTRIES
-from streamlab.methods.gates import Densities, Stretch, sample
-from streamlab.methods.generator import uniforms
-from streamlab.methods.groups import FIRST_POSITION, GroupGates
-from streamlab.methods.native import NativeStep, find_native_step
-from streamlab.methods.step import GatedWeights
+from streamlab.methods.gates.group_gates import FIRST_POSITION, GroupGates
+from streamlab.methods.gates.hard_concrete import Densities, Stretch, sample
+from streamlab.methods.kernels.blocks import BLOCK_ENTRIES
+from streamlab.methods.kernels.counter_rng import uniforms
+from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.kernels.native import NativeStep, find_native_step
 
 SMALL = ((), (1,), (7, 9), (64,), (65,), (3, 40), (5,), (2, 3, 4), (130,))
 LARGE = ((10,), (BLOCK_ENTRIES,), (2, 32_801), (63,), (BLOCK_ENTRIES + 1,), (64,))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from planning_samples import BASE, made_up, model_of, nine
 
 from streamlab.errors import UsageError
-from streamlab.planning.fit import fit, fit_density
+from streamlab.planning.capacity import fit, fit_density
 from streamlab.planning.what_if import WhatIf, suppose
 
 MB = 10**6

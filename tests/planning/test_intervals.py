@@ -7,7 +7,7 @@ import pytest
 from planning_samples import made_up, model_of, nine
 from scipy.stats import t
 
-from streamlab.planning.fit import backtest
+from streamlab.planning.capacity import backtest
 from streamlab.planning.spread import find_spread
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from streamlab.arrivals.clock import Began, Ended, events
 from streamlab.arrivals.processes import Burst, Gamma, Periodic, Poisson, Steady
 from streamlab.errors import UsageError
-from streamlab.planning.queue import DAY, Queue, serve
+from streamlab.planning.queueing import DAY, Queue, serve
 
 SECONDS = [30.0, 40.0, 55.0, 200.0]
 

@@ -11,17 +11,17 @@ import pytest
 from stream_samples import Lab, Ran, carry_out, make_lab, only
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.planning.lora import FP32_BYTES, find_n_adapter_entries
+from streamlab.figures.storage_data import storage_series
+from streamlab.home.layout import Home
+from streamlab.home.size import empty_file_bytes, find_file_bytes
+from streamlab.planning.alternatives import FP32_BYTES, find_n_adapter_entries
 from streamlab.planning.measured import Measured, measure
 from streamlab.planning.simulation import simulate
 from streamlab.planning.task_bytes import in_blocks
 from streamlab.planning.what_if import WhatIf
-from streamlab.registry.home import Home
 from streamlab.registry.records import NewArrival
 from streamlab.registry.registry import Registry
-from streamlab.registry.size import empty_file_bytes, find_file_bytes
 from streamlab.registry.whole import given_part
-from streamlab.report.storage import storage_series
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def ran(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Three tasks, no rivals: the registry holds this stream alone."""
+    """Three tasks, no baselines: the registry holds this stream alone."""
     return carry_out(lab.scenario(name="plan"), tmp_path_factory.mktemp("plan") / "home")
 
 
@@ -120,8 +120,8 @@ def test_an_unknown_run_and_a_run_without_tasks_are_refused(
 
 
 def test_the_formula_of_lora_is_what_peft_writes(lab: Lab, tmp_path: Path) -> None:
-    rivals = [{"name": "lora", "r": 8, "target_modules": ["query", "value"]}]
-    path = lab.scenario(name="adapted", rivals=rivals, **only("mood"))
+    baselines = [{"name": "lora", "r": 8, "target_modules": ["query", "value"]}]
+    path = lab.scenario(name="adapted", baselines=baselines, **only("mood"))
 
     ran = carry_out(path, tmp_path / "home")
 

@@ -1,4 +1,4 @@
-"""The ladder, the rivals beside it, and the measured bytes wherever they were measured."""
+"""The ladder, the baselines beside it, and the measured bytes wherever they were measured."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from planning_samples import BASE, nine
 
 from streamlab.arrivals.processes import Poisson
-from streamlab.planning.lora import find_n_adapter_entries
-from streamlab.planning.queue import DAY, serve
+from streamlab.planning.alternatives import find_n_adapter_entries
+from streamlab.planning.queueing import DAY, serve
 from streamlab.planning.simulation import ladder, simulate
 from streamlab.planning.what_if import WhatIf
 
@@ -97,7 +97,7 @@ def test_measured_adapters_say_nothing_of_another_base() -> None:
     assert supposed.lora.fp16[0] == 2 * (4 * 73_728 + 2 * 770)
 
 
-def test_copies_are_of_the_rivals_too() -> None:
+def test_copies_are_of_the_baselines_too() -> None:
     once = simulate(nine(), 100, WhatIf()).steps[-1]
     thrice = simulate(nine(), 100, WhatIf(n_copies=3)).steps[-1]
 

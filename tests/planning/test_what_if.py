@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from planning_samples import BASE, made_up, model_of, nine
 
-from streamlab.diff.bounds import even_bits_per_entry
+from streamlab.diff.entropy import even_bits_per_entry
 from streamlab.errors import UsageError
-from streamlab.planning.fit import fit
+from streamlab.planning.capacity import fit
 from streamlab.planning.what_if import VALUE_BITS, WhatIf, at_density, suppose, with_entries
 
 MODEL = nine().model()

@@ -6,7 +6,7 @@ import pytest
 from registry_samples import Clock, finished_arrival, new_base, new_run
 
 from streamlab.registry.registry import Registry
-from streamlab.report.listings import Subject, list_records
+from streamlab.views.listings import Subject, list_records
 
 N_ARRIVALS = 1200
 

@@ -193,7 +193,7 @@ def test_an_arrival_comes_back_as_it_was_given(registry: Registry, run: RunRecor
     ] * 2
 
 
-def test_a_rivals_checkpoint_needs_no_counts(registry: Registry, run: RunRecord) -> None:
+def test_a_baselines_checkpoint_needs_no_counts(registry: Registry, run: RunRecord) -> None:
     checkpoint = new_diff(kind="checkpoint", n_entries=128, tensor_counts=())
 
     registry.add_arrival(new_arrival(run.id), checkpoint, [])
@@ -448,22 +448,29 @@ def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
 ) -> None:
     fill(registry, run)
     shared = new_diff("1 2 0 diff_pruning")
-    registry.add_arrival(new_arrival(run.id, version=7, rows_fingerprint="other"), shared, [])
+    registry.add_arrival(new_arrival(run.id, version=7, examples_fingerprint="other"), shared, [])
     registry.add_failure(
-        new_arrival(run.id, method="never_done", n_train_rows=5), "the loss is NaN"
+        new_arrival(run.id, method="never_done", n_train_examples=5), "the loss is NaN"
     )
     other = registry.start_run(new_run()).id
     registry.add_arrival(new_arrival(other, method="bitfit"), shared, [])
     registry.finish_run(run.id, "finished")
     arrivals = registry.arrivals(run=run.id)
     registry.remove_arrivals([registry.add_arrival(
-        new_arrival(run.id, version=8, n_train_rows=6), new_diff("gone"), []
+        new_arrival(run.id, version=8, n_train_examples=6), new_diff("gone"), []
     ).id])  # fmt: skip
     diffs = {diff.digest: diff for diff in registry.diffs()}
 
     assert [dataclasses.astuple(used) for used in registry.rows_used(run.name)] == list(
         dict.fromkeys(
-            (a.task, a.provider, a.source, a.source_detail, a.n_train_rows, a.rows_fingerprint)
+            (
+                a.task,
+                a.provider,
+                a.source,
+                a.source_detail,
+                a.n_train_examples,
+                a.examples_fingerprint,
+            )
             for a in arrivals
         )
     )
@@ -556,12 +563,12 @@ def test_a_listing_of_an_unknown_run_is_refused(registry: Registry) -> None:
 def test_summaries_count_a_shared_file_once_where_it_is_stored(
     registry: Registry, run: RunRecord
 ) -> None:
-    rival = new_diff("rival", kind="checkpoint", file_bytes=1000, values_bytes=914)
+    baseline = new_diff("baseline", kind="checkpoint", file_bytes=1000, values_bytes=914)
     adapter = new_diff("adapter", kind="adapter", file_bytes=300, values_bytes=214)
     for arrival, diff in [
         (new_arrival(run.id), new_diff()),
         (new_arrival(run.id, version=2), new_diff()),
-        (new_arrival(run.id, method="full_finetuning"), rival),
+        (new_arrival(run.id, method="full_finetuning"), baseline),
         (new_arrival(run.id, method="lora"), adapter),
         (new_arrival(run.id, task="rte", provider="newswire"), new_diff("rte")),
         (new_arrival(run.id, task="rte", provider="reviews_inc"), new_diff()),

@@ -71,8 +71,10 @@ def added_up(registry: Registry, by: Grouping) -> list[Total]:
 def artifact(number: int) -> NewDiff:
     """Return one of few artifacts, each with bytes of its own; every third is a checkpoint."""
     own = {"positions_bytes": 30 + number, "file_bytes": 100 + number}
-    rival = {"kind": "checkpoint", "n_entries": 128, "tensor_counts": ()} if number % 3 == 0 else {}
-    return new_diff(f"artifact {number}", **own, **rival)
+    baseline = (
+        {"kind": "checkpoint", "n_entries": 128, "tensor_counts": ()} if number % 3 == 0 else {}
+    )
+    return new_diff(f"artifact {number}", **own, **baseline)
 
 
 def change(registry: Registry, statement: str) -> None:

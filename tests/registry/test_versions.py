@@ -12,7 +12,7 @@ from streamlab.registry.registry import Registry
 
 @pytest.fixture
 def run(registry: Registry) -> RunRecord:
-    """Three versions of sst2, the last by a rival too; rte once, and sst2 in another run."""
+    """Three versions of sst2, the last by a baseline too; rte once, and sst2 in another run."""
     registry.add_base(new_base())
     run = registry.start_run(new_run())
     for version in (1, 2, 3):

@@ -7,13 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-# Before the samples are imported.
-sys.path.insert(0, str(Path(__file__).parent))
-
 from stream_samples import Elsewhere, Lab, Ran, carry_out, make_lab, only
 
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +27,9 @@ def plain(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 @pytest.fixture(scope="session")
 def many(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """Two seeds and two rivals, scored again after every arrival; to be read only."""
+    """Two seeds and two baselines, scored again after every arrival; to be read only."""
     path = lab.scenario(
-        name="many", seeds=[1, 2], rivals=["full_finetuning", "head_only"], evaluation="full"
+        name="many", seeds=[1, 2], baselines=["full_finetuning", "head_only"], evaluation="full"
     )
     return carry_out(path, tmp_path_factory.mktemp("many") / "home")
 

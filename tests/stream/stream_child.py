@@ -13,9 +13,9 @@ import signal
 import sys
 from pathlib import Path
 
-from streamlab.methods.contract import Progress
-from streamlab.stream.arrivals import Arrival
+from streamlab.methods.api import Progress
 from streamlab.stream.engine import run
+from streamlab.stream.schedule import Arrival
 
 
 def die_in_training(arrival: Arrival, progress: Progress) -> None:

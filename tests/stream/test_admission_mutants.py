@@ -9,11 +9,11 @@ from admission_samples import LAYOUT, VALUE_TYPES, drawn, judged, submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.container import decode, encode
-from streamlab.diff.frame import Block, read_frame
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.frame import Block, read_frame
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.stream.admission import RULES
-from streamlab.stream.hostile import rewritten
+from streamlab.stream.providers.forgeries import rewritten
 
 
 @st.composite

@@ -24,10 +24,10 @@ from admission_samples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.container import decode, encode
-from streamlab.diff.frame import Block, read_frame
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.frame import Block, read_frame
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (
@@ -37,7 +37,7 @@ from streamlab.stream.admission import (
     verify,
 )
 from streamlab.stream.content import content_digest
-from streamlab.stream.hostile import rewritten, with_nan
+from streamlab.stream.providers.forgeries import rewritten, with_nan
 
 DATA = encode(drawn()).data
 

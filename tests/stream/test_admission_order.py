@@ -9,11 +9,11 @@ from typing import Any
 from admission_samples import KEYS, admit, drawn, packed, rule_broken, scaled, submitted
 
 import streamlab.diff
-from streamlab.diff.container import encode
+from streamlab.diff.format.container import encode
 from streamlab.stream import admission
 from streamlab.stream.admission import RULES, AdmissionSettings, Known
 from streamlab.stream.content import content_digest
-from streamlab.stream.hostile import for_another_base, padded
+from streamlab.stream.providers.forgeries import for_another_base, padded
 from streamlab.stream.submission import Submission
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,10 @@ from admission_samples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.codec import CodecName
-from streamlab.diff.container import HeadType, decode, encode
-from streamlab.diff.frame import read_frame
-from streamlab.diff.values import ValueType
+from streamlab.diff.format.container import HeadType, decode, encode
+from streamlab.diff.format.frame import read_frame
+from streamlab.diff.format.streams import CodecName
+from streamlab.diff.format.values import ValueType
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (
     AdmissionSettings,
@@ -32,7 +32,7 @@ from streamlab.stream.admission import (
     check_size,
 )
 from streamlab.stream.content import content_digest
-from streamlab.stream.hostile import for_another_base, rewritten
+from streamlab.stream.providers.forgeries import for_another_base, rewritten
 from streamlab.stream.signing import simulated_keys
 
 DATA = encode(drawn()).data

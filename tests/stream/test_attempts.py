@@ -9,15 +9,15 @@ import pytest
 from stream_samples import Lab, arrivals_in, carry_out, only, reading, runs_in, stored, task
 
 from streamlab.errors import UsageError
-from streamlab.stream import executors
-from streamlab.stream.arrivals import Arrival
-from streamlab.stream.behaviours import BehaviourSettings, draw
+from streamlab.seeds import derived_seed
+from streamlab.stream.context import World
 from streamlab.stream.engine import run
-from streamlab.stream.identity import derived_seed
+from streamlab.stream.executors.serial import serial as executors
 from streamlab.stream.lab import Lab as LabOfRun
 from streamlab.stream.lab import Outcome, Times, Try
-from streamlab.stream.provider import Answer, Order, Watch, answer
-from streamlab.stream.world import World
+from streamlab.stream.providers.answer import Answer, Order, Watch, answer
+from streamlab.stream.providers.behaviours import BehaviourSettings, draw
+from streamlab.stream.schedule import Arrival
 
 FIXED = {"service": "fixed", "seconds": 10}
 S = 1_000_000
@@ -46,7 +46,7 @@ def shaky(lab: Lab, *, attempts: int, **changes: object) -> Path:
 
 
 def times(home: Path) -> list[tuple[str, int, int, int]]:
-    from streamlab.registry.home import Home
+    from streamlab.home.layout import Home
 
     return [
         (row.task, row.attempt, (row.began_us or 0) // S, (row.ended_us or 0) // S)
@@ -132,17 +132,17 @@ def test_a_provider_cannot_write_what_the_lab_notes(
 
     monkeypatch.setattr(executors, "answer", boastful)
 
-    tree = lab.tree(name="boastful", rivals=[{"name": "full_finetuning"}], **only("mood"))
+    tree = lab.tree(name="boastful", baselines=[{"name": "full_finetuning"}], **only("mood"))
     ran = carry_out(lab.write(tree), tmp_path / "home")
 
-    own, rival = (outcome.record for outcome in ran.outcomes)
-    assert (own.status, rival.status) == ("finished", "finished")
-    assert own.details["mine"] == rival.details["mine"] == 3
+    own, baseline = (outcome.record for outcome in ran.outcomes)
+    assert (own.status, baseline.status) == ("finished", "finished")
+    assert own.details["mine"] == baseline.details["mine"] == 3
     assert not {"service_us"} & own.details.keys()
     assert own.details["n_truncated"] == 0
     assert own.details["content"] != "x"
     assert own.details["probe"] != 1
-    assert not {"service_us", "probe", "content"} & rival.details.keys()
+    assert not {"service_us", "probe", "content"} & baseline.details.keys()
 
 
 def test_a_device_is_logged_in_order_once_every_failure_has_been_made_up_for(

@@ -24,18 +24,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.config import Settings, validate
-from streamlab.diff.container import decode, encode
-from streamlab.diff.values import ValueType
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.values import ValueType
 from streamlab.errors import ConfigError
 from streamlab.stream.admission import AdmissionSettings, Known
-from streamlab.stream.behaviours import (
+from streamlab.stream.content import content_digest
+from streamlab.stream.providers.behaviours import (
     BEHAVIOURS,
     Behaviour,
     BehaviourSettings,
     draw,
     misbehave,
 )
-from streamlab.stream.content import content_digest
 from streamlab.stream.submission import Submission
 
 MOST = 20_000

@@ -11,9 +11,9 @@ from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.codec import CodecName
-from streamlab.diff.container import HeadType, decode, encode
-from streamlab.diff.values import ValueType
+from streamlab.diff.format.container import HeadType, decode, encode
+from streamlab.diff.format.streams import CodecName
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.stream.content import content_digest
 

@@ -20,22 +20,22 @@ from stream_samples import (
 )
 
 from streamlab.base import load_base
-from streamlab.methods.contract import Progress
-from streamlab.registry.curves import curve_path, read_curve
-from streamlab.registry.home import Home
+from streamlab.home.curves import curve_path, read_curve
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.open_home import open_home
+from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, RunRecord
-from streamlab.registry.store import ArtifactStore
-from streamlab.serving.opened import open_home
-from streamlab.stream.arrivals import Arrival, arrivals
+from streamlab.stream.context import World
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.world import World
+from streamlab.stream.schedule import Arrival, arrivals
 
 METHODS = ("diff_pruning", "full_finetuning", "head_only")
 TASKS = ("mood", "same", "degree")
 
 
-def test_outcomes_come_seed_by_seed_task_by_task_with_the_rivals_after_the_method(
+def test_outcomes_come_seed_by_seed_task_by_task_with_the_baselines_after_the_method(
     many: Ran,
 ) -> None:
     order = [(o.arrival.seed, o.arrival.task, o.arrival.method.name) for o in many.outcomes]
@@ -51,22 +51,27 @@ def test_every_arrival_has_one_row_which_its_outcome_carries(many: Ran) -> None:
     assert {(row.status, row.attempt, row.reason) for row in rows} == {("finished", 1, None)}
 
 
-def test_rivals_share_place_provider_and_rows_and_leave_files_of_their_own(many: Ran) -> None:
+def test_baselines_share_place_provider_and_rows_and_leave_files_of_their_own(many: Ran) -> None:
     rows = arrivals_in(many.home)
     shared = {
-        (row.seed, row.task): (row.sequence, row.provider, row.rows_fingerprint, row.n_train_rows)
+        (row.seed, row.task): (
+            row.sequence,
+            row.provider,
+            row.examples_fingerprint,
+            row.n_train_examples,
+        )
         for row in rows
         if row.method == "diff_pruning"
     }
 
     for row in rows:
-        found = (row.sequence, row.provider, row.rows_fingerprint, row.n_train_rows)
+        found = (row.sequence, row.provider, row.examples_fingerprint, row.n_train_examples)
         assert found == shared[row.seed, row.task]
     assert len({row.digest for row in rows}) == len(rows) == 18
     assert [shared[1, task][:2] for task in TASKS] == [(0, "press"), (1, "school"), (2, "press")]
 
 
-def test_rivals_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ran) -> None:
+def test_baselines_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ran) -> None:
     loaded = load_scenario(many.path)
     world = World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
     stream = [arrival for arrival in arrivals(loaded.scenario) if arrival.task == "mood"]
@@ -191,7 +196,7 @@ def test_a_finished_run_is_recorded_with_its_scenario_base_and_environment(plain
     assert base.weights_bytes == 4 * base.n_parameters < base.file_bytes
 
 
-def test_rivals_leave_the_files_of_the_method_as_they_are_without_them(
+def test_baselines_leave_the_files_of_the_method_as_they_are_without_them(
     many: Ran, plain: Ran
 ) -> None:
     beside = [row.digest for row in arrivals_in(many.home, method="diff_pruning") if row.seed == 1]

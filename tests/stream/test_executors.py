@@ -16,14 +16,14 @@ from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
 
 from streamlab.base import load_base
 from streamlab.errors import ProviderError, TrainingError
-from streamlab.methods.contract import Progress
-from streamlab.stream.arrivals import Arrival, arrivals
+from streamlab.methods.api import Progress
+from streamlab.stream.context import World
 from streamlab.stream.engine import run
-from streamlab.stream.executors import Executor, Serial
-from streamlab.stream.processes import Processes
-from streamlab.stream.provider import Answer, Order
+from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.serial import Executor, Serial
+from streamlab.stream.providers.answer import Answer, Order
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.world import World
+from streamlab.stream.schedule import Arrival, arrivals
 
 Make = Callable[[LoadedScenario], Executor]
 

@@ -10,10 +10,10 @@ import pytest
 from stream_samples import Lab, Ran, arrivals_in, only, runs_in, scores_in, stored, task
 
 from streamlab.errors import BaseMismatchError, StoreError, TrainingError
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.methods import DiffPruning
-from streamlab.methods.contract import Trained, TrainingJob
-from streamlab.registry.home import Home
-from streamlab.registry.store import ArtifactStore
+from streamlab.methods.api import Trained, TrainingJob
 from streamlab.stream import engine
 from streamlab.stream.engine import run
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stream_samples import Lab, Ran, arrivals_in, carry_out, only, reading, runs_in, stored, task
 
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
 from streamlab.stream.engine import run
 
 STOPPED_BY = {

@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.stream.behaviours import flip_labels
-from streamlab.tasks.rows import Row, SourceUsed, TaskData
+from streamlab.stream.providers.behaviours import flip_labels
+from streamlab.tasks.examples import Example, SourceUsed, TaskData
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 1000)
 
 
 def classified(n_classes: int, n_train: int, n_validation: int = 5) -> TaskData:
-    def rows(n: int) -> tuple[Row, ...]:
-        return tuple(Row(f"text {i}", None, i % n_classes) for i in range(n))
+    def rows(n: int) -> tuple[Example, ...]:
+        return tuple(Example(f"text {i}", None, i % n_classes) for i in range(n))
 
     return TaskData(
         name="mood",
@@ -35,14 +35,14 @@ def classified(n_classes: int, n_train: int, n_validation: int = 5) -> TaskData:
 
 
 def numbered(*labels: float) -> TaskData:
-    rows = tuple(Row(f"text {i}", "more", label) for i, label in enumerate(labels))
+    rows = tuple(Example(f"text {i}", "more", label) for i, label in enumerate(labels))
     data = classified(2, 1)
     return replace(
         data, kind="regression", labels=(), metrics=("pearson",), train=rows, validation=rows[:1]
     )
 
 
-def changed(before: Sequence[Row], after: Sequence[Row]) -> list[int]:
+def changed(before: Sequence[Example], after: Sequence[Example]) -> list[int]:
     """Return the rows whose labels differ; nothing else may."""
     pairs = list(zip(before, after, strict=True))
     assert all(replace(new, label=old.label) == old for old, new in pairs)

@@ -10,9 +10,9 @@ import torch
 from stream_samples import Lab, Ran, only
 
 from streamlab.base import load_base
-from streamlab.stream.plan import PlannedArrival, plan
+from streamlab.stream.context import World
+from streamlab.stream.estimate import PlannedArrival, plan
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.world import World
 
 
 def planned(path: Path, *overrides: str) -> list[PlannedArrival]:
@@ -33,7 +33,7 @@ def test_a_plan_names_the_arrivals_of_the_run_in_their_order_with_their_sizes(
         record, diff = outcome.record, outcome.diff
         assert diff is not None
         assert row.arrival == outcome.arrival
-        assert (row.source, row.n_train_rows) == (record.source, record.n_train_rows)
+        assert (row.source, row.n_train_examples) == (record.source, record.n_train_examples)
         assert (row.n_steps, row.n_entries) == (record.n_steps, diff.n_entries)
 
 

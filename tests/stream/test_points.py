@@ -11,9 +11,9 @@ import pytest
 from stream_points import KILLED
 from stream_samples import Ran, arrivals_in, reading, runs_in, scores_in, stored
 
-from streamlab.registry.home import Home
-from streamlab.registry.store import ArtifactStore
-from streamlab.registry.verification import Finding, verify
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
+from streamlab.home.verify import Finding, verify
 from streamlab.stream.engine import run
 from streamlab.stream.lab import POINTS
 
@@ -22,7 +22,7 @@ from streamlab.stream.lab import POINTS
 def killed(plain: Ran, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one home for each point, left by a process that died there."""
     folder = tmp_path_factory.mktemp("points")
-    child = Path(__file__).with_name("stream_points.py")
+    child = Path(__file__).parents[1] / "samples" / "stream_points.py"
     done = subprocess.run(
         [sys.executable, str(child), str(plain.path), str(folder)],
         capture_output=True,

@@ -12,21 +12,21 @@ from stream_samples import Ran
 
 from streamlab.base import load_base
 from streamlab.diff.apply import applied
-from streamlab.diff.container import decode, inspect
+from streamlab.diff.format.container import decode, inspect
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
-from streamlab.registry.store import ArtifactStore
-from streamlab.serving.outputs import logits
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.logits import logits
 from streamlab.stream.artifacts import Served, serving
-from streamlab.stream.precision import SMALLEST_FIRST, rounded
+from streamlab.stream.context import World
 from streamlab.stream.probe import check_probe, take_probe
+from streamlab.stream.providers.quantization import SMALLEST_FIRST, rounded
+from streamlab.stream.providers.training import fresh_model
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.training import fresh_model
-from streamlab.stream.world import World
 
 if TYPE_CHECKING:
-    from streamlab.methods.contract import TrainingSettings
-    from streamlab.stream.training import EncodedTask
+    from streamlab.methods.api import TrainingSettings
+    from streamlab.stream.providers.training import EncodedTask
 
 
 @pytest.fixture(scope="module")

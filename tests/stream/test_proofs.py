@@ -13,14 +13,14 @@ from transformers import PreTrainedModel
 
 from streamlab.base import Base
 from streamlab.errors import BaseMismatchError
-from streamlab.methods.contract import TrainingSettings
+from streamlab.methods.api import TrainingSettings
+from streamlab.seeds import derived_seed
 from streamlab.stream import scoring
-from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.identity import derived_seed
-from streamlab.stream.proofs import check_isolation, check_order, shuffled
+from streamlab.stream.invariants import check_isolation, check_order, shuffled
+from streamlab.stream.providers.training import fresh_model
 from streamlab.stream.scenario import LoadedScenario, load_scenario
-from streamlab.stream.training import fresh_model
-from streamlab.tasks.rows import TaskData
+from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.tasks.examples import TaskData
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def test_a_base_that_was_written_to_breaks_the_proof_of_isolation(
         next(claims)
 
 
-def test_shuffled_keeps_the_rivals_of_an_arrival_together(lab: Lab) -> None:
-    tree = lab.tree(name="rivals", rivals=["head_only"])
-    stream = arrivals(load_scenario(lab.write(tree, file="rivals.yaml")).scenario)
+def test_shuffled_keeps_the_baselines_of_an_arrival_together(lab: Lab) -> None:
+    tree = lab.tree(name="baselines", baselines=["head_only"])
+    stream = arrivals(load_scenario(lab.write(tree, file="baselines.yaml")).scenario)
 
     moved = shuffled(stream, draw=random.Random(3))  # noqa: S311 - orders, not secrets
 

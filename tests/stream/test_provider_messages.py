@@ -14,11 +14,11 @@ import pytest
 from stream_samples import Lab, only
 
 from streamlab.errors import ProviderError
-from streamlab.methods.contract import Progress
-from streamlab.stream import processes
-from streamlab.stream.arrivals import Arrival, arrivals
-from streamlab.stream.provider import Answer, Order
+from streamlab.methods.api import Progress
+from streamlab.stream.executors.serial import processes
+from streamlab.stream.providers.answer import Answer, Order
 from streamlab.stream.scenario import load_scenario
+from streamlab.stream.schedule import Arrival, arrivals
 
 PROGRESS = {"progress": asdict(Progress("gated", 1, 2, 0.5, None))}
 EFFORT = {"n_steps": 1, "training_seconds": 1.0, "peak_memory_bytes": 1, "details": {}}

@@ -23,13 +23,13 @@ from stream_samples import (
 )
 
 from streamlab.errors import BaseMismatchError, UsageError
-from streamlab.methods.contract import Progress
-from streamlab.registry.home import Home
+from streamlab.home.layout import Home
+from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, NewArrival, NewDiff, NewScore
 from streamlab.registry.registry import Registry
 from streamlab.stream import engine
-from streamlab.stream.arrivals import Arrival
 from streamlab.stream.engine import run
+from streamlab.stream.schedule import Arrival
 
 Score = tuple[str, str, str, int, float]
 

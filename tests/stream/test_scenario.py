@@ -10,8 +10,8 @@ from stream_samples import Lab
 
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, NonAdaptive
-from streamlab.stream.arrivals import arrivals
 from streamlab.stream.scenario import LoadedScenario, load_scenario, resolve_scenario
+from streamlab.stream.schedule import arrivals
 
 MINIMAL: dict[str, Any] = {
     "version": 1,
@@ -139,7 +139,7 @@ def test_a_task_that_is_brought_twice_is_refused(providers: dict[str, Any], who:
 def test_all_that_does_not_fit_together_is_told_at_once() -> None:
     found = problems(
         providers={"one": {"tasks": ["a", "x"]}, "two": {"tasks": ["a"]}},
-        rivals=["head_only", "diff_pruning", "head_only"],
+        baselines=["head_only", "diff_pruning", "head_only"],
         seeds=[3, 1, 3],
     )
 
@@ -147,8 +147,8 @@ def test_all_that_does_not_fit_together_is_told_at_once() -> None:
         "providers.one.tasks.1",
         "tasks.a",
         "tasks.b",
-        "rivals.1",
-        "rivals.2",
+        "baselines.1",
+        "baselines.2",
         "seeds",
     ]
     assert found[-1] == "seeds: must differ from one another, got [3, 1, 3]."
@@ -167,24 +167,26 @@ def test_a_name_that_would_not_do_as_a_file_name_is_refused(name: str) -> None:
     assert paths(problems(name=name)) == ["name"]
 
 
-def test_rivals_may_be_given_by_their_bare_names() -> None:
-    bare = resolve(rivals=["full_finetuning", {"name": "head_only", "rate": 0.5}, "non_adaptive"])
+def test_baselines_may_be_given_by_their_bare_names() -> None:
+    bare = resolve(
+        baselines=["full_finetuning", {"name": "head_only", "rate": 0.5}, "non_adaptive"]
+    )
     full = resolve(
-        rivals=[
+        baselines=[
             {"name": "full_finetuning"},
             {"name": "head_only", "rate": 0.5},
             {"name": "non_adaptive"},
         ]
     )
 
-    assert bare.scenario.rivals == (FullFinetuning(), HeadOnly(rate=0.5), NonAdaptive())
+    assert bare.scenario.baselines == (FullFinetuning(), HeadOnly(rate=0.5), NonAdaptive())
     assert (bare.resolved, bare.digest) == (full.resolved, full.digest)
 
 
-def test_an_unknown_rival_is_told_which_there_are() -> None:
-    (problem,) = problems(rivals=["full_finetunning"])
+def test_an_unknown_baseline_is_told_which_there_are() -> None:
+    (problem,) = problems(baselines=["full_finetunning"])
 
-    assert problem.startswith("rivals.0: ")
+    assert problem.startswith("baselines.0: ")
     assert "'full_finetunning'" in problem
     assert "'full_finetuning'" in problem
 
@@ -239,7 +241,7 @@ def test_the_digest_is_of_every_setting_and_of_the_order_of_the_tasks() -> None:
         resolve(),
         resolve(seeds=[2]),
         resolve(evaluation="full"),
-        resolve(rivals=["head_only"]),
+        resolve(baselines=["head_only"]),
         resolve(name="other"),
         resolve(storage={"values": "fp16"}),
         resolve(base={"model": "package:elsewhere"}),
@@ -257,7 +259,7 @@ def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
     spelt_out = {
         "seeds": [1],
         "evaluation": "last",
-        "rivals": [],
+        "baselines": [],
         "storage": {"values": "auto"},
         "defaults": {"method": {"target_density": 5e-3, "name": "diff_pruning"}},
     }
@@ -269,7 +271,7 @@ def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
 
 def test_what_is_recorded_makes_the_same_scenario_again() -> None:
     loaded = resolve(
-        {"X": "1"}, rivals=["head_only"], data={"sources": [{"files": "${X}"}, "generated"]}
+        {"X": "1"}, baselines=["head_only"], data={"sources": [{"files": "${X}"}, "generated"]}
     )
 
     again = resolve_scenario(
@@ -285,16 +287,16 @@ def test_arrivals_derive_their_seeds_from_what_they_are_and_not_from_their_place
         return {a.identity: (a.training_seed, a.data_seed) for a in stream}
 
     tasks = MINIMAL["tasks"]
-    plain = seeds(seeds=[1, 2], rivals=["head_only"])
-    turned = seeds(seeds=[2, 1], rivals=["head_only"], tasks={"b": tasks["b"], "a": tasks["a"]})
+    plain = seeds(seeds=[1, 2], baselines=["head_only"])
+    turned = seeds(seeds=[2, 1], baselines=["head_only"], tasks={"b": tasks["b"], "a": tasks["a"]})
 
     assert plain == turned
     assert len({training for training, _ in plain.values()}) == len(plain) == 8
     # The rows are the same for every method, and others for every task and seed.
     assert len({data for _, data in plain.values()}) == 4
     assert {
-        len({data for identity, (_, data) in plain.items() if identity[:4] == rivals})
-        for rivals in {identity[:4] for identity in plain}
+        len({data for identity, (_, data) in plain.items() if identity[:4] == baselines})
+        for baselines in {identity[:4] for identity in plain}
     } == {1}
 
 
@@ -308,7 +310,7 @@ def test_a_file_is_read_overridden_and_validated(lab: Lab) -> None:
             "seeds=[4, 5]",
             "defaults.training.learning_rate=1e-5",
             "tasks.mood.training.threads=3",
-            "rivals=[head_only]",
+            "baselines=[head_only]",
         ],
     )
 
@@ -317,7 +319,7 @@ def test_a_file_is_read_overridden_and_validated(lab: Lab) -> None:
     assert scenario.tasks["mood"].training.learning_rate == 1e-5
     threads = {name: entry.training.threads for name, entry in scenario.tasks.items()}
     assert threads == {"mood": 3, "same": 1, "degree": 1}
-    assert scenario.rivals == (HeadOnly(),)
+    assert scenario.baselines == (HeadOnly(),)
     assert loaded.folder == lab.folder
     assert loaded.digest != load_scenario(path).digest
     assert load_scenario(path, overrides=["seeds=[1]"]).digest == load_scenario(path).digest

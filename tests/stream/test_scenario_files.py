@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from stream_samples import arrivals_in, runs_in, scores_in
 
-from streamlab.registry.home import Home
-from streamlab.stream.arrivals import arrivals
+from streamlab.home.layout import Home
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
-from streamlab.tasks.catalogue import GLUE
+from streamlab.stream.schedule import arrivals
+from streamlab.tasks.glue import GLUE
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 from stream_samples import Ran, scores_in
 
 from streamlab.base import Base, load_base
-from streamlab.diff.container import decode
+from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
-from streamlab.registry.store import ArtifactStore
-from streamlab.serving.outputs import logits
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.logits import logits
 from streamlab.stream.artifacts import serving
+from streamlab.stream.context import World
 from streamlab.stream.lab import Outcome
+from streamlab.stream.providers.training import EncodedTask, fresh_model
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.training import EncodedTask, fresh_model
-from streamlab.stream.world import World
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from streamlab.arrivals.processes import DAY_US
 from streamlab.errors import ConfigError
-from streamlab.stream.arrivals import Arrival, arrivals
 from streamlab.stream.scenario import LoadedScenario, resolve_scenario
+from streamlab.stream.schedule import Arrival, arrivals
 
 TASKS = {name: {"dataset": f"glue/{name}"} for name in ("sst2", "mrpc", "rte", "cola")}
 POISSON = {"process": "poisson", "rate_per_day": 4}
@@ -58,23 +58,23 @@ def brought(found: list[Arrival]) -> list[tuple[str, int]]:
 
 
 def test_without_a_process_all_arrive_at_once_as_the_scenario_lists_them() -> None:
-    found = stream(providers=both(), seeds=[1, 2], rivals=["head_only"])
+    found = stream(providers=both(), seeds=[1, 2], baselines=["head_only"])
 
     assert [a.task for a in found] == 2 * [name for name in TASKS for _ in range(2)]
     assert [a.sequence for a in found] == 2 * [0, 0, 1, 1, 2, 2, 3, 3]
     assert {(a.version, a.arrived_us) for a in found} == {(1, 0)}
 
 
-def test_a_stream_is_in_order_of_time_and_rivals_share_time_and_place() -> None:
-    found = stream(rivals=["head_only"])
+def test_a_stream_is_in_order_of_time_and_baselines_share_time_and_place() -> None:
+    found = stream(baselines=["head_only"])
 
-    own, rivals = found[::2], found[1::2]
+    own, baselines = found[::2], found[1::2]
     assert len(own) == 5 + 2
     assert [a.sequence for a in own] == list(range(7))
     assert [a.arrived_us for a in own] == sorted(a.arrived_us for a in own)
     assert own[0].arrived_us > 0
     assert {a.provider for a in own[:3]} == {"press", "school"}  # mixed, as time has it
-    assert [(a.sequence, a.arrived_us, *a.identity[:4]) for a in rivals] == [
+    assert [(a.sequence, a.arrived_us, *a.identity[:4]) for a in baselines] == [
         (a.sequence, a.arrived_us, *a.identity[:4]) for a in own
     ]
 
@@ -142,7 +142,7 @@ def test_a_stream_is_the_same_in_another_process() -> None:
     code = (
         "import json, sys\n"
         "from pathlib import Path\n"
-        "from streamlab.stream.arrivals import arrivals\n"
+        "from streamlab.stream.schedule import arrivals\n"
         "from streamlab.stream.scenario import resolve_scenario\n"
         "tree = json.load(sys.stdin)\n"
         "loaded = resolve_scenario(tree, origin='stdin', folder=Path(), environment={})\n"

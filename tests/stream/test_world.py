@@ -8,9 +8,9 @@ from typing import Any
 from stream_samples import Lab, arrivals_in, carry_out, only, scores_in
 
 from streamlab.base import load_base
-from streamlab.stream.arrivals import Arrival, arrivals
+from streamlab.stream.context import World
 from streamlab.stream.scenario import load_scenario
-from streamlab.stream.world import World
+from streamlab.stream.schedule import Arrival, arrivals
 
 
 def again(n_arrivals: int, **changes: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def make_world(path: Path) -> tuple[World, list[Arrival]]:
 
 
 def test_every_version_has_rows_of_its_own_and_is_scored_on_the_same(lab: Lab) -> None:
-    path = lab.scenario(name="rounds", **again(3, rivals=["head_only"]))
+    path = lab.scenario(name="rounds", **again(3, baselines=["head_only"]))
     world, stream = make_world(path)
 
     mood = [a for a in stream if a.task == "mood"]
@@ -39,7 +39,7 @@ def test_every_version_has_rows_of_its_own_and_is_scored_on_the_same(lab: Lab) -
     assert len({task.data.validation for task in drawn}) == 3
     assert len({task.data.dev for task in drawn}) == 1
     assert all(world.loaded(a) is world.encoded(a).data for a in mood)
-    # Rivals learn the same rows, and nothing is encoded twice.
+    # Baselines learn the same rows, and nothing is encoded twice.
     assert all(
         world.encoded(a) is world.encoded(b) for a, b in zip(mood[::2], mood[1::2], strict=True)
     )

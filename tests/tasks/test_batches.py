@@ -19,7 +19,7 @@ from streamlab.tasks.batches import (
     n_batches,
     training_batches,
 )
-from streamlab.tasks.rows import Row
+from streamlab.tasks.examples import Example
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 PAD, CLS, SEP = 0, 1, 2
@@ -44,11 +44,11 @@ def word_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def row(n_words: int, label: float = 0, n_words2: int | None = None) -> Row:
+def row(n_words: int, label: float = 0, n_words2: int | None = None) -> Example:
     def text(n: int) -> str:
         return " ".join(str(number % 100) for number in range(n))
 
-    return Row(text(n_words), None if n_words2 is None else text(n_words2), label)
+    return Example(text(n_words), None if n_words2 is None else text(n_words2), label)
 
 
 def numbered(lengths: list[int], max_length: int = 64) -> Encoded:

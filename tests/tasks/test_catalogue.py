@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from streamlab.tasks.catalogue import GLUE, find_entry
-from streamlab.tasks.generated import describes, generate
+from streamlab.tasks.glue import GLUE, find_entry
 from streamlab.tasks.metrics import METRICS_OF_KIND
+from streamlab.tasks.synthetic import describes, generate
 
 
 def test_all_nine_tasks_are_known_and_have_a_stand_in() -> None:

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.tasks.catalogue import GLUE, Entry
 from streamlab.tasks.columns import Choice, choose_columns, matching, to_rows
+from streamlab.tasks.examples import Example
+from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import ClassReader
-from streamlab.tasks.raw import RawSplit, Record
-from streamlab.tasks.rows import Row
 from streamlab.tasks.settings import Columns
+from streamlab.tasks.sources.records import RawSplit, Record
 
 READER = ClassReader(("no", "yes"), None, "rows.jsonl")
 SINGLE = Choice("text", None, "label")
@@ -89,22 +89,24 @@ def test_a_text_that_is_none_names_its_row(text: object, fact: str) -> None:
     with pytest.raises(DataError) as caught:
         to_rows(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE, READER)
 
-    assert "Row 2 of rows.jsonl: the text in 'text'" in str(caught.value)
+    assert "Example 2 of rows.jsonl: the text in 'text'" in str(caught.value)
     assert fact in str(caught.value)
 
 
 def test_a_second_text_is_checked_like_the_first() -> None:
-    with pytest.raises(DataError, match=r"Row 1 of rows\.jsonl: the text in 'b' is empty"):
+    with pytest.raises(DataError, match=r"Example 1 of rows\.jsonl: the text in 'b' is empty"):
         to_rows(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"), READER)
 
 
 def test_a_label_that_is_none_names_its_row_and_column() -> None:
-    with pytest.raises(DataError, match=r"Row 1 of rows\.jsonl: the label in 'label' is 7, which"):
+    with pytest.raises(
+        DataError, match=r"Example 1 of rows\.jsonl: the label in 'label' is 7, which"
+    ):
         to_rows(split({"text": "a", "label": 7}), SINGLE, READER)
 
 
 def test_a_record_without_a_label_is_refused() -> None:
-    with pytest.raises(DataError, match=r"Row 2 .*the label in 'label' is missing"):
+    with pytest.raises(DataError, match=r"Example 2 .*the label in 'label' is missing"):
         to_rows(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
 
 
@@ -115,7 +117,7 @@ def test_rows_are_the_records_in_order_or_a_text_is_refused(
     raw = split(*({"text": text, "label": label} for text, label in records))
 
     if all(text.strip() for text, _ in records):
-        expected = [Row(text, None, int(label == "yes")) for text, label in records]
+        expected = [Example(text, None, int(label == "yes")) for text, label in records]
         assert to_rows(raw, SINGLE, READER) == expected
     else:
         with pytest.raises(DataError, match="is empty"):

@@ -5,17 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.tasks.draws import sample_dev, split_off_dev, split_train, validation_rows_for
-from streamlab.tasks.rows import Row
+from streamlab.tasks.examples import Example
+from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train, validation_rows_for
 
 
-def rows(n_rows: int) -> list[Row]:
-    return [Row(f"text {number}", None, number % 2) for number in range(n_rows)]
+def rows(n_rows: int) -> list[Example]:
+    return [Example(f"text {number}", None, number % 2) for number in range(n_rows)]
 
 
 def split(
     n_rows: int, *, share: float = 0.1, n_most: int | None = None, seed: int = 1
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
     return split_train(rows(n_rows), share=share, n_most=n_most, seed=seed, dataset="mine")
 
 

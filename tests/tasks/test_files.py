@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.files import read_from_folder, read_own_files, read_task_folder
-from streamlab.tasks.raw import RawData, Unavailable
 from streamlab.tasks.settings import TaskFiles
+from streamlab.tasks.sources.files import read_from_folder, read_own_files, read_task_folder
+from streamlab.tasks.sources.records import RawData, Unavailable
 
 
 def write(path: Path, *texts: str) -> None:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.formats import has_class_folders, read_split
-from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskFiles, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.sources.readers import has_class_folders, read_split
 
 Records = Sequence[dict[str, Any]]
 
@@ -99,7 +99,7 @@ def test_the_same_rows_in_any_format_are_the_same_task(
         reference.validation,
         reference.dev,
     )
-    assert task.source.rows_fingerprint == reference.source.rows_fingerprint
+    assert task.source.examples_fingerprint == reference.source.examples_fingerprint
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -123,7 +123,7 @@ def test_one_changed_character_changes_the_fingerprint(tmp_path: Path) -> None:
     first = load(write_jsonl(tmp_path / "a", TRAIN), dev)
     second = load(write_jsonl(tmp_path / "b", changed), dev)
 
-    assert first.source.rows_fingerprint != second.source.rows_fingerprint
+    assert first.source.examples_fingerprint != second.source.examples_fingerprint
 
 
 # Half of a surrogate pair cannot be written as UTF-8.

@@ -10,13 +10,13 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from streamlab.tasks.generated import generate
+from streamlab.tasks.synthetic import generate
 
 if TYPE_CHECKING:
-    from streamlab.tasks.rows import Row
+    from streamlab.tasks.examples import Example
 
 
-def marked(row: Row) -> str:
+def marked(row: Example) -> str:
     """Tell the words of the second text from those of the first."""
     return " ".join([*row.text.split(), *(f"second_{word}" for word in (row.text2 or "").split())])
 

@@ -10,14 +10,14 @@ from random import Random
 
 import pytest
 
-from streamlab.tasks.generated import lexicon, morphology
-from streamlab.tasks.generated.acceptability import acceptability
-from streamlab.tasks.generated.answers import answerability
-from streamlab.tasks.generated.entailment import entailment
-from streamlab.tasks.generated.events import Telling, draw_event, draw_telling, tell
-from streamlab.tasks.generated.pronouns import pronouns
-from streamlab.tasks.generated.sentiment import sentiment
-from streamlab.tasks.generated.similarity import duplicate_questions, graded_similarity, paraphrase
+from streamlab.tasks.synthetic import lexicon, morphology
+from streamlab.tasks.synthetic.acceptability import acceptability
+from streamlab.tasks.synthetic.answers import answerability
+from streamlab.tasks.synthetic.entailment import entailment
+from streamlab.tasks.synthetic.pronouns import pronouns
+from streamlab.tasks.synthetic.sentences import Telling, draw_event, draw_telling, tell
+from streamlab.tasks.synthetic.sentiment import sentiment
+from streamlab.tasks.synthetic.similarity import duplicate_questions, graded_similarity, paraphrase
 
 SEEDS = range(150)
 

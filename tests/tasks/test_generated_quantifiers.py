@@ -6,7 +6,7 @@ from itertools import combinations, product
 
 import pytest
 
-from streamlab.tasks.generated.quantifiers import (
+from streamlab.tasks.synthetic.quantifiers import (
     CONTRADICTION,
     ENTAILMENT,
     NEUTRAL,

@@ -13,12 +13,12 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 
 from streamlab.errors import DataError
-from streamlab.tasks.catalogue import HUB_REVISION
-from streamlab.tasks.hub import HubReach, Splits, read_hub
+from streamlab.tasks.examples import Example
+from streamlab.tasks.glue import HUB_REVISION
 from streamlab.tasks.load import load_task
-from streamlab.tasks.raw import RawData, Unavailable
-from streamlab.tasks.rows import Row
 from streamlab.tasks.settings import DataSettings, TaskHub, TaskSettings
+from streamlab.tasks.sources.hub import HubReach, Splits, read_hub
+from streamlab.tasks.sources.records import RawData, Unavailable
 
 REVISION = "0123456789abcdef"
 
@@ -235,7 +235,7 @@ def test_mnli_is_reported_on_its_matched_split_at_the_pinned_commit(tmp_path: Pa
 
     assert task.source.kind == "hub"
     assert task.source.detail == f"nyu-mll/glue/mnli@{HUB_REVISION}: train, validation_matched"
-    assert task.dev[4] == Row("validation_matched 4", "h4", 1)
+    assert task.dev[4] == Example("validation_matched 4", "h4", 1)
 
 
 def test_another_revision_in_the_cache_will_not_do(tmp_path: Path) -> None:

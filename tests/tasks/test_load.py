@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.generated import generate
-from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.synthetic import generate
 
 NAMES = ("negative", "positive")
 
@@ -253,7 +253,7 @@ def test_the_fingerprint_covers_dev_and_where_train_ends(tmp_path: Path) -> None
     def fingerprint(train: list[int], dev: list[int]) -> str:
         write(tmp_path / "sst2", "train", train)
         write(tmp_path / "sst2", "dev", dev, start=len(train))
-        return load(tmp_path, [{"files": "."}]).source.rows_fingerprint
+        return load(tmp_path, [{"files": "."}]).source.examples_fingerprint
 
     found = {
         fingerprint([0, 1, 0, 1], [0, 1]),
@@ -271,7 +271,7 @@ def test_tasks_of_equal_rows_do_not_share_a_draw(tmp_path: Path) -> None:
 
     one, two = (load(tmp_path, [{"files": "."}], dataset=name) for name in ("one", "two"))
 
-    assert one.source.rows_fingerprint == two.source.rows_fingerprint
+    assert one.source.examples_fingerprint == two.source.examples_fingerprint
     assert one.validation != two.validation
 
 
@@ -286,7 +286,7 @@ def test_dev_rows_that_also_stand_in_train_are_counted(tmp_path: Path) -> None:
 
 def test_loading_tasks_needs_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys, streamlab.tasks.load, streamlab.tasks.batches, streamlab.tasks.generated\n"
+        "import sys, streamlab.tasks.load, streamlab.tasks.batches, streamlab.tasks.synthetic\n"
         "heavy = {'torch', 'transformers', 'datasets', 'sklearn', 'scipy', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError
-from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
 
 
 def write(folder: Path, split: str, labels: list[Any], start: int = 0) -> None:

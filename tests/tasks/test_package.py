@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from streamlab.errors import DataError
-from streamlab.tasks.hub import HubReach
 from streamlab.tasks.load import LoadedTask, load_task
-from streamlab.tasks.package import read_package
-from streamlab.tasks.raw import RawData, Unavailable
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.sources.package import read_package
+from streamlab.tasks.sources.records import RawData, Unavailable
 
 PACKAGE = "streamlab_test_corpus"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from streamlab.tasks.catalogue import GLUE
-from streamlab.tasks.hub import HubReach
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.hub import HubReach
 
 pytestmark = [
     pytest.mark.real_data,

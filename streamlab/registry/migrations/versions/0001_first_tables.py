@@ -188,8 +188,8 @@ def _arrivals() -> None:
         _column("peak_memory_bytes", LONG),
         _column("source", TEXT),
         _column("source_detail", TEXT),
-        _column("rows_fingerprint", TEXT),
-        _column("n_train_rows", LONG),
+        _column("examples_fingerprint", TEXT),
+        _column("n_train_examples", LONG),
         _column("details", TREE),
         _check(
             "ck_arrivals_status",
@@ -199,7 +199,7 @@ def _arrivals() -> None:
         _check(
             "ck_arrivals_amounts",
             "sequence >= 0 AND version >= 0 AND attempt >= 0 AND n_steps >= 0",
-            " AND n_train_rows >= 0 AND peak_memory_bytes >= 0",
+            " AND n_train_examples >= 0 AND peak_memory_bytes >= 0",
             " AND training_seconds >= 0 AND evaluation_seconds >= 0",
         ),
         *(

@@ -1,0 +1,1 @@
+"""The diff file: frame, positions, values and head."""

@@ -1,0 +1,333 @@
+"""A diff <-> one file's bytes. docs/format.md specifies the file, this module writes and reads it.
+
+The reader trusts nothing: every number is checked before anything of its size is allocated, and
+each refusal names the rule that was broken.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from streamlab.diff.format import positions, values
+from streamlab.diff.format.frame import (
+    Block,
+    Frame,
+    digest_blocks,
+    digest_header,
+    read_frame,
+    write_frame,
+)
+from streamlab.diff.format.header import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    MAX_ENTRIES,
+    Header,
+    read_header,
+)
+from streamlab.diff.format.lines import cut_into_lines, read_cuts
+from streamlab.diff.format.streams import CODECS, CodecName
+from streamlab.diff.format.values import ValueType
+from streamlab.diff.format.varints import MAX_VARINT_BYTES, read_varints
+from streamlab.diff.vector import DiffVector, proven_tensor
+from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from streamlab.diff.layout import Layout
+
+__all__ = (
+    "DEFAULT_MAX_BYTES",
+    "CodecName",
+    "EncodedDiff",
+    "HeadType",
+    "Parts",
+    "ValueType",
+    "decode",
+    "encode",
+    "inspect",
+)
+
+HeadType = Literal["fp32", "fp16"]
+DEFAULT_MAX_BYTES = 1 << 30
+
+_CUTS, _CLASSES = "positions.cuts", "positions.classes"
+_COUNTS, _GAPS = "positions.counts", "positions.gaps"
+_CODES, _SCALES = "values.codes", "values.scales"
+_HEAD = "head."
+_PARTS = ("positions", "values", "head")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Bytes by part; they add up to the file. `metadata` is all that stands before the blocks."""
+
+    positions: int
+    values: int
+    head: int
+    metadata: int
+
+
+@dataclass(frozen=True)
+class EncodedDiff:
+    """A file's bytes, the SHA-256 of them in hex, and what they are spent on."""
+
+    data: bytes
+    digest: str
+    parts: Parts
+
+
+def encode(
+    diff: DiffVector,
+    *,
+    value_type: ValueType = "bf16",
+    codec: CodecName = "pcodec",
+    head_type: HeadType = "fp32",
+) -> EncodedDiff:
+    """Write a diff as one file; the same diff and settings give the same bytes.
+
+    Exactly the diff's k entries are kept: a value to add that would round to zero takes the
+    smallest magnitude of the type. Raises DiffError where a value is too large for its type, a
+    weight that replaces another would be rounded, or the diff is past a limit of the format.
+    """
+    if diff.n_entries > MAX_ENTRIES:
+        raise DiffError(f"A diff file holds {MAX_ENTRIES} entries, got {diff.n_entries}.")
+    blocks = _sparse_blocks(diff, value_type, codec)
+    blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
+    metadata = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "base": diff.layout.fingerprint,
+        "d": diff.n_gated,
+        "k": diff.n_entries,
+        "codec": codec,
+        "mode": diff.mode,
+        "value_type": value_type,
+        "task": diff.task,
+    }
+    signed = metadata | {"sha256": _digests(metadata, blocks)}
+    read_header(signed)  # so that nothing is written that a reader would refuse
+    data = write_frame(signed, blocks)
+    return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
+
+
+def decode(
+    data: bytes,
+    layout: Layout,
+    *,
+    expected_digest: str | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> DiffVector:
+    """Read a file that belongs to the base of `layout`; values and head come back as float32.
+
+    `expected_digest`: SHA-256 in hex the bytes must have. Raises DiffFormatError naming the rule
+    broken, and BaseMismatchError where the file was made for another base.
+    """
+    frame, header = _open(data, expected_digest, max_bytes)
+    if header.base != layout.fingerprint:
+        raise BaseMismatchError(
+            f"The diff belongs to the base {header.base!r}, not to {layout.fingerprint!r}; "
+            "load that base, or train the task again on this one."
+        )
+    if header.d != layout.n_gated:
+        raise DiffFormatError(
+            "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
+        )
+    _check_digests(frame, header)
+    kept = _read_positions(frame, header, layout)
+    counts = np.array([len(part) for part in kept], dtype=np.int64)
+    widened = _read_values(frame, header, counts)
+    widened.flags.writeable = False
+    changes = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
+    tensors = map(proven_tensor, layout.shapes, kept, changes)
+    head = _read_head(frame)
+    return DiffVector(layout, tuple(tensors), head, header.task, header.mode)
+
+
+def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any]:
+    """Return what a file says of itself, checked as far as that goes without its base.
+
+    Keys: `version`, `base`, `d`, `k`, `codec`, `mode`, `value_type`, `parts` (bytes by part),
+    `head` (shape by name), `task`, `digest`. Raises DiffFormatError.
+    """
+    frame, header = _open(data, None, max_bytes)
+    _check_digests(frame, header)
+    return {
+        **header.model_dump(exclude={"format", "sha256"}),
+        "parts": asdict(_measure(frame.blocks, len(data))),
+        "head": {
+            name.removeprefix(_HEAD): block.shape
+            for name, block in frame.blocks.items()
+            if name.startswith(_HEAD)
+        },
+        "digest": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
+    compress = CODECS[codec].compress
+    streams = positions.split(
+        [tensor.positions for tensor in diff.tensors],
+        diff.layout,
+    )
+    counts = np.array(diff.counts, dtype=np.int64)
+    none = np.zeros(0, dtype=np.float32)
+    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
+    if diff.mode == "replace":
+        codes = values.keep_values(joined, value_type)
+    else:
+        codes = values.round_values(joined, counts, value_type)
+    numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
+    blocks = {
+        _CUTS: _bytes_block(streams.cuts),
+        _CLASSES: _bytes_block(compress(streams.classes, streams.class_pages)),
+        _COUNTS: _bytes_block(streams.counts),
+        _GAPS: _bytes_block(compress(streams.gaps, streams.pages)),
+        _CODES: _bytes_block(compress(numbers)),
+    }
+    if value_type in values.INTEGER_BITS:
+        scales = codes.scales.astype("<f4").tobytes()
+        blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
+    return blocks
+
+
+def _bytes_block(data: bytes) -> Block:
+    return Block("U8", (len(data),), data)
+
+
+def _head_block(name: str, array: NDArray[np.float32], head_type: HeadType) -> Block:
+    if head_type == "fp32":
+        return Block("F32", array.shape, array.astype("<f4").tobytes())
+    halves = values.round_to_float16(array, keep_non_zero=False)
+    if not bool(np.isfinite(halves).all()):
+        raise DiffError(f"fp16 cannot hold the head's `{name}`; keep it in fp32.")
+    return Block("F16", array.shape, halves.astype("<f2").tobytes())
+
+
+def _by_part(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
+    parts: dict[str, dict[str, Block]] = {part: {} for part in _PARTS}
+    for name, block in blocks.items():
+        parts[name.partition(".")[0]][name] = block
+    return parts
+
+
+def _measure(blocks: Mapping[str, Block], n_bytes: int) -> Parts:
+    sizes = {
+        part: sum(len(block.data) for block in members.values())
+        for part, members in _by_part(blocks).items()
+    }
+    return Parts(**sizes, metadata=n_bytes - sum(sizes.values()))
+
+
+def _open(data: bytes, expected_digest: str | None, max_bytes: int) -> tuple[Frame, Header]:
+    if len(data) > max_bytes:
+        raise DiffFormatError(
+            "file-size", f"a file may take {max_bytes} bytes here, got {len(data)}."
+        )
+    if expected_digest is not None:
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != expected_digest:
+            raise DiffFormatError(
+                "file-digest", f"the SHA-256 must be {expected_digest}, got {actual}."
+            )
+    frame = read_frame(data)
+    header = read_header(frame.metadata)
+    _check_table(frame.blocks, header)
+    return frame, header
+
+
+def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
+    """Check that the blocks are those of version 1 for this value type, and a head."""
+    expected: dict[str, str] = dict.fromkeys((_CUTS, _CLASSES, _COUNTS, _GAPS, _CODES), "U8")
+    if header.value_type in values.INTEGER_BITS:
+        expected[_SCALES] = "F32"
+    for name, dtype in expected.items():
+        block = blocks.get(name)
+        if block is None or block.dtype != dtype or len(block.shape) != 1:
+            raise DiffFormatError("tensor-table", f"`{name}` must be a row of {dtype}.")
+    heads = blocks.keys() - expected.keys()
+    for name in sorted(heads):
+        block = blocks[name]
+        if not name.startswith(_HEAD) or name == _HEAD:
+            raise DiffFormatError("tensor-table", f"{name!r} is no part of a diff file.")
+        if block.dtype == "U8" or 0 in block.shape:
+            raise DiffFormatError("tensor-table", f"{name!r} must hold F32 or F16 entries.")
+    if header.k == 0 and not heads:
+        raise DiffFormatError("no-change", "the file has 0 entries and no head.")
+
+
+def _check_digests(frame: Frame, header: Header) -> None:
+    metadata = {key: value for key, value in frame.metadata.items() if key != "sha256"}
+    stated = header.sha256.model_dump()
+    for part, actual in _digests(metadata, frame.blocks).items():
+        if actual != stated[part]:
+            raise DiffFormatError(
+                "part-digest", f"the SHA-256 of `{part}` must be {stated[part]}, got {actual}."
+            )
+
+
+def _digests(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, str]:
+    """Return the digest of each part, and of the header without its digests."""
+    digests = {part: digest_blocks(members) for part, members in _by_part(blocks).items()}
+    return digests | {"header": digest_header(metadata, blocks)}
+
+
+def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArray[np.int64]]:
+    """Read sorted positions per tensor, each array no longer than what was checked before it."""
+    cuts = read_cuts(bytes(frame.blocks[_CUTS].data), layout)
+    lines = cut_into_lines(cuts, layout)
+    stated = frame.blocks[_COUNTS].data
+    if len(stated) > MAX_VARINT_BYTES * lines.total:  # each class has a line of its own
+        raise DiffFormatError(
+            "count-coding", f"{lines.total} lines have no {len(stated)} bytes of counts."
+        )
+    counts = np.array(read_varints(bytes(stated), "count-coding"), np.int64)
+    if counts.sum() != header.k:
+        raise DiffFormatError("count-sum", f"counts must be {header.k} in all, got {counts.sum()}.")
+    classes = _expand(frame.blocks[_CLASSES], header, np.uint16, lines.total, "class-stream")
+    if classes.max(initial=0) > len(counts):
+        raise DiffFormatError(
+            "class-range", f"{len(counts)} classes have counts, and a line is in {classes.max()}."
+        )
+    gaps = _expand(frame.blocks[_GAPS], header, np.uint32, header.k, "position-stream")
+    return positions.join(gaps, counts, classes, lines, layout)
+
+
+def _expand(block: Block, header: Header, dtype: DTypeLike, count: int, rule: str) -> NDArray[Any]:
+    return CODECS[header.codec].expand(bytes(block.data), dtype, count, rule)
+
+
+def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDArray[np.float32]:
+    scales = np.zeros(0, dtype=np.float32)
+    if header.value_type in values.INTEGER_BITS:
+        block = frame.blocks[_SCALES]
+        expected = values.n_scales(header.value_type, counts)
+        if block.shape != (expected,):
+            raise DiffFormatError(
+                "scale-number", f"{expected} tensors keep entries, got {block.shape[0]} scales."
+            )
+        scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
+    dtype = values.code_dtype(header.value_type, header.codec)
+    numbers = _expand(frame.blocks[_CODES], header, dtype, header.k, "value-stream")
+    codes = values.Codes(numbers, scales)
+    zeros = header.mode == "replace"
+    return values.widen_values(codes, counts, header.value_type, zeros=zeros)
+
+
+def _read_head(frame: Frame) -> dict[str, NDArray[np.float32]]:
+    head = {}
+    for name, block in frame.blocks.items():
+        if name.startswith(_HEAD):
+            dtype = {"F32": "<f4", "F16": "<f2"}[block.dtype]
+            array = np.frombuffer(block.data, dtype=dtype).astype(np.float32).reshape(block.shape)
+            if not bool(np.isfinite(array).all()):
+                raise DiffFormatError("head-finite", f"{name!r} holds infinities or NaN.")
+            head[name.removeprefix(_HEAD)] = array
+    return head

@@ -1,0 +1,191 @@
+"""The outer frame: one safetensors file with one metadata key, written one way only.
+
+    8 bytes: length of the header | header: canonical JSON, padded with spaces | tensor bytes
+
+The frame is written here and not by a library, so that the same content always gives the same
+bytes, and read here, so that nothing is allocated before it is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from streamlab.errors import DiffError, DiffFormatError
+from streamlab.hashing import canonical_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+METADATA_KEY = "streamlab.diff"
+MAX_HEADER_BYTES = 64 << 10
+_LENGTH_BYTES = 8
+_ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
+
+Dtype = Literal["F32", "F16", "U8"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One tensor of the file: its little-endian bytes, row-major."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A file taken apart: its one metadata tree and its blocks by name."""
+
+    metadata: Mapping[str, Any]
+    blocks: Mapping[str, Block]
+    header_bytes: int  # everything before the first block
+
+
+def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> bytes:
+    """Write a file. Raises DiffError where the header would be longer than a reader accepts."""
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
+    table = _table(blocks)
+    header |= table
+    text = _padded(canonical_json(header).encode())
+    if len(text) > MAX_HEADER_BYTES:
+        raise DiffError(
+            f"The header would take {len(text)} bytes of at most {MAX_HEADER_BYTES}; "
+            "shorten `task` or the head's list of tensors."
+        )
+    length = len(text).to_bytes(_LENGTH_BYTES, "little")
+    return b"".join([length, text, *(blocks[name].data for name in table)])
+
+
+def read_frame(data: bytes) -> Frame:
+    """Take a file apart without copying a block.
+
+    Raises DiffFormatError: `file-size`, `header-size`, `header-json`, `header-canonical`,
+    `metadata-key`, `tensor-table`.
+    """
+    text = _header_text(data)
+    header = _parse(text, "header")
+    if _padded(canonical_json(header).encode()) != text:
+        raise DiffFormatError("header-canonical", "the header is not canonical JSON.")
+    metadata = header.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
+        raise DiffFormatError("metadata-key", f"`__metadata__` must hold `{METADATA_KEY}` alone.")
+    inner = metadata[METADATA_KEY]
+    if not isinstance(inner, str):
+        raise DiffFormatError("metadata-key", f"`{METADATA_KEY}` must be text.")
+    tree = _parse(inner.encode(), "metadata")
+    if canonical_json(tree) != inner:
+        raise DiffFormatError("header-canonical", "the metadata is not canonical JSON.")
+    body = memoryview(data)[_LENGTH_BYTES + len(text) :]
+    return Frame(tree, _read_table(header, body), _LENGTH_BYTES + len(text))
+
+
+def digest_blocks(blocks: Mapping[str, Block]) -> str:
+    """Return the SHA-256 of the blocks' bytes in the file's order, in hex."""
+    running = hashlib.sha256()
+    for name in _table(blocks):
+        running.update(blocks[name].data)
+    return running.hexdigest()
+
+
+def digest_header(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> str:
+    """Return the SHA-256 of the canonical JSON of [metadata, table of blocks], in hex."""
+    return hashlib.sha256(canonical_json([metadata, _table(blocks)]).encode()).hexdigest()
+
+
+def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
+    """Return the header's entry of every block, in the file's order."""
+    table: dict[str, dict[str, Any]] = {}
+    end = 0
+    for name in sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype)):
+        block = blocks[name]
+        start, end = end, end + len(block.data)
+        table[name] = {
+            "data_offsets": [start, end],
+            "dtype": block.dtype,
+            "shape": list(block.shape),
+        }
+    return table
+
+
+def _rank(name: str, dtype: str) -> tuple[int, str]:
+    """Order blocks so that every one starts at a multiple of its own item."""
+    return -_ITEM_BYTES[dtype], name
+
+
+def _padded(text: bytes) -> bytes:
+    return text + b" " * (-len(text) % 8)
+
+
+def _header_text(data: bytes) -> bytes:
+    if len(data) < _LENGTH_BYTES:
+        raise DiffFormatError("file-size", f"a file takes 8 bytes at least, got {len(data)}.")
+    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
+    if length > MAX_HEADER_BYTES:
+        raise DiffFormatError(
+            "header-size", f"the header may take {MAX_HEADER_BYTES} bytes, claims {length}."
+        )
+    text = data[_LENGTH_BYTES : _LENGTH_BYTES + length]
+    if len(text) != length:
+        raise DiffFormatError(
+            "header-size", f"the header claims {length} bytes, {len(text)} are left."
+        )
+    return bytes(text)
+
+
+def _parse(text: bytes, what: str) -> dict[str, Any]:
+    try:
+        tree = json.loads(text.decode("ascii"))
+        canonical_json(tree)  # refuses NaN and infinities
+        json.dumps(tree, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+    except (ValueError, RecursionError) as error:
+        raise DiffFormatError("header-json", f"the {what} is not ASCII JSON: {error}.") from error
+    if not isinstance(tree, dict):
+        raise DiffFormatError("header-json", f"the {what} must be a JSON object.")
+    return tree
+
+
+def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]:
+    """Check that the blocks fill the body in the one order there is, without gap or overlap."""
+    for name, entry in header.items():
+        _check_entry(name, entry)
+    blocks: dict[str, Block] = {}
+    end = 0
+    for name in sorted(header, key=lambda name: _rank(name, header[name]["dtype"])):
+        entry = header[name]
+        shape = tuple(entry["shape"])
+        start, end = end, end + math.prod(shape) * _ITEM_BYTES[entry["dtype"]]
+        if entry["data_offsets"] != [start, end]:
+            raise DiffFormatError(
+                "tensor-table", f"{name!r} must take [{start}, {end}], not {entry['data_offsets']}."
+            )
+        blocks[name] = Block(entry["dtype"], shape, body[start:end])
+    if end != len(body):
+        raise DiffFormatError(
+            "tensor-table", f"the tensors take {end} bytes, and {len(body)} follow the header."
+        )
+    return blocks
+
+
+def _check_entry(name: str, entry: Any) -> None:
+    well_formed = (
+        isinstance(entry, dict)
+        and entry.keys() == {"data_offsets", "dtype", "shape"}
+        and entry["dtype"] in list(_ITEM_BYTES)
+        and _is_row_of_counts(entry["shape"], longest=8)
+        and _is_row_of_counts(entry["data_offsets"], longest=2)
+    )
+    if not well_formed:
+        raise DiffFormatError("tensor-table", f"the entry of {name!r} is malformed.")
+
+
+def _is_row_of_counts(row: Any, longest: int) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) <= longest
+        and all(type(item) is int and 0 <= item < 1 << 53 for item in row)
+    )

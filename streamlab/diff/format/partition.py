@@ -1,0 +1,162 @@
+"""The writer's choice: how to cut each tensor, and which class each line belongs to.
+
+A line of n entries of which c are kept takes, in a class of density p that a share q of its
+tensor's lines belongs to,
+
+    -c log2 p - (n - c) log2(1 - p) - log2 q        bits,
+
+entries first, then the name of the class. Each line goes where it takes fewest, each class takes
+the density of its lines, and so on in turn: an entropy-constrained quantiser (Chou, Lookabaugh
+and Gray, 1989) of densities. A reader does not depend on any of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.diff.format.lines import COLUMNS, ROWS, WHOLE, Cuts, is_matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlab.diff.layout import Layout
+
+CLASS_BITS = 480.0  # a class has pages of its own, and what one costs beside its entropy
+# One class an octave to begin with.
+START_DENSITIES: NDArray[np.float64] = 2.0 ** -(np.arange(20, dtype=np.float64) + 0.5)
+ROUNDS = 5
+REFINEMENTS = 3
+NAMES_BITS = 320.0  # what the names of a cut tensor's classes take beside their entropy
+
+Positions = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """One way to cut a tensor: lines of `length`, `tallies` of which keep `kept` entries each.
+
+    `of_line` gives the row of `kept` that each line stands in.
+    """
+
+    cut: int
+    length: int
+    kept: NDArray[np.int64]
+    tallies: NDArray[np.int64]
+    of_line: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A candidate, the class of each of its rows of `kept`, and the bits all that takes."""
+
+    candidate: _Candidate
+    classes: NDArray[np.int64]
+    bits: float
+
+
+def choose_classes(
+    positions: Sequence[Positions], layout: Layout
+) -> tuple[Cuts, list[NDArray[np.uint16]]]:
+    """Choose a cut for every tensor and a class for each of its lines, 0 for lines left out.
+
+    Classes 1, 2, ... stand by falling density, and each keeps entries.
+    """
+    if not layout.shapes:
+        return np.zeros(0, dtype=np.uint8), []
+    candidates = [
+        _candidates(kept, shape) for kept, shape in zip(positions, layout.shapes, strict=True)
+    ]
+    densities = START_DENSITIES
+    for _ in range(ROUNDS):
+        choices = [_best(ways, densities) for ways in candidates]
+        densities = _measure(choices, len(densities))
+        densities = _without_needless(choices, densities)
+    choices = [_best(ways, densities) for ways in candidates]
+    used = np.zeros(len(densities) + 1, dtype=bool)
+    for choice in choices:
+        used[choice.classes[choice.candidate.kept > 0]] = True
+    number = np.where(used, np.cumsum(used), 0).astype(np.uint16)
+    cuts = np.array([choice.candidate.cut for choice in choices], dtype=np.uint8)
+    return cuts, [number[choice.classes[choice.candidate.of_line]] for choice in choices]
+
+
+def _candidates(positions: Positions, shape: tuple[int, ...]) -> list[_Candidate]:
+    size = int(np.prod(shape, dtype=np.int64))
+    ways = [_candidate(WHOLE, size, np.array([len(positions)]))]
+    if is_matrix(shape) and 0 < len(positions) < size:
+        n_rows, n_columns = shape[0], size // shape[0]
+        rows, columns = np.divmod(positions, n_columns)
+        ways += [
+            _candidate(ROWS, n_columns, np.bincount(rows, minlength=n_rows)),
+            _candidate(COLUMNS, n_rows, np.bincount(columns, minlength=n_columns)),
+        ]
+    return ways
+
+
+def _candidate(cut: int, length: int, counts: NDArray[np.int64]) -> _Candidate:
+    kept, of_line, tallies = np.unique(counts, return_inverse=True, return_counts=True)
+    return _Candidate(cut, length, kept, tallies, of_line.reshape(-1))
+
+
+def _best(ways: Sequence[_Candidate], densities: Floats) -> _Choice:
+    """Return the way that takes fewest bits, the first of equal ones."""
+    return min((_assign(way, densities) for way in ways), key=lambda choice: choice.bits)
+
+
+def _assign(way: _Candidate, densities: Floats) -> _Choice:
+    """Put each line where it takes fewest bits, the names of classes priced by their shares."""
+    bits = _bits(way, densities)
+    classes = np.asarray(bits.argmin(axis=1))
+    if way.cut == WHOLE:
+        return _Choice(way, classes, float(bits.min()))
+    names = np.zeros(bits.shape[1])
+    for _ in range(REFINEMENTS):
+        shares = np.bincount(classes, weights=way.tallies, minlength=bits.shape[1]) + 0.5
+        names = np.log2(shares.sum() / shares)
+        classes = np.asarray((bits + names).argmin(axis=1))
+    taken = bits[np.arange(len(classes)), classes] + names[classes]
+    return _Choice(way, classes, float((taken * way.tallies).sum()) + NAMES_BITS)
+
+
+def _bits(way: _Candidate, densities: Floats) -> Floats:
+    """Return what a line of each row of `kept` takes in class 0, which allows none, and others."""
+    kept = way.kept[:, None].astype(np.float64)
+    bits = -(kept * np.log2(densities) + (way.length - kept) * np.log2(1 - densities))
+    return np.concatenate([np.where(kept > 0, np.inf, 0.0), bits], axis=1)
+
+
+def _measure(choices: Sequence[_Choice], n_classes: int) -> Floats:
+    """Return the densities of the classes that keep entries, falling."""
+    kept, sizes = np.zeros(n_classes + 1), np.zeros(n_classes + 1)
+    for choice in choices:
+        way = choice.candidate
+        kept += np.bincount(choice.classes, way.kept * way.tallies, n_classes + 1)
+        sizes += np.bincount(choice.classes, way.length * way.tallies, n_classes + 1)
+    if not kept[1:].any():
+        return START_DENSITIES
+    used = kept > 0  # never class 0
+    lowest = 2.0**-50  # so that neither logarithm is of 0
+    densities: Floats = np.clip(kept[used] / sizes[used], lowest, 1 - lowest)
+    return np.sort(densities)[::-1]
+
+
+def _without_needless(choices: Sequence[_Choice], densities: Floats) -> Floats:
+    """Leave out, the least useful first, each class that saves less than a class costs."""
+    ways = [choice.candidate for choice in choices]
+    bits = np.concatenate([_bits(way, densities) for way in ways])
+    tallies = np.concatenate([way.tallies for way in ways])
+    while len(densities) > 1:
+        lowest_two = np.partition(bits, 1, axis=1)[:, :2]
+        penalty = np.where(bits == lowest_two[:, :1], lowest_two[:, 1:] - lowest_two[:, :1], 0.0)
+        saved = (penalty * tallies[:, None]).sum(axis=0)[1:]
+        least = int(saved.argmin())
+        if saved[least] >= CLASS_BITS:
+            break
+        densities = np.delete(densities, least)
+        bits = np.delete(bits, least + 1, axis=1)
+    return densities

@@ -1,0 +1,206 @@
+"""Positions <-> cuts, classes, counts and gaps: the layout both codecs share.
+
+Tensors are cut into lines, lines of like density are strung together (see `lines`), and along
+each string the gaps between kept entries are what a codec writes:
+
+    gap_0 = position_0,    gap_i = position_i - position_{i-1} - 1
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.diff.format.lines import (
+    COLUMNS,
+    WHOLE,
+    Classes,
+    cut_into_lines,
+    string_together,
+    write_cuts,
+)
+from streamlab.diff.format.partition import choose_classes
+from streamlab.diff.format.varints import write_varints
+from streamlab.errors import DiffError, DiffFormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlab.diff.format.lines import Lines, Strings
+    from streamlab.diff.layout import Layout
+
+MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
+MIN_PAGE_LINES = 512
+
+Positions = NDArray[np.int64]
+Gaps = NDArray[np.uint32]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PositionStreams:
+    """Positions ready for a codec; `class_pages` and `pages` are stretches alike inside."""
+
+    cuts: bytes
+    classes: Classes
+    class_pages: tuple[int, ...]
+    counts: bytes
+    gaps: Gaps
+    pages: tuple[int, ...]
+
+
+def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
+    """Turn sorted positions per tensor into streams.
+
+    Raises DiffError where two neighbours lie further apart than a gap can span.
+    """
+    cuts, chosen = choose_classes(positions, layout)
+    lines = cut_into_lines(cuts, layout)
+    none = np.zeros(0, dtype=np.uint16)
+    classes = np.concatenate([none, *(chosen[index] for index in lines.tensors)])
+    strings = string_together(lines, classes, int(classes.max(initial=0)))
+    places = _places(positions, classes, lines, strings, layout)
+    upto = np.searchsorted(places, strings.ends)
+    counts = np.diff(upto, prepend=0)
+    gaps = np.diff(places, prepend=-1) - 1
+    gaps[upto - counts] = places[upto - counts] - np.concatenate([[0], strings.ends])[:-1]
+    if gaps.max(initial=0) > MAX_GAP:
+        raise DiffError(f"A diff file spans gaps of {MAX_GAP} entries, got {gaps.max()}.")
+    return PositionStreams(
+        write_cuts(cuts),
+        classes,
+        _class_pages(lines),
+        write_varints(counts.tolist()),
+        gaps.astype(np.uint32),
+        tuple(counts.tolist()),
+    )
+
+
+def join(
+    gaps: Gaps, counts: Counts, classes: Classes, lines: Lines, layout: Layout
+) -> list[Positions]:
+    """Turn the streams into sorted positions per tensor, each shown to lie inside its tensor.
+
+    `classes`: of every line. Gaps are never negative, so positions ascend strictly; the sum
+    cannot overflow, because the container admits fewer than 2**31 entries. Raises
+    DiffFormatError (`count-range`, `position-range`).
+    """
+    strings = string_together(lines, classes, len(counts))
+    places = _read_places(gaps, counts, strings)
+    reached = np.searchsorted(places, strings.starts)
+    n_kept, source, shift = (np.empty_like(strings.order) for _ in range(3))
+    n_kept[strings.order] = np.diff(reached, append=len(places))
+    source[strings.order] = reached
+    shift[strings.order] = -strings.starts
+    shift += strings.in_tensor * strings.lengths
+    ends = np.cumsum(n_kept)
+    numbers = np.arange(len(places))
+    taken = np.repeat(source - (ends - n_kept), n_kept)
+    taken += numbers
+    np.take(places, taken, out=numbers, mode="clip")  # in range; other modes copy through a buffer
+    numbers += np.repeat(shift, n_kept)
+    return _by_tensor(numbers, n_kept, strings, lines, layout)
+
+
+def _by_tensor(
+    numbers: Positions, n_kept: Counts, strings: Strings, lines: Lines, layout: Layout
+) -> list[Positions]:
+    """Part the entries of all lines into tensors, and number those of columns row by row."""
+    parts: list[Positions] = [numbers] * len(lines.tensors)
+    line_ends = np.cumsum(strings.n_named)
+    upto = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(n_kept)])[line_ends]
+    numbers.flags.writeable = False
+    spans = zip(pairwise([0, *line_ends.tolist()]), pairwise([0, *upto.tolist()]), strict=True)
+    tensors = zip(lines.tensors.tolist(), lines.cuts.tolist(), strict=True)
+    for (index, cut), ((first, last), (start, end)) in zip(tensors, spans, strict=True):
+        parts[index] = numbers[start:end]
+        if cut == COLUMNS:
+            columns = np.repeat(strings.in_tensor[first:last], n_kept[first:last])
+            parts[index] = _by_rows(parts[index], columns, layout.shapes[index])
+    return parts
+
+
+def _by_rows(numbers: Positions, columns: Positions, shape: tuple[int, ...]) -> Positions:
+    """Renumber entries row by row in place of column by column, and sort them."""
+    n_rows, n_columns = shape[0], math.prod(shape[1:])
+    turned = (numbers - columns * n_rows) * n_columns + columns
+    fits = n_rows * n_columns <= MAX_GAP
+    turned = np.sort(turned.astype(np.uint32) if fits else turned)  # 32 bits sort twice as fast
+    turned = turned.astype(np.int64, copy=False)
+    turned.flags.writeable = False
+    return turned
+
+
+def _places(
+    positions: Sequence[Positions],
+    classes: Classes,
+    lines: Lines,
+    strings: Strings,
+    layout: Layout,
+) -> NDArray[np.int64]:
+    """Return where on the strings' number line all entries lie, sorted."""
+    shift = np.zeros(len(classes), dtype=np.int64)
+    own = strings.in_tensor * strings.lengths
+    shift[np.flatnonzero(classes)[strings.order]] = strings.starts - own[strings.order]
+    placed = [np.zeros(0, dtype=np.int64)]
+    firsts = np.cumsum(lines.n_lines) - lines.n_lines
+    for index, cut, first, length in zip(
+        lines.tensors, lines.cuts, firsts, lines.lengths, strict=True
+    ):
+        numbers = positions[index]
+        if cut == COLUMNS:
+            shape = layout.shapes[index]
+            numbers = _turn(numbers, shape[0], math.prod(shape[1:]))
+        if len(numbers):
+            placed.append(numbers + shift[first + numbers // length])
+    return np.sort(np.concatenate(placed))
+
+
+def _read_places(gaps: Gaps, counts: Counts, strings: Strings) -> NDArray[np.int64]:
+    """Sum the gaps up, each class from its own start, and check that none leaves its string."""
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), strings.ends])[:-1]
+    sizes = strings.ends - starts
+    wrong = np.flatnonzero((counts < 1) | (counts > sizes))
+    if len(wrong):
+        raise DiffFormatError(
+            "count-range",
+            f"the lines of class {wrong[0] + 1} have {sizes[wrong[0]]} entries, and the file "
+            f"keeps {counts[wrong[0]]} of them.",
+        )
+    places = gaps.astype(np.int64)
+    places += 1
+    ends = np.cumsum(counts).tolist()
+    for index, (first, end) in enumerate(pairwise([0, *ends])):
+        own = places[first:end]
+        np.cumsum(own, out=own)
+        if own[-1] > sizes[index]:
+            raise DiffFormatError(
+                "position-range",
+                f"the lines of class {index + 1} have {sizes[index]} entries, and the file "
+                f"names entry {own[-1] - 1}.",
+            )
+        own += starts[index] - 1
+    return places
+
+
+def _class_pages(lines: Lines) -> tuple[int, ...]:
+    """Give the classes of tensors left whole a page, and those of cut tensors pages of a size."""
+    pages = [int(np.count_nonzero(lines.cuts == WHOLE))]
+    held = 0
+    for n_lines in lines.n_lines[lines.cuts != WHOLE].tolist():
+        held += n_lines
+        if held >= MIN_PAGE_LINES:
+            pages.append(held)
+            held = 0
+    return tuple(page for page in (*pages, held) if page)
+
+
+def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:
+    """Renumber entries of an (outer, inner) matrix as those of its transpose."""
+    outer = positions // n_inner
+    return np.asarray((positions - outer * n_inner) * n_outer + outer, dtype=np.int64)

@@ -1,0 +1,162 @@
+"""The figure `accuracy`: each task's score by the own method and by full finetuning.
+
+Large markers are means over seeds, small ones single seeds, bars one sample standard deviation
+each way. More tasks than names have room for are sorted by their score, best first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamlab.errors import RegistryError
+from streamlab.figures.style import (
+    COLOURS,
+    MARKERS,
+    WIDTH,
+    Sheet,
+    plain,
+    widened,
+    write_with_numbers,
+)
+from streamlab.figures.task_rows import (
+    MOST_NAMED,
+    UNNAMED_LEFT,
+    lay_out_rows,
+    rows_height,
+)
+from streamlab.registry.own import own_method
+from streamlab.registry.registry import Registry
+from streamlab.views.scores import TaskScore, task_scores
+from streamlab.views.table import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BASELINE = "full_finetuning"
+_COLUMNS = (
+    "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread", "seed", "value"
+)  # fmt: skip
+_LEFT, _RIGHT, _BELOW, _ABOVE = 1.25, 0.14, 0.42, 0.3  # inches around the panel
+_ROW = 0.26  # inches a task
+
+
+@dataclass(frozen=True)
+class AccuracyFigure:
+    """The scores of a run, the own method's first."""
+
+    run: str
+    methods: tuple[str, ...]
+    scores: tuple[TaskScore, ...]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks in the order of arrival."""
+        return tuple(dict.fromkeys(score.task for score in self.scores))
+
+    @property
+    def is_crowded(self) -> bool:
+        """Return whether the tasks are too many to be named."""
+        return len(self.tasks) > MOST_NAMED
+
+
+def read_accuracy(registry: Registry, run: str) -> AccuracyFigure:
+    """Read a run's scores by its own method, and by full finetuning where that was a baseline.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
+    """
+    record = registry.run(run)
+    found = require_scores(record.name, task_scores(registry.scores(run=record.id)))
+    own = own_method(record)
+    wanted = dict.fromkeys((own, BASELINE))
+    scores = [score for method in wanted for score in found if score.method == method]
+    require_scores(record.name, scores)
+    methods = tuple(dict.fromkeys(score.method for score in scores))
+    return AccuracyFigure(record.name, methods, tuple(scores))
+
+
+def require_scores(run: str, scores: list[TaskScore]) -> list[TaskScore]:
+    """Return the scores. Raises RegistryError where there is none."""
+    if not scores:
+        raise RegistryError(
+            f"In the run `{run}` no finished arrival has a score, so there is nothing to show. "
+            "Let the run go on, or name another one with `--run`."
+        )
+    return scores
+
+
+def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
+    """Write accuracy.png, .svg and .csv, a row a seed. Raises StoreError where the disk refuses."""
+    rows: list[tuple[Cell, ...]] = [
+        (
+            *(data.run, score.task, score.method, score.metric, score.split, score.source),
+            *(len(score.by_seed), score.mean, score.spread, seed, value),
+        )
+        for score in data.scores
+        for seed, value in score.by_seed.items()
+    ]
+    return write_with_numbers(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
+
+
+def draw(data: AccuracyFigure) -> Figure:
+    """Draw a row a task, the first on top; call it in `house_style`."""
+    tasks = _best_first(data) if data.is_crowded else data.tasks
+    height = rows_height(len(tasks), _ROW)
+    sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
+    left = UNNAMED_LEFT if data.is_crowded else _LEFT
+    axes = sheet.panel(left, _BELOW, WIDTH - left - _RIGHT, height)
+    apart = 0.3 if len(data.methods) > 1 else 0.0
+    for number, method in enumerate(data.methods):
+        places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
+        _method(axes, data, method, number, places)
+    metrics = {score.task: score.metric for score in data.scores}
+    axes.margins(x=0.06)
+    axes.set_xlim(widened(axes.get_xlim(), 0.05))
+    names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
+    lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
+    sheet.legend(2)
+    return sheet.figure
+
+
+def _best_first(data: AccuracyFigure) -> tuple[str, ...]:
+    """Sort tasks by the score that the first method has of them."""
+    means = {score.task: score.mean for score in reversed(data.scores)}
+    return tuple(sorted(data.tasks, key=lambda task: -means[task]))
+
+
+def _method(
+    axes: Axes, data: AccuracyFigure, method: str, number: int, places: dict[str, float]
+) -> None:
+    scores = [score for score in data.scores if score.method == method]
+    colour, marker = COLOURS[number], MARKERS[number]
+    for score in () if data.is_crowded else scores:
+        if len(score.by_seed) > 1:
+            y = [places[score.task]] * len(score.by_seed)
+            axes.plot(
+                list(score.by_seed.values()), y, linestyle="", color=colour, marker=marker,
+                markersize=2.0, alpha=0.5,
+            )  # fmt: skip
+    axes.errorbar(
+        [score.mean for score in scores],
+        [places[score.task] for score in scores],
+        xerr=[score.spread or 0.0 for score in scores],
+        linestyle="", color=colour, marker=marker, label=plain(method),
+        markersize=1.2 if data.is_crowded else 4.5,
+        elinewidth=0.3 if data.is_crowded else 1.0,
+        zorder=2 + (number == 0),  # the own method's markers stay in sight
+    )  # fmt: skip
+
+
+def _caption(data: AccuracyFigure) -> str:
+    splits = ", ".join(sorted({score.split for score in data.scores}))
+    n_generated = len({s.task for s in data.scores if s.source == "generated"})
+    rows = f"; rows of {n_generated} of {len(data.tasks)} tasks generated" if n_generated else ""
+    most = max(len(score.by_seed) for score in data.scores)
+    small = "" if data.is_crowded else "Small markers: seeds; "
+    bars = f" {small}bars: one standard deviation." if most > 1 else " One seed."
+    order = ""
+    if data.is_crowded:
+        order = f" {len(data.tasks):,} tasks, best first; the CSV names them."
+    return f"Run {data.run}: measured on {splits} rows{rows}.{bars}{order}"

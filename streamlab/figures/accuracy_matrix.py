@@ -1,0 +1,134 @@
+"""The figure `matrix`: the score of every task after every arrival, as a heat map with numbers.
+
+Diffs are kept apart, so a row that changes from left to right would be a fault. Only
+`evaluation: full` scores every task after every arrival; what was not scored then stays blank.
+Of very many tasks the figure shows some, evenly along the stream; the CSV has all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamlab.errors import RegistryError
+from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
+from streamlab.figures.style import plain, write_with_numbers
+from streamlab.registry.records import ArrivalRecord, ScoreRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+from streamlab.views.scores import by_arrival
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "run", "seed", "place", "task", "after_place", "after_task",
+    "metric", "split", "n_rows", "value",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MatrixFigure:
+    """One seed's arrivals in order, and of each the scores by the place after which they were."""
+
+    run: str
+    seed: int
+    method: str
+    arrivals: tuple[ArrivalRecord, ...]
+    scores: tuple[dict[int, ScoreRecord], ...]  # beside the arrivals
+    tasks: dict[int, str]  # of every place, also where what came was not kept
+
+
+def read_matrix(registry: Registry, run: str) -> MatrixFigure:
+    """Read the primary scores of a run's own stream, on dev rows where there are any.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
+    """
+    stream = own_stream(registry, run)
+    found = by_arrival(registry.scores(run=stream.run.id))
+    scores = tuple(_by_place(found.get(arrival.id, ())) for arrival in stream.arrivals)
+    if not any(scores):
+        raise RegistryError(
+            f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
+            "to show. Name another run with `--run`."
+        )
+    came = registry.arrivals(run=stream.run.id, method=stream.method, seed=stream.seed)
+    tasks = {arrival.sequence: arrival.task for arrival in came}
+    return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores, tasks)
+
+
+def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
+    """Sort the primary scores of one arrival by place; of two splits the dev rows count."""
+    primary = [score for score in scores if score.is_primary]
+    ordered = sorted(primary, key=lambda s: (s.after_sequence, s.split == "dev"))
+    return {score.after_sequence: score for score in ordered}
+
+
+def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
+    """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
+    rows = [
+        (
+            *(data.run, data.seed, arrival.sequence, arrival.task, place, data.tasks.get(place)),
+            *(score.metric, score.split, score.n_rows, score.value),
+        )
+        for arrival, scores in zip(data.arrivals, data.scores, strict=True)
+        for place, score in scores.items()
+    ]
+    return write_with_numbers(folder, "matrix", lambda: draw(data), _COLUMNS, rows)
+
+
+def draw(data: MatrixFigure) -> Figure:
+    """Draw a row a task and a column an arrival; call it in `house_style`."""
+    shown = evenly(len(data.arrivals))
+    arrivals = [data.arrivals[place] for place in shown]
+    by_row = [data.scores[place] for place in shown]
+    names = [plain(arrival.task, 14) for arrival in arrivals]
+    metrics = [next((s.metric for s in scores.values()), "none") for scores in by_row]
+    # Also what was stopped or failed has a place, after which others were scored.
+    kept = {arrival.sequence for arrival in data.arrivals}
+    beside = {place for scores in data.scores for place in scores} - kept
+    after = sorted({arrival.sequence for arrival in arrivals} | _some(beside))
+    columns = {place: number for number, place in enumerate(after)}
+    cells = {
+        (row, columns[place]): score.value
+        for row, scores in enumerate(by_row)
+        for place, score in scores.items()
+        if place in columns
+    }
+    rows = [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)]
+    return heat_map(
+        rows if len(rows) <= MOST_NUMBERS else names,
+        [plain(data.tasks.get(place, "?"), 14) for place in after],
+        cells,
+        (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
+        write=lambda value: f"{value:.2f}",
+        title="score of the task (row) after the arrival (column)",
+        caption=[_caption(data, blank=len(cells) < _below_diagonal(arrivals, after))],
+    )
+
+
+def _some(places: set[int]) -> set[int]:
+    """Return some of very many places, the last one in any case."""
+    ordered = sorted(places)
+    return {ordered[number] for number in evenly(len(ordered), MOST_NUMBERS)}
+
+
+def _below_diagonal(arrivals: Sequence[ArrivalRecord], after: Sequence[int]) -> int:
+    """Count the cells from each row's own place on."""
+    return sum(place >= arrival.sequence for arrival in arrivals for place in after)
+
+
+def _caption(data: MatrixFigure, *, blank: bool) -> str:
+    found = [score for scores in data.scores for score in scores.values()]
+    splits = ", ".join(sorted({score.split for score in found}))
+    generated = " (some or all generated)" if any(score.generated for score in found) else ""
+    note = " Blank right of a row's first: not scored then." if blank else ""
+    low = f"{min([0.0, *(score.value for score in found)]):.2g}"
+    n_all, n_shown = len(data.arrivals), len(evenly(len(data.arrivals)))
+    some = f" {n_shown} of {n_all:,} tasks, evenly along the stream." if n_shown < n_all else ""
+    return (
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{generated}; "
+        f"scores from {low} (dark) to 1 (light).{note}{some}"
+    )

@@ -1,0 +1,176 @@
+"""The figure `device`: the bytes on the run's device over time, with its budget.
+
+The line is the device's log; what was evicted or rejected for want of room is marked. Without a
+simulated device nothing has to go, and the line adds up every file as its arrival ended. The base
+lies beside the files and is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.ticker import MaxNLocator
+
+from streamlab.errors import RegistryError
+from streamlab.figures.stream_times import US_PER_SECOND, StreamTimes, read_times
+from streamlab.figures.style import (
+    COLOURS,
+    GRID,
+    INK,
+    WIDTH,
+    Sheet,
+    write_with_numbers,
+)
+from streamlab.registry.device_log import PlacementRecord
+from streamlab.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLUMNS = (
+    "run", "seed", "clock", "seconds", "arrival", "provider", "task", "version", "action",
+    "device_bytes", "budget_bytes", "note",
+)  # fmt: skip
+_MARKS = (
+    ("evicted", "v", COLOURS[3]),
+    ("rejected", "x", COLOURS[1]),
+    ("superseded", "s", COLOURS[5]),
+    ("rolled back", "<", COLOURS[4]),
+    ("revoked", "P", COLOURS[2]),
+)
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.56, 0.14, 0.42, 0.5  # inches around the panel
+_PANEL = 1.7  # inches
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to one artifact, and the bytes on the device after it."""
+
+    seconds: float  # from the start of the stream
+    arrival_id: int
+    provider: str
+    task: str
+    version: int
+    action: str
+    device_bytes: int
+    note: str
+
+
+@dataclass(frozen=True)
+class DeviceFigure:
+    """A device over time; `budget` is None where there is no limit."""
+
+    times: StreamTimes
+    is_simulated: bool
+    budget: int | None
+    changes: tuple[Change, ...]
+
+    @property
+    def run(self) -> str:
+        """Return the name of the run."""
+        return self.times.stream.run.name
+
+
+def read_device(registry: Registry, run: str) -> DeviceFigure:
+    """Read the device's log of a run's own stream, or what its files add up to without one.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
+    """
+    times = read_times(registry, run)
+    stream = times.stream
+    log = [
+        line
+        for line in registry.placements(stream.run.id)
+        if (line.seed, line.method) == (stream.seed, stream.method)
+    ]
+    if not log and find_budget(stream.run.scenario) is not None:
+        raise RegistryError(
+            f"The device of `{stream.run.name}` is logged when all arrivals of the first seed "
+            "have come through, which they have not. Go on with `streamlab run SCENARIO --resume`."
+        )
+    changes = tuple(map(_change, log)) if log else tuple(_kept(times))
+    return DeviceFigure(times, bool(log), find_budget(stream.run.scenario), changes)
+
+
+def find_budget(scenario: Mapping[str, Any]) -> int | None:
+    """Return the bytes that a scenario's device has for files; None without a limit."""
+    budget = (scenario.get("storage") or {}).get("budget")
+    return budget if isinstance(budget, int) else None
+
+
+def _change(line: PlacementRecord) -> Change:
+    return Change(
+        line.at_us / US_PER_SECOND, line.arrival_id, line.provider, line.task, line.version,
+        line.action, line.device_bytes, line.note,
+    )  # fmt: skip
+
+
+def _kept(times: StreamTimes) -> Sequence[Change]:
+    changes = []
+    total = 0
+    for stay in sorted(times.stays, key=lambda stay: (stay.ended, stay.arrival.id)):
+        one = stay.arrival
+        if one.status == "finished":
+            total += times.stream.diffs[one.digest or ""].file_bytes
+            changes.append(
+                Change(stay.ended, one.id, one.provider, one.task, one.version, "stored", total, "")
+            )
+    return changes
+
+
+def write_device(data: DeviceFigure, folder: Path) -> tuple[Path, ...]:
+    """Write device.png, device.svg and device.csv, a row a change. Raises StoreError."""
+    clock = data.times.clock
+    rows = [
+        (
+            *(data.run, data.times.stream.seed, clock, one.seconds, one.arrival_id, one.provider),
+            *(one.task, one.version, one.action, one.device_bytes, data.budget, one.note),
+        )
+        for one in data.changes
+    ]
+    return write_with_numbers(folder, "device", lambda: draw(data), _COLUMNS, rows)
+
+
+def draw(data: DeviceFigure) -> Figure:
+    """Draw the bytes as steps, the budget as a line; call it in `house_style`."""
+    scale = data.times.unit[1]
+    most = max([data.budget or 0, *(one.device_bytes for one in data.changes)])
+    unit, size = ("MB", 1e6) if most >= 1e6 else ("kB", 1e3)
+    sheet = Sheet(_PANEL + _BELOW + _ABOVE, [_caption(data)])
+    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, _PANEL)
+    end = max(stay.ended for stay in data.times.stays) / scale
+    x = [0.0, *(one.seconds / scale for one in data.changes)]
+    y = [0.0, *(one.device_bytes / size for one in data.changes)]
+    axes.step([*x, max(end, x[-1])], [*y, y[-1]], where="post", color=COLOURS[0], linewidth=1.0,
+              label="on the device")  # fmt: skip
+    if data.budget is not None:
+        axes.axhline(data.budget / size, color=INK, linewidth=0.8, linestyle=":", label="budget")
+    for action, marker, colour in _MARKS:
+        marked = [one for one in data.changes if one.action == action]
+        if marked:
+            axes.plot(
+                [one.seconds / scale for one in marked],
+                [one.device_bytes / size for one in marked],
+                linestyle="", marker=marker, color=colour, markersize=3.0, label=action, zorder=3,
+            )  # fmt: skip
+    axes.set_xlim(0, 1.02 * max(end, x[-1]))
+    axes.set_ylim(0, 1.1 * max([*y, (data.budget or 0) / size]))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    axes.set_xlabel(data.times.axis)
+    axes.set_ylabel(f"files ({unit})")
+    sheet.legend(3)
+    return sheet.figure
+
+
+def _caption(data: DeviceFigure) -> str:
+    gone = {action: sum(one.action == action for one in data.changes) for action, _, _ in _MARKS}
+    counts = [f"{count:,} {action}" for action, count in gone.items() if count]
+    told = f" {', '.join(counts).capitalize()}." if counts else ""
+    if not data.is_simulated:
+        told = " No device was simulated: every file is kept."
+    return f"{data.times.head}{told} The base is not counted."

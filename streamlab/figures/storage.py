@@ -1,0 +1,249 @@
+"""The storage figure: bytes kept against tasks arrived, once linear and once logarithmic.
+
+Markers are what is stored, point by point; what is drawn beyond the last arrival is dashed, and
+both axes of the lower panel are logarithmic then. One run or several may be drawn; runs whose
+full checkpoints take the same share one line for them. Sizes are in MB of 10^6 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from streamlab.errors import UsageError
+from streamlab.figures.storage_data import StorageSeries
+from streamlab.figures.style import (
+    COLOURS,
+    GREYS,
+    GRID,
+    INK,
+    LINE,
+    SMALL,
+    WIDTH,
+    Sheet,
+    plain,
+    spread,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MB = 1e6
+MOST_RUNS = 4
+_LEFT, _RIGHT, _TOP, _GAP, _BELOW = 0.56, 1.02, 0.26, 0.52, 0.47  # inches around the panels
+_PANEL = 1.74  # inches
+
+
+@dataclass(frozen=True)
+class _Line:
+    label: str
+    colour: str
+    marker: str  # none for what is computed, or given
+    x: tuple[int, ...]
+    y: tuple[float, ...]  # MB
+    later_x: tuple[int, ...] = ()  # extrapolated, from the last measured point on
+    later_y: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()  # of the band; empty where there is none
+    high: tuple[float, ...] = ()
+
+    @property
+    def last(self) -> tuple[int, float]:
+        """Return the end of the line."""
+        return (self.later_x or self.x)[-1], (self.later_y or self.y)[-1]
+
+
+def storage_figure(series: Sequence[StorageSeries], *, budget: int | None = None) -> Figure:
+    """Draw the storage of one run, or of a few on common axes; call it in `house_style`.
+
+    `budget`: bytes to draw a line at. Raises UsageError for no run, or more than MOST_RUNS.
+    """
+    if not 1 <= len(series) <= MOST_RUNS:
+        raise UsageError(f"The figure shows 1 to {MOST_RUNS} runs, got {len(series)}.")
+    lines = list(_lines(series))
+    if budget is not None:
+        longest = max(line.last[0] for line in lines)
+        lines.append(_Line("budget", INK, "", (0, longest), (budget / MB, budget / MB)))
+    sheet = Sheet(2 * _PANEL + _TOP + _GAP + _BELOW, [*map(_caption, series), _basis(series)])
+    for place, scale in ((_BELOW + _PANEL + _GAP, "linear"), (_BELOW, "log")):
+        axes = sheet.panel(_LEFT, place, WIDTH - _LEFT - _RIGHT, _PANEL)
+        _panel(axes, lines, scale)
+    axes.set_xlabel("tasks arrived")
+    return sheet.figure
+
+
+def _lines(series: Sequence[StorageSeries]) -> Iterator[_Line]:
+    """Yield every run's line, then each line of full checkpoints that is no part of another."""
+    several = len(series) > 1
+    for one, colour in zip(series, COLOURS, strict=False):
+        label = plain(one.run) if several else "base + diffs"
+        yield _ours(one, label, colour)
+        if not several:
+            yield from _baselines(one)
+    full: list[tuple[float, ...]] = []
+    for one in sorted(series, key=lambda s: -len(s.rows)):
+        y = _mb([row.full_bytes for row in one.rows])
+        if any(longer[: len(y)] == y for longer in full):
+            continue
+        colour = GREYS[min(len(full), len(GREYS) - 1)]
+        full.append(y)
+        line = _Line("full checkpoints", colour, "s", tuple(range(len(y))), y)
+        yield _longer(line, one, [row.full_bytes for row in one.projected])
+
+
+def _baselines(series: StorageSeries) -> Iterator[_Line]:
+    rows = series.projected
+    for label, colour, marker, sizes, later in (
+        ("base + LoRA", COLOURS[2], "^", series.lora_bytes, [row.lora_bytes for row in rows]),
+        ("COO (computed)", COLOURS[1], "", series.coo_bytes, [row.coo_bytes for row in rows]),
+    ):
+        if sizes:
+            line = _Line(label, colour, marker, tuple(range(len(sizes))), _mb(sizes))
+            yield _longer(line, series, [size for size in later if size is not None])
+
+
+def _ours(series: StorageSeries, label: str, colour: str) -> _Line:
+    x = tuple(row.n_tasks for row in series.rows)
+    y = _mb([row.ours_bytes for row in series.rows])
+    rows = series.projected
+    line = _longer(_Line(label, colour, "o", x, y), series, [row.ours_bytes for row in rows])
+    low = [row.low_bytes for row in rows if row.low_bytes is not None]
+    high = [row.high_bytes for row in rows if row.high_bytes is not None]
+    if not low:
+        return line
+    return replace(line, low=(y[-1], *_mb(low)), high=(y[-1], *_mb(high)))
+
+
+def _longer(line: _Line, series: StorageSeries, later: Sequence[int]) -> _Line:
+    if not later:
+        return line
+    places = (line.x[-1], *(row.n_tasks for row in series.projected))
+    return replace(line, later_x=places, later_y=(line.y[-1], *_mb(later)))
+
+
+def _mb(sizes: Sequence[int]) -> tuple[float, ...]:
+    return tuple(size / MB for size in sizes)
+
+
+def _panel(axes: Axes, lines: Sequence[_Line], scale: str) -> None:
+    longest = max(line.last[0] for line in lines)
+    crowded = max(line.x[-1] for line in lines if line.marker) > 40
+    logs = (scale == "log" and any(line.later_x for line in lines), scale == "log")
+    for line in lines:
+        _draw(axes, line, logs, crowded=crowded)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5 if longest < 10_000 else 2, integer=True))
+    axes.set_xlim(0, longest)
+    # Above the panel, where no length of a tick's label can push it off the page.
+    axes.set_title(f"Stored (MB), {scale} scale", loc="left", x=-0.2, color=INK)
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    if scale == "log":
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        _decades(axes, lines)
+    else:
+        axes.set_ylim(0, 1.05 * max(max(*line.y, *line.later_y, *line.high) for line in lines))
+    if logs[0]:
+        axes.set_xscale("log")
+        axes.set_xlim(1, longest)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    _label(axes, lines)
+
+
+def _draw(axes: Axes, line: _Line, logs: tuple[bool, bool], *, crowded: bool) -> None:
+    """Draw one line; `logs`: whether the axes of tasks and of bytes have no place for nothing."""
+    points = [
+        (x, y)
+        for x, y in zip(line.x, line.y, strict=True)
+        if (x > 0 or not logs[0] or not line.marker) and (y > 0 or not logs[1])
+    ]
+    axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        color=line.colour,
+        marker=line.marker,
+        markersize=1.2 if crowded else 3.5,
+        linewidth=0.8 if crowded or not line.marker else 1.2,
+        linestyle="-" if line.marker else ":",
+        clip_on=not line.marker,
+        zorder=3,
+    )
+    if line.later_x:
+        axes.plot(
+            line.later_x, line.later_y, color=line.colour, linewidth=1.0, linestyle=(0, (4, 2)),
+            zorder=2.5,
+        )  # fmt: skip
+    if line.low:
+        axes.fill_between(
+            line.later_x, line.low, line.high, color=line.colour, alpha=0.2, linewidth=0
+        )
+
+
+def _short(value: float) -> str:
+    """Write a tick's number: whole below a million, in powers of ten beyond."""
+    return f"{value:,.10g}" if value < 1e6 else f"{value:.2g}".replace("e+0", "e")
+
+
+def _decades(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Let the logarithmic axis span whole powers of ten, at least one."""
+    sizes = [y for line in lines for y in (*line.y, *line.later_y, *line.high) if y > 0]
+    low = math.floor(math.log10(min(sizes) * 0.999))
+    high = math.ceil(math.log10(max(sizes) * 1.001))
+    axes.set_ylim(10.0**low, 10.0**high)
+
+
+def _label(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Name every line at its right end, moved apart where names would overlap."""
+    texts = [
+        [*textwrap.wrap(line.label, 16)[:2], f"{megabytes(line.last[1])} MB"] for line in lines
+    ]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    ends = [float(to_axes.transform(line.last)[1]) for line in lines]
+    heights = [len(text) * LINE / _PANEL for text in texts]
+    for line, text, y in zip(lines, texts, spread(ends, heights), strict=True):
+        axes.text(
+            1.06, y, "\n".join(text), transform=axes.transAxes, color=line.colour,
+            fontsize=SMALL, va="center", ha="left", linespacing=1.15,
+        )  # fmt: skip
+
+
+def megabytes(value: float) -> str:
+    """Write MB with three digits that count, or all digits before the point."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    if value >= 1:
+        return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:.2g}"
+
+
+def _caption(series: StorageSeries) -> str:
+    n_tasks = len(series.rows) - 1
+    rows = {
+        0: "",
+        n_tasks: "; rows generated",
+    }.get(series.n_generated, f"; rows of {series.n_generated} of {n_tasks} tasks generated")
+    low, high = (f"{100 * d:.2g}%" for d in (min(series.densities), max(series.densities)))
+    density = low if low == high else f"{low} to {high}"
+    base = series.base
+    layers = "" if base.layers is None else f", {base.layers} layers"
+    return (
+        f"Run {series.run}, seed {series.seed}: {series.method} at density {density} "
+        f"on {base.model}{layers}{rows}."
+    )
+
+
+def _basis(series: Sequence[StorageSeries]) -> str:
+    text = "Markers: measured, the sizes of files."
+    if len(series) == 1 and series[0].coo_bytes:
+        text += " Dotted: base + diffs as int32 places and values (COO), computed."
+    rows = [row for one in series for row in one.projected]
+    if rows:
+        band = "; band: 95% interval" if any(row.low_bytes is not None for row in rows) else ""
+        text += f" Dashed: extrapolated to {rows[-1].n_tasks:,} tasks by their mean{band}."
+    return text

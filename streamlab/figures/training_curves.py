@@ -1,0 +1,211 @@
+"""The figure `curves`: loss and density over the steps of each task's training.
+
+Stages follow one another on one axis of steps, thin lines stand between them. Density is the
+share of entries that the gates keep, in the stages that tell it. Of more tasks than rows are
+readable, the middle and the spread over tasks are shown, step by step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from streamlab.errors import RegistryError, StoreError
+from streamlab.figures.style import (
+    COLOURS,
+    GRID,
+    SMALL,
+    WIDTH,
+    Sheet,
+    plain,
+    write_with_numbers,
+)
+from streamlab.home.curves import curve_path, read_curve
+from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLUMNS = ("run", "seed", "place", "task", "total_step", "stage", "step", "loss", "density")
+_LEFT, _BETWEEN, _RIGHT, _BELOW, _ABOVE = 0.45, 0.52, 0.12, 0.42, 0.22  # inches round the panels
+_MOST_ROWS = 24  # tasks with panels of their own
+_ONE_PANEL = 1.6  # inches
+_PANEL, _TITLE = 0.5, 0.34  # inches: a panel's height, and what is above it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One arrival's curve, a point a step."""
+
+    arrival: ArrivalRecord
+    points: tuple[dict[str, Any], ...]  # stage, step, loss and density, which may be None
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """Return the steps, from 1 through all stages, that have a number, and the numbers."""
+        known = [(x, p.get(name)) for x, p in enumerate(self.points, start=1)]
+        found = [(x, float(y)) for x, y in known if isinstance(y, (int, float))]
+        return [x for x, _ in found], [y for _, y in found]
+
+    def starts(self) -> list[int]:
+        """Return the steps that a stage begins with, the first apart."""
+        stages = [point.get("stage") for point in self.points]
+        return [i + 1 for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
+
+
+@dataclass(frozen=True)
+class CurvesFigure:
+    """One seed's curves in the order of arrival; `n_missing` arrivals have none."""
+
+    run: str
+    seed: int
+    method: str
+    curves: tuple[Curve, ...]
+    n_missing: int
+
+
+def read_curves(registry: Registry, run: str, folder: Path) -> CurvesFigure:
+    """Read the curves of a run's own stream; `folder`: the home's, of curves.
+
+    Raises NotInRegistryError for an unknown run, RegistryError where no curve is there.
+    """
+    stream = own_stream(registry, run)
+    curves = tuple(_read(stream.arrivals, folder, stream.run.name))
+    if not curves:
+        raise RegistryError(
+            f"Of the run `{stream.run.name}` no curve lies in {folder}, so there is nothing to "
+            "show. Curves stay where a run was worked on; name that home with `--home`."
+        )
+    n_missing = len(stream.arrivals) - len(curves)
+    return CurvesFigure(stream.run.name, stream.seed, stream.method, curves, n_missing)
+
+
+def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterable[Curve]:
+    for one in arrivals:
+        path = curve_path(
+            folder, run=run, seed=one.seed, provider=one.provider, task=one.task,
+            version=one.version, method=one.method,
+        )  # fmt: skip
+        try:
+            points = read_curve(path)
+        except StoreError:
+            continue  # counted, and said in the caption
+        if points:
+            yield Curve(one, points)
+
+
+def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
+    """Write curves.png, curves.svg and curves.csv. Raises StoreError where the disk refuses."""
+    rows = [
+        (
+            *(data.run, data.seed, curve.arrival.sequence, curve.arrival.task, number),
+            *(point.get(name) for name in ("stage", "step", "loss", "density")),
+        )
+        for curve in data.curves
+        for number, point in enumerate(curve.points, start=1)
+    ]
+    return write_with_numbers(folder, "curves", lambda: draw(data), _COLUMNS, rows)
+
+
+def draw(data: CurvesFigure) -> Figure:
+    """Draw a row a task, loss on the left and density on the right; call it in `house_style`."""
+    if len(data.curves) > _MOST_ROWS:
+        return _draw_spread(data)
+    step = _PANEL + _TITLE
+    n_rows = len(data.curves)
+    sheet = Sheet(n_rows * step - _TITLE + _BELOW + _ABOVE, [_caption(data)])
+    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / 2
+    for row, curve in enumerate(data.curves):
+        bottom = _BELOW + (n_rows - 1 - row) * step
+        loss = sheet.panel(_LEFT, bottom, width, _PANEL)
+        density = sheet.panel(_LEFT + width + _BETWEEN, bottom, width, _PANEL)
+        _panel(loss, curve, "loss", COLOURS[0])
+        _panel(density, curve, "density", COLOURS[1])
+        loss.set_title(f"{plain(curve.arrival.task, 14)}: loss", loc="left", fontsize=SMALL, pad=3)
+        density.set_title("density (%)", loc="left", fontsize=SMALL, pad=3)
+    for axes in (loss, density):
+        axes.set_xlabel("training step", fontsize=SMALL)
+    return sheet.figure
+
+
+def _draw_spread(data: CurvesFigure) -> Figure:
+    """Draw the median over tasks and a band of 90% of them, step by step."""
+    note = (
+        f"{len(data.curves):,} tasks: line, the median over those that got as far; band, from 5% "
+        "to 95% of them. The CSV has every curve."
+    )
+    sheet = Sheet(_ONE_PANEL + _BELOW + _ABOVE, [_caption(data), note])
+    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / 2
+    n_steps = max(len(curve.points) for curve in data.curves)
+    for place, (name, title) in enumerate((("loss", "loss"), ("density", "density (%)"))):
+        axes = sheet.panel(_LEFT + place * (width + _BETWEEN), _BELOW, width, _ONE_PANEL)
+        by_step: dict[int, list[float]] = defaultdict(list)
+        for curve in data.curves:
+            for step, value in zip(*_shown(curve, name), strict=True):
+                by_step[step].append(value)
+        steps = sorted(by_step)
+        spread = [np.quantile(by_step[step], (0.05, 0.5, 0.95)).tolist() for step in steps]
+        low, middle, high = ([three[which] for three in spread] for which in range(3))
+        axes.plot(steps, middle, color=COLOURS[place], linewidth=0.9)
+        axes.fill_between(steps, low, high, color=COLOURS[place], alpha=0.25, linewidth=0)
+        _lay_out(axes, name, [*low, *high], n_steps)
+        axes.set_title(title, loc="left", fontsize=SMALL, pad=3)
+        axes.set_xlabel("training step", fontsize=SMALL)
+    return sheet.figure
+
+
+def _panel(axes: Axes, curve: Curve, name: str, colour: str) -> None:
+    x, y = _shown(curve, name)
+    axes.plot(x, y, color=colour, linewidth=0.7)
+    for start in curve.starts():
+        axes.axvline(start - 0.5, color="#777777", linewidth=0.4)
+    _lay_out(axes, name, y, len(curve.points))
+
+
+def _shown(curve: Curve, name: str) -> tuple[list[int], list[float]]:
+    """Return a curve as it is drawn: a density in percent, where it is not 0."""
+    x, y = curve.series(name)
+    if name != "density":
+        return x, y
+    points = [(a, 100 * b) for a, b in zip(x, y, strict=True) if b > 0]
+    return [a for a, _ in points], [b for _, b in points]
+
+
+def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int) -> None:
+    if name == "density":
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(numticks=4))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        low, high = (min(y, default=1.0), max(y, default=100.0))
+        axes.set_ylim(min(low * 0.7, high / 20), high * 1.5)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
+    if not y:
+        axes.text(
+            0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", va="center",
+            fontsize=SMALL - 1,
+        )  # fmt: skip
+    axes.set_xlim(0, n_steps)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.grid(axis="y", color=GRID, linewidth=0.5)
+
+
+def _caption(data: CurvesFigure) -> str:
+    stages = list(dict.fromkeys(p.get("stage") for c in data.curves for p in c.points))
+    named = ", ".join(str(stage) for stage in stages if stage is not None)
+    several = len(stages) > 1 and len(data.curves) <= _MOST_ROWS
+    lines = f" Grey lines: stages ({named})." if several else ""
+    gone = f" {data.n_missing} arrivals have no curve here." if data.n_missing else ""
+    return (
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured while training, per step."
+        f"{lines}{gone}"
+    )

@@ -1,0 +1,65 @@
+"""SHA-256 of weights and of rows, and the line between a model's head and its backbone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def fingerprint_examples(rows: Iterable[tuple[str, str | None, int | float]]) -> str:
+    """Return the SHA-256, in hex, of (text, text2, label) rows in their order."""
+    digest = hashlib.sha256()
+    for text, text2, label in rows:
+        digest.update(_json([text, text2, label]) + b"\n")
+    return digest.hexdigest()
+
+
+def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hex, of names, dtypes, shapes and bytes, sorted by name."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
+        if tensor.numel():  # an empty one may have no stride to view its bytes by
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def split_head(
+    classifier: Sequence[str], headless: Iterable[str], prefix: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Tell a classifier's backbone from its head by comparison with the headless model.
+
+    `classifier` and `headless` are parameter names; `prefix` is the classifier's
+    `base_model_prefix`. Returns the backbone as headless name -> classifier name, in the
+    classifier's order, and the names of the head. A headless tensor that the classifier lacks
+    (RoBERTa's pooler) is in neither; one the classifier keeps outside its prefix (DeBERTa's
+    pooler) is head.
+    """
+    known = set(headless)
+    backbone = {}
+    head = []
+    for name in classifier:
+        stripped = name.removeprefix(prefix + ".")
+        if stripped != name and stripped in known:
+            backbone[stripped] = name
+        else:
+            head.append(name)
+    return backbone, tuple(head)
+
+
+def _json(values: list[object]) -> bytes:
+    # One way to write it only: a space more would be another fingerprint.
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+
+
+def canonical_json(tree: Any) -> str:
+    """Write JSON one way only: sorted keys, no spaces, no NaN, ASCII."""
+    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,1 @@
+"""The home on disk: artifact store, curves, integrity, garbage collection, import."""

@@ -1,0 +1,101 @@
+"""Loss and density curves: one JSON Lines file per arrival, whole or not there.
+
+A file's name spells the arrival's identity; every point is one JSON object on its own line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from streamlab.errors import StoreError
+from streamlab.files import Opener, explained, open_new, written_aside
+from streamlab.hashing import canonical_json
+
+_N_PARTS = 5  # of a name: seed, provider, task, version, method
+_LONGEST_NAME = 200  # bytes; file systems stop at 255
+
+
+def curve_path(
+    folder: Path, *, run: str, seed: int, provider: str, task: str, version: int, method: str
+) -> Path:
+    """Return where the curve of one arrival lies, below the home's folder of curves."""
+    # A comma is never left unquoted within a part, so that no two arrivals share a name.
+    name = ",".join(
+        quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
+    )
+    return folder / short_name(quote(run, safe="")) / f"{short_name(name)}.jsonl"
+
+
+def curves_of(folder: Path, provider: str) -> Iterator[Path]:
+    """Yield the curves whose names spell a provider, in order; too long a name spells nothing."""
+    for path in sorted(folder.glob("*/*.jsonl")):
+        parts = path.stem.split(",")
+        if len(parts) == _N_PARTS and parts[1] == quote(provider, safe=""):
+            yield path
+
+
+class CurveWriter:
+    """Append points to a curve that becomes visible when it is whole; see `writing_curve`."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._n_points = 0
+
+    def append(self, point: Mapping[str, Any]) -> None:
+        """Add one point: finite numbers and text by name. Raises StoreError for anything else."""
+        try:
+            line = canonical_json(dict(point))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Point {self._n_points} of the curve {self._path} cannot be written as JSON: "
+                f"{error}. Give finite numbers, text or null."
+            ) from error
+        with explained(self._path):
+            self._file.write(line.encode() + b"\n")
+        self._n_points += 1
+
+
+@contextmanager
+def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWriter]:
+    """Write one curve: aside while points arrive, renamed to `path` when the block ends well.
+
+    An earlier curve of the same name (of an attempt before this one) is replaced. A block that
+    raises leaves no file. Raises StoreError where the disk is full or refuses.
+    """
+    with written_aside(path, opener=opener) as file:
+        yield CurveWriter(file, path)
+
+
+def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return every point of a curve in order. Raises StoreError where it is missing or broken."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"The curve {path} cannot be read: {error}.") from error
+    return tuple(_point(path, number, line) for number, line in enumerate(lines, start=1))
+
+
+def _point(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        point = json.loads(line)
+    except ValueError as error:
+        raise StoreError(
+            f"Line {number} of the curve {path} is not JSON: {error}. The file was altered."
+        ) from error
+    if not isinstance(point, dict):
+        raise StoreError(f"Line {number} of the curve {path} holds no point but {point!r}.")
+    return point
+
+
+def short_name(name: str) -> str:
+    """Return a file's name as it is, or its SHA-256 where file systems take none so long."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()

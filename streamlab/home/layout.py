@@ -1,0 +1,98 @@
+"""The home: the one folder that holds the registry, the store, curves, figures and reports."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from streamlab.errors import StoreError
+from streamlab.files import explain
+from streamlab.home.curves import short_name
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where everything that is remembered lies; nothing is made before `create`."""
+
+    path: Path
+
+    @property
+    def registry_url(self) -> str:
+        """Return the SQLAlchemy URL of the home's own database."""
+        from sqlalchemy.engine import URL  # here, so that a home alone costs no SQLAlchemy
+
+        database = os.path.abspath(self.path / "registry.db")  # noqa: PTH100 - no links followed
+        return URL.create("sqlite", database=database).render_as_string(hide_password=False)
+
+    @property
+    def store(self) -> Path:
+        """Return the folder of artifacts."""
+        return self.path / "store"
+
+    @property
+    def curves(self) -> Path:
+        """Return the folder of loss and density curves."""
+        return self.path / "curves"
+
+    @property
+    def quarantine(self) -> Path:
+        """Return the folder of submissions that admission stopped; made with the first one."""
+        return self.path / "quarantine"
+
+    def quarantine_of(self, provider: str) -> Path:
+        """Return the folder of one provider's quarantined bytes, each file under its digest."""
+        # Dots too, so that no name leads out of the folder.
+        return self.quarantine / short_name(quote(provider, safe="").replace(".", "%2E"))
+
+    @property
+    def figures(self) -> Path:
+        """Return the folder of figures."""
+        return self.path / "figures"
+
+    def figures_of(self, run: str) -> Path:
+        """Return the folder of one run's figures."""
+        return self.figures / _plain(run)
+
+    @property
+    def reports(self) -> Path:
+        """Return the folder of reports."""
+        return self.path / "reports"
+
+    def report_of(self, run: str) -> Path:
+        """Return the file of one run's report."""
+        return self.reports / f"{_plain(run)}.html"
+
+    @property
+    def has_registry(self) -> bool:
+        """Tell whether the registry's file is there. Raises StoreError where one may not look."""
+        file = self.path / "registry.db"
+        try:
+            return file.is_file()
+        except OSError as error:
+            raise StoreError(f"The home cannot be used. {explain(error, file)}") from error
+
+    def create(self) -> None:
+        """Make the folders that are missing and try each out.
+
+        Raises StoreError where one cannot be made or written to, or where the disk is full.
+        """
+        for folder in (self.path, self.store, self.curves, self.figures, self.reports):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"\0")
+                    probe.flush()
+            except OSError as error:
+                raise StoreError(f"The home cannot be used. {explain(error, folder)}") from error
+
+
+def _plain(run: str) -> str:
+    """Return a name that every file system takes, and that leads nowhere else.
+
+    An imported run may have any name.
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", run).lstrip(".")[:100] or "run"

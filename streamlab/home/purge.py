@@ -1,0 +1,146 @@
+"""What a home has of one provider, and how all of it goes for good: rows first, then files.
+
+What is broken off half-way leaves files without a row, which purging again or `gc` finds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from streamlab.errors import StoreError
+from streamlab.home.curves import curve_path, curves_of
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
+from streamlab.registry.names import missing
+from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
+
+if TYPE_CHECKING:
+    from streamlab.registry.records import ArrivalRecord
+    from streamlab.registry.registry import Registry
+
+Kind = Literal["arrival", "artifact", "shared", "curve", "quarantined"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that a home has of a provider; one that is `shared` stays."""
+
+    kind: Kind
+    name: str | None  # an arrival's number or a curve's file
+    digest: str | None
+    note: str
+    n_bytes: int | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a home has of a provider."""
+
+    provider: str
+    arrivals: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+    def of(self, kind: Kind) -> tuple[Part, ...]:
+        """Return the parts of one kind."""
+        return tuple(part for part in self.parts if part.kind == kind)
+
+    @property
+    def going(self) -> frozenset[str]:
+        """Return the digests of the artifacts that go."""
+        return frozenset(part.digest or "" for part in self.of("artifact"))
+
+
+def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) -> Plan:
+    """Find all that came from a provider; nothing is changed.
+
+    Raises NotInRegistryError where nothing ever came from it.
+    """
+    known = registry.provider_names()
+    if provider not in known:
+        raise missing("provider", provider, known)
+    arrivals = [
+        arrival
+        for removed in (False, True)
+        for arrival in registry.arrivals(provider=provider, removed=removed)
+    ]
+    arrivals.sort(key=lambda arrival: arrival.id)
+    parts = [
+        *(_arrival(arrival) for arrival in arrivals),
+        *_artifacts(registry, store, provider, arrivals),
+        *_curves(home, provider, arrivals),
+        *_quarantined(home, provider),
+    ]
+    return Plan(provider, tuple(arrival.id for arrival in arrivals), tuple(parts))
+
+
+def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Plan) -> None:
+    """Remove what a plan says. Raises RegistryError where it may not go, StoreError as `delete`."""
+    gone = [garbage.digest for garbage in registry.revoke(planned.provider, planned.arrivals)]
+
+    def delete(digest: str) -> str:
+        store.delete(store.path(digest))
+        return f"came from `{planned.provider}`"
+
+    for batch in in_pieces(gone, FILES_AT_ONCE):
+        registry.release(batch, delete)
+    for part in planned.of("curve"):
+        assert part.path is not None  # noqa: S101 - as `_curves` made it
+        store.delete(part.path)
+    folder = home.quarantine_of(planned.provider)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be deleted: {error.strerror or error}.") from error
+
+
+def _arrival(arrival: ArrivalRecord) -> Part:
+    removed = "" if arrival.removed_at is None else ", removed before"
+    what = f"{arrival.task}@{arrival.version} by {arrival.method} in {arrival.run}"
+    return Part("arrival", str(arrival.id), arrival.digest, f"{what}, {arrival.status}{removed}")
+
+
+def _artifacts(
+    registry: Registry, store: ArtifactStore, provider: str, arrivals: Iterable[ArrivalRecord]
+) -> Iterable[Part]:
+    digests = dict.fromkeys(arrival.digest for arrival in arrivals if arrival.digest)
+    sizes = {diff.digest: diff.file_bytes for diff in registry.diffs_of(digests)}
+    for digest in digests:
+        others = {
+            arrival.provider
+            for removed in (False, True)
+            for arrival in registry.arrivals(digest=digest, removed=removed)
+        } - {provider}
+        note = f"stays, since it came from {', '.join(sorted(others))} too" if others else ""
+        kind: Kind = "shared" if others else "artifact"
+        yield Part(kind, None, digest, note, sizes[digest], store.path(digest))
+
+
+def _curves(home: Home, provider: str, arrivals: Iterable[ArrivalRecord]) -> Iterable[Part]:
+    named = [
+        curve_path(
+            home.curves,
+            run=arrival.run,
+            seed=arrival.seed,
+            provider=provider,
+            task=arrival.task,
+            version=arrival.version,
+            method=arrival.method,
+        )
+        for arrival in arrivals
+    ]
+    # Also those of arrivals whose rows went before.
+    for path in dict.fromkeys([*named, *curves_of(home.curves, provider)]):
+        if path.is_file():
+            note = f"of {path.parent.name}"
+            yield Part("curve", path.name, None, note, path.stat().st_size, path)
+
+
+def _quarantined(home: Home, provider: str) -> Iterable[Part]:
+    for path, digest in ArtifactStore(home.quarantine_of(provider)).files():
+        yield Part("quarantined", None, digest, "", path.lstat().st_size, path)

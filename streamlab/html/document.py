@@ -1,0 +1,122 @@
+"""The page as a whole: what it holds, and how it becomes one file of HTML.
+
+Whatever is put into the template is escaped by Jinja, the figures excepted: these were written by
+an XML serializer. Style and script stand in the page and are allowed by their digests, nothing
+else is: `default-src 'none'`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from streamlab.files import written_aside
+from streamlab.home.layout import Home
+from streamlab.home.verify import Finding
+from streamlab.html.figures import Source, draw_pictures
+from streamlab.html.repeat import scenario_file
+from streamlab.html.summary import counted, short_answer
+from streamlab.html.tables import arrival_tables, findings_table, settings_table, task_table
+from streamlab.registry.records import RunRecord
+from streamlab.registry.registry import Registry
+from streamlab.version import __version__
+from streamlab.views.behaviours import behaviour_table
+from streamlab.views.cells import LEFT, readable
+from streamlab.views.run import run_page
+from streamlab.views.scores import task_scores
+
+MOST_ROWS = 2000  # of one table; a browser is slow with many more
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page aside and rename it. Raises StoreError where the disk refuses."""
+    with written_aside(path) as file:
+        file.write(page.encode())
+
+
+def build_page(
+    registry: Registry, home: Home, run: RunRecord, findings: Sequence[Finding], *, now: float
+) -> str:
+    """Return the page of a run; `findings`: of its home, `now`: seconds since the epoch."""
+    arrivals = registry.arrivals(run=run.id)
+    diffs = registry.diffs(run=run.id)
+    scores = registry.scores(run=run.id)
+    base = registry.base(run.base_fingerprint)
+    every, failed = arrival_tables(registry, run)
+    content = {
+        "run": run,
+        "base": base,
+        "answer": short_answer(run, base, arrivals, diffs, task_scores(scores), findings),
+        "pictures": list(draw_pictures(Source(registry, home, run.name))),
+        "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
+        "task_settings": settings_table(run),
+        "arrivals": every,
+        "failed": failed,
+        "behaviours": behaviour_table(run, arrivals, scores),
+        "findings": findings_table(findings, frozenset(diff.digest for diff in diffs)),
+        "sections": {section.key: section for section in run_page(registry, run).sections},
+        "scenario": scenario_file(run, arrivals),
+        "repeat": shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
+        "again": shlex.join(["streamlab", "report", run.name]),
+        "checked": counted(registry.n_artifacts(), "artifact"),
+        "now": now,
+    }
+    return _rendered(content)
+
+
+def _rendered(content: Mapping[str, Any]) -> str:
+    style, script = _asset("page.css"), _asset("page.js")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+                              lstrip_blocks=True)  # fmt: skip
+    environment.filters |= {"readable": readable, "utc": _utc, "words": _words}
+    return environment.from_string(_asset("page.html")).render(
+        style=Markup(style),  # noqa: S704 - a file of ours
+        script=Markup(script),  # noqa: S704 - a file of ours
+        policy=_policy(style, script),
+        markup=Markup,
+        left=LEFT,
+        most_rows=MOST_ROWS,
+        version=__version__,
+        **content,
+    )
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow what stands in the page, known by its digest, and nothing else."""
+    return (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _words(name: str) -> str:
+    """Write a column's name as words.
+
+    >>> _words("training_seconds"), _words("by full_finetuning"), _words("n_steps")
+    ('training', 'by full_finetuning', 'steps')
+    """
+    if " " in name or "." in name:
+        return name
+    unit = next((unit for unit in ("_bytes", "_seconds", "_us") if name.endswith(unit)), "")
+    return name.removeprefix("n_").removesuffix(unit).replace("_", " ")

@@ -1,0 +1,143 @@
+"""The short answer that the page begins with: a few numbers, and what they mean in plain words."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from streamlab.figures.accuracy import BASELINE
+from streamlab.figures.storage_data import StorageRow, storage_rows
+from streamlab.home.verify import Finding
+from streamlab.registry.own import own_method, own_seeds
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
+from streamlab.views.cells import readable, readable_bytes
+from streamlab.views.paired import paired, together
+from streamlab.views.scores import TaskScore
+from streamlab.views.table import Fact
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The numbers that stand out, what they mean, and what a reader must not overlook."""
+
+    numbers: tuple[Fact, ...]
+    paragraphs: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def short_answer(
+    run: RunRecord,
+    base: BaseRecord,
+    arrivals: Sequence[ArrivalRecord],
+    diffs: Sequence[DiffRecord],
+    scores: Sequence[TaskScore],
+    findings: Sequence[Finding],
+) -> Answer:
+    """Say what a run shows: its first seed's bytes by the own method, and scores over all seeds."""
+    method, seed = own_method(run), own_seeds(run)[0]
+    own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
+    last = storage_rows(base, own, diffs)[-1]
+    mine = [score for score in scores if score.method == method]
+    numbers = _numbers(base, last, mine) if own else ()
+    told = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
+    warnings = tuple(_warnings(run, arrivals, own, findings))
+    return Answer(tuple(numbers), tuple(" ".join(sentences) for sentences in told), warnings)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 task", "9 tasks"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _numbers(base: BaseRecord, last: StorageRow, mine: Sequence[TaskScore]) -> Iterator[Fact]:
+    yield Fact("diffs kept", last.n_tasks, "count")
+    yield Fact("all diffs", last.ours_bytes - base.file_bytes, "bytes")
+    yield Fact("full checkpoints", last.full_bytes, "bytes")
+    yield Fact("times smaller, base included", last.ratio, "ratio")
+    if mine:
+        yield Fact("mean score", _mean(mine), "score")
+
+
+def _storage(
+    run: RunRecord, base: BaseRecord, own: Sequence[ArrivalRecord], last: StorageRow
+) -> Iterator[str]:
+    providers = counted(len({arrival.provider for arrival in own}), "provider")
+    diffs = last.ours_bytes - base.file_bytes
+    seeds = own_seeds(run)
+    which = f" (seed {seeds[0]} of {len(seeds)})" if len(seeds) > 1 else ""
+    n_tasks = len({(arrival.provider, arrival.task) for arrival in own})
+    versions = "" if n_tasks == len(own) else f" in {len(own):,} versions"
+    yield (
+        f"{counted(n_tasks, 'task')}{versions} from {providers}, learnt by "
+        f"{own_method(run)}{which}, {'is' if len(own) == 1 else 'are'} kept as diffs of "
+        f"{readable_bytes(diffs)} beside one base of {readable_bytes(base.file_bytes)}: "
+        f"{readable_bytes(last.ours_bytes)} in all. One full checkpoint for each would "
+        f"take {readable_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
+    )
+    yield (
+        f"A further one like these adds {readable_bytes(diffs / last.n_tasks)}, where a full "
+        f"checkpoint adds {readable_bytes(last.full_bytes / last.n_tasks)}."
+    )
+
+
+def _scores(mine: Sequence[TaskScore], scores: Sequence[TaskScore]) -> Iterator[str]:
+    if not mine:
+        yield "No task has a score yet."
+        return
+    splits = " and ".join(sorted({score.split for score in mine}))
+    yield (
+        f"The mean score is {_mean(mine):.4f} over {counted(len(mine), 'task')}, each by its own "
+        f"metric on {splits} rows."
+    )
+    full = {score.task: score for score in scores if score.method == BASELINE}
+    both = [score for score in mine if score.task in full]
+    pairs = together(paired(score, full[score.task]) for score in both)
+    if pairs.mean is None:
+        yield "Full finetuning was not trained in this run, so there is no score to compare with."
+        return
+    yield (
+        f"Full finetuning, trained on {len(both):,} of these tasks, scores "
+        f"{_mean([full[score.task] for score in both]):.4f} there, where the diffs score "
+        f"{_mean(both):.4f}: a mean difference of {pairs.mean:+.4f} over "
+        f"{counted(pairs.n_pairs, 'pair')} of task and seed."
+    )
+
+
+def _mean(scores: Sequence[TaskScore]) -> float:
+    return statistics.fmean(score.mean for score in scores)
+
+
+def _warnings(
+    run: RunRecord,
+    arrivals: Sequence[ArrivalRecord],
+    own: Sequence[ArrivalRecord],
+    findings: Sequence[Finding],
+) -> Iterator[str]:
+    if run.status != "finished":
+        reason = f": {run.reason}" if run.reason else ""
+        yield (
+            f"The run is {run.status}{reason}. {len(own)} tasks of its first seed are finished; "
+            f"of all {run.n_expected} arrivals that it expects, "
+            f"{sum(a.status == 'finished' for a in arrivals)} are."
+        )
+    made = {arrival.task for arrival in own if arrival.source == "generated"}
+    if made:
+        whose = "every task" if len(made) == len({a.task for a in own}) else (
+            f"{len(made)} of {counted(len({a.task for a in own}), 'task')}"
+        )  # fmt: skip
+        yield (
+            f"The rows of {whose} were generated by this project: stand-ins for the data sets that "
+            "they are named after. Their scores say nothing about the real data sets."
+        )
+    n_failed = sum(arrival.status == "failed" for arrival in arrivals)
+    if n_failed:
+        yield f"{counted(n_failed, 'attempt')} at an arrival failed; the reasons are below."
+    n_stopped = sum(arrival.status == "quarantined" for arrival in arrivals)
+    if n_stopped:
+        yield (
+            f"{counted(n_stopped, 'submission')} broke a rule of admission, and nothing of that is "
+            "used; which rules is told below."
+        )
+    if findings:
+        yield f"Verification found {counted(len(findings), 'problem')} in the home; see below."

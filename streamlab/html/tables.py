@@ -1,0 +1,142 @@
+"""The tables of the page: what each task scores and takes, how it was set, and what failed."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from streamlab.figures.accuracy import BASELINE
+from streamlab.home.verify import Finding
+from streamlab.registry.own import own_method, own_seeds
+from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
+from streamlab.registry.registry import Registry
+from streamlab.views.details import flat
+from streamlab.views.listings import list_records
+from streamlab.views.scores import by_arrival, find_own_score
+from streamlab.views.table import Cell, Column, Table
+
+_Key = tuple[str, str, int]  # method, task, version
+_ALWAYS = ("dataset", "metric")  # settings that are shown though no task differs in them
+_ARRIVALS = (
+    "id", "task", "provider", "seed", "method", "status", "score", "file_bytes", "n_steps",
+    "training_seconds", "peak_memory_bytes", "started_at", "digest",
+)  # fmt: skip
+_FAILED = ("id", "task", "provider", "seed", "method", "status", "attempt", "reason")
+
+
+def task_table(
+    run: RunRecord,
+    arrivals: Sequence[ArrivalRecord],
+    diffs: Mapping[str, DiffRecord],
+    scores: Iterable[ScoreRecord],
+) -> Table:
+    """Lay out the first seed's finished tasks by the own method, with scores by every method.
+
+    A score is the mean over the run's seeds, a spread the sample standard deviation.
+    """
+    own, first = own_method(run), own_seeds(run)[0]
+    finished = [a for a in arrivals if a.status == "finished"]
+    found = _by_key(finished, by_arrival(scores))
+    baselines = [m for m in dict.fromkeys(a.method for a in finished) if m != own]
+    several = len({a.seed for a in finished}) > 1
+    columns = (
+        *(Column("task"), Column("provider"), Column("source"), Column("metric")),
+        Column("mean score" if several else "score", "score"),
+        *([Column("spread", "score")] if several else []),
+        *(Column(f"by {baseline}", "score") for baseline in baselines),
+        *([Column(f"difference from {BASELINE}", "change")] if BASELINE in baselines else []),
+        *(Column("density", "share"), Column("file", "bytes"), Column("full checkpoint", "bytes")),
+        *(Column("train rows", "count"), Column("steps", "count"), Column("training", "seconds")),
+    )
+    rows = []
+    for arrival in (a for a in finished if (a.method, a.seed) == (own, first)):
+        diff = diffs.get(arrival.digest or "")
+        mine = found.get((own, arrival.task, arrival.version), [])
+        theirs = [
+            found.get((baseline, arrival.task, arrival.version), []) for baseline in baselines
+        ]
+        metric = mine[0].metric if mine else None
+        row: list[Cell] = [arrival.task, arrival.provider, arrival.source, metric, _mean(mine)]
+        row += [_spread(mine)] if several else []
+        row += [_mean(scores) for scores in theirs]
+        row += (
+            [_difference(mine, theirs[baselines.index(BASELINE)])] if BASELINE in baselines else []
+        )
+        row += [diff.density, diff.file_bytes, diff.full_checkpoint_bytes] if diff else [None] * 3
+        row += [arrival.n_train_examples, arrival.n_steps, arrival.training_seconds]
+        rows.append(tuple(row))
+    seeds = f", score over seeds and the rest of seed {first}" if several else ""
+    return Table("tasks", f"What each task scores and takes{seeds}", columns, tuple(rows))
+
+
+def settings_table(run: RunRecord) -> Table:
+    """Lay out the settings that tasks differ in; the rest is in the scenario."""
+    tasks: Mapping[str, Mapping[str, Cell]] = {
+        task: {fact.name: fact.value for fact in flat(settings)}
+        for task, settings in run.scenario.get("tasks", {}).items()
+    }
+    names = dict.fromkeys(name for settings in tasks.values() for name in settings)
+    kept = [
+        name
+        for name in names
+        if (name in _ALWAYS and any(own.get(name) is not None for own in tasks.values()))
+        or len({own.get(name) for own in tasks.values()}) > 1
+    ]
+    columns = (Column("task"), *(Column(name, "setting") for name in kept))
+    rows = tuple((task, *(own.get(name) for name in kept)) for task, own in tasks.items())
+    return Table("task_settings", "Settings in which tasks differ", columns, rows)
+
+
+def arrival_tables(registry: Registry, run: RunRecord) -> tuple[Table, Table]:
+    """Return every arrival of a run, and those that did not finish with their reasons."""
+    listed = list_records(registry, "arrivals", run=run.name)
+    every = listed.select(_ARRIVALS)
+    place = [column.name for column in listed.columns].index("status")
+    rows = tuple(row for row in listed.rows if row[place] != "finished")
+    failed = listed.having(rows).select(_FAILED)
+    return (
+        Table(
+            "arrivals", "Every arrival, baselines and all seeds included", every.columns, every.rows
+        ),
+        Table("failed", "Arrivals that were not taken in", failed.columns, failed.rows),
+    )
+
+
+def findings_table(findings: Sequence[Finding], digests: frozenset[str]) -> Table:
+    """Count what verification found by its kind; `digests`: of the run's own artifacts."""
+    counts = Counter(finding.problem for finding in findings)
+    own = Counter(finding.problem for finding in findings if finding.digest in digests)
+    advice = {finding.problem: finding.advice for finding in findings}
+    columns = (
+        *(Column("finding"), Column("count", "count"), Column("in this run", "count")),
+        Column("what to do"),
+    )
+    rows = tuple((kind, number, own[kind], advice[kind]) for kind, number in counts.items())
+    return Table("findings", "What verification found, by kind", columns, rows)
+
+
+def _by_key(
+    arrivals: Iterable[ArrivalRecord], scores: Mapping[int, Sequence[ScoreRecord]]
+) -> dict[_Key, list[ScoreRecord]]:
+    found: dict[_Key, list[ScoreRecord]] = defaultdict(list)
+    for arrival in arrivals:
+        score = find_own_score(scores.get(arrival.id, ()))
+        if score is not None:
+            found[arrival.method, arrival.task, arrival.version].append(score)
+    return found
+
+
+def _mean(scores: Sequence[ScoreRecord]) -> float | None:
+    return statistics.fmean(score.value for score in scores) if scores else None
+
+
+def _spread(scores: Sequence[ScoreRecord]) -> float | None:
+    return statistics.stdev(score.value for score in scores) if len(scores) > 1 else None
+
+
+def _difference(mine: Sequence[ScoreRecord], theirs: Sequence[ScoreRecord]) -> float | None:
+    """Return the mean difference over the seeds that both have."""
+    other = {score.seed: score.value for score in theirs}
+    pairs = [score.value - other[score.seed] for score in mine if score.seed in other]
+    return statistics.fmean(pairs) if pairs else None

@@ -1,0 +1,1 @@
+"""A stored diff in use: load the base, apply a diff, predict, merge, switch."""

@@ -1,0 +1,85 @@
+"""A home to serve from: `streamlab.open_home`.
+
+home = streamlab.open_home("streamlab-home")
+base = home.load_base()
+with home.task("sst2").applied(base) as sst2:
+    sst2.predict(["a fine film"])
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from streamlab.errors import RegistryError
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.refs import Narrowing, choose, tasks_of
+from streamlab.inference.task import StoredTask
+from streamlab.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from streamlab.inference.model import LoadedBase
+
+
+@dataclass(frozen=True)
+class OpenHome:
+    """A home whose stored diffs are put to use; nothing in it is changed, or held open."""
+
+    home: Home
+    registry_url: str
+
+    def load_base(self, fingerprint: str | None = None, *, model: str | None = None) -> LoadedBase:
+        """Load a base: that of the latest run, or the one of a whole `fingerprint`.
+
+        `model`: where it lies now, if no longer where it did. Raises SourceError where it cannot
+        be loaded, BaseMismatchError where another base lies there.
+        """
+        from streamlab.inference.model import load_recorded_base
+
+        with self._registry() as registry:
+            wanted = fingerprint or registry.run("latest").base_fingerprint
+            return load_recorded_base(registry, wanted, model=model)
+
+    def task(
+        self,
+        word: str,
+        *,
+        run: str | None = None,
+        seed: int | None = None,
+        method: str | None = None,
+    ) -> StoredTask:
+        """Find a stored task by name, as `arrival:NUMBER` or by the beginning of a digest.
+
+        A name, or `NAME@VERSION`, means the arrival of the highest version, recorded last, of
+        those that finished by the run's own method in the latest run that has one. Raises
+        NotInRegistryError where nothing answers to it.
+        """
+        with self._registry() as registry:
+            chosen = choose(registry, word, Narrowing(run, seed, method))
+        return StoredTask(chosen, ArtifactStore(self.home.store))
+
+    def tasks(self, run: str = "latest") -> tuple[str, ...]:
+        """Return the tasks that finished in a run by its own method, in the order of arrival."""
+        with self._registry() as registry:
+            return tasks_of(registry, run)
+
+    def _registry(self) -> Registry:
+        return Registry.open(self.registry_url, clock=time.time, read_only=True)
+
+
+def open_home(path: str | Path = "streamlab-home", *, registry_url: str | None = None) -> OpenHome:
+    """Open a home that runs have filled, to use what is stored in it.
+
+    `registry_url` is for a registry elsewhere than in the home. Raises RegistryError where there
+    is none.
+    """
+    home = Home(Path(path))
+    if registry_url is None and not (home.path / "registry.db").is_file():
+        raise RegistryError(
+            f"There is no registry in the home {home.path}. Name another home, or make one with "
+            "`streamlab run`."
+        )
+    return OpenHome(home, registry_url or home.registry_url)

@@ -1,0 +1,1 @@
+"""Hard-Concrete gates, group gates and the controller of the expected density."""

@@ -1,0 +1,1 @@
+"""The fused training step: blocks, counter-based random numbers, C and PyTorch."""

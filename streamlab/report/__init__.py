@@ -1,1 +1,0 @@
-"""Records to rows to figures: listings, pages, storage, CSV; matplotlib is imported here only."""

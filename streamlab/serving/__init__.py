@@ -1,1 +1,0 @@
-"""A stored diff in use."""

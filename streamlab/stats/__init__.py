@@ -1,0 +1,1 @@
+"""Statistics over stored predictions: paired differences and bootstrap intervals."""

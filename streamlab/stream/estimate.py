@@ -1,0 +1,111 @@
+"""What a scenario would run, keep and take, without training anything."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+
+from streamlab.base import Base
+from streamlab.methods import DiffPruning, FullFinetuning, MethodSettings, NonAdaptive
+from streamlab.methods.api import TrainingSettings
+from streamlab.methods.masks.topk import budget
+from streamlab.methods.training import batch_loss, endless, seeded_dropout
+from streamlab.stream.context import World
+from streamlab.stream.providers.training import EncodedTask, fresh_model
+from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.tasks.batches import n_batches, training_batches
+
+# `auto` seldom comes to more than bf16.
+_VALUE_BITS = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "int8": 8.0, "int4": 4.0, "auto": 16.0}
+_TIMED_BATCHES = 2
+_FORWARD_SHARE = 1 / 3  # of a step: the backward does twice the forward's work
+
+
+@dataclass(frozen=True)
+class PlannedArrival:
+    """One arrival to come: its size, which is a bound, and its time, which is an estimate."""
+
+    arrival: Arrival
+    source: str
+    n_train_examples: int
+    n_steps: int
+    n_entries: int
+    file_bytes: int
+    seconds: float
+
+
+def plan(world: World) -> list[PlannedArrival]:
+    """Plan every arrival of a scenario.
+
+    Bytes: kept positions at the entropy of evenly drawn ones, values at their full width, and
+    the head; real files are smaller, as their values compress, but for one or two kB of header.
+    Seconds: the forward and backward of two batches of every task, timed here, times the steps;
+    what runs beside it makes it longer.
+    """
+    timed: dict[tuple[str, int], float] = {}
+    planned = []
+    for arrival in arrivals(world.scenario):
+        task = world.encoded(arrival)
+        training = world.scenario.tasks[arrival.task].training
+        key = (arrival.task, arrival.seed)
+        if key not in timed:
+            timed[key] = _step_seconds(task, world.base, training)
+        n_steps = training.n_steps(n_batches(task.train, training.batch_size))
+        share = _FORWARD_SHARE if arrival.method.name == "head_only" else 1.0
+        n_entries = _entries(arrival.method, world.base)
+        planned.append(
+            PlannedArrival(
+                arrival=arrival,
+                source=task.data.source.kind,
+                n_train_examples=len(task.data.train),
+                n_steps=n_steps,
+                n_entries=n_entries,
+                file_bytes=_bytes(world, task, n_entries),
+                seconds=n_steps * timed[key] * share,
+            )
+        )
+    return planned
+
+
+def _entries(method: MethodSettings, base: Base) -> int:
+    if isinstance(method, (DiffPruning, NonAdaptive)):
+        return budget(method.target_density, base.layout.n_gated)
+    return base.layout.n_gated if isinstance(method, FullFinetuning) else 0
+
+
+def _bytes(world: World, task: EncodedTask, n_entries: int) -> int:
+    d = world.base.layout.n_gated
+    head = 4 * _head_entries(world.base, task)
+    if n_entries == d:
+        return 4 * d + head
+    p = n_entries / d
+    position_bits = -math.log2(p) - (1 - p) / p * math.log2(1 - p) if n_entries else 0.0
+    bits = n_entries * (position_bits + _VALUE_BITS[world.scenario.storage.values])
+    return math.ceil(bits / 8) + head
+
+
+def _head_entries(base: Base, task: EncodedTask) -> int:
+    model = base.classifier(n_outputs=task.data.n_outputs, seed=0)
+    parameters = dict(model.named_parameters())
+    return sum(parameters[name].numel() for name in base.head_names)
+
+
+def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> float:
+    """Time the forward and backward of two batches, after one that warms up."""
+    model = fresh_model(base, task.data, training, seed=0).train()
+    batches = endless(
+        lambda epoch: training_batches(
+            task.train, batch_size=training.batch_size, seed=0, epoch=epoch
+        )
+    )
+    began = 0.0
+    with seeded_dropout(0, model.device):
+        for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
+            if number == 1:
+                began = time.perf_counter()
+            torch.autograd.backward(batch_loss(model, batch, training))
+    return (time.perf_counter() - began) / _TIMED_BATCHES

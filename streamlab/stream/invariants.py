@@ -1,0 +1,134 @@
+"""Proofs that a user can run: order changes nothing, and no arrival touches the base or another.
+
+Each runs the scenario anew, into a folder of its own, and yields one claim at a time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from streamlab.errors import BaseMismatchError
+from streamlab.home.layout import Home
+from streamlab.registry.records import ArrivalRecord, RunRecord
+from streamlab.registry.registry import Registry
+from streamlab.stream.context import World
+from streamlab.stream.engine import run
+from streamlab.stream.event_loop import Identity, Reorder, identity_of
+from streamlab.stream.lab import Clock, Outcome
+from streamlab.stream.scenario import LoadedScenario
+from streamlab.stream.schedule import Arrival
+
+Digests = dict[Identity, str | None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One thing that was looked at; it holds where `found` is as it should be."""
+
+    subject: str
+    holds: bool
+    found: str
+
+
+def check_order(
+    loaded: LoadedScenario, folder: Path, *, n_shuffles: int, seed: int
+) -> Iterator[Claim]:
+    """Run a scenario as it is listed and in other orders; its files must be the same bytes.
+
+    `folder`: an empty one, for a home of each run. One claim for every order and arrival.
+    """
+    listed = _digests(loaded, folder / "listed", list)
+    for number in range(1, n_shuffles + 1):
+        draw = random.Random(f"{seed} {number}")  # noqa: S311 - orders, not secrets
+        found = _digests(loaded, folder / f"order-{number}", partial(shuffled, draw=draw))
+        for identity, digest in listed.items():
+            yield _same(identity, number, digest, found.get(identity))
+
+
+def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> Iterator[Claim]:
+    """Run a scenario, scoring everything again after every arrival; nothing may move.
+
+    `folder`: an empty one, for the home. One claim for the base after every arrival, and one for
+    every score that was taken more than once.
+    """
+    scenario = loaded.scenario.model_copy(update={"evaluation": "full"})
+    home = Home(folder / "isolation")
+    worlds: list[World] = []
+
+    def started(_run: RunRecord, world: World, _n_arrivals: int) -> None:
+        worlds.append(world)
+
+    for outcome in run(replace(loaded, scenario=scenario), home.path, started=started, clock=clock):
+        yield _base_after(outcome, worlds[0])
+    with Registry.open(home.registry_url, clock=clock, read_only=True) as registry:
+        values = defaultdict(list)
+        for score in registry.scores():
+            values[score.arrival_id, score.split, score.metric].append(score.value)
+        records = {record.id: record for record in registry.arrivals()}
+    for (number, split, metric), taken in values.items():
+        if len(taken) > 1:
+            subject = f"{_name(identity_of(records[number]))}: {metric} on {split}"
+            told = f"{taken[0]:.6f}, {len(taken)} times" if len(set(taken)) == 1 else str(taken)
+            yield Claim(subject, len(set(taken)) == 1, told)
+
+
+def shuffled(stream: Sequence[Arrival], *, draw: random.Random) -> list[Arrival]:
+    """Return the arrivals of a seed in another order, those of one place kept together.
+
+    The times of arrival stay, and others come at them.
+    """
+    arrived = {arrival.sequence: arrival.arrived_us for arrival in stream}
+    places = list(arrived)
+    moved = draw.sample(places, len(places))
+    new = {old: place for place, old in zip(places, moved, strict=True)}
+    again = [
+        replace(arrival, sequence=place, arrived_us=arrived[place])
+        for arrival, place in ((arrival, new[arrival.sequence]) for arrival in stream)
+    ]
+    return sorted(again, key=lambda arrival: arrival.sequence)
+
+
+def _digests(loaded: LoadedScenario, folder: Path, order: Reorder) -> Digests:
+    return {
+        identity_of(outcome.record): _came_to(outcome.record)
+        for outcome in run(loaded, folder, order=order)
+    }
+
+
+def _came_to(record: ArrivalRecord) -> str | None:
+    """Return an arrival's digest, or the rule that stopped it; None where it failed."""
+    return f"stopped by {record.rule}" if record.rule is not None else record.digest
+
+
+def _same(
+    identity: tuple[int, str, str, int, str], number: int, digest: str | None, found: str | None
+) -> Claim:
+    subject = f"order {number}: {_name(identity)}"
+    if digest is None:
+        return Claim(subject, False, "failed in the listed order, so that nothing compares")
+    if found == digest:
+        return Claim(subject, True, _short(digest))
+    return Claim(subject, False, f"{_short(digest)} as listed, {_short(found or 'failed')} here")
+
+
+def _short(found: str) -> str:
+    return found if " " in found else found[:12]
+
+
+def _base_after(outcome: Outcome, world: World) -> Claim:
+    subject = f"base after {_name(identity_of(outcome.record))}"
+    try:
+        world.base.check_unchanged()
+    except BaseMismatchError as error:
+        return Claim(subject, False, str(error))
+    return Claim(subject, True, world.base.fingerprint[:12])
+
+
+def _name(identity: Identity) -> str:
+    seed, _, task, version, method = identity
+    return f"{task}@{version} by {method}, seed {seed}"

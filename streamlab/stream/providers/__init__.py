@@ -1,0 +1,1 @@
+"""What a provider does: train, quantise, and misbehave where a scenario says so."""

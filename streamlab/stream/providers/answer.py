@@ -1,0 +1,178 @@
+"""What a provider does with an order: train on its own rows, and answer with a submission."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from streamlab.base import Base
+from streamlab.diff.format.container import encode
+from streamlab.diff.vector import DiffVector
+from streamlab.inference.logits import logits
+from streamlab.methods.api import Progress, Trained, TrainingSettings
+from streamlab.registry.records import ArtifactKind
+from streamlab.stream.artifacts import checkpoint_of, serving
+from streamlab.stream.context import World
+from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
+from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
+from streamlab.stream.providers.quantization import Rounded, rounded
+from streamlab.stream.providers.training import EncodedTask, encode_task, fresh_model, train
+from streamlab.stream.schedule import Arrival
+from streamlab.stream.signing import signed
+from streamlab.stream.submission import Submission
+from streamlab.tasks.metrics import score
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What an answer took, for the simulator's records; the lab trusts none of it."""
+
+    n_steps: int
+    training_seconds: float
+    peak_memory_bytes: int
+    details: Mapping[str, Any]  # JSON
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a provider is to answer to, and how it is to behave in this simulation."""
+
+    arrival: Arrival
+    behaviour: Behaviour = "honest"
+    seed: int = 0  # of how it misbehaves
+    earlier: tuple[Submission, ...] = ()  # what was admitted before, where it is to be misused
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A provider's submission, what it took, and how the provider came to behave."""
+
+    submission: Submission
+    effort: Effort
+    behaved: Behaviour = "honest"
+
+
+def answer(order: Order, world: World, watch: Watch) -> Answer:
+    """Train one arrival, pack what came of it, and misbehave as ordered.
+
+    Raises TrainingError or DiffError where it breaks down, BaseMismatchError where the base is not
+    what it was.
+    """
+    began, arrival = time.perf_counter(), order.arrival
+    reset_peak()
+    task = _rows(order, world)
+    training = world.scenario.tasks[arrival.task].training
+    world.base.check_unchanged()
+    trained = train(arrival, task, world.base, training, watch)
+    submission, facts = _packed(trained, arrival, task, world)
+    submission, behaved = _handed_in(submission, order, world)
+    effort = Effort(
+        n_steps=trained.n_steps,
+        training_seconds=time.perf_counter() - began,
+        peak_memory_bytes=peak_bytes(),
+        details={**trained.details, **facts},
+    )
+    return Answer(submission, effort, behaved)
+
+
+def _rows(order: Order, world: World) -> EncodedTask:
+    """Return the rows to learn from, with wrong labels where that is the behaviour."""
+    task = world.encoded(order.arrival)
+    if order.behaviour != "label_flip":
+        return task
+    share = world.scenario.providers[order.arrival.provider].behaviour.flipped_labels
+    training = world.scenario.tasks[order.arrival.task].training
+    return encode_task(flip_labels(task.data, share=share, seed=order.seed), world.base, training)
+
+
+def _handed_in(submission: Submission, order: Order, world: World) -> tuple[Submission, Behaviour]:
+    """Sign a submission, and put something hostile in its place where that is the behaviour."""
+    scenario, arrival, base = world.scenario, order.arrival, world.base.fingerprint
+    private = world.find_private_key(arrival.provider, arrival.seed)
+    if private is not None:
+        submission = signed(submission, base=base, private=private)
+    changed = misbehave(
+        order.behaviour,
+        submission,
+        earlier=order.earlier,
+        seed=order.seed,
+        base=base,
+        max_bytes=scenario.admission.max_bytes,
+        private=private,
+    )
+    of_bytes = order.behaviour not in ("label_flip", "slow")
+    return changed, "honest" if of_bytes and changed is submission else order.behaviour
+
+
+def _packed(
+    trained: Trained, arrival: Arrival, task: EncodedTask, world: World
+) -> tuple[Submission, dict[str, Any]]:
+    """Write what is to be stored as bytes, and say how it was rounded and what it does."""
+    if trained.adapter is not None:
+        facts = {"adapter_config": dict(trained.adapter.config)}
+        return _submission(arrival, "adapter", trained.adapter.weights), facts
+    if trained.tensors is None:
+        return _submission(arrival, "checkpoint", checkpoint_of(trained, world.base)), {}
+    training = world.scenario.tasks[arrival.task].training
+    said = _serving_facts(arrival, task, training)
+    diff = DiffVector(world.base.layout, trained.tensors, trained.head, said)
+    chosen = _written(diff, task, world, training)
+    declared = _find_score(chosen, task, world.base, training)
+    submission = _submission(arrival, "diff", chosen.encoded.data, declared)
+    return submission, {"rounding": dict(chosen.facts)}
+
+
+def _submission(
+    arrival: Arrival, kind: ArtifactKind, data: bytes, declared: float | None = None
+) -> Submission:
+    return Submission(
+        provider=arrival.provider,
+        task=arrival.task,
+        version=arrival.version,
+        kind=kind,
+        data=data,
+        declared_score=declared,
+    )
+
+
+def _written(
+    diff: DiffVector, task: EncodedTask, world: World, training: TrainingSettings
+) -> Rounded:
+    values = world.scenario.storage.values
+    if values == "auto":
+        return rounded(diff, task, world.base, training)
+    return Rounded(encode(diff, value_type=values), values, {"values": values})
+
+
+def _find_score(
+    chosen: Rounded, task: EncodedTask, base: Base, training: TrainingSettings
+) -> float | None:
+    """Return the score of the bytes on the rows held back; None where there are none."""
+    rows, metric = task.validation, task.data.metrics[0]
+    if not len(rows.labels):
+        return None
+    model, encoded = fresh_model(base, task.data, training, seed=0), chosen.encoded
+    with serving(model, encoded.data, "diff", encoded.digest, base) as served:
+        return score((metric,), logits(served.model, rows), np.asarray(rows.labels))[metric]
+
+
+def _serving_facts(
+    arrival: Arrival, task: EncodedTask, training: TrainingSettings
+) -> dict[str, Any]:
+    """Return what whoever serves the diff must know beside its weights."""
+    return {
+        "task": arrival.task,
+        "dataset": task.data.dataset,
+        "kind": task.data.kind,
+        "labels": list(task.data.labels),
+        "pair": task.data.train[0].text2 is not None,
+        "max_length": training.max_length,
+        "metric": task.data.metrics[0],
+        "method": arrival.method.name,
+    }

@@ -1,0 +1,130 @@
+"""Diff files rewritten by somebody who knows the format: well-formed, with right checksums.
+
+No function needs the base, as no attacker would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamlab.diff.format.frame import (
+    Block,
+    Frame,
+    digest_blocks,
+    digest_header,
+    read_frame,
+    write_frame,
+)
+from streamlab.diff.format.header import Header, read_header
+from streamlab.diff.format.streams import CODECS
+from streamlab.diff.format.values import INTEGER_BITS, code_dtype
+
+_CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head."
+
+Numbers = NDArray[Any]
+
+
+def rewritten(
+    frame: Frame,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, Block] | None = None,
+) -> bytes:
+    """Return a file with some metadata and blocks in place of its own, and checksums to match."""
+    held = {**frame.blocks, **(blocks or {})}
+    tree = {**frame.metadata, **(metadata or {})}
+    del tree["sha256"]
+    digests = {"header": digest_header(tree, held)}
+    for part in ("positions", "values", "head"):
+        members = {name: b for name, b in held.items() if name.partition(".")[0] == part}
+        digests[part] = digest_blocks(members)
+    return write_frame({**tree, "sha256": digests}, held)
+
+
+def described_as(data: bytes, other: bytes) -> bytes:
+    """Return the content of `data` under the description of the task in `other`."""
+    return rewritten(read_frame(data), metadata={"task": read_frame(other).metadata["task"]})
+
+
+def for_another_base(data: bytes) -> bytes:
+    """Return the diff as one of a base of the same size and another fingerprint."""
+    frame = read_frame(data)
+    other = hashlib.sha256(str(frame.metadata["base"]).encode()).hexdigest()
+    return rewritten(frame, metadata={"base": other})
+
+
+def padded(data: bytes, n_bytes: int) -> bytes:
+    """Return the diff with more than `n_bytes` in all, most of it a head that nobody asked for."""
+    zeros = Block("F32", (n_bytes // 4 + 1,), bytes(4 * (n_bytes // 4 + 1)))
+    return rewritten(read_frame(data), blocks={_HEAD + "padding": zeros})
+
+
+def with_nan(data: bytes, *, seed: int) -> bytes:
+    """Return the diff with one NaN among its values; in a scale where values are whole numbers.
+
+    Where it has no entries, in its head.
+    """
+    frame = read_frame(data)
+    header = read_header(frame.metadata)
+    rng = np.random.default_rng(seed)
+    if header.k == 0:
+        name = next(name for name in frame.blocks if name.startswith(_HEAD))
+        return rewritten(frame, blocks={name: _in_floats(frame.blocks[name], _spoilt(rng))})
+    if header.value_type in INTEGER_BITS:
+        scales = _in_floats(frame.blocks[_SCALES], _spoilt(rng))
+        return rewritten(frame, blocks={_SCALES: scales})
+    return rewritten(frame, blocks={_CODES: _in_codes(frame, header, _spoilt(rng))})
+
+
+def turned_round(data: bytes) -> bytes:
+    """Return the diff with the sign of every value and of the whole head turned.
+
+    Sizes, positions and norms stay, and a head so turned gives the opposite answers.
+    """
+    frame = read_frame(data)
+    header = read_header(frame.metadata)
+    blocks = {
+        name: _in_floats(block, np.negative)
+        for name, block in frame.blocks.items()
+        if name.startswith(_HEAD)
+    }
+    if header.k:
+        blocks[_CODES] = _in_codes(frame, header, _turned)
+    return rewritten(frame, blocks=blocks)
+
+
+def _in_floats(block: Block, change: Callable[[Numbers], Numbers]) -> Block:
+    """Return a block of floats with its numbers changed."""
+    numbers = np.frombuffer(block.data, dtype={"F32": "<f4", "F16": "<f2"}[block.dtype])
+    return replace(block, data=change(numbers).astype(numbers.dtype).tobytes())
+
+
+def _in_codes(frame: Frame, header: Header, change: Callable[[Numbers], Numbers]) -> Block:
+    """Return the block of codes with the numbers in its stream changed."""
+    codec, dtype = CODECS[header.codec], code_dtype(header.value_type, header.codec)
+    numbers = codec.expand(bytes(frame.blocks[_CODES].data), dtype, header.k, "value-stream")
+    data = codec.compress(change(numbers))
+    return Block("U8", (len(data),), data)
+
+
+def _spoilt(rng: np.random.Generator) -> Callable[[Numbers], Numbers]:
+    def spoil(numbers: Numbers) -> Numbers:
+        changed = numbers.copy()
+        nan = 0x7FC0 if changed.dtype == np.uint16 else np.nan  # bfloat16 is held as its bits
+        changed[rng.integers(len(changed))] = nan
+        return changed
+
+    return spoil
+
+
+def _turned(codes: Numbers) -> Numbers:
+    """Turn signs: of floats, of bfloat16 as bits, of whole numbers, whose twin is -n - 1."""
+    if codes.dtype.kind == "f":
+        return np.negative(codes)
+    return codes ^ np.uint16(0x8000) if codes.dtype == np.uint16 else np.invert(codes)

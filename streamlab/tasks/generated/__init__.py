@@ -1,7 +1,0 @@
-"""Stand-ins for the nine GLUE tasks, written by our own grammar and lexicon."""
-
-from __future__ import annotations
-
-from streamlab.tasks.generated.catalogue import describes, generate
-
-__all__ = ["describes", "generate"]

@@ -1,0 +1,158 @@
+"""Tasks in files: a folder with one sub-folder a task, or paths that a task names itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from streamlab.errors import DataError, SourceError
+from streamlab.tasks.examples import SourceKind
+from streamlab.tasks.metrics import TaskKind
+from streamlab.tasks.settings import TaskFiles
+from streamlab.tasks.sources.readers import (
+    READERS,
+    has_class_folders,
+    is_saved_split,
+    is_saved_task,
+    read_saved_task,
+    read_split,
+)
+from streamlab.tasks.sources.records import (
+    DEV_NAMES,
+    TEST_NAME,
+    RawData,
+    RawSplit,
+    Unavailable,
+    find_reported,
+    joined,
+    reported_note,
+)
+
+
+@dataclass(frozen=True)
+class _Meta:
+    """What `meta.json` beside the rows says; other keys in it are not read."""
+
+    kind: TaskKind | None = None
+    labels: tuple[str, ...] | None = None
+
+
+def read_from_folder(folder: Path, dataset: str) -> RawData | Unavailable:
+    """Read a task from a folder with one sub-folder a task.
+
+    `glue/sst2` is looked for under `glue/sst2` and under `sst2`. Raises SourceError where the
+    folder itself is missing, DataError where the task is there and cannot be read.
+    """
+    if not folder.is_dir():
+        raise SourceError(
+            f"The data folder {str(folder)!r} does not exist. Correct the path, or leave it empty "
+            "to go without."
+        )
+    for name in (dataset, dataset.rpartition("/")[2]):
+        if (folder / name).is_dir():
+            return read_task_folder(folder / name)
+    return Unavailable(f"The folder {str(folder)!r} has no sub-folder for {dataset!r}.")
+
+
+def read_own_files(files: TaskFiles, base_folder: Path) -> RawData:
+    """Read the files a task names itself; relative paths start from `base_folder`.
+
+    Raises SourceError where one is missing, DataError where one cannot be read.
+    """
+    if files.folder is not None:
+        return read_task_folder(base_folder / files.folder)
+    named = {"train": files.train, "dev": files.dev or files.test}
+    paths = {split: base_folder / path for split, path in named.items() if path}
+    note = reported_note(TEST_NAME) if files.test and not files.dev else ""
+    detail = joined(", ".join(str(path) for path in paths.values()), note)
+    splits = {name: read_split(path) for name, path in paths.items()}
+    return _raw_data(splits, _read_meta(paths["train"].parent), detail, "files")
+
+
+def read_task_folder(
+    folder: Path, kind: SourceKind = "files", known_as: str | None = None
+) -> RawData:
+    """Read one task's folder: files or folders named by split, `save_to_disk`, or class folders.
+
+    `known_as` is what `detail` calls the folder; by default its path. Raises SourceError where
+    it does not exist, DataError where it has no train split or cannot be read.
+    """
+    if not folder.is_dir():
+        raise SourceError(f"The folder {str(folder)!r} does not exist. Check the path.")
+    meta = _read_meta(folder)
+    title = known_as or str(folder)
+    if is_saved_task(folder):
+        return _chosen(read_saved_task(folder), meta, title, kind)
+    paths = _split_paths(folder)
+    if "train" not in paths and (is_saved_split(folder) or has_class_folders(folder)):
+        return _raw_data({"train": read_split(folder)}, meta, title, kind)
+    if "train" not in paths:
+        raise DataError(
+            f"The folder {str(folder)!r} has no train split. Put a file `train` there, ending in "
+            f"{', '.join(READERS)}, or a folder `train`."
+        )
+    used = {name: paths[name] for name in ("train", find_reported(paths)) if name}
+    found = {name: read_split(path) for name, path in used.items()}
+    names = ", ".join(path.name for path in used.values())
+    return _chosen(found, meta, f"{title}: {names}", kind)
+
+
+def _split_paths(folder: Path) -> dict[str, Path]:
+    candidates = {
+        split: [folder / f"{split}{suffix}" for suffix in READERS] + [folder / split]
+        for split in ("train", *DEV_NAMES, TEST_NAME)
+    }
+    found = {
+        split: next((path for path in paths if path.exists()), None)
+        for split, paths in candidates.items()
+    }
+    return {split: path for split, path in found.items() if path is not None}
+
+
+def _chosen(splits: Mapping[str, RawSplit], meta: _Meta, detail: str, kind: SourceKind) -> RawData:
+    if "train" not in splits:
+        raise DataError(
+            f"{detail!r} has no split `train`; there are: {', '.join(splits)}. Rename one of them."
+        )
+    reported = find_reported(splits)
+    chosen = {"train": splits["train"]} | ({"dev": splits[reported]} if reported else {})
+    return _raw_data(chosen, meta, joined(detail, reported_note(reported)), kind)
+
+
+def _raw_data(
+    splits: Mapping[str, RawSplit], meta: _Meta, detail: str, kind: SourceKind
+) -> RawData:
+    named = {name: replace(split, label_names=meta.labels) for name, split in splits.items()}
+    return RawData(
+        kind=kind, detail=detail, train=named["train"], dev=named.get("dev"), task_kind=meta.kind
+    )
+
+
+def _read_meta(folder: Path) -> _Meta:
+    path = folder / "meta.json"
+    if not path.is_file():
+        return _Meta()
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as JSON ({error}). Correct it.") from error
+    kind = tree.get("kind") if isinstance(tree, dict) else None
+    labels = tree.get("labels") if isinstance(tree, dict) else ()
+    if kind not in (None, *get_args(TaskKind)) or not _are_names(labels):
+        raise DataError(
+            f"{str(path)!r} must hold an object whose `kind` is one of "
+            f"{', '.join(get_args(TaskKind))} and whose `labels` are two or more different names "
+            f"(or null), got kind {kind!r} and labels {labels!r}. Correct it."
+        )
+    return _Meta(kind, tuple(labels) if labels else None)
+
+
+def _are_names(labels: object) -> bool:
+    if labels is None:
+        return True
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        return False
+    return len(set(labels)) == len(labels) >= 2

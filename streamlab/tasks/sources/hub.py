@@ -1,0 +1,210 @@
+"""Tasks on a dataset hub: one short check per run whether it answers, else the local cache."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from streamlab.errors import DataError
+from streamlab.tasks.settings import TaskHub
+from streamlab.tasks.sources.readers import from_dataset
+from streamlab.tasks.sources.records import (
+    RawData,
+    Unavailable,
+    find_reported,
+    joined,
+    reported_note,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Splits = Mapping[str, "Dataset"]
+Fetch = Callable[[TaskHub, Path | None], Splits]
+
+_OFFLINE_VARIABLES: Final = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+_TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
+# What a proxy or a broken gateway answers in the hub's place.
+_REFUSALS: Final = frozenset({403, 407})
+
+
+def fetch_from_hub(hub: TaskHub, cache: Path | None) -> Splits:
+    """Download a dataset, or take it from the cache where it is there already."""
+    from datasets import load_dataset
+
+    with _quiet_datasets():
+        splits: Splits = load_dataset(
+            hub.path, hub.name, revision=hub.revision, cache_dir=str(cache) if cache else None
+        )
+    return splits
+
+
+class HubReach:
+    """Whether the hub can be reached, asked at most once; make one per run and hand it around.
+
+    `environment` is searched for the hub's own switches to stay offline. `endpoint` and `cache`
+    are those of the hub's library unless given; `fetch` is how a dataset is brought here.
+    """
+
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str] = os.environ,
+        endpoint: str | None = None,
+        timeout_seconds: float = 3.0,
+        cache: Path | None = None,
+        fetch: Fetch = fetch_from_hub,
+    ) -> None:
+        self._offline = [
+            name for name in _OFFLINE_VARIABLES if environment.get(name, "").upper() in _TRUE
+        ]
+        self._endpoint = endpoint
+        self._timeout_seconds = timeout_seconds
+        self._cache = cache
+        self._fetch = fetch
+        self._checked = False
+        self._obstacle: str | None = None
+
+    def find_obstacle(self) -> str | None:
+        """Return why the hub cannot be used, as the start of a sentence, or None where it can."""
+        if not self._checked:
+            self._obstacle = self._look()
+            self._checked = True
+        return self._obstacle
+
+    def splits(self, hub: TaskHub) -> Splits | Unavailable:
+        """Return a dataset's splits, from the hub or, where it is out of reach, from the cache."""
+        obstacle = self.find_obstacle()
+        if obstacle is None:
+            return self._fetched(hub)
+        cached = find_cached(hub, self._cache)
+        if cached is None:
+            return Unavailable(f"{obstacle}, and the local cache has no copy of {_title(hub)}.")
+        return cached
+
+    def _fetched(self, hub: TaskHub) -> Splits | Unavailable:
+        try:
+            return self._fetch(hub, self._cache)
+        # The library lets through errors of five packages, with no common base but this.
+        except Exception as error:  # noqa: BLE001
+            reason = " ".join(str(error).split())[:200] or "no reason given"
+            return Unavailable(
+                f"The hub did not hand over {_title(hub)} ({type(error).__name__}: {reason})."
+            )
+
+    def _look(self) -> str | None:
+        if self._offline:
+            return f"The hub is switched off by `{self._offline[0]}`"
+        endpoint = self._endpoint or _library_endpoint()
+        if not endpoint.startswith(("https://", "http://")):
+            return f"The hub's address {endpoint!r} is no web address"
+        request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 - checked above
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout_seconds):  # noqa: S310
+                return None
+        except urllib.error.HTTPError as error:
+            error.close()
+            refused = error.code in _REFUSALS or error.code >= 500
+            return f"The hub cannot be reached (answer {error.code})" if refused else None
+        except (OSError, HTTPException, ValueError) as error:
+            return f"The hub cannot be reached ({getattr(error, 'reason', error)})"
+
+
+def read_hub(hub: TaskHub, reach: HubReach) -> RawData | Unavailable:
+    """Read a task's rows from the hub or from its local cache.
+
+    Raises DataError where the dataset is there and lacks a split.
+    """
+    splits = reach.splits(hub)
+    if isinstance(splits, Unavailable):
+        return splits
+    dev = hub.dev or find_reported(splits)
+    for wanted in (hub.train, dev):
+        if wanted is not None and wanted not in splits:
+            raise DataError(
+                f"The dataset {_title(hub)} has no split {wanted!r}; there are: "
+                f"{', '.join(map(repr, splits))}. Name one of them in `hub`."
+            )
+    names = hub.train if dev is None else f"{hub.train}, {dev}"
+    return RawData(
+        kind="hub",
+        detail=joined(f"{_title(hub)}: {names}", reported_note(dev)),
+        train=from_dataset(splits[hub.train], f"{_title(hub)} {hub.train}"),
+        dev=None if dev is None else from_dataset(splits[dev], f"{_title(hub)} {dev}"),
+    )
+
+
+@dataclass(frozen=True)
+class _CachedFolder:
+    """A prepared dataset in the cache: `<dataset>/<configuration>/<version>/<commit>`."""
+
+    path: Path
+    files: Mapping[str, list[Path]]  # split -> Arrow files in order
+
+
+def find_cached(hub: TaskHub, cache: Path | None) -> Splits | None:
+    """Return a dataset that the hub's library prepared earlier, or None where it has not.
+
+    Nothing is asked of the network. With a revision, only that very commit will do.
+    """
+    from datasets import Dataset, concatenate_datasets
+    from datasets.config import HF_DATASETS_CACHE
+    from datasets.naming import camelcase_to_snakecase
+
+    owner, _, name = hub.path.rpartition("/")
+    stem = camelcase_to_snakecase(name)
+    folder = (cache or Path(HF_DATASETS_CACHE)) / (f"{owner}___{stem}" if owner else stem)
+    found = [
+        _CachedFolder(path, _arrow_files(path, stem))
+        for path in folder.glob(f"{hub.name or '*'}/*/{hub.revision or '*'}")
+        if (path / "dataset_info.json").is_file()
+    ]
+    complete = [prepared for prepared in found if prepared.files]
+    if not complete:
+        return None
+    newest = max(complete, key=lambda prepared: prepared.path.stat().st_mtime_ns)
+    return {
+        split: concatenate_datasets([Dataset.from_file(str(path)) for path in files])
+        for split, files in newest.files.items()
+    }
+
+
+def _arrow_files(folder: Path, stem: str) -> dict[str, list[Path]]:
+    """Group `<stem>-<split>.arrow` and `<stem>-<split>-00000-of-00002.arrow` by split."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"{stem}-*.arrow")):
+        split = path.stem.removeprefix(f"{stem}-").partition("-")[0]
+        files.setdefault(split, []).append(path)
+    return files
+
+
+def _title(hub: TaskHub) -> str:
+    name = f"{hub.path}/{hub.name}" if hub.name else hub.path
+    return f"{name}@{hub.revision}" if hub.revision else f"{name} (newest revision)"
+
+
+def _library_endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+@contextmanager
+def _quiet_datasets() -> Iterator[None]:
+    """Silence the library's progress bars, and put them back."""
+    from datasets import utils
+
+    silent = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not silent:
+            utils.enable_progress_bars()

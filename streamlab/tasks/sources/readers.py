@@ -1,0 +1,222 @@
+"""Read one path as the records of one split, in memory and with no cache that others share.
+
+A path is a JSONL, CSV, TSV or Parquet file, a folder written by `Dataset.save_to_disk`, or a
+folder of class folders: one sub-folder a class, named by its label, and one text file a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from streamlab.errors import DataError, SourceError
+from streamlab.tasks.sources.records import RawSplit, Record
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+_TEXT_SUFFIXES: Final = frozenset({"", ".txt"})
+
+
+def read_split(path: Path) -> RawSplit:
+    """Read the records of one split.
+
+    Raises SourceError where there is nothing at `path`, DataError where it cannot be read.
+    """
+    if path.is_dir():
+        if is_saved_split(path):
+            return read_saved_split(path)
+        if has_class_folders(path):
+            return _read_class_folders(path)
+        raise DataError(
+            f"The folder {str(path)!r} holds no rows: it is neither a `save_to_disk` folder of one "
+            "split nor a folder with one sub-folder of text files a class. Name a file in it."
+        )
+    if not path.exists():
+        raise SourceError(f"The file {str(path)!r} does not exist. Check the path.")
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise DataError(
+            f"The file {str(path)!r} ends in {path.suffix!r}, which is no known format; "
+            f"known: {', '.join(READERS)}. Convert it, or rename it."
+        )
+    try:
+        return RawSplit(str(path), reader(path))
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text. Save it as UTF-8.") from error
+
+
+def _read_jsonl(path: Path) -> list[Record]:
+    records: list[Record] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.isspace():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"Line {number} of {str(path)!r} is not JSON ({error}). "
+                    "Write one JSON object a line."
+                ) from error
+            if not isinstance(record, dict):
+                raise DataError(
+                    f"Line {number} of {str(path)!r} holds {type(record).__name__}, no object. "
+                    "Write one JSON object a line."
+                )
+            records.append(record)
+    return records
+
+
+def _read_csv(path: Path) -> list[Record]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return _table(path, csv.reader(file, strict=True))
+
+
+def _read_tsv(path: Path) -> list[Record]:
+    # As GLUE and its kin are published: a quote is a character like any other.
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return _table(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _table(path: Path, lines: Iterator[list[str]]) -> list[Record]:
+    records: list[Record] = []
+    try:
+        header = next(lines, [])
+        if len(set(header)) < len(header):
+            raise DataError(
+                f"The header of {str(path)!r} names a column twice: {', '.join(header)}. "
+                "Rename one of them."
+            )
+        for number, line in enumerate(lines, start=1):
+            if not line:
+                continue
+            if len(line) != len(header):
+                raise DataError(
+                    f"Row {number} of {str(path)!r} has {len(line)} fields and the header "
+                    f"{len(header)}. Quote fields that hold separators (CSV), or take the "
+                    "separators out of them (TSV)."
+                )
+            records.append(dict(zip(header, line, strict=True)))
+    except csv.Error as error:
+        raise DataError(
+            f"Row {len(records) + 1} of {str(path)!r} is malformed ({error}). Correct the row."
+        ) from error
+    return records
+
+
+def _read_parquet(path: Path) -> list[Record]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with path.open("rb") as file:
+            records: list[Record] = pq.read_table(file).to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{str(path)!r} is no Parquet file that can be read ({error}). Write it again."
+        ) from error
+    return records
+
+
+READERS: Final[Mapping[str, Callable[[Path], list[Record]]]] = MappingProxyType(
+    {".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_tsv, ".parquet": _read_parquet}
+)
+
+
+def is_saved_split(folder: Path) -> bool:
+    """Tell whether `Dataset.save_to_disk` wrote the folder."""
+    return (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
+
+
+def is_saved_task(folder: Path) -> bool:
+    """Tell whether `DatasetDict.save_to_disk` wrote the folder: several splits under one roof."""
+    return (folder / "dataset_dict.json").is_file()
+
+
+def read_saved_split(folder: Path) -> RawSplit:
+    """Read a folder that `Dataset.save_to_disk` wrote. Raises DataError."""
+    return from_dataset(_load_from_disk(folder), str(folder))
+
+
+def read_saved_task(folder: Path) -> dict[str, RawSplit]:
+    """Read every split of a folder that `DatasetDict.save_to_disk` wrote. Raises DataError."""
+    splits: DatasetDict = _load_from_disk(folder)
+    return {name: from_dataset(split, f"{folder}/{name}") for name, split in splits.items()}
+
+
+def _load_from_disk(folder: Path) -> Any:
+    import pyarrow as pa
+    from datasets import load_from_disk
+
+    try:
+        return load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"The `save_to_disk` folder {str(folder)!r} cannot be read: {reason}. Save it again."
+        ) from error
+
+
+def from_dataset(dataset: Dataset, origin: str) -> RawSplit:
+    """Take the records of a `datasets.Dataset`, with its class names where it has any."""
+    named = {
+        column: tuple(feature.names)
+        for column, feature in dataset.features.items()
+        if getattr(feature, "names", None)
+    }
+    return RawSplit(origin, dataset.to_list(), names_by_column=named)
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Tell whether the folder has sub-folders that hold text files."""
+    return any(_texts_in(child) for child in _children(folder))
+
+
+def _read_class_folders(folder: Path) -> RawSplit:
+    records: list[Record] = []
+    n_legacy = 0
+    for child in _children(folder):
+        for path in _texts_in(child):
+            text, legacy = _read_text(path)
+            records.append({"text": text, "label": child.name})
+            n_legacy += legacy
+    note = f"text files that are no UTF-8, read as Windows-1252: {n_legacy}" if n_legacy else ""
+    return RawSplit(str(folder), records, note=note)
+
+
+def _children(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and _is_data(path)]
+
+
+def _texts_in(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix in _TEXT_SUFFIXES and path.is_file() and _is_data(path)
+    ]
+
+
+def _is_data(path: Path) -> bool:
+    return not path.name.startswith((".", "__"))
+
+
+def _read_text(path: Path) -> tuple[str, bool]:
+    """Return a file's text and whether it was in the older encoding that such corpora mix in."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig"), False
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode("cp1252"), True
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{str(path)!r} is neither UTF-8 nor Windows-1252 text. Save it as UTF-8."
+        ) from error

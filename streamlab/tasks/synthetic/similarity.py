@@ -1,0 +1,129 @@
+"""Similarity (the shape of MRPC, QQP and STS-B): paraphrases, and near-misses in the same words.
+
+Both texts of a pair are told by independent choices of voice, synonym and clause order, whatever
+the label; only a near-miss changes what is told: the deed to its opposite, whether it happened, who
+did it to whom, or what is asked about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from streamlab.tasks.examples import Example
+from streamlab.tasks.synthetic.morphology import participle, sentence
+from streamlab.tasks.synthetic.sentences import (
+    Event,
+    draw_event,
+    draw_people,
+    draw_place,
+    draw_telling,
+    draw_time,
+    is_place,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    Change = Callable[[Event, Random], Event]
+
+PARAPHRASE = 1
+
+
+def paraphrase(label: int, rng: Random) -> Example:
+    """Draw a pair of statements: `label` 1 tells one event twice, 0 tells two events."""
+    event = draw_event(rng, negated=0.5)
+    other = event
+    if label != PARAPHRASE:
+        other = rng.choice((_negate, _negate, _negate, _oppose, _swap))(event, rng)
+    return Example(*_tell_both(event, other, rng), label)
+
+
+def duplicate_questions(label: int, rng: Random) -> Example:
+    """Draw a pair of questions: `label` 1 ask the same, 0 ask something else."""
+    event, asked = draw_event(rng, negated=0.5), rng.choice(_ASKING)
+    other, other_asked = event, asked
+    if label != PARAPHRASE and rng.random() < 0.6:
+        other = _negate(event, rng)
+    elif label != PARAPHRASE:
+        other_asked = rng.choice([word for word in _ASKING if word != asked])
+    first, second = _ask(event, asked, rng), _ask(other, other_asked, rng)
+    while second == first:
+        second = _ask(other, other_asked, rng)
+    return Example(first, second, label)
+
+
+def graded_similarity(level: int, rng: Random) -> Example:
+    """Draw a pair of statements whose likeness is about `level` (0 to 5), with a little noise."""
+    event = draw_event(rng, negated=0.5)
+    other = event
+    for change in rng.choice(_CHANGES_BY_LEVEL[level]):
+        other = change(other, rng)
+    score = min(5.0, max(0.0, level + rng.uniform(-0.4, 0.4)))
+    return Example(*_tell_both(event, other, rng), round(score, 1))
+
+
+def _tell_both(event: Event, other: Event, rng: Random) -> tuple[str, str]:
+    first, second = draw_telling(rng), draw_telling(rng)
+    while second == first:  # the same words twice would be too plain a paraphrase
+        second = draw_telling(rng)
+    return tell(event, first), tell(other, second)
+
+
+def _swap(event: Event, _rng: Random) -> Event:
+    return event.swapped()
+
+
+def _oppose(event: Event, _rng: Random) -> Event:
+    return event.opposed()
+
+
+def _negate(event: Event, _rng: Random) -> Event:
+    return replace(event, negated=not event.negated)
+
+
+def _move(event: Event, rng: Random) -> Event:
+    draw = draw_place if is_place(event.setting) else draw_time
+    setting = draw(rng)
+    while setting == event.setting:
+        setting = draw(rng)
+    return replace(event, setting=setting)
+
+
+def _recast(event: Event, rng: Random) -> Event:
+    newcomer, _ = draw_people(rng)
+    while newcomer in (event.doer, event.patient):
+        newcomer, _ = draw_people(rng)
+    if rng.random() < 0.5:
+        return replace(event, doer=newcomer)
+    return replace(event, patient=newcomer)
+
+
+def _replace_all(event: Event, rng: Random) -> Event:
+    return replace(draw_event(rng), negated=event.negated)
+
+
+# What brings the likeness of two tellings down to a level; one of the sets is drawn. From 3 down,
+# one text denies and the other affirms: the cue that is learnt first.
+_CHANGES_BY_LEVEL: Final[tuple[tuple[tuple[Change, ...], ...], ...]] = (
+    ((_replace_all, _negate),),
+    ((_negate, _recast, _move), (_negate, _recast, _oppose)),
+    ((_negate, _move), (_negate, _swap)),
+    ((_negate,),),
+    ((_move,),),
+    ((),),
+)
+
+_ASKING: Final = ("why", "when", "where")
+
+
+def _ask(event: Event, asked: str, rng: Random) -> str:
+    verb = rng.choice(event.deed)
+    doer, patient = event.doer.phrase, event.patient.phrase
+    denied = "not" if event.negated else ""
+    if rng.random() < 0.5:
+        was = event.patient.was
+        return sentence(asked, was, patient, denied, participle(verb), "by", doer, end="?")
+    return sentence(asked, "did", doer, denied, verb, patient, end="?")

@@ -1,0 +1,83 @@
+"""How few bytes the parts of a stored diff could take, worked out from its file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamlab.errors import StreamlabError
+from streamlab.home.store import ArtifactStore
+from streamlab.registry.layouts import recorded_layout
+from streamlab.registry.records import DiffRecord
+from streamlab.registry.registry import Registry
+from streamlab.views.table import Cell, Column, Page, Table
+
+if TYPE_CHECKING:
+    from streamlab.diff.vector import DiffVector
+
+
+def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
+    """Put bounds beside the bytes of a diff's page; any other page comes back as it is.
+
+    So does that of a diff whose file the store does not have.
+    """
+    if page.kind != "diff":
+        return page
+    record = registry.diff(page.name)
+    if record.kind != "diff" or record.digest not in store:
+        return page
+    try:
+        bounds = _bounds(record, registry, store)
+    except StreamlabError:
+        return page  # what is wrong with the file is for whoever checks the store to say
+    sections = (
+        _extended(part, bounds) if isinstance(part, Table) and part.key == "parts" else part
+        for part in page.sections
+    )
+    return replace(page, sections=tuple(sections))
+
+
+def find_positions_bound(
+    record: DiffRecord, registry: Registry, store: ArtifactStore
+) -> float | None:
+    """Return the two-part bound of a diff's positions in bytes; None without a sound file."""
+    if record.kind != "diff" or record.digest not in store:
+        return None
+    try:
+        diff = _decoded(store.get(record.digest), record, registry)
+    except StreamlabError:
+        return None
+    from streamlab.diff.entropy import two_part_bound
+
+    return two_part_bound(diff).bits / 8
+
+
+def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dict[Cell, float]:
+    """Return bytes by part: the two-part bound of positions, the entropy of values."""
+    # Here, so that no other page costs the codecs.
+    from streamlab.diff.entropy import two_part_bound, value_entropy
+    from streamlab.diff.format.container import inspect
+
+    data = store.get(record.digest)
+    diff = _decoded(data, record, registry)
+    return {
+        "positions": two_part_bound(diff).bits / 8,
+        "values": value_entropy(diff, inspect(data)["value_type"]) / 8,
+    }
+
+
+def _decoded(data: bytes, record: DiffRecord, registry: Registry) -> DiffVector:
+    from streamlab.diff.format.container import decode
+
+    base = registry.base(record.base_fingerprint)
+    return decode(data, recorded_layout(base))
+
+
+def _extended(table: Table, bounds: dict[Cell, float]) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for part, size, *rest in table.rows:
+        bound = bounds.get(part)
+        over = size / bound - 1 if bound and isinstance(size, int) else None
+        rows.append((part, size, *rest, round(bound) if bound else None, over))
+    columns = (*table.columns, Column("bound", "count"), Column("over", "share"))
+    return replace(table, columns=columns, rows=tuple(rows))

@@ -1,0 +1,267 @@
+"""Pages: all of one arrival, diff, task or base, with what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from streamlab.errors import NotInRegistryError
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, ScoreRecord
+from streamlab.registry.registry import Registry
+from streamlab.views.scores import by_arrival, find_own_score, score_table, task_scores
+from streamlab.views.suggest import nearest
+from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
+
+_MOST_TENSORS = 12
+
+
+def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
+    """Show one arrival: what it took, its rows, its artifact and its scores."""
+    facts = (
+        Fact("run", arrival.run),
+        Fact("seed", arrival.seed, "number"),
+        Fact("place in stream", arrival.sequence, "number"),
+        Fact("provider", arrival.provider),
+        Fact("task", arrival.task),
+        Fact("version", arrival.version, "number"),
+        Fact("method", arrival.method),
+        Fact("attempt", arrival.attempt, "number"),
+        Fact("status", arrival.status),
+        Fact("reason", arrival.reason),
+        *_streamed(arrival),
+        Fact("started", arrival.started_at, "time"),
+        Fact("finished", arrival.finished_at, "time"),
+        Fact("removed", arrival.removed_at, "time"),
+        Fact("steps", arrival.n_steps, "count"),
+        Fact("training", arrival.training_seconds, "seconds"),
+        Fact("evaluation", arrival.evaluation_seconds, "seconds"),
+        Fact("peak memory", arrival.peak_memory_bytes, "bytes"),
+    )
+    rows = (
+        Fact("source", arrival.source),
+        Fact("detail", arrival.source_detail),
+        Fact("train rows", arrival.n_train_examples, "count"),
+        Fact("rows fingerprint", arrival.examples_fingerprint, "digest"),
+    )
+    sections: list[Facts | Table] = [
+        Facts("facts", "", facts),
+        Facts("data", "Data", rows),
+    ]
+    if arrival.digest is not None:
+        sections.append(_artifact_facts(registry.diff(arrival.digest)))
+    sections.append(_scores(registry.scores(arrival_id=arrival.id)))
+    sections.append(Facts("details", "Details", tuple(flat(arrival.details))))
+    return Page("arrival", str(arrival.id), asdict(arrival), tuple(sections))
+
+
+def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
+    """Yield what only a stream with providers that act up, or with a virtual clock, has."""
+    times = ("arrived", "began", "ended")
+    facts = (
+        Fact("rule", arrival.rule),
+        Fact("behaviour", arrival.behaviour),
+        Fact("declared score", arrival.declared_score, "score"),
+        *(Fact(f"{time} (virtual)", getattr(arrival, f"{time}_us"), "virtual") for time in times),
+    )
+    yield from (fact for fact in facts if fact.value is not None)
+
+
+def diff_page(registry: Registry, diff: DiffRecord) -> Page:
+    """Show one artifact: its bytes by part, the tensors it touches, and who shares it."""
+    base = registry.base(diff.base_fingerprint)
+    facts = (
+        Fact("kind", diff.kind),
+        Fact("base", base.model),
+        Fact("base fingerprint", diff.base_fingerprint, "digest"),
+        Fact("value type", diff.value_type),
+        Fact("gated entries", diff.n_gated, "count"),
+        Fact("kept entries", diff.n_entries, "count"),
+        Fact("density", diff.density, "share"),
+        Fact("head entries", diff.n_head_entries, "count"),
+        Fact("file", diff.file_bytes, "bytes"),
+        Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
+        Fact("times smaller", diff.full_checkpoint_bytes / diff.file_bytes, "ratio"),
+        Fact("added", diff.added_at, "time"),
+    )
+    arrivals = Table(
+        "arrivals",
+        "Arrivals with this artifact",
+        (
+            *(Column("id", "number"), Column("run"), Column("seed", "number")),
+            *(Column("provider"), Column("task"), Column("method")),
+        ),
+        tuple(
+            (a.id, a.run, a.seed, a.provider, a.task, a.method)
+            for a in registry.arrivals(digest=diff.digest)
+        ),
+    )
+    sections: tuple[Facts | Table, ...] = (
+        Facts("facts", "", facts),
+        _parts(diff),
+        *_tensors(diff, base),
+        arrivals,
+    )
+    return Page("diff", diff.digest, asdict(diff), sections)
+
+
+def task_page(registry: Registry, task: str, run: str) -> Page:
+    """Show one task in one run: its settings, its arrivals and its scores by method.
+
+    Raises NotInRegistryError where nothing arrived for it in that run.
+    """
+    record = registry.run(run)
+    arrivals = registry.arrivals(run=record.id, task=task)
+    if not arrivals:
+        known = sorted({arrival.task for arrival in registry.arrivals(run=record.id)})
+        raise NotInRegistryError(
+            f"Nothing arrived for the task `{task}` in the run `{record.name}`. "
+            f"{nearest(task, known)} Name another run with `--run`."
+        )
+    settings = record.scenario.get("tasks", {}).get(task, {})
+    facts = (
+        Fact("run", record.name),
+        Fact("provider", arrivals[0].provider),
+        *(f for f in flat(settings) if not f.name.startswith("training.")),
+    )
+    scores = registry.scores(run=record.id, task=task)
+    own = by_arrival(scores)
+    found = registry.diffs_of({arrival.digest for arrival in arrivals if arrival.digest})
+    diffs = {diff.digest: diff for diff in found}
+    rows = tuple(
+        _task_row(a, diffs.get(a.digest or ""), find_own_score(own.get(a.id, ()))) for a in arrivals
+    )
+    columns = (
+        *(Column("id", "number"), Column("seed", "number"), Column("version", "number")),
+        *(Column("method"), Column("status"), Column("density", "share")),
+        *(Column("file_bytes", "bytes"), Column("score", "score"), Column("source")),
+    )
+    methods = dict.fromkeys(score.method for score in scores)
+    tables = [
+        score_table(
+            f"scores_{method}", f"Scores by {method}",
+            [score for score in task_scores(scores) if score.method == method],
+        )
+        for method in methods
+    ]  # fmt: skip
+    sections: tuple[Facts | Table, ...] = (
+        Facts("facts", "", facts),
+        Table("arrivals", "Arrivals", columns, rows),
+        *tables,
+    )
+    return Page("task", task, {"task": task, "run": record.name, **settings}, sections)
+
+
+def base_page(base: BaseRecord) -> Page:
+    """Show one base."""
+    facts = (
+        Fact("model", base.model),
+        Fact("revision", base.revision),
+        Fact("layers", "all" if base.layers is None else base.layers, "number"),
+        Fact("tensors", base.n_tensors, "count"),
+        Fact("parameters", base.n_parameters, "count"),
+        Fact("weights", base.weights_bytes, "bytes"),
+        Fact("file", base.file_bytes, "bytes"),
+        Fact("initialised", ", ".join(base.initialised) or "none"),
+        Fact("added", base.added_at, "time"),
+    )
+    return Page("base", base.fingerprint, asdict(base), (Facts("facts", "", facts),))
+
+
+def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[Fact]:
+    """Yield the leaves of nested settings as facts named by their path; lists in one line."""
+    for name, value in tree.items():
+        place = f"{path}.{name}" if path else str(name)
+        if isinstance(value, Mapping):
+            yield from flat(value, place)
+        elif isinstance(value, (list, tuple)):
+            yield Fact(place, ", ".join(str(_named(item)) for item in value) or "none")
+        else:
+            yield Fact(place, value if isinstance(value, (str, int, float, bool)) else None)
+
+
+def _named(item: Any) -> Any:
+    return item.get("name", item) if isinstance(item, Mapping) else item
+
+
+def _artifact_facts(diff: DiffRecord) -> Facts:
+    facts = (
+        Fact("digest", diff.digest, "digest"),
+        Fact("kind", diff.kind),
+        Fact("value type", diff.value_type),
+        Fact("density", diff.density, "share"),
+        Fact("kept entries", diff.n_entries, "count"),
+        Fact("head entries", diff.n_head_entries, "count"),
+        Fact("file", diff.file_bytes, "bytes"),
+        Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
+    )
+    return Facts("artifact", "Artifact", facts)
+
+
+def _parts(diff: DiffRecord) -> Table:
+    parts = {
+        "positions": diff.positions_bytes,
+        "values": diff.values_bytes,
+        "head": diff.head_bytes,
+        "metadata": diff.metadata_bytes,
+        "file": diff.file_bytes,
+    }
+    return Table(
+        "parts",
+        "Bytes by part",
+        (Column("part"), Column("bytes", "count"), Column("share", "share")),
+        tuple((name, size, size / diff.file_bytes) for name, size in parts.items()),
+    )
+
+
+def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
+    """Yield the tensors with the most kept entries, where they were counted."""
+    if len(diff.tensor_counts) != len(base.layout):
+        return
+    pairs = zip(base.layout, diff.tensor_counts, strict=True)
+    counted = [(name, shape, count) for (name, shape), count in pairs if count]
+    counted.sort(key=lambda tensor: -tensor[2])
+    touched = f"{len(counted)} of {len(base.layout)}"
+    title = f"Tensors changed: {touched}"
+    if len(counted) > _MOST_TENSORS:
+        title += f"; the {_MOST_TENSORS} with the most kept entries"
+    yield Table(
+        "tensors",
+        title,
+        (Column("tensor"), Column("shape"), Column("kept", "count"), Column("share", "share")),
+        tuple(
+            (name, " x ".join(map(str, shape)), count, count / diff.n_entries)
+            for name, shape, count in counted[:_MOST_TENSORS]
+        ),
+    )
+
+
+def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
+    columns = (
+        *(Column("metric"), Column("split"), Column("value", "score"), Column("rows", "count")),
+        *(Column("after place", "number"), Column("primary"), Column("source")),
+    )
+    rows = tuple(
+        (
+            s.metric, s.split, s.value, s.n_rows, s.after_sequence, s.is_primary,
+            "generated" if s.generated else s.source,
+        )
+        for s in scores
+    )  # fmt: skip
+    return Table("scores", "Scores", columns, rows)
+
+
+def _task_row(
+    arrival: ArrivalRecord, diff: DiffRecord | None, score: ScoreRecord | None
+) -> tuple[Cell, ...]:
+    return (
+        arrival.id,
+        arrival.seed,
+        arrival.version,
+        arrival.method,
+        arrival.status,
+        None if diff is None else diff.density,
+        None if diff is None else diff.file_bytes,
+        None if score is None else score.value,
+        arrival.source,
+    )

@@ -1,0 +1,240 @@
+"""Plans as pages: what fits a budget, and what many tasks take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from streamlab.arrivals.processes import Burst, Gamma
+from streamlab.planning.capacity import Backtest, DensityFit, Fit
+from streamlab.planning.measured import Measured
+from streamlab.planning.queueing import Queue
+from streamlab.planning.simulation import Simulation, Step
+from streamlab.planning.storage_model import Storage, StorageModel
+from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
+
+PARTS = (
+    *(Column("part"), Column("measured_bytes", "bytes"), Column("planned_bytes", "bytes")),
+    Column("share", "share"),
+)
+STEPS = (
+    *(Column("n_tasks", "count"), Column("basis")),
+    *(Column("files_bytes", "bytes", default=False), Column("disk_bytes", "bytes")),
+    *(Column("low_bytes", "bytes"), Column("high_bytes", "bytes")),
+    *(Column("full_bytes", "bytes"), Column("lora_bytes", "bytes")),
+    Column("lora_fp32_bytes", "bytes", default=False),
+)
+TIMES = (
+    *(Column("n_tasks", "count"), Column("arrived_day", "ratio"), Column("done_day", "ratio")),
+    Column("years", "ratio"),
+)
+_YEAR = 365.25
+
+
+def fit_page(
+    found: Fit | DensityFit,
+    measured: Measured,
+    model: StorageModel,
+    check: Backtest | None,
+    *,
+    density: float | None = None,
+) -> Page:
+    """Show what fits a budget; `model`: as it was measured, `density`: the one supposed."""
+    n_measured = len(measured.tasks)
+    sections: list[Facts | Table] = [_basis(measured, model)]
+    if isinstance(found, Fit):
+        sections.append(_fitting(found, density))
+    else:
+        sections.append(_density(found))
+    sections.append(parts_table(model.at(n_measured), found.storage))
+    if check is not None:
+        sections.append(_check(check))
+    return Page("fit", measured.run, {"run": measured.run, "budget": found.budget}, tuple(sections))
+
+
+def simulation_page(simulated: Simulation) -> Page:
+    """Show what many tasks take, beside full finetuning and LoRA, and when they are learnt."""
+    measured, what_if, steps = simulated.measured, simulated.what_if, simulated.steps
+    before = measured.model(block_bytes=simulated.model.block_bytes)
+    sections: list[Facts | Table] = [
+        _basis(measured, simulated.model),
+        Facts(
+            "what_if",
+            "Supposed",
+            (
+                Fact("density", what_if.density, "share"),
+                Fact("value type", what_if.value_type),
+                Fact("base parameters", what_if.base_params, "count"),
+                Fact("classes", what_if.n_classes, "count"),
+                Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count"),
+            ),
+        ),
+        Table("steps", "Bytes kept", STEPS, tuple(map(_step_row, steps))),
+        parts_table(before.at(len(measured.tasks)), steps[-1].storage),
+        _baselines(simulated),
+    ]
+    if simulated.full is not None:
+        sections.append(
+            Facts(
+                "budget",
+                "Budget",
+                (
+                    Fact("budget", simulated.full.budget, "bytes"),
+                    Fact("full after tasks", simulated.full.n_tasks, "count"),
+                    Fact("full on day", simulated.full.day, "ratio"),
+                ),
+            )
+        )
+    if simulated.queue is not None:
+        sections += [_queue(simulated.queue), Table("times", "Time", TIMES, tuple(_times(steps)))]
+    record = {"run": measured.run, "n_tasks": steps[-1].storage.n_tasks}
+    return Page("simulation", measured.run, record, tuple(sections))
+
+
+def parts_table(measured: Storage, planned: Storage) -> Table:
+    """Show the parts of two storages side by side; each column adds up to its last line."""
+    before, after = measured.parts(), planned.parts()
+    names = [*after, *(name for name in before if name not in after)]
+    rows: list[tuple[Cell, ...]] = [
+        (name, before.get(name, 0), after.get(name, 0), after.get(name, 0) / planned.total)
+        for name in names
+    ]
+    rows.append(("total", measured.total, planned.total, 1.0))
+    title = f"Bytes on disk: measured for {measured.n_tasks:,}, planned for {planned.n_tasks:,}"
+    return Table("parts", title, PARTS, tuple(rows))
+
+
+def _basis(measured: Measured, model: StorageModel) -> Facts:
+    n_tasks = len(measured.tasks)
+    densities = [task.n_entries / task.n_gated for task in measured.tasks if task.n_gated]
+    return Facts(
+        "measured",
+        "Measured",
+        (
+            Fact("run", measured.run),
+            Fact("method", measured.method),
+            Fact("seed", measured.seed, "number"),
+            Fact("base", measured.base.model),
+            Fact("base parameters", measured.base.n_parameters, "count"),
+            Fact("tasks", n_tasks, "count"),
+            Fact("mean density", sum(densities) / n_tasks, "share"),
+            Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),
+            Fact("mean file", sum(task.file for task in measured.tasks) / n_tasks, "bytes"),
+            Fact("bytes a block", model.block_bytes, "count"),
+        ),
+    )
+
+
+def _fitting(found: Fit, density: float | None) -> Facts:
+    return Facts(
+        "fit",
+        "Fits",
+        (
+            Fact("budget", found.budget, "bytes"),
+            Fact("density supposed", density, "share"),
+            Fact("tasks that fit", found.n_tasks, "count"),
+            Fact("at least (95%)", found.low, "count"),
+            Fact("at most (95%)", found.high, "count"),
+            Fact("basis", found.storage.basis),
+        ),
+    )
+
+
+def _density(found: DensityFit) -> Facts:
+    interval = found.interval
+    return Facts(
+        "fit",
+        "Fits",
+        (
+            Fact("budget", found.budget, "bytes"),
+            Fact("tasks", found.n_tasks, "count"),
+            # As many digits as an entry more or less shows in.
+            Fact("density that fits", f"{100 * found.density:.6g}%"),
+            Fact("density", found.density, "share"),
+            Fact("entries a task", found.n_entries, "count"),
+            Fact("any density up to one half fits", True if found.is_most else None),
+            Fact("at least (95%)", interval.low if interval else None, "bytes"),
+            Fact("at most (95%)", interval.high if interval else None, "bytes"),
+            Fact("basis", found.storage.basis),
+        ),
+    )
+
+
+def _check(check: Backtest) -> Facts:
+    interval = check.interval
+    return Facts(
+        "check",
+        f"Check: all {check.n_tasks} tasks, from the first {check.n_first}",
+        (
+            Fact("predicted", check.predicted, "bytes"),
+            Fact("low (95%)", interval.low if interval else None, "bytes"),
+            Fact("high (95%)", interval.high if interval else None, "bytes"),
+            Fact("either way", check.half_share, "share"),
+            Fact("either way, base apart", check.half_share_of_tasks, "share"),
+            Fact("measured", check.measured, "bytes"),
+            Fact("covered", check.is_covered),
+        ),
+    )
+
+
+def _step_row(step: Step) -> tuple[Cell, ...]:
+    storage, interval = step.storage, step.interval
+    return (
+        *(storage.n_tasks, storage.basis, storage.n_copies * storage.files, storage.total),
+        *((interval.low, interval.high) if interval else (None, None)),
+        *(step.full_bytes, step.lora_bytes, step.lora_fp32_bytes),
+    )
+
+
+def _times(steps: Sequence[Step]) -> Iterator[tuple[Cell, ...]]:
+    for step in steps:
+        years = None if step.done_day is None else step.done_day / _YEAR
+        yield (step.storage.n_tasks, step.arrived_day, step.done_day, years)
+
+
+def _baselines(simulated: Simulation) -> Facts:
+    last, lora = simulated.steps[-1], simulated.lora
+    if lora is None:
+        source = "unknown: no queries and values in this base by name"
+    elif lora.measured:
+        source = f"measured, {len(lora.measured)} adapters"
+    else:
+        source = "an estimate: rank 8 on queries and values, fp16"
+    return Facts(
+        "baselines",
+        "Baselines",
+        (
+            Fact("full finetuning", "one checkpoint a task"),
+            Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
+            Fact("LoRA", source),
+            Fact(
+                "LoRA over ours",
+                last.lora_bytes / last.storage.total if last.lora_bytes else None,
+                "ratio",
+            ),
+        ),
+    )
+
+
+def _queue(queue: Queue) -> Facts:
+    # Here, because numpy's percentiles are of no use to a plan without a queue.
+    import numpy as np
+
+    process = queue.process
+    middle, late = np.quantile(queue.waited, (0.5, 0.95))
+    return Facts(
+        "queue",
+        "Queue",
+        (
+            Fact("arrivals", process.process),
+            Fact("arrivals a day", process.rate_per_day, "ratio"),
+            Fact("cv of the gaps", process.cv if isinstance(process, Gamma) else None, "ratio"),
+            Fact("at once", process.size if isinstance(process, Burst) else None, "count"),
+            Fact("slots", queue.n_slots, "count"),
+            Fact("seed", queue.seed, "number"),
+            Fact("load", queue.load, "share"),
+            Fact("mean wait", float(queue.waited.mean()), "seconds"),
+            Fact("median wait", float(middle), "seconds"),
+            Fact("95% wait less than", float(late), "seconds"),
+            Fact("longest wait", float(queue.waited.max()), "seconds"),
+        ),
+    )

@@ -1,0 +1,35 @@
+"""Where a study reads from: "HOME", which is its latest run, or "HOME@RUN"."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamlab.errors import RegistryError
+from streamlab.home.layout import Home
+from streamlab.registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run of an open registry, and the home with its files."""
+
+    home: Home
+    registry: Registry
+    run: str
+
+
+@contextmanager
+def open_source(text: str) -> Iterator[Source]:
+    """Open the registry that a text names, to be read. Raises RegistryError where none is."""
+    folder, _, run = text.rpartition("@")
+    if not folder or Path(text).is_dir():
+        folder, run = text, "latest"
+    home = Home(Path(folder))
+    if not (home.path / "registry.db").is_file():
+        raise RegistryError(f"There is no registry in the home {home.path}. Check the path.")
+    with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
+        yield Source(home, registry, run)

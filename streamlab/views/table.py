@@ -1,0 +1,131 @@
+"""What a listing or a page is made of: columns that know their kind, rows of raw values.
+
+A cell holds the raw number (bytes, seconds, a share of one); how it is written for people is
+for whoever prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamlab.errors import UsageError
+from streamlab.views.suggest import nearest
+
+Cell = str | int | float | bool | None
+Kind = Literal[
+    "text",
+    "status",
+    "setting",  # a value as somebody wrote it
+    "flag",  # yes or no
+    "digest",  # hexadecimal digits, of which the first twelve tell enough
+    "number",  # a name made of digits: a seed, an arrival
+    "count",
+    "bytes",
+    "seconds",
+    "time",  # seconds since the epoch, UTC
+    "virtual",  # microseconds of a run's virtual clock
+    "share",  # of one
+    "score",
+    "change",  # of a score
+    "ratio",
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column; one that is not `default` is shown to those who ask for it."""
+
+    name: str
+    kind: Kind = "text"
+    default: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns, as many cells in each as there are columns."""
+
+    key: str  # what it is called in JSON
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.columns) for row in self.rows), self.key  # noqa: S101
+
+    def records(self) -> list[dict[str, Cell]]:
+        """Return every row as a mapping from column to raw value."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
+
+    def select(self, names: tuple[str, ...]) -> Table:
+        """Keep these columns, in this order. Raises UsageError for a column it lacks."""
+        places = [self._place(name) for name in names]
+        return Table(
+            self.key,
+            self.title,
+            tuple(self.columns[place] for place in places),
+            tuple(tuple(row[place] for place in places) for row in self.rows),
+        )
+
+    def brief(self) -> Table:
+        """Keep the columns that are shown to those who ask for none."""
+        return self.select(tuple(column.name for column in self.columns if column.default))
+
+    def sort(self, name: str, *, descending: bool) -> Table:
+        """Order the rows by one column, empty cells last; equals stay. Raises UsageError."""
+        place = self._place(name)
+        filled = [row for row in self.rows if row[place] is not None]
+        empty = [row for row in self.rows if row[place] is None]
+        # A column holds values of one kind, which compare.
+        filled.sort(key=lambda row: row[place], reverse=descending)  # type: ignore[arg-type,return-value]
+        return self.having((*filled, *empty))
+
+    def having(self, rows: tuple[tuple[Cell, ...], ...]) -> Table:
+        """Put these rows in place of its own."""
+        return Table(self.key, self.title, self.columns, rows)
+
+    def _place(self, name: str) -> int:
+        names = [column.name for column in self.columns]
+        if name not in names:
+            raise UsageError(f"There is no column `{name}` here. {nearest(name, names)}")
+        return names.index(name)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One named value."""
+
+    name: str
+    value: Cell
+    kind: Kind = "text"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Named values under a title."""
+
+    key: str
+    title: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All of one thing: the record as it is, and the sections that explain it."""
+
+    kind: str
+    name: str
+    record: Mapping[str, Any]
+    sections: tuple[Facts | Table, ...]
+
+    def tree(self) -> dict[str, Any]:
+        """Return the page as JSON values: the raw record, and every section under its key."""
+        tree: dict[str, Any] = {"kind": self.kind, "name": self.name, "record": dict(self.record)}
+        for section in self.sections:
+            if isinstance(section, Table):
+                tree[section.key] = section.records()
+            else:
+                tree[section.key] = {fact.name: fact.value for fact in section.facts}
+        return tree

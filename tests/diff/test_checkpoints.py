@@ -1,0 +1,242 @@
+"""Diffs as users of `transformers` make, keep and use them, on tiny models of every kind."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
+
+from streamlab import DiffVector
+from streamlab.diff.checkpoints import CARD_NAME, FILE_NAME, layout_of
+from streamlab.diff.format.container import encode, inspect
+from streamlab.diff.layout import Layout
+from streamlab.diff.vector import SparseTensor
+from streamlab.errors import BaseMismatchError, DiffError, SourceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PretrainedConfig
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 60,
+    "max_position_embeddings": 20,
+}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "bert": BertConfig(**SMALL),
+    "roberta": RobertaConfig(**SMALL),
+    "electra": ElectraConfig(**SMALL, embedding_size=8),
+    "deberta": DebertaV2Config(**SMALL, relative_attention=True, pos_att_type=["c2p"]),
+    "distilbert": DistilBertConfig(
+        dim=16, hidden_dim=24, n_layers=2, n_heads=2, vocab_size=60, max_position_embeddings=20
+    ),
+}
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def classifier(kind: str = "bert", dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_config(CONFIGS[kind])
+        return model.to(dtype)
+
+
+def tuned_from(model: PreTrainedModel, *, every: int = 50) -> PreTrainedModel:
+    """Move one weight in `every`, to zero, to a negative zero, or a little."""
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            flat = parameter.view(-1)
+            flat[::every] = flat[::every] * 1.25 + 0.01
+            flat[1 :: 3 * every] = 0.0
+            flat[2 :: 3 * every] = -0.0
+    return tuned
+
+
+def bits(model: PreTrainedModel) -> dict[str, bytes]:
+    return {
+        name: parameter.detach().reshape(-1).view(torch.uint8).numpy().tobytes()
+        for name, parameter in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_an_exact_diff_gives_the_tuned_model_back_bit_for_bit(kind: str, tmp_path: Path) -> None:
+    base = classifier(kind)
+    tuned = tuned_from(base)
+    path = tmp_path / "diff.safetensors"
+
+    digest = DiffVector.from_models(base, tuned, exact=True).save(path)
+    back = DiffVector.load(path, base=base, expected_digest=digest)
+    made = copy.deepcopy(base)
+    n_changed = back.merge_into(made)
+
+    assert bits(made) == bits(tuned)
+    assert 0 < n_changed <= back.n_entries
+    assert 0.02 < back.density < 0.06
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_exact_diff_takes_the_narrowest_type_that_holds_every_weight(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    base = classifier(dtype=dtype)
+    tuned = tuned_from(base)
+
+    DiffVector.from_models(base, tuned, exact=True).save(tmp_path / "x")
+    made = copy.deepcopy(base)
+    DiffVector.load(tmp_path / "x", base=base).merge_into(made)
+
+    expected = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+    assert inspect((tmp_path / "x").read_bytes())["value_type"] == expected
+    assert bits(made) == bits(tuned)
+
+
+def test_a_diff_to_add_is_the_difference_and_comes_close() -> None:
+    base = classifier()
+    tuned = tuned_from(base)
+
+    diff = DiffVector.from_models(base, tuned, task={"name": "t"})
+    made = copy.deepcopy(base)
+    diff.merge_into(made)
+
+    assert (diff.mode, diff.task) == ("add", {"name": "t"})
+    for mine, theirs in zip(made.parameters(), tuned.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_headless_base_and_a_classifier_on_it_have_one_layout(kind: str) -> None:
+    whole = classifier(kind)
+    headless = AutoModel.from_config(whole.config)
+    headless.load_state_dict(whole.base_model.state_dict(), strict=False)
+    tuned = tuned_from(whole)
+
+    assert layout_of(headless) == layout_of(whole)
+    diff = DiffVector.from_models(headless, tuned, exact=True)
+    assert diff.layout == layout_of(whole)
+    assert set(diff.head) == set(dict(whole.named_parameters())) - {
+        f"{whole.base_model_prefix}.{name}" for name in diff.layout.names
+    }
+
+
+def test_two_headless_models_differ_without_a_head() -> None:
+    base = AutoModel.from_config(CONFIGS["bert"])
+    tuned = tuned_from(base)
+
+    diff = DiffVector.from_models(base, tuned, exact=True)
+    diff.merge_into(base)
+
+    assert diff.head == {}
+    assert bits(base) == bits(tuned)
+
+
+def test_a_change_that_no_classifier_keeps_is_refused() -> None:
+    base = AutoModel.from_config(CONFIGS["roberta"])
+    tuned = tuned_from(base)
+
+    with pytest.raises(DiffError, match=r"pooler\.dense\.weight` differs"):
+        DiffVector.from_models(base, tuned)
+
+
+def test_models_that_do_not_fit_are_refused() -> None:
+    base = classifier()
+    wide = AutoModelForSequenceClassification.from_config(BertConfig(**SMALL | {"vocab_size": 61}))
+    deep = BertConfig(**SMALL | {"num_hidden_layers": 3})
+
+    with pytest.raises(DiffError, match="changes nothing"):
+        DiffVector.from_models(base.base_model, copy.deepcopy(base.base_model))
+    with pytest.raises(DiffError, match="shapes must agree"):
+        DiffVector.from_models(base, wide)
+    with pytest.raises(DiffError, match="not of one architecture"):
+        DiffVector.from_models(base, AutoModelForSequenceClassification.from_config(deep))
+    with pytest.raises(DiffError, match="an exact diff needs one dtype"):
+        DiffVector.from_models(base, tuned_from(base).to(torch.bfloat16), exact=True)
+
+
+def test_a_diff_is_merged_into_its_own_base_only() -> None:
+    base = classifier()
+    diff = DiffVector.from_models(base, tuned_from(base))
+
+    with pytest.raises(BaseMismatchError):
+        diff.merge_into(tuned_from(base, every=7))
+    once = copy.deepcopy(base)
+    diff.merge_into(once)
+    with pytest.raises(BaseMismatchError):
+        diff.merge_into(once)
+
+
+def test_a_folder_holds_the_diff_and_a_card_that_tells_its_digest(tmp_path: Path) -> None:
+    base = classifier()
+    diff = DiffVector.from_models(base, tuned_from(base), exact=True, task={"name": "sst2"})
+
+    digest = diff.save_pretrained(tmp_path / "sst2")
+    back = DiffVector.from_pretrained(tmp_path / "sst2", base=base, expected_digest=digest)
+
+    assert back == diff
+    card = (tmp_path / "sst2" / CARD_NAME).read_text(encoding="utf-8")
+    assert digest in card
+    assert diff.layout.fingerprint in card
+    assert sorted(path.name for path in (tmp_path / "sst2").iterdir()) == [CARD_NAME, FILE_NAME]
+
+
+def test_a_diff_on_the_hub_is_read_from_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = classifier()
+    diff = DiffVector.from_models(base, tuned_from(base))
+    commit = "0" * 40
+    repository = tmp_path / "models--someone--sst2-diff"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit, encoding="ascii")
+    diff.save_pretrained(repository / "snapshots" / commit, value_type="fp32")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+    assert DiffVector.from_pretrained("someone/sst2-diff", base=base) == diff
+    with pytest.raises(SourceError, match="no repository on the hub"):
+        DiffVector.from_pretrained("someone/else", base=base)
+
+
+def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
+    base = classifier()
+    diff = DiffVector.from_models(base, tuned_from(base))
+
+    with pytest.raises(SourceError, match="No such file"):
+        DiffVector.load(tmp_path / "none", base=base)
+    with pytest.raises(SourceError, match="cannot be written"):
+        diff.save(tmp_path / "no" / "folder")
+    with pytest.raises(SourceError, match="no folder"):
+        DiffVector.from_pretrained("no such name!", base=base)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_replace_others_are_never_rounded() -> None:
+    layout = Layout("ab" * 32, ("w",), ((4,),))
+    values = np.array([0.0, -0.0, 1.0009765625], np.float32)
+    tensor = SparseTensor((4,), np.array([0, 1, 3]), values)
+    diff = DiffVector(layout, (tensor,), {}, {}, "replace")
+
+    assert diff.n_entries == 3  # a weight that becomes 0 is a change
+    for value_type in ("bf16", "int8", "int4"):
+        with pytest.raises(DiffError, match="bit for bit"):
+            encode(diff, value_type=value_type)
+    for value_type in ("fp16", "fp32"):
+        encode(diff, value_type=value_type)

@@ -1,0 +1,259 @@
+"""The figures of `plot`: their numbers are the registry's, and they are the same twice."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from figure_samples import HOSTILE, check_pictures, read_csv
+
+from streamlab.cli import cli
+from streamlab.cli.plot import FIGURES
+from streamlab.diff.format.container import decode
+from streamlab.diff.layout import Layout
+from streamlab.errors import RegistryError
+from streamlab.figures import accuracy, layers, pareto
+from streamlab.figures import accuracy_matrix as matrix
+from streamlab.figures import bytes as bytes_figure
+from streamlab.figures import mask_overlap as overlap
+from streamlab.figures import training_curves as curves
+from streamlab.figures.style import house_style
+from streamlab.home.curves import read_curve
+from streamlab.home.layout import Home
+from streamlab.home.store import ArtifactStore
+from streamlab.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from stream_samples import Ran
+
+
+def plotted(name: str, home: Home, folder: Path) -> tuple[Path, ...]:
+    done = CliRunner().invoke(cli, ["plot", name, "--home", str(home.path), "-o", str(folder)])
+    assert done.exit_code == 0, done.stderr
+    return tuple(map(Path, done.stdout.splitlines()))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_whole_and_the_same_twice(name: str, many: Ran, tmp_path: Path) -> None:
+    first, second = (plotted(name, many.home, tmp_path / at) for at in ("a", "b"))
+
+    assert [path.name for path in first] == [f"{name}.{ending}" for ending in ("png", "svg", "csv")]
+    check_pictures(first, second)
+    assert read_csv(first[2])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_run_whose_arrivals_all_failed_is_refused(name: str, many: Ran, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    with (
+        Registry.open(many.home.registry_url, clock=time.time, read_only=True) as other,
+        Registry.open(home.registry_url, clock=time.time) as registry,
+    ):
+        registry.add_base(other.bases()[0])
+        run = registry.start_run(other.run("latest"))
+        arrival = replace(other.arrivals()[0], run_id=run.id)
+        registry.add_failure(arrival, "The loss became NaN.")
+
+    asked = ["plot", name, "--home", str(home.path), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, asked)
+
+    assert done.exit_code == 1
+    assert "nothing to show" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_bytes_are_those_of_the_records_and_stand_over_the_bound(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("bytes", many.home, tmp_path)[2])
+
+    assert [row["task"] for row in rows] == ["mood", "same"]
+    for row in rows:
+        diff = many_registry.diff(row["digest"])
+        for part in ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes"):
+            assert int(row[part]) == getattr(diff, part)
+        assert int(row["file_bytes"]) == diff.file_bytes
+        assert float(row["positions_bound_bytes"]) > 0
+
+
+def test_bytes_of_files_that_are_gone_have_no_bound(
+    many_registry: Registry, tmp_path: Path
+) -> None:
+    data = bytes_figure.read_bytes(many_registry, "latest", ArtifactStore(tmp_path))
+
+    assert [bar.bound for bar in data.bars] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "pareto"])
+def test_scores_are_the_registrys_for_every_method_and_seed(
+    name: str, many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted(name, many.home, tmp_path)[2])
+
+    own = {
+        (score.task, score.method, str(score.seed)): score.value
+        for arrival in many_registry.arrivals()
+        for score in many_registry.scores(arrival_id=arrival.id)
+        if score.is_primary and score.after_sequence == arrival.sequence and score.split == "dev"
+    }
+    assert len(own) == 8
+    found = {(row["task"], row["method"], row["seed"]): float(row["value"]) for row in rows}
+    assert found == own
+
+
+def test_pareto_has_the_bytes_of_the_stored_files(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    for row in read_csv(plotted("pareto", many.home, tmp_path)[2]):
+        assert int(row["file_bytes"]) == many_registry.diff(row["digest"]).file_bytes
+
+
+def test_the_matrix_has_every_task_after_every_arrival(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("matrix", many.home, tmp_path)[2])
+
+    assert [(row["task"], row["after_task"]) for row in rows] == [
+        *(("mood", "mood"), ("mood", "same"), ("same", "same")),
+    ]
+    scores = {
+        (score.task, str(score.after_sequence)): score.value
+        for score in many_registry.scores(run="latest")
+        if score.seed == 1 and score.method == "diff_pruning"
+        if score.is_primary and score.split == "dev"
+    }
+    assert {(row["task"], row["after_place"]): float(row["value"]) for row in rows} == scores
+
+
+def test_scores_taken_after_what_was_stopped_have_a_column(
+    many_registry: Registry, tmp_path: Path
+) -> None:
+    grid = matrix.read_matrix(many_registry, "latest")
+    # As if the second arrival had been quarantined, after which the first was scored again.
+    first = replace(grid, arrivals=grid.arrivals[:1], scores=grid.scores[:1])
+
+    rows = read_csv(matrix.write_matrix(first, tmp_path)[2])
+    with house_style():
+        axes = matrix.draw(first).axes[0]
+
+    assert [(row["task"], row["after_task"]) for row in rows] == [
+        ("mood", "mood"),
+        ("mood", "same"),
+    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["mood", "same"]
+    assert len(axes.texts) == 2
+
+
+def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> None:
+    rows = read_csv(plotted("curves", many.home, tmp_path)[2])
+
+    files = many.home.curves.glob("many-1/1,*,mood,1,diff_pruning.jsonl")
+    points = read_curve(next(files))
+    mood = [row for row in rows if row["task"] == "mood"]
+    assert [float(row["loss"]) for row in mood] == [point["loss"] for point in points]
+    assert [row["density"] for row in mood] == [
+        "" if point["density"] is None else str(point["density"]) for point in points
+    ]
+    assert [int(row["total_step"]) for row in mood] == list(range(1, len(points) + 1))
+
+
+def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match=r"no curve lies in .*nothing to show"):
+        curves.read_curves(many_registry, "latest", tmp_path)
+
+
+def test_layers_and_kinds_each_add_up_to_the_kept_entries(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("layers", many.home, tmp_path)[2])
+
+    assert {row["task"] for row in rows} == {"mood", "same"}
+    for digest in {row["digest"] for row in rows}:
+        for by in ("layer", "kind"):
+            mine = [row for row in rows if (row["digest"], row["by"]) == (digest, by)]
+            kept = many_registry.diff(digest).n_entries
+            assert sum(int(row["n_entries"]) for row in mine) == kept
+            assert sum(float(row["share"]) for row in mine) == pytest.approx(1)
+            assert sum(float(row["share_of_base"]) for row in mine) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "layer", "kind"),
+    [
+        ("encoder.layer.11.output.dense.weight", "11", "output.dense"),
+        ("model.layers.0.mlp.up_proj.weight", "0", "mlp.up_proj"),
+        ("h.3.ln_1.bias", "3", "ln_1"),
+        ("embeddings.word_embeddings.weight", "embeddings", "embeddings"),
+        ("pooler.dense.bias", "other", "other"),
+    ],
+)
+def test_a_tensor_has_its_layer_and_kind_by_name(tensor: str, layer: str, kind: str) -> None:
+    assert (layers.layer_of(tensor), layers.kind_of(tensor)) == (layer, kind)
+
+
+def test_overlap_is_that_of_the_stored_positions(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    (row,) = read_csv(plotted("overlap", many.home, tmp_path)[2])
+
+    base = many_registry.bases()[0]
+    names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
+    store, layout = ArtifactStore(many.home.store), Layout(base.fingerprint, names, shapes)
+    one, two = (
+        {
+            (number, int(place))
+            for number, tensor in enumerate(decode(store.get(row[name]), layout).tensors)
+            for place in tensor.positions
+        }
+        for name in ("digest", "other_digest")
+    )
+    assert float(row["jaccard"]) == pytest.approx(len(one & two) / len(one | two))
+    density = len(one) / layout.n_gated
+    assert float(row["chance"]) == pytest.approx(density / (2 - density), rel=0.01)
+
+
+def test_files_that_are_not_there_do_not_overlap(many_registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="the store has 0 of the 2 files"):
+        overlap.read_overlap(many_registry, "latest", ArtifactStore(tmp_path))
+
+
+def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:
+    store = ArtifactStore(many.home.store)
+    bars = bytes_figure.read_bytes(many_registry, "latest", store)
+    scores = accuracy.read_accuracy(many_registry, "latest")
+    points = pareto.read_pareto(many_registry, "latest")
+    bars = replace(bars, run=HOSTILE, bars=tuple(replace(b, task=HOSTILE) for b in bars.bars))
+    named = tuple(replace(score, task=HOSTILE) for score in scores.scores)
+    scores = replace(scores, run=HOSTILE, scores=named)
+    arrivals = [replace(p.arrival, task=HOSTILE) for p in points.points]
+    marked = tuple(replace(p, arrival=a) for p, a in zip(points.points, arrivals, strict=True))
+    points = replace(points, run=HOSTILE, points=marked)
+    grid = matrix.read_matrix(many_registry, "latest")
+    grid = replace(grid, arrivals=tuple(replace(a, task=HOSTILE) for a in grid.arrivals))
+    drawn = curves.read_curves(many_registry, "latest", many.home.curves)
+    learnt = [replace(curve.arrival, task=HOSTILE) for curve in drawn.curves]
+    drawn = replace(
+        drawn,
+        curves=tuple(replace(c, arrival=a) for c, a in zip(drawn.curves, learnt, strict=True)),
+    )
+
+    for at in ("a", "b"):
+        bytes_figure.write_bytes(bars, tmp_path / at)
+        accuracy.write_accuracy(scores, tmp_path / at)
+        pareto.write_pareto(points, tmp_path / at)
+        matrix.write_matrix(grid, tmp_path / at)
+        curves.write_curves(drawn, tmp_path / at)
+
+    for name in ("bytes", "accuracy", "pareto", "matrix", "curves"):
+        first, second = (
+            [tmp_path / at / f"{name}.{end}" for end in ("png", "svg", "csv")] for at in "ab"
+        )
+        check_pictures(first, second)
+        assert "<script" not in first[1].read_text()
+        assert {row["task"] for row in read_csv(first[2])} == {HOSTILE}

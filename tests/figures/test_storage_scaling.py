@@ -1,0 +1,274 @@
+"""Storage rows, the figure drawn from them, and the files written, on records made by hand."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamlab.errors import RegistryError, UsageError
+from streamlab.figures.storage import MOST_RUNS, storage_figure
+from streamlab.figures.storage_data import StorageSeries, storage_rows
+from streamlab.figures.storage_files import write_storage
+from streamlab.figures.style import house_style, spread
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
+
+BASE = BaseRecord(
+    id=1,
+    added_at=0.0,
+    fingerprint="ba" * 32,
+    model="package:tiny_encoder",
+    revision=None,
+    layers=None,
+    n_tensors=1,
+    n_parameters=1000,
+    weights_bytes=4000,
+    file_bytes=4096,
+    layout=(("weight", (1000,)),),
+)
+
+
+def diff(number: int, *, head: int = 80) -> DiffRecord:
+    parts = (10 + number, 20, head, 30)
+    return DiffRecord(
+        id=number,
+        added_at=0.0,
+        digest=hashlib.sha256(bytes([number])).hexdigest(),
+        kind="diff",
+        base_fingerprint=BASE.fingerprint,
+        value_type="bf16",
+        n_gated=1000,
+        n_entries=5,
+        n_head_entries=head // 4,
+        file_bytes=sum(parts),
+        positions_bytes=parts[0],
+        values_bytes=parts[1],
+        head_bytes=head,
+        metadata_bytes=parts[3],
+        full_checkpoint_bytes=4100 + head,
+        tensor_counts=(5,),
+    )
+
+
+def arrival(number: int, digest: str | None, *, source: str = "files") -> ArrivalRecord:
+    return ArrivalRecord(
+        id=number,
+        run="stream-1",
+        run_id=1,
+        seed=1,
+        sequence=number,
+        provider="p",
+        task=f"task{number}",
+        version=1,
+        method="diff_pruning",
+        attempt=1,
+        started_at=0.0,
+        finished_at=1.0,
+        n_steps=1,
+        training_seconds=1.0,
+        evaluation_seconds=1.0,
+        peak_memory_bytes=1,
+        source=source,
+        source_detail="",
+        examples_fingerprint="",
+        n_train_examples=1,
+        status="finished" if digest else "failed",
+        reason=None if digest else "lost",
+        rule=None,
+        digest=digest,
+        removed_at=None,
+    )
+
+
+def series(n_tasks: int, *, run: str = "stream-1", n_generated: int = 0) -> StorageSeries:
+    diffs = [diff(number % 200) for number in range(n_tasks)]
+    arrivals = [arrival(number, one.digest) for number, one in enumerate(diffs)]
+    return StorageSeries(
+        run=run,
+        seed=1,
+        method="diff_pruning",
+        base=BASE,
+        densities=tuple(one.density for one in diffs),
+        n_generated=n_generated,
+        rows=tuple(storage_rows(BASE, arrivals, diffs)),
+    )
+
+
+def test_no_arrival_costs_the_base_and_full_finetuning_nothing() -> None:
+    (row,) = storage_rows(BASE, [], [])
+
+    assert (row.n_tasks, row.task, row.ours_bytes, row.full_bytes) == (0, None, 4096, 0)
+    assert row.ratio == 0
+
+
+def test_every_arrival_adds_its_whole_file_and_a_whole_checkpoint() -> None:
+    diffs = [diff(1), diff(2, head=160), diff(3)]
+    arrivals = [arrival(place, one.digest) for place, one in enumerate(diffs)]
+
+    rows = storage_rows(BASE, arrivals, diffs)
+
+    assert [row.diff_bytes for row in rows] == [0, 141, 222, 143]
+    assert [row.head_bytes for row in rows] == [0, 80, 160, 80]
+    assert [row.ours_bytes for row in rows] == [4096, 4237, 4459, 4602]
+    assert [row.full_bytes for row in rows] == [0, 4180, 8440, 12620]
+    assert rows[-1].ratio == 12620 / 4602
+
+
+def test_rows_follow_the_stream_whatever_order_the_records_come_in() -> None:
+    diffs = [diff(1), diff(2), diff(3)]
+    arrivals = [arrival(place, one.digest) for place, one in enumerate(diffs)]
+
+    orders = [storage_rows(BASE, order, diffs) for order in itertools.permutations(arrivals)]
+
+    assert all(order == orders[0] for order in orders)
+
+
+def test_a_failed_arrival_keeps_nothing() -> None:
+    one = diff(1)
+
+    rows = storage_rows(BASE, [arrival(0, None), arrival(1, one.digest)], [one])
+
+    assert [row.task for row in rows] == [None, "task1"]
+
+
+def test_a_shared_file_counts_once_for_each_arrival() -> None:
+    one = diff(1)
+
+    rows = storage_rows(BASE, [arrival(0, one.digest), arrival(1, one.digest)], [one])
+
+    assert rows[-1].ours_bytes == 4096 + 2 * one.file_bytes
+
+
+def test_an_arrival_whose_artifact_has_no_record_is_refused() -> None:
+    with pytest.raises(RegistryError, match="has no record"):
+        storage_rows(BASE, [arrival(0, "ab" * 32)], [])
+
+
+@pytest.mark.parametrize("n_tasks", [1, 3, 120])
+def test_files_are_whole_and_the_same_twice(n_tasks: int, tmp_path: Path) -> None:
+    first = write_storage([series(n_tasks)], tmp_path / "a")
+    second = write_storage([series(n_tasks)], tmp_path / "b")
+
+    for one, other in zip(
+        (first.png, first.svg, first.csv), (second.png, second.svg, second.csv), strict=True
+    ):
+        assert one.read_bytes() == other.read_bytes()
+    assert first.png.read_bytes().startswith(b"\x89PNG")
+    assert ET.fromstring(first.svg.read_text()).tag.endswith("svg")  # noqa: S314 - our own file
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {
+        "storage.png",
+        "storage.svg",
+        "storage.csv",
+    }
+
+
+def test_the_csv_holds_every_row(tmp_path: Path) -> None:
+    one = series(4)
+
+    files = write_storage([one], tmp_path)
+
+    with files.csv.open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert [int(row["n_tasks"]) for row in read] == [0, 1, 2, 3, 4]
+    assert [int(row["ours_bytes"]) for row in read] == [row.ours_bytes for row in one.rows]
+    assert [int(row["full_bytes"]) for row in read] == [row.full_bytes for row in one.rows]
+    assert [float(row["ratio"]) for row in read] == [row.ratio for row in one.rows]
+
+
+def texts(*drawn: StorageSeries) -> str:
+    """Return all that is written on the figure, one piece a line."""
+    with house_style():
+        figure = storage_figure(drawn)
+    pieces = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    return "\n".join(piece.get_text() for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("n_generated", "note"),
+    [(3, "rows generated"), (2, "rows of 2 of 3 tasks generated"), (0, "")],
+)
+def test_the_caption_says_what_was_generated(n_generated: int, note: str) -> None:
+    written = " ".join(texts(series(3, n_generated=n_generated)).split())
+
+    assert "Run stream-1, seed 1: diff_pruning at density 0.5%" in written
+    assert "package:tiny_encoder" in written
+    assert (note in written) if note else ("generated" not in written)
+
+
+def test_both_panels_draw_every_measured_point_and_no_other() -> None:
+    one = series(5)
+
+    with house_style():
+        linear, log = storage_figure([one]).axes
+
+    ours, full = linear.get_lines()
+    assert (linear.get_yscale(), log.get_yscale()) == ("linear", "log")
+    assert list(ours.get_xdata()) == list(range(6))
+    assert list(ours.get_ydata()) == [row.ours_bytes / 1e6 for row in one.rows]
+    assert list(full.get_ydata()) == [row.full_bytes / 1e6 for row in one.rows]
+    # Full finetuning keeps nothing before the first task, which a logarithm cannot show.
+    assert list(log.get_lines()[1].get_xdata()) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("n_tasks", [1, 2, 9, 120])
+def test_no_two_labels_overlap_and_none_leaves_the_page(n_tasks: int) -> None:
+    with house_style():
+        figure = storage_figure([series(n_tasks), series(max(n_tasks - 1, 1), run="other-1")])
+        figure.draw_without_rendering()
+        page = figure.bbox
+        for axes in figure.axes:
+            boxes = [text.get_window_extent() for text in axes.texts]
+            boxes += [axes.title.get_window_extent(), axes._left_title.get_window_extent()]  # type: ignore[attr-defined]
+            for one, other in itertools.combinations([box for box in boxes if box.width], 2):
+                assert not one.overlaps(other)
+            assert all(box.x1 <= page.x1 and box.y0 >= 0 for box in boxes)
+
+
+def test_runs_with_the_same_checkpoints_share_one_line_for_them() -> None:
+    with house_style():
+        axes = storage_figure([series(5), series(3, run="other-1")]).axes[0]
+
+    assert len(axes.get_lines()) == 3
+
+
+@pytest.mark.parametrize("n_runs", [0, MOST_RUNS + 1])
+def test_too_few_or_too_many_runs_are_refused(n_runs: int) -> None:
+    with pytest.raises(UsageError, match="1 to 4 runs"):
+        storage_figure([series(1)] * n_runs)
+
+
+def test_this_machines_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
+    import matplotlib as mpl
+
+    before = write_storage([series(2)], tmp_path / "a")
+    with mpl.rc_context({"font.size": 20.0, "axes.facecolor": "red"}):
+        after = write_storage([series(2)], tmp_path / "b")
+        assert mpl.rcParams["font.size"] == 20.0
+
+    assert before.svg.read_bytes() == after.svg.read_bytes()
+
+
+boxes = st.lists(st.tuples(st.floats(0, 1), st.floats(0.01, 0.2)), min_size=1, max_size=6)
+
+
+@given(boxes)
+def test_spread_boxes_never_overlap_and_keep_their_order(drawn: list[tuple[float, float]]) -> None:
+    places, heights = [place for place, _ in drawn], [height for _, height in drawn]
+
+    moved = spread(places, heights)
+
+    order = sorted(range(len(places)), key=lambda i: moved[i])
+    assert [places[i] for i in order] == sorted(places)
+    for low, high in itertools.pairwise(order):
+        assert moved[high] - moved[low] >= (heights[low] + heights[high]) / 2 - 1e-9
+    assert all(moved[i] >= heights[i] / 2 - 1e-9 for i in order)
+
+
+def test_boxes_that_do_not_touch_stay_where_they_are() -> None:
+    assert spread([0.9, 0.2, 0.5], [0.1, 0.1, 0.1]) == pytest.approx([0.9, 0.2, 0.5])

@@ -1,0 +1,153 @@
+"""The figures of a stream in time: `timeline`, `queue` and `device`."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from figure_samples import check_labels, check_pictures, read_csv
+from large_samples import make_home, make_stream
+
+from streamlab.figures import device, queue, timeline
+from streamlab.figures.stream_times import read_times, stream_times
+from streamlab.figures.style import house_style
+from streamlab.figures.task_rows import MOST_NAMED
+from streamlab.home.layout import Home
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+
+BUDGET = 40_000
+
+
+def reading(home: Home) -> Registry:
+    return Registry.open(home.registry_url, clock=time.time, read_only=True)
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A stream in virtual time with failures, what was quarantined, and a device that fills up."""
+    return make_stream(tmp_path_factory.mktemp("stream"), budget=BUDGET)
+
+
+@pytest.fixture
+def registry(streamed: Home) -> Iterator[Registry]:
+    with reading(streamed) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def untimed(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A stream without a virtual clock or a device, from more providers than have names."""
+    folder = tmp_path_factory.mktemp("untimed")
+    return make_home(folder, MOST_NAMED + 12, n_failed=1, n_providers=MOST_NAMED + 5)
+
+
+def test_the_timeline_has_every_attempt_with_the_registrys_times(
+    registry: Registry, tmp_path: Path
+) -> None:
+    data = read_times(registry, "latest")
+
+    first, second = (timeline.write_timeline(data, tmp_path / at) for at in "ab")
+
+    check_pictures(first, second)
+    found = {
+        int(row["arrival"]): (row["status"], row["arrived_us"], row["began_us"], row["ended_us"])
+        for row in read_csv(first[2])
+    }
+    assert found == {
+        a.id: (a.status, str(a.arrived_us), str(a.began_us), str(a.ended_us))
+        for a in registry.arrivals()
+    }
+    assert {status for status, *_ in found.values()} == {"finished", "failed", "quarantined"}
+
+
+def test_a_further_attempt_waits_from_the_end_of_the_one_before(registry: Registry) -> None:
+    stays = read_times(registry, "latest").stays
+
+    pairs = {
+        task: [stay for stay in stays if stay.arrival.task == task]
+        for task in {stay.arrival.task for stay in stays if stay.arrival.attempt == 2}
+    }
+    assert pairs
+    for one, two in pairs.values():
+        assert (one.arrival.attempt, two.arrival.attempt) == (1, 2)
+        assert two.arrived == one.ended
+        assert one.arrived == one.arrival.arrived_us / 1e6  # type: ignore[operator]
+
+
+def test_the_queue_holds_who_waits_as_long_as_they_wait(registry: Registry) -> None:
+    stays = read_times(registry, "latest").stays
+
+    rows = queue.queue_lengths(stays)
+
+    assert rows[-1][1:] == (0, 0)
+    assert all(n_waiting >= 0 and 0 <= n_training <= 1 for _, n_waiting, n_training in rows)
+    for which, spans in (
+        (1, [stay.began - stay.arrived for stay in stays]),
+        (2, [stay.ended - stay.began for stay in stays]),
+    ):
+        area = sum(
+            before[which] * (after[0] - before[0]) for before, after in itertools.pairwise(rows)
+        )
+        assert area == pytest.approx(sum(spans))
+
+
+def test_the_device_is_its_log_and_stays_below_its_budget(
+    registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(device.write_device(device.read_device(registry, "latest"), tmp_path)[2])
+
+    log = registry.placements("latest")
+    assert [(row["action"], int(row["device_bytes"]), int(row["arrival"])) for row in rows] == [
+        (line.action, line.device_bytes, line.arrival_id) for line in log
+    ]
+    assert [float(row["seconds"]) for row in rows] == [line.at_us / 1e6 for line in log]
+    assert {int(row["budget_bytes"]) for row in rows} == {BUDGET}
+    assert {row["action"] for row in rows} == {"stored", "evicted"}
+
+
+def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed: Home) -> None:
+    with reading(untimed) as opened:
+        data = device.read_device(opened, "latest")
+        arrivals = own_stream(opened, "latest").arrivals
+        sizes = [opened.diff(arrival.digest or "").file_bytes for arrival in arrivals]
+
+    assert data.times.clock == "real"
+    assert all(stay.arrived == stay.began for stay in data.times.stays)
+    assert "no virtual time was recorded" in data.times.head
+    assert (data.is_simulated, data.budget) == (False, None)
+    assert data.changes[-1].device_bytes == sum(sizes)
+
+
+def test_attempts_without_virtual_times_are_counted_beside_those_that_have_them(
+    registry: Registry,
+) -> None:
+    first, *others = registry.arrivals()
+    lost = replace(first, arrived_us=None, began_us=None, ended_us=None)
+
+    data = stream_times(own_stream(registry, "latest"), [lost, *others])
+
+    assert (data.clock, data.n_untimed, len(data.stays)) == ("virtual", 1, len(others))
+    assert "1 attempts have no virtual time" in data.head
+
+
+@pytest.mark.parametrize("which", ["streamed", "untimed"])
+def test_no_two_labels_overlap_in_time(which: str, request: pytest.FixtureRequest) -> None:
+    with reading(request.getfixturevalue(which)) as opened, house_style():
+        times, kept = read_times(opened, "latest"), device.read_device(opened, "latest")
+        for figure in (timeline.draw(times), queue.draw(times), device.draw(kept)):
+            check_labels(figure)
+
+
+def test_of_very_many_providers_the_busiest_have_rows(untimed: Home) -> None:
+    with reading(untimed) as opened, house_style():
+        figure = timeline.draw(read_times(opened, "latest"))
+
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    # The first seven brought two tasks, all others one.
+    assert len(names) == MOST_NAMED
+    assert names[:7] == [f"provider_{n}" for n in range(7)]

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from registry_samples import Clock, new_arrival, new_base, new_diff, new_run
+
+from streamlab.errors import StoreError
+from streamlab.files import open_new, written_aside
+from streamlab.home.store import ArtifactStore
+from streamlab.registry.registry import Registry
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_bytes_come_back_under_the_sha256_of_the_bytes(store: ArtifactStore) -> None:
+    digest = store.put(b"a diff")
+
+    assert digest == hashlib.sha256(b"a diff").hexdigest()
+    assert store.get(digest) == b"a diff"
+    assert files_in(store.folder) == [store.folder / digest[:2] / digest[2:]]
+    assert store.path(digest) == files_in(store.folder)[0]
+
+
+def test_the_same_bytes_are_stored_once(store: ArtifactStore) -> None:
+    digest = store.put(b"a diff")
+    before = store.path(digest).stat()
+
+    assert store.put(b"a diff") == digest
+    assert store.path(digest).stat().st_ino == before.st_ino
+    assert store.path(digest).stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_digests_are_listed_in_ascending_order_and_files_of_others_are_not(
+    store: ArtifactStore,
+) -> None:
+    assert list(store.digests()) == []
+
+    digests = {store.put(bytes([number])) for number in range(20)}
+    (store.folder / "notes.txt").write_text("mine")
+    (store.folder / "ab").mkdir(exist_ok=True)
+    (store.folder / "ab" / ".aside-1").write_text("left by a crash")
+
+    assert list(store.digests()) == sorted(digests)
+
+
+def test_a_store_knows_what_it_holds(store: ArtifactStore) -> None:
+    digest = store.put(b"a diff")
+
+    assert digest in store
+    assert "0" * 64 not in store
+    assert digest.upper() not in store
+    assert "../" + digest not in store
+    assert 5 not in store
+
+
+@pytest.mark.parametrize("wrong", ["", "ab", "A" * 64, "../" * 21 + "a", "g" * 64, "a" * 64 + "\n"])
+def test_what_is_no_digest_has_no_place(store: ArtifactStore, wrong: str) -> None:
+    with pytest.raises(StoreError, match="is no digest"):
+        store.path(wrong)
+    with pytest.raises(StoreError, match="is no digest"):
+        store.get(wrong)
+
+
+def test_a_missing_artifact_is_refused_by_name(store: ArtifactStore) -> None:
+    with pytest.raises(StoreError, match="holds no artifact 0000"):
+        store.get("0" * 64)
+
+
+def test_an_altered_artifact_is_never_handed_out(store: ArtifactStore) -> None:
+    digest = store.put(b"a diff")
+    store.path(digest).write_bytes(b"A diff")
+
+    with pytest.raises(StoreError, match="was altered"):
+        store.get(digest)
+
+
+def test_a_shortened_artifact_is_noticed_when_it_is_stored_again(store: ArtifactStore) -> None:
+    digest = store.put(b"a diff")
+    store.path(digest).write_bytes(b"a")
+
+    with pytest.raises(StoreError, match="holds 1 bytes where its digest stands for 6"):
+        store.put(b"a diff")
+
+
+class FillingUp(io.FileIO):
+    """A file on a disk that is full after ten bytes, as the operating system reports it."""
+
+    def write(self, data: object) -> int:
+        if self.tell() >= 10:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(bytes(data)[:10])  # type: ignore[call-overload]
+
+
+def unbuffered(path: Path) -> BinaryIO:
+    file = FillingUp(path, "xb")
+    return io.BufferedWriter(file, buffer_size=1)  # type: ignore[return-value]
+
+
+def buffered(path: Path) -> BinaryIO:
+    # The error comes with the flush, after every write went well.
+    return io.BufferedWriter(FillingUp(path, "xb"), buffer_size=1000)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("opener", [unbuffered, buffered])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, opener: object) -> None:
+    store = ArtifactStore(tmp_path / "store", opener=opener)  # type: ignore[arg-type]
+    kept = store.put(b"ten bytes.")
+
+    with pytest.raises(StoreError, match="the disk is full") as caught:
+        store.put(b"more than ten bytes")
+
+    assert "\n" not in str(caught.value)
+    assert files_in(tmp_path) == [store.path(kept)]
+
+
+def test_the_kernels_own_full_disk_is_explained(tmp_path: Path) -> None:
+    device = Path("/dev/full")
+    if not device.exists():
+        pytest.skip("this system has no /dev/full")
+    store = ArtifactStore(tmp_path / "store", opener=lambda _: device.open("wb"))
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        store.put(b"a diff")
+    assert files_in(tmp_path) == []
+
+
+def test_a_store_below_a_file_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("not a folder")
+
+    with pytest.raises(StoreError, match=r"cannot be written: (Not a directory|File exists)"):
+        ArtifactStore(tmp_path / "store").put(b"a diff")
+
+
+def test_an_error_of_the_block_leaves_the_old_file_and_passes_as_it_is(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+
+    def overwrite(error: BaseException) -> None:
+        with written_aside(target) as file:
+            file.write(b"new")
+            raise error
+
+    for error in (KeyboardInterrupt(), FileNotFoundError(2, "rows are missing")):
+        with pytest.raises(type(error)) as caught:
+            overwrite(error)
+        assert caught.value is error
+        assert [path.name for path in files_in(tmp_path)] == ["file"]
+        assert target.read_bytes() == b"old"
+
+
+def test_bytes_are_on_the_disk_before_they_get_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def noted(name: str) -> Iterator[None]:
+        original = getattr(os, name)
+
+        def note(*arguments: object) -> object:
+            calls.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(os, name, note)
+        yield
+
+    for name in ("fsync", "rename", "replace"):
+        next(noted(name))
+    (tmp_path / "ab").mkdir()
+    with written_aside(tmp_path / "ab" / "file", opener=open_new) as file:
+        file.write(b"bytes")
+
+    assert calls in (["fsync", "rename", "fsync"], ["fsync", "replace", "fsync"])
+
+
+def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
+    with Registry.open("sqlite://", clock=Clock()) as registry:
+        registry.add_base(new_base())
+        run = registry.start_run(new_run())
+        for version, n_bytes in enumerate((100, 64, 100)):
+            data = bytes(n_bytes)
+            diff = new_diff(
+                digest=store.put(data),
+                file_bytes=len(data),
+                positions_bytes=0,
+                values_bytes=0,
+                head_bytes=0,
+                metadata_bytes=len(data),
+            )
+            registry.add_arrival(new_arrival(run.id, version=version), diff, [])
+
+        recorded = {diff.digest: diff.file_bytes for diff in registry.diffs()}
+
+    assert recorded == {digest: store.path(digest).stat().st_size for digest in store.digests()}
+    assert sorted(recorded.values()) == [64, 100]
+
+
+def test_hashes_are_of_the_bytes_that_lie_there(store: ArtifactStore) -> None:
+    whole, altered, left = (store.put(text) for text in (b"whole", b"altered", b"left"))
+    store.path(altered).write_bytes(b"other")
+
+    assert store.hashes(but={left}) == {
+        whole: whole,
+        altered: hashlib.sha256(b"other").hexdigest(),
+    }

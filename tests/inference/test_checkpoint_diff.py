@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertTokenizer
+
+from streamlab import DiffVector
+from streamlab.base import BaseSettings, load_base, load_model
+from streamlab.errors import DiffError, SourceError
+from streamlab.inference.checkpoint_diff import write_between
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 8,
+    "max_position_embeddings": 20,
+}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Save a headless base in bf16, and a classifier tuned from it."""
+    base, tuned = tmp_path / "base", tmp_path / "tuned"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(BertConfig(**SMALL))
+    model = model.to(torch.bfloat16)
+    model.bert.save_pretrained(base)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.view(-1)[::30] += 0.25
+    model.save_pretrained(tuned)
+    words = "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"])
+    (tmp_path / "vocab.txt").write_text(words, encoding="utf-8")
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(base)
+    return base, tuned
+
+
+def named(path: Path) -> BaseSettings:
+    return BaseSettings(model=str(path))
+
+
+def test_an_exact_file_turns_one_checkpoint_into_the_other(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+    path = base.parent / "x.safetensors"
+
+    made = write_between(named(base), named(tuned), path, exact=True)
+
+    model = AutoModelForSequenceClassification.from_pretrained(base, dtype="auto")
+    DiffVector.load(path, base=model, expected_digest=made.encoded.digest).merge_into(model)
+    expected = AutoModelForSequenceClassification.from_pretrained(tuned, dtype="auto")
+    for mine, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert mine.dtype == torch.bfloat16
+        assert torch.equal(mine, theirs)
+    assert path.stat().st_size == len(made.encoded.data)
+    assert made.diff.layout == load_base(named(base), seed=0).layout
+
+
+def test_a_file_to_add_comes_close(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+
+    made = write_between(named(base), named(tuned), base.parent / "x", exact=False)
+
+    assert made.diff.mode == "add"
+    assert made.positions_bound_bytes > 0
+    assert made.checkpoint_bytes > len(made.encoded.data)
+
+
+def test_a_checkpoint_is_loaded_with_its_head_or_without(folders: tuple[Path, Path]) -> None:
+    base, tuned = folders
+
+    assert type(load_model(named(base))) is type(AutoModel.from_pretrained(base))
+    assert load_model(named(tuned)).num_labels == 2
+
+
+def test_the_same_checkpoint_twice_or_none_at_all_is_refused(folders: tuple[Path, Path]) -> None:
+    base, _ = folders
+    path = base.parent / "x"
+
+    with pytest.raises(DiffError, match="changes nothing"):
+        write_between(named(base), named(base), path, exact=True)
+    with pytest.raises(SourceError, match="no folder"):
+        write_between(named(base), named(base.parent / "none"), path, exact=True)
+    with pytest.raises(DiffError, match="bit for bit"):
+        write_between(
+            named(base), named(base.parent / "tuned"), path, exact=True, value_type="int4"
+        )
+    assert not path.exists()

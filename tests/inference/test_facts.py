@@ -1,0 +1,68 @@
+"""What a file says of its task is checked before anybody relies on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from streamlab.errors import DiffError
+from streamlab.inference.facts import check_head, read_facts
+
+if TYPE_CHECKING:
+    from streamlab.diff.vector import DiffVector
+    from streamlab.inference.model import LoadedBase
+    from streamlab.inference.open_home import OpenHome
+
+FACTS: dict[str, Any] = {
+    "task": "mood", "kind": "classification", "labels": ["0", "1"], "max_length": 16,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["0", "0"]}, "twice"),
+        ({"labels": []}, "two `labels` or more"),
+        ({"kind": "regression"}, "has no `labels`"),
+        ({"kind": "ranking"}, "kind"),
+        ({"max_length": 0}, "max_length"),
+        ({"max_length": "16"}, "max_length"),
+        ({"labels": "01"}, "labels"),
+        ({"task": None}, "task"),
+    ],
+)
+def test_what_a_file_says_of_its_task_is_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DiffError, match=message):
+        read_facts(FACTS | changes)
+
+
+def test_whether_rows_are_pairs_is_told_by_the_file_else_by_the_catalogue() -> None:
+    assert read_facts(FACTS).takes_pairs is None
+    assert read_facts(FACTS | {"pair": True}).takes_pairs is True
+    assert read_facts(FACTS | {"dataset": "glue/rte"}).takes_pairs is True
+    assert read_facts(FACTS | {"dataset": "glue/sst2"}).takes_pairs is False
+
+
+def test_only_the_last_layer_of_a_head_has_the_tasks_width(
+    opened: OpenHome, loaded: LoadedBase
+) -> None:
+    diff = opened.task("mood").diff(loaded.base.layout)
+    names = ("classifier.dense.weight", "classifier.out.weight", "classifier.out.bias")
+    head = {
+        names[0]: np.ones((16, 16), np.float32),
+        names[1]: np.ones((2, 16), np.float32),
+        names[2]: np.ones(2, np.float32),
+    }
+
+    check_head(with_head(diff, head), read_facts(FACTS), names)
+    with pytest.raises(DiffError, match=r"classifier\.out\.bias"):
+        check_head(
+            with_head(diff, head | {names[2]: np.ones(3, np.float32)}), read_facts(FACTS), names
+        )
+
+
+def with_head(diff: DiffVector, head: dict[str, Any]) -> DiffVector:
+    return replace(diff, head=head)

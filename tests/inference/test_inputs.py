@@ -1,0 +1,79 @@
+"""Rows to be answered: which column is which, and what is refused with its row's number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamlab.errors import DataError
+from streamlab.inference.facts import TaskFacts, read_facts
+from streamlab.inference.inputs import read_lines, texts_in
+
+
+def facts(**changes: Any) -> TaskFacts:
+    known = {"task": "t", "kind": "classification", "labels": ["a", "b"], "max_length": 8}
+    return read_facts(known | changes)
+
+
+def test_lines_are_texts_pairs_or_json() -> None:
+    assert read_lines(["good\n", "\n", "bad"], origin="x") == [{"text": "good"}, {"text": "bad"}]
+    assert read_lines(["a\tb\tc\r\n"], origin="x") == [{"text": "a", "text2": "b\tc"}]
+    assert read_lines([' {"text": "a"}\n', '{"n": 1}'], origin="x") == [{"text": "a"}, {"n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "the pipe holds no text"),
+        (["\n", " \n"], "the pipe holds no text"),
+        (['{"text": "a"}', "", "good"], "Line 3 of the pipe is not JSON"),
+        (['{"text": "a"}', "[1]"], "Line 2 of the pipe holds list"),
+        (['{"a":' * 100_000], "Line 1 of the pipe is not JSON"),
+    ],
+)
+def test_lines_that_hold_nothing_or_no_objects_are_refused(lines: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_lines(lines, origin="the pipe")
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "columns", "text"),
+    [
+        ({"text": "x"}, {"pair": False}, {}, "x"),
+        ({"text": "x", "text2": "y"}, {"pair": False}, {}, "x"),
+        ({"text": "x", "text2": "y"}, {"pair": True}, {}, ("x", "y")),
+        ({"text": "x", "text2": "y"}, {}, {}, ("x", "y")),
+        ({"text": "x", "text2": None}, {}, {}, "x"),
+        ({"sentence": "x"}, {"dataset": "glue/sst2"}, {}, "x"),
+        ({"sentence": "x", "text": "y"}, {"dataset": "glue/sst2"}, {}, "y"),
+        ({"premise": "x", "hypothesis": "y"}, {"dataset": "glue/mnli"}, {}, ("x", "y")),
+        ({"body": "x", "text": "y"}, {"pair": False}, {"text": "body", "text2": None}, "x"),
+        ({"text": "y"}, {"pair": False}, {"text": "body"}, "y"),
+        ({"text": "x", "b": "y"}, {"pair": True}, {"text2": "b"}, ("x", "y")),
+    ],
+)
+def test_columns_are_the_configured_the_plain_or_the_known_ones(
+    record: dict[str, Any], changes: dict[str, Any], columns: dict[str, Any], text: Any
+) -> None:
+    assert texts_in([record], facts(**changes), columns, origin="x") == [text]
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "message"),
+    [
+        ({"body": "x"}, {}, "Row 2 of rows.jsonl: it has no column 'text'; there are: 'body'"),
+        ({}, {"dataset": "glue/sst2"}, "no column 'text' or 'sentence'; there are: none"),
+        ({"text": "x"}, {"pair": True}, "no column 'text2'"),
+        ({"text": " "}, {}, "is empty"),
+        ({"text": 7}, {}, "is no string but int"),
+        ({"text": "\udcff"}, {}, "half a surrogate pair"),
+    ],
+)
+def test_a_row_without_its_text_is_refused(
+    record: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    good = {"text": "x", "text2": "y", "sentence": "z"}
+
+    with pytest.raises(DataError, match=message):
+        texts_in([good, record], facts(**changes), {}, origin="rows.jsonl")

@@ -1,0 +1,85 @@
+"""Fixtures of homes and registries, which tests of several rooms share."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from registry_samples import Clock
+
+from streamlab.home.layout import Home
+from streamlab.registry.registry import Registry
+
+if TYPE_CHECKING:
+    from stream_samples import Ran
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the file of an empty registry once, for tests to copy."""
+    path = tmp_path_factory.mktemp("made") / "registry.db"
+    Registry.open(f"sqlite:///{path}", clock=Clock()).close()
+    return path
+
+
+@pytest.fixture
+def new_url(tmp_path: Path) -> str:
+    """Name a file that is not there yet."""
+    return f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.fixture
+def file_url(made: Path, tmp_path: Path) -> str:
+    """Name the file of an empty registry."""
+    shutil.copy(made, tmp_path / "registry.db")
+    return f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.fixture(params=["file", "memory"])
+def registry(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Registry]:
+    url = request.getfixturevalue("file_url") if request.param == "file" else "sqlite://"
+    with Registry.open(url, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run one scenario of two tasks and a baseline twice, so that two runs share every file."""
+    from stream_samples import carry_out, make_lab, only  # here, since it costs torch
+
+    lab = make_lab(tmp_path_factory.mktemp("lab"))
+    path = lab.scenario(name="pair", baselines=["full_finetuning"], **only("mood", "same"))
+    folder = tmp_path_factory.mktemp("trained") / "home"
+    for _ in range(2):
+        carry_out(path, folder)
+    return folder
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path) -> Home:
+    """A real home of a test's own: two runs of two tasks by two methods, on four files."""
+    return Home(shutil.copytree(trained, tmp_path / "home"))
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A finished run, to be read only."""
+    from figure_samples import ran_in  # here, since it costs torch
+
+    return ran_in(tmp_path_factory.mktemp("many"))
+
+
+@pytest.fixture
+def many_registry(many: Ran) -> Iterator[Registry]:
+    """The registry of that run."""
+    with Registry.open(many.home.registry_url, clock=time.time, read_only=True) as opened:
+        yield opened

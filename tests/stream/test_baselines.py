@@ -1,0 +1,45 @@
+"""Baselines that keep something else than a diff or a checkpoint, through a whole run."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors import safe_open
+from stream_samples import Ran, carry_out, make_lab, only
+
+from streamlab.home.store import ArtifactStore
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """One task by diff pruning, LoRA and BitFit."""
+    lab = make_lab(tmp_path_factory.mktemp("lab"))
+    path = lab.scenario(baselines=["lora", "bitfit"], **only("mood"))
+    return carry_out(path, tmp_path_factory.mktemp("baselines") / "home")
+
+
+def test_an_adapter_is_stored_as_peft_writes_it_and_scored_from_that_file(ran: Ran) -> None:
+    _, lora, _ = ran.outcomes
+    assert lora.diff is not None
+    store = ArtifactStore(ran.home.store)
+
+    with safe_open(store.path(lora.diff.digest), framework="pt") as file:
+        names = set(file.keys())
+
+    assert lora.diff.kind == "adapter"
+    assert all(name.startswith("base_model.model.") for name in names)
+    assert any(".lora_A." in name for name in names)
+    assert lora.diff.file_bytes == store.path(lora.diff.digest).stat().st_size
+    assert lora.diff.n_head_entries > 0
+    assert lora.record.details["adapter_config"]["peft_type"] == "LORA"
+    assert {score.split for score in lora.scores} == {"dev", "validation"}
+
+
+def test_biases_are_stored_as_a_diff(ran: Ran) -> None:
+    own, _, bitfit = ran.outcomes
+    assert own.diff is not None
+    assert bitfit.diff is not None
+
+    assert bitfit.diff.kind == "diff"
+    assert 0 < bitfit.diff.n_entries <= bitfit.diff.n_gated
+    assert bitfit.record.details["bias_tensors"] > 0
+    assert bitfit.diff.full_checkpoint_bytes == own.diff.full_checkpoint_bytes
