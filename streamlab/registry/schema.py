@@ -20,7 +20,7 @@ from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
 # Oldest first, one file each in migrations/versions.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001",)
 NEWEST = REVISIONS[-1]
 
 Clock = Callable[[], float]  # seconds since the epoch

@@ -52,27 +52,10 @@ STATISTICS = (
             ("ix_arrivals_diff", "1000000 1"),
             ("ix_arrivals_run_diff", "1000000 10000 1"),
             ("uq_arrivals_finished", "1000000 10000 2000 2 2 1 1"),
+            ("ix_arrivals_removed", "1000 2 1"),
         )
     ),
     "ANALYZE sqlite_master",  # read them now
-)
-
-# An index that is made anew begins without numbers.
-STATISTICS_0002 = (
-    "INSERT INTO sqlite_stat1 (tbl, idx, stat) "
-    "VALUES ('arrivals', 'uq_arrivals_finished', '1000000 10000 2000 2 2 1 1'), "
-    "('arrivals', 'ix_arrivals_removed', '1000 2 1')",
-    "ANALYZE sqlite_master",
-)
-
-# A check cannot be altered, and to copy the table would break what refers to it. To change the
-# text of one that is only made wider is what SQLite's documentation of ALTER TABLE proposes.
-ALLOW_ADAPTERS = (
-    "PRAGMA writable_schema = ON",
-    "UPDATE sqlite_master SET sql = "
-    "replace(sql, '(''diff'', ''checkpoint'')', '(''diff'', ''checkpoint'', ''adapter'')') "
-    "WHERE type = 'table' AND name = 'diffs'",
-    "PRAGMA writable_schema = RESET",  # and read the tables again
 )
 
 # A line of the device's log stays as it is, and goes only when its arrival goes for good.
@@ -83,20 +66,6 @@ KEEP_PLACEMENTS = (
     " (SELECT 1 FROM arrivals WHERE id = OLD.arrival_id AND removed_at IS NULL)"
     " BEGIN SELECT RAISE(ABORT, 'the log of placements is append-only'); END",
 )
-
-
-def change_checks(table: str, before: str, after: str) -> tuple[str, ...]:
-    """Return the statements that change the text of a table's checks; see `ALLOW_ADAPTERS`.
-
-    Every row there is must satisfy the text `after`.
-    """
-    old, new = (text.replace("'", "''") for text in (before, after))
-    return (
-        "PRAGMA writable_schema = ON",
-        f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') "  # noqa: S608 - our words
-        f"WHERE type = 'table' AND name = '{table}'",
-        "PRAGMA writable_schema = RESET",
-    )
 
 
 _PARTS = ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes")
@@ -138,15 +107,14 @@ def _keeps_totals(name: str, when: str, *, row: str, sign: str) -> str:
 
 
 # Whoever removes, restores or deletes an arrival: its totals follow in the same transaction. New
-# ones are added up by the program since version 0004: row by row it was most of their time.
+# ones are added by the program: row by row it was most of their time.
 KEEP_TOTALS = (
-    _keeps_totals("totals_added", "INSERT", row="NEW", sign="+"),
     _keeps_totals("totals_deleted", "DELETE", row="OLD", sign="-"),
     _keeps_totals("totals_before", "UPDATE", row="OLD", sign="-"),
     _keeps_totals("totals_after", "UPDATE", row="NEW", sign="+"),
 )
 
-TOTALS_OF_NEW_BY_THE_PROGRAM = ("DROP TRIGGER totals_added",)
+CREATED_WITH_TABLES = (*APPEND_ONLY, *KEEP_PLACEMENTS, *KEEP_TOTALS, *STATISTICS)
 
 _ADVICE = {
     "SQLITE_BUSY": "Another process has kept it locked for too long; try again when that ended.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,42 +12,6 @@ from click.testing import Result
 
 from streamlab.home.layout import Home
 from streamlab.registry import schema
-
-GOLDEN = Path(__file__).parents[1] / "registry" / "golden"
-
-
-@pytest.fixture
-def old(home: Home) -> Path:
-    """Put the registry of the first version into the home."""
-    path = home.path / "registry.db"
-    path.unlink()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript((GOLDEN / "registry_0001.sql").read_text(encoding="utf-8"))
-    return path
-
-
-def test_current_names_the_version_and_what_to_do(old: Path, call: Callable[..., Result]) -> None:
-    result = call("db", "current", "--format", "json")
-
-    assert result.exit_code == 0
-    assert json.loads(result.stdout) == [
-        {"version": "0001", "newest": schema.NEWEST, "status": "to be upgraded"}
-    ]
-    assert result.stderr == "Bring it up to date with: streamlab db upgrade\n"
-    assert old.is_file()
-
-
-@pytest.mark.usefixtures("old")
-def test_upgrade_brings_an_old_registry_up_to_date_once(call: Callable[..., Result]) -> None:
-    assert call("ls", "runs").exit_code == 1
-
-    first = call("db", "upgrade", "--format", "json")
-    second = call("db", "upgrade")
-
-    assert [step["version"] for step in json.loads(first.stdout)] == list(schema.REVISIONS[1:])
-    assert first.stderr == f"Now at version {schema.NEWEST}. Every row was kept.\n"
-    assert (second.stdout, second.stderr) == ("", "Nothing to do. It is up to date.\n")
-    assert call("ls", "runs").exit_code == 0
 
 
 def test_a_registry_that_is_up_to_date_says_so(call: Callable[..., Result]) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import closing
-from pathlib import Path
 from typing import Literal
 
 import pytest
-from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
+from registry_samples import new_arrival, new_base, new_diff, new_run, new_score
 from sqlalchemy import text
 
 from streamlab.errors import RegistryError
@@ -188,17 +185,3 @@ def test_what_a_refused_batch_would_add_is_in_no_total(registry: Registry) -> No
         registry.add_arrivals(batch)
 
     assert [registry.totals(by) for by in GROUPINGS] == before
-
-
-def test_a_migrated_registry_has_the_totals_of_what_it_holds(tmp_path: Path) -> None:
-    path = tmp_path / "registry.db"
-    golden = Path(__file__).parent / "golden" / "registry_0002.sql"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(golden.read_text(encoding="utf-8"))
-
-    with Registry.open(f"sqlite:///{path}", clock=Clock()) as registry:
-        for by in GROUPINGS:
-            assert list(registry.totals(by)) == added_up(registry, by) != []
-        change(registry, "UPDATE arrivals SET removed_at = NULL")
-        for by in GROUPINGS:
-            assert list(registry.totals(by)) == added_up(registry, by) != []
