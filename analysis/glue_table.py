@@ -144,7 +144,7 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
 
 
 def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
-    """Yield what a run holds of GLUE by either method. Raises UsageError for generated rows."""
+    """Yield what a run holds of GLUE by either method. Raises UsageError for synthetic data."""
     scores = by_arrival(registry.scores(run=run.id))
     kinds = {diff.digest: diff.kind for diff in registry.diffs(run=run.id)}
     for arrival in registry.arrivals(run=run.id, status="finished"):
@@ -154,9 +154,9 @@ def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
             continue
         if recorded is None or arrival.digest is None:
             continue
-        if recorded.generated:
+        if recorded.synthetic:
             raise UsageError(
-                f"The rows of `{arrival.task}` in {run.name} were generated, and no score on them "
+                f"The data of `{arrival.task}` in {run.name} are synthetic, and no score on them "
                 "is one of GLUE. Set STREAMLAB_DATA to a folder of GLUE's rows and run again."
             )
         yield Stored(run, arrival, arrival.digest, kinds[arrival.digest], dataset, recorded)

@@ -29,7 +29,7 @@ SHORT_STREAM = {
     "version": 1,
     "name": "short_stream",
     "base": {"model": MODEL},
-    "data": {"sources": ["generated"], "max_train_examples": 640, "max_eval_examples": 64},
+    "data": {"sources": ["synthetic"], "max_train_examples": 640, "max_eval_examples": 64},
     "defaults": {
         "method": {"name": "diff_pruning", "structured": True, "target_density": 0.005},
         "training": {"batch_size": 16, "max_length": 32, "min_steps": 80, "learning_rate": 3e-4},

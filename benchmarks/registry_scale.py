@@ -233,8 +233,9 @@ def _arrival(run_id: int, task: int, cycle: int) -> NewArrival:
         training_seconds=34.04,
         evaluation_seconds=0.88,
         peak_memory_bytes=1_705_160_704,
-        source="generated" if task % 2 else "files",
-        source_detail=f"stand-in for glue/task_{task}, data seed 0, 704 train and 200 dev rows",
+        source="synthetic" if task % 2 else "files",
+        source_detail=f"synthetic data in the shape of glue/task_{task}, data seed 0, 704 train "
+        "and 200 dev examples",
         examples_fingerprint=_digest(f"rows {task}"),
         n_train_examples=640,
         details={

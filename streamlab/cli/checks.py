@@ -138,7 +138,7 @@ def check_hub(seconds: float) -> Finding:
     obstacle = "The hub does not answer" if asking.is_alive() else reach.find_obstacle()
     if obstacle is None:
         return Finding("hub", "ok", "answers")
-    return Finding("hub", "note", f"{obstacle.rstrip('.')}; files and generated rows still work")
+    return Finding("hub", "note", f"{obstacle.rstrip('.')}; files and synthetic data still work")
 
 
 def check_home(home: Path) -> Finding:

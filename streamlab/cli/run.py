@@ -141,9 +141,9 @@ def _line(outcome: Outcome) -> str:
     if outcome.diff is None:
         return f"{record.status.upper()} {who}: {record.reason}"
     score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")
-    generated = ", generated rows" if record.source == "generated" else ""
+    synthetic = ", synthetic data" if record.source == "synthetic" else ""
     return (
-        f"{who}: {score.metric} {100 * score.value:.1f}{generated}, "
+        f"{who}: {score.metric} {100 * score.value:.1f}{synthetic}, "
         f"{readable_bytes(outcome.diff.file_bytes)} in "
         f"{readable_seconds(record.training_seconds + record.evaluation_seconds)}"
     )

@@ -57,7 +57,7 @@ def described(word: str, task: StoredTask) -> str:
     if arrival is None:
         return f"{word}: diff {digest}"
     learnt = {
-        "generated": "learnt from generated rows",
+        "synthetic": "learnt from synthetic data",
         "import": f"from the file {arrival.source_detail}",
     }.get(arrival.source, f"learnt from rows from {arrival.source}")
     version = "" if arrival.version == 1 else f"@{arrival.version}"

@@ -151,8 +151,8 @@ def _method(
 
 def _caption(data: AccuracyFigure) -> str:
     splits = ", ".join(sorted({score.split for score in data.scores}))
-    n_generated = len({s.task for s in data.scores if s.source == "generated"})
-    rows = f"; rows of {n_generated} of {len(data.tasks)} tasks generated" if n_generated else ""
+    n_synthetic = len({s.task for s in data.scores if s.source == "synthetic"})
+    rows = f"; data of {n_synthetic} of {len(data.tasks)} tasks synthetic" if n_synthetic else ""
     most = max(len(score.by_seed) for score in data.scores)
     small = "" if data.is_crowded else "Small markers: seeds; "
     bars = f" {small}bars: one standard deviation." if most > 1 else " One seed."

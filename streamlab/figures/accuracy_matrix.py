@@ -123,12 +123,12 @@ def _below_diagonal(arrivals: Sequence[ArrivalRecord], after: Sequence[int]) -> 
 def _caption(data: MatrixFigure, *, blank: bool) -> str:
     found = [score for scores in data.scores for score in scores.values()]
     splits = ", ".join(sorted({score.split for score in found}))
-    generated = " (some or all generated)" if any(score.generated for score in found) else ""
+    synthetic = " (some or all synthetic)" if any(score.synthetic for score in found) else ""
     note = " Blank right of a row's first: not scored then." if blank else ""
     low = f"{min([0.0, *(score.value for score in found)]):.2g}"
     n_all, n_shown = len(data.arrivals), len(evenly(len(data.arrivals)))
     some = f" {n_shown} of {n_all:,} tasks, evenly along the stream." if n_shown < n_all else ""
     return (
-        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{generated}; "
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{synthetic}; "
         f"scores from {low} (dark) to 1 (light).{note}{some}"
     )

@@ -183,9 +183,9 @@ def _line(axes: Axes, points: Sequence[Point], of: Callable[[Point], float]) -> 
 def _caption(data: SweepFigure) -> str:
     runs = list(dict.fromkeys(point.run for point in data.points))
     seeds = sorted({point.arrival.seed for point in data.points})
-    generated = " (generated)" if any(p.score.generated for p in data.points) else ""
+    synthetic = " (synthetic)" if any(p.score.synthetic for p in data.points) else ""
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     return (
         f"Runs {', '.join(runs)}; {len(seeds)} seeds, small markers; large ones: their means. "
-        f"Scores on {splits} rows{generated} and files, both measured."
+        f"Scores on {splits} rows{synthetic} and files, both measured."
     )

@@ -169,10 +169,10 @@ def _scores(axes: Axes, data: FlipFigure) -> None:
 
 def _caption(data: FlipFigure) -> str:
     seeds = {point.arrival.seed for point in data.points}
-    generated = " (generated)" if any(p.score.generated for p in data.points) else ""
+    synthetic = " (synthetic)" if any(p.score.synthetic for p in data.points) else ""
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     return (
         f"Run {data.run}; {len(data.points)} submissions, {len(seeds)} seeds: small markers; "
         f"large ones are means. The provider declares its score on rows of its own, as wrong as "
-        f"the rest; the lab finds its score on right {splits} rows{generated}. Both measured."
+        f"the rest; the lab finds its score on right {splits} rows{synthetic}. Both measured."
     )

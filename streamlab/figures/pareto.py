@@ -187,10 +187,10 @@ def _caption(data: ParetoFigure) -> str:
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     seeds = sorted({point.arrival.seed for point in data.points})
     named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-    generated = {point.score.generated for point in data.points}
+    synthetic = {point.score.synthetic for point in data.points}
     rows = f"{splits} rows"
-    if True in generated:
-        rows += " (some generated)" if False in generated else " (generated)"
+    if True in synthetic:
+        rows += " (some synthetic)" if False in synthetic else " (synthetic)"
     return (
         f"Run {data.run}, {named}: score on {rows} against the stored file's size, both "
         "measured. Up and left is better. The base is not counted."

@@ -226,8 +226,8 @@ def _caption(series: StorageSeries) -> str:
     n_tasks = len(series.rows) - 1
     rows = {
         0: "",
-        n_tasks: "; rows generated",
-    }.get(series.n_generated, f"; rows of {series.n_generated} of {n_tasks} tasks generated")
+        n_tasks: "; synthetic data",
+    }.get(series.n_synthetic, f"; data of {series.n_synthetic} of {n_tasks} tasks synthetic")
     low, high = (f"{100 * d:.2g}%" for d in (min(series.densities), max(series.densities)))
     density = low if low == high else f"{low} to {high}"
     base = series.base

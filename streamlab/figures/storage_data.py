@@ -52,7 +52,7 @@ class StorageSeries:
     method: str
     base: BaseRecord
     densities: tuple[float, ...]  # of each artifact, in the order of arrival
-    n_generated: int  # arrivals whose rows were generated
+    n_synthetic: int  # arrivals whose data were synthetic
     rows: tuple[StorageRow, ...]  # n_tasks = 0, 1, ..., N
     lora_bytes: tuple[int, ...] = ()  # after 0, 1, ... adapters; empty where none was stored
     coo_bytes: tuple[int, ...] = ()  # after 0, 1, ..., N tasks; empty where one is no diff
@@ -111,7 +111,7 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
         densities=tuple(
             stream.diffs[a.digest].density for a in stream.arrivals if a.digest in stream.diffs
         ),
-        n_generated=sum(arrival.source == "generated" for arrival in stream.arrivals),
+        n_synthetic=sum(arrival.source == "synthetic" for arrival in stream.arrivals),
         rows=tuple(storage_rows(stream.base, stream.arrivals, stream.diffs.values())),
         lora_bytes=tuple(stream.base.file_bytes + size for size in adapters),
         coo_bytes=tuple(stream.base.file_bytes + size for size in coordinates),

@@ -86,7 +86,7 @@ class NewArrival:
     training_seconds: float
     evaluation_seconds: float
     peak_memory_bytes: int
-    source: str  # files, hub, package or generated
+    source: str  # files, hub, package or synthetic
     source_detail: str  # path, hub id with revision, or generator and seed
     examples_fingerprint: str
     n_train_examples: int
@@ -209,7 +209,7 @@ class ScoreRecord(NewScore):
     provider: str
     method: str
     source: str
-    generated: bool  # scored on rows made by this project's generators
+    synthetic: bool  # scored on rows made by this project's generators
 
 
 @dataclass(frozen=True, kw_only=True)

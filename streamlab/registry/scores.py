@@ -26,7 +26,7 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
 }
 _GIVEN = [f.name for f in fields(NewScore)]
 _values = attrgetter(*_GIVEN)
-_OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "generated"}]
+_OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "synthetic"}]
 Key = tuple[Any, ...]  # what no two scores share
 
 _COLUMNS = [
@@ -115,7 +115,7 @@ def _every() -> Select[Any]:
 
 
 def _record(row: Row[Any]) -> ScoreRecord:
-    return ScoreRecord(**row._mapping, generated=row.source == "generated")
+    return ScoreRecord(**row._mapping, synthetic=row.source == "synthetic")
 
 
 def _insert(connection: Connection, given: Sequence[tuple[int, NewScore]], *, at: float) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from streamlab.tasks.metrics import Metric, TaskKind
 
-SourceKind = Literal["files", "hub", "package", "generated"]
+SourceKind = Literal["files", "hub", "package", "synthetic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class SourceUsed:
     examples_fingerprint: str
 
     @property
-    def generated(self) -> bool:
+    def synthetic(self) -> bool:
         """Tell whether the rows were made by this project's generators."""
-        return self.kind == "generated"
+        return self.kind == "synthetic"
 
 
 @dataclass(frozen=True, kw_only=True)

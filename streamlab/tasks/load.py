@@ -111,7 +111,7 @@ def _assembled(
 def _read_rows(settings: TaskSettings, raw: RawData) -> _Read:
     """Map, check and label every record of a source, and split off dev where it has none."""
     entry = find_entry(settings.dataset)
-    made_here = raw.kind == "generated"  # its columns are ours
+    made_here = raw.kind == "synthetic"  # its columns are ours
     where = {} if made_here else settings.where
     columns = Columns() if made_here else settings.columns
     splits = [matching(split, where) for split in (raw.train, raw.dev) if split is not None]

@@ -75,7 +75,7 @@ class TaskSettings(Settings):
     """One task: which dataset, how to read its rows, and by what it is judged.
 
     Own `files`, `hub` or `package` are tried, in this order, before the sources of `data`.
-    `columns` and `where` hold for every source but the generated one.
+    `columns` and `where` hold for every source but the synthetic one.
     """
 
     dataset: str  # glue/sst2 and the like, or a name of one's own
@@ -128,7 +128,7 @@ def _source_tag(source: Any) -> str:
 
 
 DataSource = Annotated[
-    Annotated[FolderSource, Tag("files")] | Annotated[Literal["hub", "generated"], Tag("name")],
+    Annotated[FolderSource, Tag("files")] | Annotated[Literal["hub", "synthetic"], Tag("name")],
     Discriminator(_source_tag),
 ]
 
@@ -143,7 +143,7 @@ class DataSettings(Settings):
     sources: tuple[DataSource, ...] = (
         FolderSource(files="${STREAMLAB_DATA:-}"),
         "hub",
-        "generated",
+        "synthetic",
     )
     max_train_examples: PositiveInt | None = None  # None: all there are
     max_eval_examples: PositiveInt = 1000

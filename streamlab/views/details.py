@@ -244,7 +244,7 @@ def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
     rows = tuple(
         (
             s.metric, s.split, s.value, s.n_rows, s.after_sequence, s.is_primary,
-            "generated" if s.generated else s.source,
+            "synthetic" if s.synthetic else s.source,
         )
         for s in scores
     )  # fmt: skip

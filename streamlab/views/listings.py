@@ -1,6 +1,6 @@
 """Listings: one table of records for each thing the registry remembers.
 
-A score taken on rows that a generator of this project made says `generated` as its source.
+A score taken on rows that a generator of this project made says `synthetic` as its source.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
             score.n_rows,
             score.after_sequence,
             score.is_primary,
-            "generated" if score.generated else score.source,
+            "synthetic" if score.synthetic else score.source,
         )
         for score in registry.scores(run=run, limit=limit)
     )

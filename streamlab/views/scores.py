@@ -25,7 +25,7 @@ class TaskScore:
     method: str
     metric: str
     split: str
-    source: str  # "generated" where the rows were
+    source: str  # "synthetic" where the rows were
     by_seed: Mapping[int, float]
 
     @property
@@ -66,7 +66,7 @@ def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
     for (method, task), by_seed in seeds.items():
         one = next(iter(by_seed.values()))
         values = {seed: score.value for seed, score in sorted(by_seed.items())}
-        source = "generated" if one.generated else one.source
+        source = "synthetic" if one.synthetic else one.source
         found.append(TaskScore(task, method, one.metric, one.split, source, values))
     return found
 

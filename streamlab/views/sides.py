@@ -163,5 +163,5 @@ def _own_scores(registry: Registry, arrival: ArrivalRecord) -> list[TaskScore]:
 
 
 def _alone(score: ScoreRecord) -> TaskScore:
-    source = "generated" if score.generated else score.source
+    source = "synthetic" if score.synthetic else score.source
     return TaskScore(score.task, "", score.metric, score.split, source, {0: score.value})

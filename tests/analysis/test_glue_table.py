@@ -175,14 +175,14 @@ def test_a_score_may_be_rounded_otherwise_than_the_recorded_one_and_no_more(
     assert shown in "".join(capsys.readouterr())
 
 
-def test_generated_rows_are_not_glue(
+def test_synthetic_rows_are_not_glue(
     study_module: ModuleType, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree = lab.tree(name="made", data={"sources": ["generated"], "max_train_examples": 40})
+    tree = lab.tree(name="made", data={"sources": ["synthetic"], "max_train_examples": 40})
     tree |= {"tasks": {"sst2": {"dataset": "glue/sst2"}}, "providers": {"a": {"tasks": ["sst2"]}}}
     carry_out(lab.write(tree), tmp_path / "home")
 
     code = study_module.main(["--home", str(tmp_path / "home"), "-o", str(tmp_path)])
 
     assert code == 2
-    assert "were generated, and no score on them is one of GLUE" in capsys.readouterr().err
+    assert "are synthetic, and no score on them is one of GLUE" in capsys.readouterr().err

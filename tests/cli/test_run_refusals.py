@@ -122,13 +122,13 @@ def test_rows_that_cannot_be_learnt_from(
 
 
 def test_a_dataset_that_no_source_has(refuse: Refuse, lab: Lab) -> None:
-    tree = lab.tree(name="nowhere", **only("mood"), data={"sources": ["generated"]})
+    tree = lab.tree(name="nowhere", **only("mood"), data={"sources": ["synthetic"]})
     tree["tasks"]["mood"] = {"dataset": "nowhere"}
 
     told = refuse(lab.write(tree))
 
     assert told.startswith("No source has the task `mood` (dataset 'nowhere'). Tried, in this")
-    assert "generated: There is no generated stand-in for 'nowhere'." in told
+    assert "synthetic: There is no synthetic data in the shape of 'nowhere'." in told
     assert "Give the task `files`, `hub` or `package` of its own" in told
 
 

@@ -86,7 +86,7 @@ def arrival(number: int, digest: str | None, *, source: str = "files") -> Arriva
     )
 
 
-def series(n_tasks: int, *, run: str = "stream-1", n_generated: int = 0) -> StorageSeries:
+def series(n_tasks: int, *, run: str = "stream-1", n_synthetic: int = 0) -> StorageSeries:
     diffs = [diff(number % 200) for number in range(n_tasks)]
     arrivals = [arrival(number, one.digest) for number, one in enumerate(diffs)]
     return StorageSeries(
@@ -95,7 +95,7 @@ def series(n_tasks: int, *, run: str = "stream-1", n_generated: int = 0) -> Stor
         method="diff_pruning",
         base=BASE,
         densities=tuple(one.density for one in diffs),
-        n_generated=n_generated,
+        n_synthetic=n_synthetic,
         rows=tuple(storage_rows(BASE, arrivals, diffs)),
     )
 
@@ -190,15 +190,15 @@ def texts(*drawn: StorageSeries) -> str:
 
 
 @pytest.mark.parametrize(
-    ("n_generated", "note"),
-    [(3, "rows generated"), (2, "rows of 2 of 3 tasks generated"), (0, "")],
+    ("n_synthetic", "note"),
+    [(3, "synthetic data"), (2, "data of 2 of 3 tasks synthetic"), (0, "")],
 )
-def test_the_caption_says_what_was_generated(n_generated: int, note: str) -> None:
-    written = " ".join(texts(series(3, n_generated=n_generated)).split())
+def test_the_caption_says_what_was_synthetic(n_synthetic: int, note: str) -> None:
+    written = " ".join(texts(series(3, n_synthetic=n_synthetic)).split())
 
     assert "Run stream-1, seed 1: diff_pruning at density 0.5%" in written
     assert "package:tiny_encoder" in written
-    assert (note in written) if note else ("generated" not in written)
+    assert (note in written) if note else ("synthetic" not in written)
 
 
 def test_both_panels_draw_every_measured_point_and_no_other() -> None:

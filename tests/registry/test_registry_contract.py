@@ -201,13 +201,13 @@ def test_a_baselines_checkpoint_needs_no_counts(registry: Registry, run: RunReco
     assert given(registry.diff(checkpoint.digest), checkpoint) == checkpoint
 
 
-def test_scores_on_generated_rows_say_so(registry: Registry, run: RunRecord) -> None:
-    for source in ("generated", "hub"):
+def test_scores_on_synthetic_rows_say_so(registry: Registry, run: RunRecord) -> None:
+    for source in ("synthetic", "hub"):
         arrival = new_arrival(run.id, source=source, task=f"from {source}")
         registry.add_arrival(arrival, new_diff(), [new_score()])
 
-    assert [(s.source, s.generated) for s in registry.scores()] == [
-        ("generated", True),
+    assert [(s.source, s.synthetic) for s in registry.scores()] == [
+        ("synthetic", True),
         ("hub", False),
     ]
 

@@ -201,7 +201,7 @@ def _arrival(run_id: int, place: int, method: str, provider: int) -> NewArrival:
         training_seconds=20.0,
         evaluation_seconds=1.0,
         peak_memory_bytes=1_000_000,
-        source="generated",
+        source="synthetic",
         source_detail="",
         examples_fingerprint=_digest(f"rows {place}"),
         n_train_examples=640,

@@ -271,7 +271,7 @@ def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
 
 def test_what_is_recorded_makes_the_same_scenario_again() -> None:
     loaded = resolve(
-        {"X": "1"}, baselines=["head_only"], data={"sources": [{"files": "${X}"}, "generated"]}
+        {"X": "1"}, baselines=["head_only"], data={"sources": [{"files": "${X}"}, "synthetic"]}
     )
 
     again = resolve_scenario(

@@ -66,7 +66,7 @@ def test_the_smoke_test_runs_to_its_end(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     assert [outcome.arrival.task for outcome in outcomes] == ["sst2", "mrpc", "stsb"]
     assert [record.status for record in runs_in(home)] == ["finished"]
-    assert {row.source for row in arrivals_in(home)} == {"generated"}
+    assert {row.source for row in arrivals_in(home)} == {"synthetic"}
     for outcome in outcomes:
         assert outcome.diff is not None
         assert outcome.diff.n_entries == round(0.005 * outcome.diff.n_gated)

@@ -251,12 +251,12 @@ def test_the_next_source_is_tried_and_the_reason_kept(tmp_path: Path) -> None:
     task = load_task(
         "sst2",
         TaskSettings(dataset="glue/sst2", max_train_examples=40, max_eval_examples=20),
-        DataSettings(sources=("hub", "generated")),
+        DataSettings(sources=("hub", "synthetic")),
         seed=1,
         hub=HubReach(environment={"HF_HUB_OFFLINE": "1"}, cache=tmp_path),
         base_folder=tmp_path,
     )
 
-    assert task.source.generated
+    assert task.source.synthetic
     assert len(task.tried) == 1
     assert task.tried[0].startswith("hub: The hub is switched off by `HF_HUB_OFFLINE`, and")

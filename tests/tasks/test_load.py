@@ -55,19 +55,19 @@ def load(
 
 
 def test_the_first_source_that_has_the_task_wins(folder: Path) -> None:
-    task = load(folder, ["hub", {"files": "."}, "generated"])
+    task = load(folder, ["hub", {"files": "."}, "synthetic"])
 
     assert task.source.kind == "files"
-    assert not task.source.generated
+    assert not task.source.synthetic
     assert [reason.partition(":")[0] for reason in task.tried] == ["hub"]
     assert (task.name, task.dataset, task.labels) == ("reviews", "glue/sst2", NAMES)
     assert (task.kind, task.metrics, task.n_outputs) == ("classification", ("accuracy",), 2)
 
 
 def test_the_order_is_the_scenarios(folder: Path) -> None:
-    task = load(folder, ["generated", {"files": "."}])
+    task = load(folder, ["synthetic", {"files": "."}])
 
-    assert task.source.generated
+    assert task.source.synthetic
     assert task.tried == ()
 
 
@@ -80,7 +80,7 @@ def test_own_files_come_before_the_common_sources(folder: Path) -> None:
 
 
 def test_an_unset_folder_is_skipped_and_said(tmp_path: Path) -> None:
-    task = load(tmp_path, [{"files": "${ROWS:-}"}, "generated"])
+    task = load(tmp_path, [{"files": "${ROWS:-}"}, "synthetic"])
 
     assert task.tried == ("files: No folder is given: '${ROWS:-}' is empty.",)
 
@@ -93,13 +93,13 @@ def test_a_folder_may_be_named_by_a_variable(folder: Path) -> None:
 
 def test_a_variable_without_default_must_be_set(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="`ROWS` is not set"):
-        load(tmp_path, [{"files": "${ROWS}"}, "generated"])
+        load(tmp_path, [{"files": "${ROWS}"}, "synthetic"])
 
 
 def test_an_own_path_that_comes_out_empty_is_skipped(tmp_path: Path) -> None:
-    task = load(tmp_path, ["generated"], files={"train": "${ROWS:-}"})
+    task = load(tmp_path, ["synthetic"], files={"train": "${ROWS:-}"})
 
-    assert task.source.generated
+    assert task.source.synthetic
     assert task.tried[0].startswith("its own files: A path is empty")
 
 
@@ -107,7 +107,7 @@ def test_no_source_lists_every_one_tried(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         load(
             tmp_path,
-            [{"files": ""}, {"files": "."}, "hub", "generated"],
+            [{"files": ""}, {"files": "."}, "hub", "synthetic"],
             dataset="mine",
             hub={"path": "me/mine"},
             package="no_such_package/rows.csv",
@@ -115,7 +115,7 @@ def test_no_source_lists_every_one_tried(tmp_path: Path) -> None:
 
     message = str(caught.value)
     assert "No source has the task `reviews` (dataset 'mine')" in message
-    starts = ["its own hub", "its own package", "files", "files", "hub", "generated"]
+    starts = ["its own hub", "its own package", "files", "files", "hub", "synthetic"]
     lines = [line.strip() for line in message.splitlines()[1:-1]]
     assert len(lines) == len(starts)
     assert all(line.startswith(start) for line, start in zip(lines, starts, strict=True))
@@ -130,7 +130,7 @@ def test_malformed_rows_are_not_passed_over_for_the_next_source(folder: Path) ->
     (folder / "sst2" / "train.jsonl").write_text("{")
 
     with pytest.raises(DataError, match="is not JSON"):
-        load(folder, [{"files": "."}, "generated"])
+        load(folder, [{"files": "."}, "synthetic"])
 
 
 def test_a_seed_draws_train_and_validation_and_never_dev(folder: Path) -> None:
@@ -157,31 +157,33 @@ def test_a_tasks_own_limits_win(folder: Path) -> None:
 
 def test_stand_ins_are_one_dataset_for_every_seed(tmp_path: Path) -> None:
     data = {"max_train_examples": 60, "max_eval_examples": 30}
-    first, other = (load(tmp_path, ["generated"], seed=seed, data=data) for seed in (1, 2))
+    first, other = (load(tmp_path, ["synthetic"], seed=seed, data=data) for seed in (1, 2))
 
     assert first.source == other.source
     assert first.train != other.train
     assert (len(first.train), len(first.validation), len(first.dev)) == (60, 30, 30)
-    assert first.source.detail == "stand-in for glue/sst2, data seed 0, 92 train and 30 dev rows"
+    assert first.source.detail == (
+        "synthetic data in the shape of glue/sst2, data seed 0, 92 train and 30 dev examples"
+    )
     assert first.dev == tuple(generate("glue/sst2", n_train=0, n_dev=30, seed=0)[1])
 
 
 def test_columns_of_ones_own_do_not_disturb_a_stand_in(tmp_path: Path) -> None:
     task = load(
         tmp_path,
-        ["generated"],
+        ["synthetic"],
         columns={"text": "review", "label": "stars"},
         where={"source": "web"},
         max_train_examples=40,
     )
 
-    assert task.source.generated
+    assert task.source.synthetic
 
 
 def test_a_stand_in_follows_labels_in_another_order(tmp_path: Path) -> None:
     data = {"max_train_examples": 60, "max_eval_examples": 30}
-    plain = load(tmp_path, ["generated"], data=data)
-    turned = load(tmp_path, ["generated"], data=data, labels=["positive", "negative"])
+    plain = load(tmp_path, ["synthetic"], data=data)
+    turned = load(tmp_path, ["synthetic"], data=data, labels=["positive", "negative"])
 
     assert [row.text for row in turned.dev] == [row.text for row in plain.dev]
     assert [1 - row.label for row in turned.dev] == [row.label for row in plain.dev]
@@ -246,7 +248,7 @@ def test_a_glue_task_is_judged_as_glue_judges_it(
 ) -> None:
     data = {"max_train_examples": 40, "max_eval_examples": 20}
 
-    assert load(tmp_path, ["generated"], data=data, dataset=dataset).metrics == metrics
+    assert load(tmp_path, ["synthetic"], data=data, dataset=dataset).metrics == metrics
 
 
 def test_the_fingerprint_covers_dev_and_where_train_ends(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_metric_of_the_other_kind_is_refused(folder: Path) -> None:
 
 def test_labels_for_a_regression_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'glue/stsb' is a regression"):
-        load(tmp_path, ["generated"], dataset="glue/stsb", labels=["low", "high"])
+        load(tmp_path, ["synthetic"], dataset="glue/stsb", labels=["low", "high"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_rows_that_cannot_be_learnt_from_are_refused_in_one_paragraph(
     write(folder / "sst2", split, labels)
 
     with pytest.raises(DataError) as caught:
-        load(folder, [{"files": "."}, "generated"])
+        load(folder, [{"files": "."}, "synthetic"])
 
     assert fact in str(caught.value)
     assert f"{split}.jsonl" in str(caught.value)

@@ -52,10 +52,10 @@ def test_settings_that_make_no_sense_are_refused(tree: dict[str, object], fact: 
 
 def test_sources_are_words_and_folders_in_order() -> None:
     data = validate(
-        DataSettings, {"sources": ["generated", {"files": "rows"}, "hub"]}, origin="s.yaml"
+        DataSettings, {"sources": ["synthetic", {"files": "rows"}, "hub"]}, origin="s.yaml"
     )
 
-    assert data.sources == ("generated", FolderSource(files="rows"), "hub")
+    assert data.sources == ("synthetic", FolderSource(files="rows"), "hub")
 
 
 @pytest.mark.parametrize("source", ["hubb", 3, {"folder": "x"}, None])

@@ -21,7 +21,7 @@ SCORE = ScoreRecord(
     provider="p",
     method="diff_pruning",
     source="files",
-    generated=False,
+    synthetic=False,
     metric="accuracy",
     value=0.5,
     split="dev",
@@ -83,10 +83,10 @@ def test_methods_are_never_averaged_together() -> None:
     ]
 
 
-def test_generated_rows_are_marked_as_the_source() -> None:
-    (score,) = task_scores([replace(SCORE, source="generated", generated=True)])
+def test_synthetic_rows_are_marked_as_the_source() -> None:
+    (score,) = task_scores([replace(SCORE, source="synthetic", synthetic=True)])
 
-    assert score.source == "generated"
+    assert score.source == "synthetic"
 
 
 TABLE = Table("t", "T", (Column("a"), Column("b", "count")), (("x", 2), ("y", None), ("z", 1)))

@@ -24,8 +24,8 @@ from streamlab.tasks.sources.hub import HubReach, read_hub
 from streamlab.tasks.sources.package import read_package
 from streamlab.tasks.sources.records import RawData, RawSplit, Unavailable
 
-GENERATOR_SEED: Final = 0  # a stand-in is one dataset, the same for every seed of a scenario
-MOST_GENERATED_ROWS: Final = 1000  # to learn from, and as many to report on
+GENERATOR_SEED: Final = 0  # one data set, the same for every seed of a scenario
+MOST_SYNTHETIC_EXAMPLES: Final = 1000  # to learn from, and as many to report on
 
 Attempt = Callable[[], RawData | Unavailable]
 
@@ -66,7 +66,7 @@ def _shared_source(
         return "files", lambda: _folder(source, settings.dataset, base_folder, environment)
     if source == "hub":
         return "hub", lambda: _catalogued(settings.dataset, hub)
-    return "generated", lambda: _generated(settings, data)
+    return "synthetic", lambda: _synthetic(settings, data)
 
 
 def _own_files(
@@ -104,25 +104,25 @@ def _catalogued(dataset: str, hub: HubReach) -> RawData | Unavailable:
     return read_hub(known, hub)
 
 
-def _generated(settings: TaskSettings, data: DataSettings) -> RawData | Unavailable:
+def _synthetic(settings: TaskSettings, data: DataSettings) -> RawData | Unavailable:
     from streamlab.tasks.synthetic import describes, generate
 
     dataset = settings.dataset
     if not describes(dataset):
-        return Unavailable(f"There is no generated stand-in for {dataset!r}.")
-    n_most = settings.max_train_examples or data.max_train_examples or MOST_GENERATED_ROWS
-    n_learnt = min(n_most, MOST_GENERATED_ROWS)
+        return Unavailable(f"There is no synthetic data in the shape of {dataset!r}.")
+    n_most = settings.max_train_examples or data.max_train_examples or MOST_SYNTHETIC_EXAMPLES
+    n_learnt = min(n_most, MOST_SYNTHETIC_EXAMPLES)
     n_train = n_learnt + validation_rows_for(n_learnt, data.validation_share)
-    n_dev = min(settings.max_eval_examples or data.max_eval_examples, MOST_GENERATED_ROWS)
+    n_dev = min(settings.max_eval_examples or data.max_eval_examples, MOST_SYNTHETIC_EXAMPLES)
     train, dev = generate(dataset, n_train=n_train, n_dev=n_dev, seed=GENERATOR_SEED)
     entry = find_entry(dataset)
     labels = entry.labels if entry and entry.labels else None
     return RawData(
-        kind="generated",
-        detail=f"stand-in for {dataset}, data seed {GENERATOR_SEED}, "
-        f"{len(train)} train and {len(dev)} dev rows",
-        train=RawSplit(f"The generated train split of {dataset}", _records(train), labels),
-        dev=RawSplit(f"The generated dev split of {dataset}", _records(dev), labels),
+        kind="synthetic",
+        detail=f"synthetic data in the shape of {dataset}, data seed {GENERATOR_SEED}, "
+        f"{len(train)} train and {len(dev)} dev examples",
+        train=RawSplit(f"The synthetic train split of {dataset}", _records(train), labels),
+        dev=RawSplit(f"The synthetic dev split of {dataset}", _records(dev), labels),
     )
 
 

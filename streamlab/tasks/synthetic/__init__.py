@@ -1,4 +1,4 @@
-"""Stand-ins for the nine GLUE tasks, written by our own grammar and lexicon."""
+"""Synthetic data in the shape of the nine GLUE tasks, from a grammar and a lexicon."""
 
 from __future__ import annotations
 

@@ -52,25 +52,25 @@ _RECIPES: Final[Mapping[str, _Recipe]] = MappingProxyType(
 
 
 def describes(dataset: str) -> bool:
-    """Tell whether `generate` has a stand-in for the dataset."""
+    """Tell whether `generate` writes synthetic data in the shape of the dataset."""
     return dataset in _RECIPES
 
 
 def generate(
     dataset: str, *, n_train: int, n_dev: int, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Write a train and a dev split of the stand-in for one GLUE task.
+    """Write a train and a dev split of the synthetic data in the shape of one GLUE task.
 
     The rows depend on nothing but the arguments, and those of a split of `n` rows are the first
     `n` of any longer one. No row (text, or pair of texts) stands twice, within or across splits.
-    Raises SourceError for a dataset without stand-in, DataError for a size below 0 or above
+    Raises SourceError for any other dataset, DataError for a size below 0 or above
     what the grammar can say.
     """
     if dataset not in _RECIPES:
         known = ", ".join(f"`{name}`" for name in _RECIPES)
         raise SourceError(
-            f"There is no generated stand-in for {dataset!r}; use another source, or one that has "
-            f"one: {known}."
+            f"There is no synthetic data in the shape of {dataset!r}. Use another source, or one "
+            f"of {known}."
         )
     return _split(dataset, "train", n_train, seed), _split(dataset, "dev", n_dev, seed)
 
@@ -88,8 +88,8 @@ def _split(dataset: str, split: Literal["train", "dev"], n_rows: int, seed: int)
         row = _new_row(recipe, block.pop(), split, rows, rng)
         if row is None:
             raise DataError(
-                f"The stand-in for {dataset!r} has no more than {len(rows)} rows for the split "
-                f"`{split}`, but {n_rows!r} were asked for; ask for fewer."
+                f"The synthetic data in the shape of {dataset!r} have only {len(rows)} examples "
+                f"for the split `{split}`, and {n_rows!r} were asked for. Ask for fewer."
             )
         rows[row.text, row.text2] = row
     return list(rows.values())

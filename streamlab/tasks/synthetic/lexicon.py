@@ -1,4 +1,4 @@
-"""The words that every family of generated rows draws from."""
+"""The words that every family of synthetic data draws from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grammar of the stand-ins: how rows of opposite labels differ, family by family."""
+"""The grammar of the synthetic data sets: how rows of opposite labels differ, family by family."""
 
 from __future__ import annotations
 

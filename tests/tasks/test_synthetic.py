@@ -1,4 +1,4 @@
-"""The generated stand-ins as a source of rows: what holds for every one of the nine."""
+"""The synthetic data as a source of rows: what holds for every one of the nine."""
 
 from __future__ import annotations
 
