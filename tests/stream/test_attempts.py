@@ -12,7 +12,7 @@ from streamlab.errors import UsageError
 from streamlab.seeds import derived_seed
 from streamlab.stream.context import World
 from streamlab.stream.engine import run
-from streamlab.stream.executors.serial import serial as executors
+from streamlab.stream.executors import serial as executors
 from streamlab.stream.lab import Lab as LabOfRun
 from streamlab.stream.lab import Outcome, Times, Try
 from streamlab.stream.providers.answer import Answer, Order, Watch, answer
