@@ -5,7 +5,6 @@ This module knows no setting by name: each settings class lives beside what it s
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.errors import ConfigError
 from streamlab.hashing import canonical_json as canonical_json
+from streamlab.units import nearest
 
 Tree = dict[str, Any]
 
@@ -218,9 +218,7 @@ def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "the file"
     if error["type"] == "extra_forbidden":
         known = sorted(_sibling_names(cls, error["loc"][:-1]))
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}."
-        return f"{place}: unknown key; {hint}"
+        return f"{place}: unknown key. {nearest(str(error['loc'][-1]), known, limit=1)}"
     if error["type"] == "missing":
         return f"{place}: is required and missing."
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")

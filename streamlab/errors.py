@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from streamlab.units import counted
+
 
 class StreamlabError(Exception):
     """Base of all errors; `exit_code` is what the command line ends with."""
@@ -39,7 +41,7 @@ class ConfigError(UsageError):
     def __init__(self, origin: str, problems: Sequence[str]) -> None:
         self.origin = origin
         self.problems = tuple(problems)
-        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        count = counted(len(self.problems), "problem")
         super().__init__(f"{origin} has {count}:\n" + "\n".join(f"  {p}" for p in self.problems))
 
 

@@ -133,13 +133,13 @@ def test_every_problem_is_reported_in_one_go_with_its_path_and_what_to_do() -> N
 
     assert sorted(caught.value.problems) == [
         "background.side: input should be greater than 0, got -1.0.",
-        "background.sied: unknown key; did you mean `side`?",
+        "background.sied: unknown key. Did you mean `side`?",
         "copies: input should be greater than 0, got 0.",
-        "copys: unknown key; did you mean `copies`?",
+        "copys: unknown key. Did you mean `copies`?",
         "named.big.radius: input should be a valid number, unable to parse string as a number, "
         "got 'wide'.",
-        "named.big.zzz: unknown key; known: name, radius.",
-        "shapes.1.circle.radios: unknown key; did you mean `radius`?",
+        "named.big.zzz: unknown key. Known: name, radius.",
+        "shapes.1.circle.radios: unknown key. Did you mean `radius`?",
         "shapes.1.circle.radius: is required and missing.",
         "title: is required and missing.",
     ]

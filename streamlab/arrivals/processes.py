@@ -21,8 +21,8 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from streamlab.config import Settings
 from streamlab.errors import UsageError
+from streamlab.units import DAY_US
 
-DAY_US: Final = 86_400_000_000
 LAST_DAY: Final = 1e8  # later ones are no longer counted in 64 bits of microseconds
 
 Days = NDArray[np.float64]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from streamlab.config import Settings
 from streamlab.errors import UsageError
-
-SECOND_US: Final = 1_000_000
+from streamlab.units import SECOND_US
 
 
 class QueueSettings(Settings):

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from streamlab.cli.places import Place
 from streamlab.errors import StreamlabError
+from streamlab.units import format_bytes
 from streamlab.version import __version__
-from streamlab.views.cells import readable_bytes
 
 LIBRARIES = (
     "torch", "transformers", "datasets", "safetensors", "numpy", "pcodec", "pyarrow",
@@ -123,7 +123,7 @@ def check_torch(seconds: float) -> Finding:
     gpu: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
     if gpu["gpu"] is None:
         return Finding("GPU", "note", "none; the processor trains")
-    return Finding("GPU", "ok", f"{gpu['gpu']}, {readable_bytes(gpu['bytes'])}")
+    return Finding("GPU", "ok", f"{gpu['gpu']}, {format_bytes(gpu['bytes'])}")
 
 
 def check_hub(seconds: float) -> Finding:
@@ -159,7 +159,7 @@ def check_disk(home: Path) -> Finding:
         free = shutil.disk_usage(_existing(home)).free
     except OSError as error:
         return Finding("disk", "note", f"not known: {error.strerror}")
-    text = f"{readable_bytes(free)} free"
+    text = f"{format_bytes(free)} free"
     if free < _FULL_DISK_BYTES:
         return Finding("disk", "broken", f"{text}; too little for any run")
     if free < _LOW_DISK_BYTES:

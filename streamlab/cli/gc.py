@@ -9,7 +9,7 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.home.store import ArtifactStore
-from streamlab.views.cells import readable_bytes
+from streamlab.units import counted, format_bytes
 from streamlab.views.table import Column, Table
 
 _COLUMNS = (
@@ -51,19 +51,15 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
         gone = list(planned.files if dry_run else collect(registry, store, planned))
     verb = "Would delete" if dry_run else "Deleted"
     click.echo(
-        f"{verb} {_counted(len(gone), 'file')}, {readable_bytes(sum(w.n_bytes for w in gone))}, "
-        f"and {_counted(len(planned.arrivals), 'removed arrival')} for good.",
+        f"{verb} {counted(len(gone), 'file')}, {format_bytes(sum(w.n_bytes for w in gone))}, "
+        f"and {counted(len(planned.arrivals), 'removed arrival')} for good.",
         err=True,
     )
     if planned.n_young:
-        click.echo(f"Left {_counted(planned.n_young, 'file')} younger than an hour.", err=True)
+        click.echo(f"Left {counted(planned.n_young, 'file')} younger than an hour.", err=True)
     if planned.n_held:
         click.echo(
-            f"Left {_counted(planned.n_held, 'file')} without a row, since a row lacks its file "
+            f"Left {counted(planned.n_held, 'file')} without a row, since a row lacks its file "
             "and may want it. `streamlab verify` tells which.",
             err=True,
         )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"

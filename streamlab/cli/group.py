@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, ClassVar
 import click
 
 from streamlab.cli.errors import reported
+from streamlab.units import nearest
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,7 @@ class LazyGroup(click.Group):
         name = args[0]
         if name in self.table or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        near = difflib.get_close_matches(name, self.table, n=1, cutoff=0.5)
-        hint = f"Did you mean `{near[0]}`?" if near else f"There are: {', '.join(self.table)}."
+        hint = nearest(name, self.table, limit=1)
         raise click.UsageError(f"There is no command `{name}`. {hint}", ctx)
 
     def invoke(self, ctx: click.Context) -> Any:

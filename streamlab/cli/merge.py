@@ -9,7 +9,7 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
-from streamlab.views.cells import readable_bytes
+from streamlab.units import format_bytes
 
 if TYPE_CHECKING:
     from streamlab.inference.refs import Narrowing
@@ -48,7 +48,7 @@ def merge(task: str, *, folder: Path, narrowing: Narrowing, base: str | None, pl
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     click.echo(folder)
     click.echo(
-        f"{readable_bytes(made.n_bytes)}, {made.n_changed:,} weights other than the base's. Read "
+        f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights other than the base's. Read "
         "back and compared: bit for bit. Load it with "
         "`AutoModelForSequenceClassification.from_pretrained`.",
         err=True,

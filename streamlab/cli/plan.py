@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.views.cells import readable_seconds
+from streamlab.units import format_seconds
 from streamlab.views.table import Column, Table
 
 _COLUMNS = (
@@ -60,5 +60,5 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
         else table.select(tuple(column.name for column in _COLUMNS if column.default))
     )
     print_table(shown, form)
-    total = readable_seconds(sum(row.seconds for row in rows))
+    total = format_seconds(sum(row.seconds for row in rows))
     click.echo(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.", err=True)

@@ -10,6 +10,7 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
+from streamlab.units import counted
 from streamlab.views.cells import readable
 from streamlab.views.table import Column, Table
 
@@ -90,9 +91,7 @@ def _told(planned: Plan, *, dry_run: bool) -> str:
         "curve": len(planned.of("curve")),
         "quarantined file": len(planned.of("quarantined")),
     }
-    listed = ", ".join(
-        f"{count:,} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items()
-    )
+    listed = ", ".join(counted(count, noun) for noun, count in counts.items())
     verb = "Would remove" if dry_run else "Removed"
     shared = len(planned.of("shared"))
     told = f"{verb} of `{planned.provider}`: {listed}."

@@ -9,6 +9,7 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.registry.records import ArrivalRecord
+from streamlab.units import counted
 from streamlab.views.selection import select_arrivals
 from streamlab.views.table import Column, Table
 
@@ -41,7 +42,7 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
     print_table(removed_table(removed), form)
     numbers = " ".join(str(arrival.id) for arrival in removed[:5])
     click.echo(
-        f"Removed {_counted(removed)}. Bring back with: streamlab restore {numbers}"
+        f"Removed {counted(len(removed), 'arrival')}. Bring back with: streamlab restore {numbers}"
         f"{' ...' if len(removed) > 5 else ''}",
         err=True,
     )
@@ -65,14 +66,10 @@ def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Form
         chosen = select_arrivals(registry, words, run=run, removed=True)
         restored = registry.restore_arrivals([arrival.id for arrival in chosen])
     print_table(removed_table(restored), form)
-    click.echo(f"Restored {_counted(restored)}.", err=True)
+    click.echo(f"Restored {counted(len(restored), 'arrival')}.", err=True)
 
 
 def removed_table(arrivals: Sequence[ArrivalRecord]) -> Table:
     """Return the table of arrivals that were removed, or brought back."""
     rows = tuple((a.id, a.run, a.seed, a.task, a.method, a.digest) for a in arrivals)
     return Table("arrivals", "Arrivals", _COLUMNS, rows)
-
-
-def _counted(arrivals: Sequence[ArrivalRecord]) -> str:
-    return "1 arrival" if len(arrivals) == 1 else f"{len(arrivals):,} arrivals"

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from streamlab.cli.places import Place, with_place
+from streamlab.units import counted
 
 
 @click.command()
@@ -45,7 +46,7 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
     write_page(page, path)
     click.echo(path)
     if findings:
-        count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+        count = counted(len(findings), "problem")
         click.echo(
             f"Note: {count} in the home; the page and `streamlab verify` say which.", err=True
         )

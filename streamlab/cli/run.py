@@ -15,7 +15,7 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.progress import LiveProgress
 from streamlab.cli.tables import print_page
 from streamlab.errors import UsageError
-from streamlab.views.cells import readable_bytes, readable_seconds
+from streamlab.units import counted, format_bytes, format_seconds
 from streamlab.views.run import run_page
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _announce(notes: Console, record: RunRecord, world: World) -> None:
     notes.print(
         f"{record.name}: base {world.base.settings.model}, "
         f"{world.base.layout.n_gated:,} weights, {environment['precision']}, "
-        f"{n_threads} thread{'' if n_threads == '1' else 's'}, {environment['step']} step",
+        f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
         markup=False,
     )
     skipped: dict[str, list[str]] = {}
@@ -129,7 +129,7 @@ def _announce(notes: Console, record: RunRecord, world: World) -> None:
             source, _, reason = attempt.partition(": ")
             skipped.setdefault(source, []).append(reason)
     for source, reasons in skipped.items():
-        count = f"{len(reasons)} tasks" if len(reasons) > 1 else "1 task"
+        count = counted(len(reasons), "task")
         notes.print(f"  not from {source} ({count}): {reasons[0]}", markup=False)
 
 
@@ -144,8 +144,8 @@ def _line(outcome: Outcome) -> str:
     synthetic = ", synthetic data" if record.source == "synthetic" else ""
     return (
         f"{who}: {score.metric} {100 * score.value:.1f}{synthetic}, "
-        f"{readable_bytes(outcome.diff.file_bytes)} in "
-        f"{readable_seconds(record.training_seconds + record.evaluation_seconds)}"
+        f"{format_bytes(outcome.diff.file_bytes)} in "
+        f"{format_seconds(record.training_seconds + record.evaluation_seconds)}"
     )
 
 
@@ -158,7 +158,7 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))
     notes.print(
-        f"Took {readable_seconds((record.finished_at or began) - record.started_at)}. Written to "
+        f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
         f"{place.home.path}: registry.db, store/, curves/{name}/.\n"
         f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
         f"streamlab plot storage --run {name}",

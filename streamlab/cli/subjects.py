@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from streamlab.errors import UsageError
-from streamlab.views.suggest import nearest
+from streamlab.units import nearest
 
 if TYPE_CHECKING:
     Choice = click.Choice[str]

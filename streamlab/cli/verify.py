@@ -9,6 +9,7 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.home.store import ArtifactStore
+from streamlab.units import counted
 from streamlab.views.table import Column, Table
 
 _COLUMNS = (
@@ -56,7 +57,8 @@ def verify(*, place: Place, form: Format) -> None:
     table = Table("findings", "Findings", _COLUMNS, rows)
     print_table(table if form in ("json", "csv") else table.brief(), form)
     if found:
-        count = "1 finding" if len(found) == 1 else f"{len(found)} findings"
-        click.echo(f"Error: {count} in the home {place.home.path}.", err=True)
+        click.echo(
+            f"Error: {counted(len(found), 'finding')} in the home {place.home.path}.", err=True
+        )
         click.get_current_context().exit(1)
     click.echo(f"All is well: {n_artifacts:,} artifacts and the registry were checked.", err=True)

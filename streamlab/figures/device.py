@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import MaxNLocator
 
 from streamlab.errors import RegistryError
-from streamlab.figures.stream_times import US_PER_SECOND, StreamTimes, read_times
+from streamlab.figures.stream_times import StreamTimes, read_times
 from streamlab.figures.style import (
     COLOURS,
     GRID,
@@ -26,6 +26,7 @@ from streamlab.figures.style import (
 )
 from streamlab.registry.device_log import PlacementRecord
 from streamlab.registry.registry import Registry
+from streamlab.units import SECOND_US, bytes_unit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +104,7 @@ def find_budget(scenario: Mapping[str, Any]) -> int | None:
 
 def _change(line: PlacementRecord) -> Change:
     return Change(
-        line.at_us / US_PER_SECOND, line.arrival_id, line.provider, line.task, line.version,
+        line.at_us / SECOND_US, line.arrival_id, line.provider, line.task, line.version,
         line.action, line.device_bytes, line.note,
     )  # fmt: skip
 
@@ -138,7 +139,7 @@ def draw(data: DeviceFigure) -> Figure:
     """Draw the bytes as steps, the budget as a line; call it in `house_style`."""
     scale = data.times.unit[1]
     most = max([data.budget or 0, *(one.device_bytes for one in data.changes)])
-    unit, size = ("MB", 1e6) if most >= 1e6 else ("kB", 1e3)
+    unit, size = bytes_unit(most)
     sheet = Sheet(_PANEL + _BELOW + _ABOVE, [_caption(data)])
     axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, _PANEL)
     end = max(stay.ended for stay in data.times.stays) / scale

@@ -11,14 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from streamlab.registry.device_log import US_PER_DAY
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import OwnStream, own_stream
+from streamlab.units import SECOND_US, seconds_unit
 
 Clock = Literal["virtual", "real"]
-_UNITS = (("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
-US_PER_SECOND = US_PER_DAY // 86_400
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ class StreamTimes:
     @property
     def unit(self) -> tuple[str, float]:
         """Return the largest unit of time that the stream lasts two of, and its seconds."""
-        span = max(stay.ended for stay in self.stays)
-        return next((unit for unit in _UNITS if span >= 2 * unit[1]), _UNITS[-1])
+        return seconds_unit(max(stay.ended for stay in self.stays))
 
     @property
     def axis(self) -> str:
@@ -98,7 +95,7 @@ def _find_virtual(arrival: ArrivalRecord) -> Stay | None:
     arrived, began, ended = arrival.arrived_us, arrival.began_us, arrival.ended_us
     if arrived is None or began is None or ended is None:
         return None
-    return Stay(arrival, arrived / US_PER_SECOND, began / US_PER_SECOND, ended / US_PER_SECOND)
+    return Stay(arrival, arrived / SECOND_US, began / SECOND_US, ended / SECOND_US)
 
 
 def _after_attempts(stays: Iterable[Stay]) -> Iterable[Stay]:

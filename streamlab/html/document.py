@@ -24,10 +24,11 @@ from streamlab.home.layout import Home
 from streamlab.home.verify import Finding
 from streamlab.html.figures import Source, draw_pictures
 from streamlab.html.repeat import scenario_file
-from streamlab.html.summary import counted, short_answer
+from streamlab.html.summary import short_answer
 from streamlab.html.tables import arrival_tables, findings_table, settings_table, task_table
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.units import counted
 from streamlab.version import __version__
 from streamlab.views.behaviours import behaviour_table
 from streamlab.views.cells import LEFT, readable

@@ -11,7 +11,8 @@ from streamlab.figures.storage_data import StorageRow, storage_rows
 from streamlab.home.verify import Finding
 from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
-from streamlab.views.cells import readable, readable_bytes
+from streamlab.units import counted, format_bytes
+from streamlab.views.cells import readable
 from streamlab.views.paired import paired, together
 from streamlab.views.scores import TaskScore
 from streamlab.views.table import Fact
@@ -45,11 +46,6 @@ def short_answer(
     return Answer(tuple(numbers), tuple(" ".join(sentences) for sentences in told), warnings)
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 task", "9 tasks"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _numbers(base: BaseRecord, last: StorageRow, mine: Sequence[TaskScore]) -> Iterator[Fact]:
     yield Fact("diffs kept", last.n_tasks, "count")
     yield Fact("all diffs", last.ours_bytes - base.file_bytes, "bytes")
@@ -71,13 +67,13 @@ def _storage(
     yield (
         f"{counted(n_tasks, 'task')}{versions} from {providers}, learnt by "
         f"{own_method(run)}{which}, {'is' if len(own) == 1 else 'are'} kept as diffs of "
-        f"{readable_bytes(diffs)} beside one base of {readable_bytes(base.file_bytes)}: "
-        f"{readable_bytes(last.ours_bytes)} in all. One full checkpoint for each would "
-        f"take {readable_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
+        f"{format_bytes(diffs)} beside one base of {format_bytes(base.file_bytes)}: "
+        f"{format_bytes(last.ours_bytes)} in all. One full checkpoint for each would "
+        f"take {format_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
     )
     yield (
-        f"A further one like these adds {readable_bytes(diffs / last.n_tasks)}, where a full "
-        f"checkpoint adds {readable_bytes(last.full_bytes / last.n_tasks)}."
+        f"A further one like these adds {format_bytes(diffs / last.n_tasks)}, where a full "
+        f"checkpoint adds {format_bytes(last.full_bytes / last.n_tasks)}."
     )
 
 

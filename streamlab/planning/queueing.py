@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.arrivals.processes import DAY_US, Steady, times
-from streamlab.arrivals.service import SECOND_US
+from streamlab.arrivals.processes import Steady, times
 from streamlab.errors import UsageError
+from streamlab.units import DAY_US, SECOND_US
 
 DAY = DAY_US / SECOND_US
 Seconds = NDArray[np.float64]

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-US_PER_DAY = 86_400_000_000  # microseconds
 PlacementAction = Literal["stored", "evicted", "rejected", "superseded", "rolled back", "revoked"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, insert, select
@@ -10,6 +9,7 @@ from sqlalchemy import Connection, insert, select
 from streamlab.errors import NotInRegistryError
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.tables import ProviderRow, TaskRow
+from streamlab.units import nearest
 
 Named = type[ProviderRow] | type[TaskRow]
 
@@ -30,15 +30,5 @@ def ids_of(connection: Connection, table: Named, given: Iterable[str]) -> dict[s
 
 def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryError:
     """Say that no `what` is called `given`, and name those that come near."""
-    near = difflib.get_close_matches(str(given), known, n=3, cutoff=0.5)
-    if near:
-        hint = f"Did you mean {_listed(near)}?"
-    elif known:
-        hint = f"There are {_listed(known[:5])}{' and others' if len(known) > 5 else ''}."
-    else:
-        hint = f"The registry holds no {what} yet."
+    hint = nearest(str(given), known) if known else f"The registry holds no {what} yet."
     return NotInRegistryError(f"The registry holds no {what} {given!r}. {hint}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -11,6 +11,7 @@ from streamlab.registry import events, removal, runs
 from streamlab.registry.pieces import in_pieces
 from streamlab.registry.removal import Garbage
 from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, TagRow
+from streamlab.units import counted
 
 
 def revoke(
@@ -76,7 +77,7 @@ def _refuse_tagged(connection: Connection, provider: str) -> None:
     tags = [f"{kind}:{name}" for kind, name in connection.execute(query)]
     if tags:
         raise RegistryError(
-            f"What came from `{provider}` is kept by {len(tags)} tag"
-            f"{'s' if len(tags) > 1 else ''}: {', '.join(f'`{tag}`' for tag in tags)}. Nothing was "
+            f"What came from `{provider}` is kept by "
+            f"{counted(len(tags), 'tag')}: {', '.join(f'`{tag}`' for tag in tags)}. Nothing was "
             f"removed; take each off first: `streamlab tag --remove {tags[0]}`."
         )

@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat
 
 from streamlab.config import Settings
-from streamlab.registry.device_log import US_PER_DAY, NewPlacement, PlacementAction
+from streamlab.registry.device_log import NewPlacement, PlacementAction
 from streamlab.seeds import derived_seed
+from streamlab.units import DAY_US
 
 Policy = Literal["reject", "evict_lru", "evict_worst"]
 
@@ -209,7 +210,7 @@ def simulated_uses(settings: UseSettings, seed: int, until_us: int) -> Iterator[
     """Yield when a task is asked for, in microseconds up to `until_us`, and a draw from [0, 1)."""
     draw = np.random.default_rng(derived_seed("uses", seed))
     at_us = 0.0
-    while (at_us := at_us + draw.exponential(US_PER_DAY / settings.rate_per_day)) <= until_us:
+    while (at_us := at_us + draw.exponential(DAY_US / settings.rate_per_day)) <= until_us:
         yield int(at_us), float(draw.random())
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from streamlab.errors import NotInRegistryError
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, ScoreRecord
 from streamlab.registry.registry import Registry
+from streamlab.units import nearest
 from streamlab.views.scores import by_arrival, find_own_score, score_table, task_scores
-from streamlab.views.suggest import nearest
 from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
 
 _MOST_TENSORS = 12

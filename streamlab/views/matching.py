@@ -11,16 +11,23 @@ without a score.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from fractions import Fraction
 
 from streamlab.errors import UsageError
-from streamlab.views.suggest import nearest
+from streamlab.units import (
+    BYTE_UNITS,
+    MICROSECOND_UNITS,
+    MINUTE_US,
+    SECOND_UNITS,
+    SHARE_UNITS,
+    Units,
+    nearest,
+    parse_amount,
+)
 from streamlab.views.table import Cell, Column, Kind, Table
 from streamlab.views.where import Not, Term, Tree, Word, parse, refusal
 
@@ -30,26 +37,8 @@ Row = Sequence[Cell]
 Matches = Callable[[Row], bool]
 _Holds = Callable[[str | float], bool]
 
-_NUMBER = r"[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?"
-_PLAIN = re.compile(_NUMBER, re.ASCII | re.IGNORECASE)
-_MEASURED = re.compile(rf"({_NUMBER})\s*([a-z%]*)\s*", re.ASCII | re.IGNORECASE)
-_BYTES: Mapping[str, Fraction | int] = {"b": 1} | {
-    f"{letter}{i}b": (1024 if i else 1000) ** power
-    for power, letter in enumerate("kmgt", start=1)
-    for i in ("", "i")
-}
-_SECONDS: Mapping[str, Fraction | int] = {
-    "ms": Fraction(1, 1000),
-    "s": 1,
-    "min": 60,
-    "h": 3600,
-    "d": 86_400,
-}
-_MICROSECONDS = {unit: 1_000_000 * seconds for unit, seconds in _SECONDS.items()}
-_MINUTE = 60_000_000  # microseconds
 _DAY = re.compile(r"day\s*(\d{1,9})(?:\s+(\d\d):(\d\d))?", re.ASCII | re.IGNORECASE)
 _DIGITS = 64  # of a whole digest
-_SHARES: Mapping[str, Fraction | int] = {"%": Fraction(1, 100)}
 _TIMES = {
     "%Y-%m-%d": timedelta(days=1),
     "%Y-%m-%d %H:%M": timedelta(minutes=1),
@@ -226,29 +215,17 @@ def _flag(word: str) -> Span | None:
 
 
 def _number(word: str) -> Span | None:
-    return _point(Fraction(word)) if _PLAIN.fullmatch(word) else None
+    return _measured({"": 1})(word)
 
 
-def _measured(units: Mapping[str, Fraction | int]) -> Callable[[str], Span | None]:
+def _measured(units: Units) -> Callable[[str], Span | None]:
     """Return the reader of a sum of numbers with units, or of a bare number."""
 
     def read(word: str) -> Span | None:
-        parts = _MEASURED.findall(word)
-        if not parts or _MEASURED.sub("", word):
-            return None
-        if len(parts) == 1 and not parts[0][1]:
-            return _number(parts[0][0])
-        if any(unit.lower() not in units for _, unit in parts):
-            return None
-        return _point(sum((Fraction(n) * units[unit.lower()] for n, unit in parts), Fraction(0)))
+        value = parse_amount(word, units)
+        return None if value is None else Span(value, value)
 
     return read
-
-
-def _point(value: Fraction) -> Span | None:
-    # Whole numbers stay exact; the rest is what Python makes of the same digits.
-    number = int(value) if value.denominator == 1 else float(value)
-    return Span(number, number) if math.isfinite(number) else None
 
 
 def _time(word: str) -> Span | None:
@@ -266,12 +243,12 @@ def _virtual(word: str) -> Span | None:
     """Read `day 6`, `day 6 05:42`, a time since the start as `5d 4h`, or microseconds."""
     found = _DAY.fullmatch(word.strip())
     if found is None:
-        return _measured(_MICROSECONDS)(word)
+        return _measured(MICROSECOND_UNITS)(word)
     day, hour, minute = (int(part or 0) for part in found.groups())
     if day == 0 or hour > 23 or minute > 59:
         return None
-    low = ((day - 1) * 1440 + hour * 60 + minute) * _MINUTE
-    return Span(low, low + (1440 if found[2] is None else 1) * _MINUTE)
+    low = ((day - 1) * 1440 + hour * 60 + minute) * MINUTE_US
+    return Span(low, low + (1440 if found[2] is None else 1) * MINUTE_US)
 
 
 _TEXT = _Meaning(_text, "text", 'a word or a "text in quotes"', ordered=False, written=True)
@@ -286,12 +263,12 @@ _MEANINGS: Mapping[Kind, _Meaning] = {
     "flag": _Meaning(_flag, "yes or no", "the name alone, or `not` and the name", ordered=False),
     "number": _NUMERIC,
     "count": _NUMERIC,
-    "score": _Meaning(_measured(_SHARES), "numbers", "one as 0.9 or 90%"),
+    "score": _Meaning(_measured(SHARE_UNITS), "numbers", "one as 0.9 or 90%"),
     "ratio": _NUMERIC,
-    "change": _Meaning(_measured(_SHARES), "numbers", "one as -0.01 or 1%"),
-    "share": _Meaning(_measured(_SHARES), "shares", "one as 0.005 or 0.5%"),
-    "bytes": _Meaning(_measured(_BYTES), "bytes", "a number, or one as 200kB or 1.5MiB"),
-    "seconds": _Meaning(_measured(_SECONDS), "seconds", "a number, or one as 90s or 5min"),
+    "change": _Meaning(_measured(SHARE_UNITS), "numbers", "one as -0.01 or 1%"),
+    "share": _Meaning(_measured(SHARE_UNITS), "shares", "one as 0.005 or 0.5%"),
+    "bytes": _Meaning(_measured(BYTE_UNITS), "bytes", "a number, or one as 200kB or 1.5MiB"),
+    "seconds": _Meaning(_measured(SECOND_UNITS), "seconds", "a number, or one as 90s or 5min"),
     "virtual": _Meaning(_virtual, "virtual times", '"day 6", "day 6 05:42", 5d or microseconds'),
     "time": _Meaning(_time, "times", "a day as 2026-01-31 or a time as 2026-01-31T14:05 (UTC)"),
 }

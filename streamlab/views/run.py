@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import get_args
 
 from streamlab.registry.device_log import (
-    US_PER_DAY,
     PlacementAction,
     PlacementRecord,
     find_full_us,
@@ -16,6 +15,7 @@ from streamlab.registry.device_log import (
 from streamlab.registry.own import own_method
 from streamlab.registry.records import BaseRecord, ExamplesUsed, MethodStorage, RunRecord, Total
 from streamlab.registry.registry import Registry
+from streamlab.units import DAY_US
 from streamlab.views.details import flat
 from streamlab.views.scores import score_table, task_scores
 from streamlab.views.table import Column, Fact, Facts, Page, Table
@@ -94,7 +94,7 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
             *(Fact(action, counted[action], "count") for action in get_args(PlacementAction)),
             Fact("most bytes", max(line.device_bytes for line in own), "bytes"),
             Fact("bytes at the end", own[-1].device_bytes, "bytes"),
-            Fact("full on day", None if full_us is None else 1 + full_us // US_PER_DAY, "number"),
+            Fact("full on day", None if full_us is None else 1 + full_us // DAY_US, "number"),
         )
         yield Facts(f"device_{seed}", f"Device of seed {seed}", facts)
 

@@ -13,7 +13,7 @@ from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.registry.numbers import read_arrival_number, read_number
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
-from streamlab.views.suggest import nearest
+from streamlab.units import nearest
 
 _KINDS = ("arrival", "task", "run")
 

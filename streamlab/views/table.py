@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamlab.errors import UsageError
-from streamlab.views.suggest import nearest
+from streamlab.units import nearest
 
 Cell = str | int | float | bool | None
 Kind = Literal[

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from streamlab.arrivals.processes import (
-    DAY_US,
     LAST_DAY,
     ArrivalProcess,
     AsListed,
@@ -28,6 +27,7 @@ from streamlab.arrivals.processes import (
     times,
 )
 from streamlab.errors import UsageError
+from streamlab.units import DAY_US
 
 N = 100_000
 RATE = 40.0

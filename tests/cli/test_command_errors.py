@@ -18,7 +18,7 @@ from streamlab.cli.group import LazyCommand, LazyGroup
 from streamlab.errors import NotInRegistryError, StoreError, UsageError
 from streamlab.home.layout import Home
 from streamlab.registry.registry import Registry
-from streamlab.views.cells import readable, readable_bytes, readable_seconds
+from streamlab.views.cells import readable
 
 HEAVY = ("torch", "transformers", "datasets", "sqlalchemy", "alembic", "matplotlib", "rich")
 
@@ -226,34 +226,5 @@ def test_a_run_found_dead_stands_out_and_a_task_of_that_name_does_not() -> None:
     assert readable("stale", "text") == "stale"
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.00 kB"),
-        (9_999, "10.0 kB"),
-        (99_950, "100 kB"),
-        (999_499, "999 kB"),
-        (999_600, "1.00 MB"),
-        (90_868_376, "90.9 MB"),
-        (18_174_000_000, "18.2 GB"),
-        (5_000_000_000_000, "5.00 TB"),
-    ],
-)
-def test_bytes_are_written_with_three_digits(value: int, text: str) -> None:
-    assert readable_bytes(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(8.25, "8.2 s"), (99.96, "1 min 40 s"), (7265, "2 h 01 min")]
-)
-def test_seconds_are_written_as_people_read_them(value: float, text: str) -> None:
-    assert readable_seconds(value) == text
-
-
-def test_a_virtual_time_is_a_day_counted_from_one_and_the_time_of_it() -> None:
-    assert readable(0, "virtual") == "day 1 00:00"
-    assert readable(86_400_000_000 * 6 - 1, "virtual") == "day 6 23:59"
-    assert readable(86_400_000_000 * 6 + 3_600_000_000, "virtual") == "day 7 01:00"
+def test_an_empty_cell_is_a_dash() -> None:
     assert readable(None, "virtual") == "-"

@@ -19,7 +19,7 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.layout import Home
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.device_log import US_PER_DAY, NewPlacement, PlacementAction
+from streamlab.registry.device_log import NewPlacement, PlacementAction
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
@@ -29,6 +29,7 @@ from streamlab.registry.records import (
     NewScore,
 )
 from streamlab.registry.registry import Registry
+from streamlab.units import DAY_US
 
 N_LAYERS, WIDTH, N_STEPS = 6, 24, 40
 METHODS = ("diff_pruning", "full_finetuning")
@@ -90,10 +91,10 @@ def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000)
         registry.add_base(_base())
         run = registry.start_run(_run(n_tasks, budget))
         for place in range(n_tasks):
-            at += int(draw.exponential(US_PER_DAY / 3))
+            at += int(draw.exponential(DAY_US / 3))
             for attempt in (1, 2) if place % 8 == 0 else (1,):
                 began = max(at, free)
-                free = began + int(draw.uniform(0.1, 0.5) * US_PER_DAY)
+                free = began + int(draw.uniform(0.1, 0.5) * DAY_US)
                 times = {"arrived_us": at, "began_us": began, "ended_us": free, "attempt": attempt}
                 new = replace(_arrival(run.id, place, METHODS[0], place % 5), **times)
                 if place % 8 == 0 and attempt == 1:

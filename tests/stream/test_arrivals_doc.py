@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 import pytest
 
-from streamlab.arrivals.processes import DAY_US, ArrivalProcess
+from streamlab.arrivals.processes import ArrivalProcess
 from streamlab.arrivals.service import QueueSettings
 from streamlab.config import parse_yaml
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.units import DAY_US
 
 TEXT = (Path(__file__).parents[2] / "docs" / "arrivals.md").read_text(encoding="utf-8")
 YAML, CSV = (re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL) for kind in ("yaml", "csv"))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamlab.registry.device_log import US_PER_DAY, NewPlacement, find_full_us
+from streamlab.registry.device_log import NewPlacement, find_full_us
 from streamlab.stream.device import (
     Device,
     DeviceSettings,
@@ -21,6 +21,7 @@ from streamlab.stream.device import (
     simulate_device,
     simulated_uses,
 )
+from streamlab.units import DAY_US
 
 
 def device(budget: int = 100, policy: str = "reject", **changes: Any) -> Device:
@@ -230,7 +231,7 @@ def test_the_same_input_gives_the_same_history(
     chosen = DeviceSettings.model_validate(
         {"budget": 100, "policy": policy, "uses": {"rate_per_day": 20}}
     )
-    day = US_PER_DAY // 4
+    day = DAY_US // 4
     arrivals = [(n * day, item(n, size, task=task)) for n, (size, task) in enumerate(sizes)]
     until = len(arrivals) * day
 
@@ -245,12 +246,12 @@ def test_the_same_input_gives_the_same_history(
 def test_requests_come_at_their_rate() -> None:
     chosen = UseSettings(rate_per_day=50)
 
-    found = list(simulated_uses(chosen, 1, 400 * US_PER_DAY))
+    found = list(simulated_uses(chosen, 1, 400 * DAY_US))
 
     assert abs(len(found) - 20_000) < 4 * 20_000**0.5  # four standard errors
     assert [at for at, _ in found] == sorted(at for at, _ in found)
-    assert found == list(simulated_uses(chosen, 1, 400 * US_PER_DAY))
-    assert found != list(simulated_uses(chosen, 2, 400 * US_PER_DAY))
+    assert found == list(simulated_uses(chosen, 1, 400 * DAY_US))
+    assert found != list(simulated_uses(chosen, 2, 400 * DAY_US))
 
 
 def test_tasks_are_asked_for_by_zipfs_law_whatever_order_they_came_in() -> None:
@@ -274,11 +275,11 @@ def test_requests_miss_what_is_not_there_and_nothing_where_there_is_room_for_all
     hits = {}
     for policy in get_args(Policy):
         chosen = DeviceSettings.model_validate({"budget": 100, "policy": policy, "uses": uses})
-        history = simulate_device(chosen, arrivals, seed=1, until_us=10 * US_PER_DAY)
+        history = simulate_device(chosen, arrivals, seed=1, until_us=10 * DAY_US)
         hits[policy] = history.n_hits / (history.n_hits + history.n_misses)
 
     assert all(0 < share < 1 for share in hits.values())
     assert simulate_device(
         DeviceSettings.model_validate({"budget": 1000, "uses": uses}),
-        arrivals, seed=1, until_us=10 * US_PER_DAY,
+        arrivals, seed=1, until_us=10 * DAY_US,
     ).n_misses == 0  # fmt: skip

@@ -81,7 +81,7 @@ def test_every_problem_is_told_at_once_under_its_path() -> None:
         "version",
     ]
     told = "\n".join(found)
-    assert "bse: unknown key; did you mean `base`?" in told
+    assert "bse: unknown key. Did you mean `base`?" in told
     assert "tasks.b.dataset: is required and missing." in told
     assert "got 'sometimes'" in told
     assert "unknown metric 'acuracy'; known: accuracy, f1" in told
@@ -89,7 +89,7 @@ def test_every_problem_is_told_at_once_under_its_path() -> None:
 
 def test_a_fault_in_the_defaults_is_told_once_however_many_tasks_have_them() -> None:
     assert problems(defaults={"training": {"batchsize": 4}}) == (
-        "defaults.training.batchsize: unknown key; did you mean `batch_size`?",
+        "defaults.training.batchsize: unknown key. Did you mean `batch_size`?",
     )
 
 

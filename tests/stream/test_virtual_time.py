@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlab.arrivals.processes import DAY_US
 from streamlab.errors import ConfigError
 from streamlab.stream.scenario import LoadedScenario, resolve_scenario
 from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.units import DAY_US
 
 TASKS = {name: {"dataset": f"glue/{name}"} for name in ("sst2", "mrpc", "rte", "cola")}
 POISSON = {"process": "poisson", "rate_per_day": 4}
