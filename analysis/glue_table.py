@@ -32,7 +32,7 @@ from streamlab.errors import (
     StreamlabError,
     UsageError,
 )
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord, ArtifactKind, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry

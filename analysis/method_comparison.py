@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry

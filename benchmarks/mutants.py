@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.frame import (
     Block,
     Frame,
@@ -21,7 +22,6 @@ from streamlab.diff.format.frame import (
     read_frame,
     write_frame,
 )
-from streamlab.diff.format.streams import CODECS
 from streamlab.errors import StreamlabError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]

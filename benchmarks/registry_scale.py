@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.cli import COMMANDS
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from streamlab.diff.pretrained import DiffVector as DiffVector
+    from streamlab.diff.checkpoints import PretrainedDiff as DiffVector
     from streamlab.inference.open_home import open_home as open_home
     from streamlab.stream.engine import run as run
 
@@ -21,9 +21,9 @@ def __getattr__(name: str) -> object:
 
         return run
     if name == "DiffVector":
-        from streamlab.diff.pretrained import DiffVector
+        from streamlab.diff.checkpoints import PretrainedDiff
 
-        return DiffVector
+        return PretrainedDiff
     if name == "open_home":
         from streamlab.inference.open_home import open_home
 

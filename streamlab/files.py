@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from streamlab.errors import StoreError
 
-PREFIX = ".aside-"  # what a file is called until it is whole
+TEMPORARY_PREFIX = ".tmp-"  # what a file is called until it is whole
 Opener = Callable[[Path], BinaryIO]
 
 
@@ -22,16 +22,16 @@ def open_new(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def written_aside(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryIO]:
+def atomic_write(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryIO]:
     """Yield a file beside `target` and rename it to `target` once its bytes are on the disk.
 
     The folder of `target` is made where it is missing. Whatever goes wrong, the file aside is
     removed and `target` is as it was; what the block raises is passed on as it is. Raises
     StoreError where the disk is full or refuses.
     """
-    aside = target.with_name(f"{PREFIX}{uuid.uuid4().hex}")
+    aside = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
-        with explained(target):
+        with disk_errors(target):
             _make_folder(target.parent)
             file = opener(aside)
         try:
@@ -40,7 +40,7 @@ def written_aside(target: Path, *, opener: Opener = open_new) -> Iterator[Binary
             with suppress(OSError):
                 file.close()
             raise
-        with explained(target):
+        with disk_errors(target):
             with file:
                 file.flush()
                 os.fsync(file.fileno())
@@ -53,12 +53,12 @@ def written_aside(target: Path, *, opener: Opener = open_new) -> Iterator[Binary
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn an error of the disk while `path` is written into a StoreError that explains it."""
     try:
         yield
     except OSError as error:
-        raise StoreError(explain(error, path)) from error
+        raise StoreError(disk_error_text(error, path)) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,7 +70,7 @@ def sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def explain(error: OSError, path: Path) -> str:
+def disk_error_text(error: OSError, path: Path) -> str:
     """Say in one paragraph why `path` cannot be written and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streamlab.arrivals.processes import LAST_DAY
+from streamlab.arrivals.arrival_processes import LAST_DAY
 from streamlab.errors import ConfigError
 
 COLUMNS: Final = ("day", "provider", "task")

@@ -12,7 +12,7 @@ from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
-    from streamlab.inference.checkpoint_diff import Between
+    from streamlab.inference.checkpoint_diff import CheckpointDiff
 
 _TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
 
@@ -53,9 +53,9 @@ def diff(
       streamlab diff ./base ./tuned -o tuned.diff.safetensors
     """
     from streamlab.base import BaseSettings
-    from streamlab.inference.checkpoint_diff import write_between
+    from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
-    made = write_between(
+    made = write_checkpoint_diff(
         BaseSettings(model=base, revision=base_revision),
         BaseSettings(model=tuned, revision=tuned_revision),
         output,
@@ -69,7 +69,7 @@ def diff(
         click.echo("Read back and compared: gives TUNED bit for bit.", err=True)
 
 
-def _table(made: Between) -> Table:
+def _table(made: CheckpointDiff) -> Table:
     parts = made.encoded.parts
     sizes = {
         "positions": parts.positions,

@@ -12,7 +12,7 @@ from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import base_option
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _home(place: Place, source: Path) -> list[Row]:
 
 def _file(place: Place, path: Path, *, provider: str, task: str | None, base: str | None) -> Row:
     place.open().close()  # where there is no registry, there is no base to check a file against
-    from streamlab.home.import_file import import_file
     from streamlab.home.store import ArtifactStore
+    from streamlab.inference.import_file import import_file
     from streamlab.registry.registry import Registry
 
     with Registry.open(place.url, clock=time.time) as registry:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamlab.errors import RegistryError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 if TYPE_CHECKING:
     from streamlab.registry.registry import Registry

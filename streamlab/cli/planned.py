@@ -44,7 +44,7 @@ def measured_run(place: Place, run: str) -> Measured:
     """Read what a run's own stream takes, the registry's own file included."""
     with place.open() as registry:
         # Here, so that `--help` costs no SQLAlchemy.
-        from streamlab.home.size import empty_file_bytes, find_file_bytes
+        from streamlab.home.folder import empty_file_bytes, find_file_bytes
 
         n_bytes = find_file_bytes(place.url)
         empty = 0 if n_bytes is None else empty_file_bytes()

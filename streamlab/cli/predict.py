@@ -17,9 +17,8 @@ from streamlab.views.table import Cell, Column, Table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from streamlab.inference.facts import TaskFacts
     from streamlab.inference.refs import Narrowing
-    from streamlab.inference.task import Prediction, ServedTask, Text
+    from streamlab.inference.stored_task import Prediction, ServedTask, TaskDescription, Text
 
 
 @click.command()
@@ -81,7 +80,9 @@ def predict(
     print_table(table if form in ("json", "csv") else table.select(shown), form)
 
 
-def _read(file: Path | None, facts: TaskFacts, columns: Mapping[str, str | None]) -> list[Text]:
+def _read(
+    file: Path | None, facts: TaskDescription, columns: Mapping[str, str | None]
+) -> list[Text]:
     from streamlab.inference.inputs import read_lines, texts_in
 
     if file is not None:
@@ -111,7 +112,9 @@ def _answered(served: ServedTask, rows: Sequence[Text], batch_size: int) -> list
     return served.answer(encoded, batch_size=batch_size)
 
 
-def _table(facts: TaskFacts, rows: Sequence[Text], predictions: Sequence[Prediction]) -> Table:
+def _table(
+    facts: TaskDescription, rows: Sequence[Text], predictions: Sequence[Prediction]
+) -> Table:
     texts = [(row,) if isinstance(row, str) else row for row in rows]
     names = [Column("text"), Column("text2")][: len(texts[0])]
     if facts.kind == "regression":

@@ -19,7 +19,7 @@ from streamlab.views.plans import STEPS, simulation_page
 from streamlab.views.table import Page, Table
 
 if TYPE_CHECKING:
-    from streamlab.arrivals.processes import Steady
+    from streamlab.arrivals.arrival_processes import Steady
     from streamlab.planning.measured import Measured
     from streamlab.planning.queueing import Queue
     from streamlab.planning.simulation import Simulation
@@ -124,7 +124,7 @@ def _process(
         return None
     if cv is not None and burst is not None:
         raise UsageError("`--cv` and `--burst` are of two processes. Leave one of them out.")
-    from streamlab.arrivals.processes import Burst, Gamma, Poisson
+    from streamlab.arrivals.arrival_processes import Burst, Gamma, Poisson
 
     if cv is not None:
         return Gamma(rate_per_day=rate, cv=cv)

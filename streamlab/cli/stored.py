@@ -14,7 +14,7 @@ from streamlab.views.cells import readable
 if TYPE_CHECKING:
     from streamlab.cli.places import Place
     from streamlab.inference.open_home import OpenHome
-    from streamlab.inference.task import StoredTask
+    from streamlab.inference.stored_task import StoredTask
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from streamlab.diff.format.lines import is_matrix
+from streamlab.diff.format.partition import is_matrix
 from streamlab.diff.format.values import ValueType, keep_values, round_values
 
 if TYPE_CHECKING:

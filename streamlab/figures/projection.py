@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamlab.errors import UsageError
-from streamlab.planning.coordinates import find_coordinate_files
+from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import Measured
 from streamlab.planning.storage_model import StorageModel, grown, running
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from streamlab.errors import RegistryError
 from streamlab.figures.projection import ProjectedRow, project
-from streamlab.planning.coordinates import find_coordinate_files
+from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import measure
 from streamlab.planning.storage_model import running
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord

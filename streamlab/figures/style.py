@@ -18,7 +18,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
-from streamlab.files import written_aside
+from streamlab.files import atomic_write
 from streamlab.views.csv_file import write_csv
 from streamlab.views.table import Cell
 
@@ -110,7 +110,7 @@ def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[P
         svg = _svg(figure)
     paths = (folder / f"{name}.png", folder / f"{name}.svg")
     for path, picture in zip(paths, (png.getvalue(), svg), strict=True):
-        with written_aside(path) as file:
+        with atomic_write(path) as file:
             file.write(picture)
     return paths
 

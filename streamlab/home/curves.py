@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, explained, open_new, written_aside
+from streamlab.files import Opener, atomic_write, disk_errors, open_new
 from streamlab.hashing import canonical_json
 
 _N_PARTS = 5  # of a name: seed, provider, task, version, method
@@ -57,7 +57,7 @@ class CurveWriter:
                 f"Point {self._n_points} of the curve {self._path} cannot be written as JSON: "
                 f"{error}. Give finite numbers, text or null."
             ) from error
-        with explained(self._path):
+        with disk_errors(self._path):
             self._file.write(line.encode() + b"\n")
         self._n_points += 1
 
@@ -69,7 +69,7 @@ def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWri
     An earlier curve of the same name (of an attempt before this one) is replaced. A block that
     raises leaves no file. Raises StoreError where the disk is full or refuses.
     """
-    with written_aside(path, opener=opener) as file:
+    with atomic_write(path, opener=opener) as file:
         yield CurveWriter(file, path)
 
 

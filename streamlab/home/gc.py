@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.files import PREFIX
+from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
 
@@ -146,7 +146,7 @@ def _without_row(
     stored: Iterable[tuple[Path, str | None]], known: Collection[str]
 ) -> Iterator[Waste]:
     for path, digest in stored:
-        if digest is None and path.name.startswith(PREFIX):
+        if digest is None and path.name.startswith(TEMPORARY_PREFIX):
             yield _waste(path, None, "leftover")
         elif digest is not None and digest not in known:
             yield _waste(path, digest, "orphan")

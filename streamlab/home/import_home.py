@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 from streamlab.diff.format.container import decode
 from streamlab.errors import RegistryError, StoreError
-from streamlab.files import explained, written_aside
+from streamlab.files import atomic_write, disk_errors
 from streamlab.home.curves import curve_path
-from streamlab.home.import_file import METHOD
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.layouts import recorded_layout
@@ -25,8 +24,10 @@ from streamlab.registry.whole import TakenIn, WholeRun, given_part, whole_arriva
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamlab.home.layout import Home
+    from streamlab.home.folder import Home
     from streamlab.registry.records import NewArrival, NewDiff, RunRecord
+
+IMPORTED = "imported"  # the method of an imported file: how it was made is unknown
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
             given_part(line, NewPlacement, arrival_id=places[line.arrival_id]) for line in log
         ),
         origin=str(other.path),
-        by_digest_alone=run.scenario_name == METHOD and "imported" in run.scenario,
+        by_digest_alone=run.scenario_name == IMPORTED and "imported" in run.scenario,
     )
 
 
@@ -133,7 +134,7 @@ def _bring_curves(home: Home, other: Home, whole: WholeRun, run: RunRecord) -> N
         there = _curve(other.curves, whole.name, part.arrival)
         here = _curve(home.curves, run.name, part.arrival)
         if there.is_file() and not here.exists():
-            with written_aside(here) as file, explained(here):
+            with atomic_write(here) as file, disk_errors(here):
                 file.write(there.read_bytes())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from streamlab.errors import StoreError
 from streamlab.home.curves import curve_path, curves_of
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.names import missing
 from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, explained, open_new, written_aside
+from streamlab.files import Opener, atomic_write, disk_errors, open_new
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -33,10 +33,10 @@ class ArtifactStore:
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
-        with explained(path):
+        with disk_errors(path):
             n_bytes = path.stat().st_size if path.exists() else None
         if n_bytes is None:
-            with written_aside(path, opener=self._opener) as file, explained(path):
+            with atomic_write(path, opener=self._opener) as file, disk_errors(path):
                 file.write(data)
         elif n_bytes == len(data):
             _mark_wanted(path)

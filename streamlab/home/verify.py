@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
-from streamlab.files import PREFIX
+from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.gc import is_young
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.layouts import recorded_layout
@@ -165,7 +165,7 @@ def _unknown(path: Path, digest: str | None) -> Finding:
     n_bytes = path.lstat().st_size
     if digest is not None:
         return Finding("orphan", digest, f"The file has {n_bytes} bytes and no row.", path)
-    leftover = path.name.startswith(PREFIX)
+    leftover = path.name.startswith(TEMPORARY_PREFIX)
     detail = f"{path.name!r} has {n_bytes} bytes."
     return Finding("leftover" if leftover else "stray", None, detail, path)
 

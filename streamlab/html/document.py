@@ -19,8 +19,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from streamlab.files import written_aside
-from streamlab.home.layout import Home
+from streamlab.files import atomic_write
+from streamlab.home.folder import Home
 from streamlab.home.verify import Finding
 from streamlab.html.figures import Source, draw_pictures
 from streamlab.html.repeat import scenario_file
@@ -40,7 +40,7 @@ MOST_ROWS = 2000  # of one table; a browser is slow with many more
 
 def write_page(page: str, path: Path) -> None:
     """Write a page aside and rename it. Raises StoreError where the disk refuses."""
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(page.encode())
 
 

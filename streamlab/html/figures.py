@@ -19,7 +19,7 @@ from streamlab.figures.storage import storage_figure
 from streamlab.figures.storage_data import storage_series
 from streamlab.figures.stream_times import StreamTimes, read_times
 from streamlab.figures.style import drawn_svg
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.html.svg import inline_svg
 from streamlab.registry.registry import Registry

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Between:
+class CheckpointDiff:
     """A diff between two checkpoints, its file, and what it is compared with, in bytes."""
 
     diff: DiffVector
@@ -31,7 +31,7 @@ class Between:
     checkpoint_bytes: int
 
 
-def write_between(
+def write_checkpoint_diff(
     base: BaseSettings,
     tuned: BaseSettings,
     path: Path,
@@ -39,7 +39,7 @@ def write_between(
     exact: bool,
     value_type: ValueType | None = None,
     task: Mapping[str, Any] | None = None,
-) -> Between:
+) -> CheckpointDiff:
     """Write the diff that turns one checkpoint into another.
 
     `exact`: gives the tuned checkpoint back bit for bit, which is tried on the file before this
@@ -57,7 +57,7 @@ def write_between(
         except DiffError:
             path.unlink()
             raise
-    return Between(diff, encoded, bound, n_bytes)
+    return CheckpointDiff(diff, encoded, bound, n_bytes)
 
 
 def _prove(path: Path, digest: str, base: PreTrainedModel, tuned: PreTrainedModel) -> None:

@@ -12,8 +12,7 @@ from streamlab.tasks.glue import find_entry
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from streamlab.inference.facts import TaskFacts
-    from streamlab.inference.task import Text
+    from streamlab.inference.stored_task import TaskDescription, Text
     from streamlab.tasks.sources.records import Record
 
 
@@ -33,7 +32,7 @@ def read_lines(lines: Iterable[str], *, origin: str) -> list[Record]:
 
 def texts_in(
     records: Sequence[Record],
-    facts: TaskFacts,
+    facts: TaskDescription,
     columns: Mapping[str, str | None],
     *,
     origin: str,

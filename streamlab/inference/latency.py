@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from streamlab.diff.vector import DiffVector
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.task import StoredTask
+    from streamlab.inference.stored_task import StoredTask
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.base import quiet_transformers
 from streamlab.errors import StoreError, UsageError
-from streamlab.files import PREFIX, sync_folder
+from streamlab.files import TEMPORARY_PREFIX, sync_folder
 from streamlab.inference.model import LoadedBase
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from streamlab.inference.facts import TaskFacts
-    from streamlab.inference.task import ServedTask, StoredTask
+    from streamlab.inference.stored_task import ServedTask, StoredTask, TaskDescription
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Merged:
     """A folder that was written, and what is in it."""
 
     folder: Path
-    facts: TaskFacts
+    facts: TaskDescription
     n_changed: int  # backbone weights that differ from the base's
     n_bytes: int  # of all files
 
@@ -58,7 +57,7 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
     check_free(folder)
     own = LoadedBase(base.base)  # its configuration becomes the task's
     folder = folder.absolute()
-    aside = folder.with_name(f"{PREFIX}{uuid.uuid4().hex}")
+    aside = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         with task.applied(own) as served:
             _describe(served.model.config, served.facts, task)
@@ -78,7 +77,7 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _describe(config: PretrainedConfig, facts: TaskFacts, task: StoredTask) -> None:
+def _describe(config: PretrainedConfig, facts: TaskDescription, task: StoredTask) -> None:
     """Make a base's configuration that of the task."""
     regression = facts.kind == "regression"
     config.num_labels = facts.n_outputs

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.refs import Narrowing, choose, tasks_of
-from streamlab.inference.task import StoredTask
+from streamlab.inference.stored_task import StoredTask
 from streamlab.registry.registry import Registry
 
 if TYPE_CHECKING:

@@ -7,7 +7,10 @@ with b = 2 for fp16 and 4 for fp32, which PEFT writes. The file's header, some k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from streamlab.planning.storage_model import TaskBytes
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -32,3 +35,23 @@ def find_n_adapter_entries(layout: Layout, rank: int = RANK) -> int | None:
 
 def _layer(name: str) -> str:
     return name.removesuffix(".weight").rpartition(".")[2]
+
+
+PLACE_BITS = 32
+HEAD_BYTES = 4
+VALUE_BITS: Mapping[str, int] = MappingProxyType(
+    {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+)
+
+
+def find_coordinate_files(tasks: Sequence[TaskBytes]) -> tuple[int, ...] | None:
+    """Return the bytes of every task as coordinates; None where one of them is no diff."""
+    if any(task.kind != "diff" for task in tasks):
+        return None
+    return tuple(map(coordinate_bytes, tasks))
+
+
+def coordinate_bytes(task: TaskBytes) -> int:
+    """Return the bytes of one diff as coordinates."""
+    bits = task.n_entries * (PLACE_BITS + VALUE_BITS[task.value_type])
+    return -(-bits // 8) + HEAD_BYTES * task.n_head_entries

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from streamlab.errors import UsageError
-from streamlab.planning.spread import Interval
-from streamlab.planning.storage_model import Storage, StorageModel
+from streamlab.planning.storage_model import Interval, Storage, StorageModel
 from streamlab.planning.what_if import with_entries
 
 MOST_TASKS = 10**15  # beyond it, nothing is counted

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.planning.storage_model import BLOCK_BYTES, RegistryBytes, StorageModel
-from streamlab.planning.task_bytes import TaskBytes, task_bytes
+from streamlab.planning.storage_model import (
+    BLOCK_BYTES,
+    RegistryBytes,
+    StorageModel,
+    TaskBytes,
+    task_bytes,
+)
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import OwnStream, own_stream

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.arrivals.processes import Steady, times
+from streamlab.arrivals.arrival_processes import Steady, times
 from streamlab.errors import UsageError
 from streamlab.units import DAY_US, SECOND_US
 

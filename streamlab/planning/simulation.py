@@ -9,8 +9,14 @@ from streamlab.planning.alternatives import FP16_BYTES, FP32_BYTES, find_n_adapt
 from streamlab.planning.capacity import MOST_TASKS, fit
 from streamlab.planning.measured import Measured
 from streamlab.planning.queueing import DAY, Queue
-from streamlab.planning.spread import Interval
-from streamlab.planning.storage_model import BLOCK_BYTES, Storage, StorageModel, grown, running
+from streamlab.planning.storage_model import (
+    BLOCK_BYTES,
+    Interval,
+    Storage,
+    StorageModel,
+    grown,
+    running,
+)
 from streamlab.planning.what_if import WhatIf, suppose, width_growth
 
 

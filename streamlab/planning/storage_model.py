@@ -15,14 +15,15 @@ folders of the store are not counted.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
-from streamlab.planning.spread import Interval, Spread, find_spread
-from streamlab.planning.task_bytes import TaskBytes, in_blocks
+from streamlab.registry.records import ArtifactKind, DiffRecord
 
 BLOCK_BYTES = 4096
 Basis = Literal["measured", "extrapolated", "what if"]
@@ -194,3 +195,94 @@ def grown(sums: Sequence[int], n_tasks: int) -> int:
     if n_tasks <= n_measured:
         return sums[n_tasks]
     return sums[-1] * n_tasks // n_measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskBytes:
+    """One stored task, measured or supposed; the four parts add up to the file."""
+
+    digest: str
+    kind: ArtifactKind
+    value_type: str
+    n_gated: int  # d
+    n_entries: int  # k
+    n_head_entries: int
+    positions: int
+    values: int
+    head: int
+    metadata: int
+    full_checkpoint: int  # what full finetuning keeps of the same task
+
+    @property
+    def file(self) -> int:
+        """Return the bytes of the file."""
+        return self.positions + self.values + self.head + self.metadata
+
+    def on_disk(self, block_bytes: int) -> int:
+        """Return the bytes of the blocks that the file lies in."""
+        return in_blocks(self.file, block_bytes)
+
+
+def in_blocks(n_bytes: int, block_bytes: int) -> int:
+    """Round up to whole blocks.
+
+    >>> in_blocks(4097, 4096)
+    8192
+    """
+    return -(-n_bytes // block_bytes) * block_bytes
+
+
+def task_bytes(diff: DiffRecord) -> TaskBytes:
+    """Take the sizes of a stored artifact from its record."""
+    return TaskBytes(
+        digest=diff.digest,
+        kind=diff.kind,
+        value_type=diff.value_type,
+        n_gated=diff.n_gated,
+        n_entries=diff.n_entries,
+        n_head_entries=diff.n_head_entries,
+        positions=diff.positions_bytes,
+        values=diff.values_bytes,
+        head=diff.head_bytes,
+        metadata=diff.metadata_bytes,
+        full_checkpoint=diff.full_checkpoint_bytes,
+    )
+
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a size lies in 95 of 100 cases."""
+
+    low: int
+    high: int
+
+    def __contains__(self, value: int) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What `n_measured` sizes, two or more, tell of those to come."""
+
+    n_measured: int
+    deviation: float  # bytes
+    quantile: float  # of Student's t
+
+    def half_width(self, n_future: int) -> float:
+        """Return half the 95% prediction interval of the sum of `n_future` more, in bytes."""
+        return self.quantile * self.deviation * math.sqrt(n_future + n_future**2 / self.n_measured)
+
+
+def find_spread(sizes: Sequence[int], block_bytes: int = 1) -> Spread | None:
+    """Return the spread of files of these sizes in blocks; None for fewer than two of them."""
+    if len(sizes) < 2:
+        return None
+    # Here, because scipy takes half a second.
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(len(sizes) - 1, (1 + CONFIDENCE) / 2))
+    deviation = math.hypot(statistics.stdev(sizes), math.sqrt((block_bytes**2 - 1) / 12))
+    return Spread(len(sizes), deviation, quantile)

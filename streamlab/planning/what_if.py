@@ -23,8 +23,7 @@ from types import MappingProxyType
 
 from streamlab.diff.entropy import even_bits_per_entry
 from streamlab.errors import UsageError
-from streamlab.planning.storage_model import StorageModel
-from streamlab.planning.task_bytes import TaskBytes
+from streamlab.planning.storage_model import StorageModel, TaskBytes
 from streamlab.registry.records import BaseRecord
 
 # What a value took in each type, on average over nine diffs of all-MiniLM-L6-v2 at 0.5%.

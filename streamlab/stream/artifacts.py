@@ -16,7 +16,7 @@ from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode
 from streamlab.errors import DiffError, StoreError
-from streamlab.inference.describe import describe_diff
+from streamlab.home.diff_records import describe_diff
 from streamlab.methods.api import Adapter, Trained
 from streamlab.methods.lora import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff

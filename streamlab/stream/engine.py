@@ -15,7 +15,7 @@ from streamlab.arrivals.service import no_history
 from streamlab.base import Base, load_base
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, RegistryError, UsageError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
 from streamlab.registry.records import NewBase, NewRun, RunRecord

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from streamlab.errors import BaseMismatchError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.context import World

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import (
     ArrivalRecord,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamlab.errors import StoreError
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.stream.artifacts import Served
 from streamlab.stream.environment import describe_environment

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import InitErrorDetails
 
-from streamlab.arrivals.processes import ArrivalProcess, AsListed, Trace, TraceEvent
+from streamlab.arrivals.arrival_processes import ArrivalProcess, AsListed, Trace, TraceEvent
 from streamlab.arrivals.trace import read_trace
 from streamlab.config import GrownSettings, Tree, problem, secret_problem
 from streamlab.errors import UsageError

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from streamlab.arrivals.processes import times
+from streamlab.arrivals.arrival_processes import times
 from streamlab.methods import MethodSettings
 from streamlab.seeds import derived_seed
 from streamlab.stream.scenario import Scenario

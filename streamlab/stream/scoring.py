@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from streamlab.base import Base
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.registry.records import ArtifactKind, NewScore
 from streamlab.stream.artifacts import serving

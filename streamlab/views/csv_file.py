@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from streamlab.files import written_aside
+from streamlab.files import atomic_write
 from streamlab.views.table import Cell
 
 
@@ -22,5 +22,5 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a CSV file aside and rename it. Raises StoreError where the disk refuses."""
-    with written_aside(path) as file:
+    with atomic_write(path) as file:
         file.write(csv_text(header, rows).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from streamlab.arrivals.processes import Burst, Gamma
+from streamlab.arrivals.arrival_processes import Burst, Gamma
 from streamlab.planning.capacity import Backtest, DensityFit, Fit
 from streamlab.planning.measured import Measured
 from streamlab.planning.queueing import Queue

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.errors import RegistryError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from streamlab.errors import UsageError
-from streamlab.files import explained, written_aside
+from streamlab.files import atomic_write, disk_errors
 from streamlab.views.csv_file import write_csv
 from streamlab.views.table import Table
 
@@ -29,5 +29,5 @@ def write_table(table: Table, path: Path) -> None:
         write_csv(path, [column.name for column in table.columns], table.rows)
         return
     text = json.dumps(table.records(), indent=2, allow_nan=False) + "\n"
-    with written_aside(path) as file, explained(path):
+    with atomic_write(path) as file, disk_errors(path):
         file.write(text.encode())

@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.records import Parts, Total
 from streamlab.registry.registry import Registry
 from streamlab.views.table import Cell, Column, Table

@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from stream_samples import Lab, carry_out, make_lab, only, scores_in, task
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 PATH = Path(__file__).parents[2] / "analysis" / "glue_table.py"
 TASKS = {"mood": "glue/sst2", "same": "glue/wnli", "degree": "glue/stsb"}

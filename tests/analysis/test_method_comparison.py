@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stream_samples import carry_out, make_lab, only
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 STUDY = Path(__file__).parents[2] / "analysis" / "method_comparison.py"
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlab.arrivals.processes import LAST_DAY
+from streamlab.arrivals.arrival_processes import LAST_DAY
 from streamlab.arrivals.trace import COLUMNS, TraceLine, parse_trace, read_trace
 from streamlab.errors import ConfigError
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore, RunRecord
 from streamlab.registry.registry import Registry

@@ -16,7 +16,7 @@ from streamlab.cli import COMMANDS, cli
 from streamlab.cli.errors import reported
 from streamlab.cli.group import LazyCommand, LazyGroup
 from streamlab.errors import NotInRegistryError, StoreError, UsageError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.views.cells import readable
 

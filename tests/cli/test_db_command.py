@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry import schema
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry

@@ -20,7 +20,7 @@ from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
 from streamlab.cli.reference import every_command, examples, reference
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import SUBJECTS

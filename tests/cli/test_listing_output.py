@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from stream_samples import Lab, make_lab
 
 from streamlab.cli import cli
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import SUBJECTS, Subject
 

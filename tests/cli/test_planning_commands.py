@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from streamlab.cli import cli
 from streamlab.cli.quantities import BYTES, COUNT, SHARE
 from streamlab.figures.storage_data import storage_series
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 
 RUN = ("--run", "glue_stream-1")

@@ -14,7 +14,7 @@ from click.testing import Result
 
 from streamlab.cli import checks
 from streamlab.cli.places import Place
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry import schema
 from streamlab.registry.registry import Registry
 

@@ -14,7 +14,7 @@ from click.testing import Result
 
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.home.curves import curve_path, writing_curve
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.purge import carry_out, plan
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.refs import Narrowing, choose

@@ -16,7 +16,7 @@ from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, ta
 from streamlab.cli import cli
 from streamlab.cli import run as run_module
 from streamlab.cli.progress import LiveProgress
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.methods import HeadOnly
 from streamlab.methods.api import Progress

@@ -14,7 +14,7 @@ from serving_samples import Call, caller, copied, examples, learn
 from stream_samples import Lab, Ran, make_lab, write_rows
 
 from streamlab import open_home
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
 from streamlab.registry.whole import given_part

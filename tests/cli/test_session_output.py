@@ -18,7 +18,7 @@ from click.testing import Result
 from serving_samples import caller, learn
 from stream_samples import make_lab
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 EXPECTED = Path(__file__).parent / "sessions"
 # On the fixed registry, whose files are not there.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 CLI = Path(__file__).parents[2] / "cli.py"
 COLUMNS = 80

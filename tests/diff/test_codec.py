@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.format.streams import CODECS
+from streamlab.diff.format.codec import CODECS
 from streamlab.errors import DiffFormatError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from streamlab.diff.format.streams import CodecName
+    from streamlab.diff.format.codec import CodecName
 
 NAMES: tuple[CodecName, ...] = ("pcodec", "xz")
 DTYPES = ("uint32", "uint16", "int16", "float16", "float32")

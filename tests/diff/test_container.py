@@ -15,8 +15,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import decode, encode, inspect
-from streamlab.diff.format.streams import CodecName
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor

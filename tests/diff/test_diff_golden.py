@@ -13,8 +13,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
-from streamlab.diff.format.streams import CodecName
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor

@@ -16,7 +16,7 @@ from streamlab.errors import DiffError, DiffFormatError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamlab.diff.format.streams import CodecName
+    from streamlab.diff.format.codec import CodecName
     from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import streamlab.diff
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.container import decode, encode, inspect
 from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
-from streamlab.diff.format.streams import CODECS
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, DiffFormatError
@@ -25,7 +25,7 @@ from streamlab.errors import DiffError, DiffFormatError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamlab.diff.format.streams import CodecName
+    from streamlab.diff.format.codec import CodecName
     from streamlab.diff.format.values import ValueType
 
 ROOT = Path(__file__).parents[2]
@@ -345,7 +345,7 @@ def test_inspecting_refuses_what_it_can_see() -> None:
 
 
 def rules_in_source() -> set[str]:
-    sources = Path(streamlab.diff.__path__[0]).glob("*.py")
+    sources = Path(streamlab.diff.__path__[0]).rglob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
     handed_down = re.findall(r'"((?:position|value|class)-stream|count-coding)"', text)

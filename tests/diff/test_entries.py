@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from streamlab.diff.entries import EntryGroup, group_entries
+from streamlab.diff.apply import EntryGroup, group_entries
 from streamlab.diff.vector import SparseTensor
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]

@@ -8,9 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.entropy import even_bits_per_entry
-from streamlab.diff.format.lines import COLUMNS, ROWS, WHOLE, cut_into_lines, read_cuts, write_cuts
-from streamlab.diff.format.positions import join, split
-from streamlab.diff.format.varints import read_varints
+from streamlab.diff.format.partition import (
+    COLUMNS,
+    ROWS,
+    WHOLE,
+    cut_into_lines,
+    read_cuts,
+    write_cuts,
+)
+from streamlab.diff.format.positions import join, read_varints, split
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError
 

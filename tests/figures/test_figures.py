@@ -23,7 +23,7 @@ from streamlab.figures import mask_overlap as overlap
 from streamlab.figures import training_curves as curves
 from streamlab.figures.style import house_style
 from streamlab.home.curves import read_curve
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 

@@ -22,7 +22,7 @@ from streamlab.figures.storage import storage_figure
 from streamlab.figures.storage_data import storage_series
 from streamlab.figures.style import house_style
 from streamlab.figures.task_rows import MOST_NAMED
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 

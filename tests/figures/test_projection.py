@@ -15,7 +15,7 @@ from streamlab.figures.storage import storage_figure
 from streamlab.figures.storage_data import storage_series
 from streamlab.figures.storage_files import write_storage
 from streamlab.figures.style import house_style
-from streamlab.planning.coordinates import find_coordinate_files
+from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import Measured, measure
 from streamlab.registry.registry import Registry
 

@@ -16,7 +16,7 @@ from streamlab.figures import device, queue, timeline
 from streamlab.figures.stream_times import read_times, stream_times
 from streamlab.figures.style import house_style
 from streamlab.figures.task_rows import MOST_NAMED
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
 

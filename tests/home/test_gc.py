@@ -12,8 +12,8 @@ from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, w
 
 from streamlab.cli import cli
 from streamlab.errors import RegistryError, UsageError
+from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS, Plan, collect, plan
-from streamlab.home.layout import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import verify
 

@@ -12,7 +12,7 @@ import pytest
 from registry_samples import Clock, new_arrival, new_base, new_diff, new_run
 
 from streamlab.errors import StoreError
-from streamlab.files import open_new, written_aside
+from streamlab.files import atomic_write, open_new
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 
@@ -52,7 +52,7 @@ def test_digests_are_listed_in_ascending_order_and_files_of_others_are_not(
     digests = {store.put(bytes([number])) for number in range(20)}
     (store.folder / "notes.txt").write_text("mine")
     (store.folder / "ab").mkdir(exist_ok=True)
-    (store.folder / "ab" / ".aside-1").write_text("left by a crash")
+    (store.folder / "ab" / ".tmp-1").write_text("left by a crash")
 
     assert list(store.digests()) == sorted(digests)
 
@@ -150,7 +150,7 @@ def test_an_error_of_the_block_leaves_the_old_file_and_passes_as_it_is(tmp_path:
     target.write_bytes(b"old")
 
     def overwrite(error: BaseException) -> None:
-        with written_aside(target) as file:
+        with atomic_write(target) as file:
             file.write(b"new")
             raise error
 
@@ -180,7 +180,7 @@ def test_bytes_are_on_the_disk_before_they_get_their_name(
     for name in ("fsync", "rename", "replace"):
         next(noted(name))
     (tmp_path / "ab").mkdir()
-    with written_aside(tmp_path / "ab" / "file", opener=open_new) as file:
+    with atomic_write(tmp_path / "ab" / "file", opener=open_new) as file:
         file.write(b"bytes")
 
     assert calls in (["fsync", "rename", "fsync"], ["fsync", "replace", "fsync"])

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, work_on
 
 from streamlab.cli import cli
+from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS
-from streamlab.home.layout import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import Finding, verify
 from streamlab.registry.counts import pack_counts

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from page_samples import hostile_home, parsed
 
 from streamlab.cli import cli
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 if TYPE_CHECKING:
     from stream_samples import Ran

@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, BertConf
 from streamlab import DiffVector
 from streamlab.base import BaseSettings, load_base, load_model
 from streamlab.errors import DiffError, SourceError
-from streamlab.inference.checkpoint_diff import write_between
+from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def test_an_exact_file_turns_one_checkpoint_into_the_other(folders: tuple[Path, 
     base, tuned = folders
     path = base.parent / "x.safetensors"
 
-    made = write_between(named(base), named(tuned), path, exact=True)
+    made = write_checkpoint_diff(named(base), named(tuned), path, exact=True)
 
     model = AutoModelForSequenceClassification.from_pretrained(base, dtype="auto")
     DiffVector.load(path, base=model, expected_digest=made.encoded.digest).merge_into(model)
@@ -66,7 +66,7 @@ def test_an_exact_file_turns_one_checkpoint_into_the_other(folders: tuple[Path, 
 def test_a_file_to_add_comes_close(folders: tuple[Path, Path]) -> None:
     base, tuned = folders
 
-    made = write_between(named(base), named(tuned), base.parent / "x", exact=False)
+    made = write_checkpoint_diff(named(base), named(tuned), base.parent / "x", exact=False)
 
     assert made.diff.mode == "add"
     assert made.positions_bound_bytes > 0
@@ -85,11 +85,11 @@ def test_the_same_checkpoint_twice_or_none_at_all_is_refused(folders: tuple[Path
     path = base.parent / "x"
 
     with pytest.raises(DiffError, match="changes nothing"):
-        write_between(named(base), named(base), path, exact=True)
+        write_checkpoint_diff(named(base), named(base), path, exact=True)
     with pytest.raises(SourceError, match="no folder"):
-        write_between(named(base), named(base.parent / "none"), path, exact=True)
+        write_checkpoint_diff(named(base), named(base.parent / "none"), path, exact=True)
     with pytest.raises(DiffError, match="bit for bit"):
-        write_between(
+        write_checkpoint_diff(
             named(base), named(base.parent / "tuned"), path, exact=True, value_type="int4"
         )
     assert not path.exists()

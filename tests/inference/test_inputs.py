@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError
-from streamlab.inference.facts import TaskFacts, read_facts
 from streamlab.inference.inputs import read_lines, texts_in
+from streamlab.inference.stored_task import TaskDescription, parse_description
 
 
-def facts(**changes: Any) -> TaskFacts:
+def facts(**changes: Any) -> TaskDescription:
     known = {"task": "t", "kind": "classification", "labels": ["a", "b"], "max_length": 8}
-    return read_facts(known | changes)
+    return parse_description(known | changes)
 
 
 def test_lines_are_texts_pairs_or_json() -> None:

@@ -19,7 +19,7 @@ from streamlab.inference.merge import merge_to
 if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.open_home import OpenHome
-    from streamlab.inference.task import ServedTask
+    from streamlab.inference.stored_task import ServedTask
 
 
 @pytest.mark.parametrize("task", ["mood", "same", "degree"])

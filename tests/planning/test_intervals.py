@@ -8,7 +8,7 @@ from planning_samples import made_up, model_of, nine
 from scipy.stats import t
 
 from streamlab.planning.capacity import backtest
-from streamlab.planning.spread import find_spread
+from streamlab.planning.storage_model import find_spread
 
 
 @pytest.mark.parametrize(("n_measured", "n_future"), [(2, 5), (3, 6), (9, 1), (9, 1000)])

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamlab.arrivals.arrival_processes import Burst, Gamma, Periodic, Poisson, Steady
 from streamlab.arrivals.clock import Began, Ended, events
-from streamlab.arrivals.processes import Burst, Gamma, Periodic, Poisson, Steady
 from streamlab.errors import UsageError
 from streamlab.planning.queueing import DAY, Queue, serve
 

@@ -12,12 +12,11 @@ from stream_samples import Lab, Ran, carry_out, make_lab, only
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.figures.storage_data import storage_series
-from streamlab.home.layout import Home
-from streamlab.home.size import empty_file_bytes, find_file_bytes
+from streamlab.home.folder import Home, empty_file_bytes, find_file_bytes
 from streamlab.planning.alternatives import FP32_BYTES, find_n_adapter_entries
 from streamlab.planning.measured import Measured, measure
 from streamlab.planning.simulation import simulate
-from streamlab.planning.task_bytes import in_blocks
+from streamlab.planning.storage_model import in_blocks
 from streamlab.planning.what_if import WhatIf
 from streamlab.registry.records import NewArrival
 from streamlab.registry.registry import Registry

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from planning_samples import BASE, nine
 
-from streamlab.arrivals.processes import Poisson
+from streamlab.arrivals.arrival_processes import Poisson
 from streamlab.planning.alternatives import find_n_adapter_entries
 from streamlab.planning.queueing import DAY, serve
 from streamlab.planning.simulation import ladder, simulate

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning_samples import REGISTRY, made_up, model_of, nine
 
-from streamlab.planning.storage_model import RegistryBytes, StorageModel
-from streamlab.planning.task_bytes import TaskBytes, in_blocks
+from streamlab.planning.storage_model import RegistryBytes, StorageModel, TaskBytes, in_blocks
 
 bytes_ = st.integers(0, 10**7)
 tasks = st.builds(

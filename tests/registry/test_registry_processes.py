@@ -98,6 +98,6 @@ with Registry.open(sys.argv[1], clock=lambda: 0.0) as registry:
 
 
 def test_the_store_the_home_and_curves_need_no_database() -> None:
-    script = "import streamlab.home.curves, streamlab.home.layout, streamlab.home.store"
+    script = "import streamlab.home.curves, streamlab.home.folder, streamlab.home.store"
 
     assert not loaded_by(script) & {"sqlalchemy", "alembic", "torch", "numpy"}

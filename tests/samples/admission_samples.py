@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.container import encode
 from streamlab.diff.format.frame import Block, read_frame
-from streamlab.diff.format.streams import CODECS
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
@@ -84,7 +84,7 @@ def _unmoor(home: Home) -> None:
 
 def _leave(home: Home) -> None:
     (home.store / "ab").mkdir(exist_ok=True)
-    (home.store / "ab" / ".aside-0123").write_bytes(b"half")
+    (home.store / "ab" / ".tmp-0123").write_bytes(b"half")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from registry_samples import Clock
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from streamlab.diff.format.container import EncodedDiff, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.home.curves import curve_path, writing_curve
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.device_log import NewPlacement, PlacementAction
 from streamlab.registry.records import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.html.document import build_page
 from streamlab.registry.records import NewScore
 from streamlab.registry.registry import Registry

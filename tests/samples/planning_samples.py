@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.planning.measured import Measured
-from streamlab.planning.storage_model import RegistryBytes, StorageModel
-from streamlab.planning.task_bytes import TaskBytes
+from streamlab.planning.storage_model import RegistryBytes, StorageModel, TaskBytes
 from streamlab.registry.records import BaseRecord
 
 # Six layers of a width of 384: names and shapes of what LoRA and a head go by.

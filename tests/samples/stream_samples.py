@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run

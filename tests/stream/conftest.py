@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stream_samples import Elsewhere, Lab, Ran, carry_out, make_lab, only
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,9 @@ from admission_samples import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
 from streamlab.diff.format.frame import read_frame
-from streamlab.diff.format.streams import CodecName
 from streamlab.diff.format.values import ValueType
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (

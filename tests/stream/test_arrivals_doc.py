@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from streamlab.arrivals.processes import ArrivalProcess
+from streamlab.arrivals.arrival_processes import ArrivalProcess
 from streamlab.arrivals.service import QueueSettings
 from streamlab.config import parse_yaml
 from streamlab.stream.scenario import resolve_scenario

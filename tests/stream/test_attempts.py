@@ -46,7 +46,7 @@ def shaky(lab: Lab, *, attempts: int, **changes: object) -> Path:
 
 
 def times(home: Path) -> list[tuple[str, int, int, int]]:
-    from streamlab.home.layout import Home
+    from streamlab.home.folder import Home
 
     return [
         (row.task, row.attempt, (row.began_us or 0) // S, (row.ended_us or 0) // S)

@@ -11,8 +11,8 @@ from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
-from streamlab.diff.format.streams import CodecName
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.stream.content import content_digest

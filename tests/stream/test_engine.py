@@ -21,7 +21,7 @@ from stream_samples import (
 
 from streamlab.base import load_base
 from streamlab.home.curves import curve_path, read_curve
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.open_home import open_home
 from streamlab.methods.api import Progress

@@ -10,7 +10,7 @@ import pytest
 from stream_samples import Lab, Ran, arrivals_in, only, runs_in, scores_in, stored, task
 
 from streamlab.errors import BaseMismatchError, StoreError, TrainingError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.methods import DiffPruning
 from streamlab.methods.api import Trained, TrainingJob

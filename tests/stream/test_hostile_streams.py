@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stream_samples import Lab, Ran, arrivals_in, carry_out, only, reading, runs_in, stored, task
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.stream.engine import run
 
 STOPPED_BY = {

@@ -11,7 +11,7 @@ import pytest
 from stream_points import KILLED
 from stream_samples import Ran, arrivals_in, reading, runs_in, scores_in, stored
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import Finding, verify
 from streamlab.stream.engine import run

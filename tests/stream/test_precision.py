@@ -16,7 +16,7 @@ from streamlab.diff.format.container import decode, inspect
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.stream.artifacts import Served, serving
 from streamlab.stream.context import World
 from streamlab.stream.probe import check_probe, take_probe

@@ -23,7 +23,7 @@ from stream_samples import (
 )
 
 from streamlab.errors import BaseMismatchError, UsageError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, NewArrival, NewDiff, NewScore
 from streamlab.registry.registry import Registry

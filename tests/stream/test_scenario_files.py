@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stream_samples import arrivals_in, runs_in, scores_in
 
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import arrivals

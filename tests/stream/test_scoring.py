@@ -16,7 +16,7 @@ from streamlab.base import Base, load_base
 from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.stream.artifacts import serving
 from streamlab.stream.context import World
 from streamlab.stream.lab import Outcome

@@ -14,25 +14,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from streamlab.diff.format import positions, values
+from streamlab.diff.format.codec import CODECS, CodecName
 from streamlab.diff.format.frame import (
-    Block,
-    Frame,
-    digest_blocks,
-    digest_header,
-    read_frame,
-    write_frame,
-)
-from streamlab.diff.format.header import (
     FORMAT_NAME,
     FORMAT_VERSION,
     MAX_ENTRIES,
+    Block,
+    Frame,
     Header,
+    digest_blocks,
+    digest_header,
+    read_frame,
     read_header,
+    write_frame,
 )
-from streamlab.diff.format.lines import cut_into_lines, read_cuts
-from streamlab.diff.format.streams import CODECS, CodecName
+from streamlab.diff.format.partition import cut_into_lines, read_cuts
+from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.format.values import ValueType
-from streamlab.diff.format.varints import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.vector import DiffVector, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 

@@ -16,22 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.diff.format.lines import (
+from streamlab.diff.format.partition import (
     COLUMNS,
     WHOLE,
     Classes,
+    choose_classes,
     cut_into_lines,
     string_together,
     write_cuts,
 )
-from streamlab.diff.format.partition import choose_classes
-from streamlab.diff.format.varints import write_varints
 from streamlab.errors import DiffError, DiffFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from streamlab.diff.format.lines import Lines, Strings
+    from streamlab.diff.format.partition import Lines, Strings
     from streamlab.diff.layout import Layout
 
 MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
@@ -204,3 +203,42 @@ def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:
     """Renumber entries of an (outer, inner) matrix as those of its transpose."""
     outer = positions // n_inner
     return np.asarray((positions - outer * n_inner) * n_outer + outer, dtype=np.int64)
+
+
+MAX_VARINT_BYTES = 5  # a number below 2**35
+
+
+def write_varints(numbers: Iterable[int]) -> bytes:
+    """Write each number, 0 or more, in its shortest form."""
+    written = bytearray()
+    for number in numbers:
+        rest = number
+        while rest > 0x7F:
+            written.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        written.append(rest)
+    return bytes(written)
+
+
+def read_varints(data: bytes, rule: str) -> list[int]:
+    """Read numbers until the bytes end.
+
+    Raises DiffFormatError naming `rule` where one is cut off, over five bytes or not in its
+    shortest form.
+    """
+    numbers: list[int] = []
+    number = length = 0
+    for byte in data:
+        number |= (byte & 0x7F) << (7 * length)
+        length += 1
+        if byte & 0x80:
+            if length == MAX_VARINT_BYTES:
+                raise DiffFormatError(rule, f"number {len(numbers)} is over 5 bytes long.")
+            continue
+        if length > 1 and byte == 0:
+            raise DiffFormatError(rule, f"number {len(numbers)} has a needless zero byte.")
+        numbers.append(number)
+        number = length = 0
+    if length:
+        raise DiffFormatError(rule, f"the last of {len(numbers) + 1} numbers is cut off.")
+    return numbers

@@ -12,7 +12,7 @@ import numpy as np
 from streamlab.base import Base
 from streamlab.diff.format.container import encode
 from streamlab.diff.vector import DiffVector
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.methods.api import Progress, Trained, TrainingSettings
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.artifacts import checkpoint_of, serving

@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.frame import (
     Block,
     Frame,
+    Header,
     digest_blocks,
     digest_header,
     read_frame,
+    read_header,
     write_frame,
 )
-from streamlab.diff.format.header import Header, read_header
-from streamlab.diff.format.streams import CODECS
 from streamlab.diff.format.values import INTEGER_BITS, code_dtype
 
 _CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head."

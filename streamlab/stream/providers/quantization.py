@@ -20,7 +20,7 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import EncodedDiff, decode, encode
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.stream.providers.training import EncodedTask, fresh_model
 

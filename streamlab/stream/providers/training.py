@@ -12,7 +12,7 @@ import torch
 
 from streamlab.base import Base
 from streamlab.errors import TrainingError, UsageError
-from streamlab.inference.logits import logits
+from streamlab.inference.model import logits
 from streamlab.methods.api import Progress, Trained, TrainingJob, TrainingSettings
 from streamlab.methods.training import set_dropout
 from streamlab.stream.schedule import Arrival

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamlab.diff.format.container import decode, inspect
 from streamlab.errors import DataError, DiffError, StoreError
-from streamlab.files import explained, written_aside
-from streamlab.inference.facts import TaskFacts, check_head, read_facts
+from streamlab.files import atomic_write, disk_errors
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.columns import text_in
 from streamlab.tasks.examples import Example
+from streamlab.tasks.glue import find_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Any
 
     from transformers import PreTrainedModel
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from streamlab.home.store import ArtifactStore
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.refs import Chosen
+
 
 Text = str | tuple[str, str]
 
@@ -54,9 +57,9 @@ class StoredTask:
         """Return the fingerprint of the base that the diff is on."""
         return self.chosen.diff.base_fingerprint
 
-    def facts(self) -> TaskFacts:
+    def facts(self) -> TaskDescription:
         """Read what the file says of its task; the base is not needed. Raises as `diff` does."""
-        return read_facts(inspect(self.data())["task"])
+        return parse_description(inspect(self.data())["task"])
 
     def diff(self, layout: Layout) -> DiffVector:
         """Read the diff from the store, its digest and its base checked.
@@ -79,7 +82,7 @@ class StoredTask:
     def save(self, path: Path) -> None:
         """Write the file as it is stored to a path, aside first. Raises StoreError, DiffError."""
         data = self.data()
-        with written_aside(path) as file, explained(path):
+        with atomic_write(path) as file, disk_errors(path):
             file.write(data)
 
     @contextmanager
@@ -91,7 +94,7 @@ class StoredTask:
         when it was made.
         """
         diff = self.diff(loaded.base.layout)
-        facts = read_facts(diff.task)
+        facts = parse_description(diff.task)
         check_head(diff, facts, loaded.base.head_names)
         with loaded.holding(facts.task, diff) as on:
             self._check_changed(on)
@@ -112,7 +115,7 @@ class StoredTask:
 class ServedTask:
     """A task whose diff is on a model; of use inside its `with` block only."""
 
-    facts: TaskFacts
+    facts: TaskDescription
     loaded: LoadedBase
     on: Applied
 
@@ -147,7 +150,7 @@ class ServedTask:
 
     def answer(self, encoded: Encoded, *, batch_size: int = 64) -> list[Prediction]:
         """Answer encoded rows in their order."""
-        from streamlab.inference.logits import logits  # here, as finding a task needs no torch
+        from streamlab.inference.model import logits  # here, as finding a task needs no torch
 
         self._check_on()
         outputs = logits(self.model, encoded, batch_size=batch_size).astype(np.float64)
@@ -185,3 +188,86 @@ def _row(number: int, text: Text) -> Example:
         return row if len(texts) == 1 else replace(row, text2=text_in(record, "text2"))
     except ValueError as error:
         raise DataError(f"Example {number}: {error}.") from error
+
+
+class TaskDescription(BaseModel):
+    """One task as its file names it; what else the file says is left alone."""
+
+    # A file from elsewhere may say more, and must not be read with a blind eye for types.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+    task: Annotated[str, Field(min_length=1)]
+    dataset: str = ""
+    kind: Literal["classification", "regression"]
+    labels: tuple[Annotated[str, Field(min_length=1)], ...]  # by class index
+    max_length: Annotated[int, Field(ge=1)]  # tokens; longer texts were cut in training
+    pair: bool | None = None  # two texts a row; the first files written do not say it
+
+    @model_validator(mode="after")
+    def _labels_suit_kind(self) -> TaskDescription:
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("`labels` names a class twice")
+        if self.kind == "regression" and self.labels:
+            raise ValueError("a regression has no `labels`")
+        if self.kind == "classification" and len(self.labels) < 2:
+            raise ValueError("a classification has two `labels` or more")
+        return self
+
+    @property
+    def n_outputs(self) -> int:
+        """Return the width of the head: the number of classes, or 1 for regression."""
+        return len(self.labels) or 1
+
+    @property
+    def takes_pairs(self) -> bool | None:
+        """Tell whether a row is two texts; None where neither file nor catalogue knows."""
+        if self.pair is not None:
+            return self.pair
+        entry = find_entry(self.dataset)
+        return None if entry is None else entry.text2 is not None
+
+
+def parse_description(task: Mapping[str, Any]) -> TaskDescription:
+    """Read what a diff's file says of its task.
+
+    Raises DiffError naming what is missing or wrong.
+    """
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in task.items()}
+    try:
+        return TaskDescription.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, found['loc'])) or 'task'}: {found['msg']}"
+            for found in error.errors(include_url=False, include_input=False)
+        )
+        raise DiffError(
+            f"The diff's file does not say how it is to be used ({problems}). It can be put on a "
+            "model with `streamlab.diff.apply`; predictions need a file that names the task's "
+            "`kind`, `labels` and `max_length`, as `streamlab run` writes it."
+        ) from error
+
+
+def check_head(diff: DiffVector, facts: TaskDescription, head_names: tuple[str, ...]) -> None:
+    """Raise DiffError unless the diff holds a whole head of the width its task has.
+
+    Under a head that was not stored a model would answer at random, and say nothing of it.
+    """
+    lacking = sorted(set(head_names) - diff.head.keys())
+    if lacking:
+        raise DiffError(
+            f"The diff for `{facts.task}` holds no `{lacking[0]}`, so that its answers would be "
+            "those of a random head. Make it again from a classifier."
+        )
+    shapes = {name: diff.head[name].shape for name in _last_layer(head_names)}
+    for name, shape in shapes.items():
+        if shape[:1] != (facts.n_outputs,):
+            raise DiffError(
+                f"The head's `{name}` for `{facts.task}` has the shape {shape}, and its task "
+                f"{facts.n_outputs} outputs: the file contradicts itself. Train the task again."
+            )
+
+
+def _last_layer(head_names: tuple[str, ...]) -> list[str]:
+    """Return the weight and bias that the outputs come from: those of the last module."""
+    owner = head_names[-1].rpartition(".")[0]
+    return [name for name in head_names if name.rpartition(".")[0] == owner]

@@ -8,7 +8,7 @@ import pytest
 from registry_samples import Clock
 
 from streamlab.errors import RegistryError, StoreError
-from streamlab.home.layout import Home
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamlab.errors import DiffError
-from streamlab.inference.facts import check_head, read_facts
+from streamlab.inference.stored_task import check_head, parse_description
 
 if TYPE_CHECKING:
     from streamlab.diff.vector import DiffVector
@@ -36,14 +36,14 @@ FACTS: dict[str, Any] = {
 )
 def test_what_a_file_says_of_its_task_is_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DiffError, match=message):
-        read_facts(FACTS | changes)
+        parse_description(FACTS | changes)
 
 
 def test_whether_rows_are_pairs_is_told_by_the_file_else_by_the_catalogue() -> None:
-    assert read_facts(FACTS).takes_pairs is None
-    assert read_facts(FACTS | {"pair": True}).takes_pairs is True
-    assert read_facts(FACTS | {"dataset": "glue/rte"}).takes_pairs is True
-    assert read_facts(FACTS | {"dataset": "glue/sst2"}).takes_pairs is False
+    assert parse_description(FACTS).takes_pairs is None
+    assert parse_description(FACTS | {"pair": True}).takes_pairs is True
+    assert parse_description(FACTS | {"dataset": "glue/rte"}).takes_pairs is True
+    assert parse_description(FACTS | {"dataset": "glue/sst2"}).takes_pairs is False
 
 
 def test_only_the_last_layer_of_a_head_has_the_tasks_width(
@@ -57,10 +57,12 @@ def test_only_the_last_layer_of_a_head_has_the_tasks_width(
         names[2]: np.ones(2, np.float32),
     }
 
-    check_head(with_head(diff, head), read_facts(FACTS), names)
+    check_head(with_head(diff, head), parse_description(FACTS), names)
     with pytest.raises(DiffError, match=r"classifier\.out\.bias"):
         check_head(
-            with_head(diff, head | {names[2]: np.ones(3, np.float32)}), read_facts(FACTS), names
+            with_head(diff, head | {names[2]: np.ones(3, np.float32)}),
+            parse_description(FACTS),
+            names,
         )
 
 

@@ -25,7 +25,7 @@ from streamlab.errors import (
 )
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.refs import Chosen
-from streamlab.inference.task import StoredTask
+from streamlab.inference.stored_task import StoredTask
 from streamlab.tasks.metrics import Metric, score
 
 if TYPE_CHECKING:

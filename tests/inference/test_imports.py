@@ -23,10 +23,10 @@ from streamlab.errors import (
     StoreError,
     UsageError,
 )
-from streamlab.home.import_file import import_file
+from streamlab.home.folder import Home
 from streamlab.home.import_home import Import, import_home
-from streamlab.home.layout import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.inference.import_file import import_file
 from streamlab.registry.counts import pack_counts
 from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import NewArrival

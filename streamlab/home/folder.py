@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamlab.errors import StoreError
-from streamlab.files import explain
+from streamlab.files import disk_error_text
 from streamlab.home.curves import short_name
 
 
@@ -73,7 +73,7 @@ class Home:
         try:
             return file.is_file()
         except OSError as error:
-            raise StoreError(f"The home cannot be used. {explain(error, file)}") from error
+            raise StoreError(f"The home cannot be used. {disk_error_text(error, file)}") from error
 
     def create(self) -> None:
         """Make the folders that are missing and try each out.
@@ -87,7 +87,9 @@ class Home:
                     probe.write(b"\0")
                     probe.flush()
             except OSError as error:
-                raise StoreError(f"The home cannot be used. {explain(error, folder)}") from error
+                raise StoreError(
+                    f"The home cannot be used. {disk_error_text(error, folder)}"
+                ) from error
 
 
 def _plain(run: str) -> str:
@@ -96,3 +98,25 @@ def _plain(run: str) -> str:
     An imported run may have any name.
     """
     return re.sub(r"[^A-Za-z0-9_.-]", "_", run).lstrip(".")[:100] or "run"
+
+
+def find_file_bytes(url: str) -> int | None:
+    """Return the bytes of a registry's file and of its log, None where it is in no file."""
+    from sqlalchemy.engine import make_url
+
+    from streamlab.registry import sqlite
+
+    location = make_url(url)
+    if location.get_backend_name() != "sqlite" or sqlite.in_memory(location):
+        return None
+    return sqlite.file_bytes(Path(str(location.database))) or None
+
+
+def empty_file_bytes() -> int:
+    """Return the bytes of a registry that remembers nothing, by making one aside."""
+    from streamlab.registry.registry import Registry
+
+    with tempfile.TemporaryDirectory(prefix="streamlab-empty-") as folder:
+        path = Path(folder) / "registry.db"
+        Registry.open(f"sqlite:///{path}", clock=lambda: 0.0).close()
+        return path.stat().st_size

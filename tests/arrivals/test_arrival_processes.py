@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from streamlab.arrivals.processes import (
+from streamlab.arrivals.arrival_processes import (
     LAST_DAY,
     ArrivalProcess,
     AsListed,
@@ -146,7 +146,7 @@ def test_bursts_come_together() -> None:
 def test_a_stream_is_the_same_in_another_process() -> None:
     code = (
         "import sys, pydantic\n"
-        "from streamlab.arrivals.processes import ArrivalProcess, times\n"
+        "from streamlab.arrivals.arrival_processes import ArrivalProcess, times\n"
         "read = pydantic.TypeAdapter(ArrivalProcess)\n"
         "for line in sys.stdin:\n"
         "    print(times(read.validate_json(line), 4, seed=5).tolist())\n"

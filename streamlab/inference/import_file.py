@@ -17,7 +17,8 @@ from streamlab.errors import (
     SourceError,
     UsageError,
 )
-from streamlab.inference.describe import describe_diff
+from streamlab.home.diff_records import describe_diff
+from streamlab.home.import_home import IMPORTED
 from streamlab.inference.model import load_recorded_base
 from streamlab.registry.heartbeat import this_process
 from streamlab.registry.layouts import recorded_layout
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from streamlab.home.store import ArtifactStore
     from streamlab.inference.model import LoadedBase
     from streamlab.registry.registry import Registry
-
-METHOD = "imported"  # how an imported file was made is not known
 
 
 def import_file(
@@ -118,10 +117,10 @@ def _run_of_file(
 ) -> WholeRun:
     now, owner = time.time(), this_process()
     scenario = {
-        "name": METHOD,
+        "name": IMPORTED,
         "seeds": [0],
         "base": {"model": base.model, "revision": base.revision, "layers": base.layers},
-        "defaults": {"method": {"name": METHOD}},
+        "defaults": {"method": {"name": IMPORTED}},
         "providers": {provider: {"tasks": [task]}},
         "tasks": {task: {"dataset": str(facts["task"].get("dataset") or task)}},
         "imported": diff.digest,
@@ -130,7 +129,7 @@ def _run_of_file(
     return WholeRun(
         base=given_part(base, NewBase),
         run=NewRun(
-            scenario_name=METHOD,
+            scenario_name=IMPORTED,
             scenario=scenario,
             scenario_digest=digest_of(scenario),
             base_fingerprint=base.fingerprint,
@@ -160,7 +159,7 @@ def _arrival_of_file(
         provider=provider,
         task=task,
         version=1,
-        method=METHOD,
+        method=IMPORTED,
         attempt=1,
         started_at=now,
         finished_at=now,
