@@ -18,7 +18,7 @@ from pathlib import Path
 
 from streamlab.errors import StreamlabError
 from streamlab.figures.density_sweep import read_sweep, write_sweep
-from streamlab.views.source import open_source
+from streamlab.views.run_source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,10 +45,9 @@ from streamlab.stream.schedule import arrivals
 from streamlab.stream.scoring import stored_outputs
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.metrics import score
-from streamlab.views.csv_file import write_csv
-from streamlab.views.markdown import markdown_table
-from streamlab.views.scores import by_arrival, find_own_score
+from streamlab.views.export import markdown_table, write_csv
 from streamlab.views.table import Cell
+from streamlab.views.task_scores import by_arrival, find_own_score
 
 OURS, THEIRS = "diff_pruning", "full_finetuning"
 SHOWN_ONLY = "glue/wnli"  # 71 adversarial rows: never averaged in

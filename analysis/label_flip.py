@@ -24,8 +24,8 @@ from streamlab.figures.label_flip import (
     read_flips,
     write_flips,
 )
-from streamlab.views.markdown import markdown_table
-from streamlab.views.source import open_source
+from streamlab.views.export import markdown_table
+from streamlab.views.run_source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

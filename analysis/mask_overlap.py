@@ -18,7 +18,7 @@ from pathlib import Path
 from streamlab.errors import StreamlabError
 from streamlab.figures.mask_overlap import OverlapFigure, read_overlap, write_overlap
 from streamlab.home.store import ArtifactStore
-from streamlab.views.source import open_source
+from streamlab.views.run_source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,10 +22,8 @@ from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stats.bootstrap import N_DRAWS, interval, mean_over_seeds
-from streamlab.views.csv_file import write_csv
-from streamlab.views.markdown import markdown_table
-from streamlab.views.paired import paired
-from streamlab.views.scores import TaskScore, task_scores
+from streamlab.views.export import markdown_table, write_csv
+from streamlab.views.task_scores import TaskScore, paired, task_scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.storage_data import StorageSeries, storage_series
-from streamlab.figures.storage_files import write_storage
-from streamlab.views.source import open_source
+from streamlab.figures.storage import StorageSeries, storage_series, write_storage
+from streamlab.views.run_source import open_source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

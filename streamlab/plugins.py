@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -10,6 +9,7 @@ from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from streamlab.errors import UsageError
+from streamlab.units import did_you_mean
 
 Group = Literal[
     "streamlab.methods", "streamlab.metrics", "streamlab.sources", "streamlab.arrival_processes"
@@ -75,9 +75,8 @@ def _package(entry: EntryPoint) -> str:
 
 
 def _unknown(group: Group, name: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f" Did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+    hint = did_you_mean(name, known)
     return (
-        f"Unknown {_NOUN[group]} {name!r}.{hint} Known: {', '.join(known)}; or give an import "
+        f"Unknown {_NOUN[group]} {name!r}.{hint and f' {hint}'} Known: {', '.join(known)}; or give an import "
         "path `package.module:Name`."
     )

@@ -156,10 +156,14 @@ def nearest(name: str, known: Collection[str], *, limit: int = 3) -> str:
     >>> nearest("x", ["accuracy", "f1"])
     'Known: accuracy, f1.'
     """
+    hint = did_you_mean(name, known, limit=limit)
+    return hint or (f"Known: {', '.join(known)}." if known else "There is none.")
+
+
+def did_you_mean(name: str, known: Collection[str], *, limit: int = 3) -> str:
+    """Return a question with the known names most like a mistyped one; empty without any."""
     near = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
-    if near:
-        return f"Did you mean {' or '.join(f'`{n}`' for n in near)}?"
-    return f"Known: {', '.join(known)}." if known else "There is none."
+    return f"Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
 
 
 def _three_digits(value: float) -> str:

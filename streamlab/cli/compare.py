@@ -6,7 +6,7 @@ import click
 
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_json, print_page, print_table
-from streamlab.views.compare import compare as compared
+from streamlab.views.comparison import compare as compared
 
 
 @click.command()

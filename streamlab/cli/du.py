@@ -7,7 +7,7 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
-from streamlab.views.usage import BYS, By, home_usage, usage
+from streamlab.views.disk_usage import BYS, By, home_usage, usage
 
 
 @click.command()

@@ -10,8 +10,8 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.stored import described, find_task, narrowing_options, opened
 from streamlab.errors import UsageError
+from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, Subject, list_records
-from streamlab.views.table_file import check_ending, write_table
 
 if TYPE_CHECKING:
     from streamlab.inference.refs import Narrowing

@@ -7,9 +7,8 @@ import click
 from streamlab.cli.places import Place, with_place
 from streamlab.cli.subjects import OneOf
 from streamlab.cli.tables import Format, format_option, print_table
-from streamlab.views.cells import readable
 from streamlab.views.listings import SUBJECTS, Subject, list_records
-from streamlab.views.table import Table
+from streamlab.views.table import Table, readable
 
 
 @click.command()

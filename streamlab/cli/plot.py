@@ -59,8 +59,7 @@ class _Asked:
 
 
 def _storage(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.figures.storage_data import StorageSeries, storage_series
-    from streamlab.figures.storage_files import write_storage
+    from streamlab.figures.storage import StorageSeries, storage_series, write_storage
 
     def write(series: StorageSeries, folder: Path) -> tuple[Path, ...]:
         files = write_storage([series], folder, budget=asked.budget)
@@ -70,7 +69,7 @@ def _storage(asked: _Asked) -> tuple[Path, ...]:
 
 
 def _bytes(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.figures.bytes import read_bytes, write_bytes
+    from streamlab.figures.file_parts import read_bytes, write_bytes
 
     return asked.drawn(partial(read_bytes, store=asked.store), write_bytes)
 
@@ -112,21 +111,20 @@ def _overlap(asked: _Asked) -> tuple[Path, ...]:
 
 
 def _timeline(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.figures.stream_times import read_times
-    from streamlab.figures.timeline import write_timeline
+    from streamlab.figures.stream_timeline import read_times, write_timeline
 
     return asked.drawn(read_times, write_timeline)
 
 
 def _queue(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.figures.queue import write_queue
-    from streamlab.figures.stream_times import read_times
+    from streamlab.figures.queue_length import write_queue
+    from streamlab.figures.stream_timeline import read_times
 
     return asked.drawn(read_times, write_queue)
 
 
 def _device(asked: _Asked) -> tuple[Path, ...]:
-    from streamlab.figures.device import read_device, write_device
+    from streamlab.figures.device_timeline import read_device, write_device
 
     return asked.drawn(read_device, write_device)
 

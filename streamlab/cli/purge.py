@@ -11,8 +11,7 @@ from streamlab.cli.tables import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
 from streamlab.units import counted
-from streamlab.views.cells import readable
-from streamlab.views.table import Column, Table
+from streamlab.views.table import Column, Table, readable
 
 if TYPE_CHECKING:
     from streamlab.home.purge import Plan

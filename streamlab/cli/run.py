@@ -16,7 +16,7 @@ from streamlab.cli.progress import LiveProgress
 from streamlab.cli.tables import print_page
 from streamlab.errors import UsageError
 from streamlab.units import counted, format_bytes, format_seconds
-from streamlab.views.run import run_page
+from streamlab.views.pages import run_page
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamlab.inference.refs import Narrowing
-from streamlab.views.cells import readable
+from streamlab.views.table import readable
 
 if TYPE_CHECKING:
     from streamlab.cli.places import Place

@@ -17,9 +17,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from streamlab.views.cells import LEFT, readable
-from streamlab.views.csv_file import csv_text
-from streamlab.views.table import Column, Fact, Facts, Kind, Page, Table
+from streamlab.views.export import csv_text
+from streamlab.views.table import LEFT, Column, Fact, Facts, Kind, Page, Table, readable
 
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal

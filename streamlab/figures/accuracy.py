@@ -14,22 +14,20 @@ from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
     MARKERS,
+    MOST_NAMED,
+    UNNAMED_LEFT,
     WIDTH,
     Sheet,
+    lay_out_rows,
     plain,
+    rows_height,
     widened,
     write_with_numbers,
 )
-from streamlab.figures.task_rows import (
-    MOST_NAMED,
-    UNNAMED_LEFT,
-    lay_out_rows,
-    rows_height,
-)
 from streamlab.registry.own import own_method
 from streamlab.registry.registry import Registry
-from streamlab.views.scores import TaskScore, task_scores
 from streamlab.views.table import Cell
+from streamlab.views.task_scores import TaskScore, task_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

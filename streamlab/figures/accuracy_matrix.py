@@ -18,7 +18,7 @@ from streamlab.figures.style import plain, write_with_numbers
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.views.scores import by_arrival
+from streamlab.views.task_scores import by_arrival
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 
-from streamlab.figures.style import SMALL, WIDTH, Sheet
-from streamlab.figures.task_rows import (
+from streamlab.figures.style import (
     MOST_NAMED,
+    SMALL,
     UNNAMED_LEFT,
+    WIDTH,
+    Sheet,
     name_rows,
     rows_height,
 )

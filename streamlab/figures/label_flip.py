@@ -26,8 +26,8 @@ from streamlab.figures.style import (
 from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.views.behaviours import wrong_labels
-from streamlab.views.scores import by_arrival, find_own_score
+from streamlab.views.provider_behaviours import wrong_labels
+from streamlab.views.task_scores import by_arrival, find_own_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import heat_map
-from streamlab.figures.style import plain, write_with_numbers
-from streamlab.figures.task_rows import MOST_NAMED
+from streamlab.figures.style import MOST_NAMED, plain, write_with_numbers
 from streamlab.registry.records import BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream

@@ -31,7 +31,7 @@ from streamlab.figures.style import (
 from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.views.scores import by_arrival, find_own_score, task_scores
+from streamlab.views.task_scores import by_arrival, find_own_score, task_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from streamlab.errors import UsageError
-from streamlab.figures.storage_data import StorageSeries
+from streamlab.errors import RegistryError, UsageError
 from streamlab.figures.style import (
     COLOURS,
     GREYS,
@@ -28,7 +28,15 @@ from streamlab.figures.style import (
     Sheet,
     plain,
     spread,
+    write_with_numbers,
 )
+from streamlab.planning.alternatives import find_coordinate_files
+from streamlab.planning.measured import Measured, measure
+from streamlab.planning.storage_model import StorageModel, grown, running
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
+from streamlab.registry.registry import Registry
+from streamlab.registry.streams import own_stream
+from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -247,3 +255,203 @@ def _basis(series: Sequence[StorageSeries]) -> str:
         band = "; band: 95% interval" if any(row.low_bytes is not None for row in rows) else ""
         text += f" Dashed: extrapolated to {rows[-1].n_tasks:,} tasks by their mean{band}."
     return text
+
+
+@dataclass(frozen=True)
+class StorageRow:
+    """The storage after `n_tasks` arrivals; the last of them is `task`, None for the base alone."""
+
+    n_tasks: int
+    task: str | None
+    provider: str | None
+    diff_bytes: int  # the arrival's file
+    head_bytes: int  # of which the head
+    ours_bytes: int
+    full_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Return how many times our storage full finetuning takes; 0 for the base alone."""
+        return self.full_bytes / self.ours_bytes
+
+
+@dataclass(frozen=True)
+class StorageSeries:
+    """One seed's stream of one run, with what a figure has to say about it."""
+
+    run: str
+    seed: int
+    method: str
+    base: BaseRecord
+    densities: tuple[float, ...]  # of each artifact, in the order of arrival
+    n_synthetic: int  # arrivals whose data were synthetic
+    rows: tuple[StorageRow, ...]  # n_tasks = 0, 1, ..., N
+    lora_bytes: tuple[int, ...] = ()  # after 0, 1, ... adapters; empty where none was stored
+    coo_bytes: tuple[int, ...] = ()  # after 0, 1, ..., N tasks; empty where one is no diff
+    projected: tuple[ProjectedRow, ...] = ()
+
+
+def storage_rows(
+    base: BaseRecord, arrivals: Iterable[ArrivalRecord], diffs: Iterable[DiffRecord]
+) -> list[StorageRow]:
+    """Add up bytes after 0, 1, ..., N arrivals, in the order of arrival.
+
+    `arrivals` are those of one seed and one method; failed ones keep nothing and are left out.
+    Raises RegistryError where an arrival's artifact is not among `diffs`.
+    """
+    known = {diff.digest: diff for diff in diffs}
+    rows = [StorageRow(0, None, None, 0, 0, base.file_bytes, 0)]
+    finished = [arrival for arrival in arrivals if arrival.status == "finished"]
+    for arrival in sorted(finished, key=lambda a: (a.sequence, a.id)):
+        diff = known.get(arrival.digest or "")
+        if diff is None:
+            raise RegistryError(
+                f"The artifact {arrival.digest} of arrival {arrival.id} has no record. "
+                "The registry is damaged; restore it from a copy."
+            )
+        last = rows[-1]
+        rows.append(
+            StorageRow(
+                n_tasks=last.n_tasks + 1,
+                task=arrival.task,
+                provider=arrival.provider,
+                diff_bytes=diff.file_bytes,
+                head_bytes=diff.head_bytes,
+                ours_bytes=last.ours_bytes + diff.file_bytes,
+                full_bytes=last.full_bytes + diff.full_checkpoint_bytes,
+            )
+        )
+    return rows
+
+
+def storage_series(registry: Registry, run: str, *, project_to: int | None = None) -> StorageSeries:
+    """Read the storage of one run: its first seed's stream, by the scenario's own method.
+
+    `project_to`: extrapolate to that many tasks. Raises NotInRegistryError for an unknown run,
+    RegistryError where nothing has finished yet, UsageError for a projection into the past.
+    """
+    stream = own_stream(registry, run)
+    measured = measure(registry, run)
+    adapters = running(measured.adapter_files) if measured.adapter_files else ()
+    plain = find_coordinate_files(measured.tasks)
+    coordinates = () if plain is None else running(plain)
+    return StorageSeries(
+        run=stream.run.name,
+        seed=stream.seed,
+        method=stream.method,
+        base=stream.base,
+        densities=tuple(
+            stream.diffs[a.digest].density for a in stream.arrivals if a.digest in stream.diffs
+        ),
+        n_synthetic=sum(arrival.source == "synthetic" for arrival in stream.arrivals),
+        rows=tuple(storage_rows(stream.base, stream.arrivals, stream.diffs.values())),
+        lora_bytes=tuple(stream.base.file_bytes + size for size in adapters),
+        coo_bytes=tuple(stream.base.file_bytes + size for size in coordinates),
+        projected=() if project_to is None else project(measured, project_to),
+    )
+
+
+_MOST = 10**9
+_STEPS = 24  # points on the way, evenly on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class ProjectedRow:
+    """Bytes after `n_tasks` arrivals, more than there were; no interval from one task alone."""
+
+    n_tasks: int
+    ours_bytes: int
+    low_bytes: int | None
+    high_bytes: int | None
+    full_bytes: int
+    lora_bytes: int | None
+    coo_bytes: int | None  # computed
+
+
+def project(measured: Measured, n_tasks: int) -> tuple[ProjectedRow, ...]:
+    """Extrapolate to `n_tasks`, in steps. Raises UsageError where no more than were measured."""
+    first = len(measured.tasks)
+    if not first < n_tasks <= _MOST:
+        raise UsageError(
+            f"The run `{measured.run}` measured {first} tasks, so `--project` takes {first + 1} "
+            f"to {_MOST:,}, got {n_tasks}."
+        )
+    model = StorageModel(base=measured.base.file_bytes, tasks=measured.tasks, block_bytes=1)
+    full = running([task.full_checkpoint for task in measured.tasks])
+    lora = running(measured.adapter_files) if measured.adapter_files else None
+    plain = find_coordinate_files(measured.tasks)
+    coo = None if plain is None else running(plain)
+    ratio = n_tasks / first
+    steps = {round(first * ratio ** (step / _STEPS)) for step in range(1, _STEPS)}
+    places = sorted({*steps, n_tasks} - {first})
+    return tuple(_row(model, full, lora, coo, place) for place in places)
+
+
+def _row(
+    model: StorageModel,
+    full: tuple[int, ...],
+    lora: tuple[int, ...] | None,
+    coo: tuple[int, ...] | None,
+    n_tasks: int,
+) -> ProjectedRow:
+    storage, interval = model.at(n_tasks), model.interval(n_tasks)
+    return ProjectedRow(
+        n_tasks=n_tasks,
+        ours_bytes=storage.files,
+        # The figure counts a shared file for each of its arrivals, the model's total once.
+        low_bytes=None if interval is None else interval.low - storage.shared,
+        high_bytes=None if interval is None else interval.high - storage.shared,
+        full_bytes=grown(full, n_tasks),
+        lora_bytes=None if lora is None else model.base + grown(lora, n_tasks),
+        coo_bytes=None if coo is None else model.base + grown(coo, n_tasks),
+    )
+
+
+_COLUMNS = (
+    "run", "seed", "n_tasks", "task", "provider",
+    "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
+    "lora_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StorageFiles:
+    """What was written."""
+
+    png: Path
+    svg: Path
+    csv: Path
+
+
+def write_storage(
+    series: Sequence[StorageSeries], folder: Path, *, budget: int | None = None
+) -> StorageFiles:
+    """Write storage.png, storage.svg and storage.csv; the same series give the same bytes.
+
+    `budget`: bytes to draw a line at. Each file is written aside and renamed. Raises StoreError
+    where the disk refuses.
+    """
+
+    def draw() -> Figure:
+        return storage_figure(series, budget=budget)
+
+    rows = (row for one in series for row in _rows(one))
+    return StorageFiles(*write_with_numbers(folder, "storage", draw, _COLUMNS, rows))
+
+
+def _rows(series: StorageSeries) -> Iterator[tuple[Cell, ...]]:
+    who = (series.run, series.seed)
+    lora, coo = (dict(enumerate(sizes)) for sizes in (series.lora_bytes, series.coo_bytes))
+    for row in series.rows:
+        yield (
+            *(*who, row.n_tasks, row.task, row.provider, row.diff_bytes, row.head_bytes),
+            *(row.ours_bytes, row.full_bytes, row.ratio),
+            *(lora.get(row.n_tasks), "measured", None, None, coo.get(row.n_tasks)),
+        )
+    for later in series.projected:
+        yield (
+            *(*who, later.n_tasks, None, None, None, None),
+            *(later.ours_bytes, later.full_bytes, later.full_bytes / later.ours_bytes),
+            *(later.lora_bytes, "extrapolated", later.low_bytes, later.high_bytes),
+            later.coo_bytes,
+        )

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator
 
 from streamlab.files import atomic_write
-from streamlab.views.csv_file import write_csv
+from streamlab.views.export import write_csv
 from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
@@ -192,3 +193,37 @@ def spread(places: Sequence[float], heights: Sequence[float]) -> list[float]:
 
 def _top(group: tuple[list[int], float], heights: Sequence[float]) -> float:
     return group[1] + sum(heights[i] for i in group[0])
+
+
+MOST_NAMED = 40
+UNNAMED_LEFT = 0.62  # inches to the left of a panel whose rows are counted
+_TALL = 4.0  # inches of a panel whose rows are counted
+_N_TICKS = 4  # after the first
+
+
+def rows_height(n_rows: int, each: float) -> float:
+    """Return the height of so many rows in inches; one row alone gets the place of two."""
+    return max(n_rows, 2) * each if n_rows <= MOST_NAMED else _TALL
+
+
+def lay_out_rows(axes: Axes, names: Sequence[str], unit: str, *, order: str) -> None:
+    """Name the rows and the axis below them, and lay a grid that numbers are read by.
+
+    `order`: by what the rows are sorted where they are too many to be named, as "best first".
+    """
+    name_rows(axes, names, order=order)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="x", color=GRID, linewidth=0.5)
+    axes.set_xlabel(unit)
+
+
+def name_rows(axes: Axes, names: Sequence[str], *, order: str) -> None:
+    """Name the rows at 0, 1, ..., or count them from 1 where they are too many."""
+    n_rows = len(names)
+    if n_rows <= MOST_NAMED:
+        axes.set_yticks(range(n_rows), names)
+        return
+    counts = [1, *(round(n_rows * number / _N_TICKS) for number in range(1, _N_TICKS + 1))]
+    axes.set_yticks([count - 1 for count in counts], [f"{count:,}" for count in counts])
+    axes.set_ylabel(f"tasks, {order}")

@@ -10,30 +10,32 @@ from __future__ import annotations
 import base64
 import hashlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from streamlab.config import digest
 from streamlab.files import atomic_write
 from streamlab.home.folder import Home
 from streamlab.home.verify import Finding
 from streamlab.html.figures import Source, draw_pictures
-from streamlab.html.repeat import scenario_file
+from streamlab.html.report_tables import arrival_tables, findings_table, settings_table, task_table
 from streamlab.html.summary import short_answer
-from streamlab.html.tables import arrival_tables, findings_table, settings_table, task_table
-from streamlab.registry.records import RunRecord
+from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.units import counted
 from streamlab.version import __version__
-from streamlab.views.behaviours import behaviour_table
-from streamlab.views.cells import LEFT, readable
-from streamlab.views.run import run_page
-from streamlab.views.scores import task_scores
+from streamlab.views.pages import run_page
+from streamlab.views.provider_behaviours import behaviour_table
+from streamlab.views.table import LEFT, readable
+from streamlab.views.task_scores import task_scores
 
 MOST_ROWS = 2000  # of one table; a browser is slow with many more
 
@@ -121,3 +123,26 @@ def _words(name: str) -> str:
         return name
     unit = next((unit for unit in ("_bytes", "_seconds", "_us") if name.endswith(unit)), "")
     return name.removeprefix("n_").removesuffix(unit).replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The text of a scenario file; `is_same` where it has the digest of the one that ran."""
+
+    text: str
+    is_same: bool
+
+
+def scenario_file(run: RunRecord, arrivals: Iterable[ArrivalRecord]) -> Repeat:
+    """Write a run's scenario with its tasks in the order that they arrived in.
+
+    The record knows no order; a task of which nothing arrived comes last.
+    """
+    places: dict[str, int] = {}
+    for arrival in arrivals:
+        places[arrival.task] = min(arrival.sequence, places.get(arrival.task, arrival.sequence))
+    tasks = dict(run.scenario.get("tasks", {}))
+    order = sorted(tasks, key=lambda task: places.get(task, len(tasks)))
+    scenario = dict(run.scenario) | {"tasks": {task: tasks[task] for task in order}}
+    is_same = digest([scenario, order]) == run.scenario_digest
+    return Repeat(yaml.safe_dump(scenario, sort_keys=False), is_same)

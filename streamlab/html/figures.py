@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError, StreamlabError
-from streamlab.figures import accuracy, device, layers, pareto, queue, timeline
+from streamlab.figures import accuracy, layers, pareto
 from streamlab.figures import accuracy_matrix as matrix
-from streamlab.figures import bytes as parts
+from streamlab.figures import device_timeline as device
+from streamlab.figures import file_parts as parts
 from streamlab.figures import mask_overlap as overlap
+from streamlab.figures import queue_length as queue
+from streamlab.figures import stream_timeline as timeline
 from streamlab.figures import training_curves as curves
-from streamlab.figures.storage import storage_figure
-from streamlab.figures.storage_data import storage_series
-from streamlab.figures.stream_times import StreamTimes, read_times
+from streamlab.figures.storage import storage_figure, storage_series
+from streamlab.figures.stream_timeline import StreamTimes, read_times
 from streamlab.figures.style import drawn_svg
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore

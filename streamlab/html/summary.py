@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from streamlab.figures.accuracy import BASELINE
-from streamlab.figures.storage_data import StorageRow, storage_rows
+from streamlab.figures.storage import StorageRow, storage_rows
 from streamlab.home.verify import Finding
 from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.units import counted, format_bytes
-from streamlab.views.cells import readable
-from streamlab.views.paired import paired, together
-from streamlab.views.scores import TaskScore
-from streamlab.views.table import Fact
+from streamlab.views.table import Fact, readable
+from streamlab.views.task_scores import TaskScore, paired, together
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,159 @@ from streamlab.registry.records import (
     Total,
 )
 from streamlab.registry.registry import Registry
-from streamlab.views import columns
 from streamlab.views.matching import first_matching, matcher
-from streamlab.views.scores import by_arrival, find_own_score
 from streamlab.views.table import Cell, Column, Table
+from streamlab.views.task_scores import by_arrival, find_own_score
+
+RUNS = (
+    Column("id", "number", default=False),
+    Column("run"),
+    Column("status", "status"),
+    Column("done", "count"),  # arrivals, baselines included
+    Column("failed", "count"),  # attempts
+    Column("quarantined", "count", default=False),
+    Column("expected", "count"),
+    Column("stored_bytes", "bytes"),  # each file once
+    Column("started_at", "time"),
+    Column("seconds", "seconds", default=False),
+    Column("finished_at", "time", default=False),
+    Column("heartbeat_at", "time", default=False),
+    Column("scenario", default=False),
+    Column("scenario_digest", "digest", default=False),
+    Column("base", "digest", default=False),
+    Column("host", default=False),
+    Column("pid", "number", default=False),
+    Column("reason", default=False),
+)
+ARRIVALS = (
+    Column("id", "number"),
+    Column("run"),
+    Column("seed", "number"),
+    Column("sequence", "number", default=False),
+    Column("provider", default=False),
+    Column("task"),
+    Column("version", "number", default=False),
+    Column("method"),
+    Column("status", "status"),
+    Column("density", "share", default=False),
+    Column("file_bytes", "bytes"),
+    Column("metric", default=False),
+    Column("score", "score"),
+    Column("source"),
+    Column("source_detail", default=False),
+    Column("n_train_examples", "count", default=False),
+    Column("n_steps", "count", default=False),
+    Column("training_seconds", "seconds", default=False),
+    Column("evaluation_seconds", "seconds", default=False),
+    Column("peak_memory_bytes", "bytes", default=False),
+    Column("attempt", "number", default=False),
+    Column("started_at", "time", default=False),
+    Column("finished_at", "time", default=False),
+    Column("digest", "digest", default=False),
+    Column("reason", default=False),
+    Column("rule", default=False),
+    Column("behaviour", default=False),
+    Column("declared_score", "score", default=False),
+    Column("arrived_us", "virtual", default=False),
+    Column("began_us", "virtual", default=False),
+    Column("ended_us", "virtual", default=False),
+)
+REMOVED_ARRIVALS = (
+    Column("id", "number"),
+    Column("run"),
+    Column("seed", "number"),
+    Column("provider", default=False),
+    Column("task"),
+    Column("version", "number", default=False),
+    Column("method"),
+    Column("status", "status"),
+    Column("removed_at", "time"),
+    Column("digest", "digest", default=False),
+)
+DIFFS = (
+    Column("digest", "digest"),
+    Column("kind"),
+    Column("value_type"),
+    Column("n_entries", "count"),
+    Column("density", "share"),
+    Column("n_head_entries", "count", default=False),
+    Column("file_bytes", "bytes"),
+    Column("positions_bytes", "bytes", default=False),
+    Column("values_bytes", "bytes", default=False),
+    Column("head_bytes", "bytes", default=False),
+    Column("metadata_bytes", "bytes", default=False),
+    Column("full_checkpoint_bytes", "bytes", default=False),
+    Column("n_gated", "count", default=False),
+    Column("base", "digest", default=False),
+    Column("added_at", "time", default=False),
+)
+SCORES = (
+    Column("arrival_id", "number", default=False),
+    Column("run"),
+    Column("seed", "number"),
+    Column("provider", default=False),
+    Column("task"),
+    Column("method"),
+    Column("metric"),
+    Column("split"),
+    Column("value", "score"),
+    Column("n_rows", "count", default=False),
+    Column("after_sequence", "number", default=False),
+    Column("is_primary", "flag", default=False),
+    Column("source"),
+)
+SUMMARIES = (
+    Column("name"),
+    Column("n_arrivals", "count"),
+    Column("n_failures", "count"),
+    Column("n_quarantined", "count", default=False),
+    Column("diff_bytes", "bytes"),
+    Column("checkpoint_bytes", "bytes"),
+    Column("adapter_bytes", "bytes", default=False),
+    Column("stored_bytes", "bytes"),
+)
+PLACEMENTS = (
+    Column("id", "number", default=False),
+    Column("run"),
+    Column("seed", "number"),
+    Column("at_us", "virtual"),
+    Column("task"),
+    Column("version", "number"),
+    Column("action"),
+    Column("device_bytes", "bytes"),
+    Column("note", default=False),
+    Column("arrival_id", "number", default=False),
+    Column("provider", default=False),
+    Column("method", default=False),
+)
+TAGS = (
+    Column("name"),
+    Column("kind"),
+    Column("run"),
+    Column("arrival_id", "number"),
+    Column("digest", "digest"),
+    Column("added_at", "time"),
+)
+EVENTS = (
+    Column("id", "number", default=False),
+    Column("at", "time"),
+    Column("kind"),
+    Column("subject"),
+    Column("message"),
+    Column("digest", "digest", default=False),
+    Column("version", default=False),
+)
+BASES = (
+    Column("fingerprint", "digest"),
+    Column("model"),
+    Column("revision", default=False),
+    Column("layers", "count"),
+    Column("n_tensors", "count", default=False),
+    Column("n_parameters", "count"),
+    Column("weights_bytes", "bytes", default=False),
+    Column("file_bytes", "bytes"),
+    Column("added_at", "time", default=False),
+)
 
 Subject = Literal[
     "runs",
@@ -138,7 +287,7 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
 
 def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
     arrivals = registry.arrivals(run=run, limit=limit, removed=True)
-    return _as_they_are(arrivals, columns.REMOVED_ARRIVALS)
+    return _as_they_are(arrivals, REMOVED_ARRIVALS)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -241,27 +390,27 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
 def _placements(registry: Registry, run: str | None, limit: int | None) -> Rows:
     runs = [record.id for record in registry.runs()] if run is None else [run]
     lines = (line for ref in runs for line in registry.placements(ref))
-    return _as_they_are(islice(lines, limit), columns.PLACEMENTS)
+    return _as_they_are(islice(lines, limit), PLACEMENTS)
 
 
 def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.tasks(), columns.SUMMARIES)
+    return _as_they_are(registry.tasks(), SUMMARIES)
 
 
 def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.providers(), columns.SUMMARIES)
+    return _as_they_are(registry.providers(), SUMMARIES)
 
 
 def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.bases(), columns.BASES)
+    return _as_they_are(registry.bases(), BASES)
 
 
 def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.tags(), columns.TAGS)
+    return _as_they_are(registry.tags(), TAGS)
 
 
 def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
-    return _as_they_are(registry.events(limit), columns.EVENTS)
+    return _as_they_are(registry.events(limit), EVENTS)
 
 
 def _as_they_are(records: Iterable[object], known: Sequence[Column]) -> Rows:
@@ -271,15 +420,15 @@ def _as_they_are(records: Iterable[object], known: Sequence[Column]) -> Rows:
 
 _Lister = Callable[[Registry, str | None, int | None], Rows]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
-    "runs": (columns.RUNS, _runs),
-    "arrivals": (columns.ARRIVALS, _arrivals),
-    "diffs": (columns.DIFFS, _diffs),
-    "scores": (columns.SCORES, _scores),
-    "placements": (columns.PLACEMENTS, _placements),
-    "tasks": (columns.SUMMARIES, _tasks),
-    "providers": (columns.SUMMARIES, _providers),
-    "bases": (columns.BASES, _bases),
-    "tags": (columns.TAGS, _tags),
-    "events": (columns.EVENTS, _events),
+    "runs": (RUNS, _runs),
+    "arrivals": (ARRIVALS, _arrivals),
+    "diffs": (DIFFS, _diffs),
+    "scores": (SCORES, _scores),
+    "placements": (PLACEMENTS, _placements),
+    "tasks": (SUMMARIES, _tasks),
+    "providers": (SUMMARIES, _providers),
+    "bases": (BASES, _bases),
+    "tags": (TAGS, _tags),
+    "events": (EVENTS, _events),
 }
-_REMOVED = (columns.REMOVED_ARRIVALS, _removed_arrivals)
+_REMOVED = (REMOVED_ARRIVALS, _removed_arrivals)

@@ -21,9 +21,8 @@ from streamlab.registry.numbers import read_arrival_number
 from streamlab.registry.records import TagKind
 from streamlab.registry.registry import Registry
 from streamlab.units import nearest
-from streamlab.views.bounds import with_bounds
-from streamlab.views.details import arrival_page, base_page, diff_page, task_page
-from streamlab.views.run import run_page
+from streamlab.views.pages import arrival_page, base_page, diff_page, run_page, task_page
+from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Page
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")

@@ -6,12 +6,21 @@ for whoever prints it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamlab.errors import UsageError
-from streamlab.units import nearest
+from streamlab.units import (
+    format_bytes,
+    format_count,
+    format_seconds,
+    format_share,
+    format_time,
+    format_virtual_time,
+    nearest,
+)
 
 Cell = str | int | float | bool | None
 Kind = Literal[
@@ -129,3 +138,37 @@ class Page:
             else:
                 tree[section.key] = {fact.name: fact.value for fact in section.facts}
         return tree
+
+
+# Kinds of which a column stands on the left.
+LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time", "virtual")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def readable(value: Cell, kind: Kind) -> str:
+    """Write one cell for people; an empty one is a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
+        text = value[:12] if digest else value
+        text = "STALE" if (kind, text) == ("status", "stale") else text
+        # A name from a scenario must not move the cursor or change colours.
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return _NUMBERS.get(kind, str)(value)
+
+
+_NUMBERS: dict[Kind, Callable[[float], str]] = {
+    "count": format_count,
+    "bytes": format_bytes,
+    "seconds": format_seconds,
+    "time": format_time,
+    "virtual": format_virtual_time,
+    "share": format_share,
+    "score": lambda value: f"{value:.4f}",
+    "change": lambda value: f"{value:+.4f}",
+    "ratio": lambda value: f"{value:,.2f}",
+    "text": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
+}

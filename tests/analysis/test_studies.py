@@ -21,7 +21,7 @@ from streamlab.figures.label_flip import draw as draw_flips
 from streamlab.figures.label_flip import read_flips
 from streamlab.figures.style import house_style
 from streamlab.home.folder import Home
-from streamlab.views.behaviours import behaviour_table
+from streamlab.views.provider_behaviours import behaviour_table
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from streamlab.cli.group import LazyCommand, LazyGroup
 from streamlab.errors import NotInRegistryError, StoreError, UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
-from streamlab.views.cells import readable
+from streamlab.views.table import readable
 
 HEAVY = ("torch", "transformers", "datasets", "sqlalchemy", "alembic", "matplotlib", "rich")
 

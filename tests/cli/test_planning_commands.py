@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
 from streamlab.cli.quantities import BYTES, COUNT, SHARE
-from streamlab.figures.storage_data import storage_series
+from streamlab.figures.storage import storage_series
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 

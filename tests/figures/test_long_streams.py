@@ -14,14 +14,12 @@ from large_samples import make_home
 
 from streamlab.figures import accuracy, layers, pareto
 from streamlab.figures import accuracy_matrix as matrix
-from streamlab.figures import bytes as bytes_figure
+from streamlab.figures import file_parts as bytes_figure
 from streamlab.figures import mask_overlap as overlap
 from streamlab.figures import training_curves as curves
 from streamlab.figures.heatmap import MOST_COLUMNS
-from streamlab.figures.storage import storage_figure
-from streamlab.figures.storage_data import storage_series
-from streamlab.figures.style import house_style
-from streamlab.figures.task_rows import MOST_NAMED
+from streamlab.figures.storage import storage_figure, storage_series
+from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry

@@ -13,11 +13,10 @@ import yaml
 from page_samples import HEBREW, SCRIPT, Element, hostile_home, page_of, parsed
 
 from streamlab.config import digest
-from streamlab.figures.storage import storage_figure
-from streamlab.figures.storage_data import storage_series
+from streamlab.figures.storage import storage_figure, storage_series
 from streamlab.figures.style import drawn_svg
+from streamlab.html.document import scenario_file
 from streamlab.html.figures import PLATES
-from streamlab.html.repeat import scenario_file
 from streamlab.html.svg import inline_svg
 from streamlab.registry.registry import Registry
 from streamlab.stream.scenario import load_scenario

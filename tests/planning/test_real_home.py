@@ -11,7 +11,7 @@ import pytest
 from stream_samples import Lab, Ran, carry_out, make_lab, only
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.figures.storage_data import storage_series
+from streamlab.figures.storage import storage_series
 from streamlab.home.folder import Home, empty_file_bytes, find_file_bytes
 from streamlab.planning.alternatives import FP32_BYTES, find_n_adapter_entries
 from streamlab.planning.measured import Measured, measure

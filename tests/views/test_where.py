@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import UsageError
-from streamlab.views import columns
+from streamlab.views import listings as columns
 from streamlab.views.matching import filtered, matcher
 from streamlab.views.table import Cell, Column, Kind, Table
 from streamlab.views.where import Both, Not, Term, Tree, Word, parse

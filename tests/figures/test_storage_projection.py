@@ -10,10 +10,7 @@ import pytest
 from figure_samples import HOSTILE, check_labels, check_pictures, read_csv
 
 from streamlab.errors import UsageError
-from streamlab.figures.projection import project
-from streamlab.figures.storage import storage_figure
-from streamlab.figures.storage_data import storage_series
-from streamlab.figures.storage_files import write_storage
+from streamlab.figures.storage import project, storage_figure, storage_series, write_storage
 from streamlab.figures.style import house_style
 from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import Measured, measure

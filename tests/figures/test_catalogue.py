@@ -18,7 +18,7 @@ from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
 from streamlab.figures import accuracy, layers, pareto
 from streamlab.figures import accuracy_matrix as matrix
-from streamlab.figures import bytes as bytes_figure
+from streamlab.figures import file_parts as bytes_figure
 from streamlab.figures import mask_overlap as overlap
 from streamlab.figures import training_curves as curves
 from streamlab.figures.style import house_style

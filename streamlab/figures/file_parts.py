@@ -15,23 +15,21 @@ from typing import TYPE_CHECKING
 
 from streamlab.figures.style import (
     COLOURS,
+    MOST_NAMED,
     SMALL,
+    UNNAMED_LEFT,
     WIDTH,
     Sheet,
-    plain,
-    write_with_numbers,
-)
-from streamlab.figures.task_rows import (
-    MOST_NAMED,
-    UNNAMED_LEFT,
     lay_out_rows,
+    plain,
     rows_height,
+    write_with_numbers,
 )
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream
-from streamlab.views.bounds import find_positions_bound
+from streamlab.views.size_bounds import find_positions_bound
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

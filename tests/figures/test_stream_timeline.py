@@ -12,10 +12,11 @@ import pytest
 from figure_samples import check_labels, check_pictures, read_csv
 from large_samples import make_home, make_stream
 
-from streamlab.figures import device, queue, timeline
-from streamlab.figures.stream_times import read_times, stream_times
-from streamlab.figures.style import house_style
-from streamlab.figures.task_rows import MOST_NAMED
+from streamlab.figures import device_timeline as device
+from streamlab.figures import queue_length as queue
+from streamlab.figures import stream_timeline as timeline
+from streamlab.figures.stream_timeline import read_times, stream_times
+from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.registry.streams import own_stream

@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.figures.storage import MOST_RUNS, storage_figure
-from streamlab.figures.storage_data import StorageSeries, storage_rows
-from streamlab.figures.storage_files import write_storage
+from streamlab.figures.storage import (
+    MOST_RUNS,
+    StorageSeries,
+    storage_figure,
+    storage_rows,
+    write_storage,
+)
 from streamlab.figures.style import house_style, spread
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 

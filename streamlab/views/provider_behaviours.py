@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
-from streamlab.views.scores import by_arrival, find_own_score
 from streamlab.views.table import Column, Table
+from streamlab.views.task_scores import by_arrival, find_own_score
 
 HONEST = "honest"
 FLIP = "label_flip"

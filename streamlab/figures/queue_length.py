@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from streamlab.figures.stream_times import Stay, StreamTimes
+from streamlab.figures.stream_timeline import Stay, StreamTimes
 from streamlab.figures.style import COLOURS, GRID, WIDTH, Sheet, write_with_numbers
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 
 from streamlab.errors import UsageError
 from streamlab.registry.records import ScoreRecord
-from streamlab.views.scores import find_own_score, score_table, task_scores
 from streamlab.views.table import Column, Table
+from streamlab.views.task_scores import find_own_score, score_table, task_scores
 
 SCORE = ScoreRecord(
     id=1,

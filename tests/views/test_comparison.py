@@ -9,11 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.views.compare import Comparison, lay_out
-from streamlab.views.paired import Paired, paired, together
-from streamlab.views.scores import TaskScore
-from streamlab.views.sides import Side, leaves
+from streamlab.views.comparison import Comparison, Side, lay_out, leaves
 from streamlab.views.table import Cell
+from streamlab.views.task_scores import Paired, TaskScore, paired, together
 
 seeds = st.dictionaries(st.integers(1, 6), st.floats(0, 1), min_size=1)
 

@@ -11,10 +11,10 @@ from streamlab.home.verify import Finding
 from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.views.details import flat
 from streamlab.views.listings import list_records
-from streamlab.views.scores import by_arrival, find_own_score
+from streamlab.views.pages import flat
 from streamlab.views.table import Cell, Column, Table
+from streamlab.views.task_scores import by_arrival, find_own_score
 
 _Key = tuple[str, str, int]  # method, task, version
 _ALWAYS = ("dataset", "metric")  # settings that are shown though no task differs in them

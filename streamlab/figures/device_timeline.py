@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.ticker import MaxNLocator
 
 from streamlab.errors import RegistryError
-from streamlab.figures.stream_times import StreamTimes, read_times
+from streamlab.figures.stream_timeline import StreamTimes, read_times
 from streamlab.figures.style import (
     COLOURS,
     GRID,

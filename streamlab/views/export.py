@@ -1,0 +1,63 @@
+"""CSV files that are whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from streamlab.errors import UsageError
+from streamlab.files import atomic_write, disk_errors
+from streamlab.views.table import Cell, Table
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """Write rows as CSV under a header: raw numbers, empty cells for None, lines ending in LF."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a CSV file aside and rename it. Raises StoreError where the disk refuses."""
+    with atomic_write(path) as file:
+        file.write(csv_text(header, rows).encode())
+
+
+ENDINGS = (".csv", ".json")
+
+
+def check_ending(path: Path) -> None:
+    """Raise UsageError for a file whose ending names no format."""
+    if path.suffix not in ENDINGS:
+        raise UsageError(
+            f"A table is written as {' or '.join(ENDINGS)}, by the ending of the file; got "
+            f"{str(path)!r}."
+        )
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a table aside and rename it. Raises UsageError, StoreError."""
+    check_ending(path)
+    if path.suffix == ".csv":
+        write_csv(path, [column.name for column in table.columns], table.rows)
+        return
+    text = json.dumps(table.records(), indent=2, allow_nan=False) + "\n"
+    with atomic_write(path) as file, disk_errors(path):
+        file.write(text.encode())
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table of cells that are text already.
+
+    >>> print(markdown_table(["task", "score"], [["cola", "12.3"]]))
+    | task | score |
+    | --- | --- |
+    | cola | 12.3 |
+    """
+    lines = (header, ["---"] * len(header), *rows)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
