@@ -76,7 +76,8 @@ def _package(entry: EntryPoint) -> str:
 
 def _unknown(group: Group, name: str, known: tuple[str, ...]) -> str:
     hint = did_you_mean(name, known)
+    hint = f" {hint}" if hint else ""
     return (
-        f"Unknown {_NOUN[group]} {name!r}.{hint and f' {hint}'} Known: {', '.join(known)}; or give an import "
+        f"Unknown {_NOUN[group]} {name!r}.{hint} Known: {', '.join(known)}; or give an import "
         "path `package.module:Name`."
     )
