@@ -8,40 +8,40 @@ from __future__ import annotations
 
 import click
 
-from streamlab.cli.group import LazyCommand, LazyGroup
+from streamlab.cli.lazy_group import LazyCommand, LazyGroup
 from streamlab.version import __version__
 
 COMMANDS = {
-    "init": LazyCommand("streamlab.cli.init:init", "Write a commented starter scenario."),
-    "run": LazyCommand("streamlab.cli.run:run", "Run a scenario and record every arrival."),
-    "plan": LazyCommand("streamlab.cli.plan:plan", "Show what a scenario would run, and stop."),
-    "keygen": LazyCommand("streamlab.cli.keygen:keygen", "Make a provider's key pair."),
-    "ls": LazyCommand("streamlab.cli.ls:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
-    "show": LazyCommand("streamlab.cli.show:show", "Show all of one run, arrival, diff or task."),
-    "compare": LazyCommand("streamlab.cli.compare:compare", "Show what differs, with scores."),
-    "plot": LazyCommand("streamlab.cli.plot:plot", "Draw a figure and write its numbers as CSV."),
-    "report": LazyCommand("streamlab.cli.report:report", "Write a run as one HTML page."),
-    "predict": LazyCommand("streamlab.cli.predict:predict", "Answer texts with a stored diff."),
-    "swap": LazyCommand("streamlab.cli.swap:swap", "Time switching among stored tasks."),
-    "merge": LazyCommand("streamlab.cli.merge:merge", "Write base and diff as one model folder."),
-    "export": LazyCommand("streamlab.cli.export:export", "Write a diff or a table to a file."),
-    "import": LazyCommand("streamlab.cli.import_:import_", "Take in a diff file or other runs."),
-    "fit": LazyCommand("streamlab.cli.fit:fit", "Show how many tasks fit a budget."),
-    "simulate": LazyCommand("streamlab.cli.simulate:simulate", "Show what many tasks would take."),
-    "diff": LazyCommand("streamlab.cli.diff:diff", "Write the diff between two checkpoints."),
-    "du": LazyCommand("streamlab.cli.du:du", "Add up bytes by task, provider, method, part, run."),
-    "verify": LazyCommand("streamlab.cli.verify:verify", "Check every stored file and its row."),
-    "check": LazyCommand("streamlab.cli.check:check", "Prove that the order changes no file."),
-    "tag": LazyCommand("streamlab.cli.tag:tag", "Name a run, arrival or diff; list the names."),
-    "rm": LazyCommand("streamlab.cli.removal:rm", "Remove arrivals, a task's or a run's."),
-    "restore": LazyCommand("streamlab.cli.removal:restore", "Bring removed arrivals back."),
-    "gc": LazyCommand("streamlab.cli.gc:gc", "Delete files that nothing needs any more."),
+    "init": LazyCommand("scenarios:init", "Write a commented starter scenario."),
+    "run": LazyCommand("run_scenario:run", "Run a scenario and record every arrival."),
+    "plan": LazyCommand("scenarios:plan", "Show what a scenario would run, and stop."),
+    "keygen": LazyCommand("scenarios:keygen", "Make a provider's key pair."),
+    "ls": LazyCommand("inspection:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
+    "show": LazyCommand("inspection:show", "Show all of one run, arrival, diff or task."),
+    "compare": LazyCommand("inspection:compare", "Show what differs, with scores."),
+    "plot": LazyCommand("plots:plot", "Draw a figure and write its numbers as CSV."),
+    "report": LazyCommand("plots:report", "Write a run as one HTML page."),
+    "predict": LazyCommand("inference:predict", "Answer texts with a stored diff."),
+    "swap": LazyCommand("inference:swap", "Time switching among stored tasks."),
+    "merge": LazyCommand("inference:merge", "Write base and diff as one model folder."),
+    "export": LazyCommand("exchange:export", "Write a diff or a table to a file."),
+    "import": LazyCommand("exchange:import_", "Take in a diff file or other runs."),
+    "fit": LazyCommand("planning:fit", "Show how many tasks fit a budget."),
+    "simulate": LazyCommand("planning:simulate", "Show what many tasks would take."),
+    "diff": LazyCommand("exchange:diff", "Write the diff between two checkpoints."),
+    "du": LazyCommand("inspection:du", "Add up bytes by task, provider, method, part, run."),
+    "verify": LazyCommand("maintenance:verify", "Check every stored file and its row."),
+    "check": LazyCommand("scenarios:check", "Prove that the order changes no file."),
+    "tag": LazyCommand("inspection:tag", "Name a run, arrival or diff; list the names."),
+    "rm": LazyCommand("maintenance:rm", "Remove arrivals, a task's or a run's."),
+    "restore": LazyCommand("maintenance:restore", "Bring removed arrivals back."),
+    "gc": LazyCommand("maintenance:gc", "Delete files that nothing needs any more."),
     "rollback": LazyCommand(
-        "streamlab.cli.rollback:rollback", "Put an earlier version of a task back to use."
+        "maintenance:rollback", "Put an earlier version of a task back to use."
     ),
-    "purge": LazyCommand("streamlab.cli.purge:purge", "Remove all that came from a provider."),
-    "db": LazyCommand("streamlab.cli.db:db", "Show or change the version of the tables."),
-    "doctor": LazyCommand("streamlab.cli.doctor:doctor", "Check that all is there that is needed."),
+    "purge": LazyCommand("maintenance:purge", "Remove all that came from a provider."),
+    "db": LazyCommand("maintenance:db", "Show or change the version of the tables."),
+    "doctor": LazyCommand("doctor:doctor", "Check that all is there that is needed."),
 }
 
 

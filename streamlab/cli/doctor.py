@@ -1,12 +1,28 @@
-"""`streamlab doctor`: is everything there that a run needs?"""
+"""`streamlab doctor`: check that everything a run needs is present."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
 import click
 
-from streamlab.cli.checks import find_out
-from streamlab.cli.places import Place, with_place
-from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.cli.options import Place, with_place
+from streamlab.cli.output import Format, format_option, print_table
+from streamlab.errors import StreamlabError
+from streamlab.units import format_bytes
+from streamlab.version import __version__
 from streamlab.views.table import Column, Table
 
 _TORCH_SECONDS = 60.0
@@ -33,3 +49,177 @@ def doctor(*, place: Place, form: Format) -> None:
     if broken:
         click.echo(f"Error: a run cannot do without: {', '.join(broken)}.", err=True)
         click.get_current_context().exit(1)
+
+
+LIBRARIES = (
+    "torch", "transformers", "datasets", "safetensors", "numpy", "pcodec", "pyarrow",
+    "scikit-learn", "scipy", "sqlalchemy", "alembic", "pydantic", "PyYAML", "matplotlib",
+)  # fmt: skip
+_OLDEST_PYTHON = (3, 11)
+_LOW_DISK_BYTES = 1_000_000_000  # a few checkpoints of a baseline fill this
+_FULL_DISK_BYTES = 50_000_000  # less than the smallest run needs
+# What makes bfloat16, and matrices at all, fast; by the names Linux gives them.
+_INSTRUCTIONS = (
+    "avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16",
+)  # fmt: skip
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
+_PROBE = """
+import json, torch
+gpu = torch.cuda.is_available()
+print(json.dumps({
+    "gpu": torch.cuda.get_device_name(0) if gpu else None,
+    "bytes": torch.cuda.get_device_properties(0).total_memory if gpu else 0,
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's table; `broken` is what a run cannot do without."""
+
+    name: str
+    status: Literal["ok", "note", "broken"]
+    found: str
+
+
+def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Iterator[Finding]:
+    """Yield every finding; torch is loaded in a process of its own, given `torch_seconds`."""
+    yield check_python(sys.version_info[:3])
+    yield Finding("streamlab", "ok", __version__)
+    yield from (check_library(name) for name in LIBRARIES)
+    yield Finding("processor", "ok", f"{os.cpu_count()} cores, {platform.machine()}")
+    yield check_instructions(Path("/proc/cpuinfo"))
+    yield check_compiler()
+    yield check_torch(torch_seconds)
+    yield check_hub(hub_seconds)
+    yield check_home(place.home.path)
+    yield check_disk(place.home.path)
+    yield check_registry(place)
+
+
+def check_python(found: tuple[int, int, int]) -> Finding:
+    """Compare Python's version with the oldest that will do."""
+    text = ".".join(map(str, found))
+    if found[:2] < _OLDEST_PYTHON:
+        return Finding("python", "broken", f"{text}; install 3.11 or newer")
+    return Finding("python", "ok", text)
+
+
+def check_library(name: str) -> Finding:
+    """Find a library's version without loading it."""
+    try:
+        return Finding(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Finding(name, "broken", f"missing; pip install {name}")
+
+
+def check_instructions(cpuinfo: Path) -> Finding:
+    """Name the instruction sets that decide whether bfloat16 pays; `cpuinfo` as Linux writes it."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return Finding("instructions", "note", "not known on this system")
+    flags: set[str] = set()
+    for line in lines:
+        if line.lower().startswith(("flags", "features")):
+            flags.update(line.partition(":")[2].split())
+    known = [name for name in _INSTRUCTIONS if name in flags]
+    if _BF16 & flags:
+        return Finding("instructions", "ok", ", ".join(known))
+    listed = ", ".join(known) or "none that matters"
+    return Finding("instructions", "note", f"{listed}; no bf16, so `auto` trains in fp32")
+
+
+def check_compiler() -> Finding:
+    """Look for the C compiler that the fused step is made with."""
+    found = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    if found is None:
+        return Finding("C compiler", "note", "none; the slower eager step is used")
+    return Finding("C compiler", "ok", found)
+
+
+def check_torch(seconds: float) -> Finding:
+    """Load torch in a process of its own and ask it for a GPU."""
+    try:
+        # This very interpreter, on a constant of this file.
+        answer = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=seconds
+        )
+    except subprocess.TimeoutExpired:
+        return Finding("GPU", "note", f"not known; torch took over {seconds:.0f} s to load")
+    if answer.returncode:
+        last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return Finding("GPU", "broken", f"torch does not load: {last}")
+    gpu: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
+    if gpu["gpu"] is None:
+        return Finding("GPU", "note", "none; the processor trains")
+    return Finding("GPU", "ok", f"{gpu['gpu']}, {format_bytes(gpu['bytes'])}")
+
+
+def check_hub(seconds: float) -> Finding:
+    """Ask whether the model and data hub answers; a run can do without."""
+    from streamlab.tasks.sources.hub import HubReach
+
+    reach = HubReach(timeout_seconds=seconds)
+    # In a thread that may be left behind, since looking up a name knows no timeout.
+    asking = threading.Thread(target=reach.find_obstacle, daemon=True)
+    asking.start()
+    asking.join(seconds + 1.0)
+    obstacle = "The hub does not answer" if asking.is_alive() else reach.find_obstacle()
+    if obstacle is None:
+        return Finding("hub", "ok", "answers")
+    return Finding("hub", "note", f"{obstacle.rstrip('.')}; files and synthetic data still work")
+
+
+def check_home(home: Path) -> Finding:
+    """Try to write where the home is, or would be made; nothing is left there."""
+    try:
+        folder = _existing(home)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Finding("home", "broken", f"{home} cannot be written: {error.strerror}")
+    made = "" if folder == home else "; the first run makes it"
+    return Finding("home", "ok", f"{home}, writable{made}")
+
+
+def check_disk(home: Path) -> Finding:
+    """Measure the space left where the home is."""
+    try:
+        free = shutil.disk_usage(_existing(home)).free
+    except OSError as error:
+        return Finding("disk", "note", f"not known: {error.strerror}")
+    text = f"{format_bytes(free)} free"
+    if free < _FULL_DISK_BYTES:
+        return Finding("disk", "broken", f"{text}; too little for any run")
+    if free < _LOW_DISK_BYTES:
+        return Finding("disk", "note", f"{text}; little for baselines that keep checkpoints")
+    return Finding("disk", "ok", text)
+
+
+def check_registry(place: Place) -> Finding:
+    """Open the registry to read and name the version of its tables."""
+    try:
+        if place.registry is None and not place.home.has_registry:
+            return Finding("registry", "ok", "none yet; the first run makes it")
+    except StreamlabError as error:
+        return Finding("registry", "broken", str(error))
+    from streamlab.registry import schema
+    from streamlab.registry.database import Database
+
+    try:
+        database = Database.open(place.url, read_only=True)
+        try:
+            found = schema.check(database)
+        finally:
+            database.close()
+    except StreamlabError as error:
+        return Finding("registry", "broken", str(error))
+    if found != schema.NEWEST:
+        return Finding("registry", "note", f"version {found}; the next run brings it up to date")
+    return Finding("registry", "ok", f"version {found}")
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder itself, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())

@@ -13,8 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import COMMANDS, cli
-from streamlab.cli.errors import reported
-from streamlab.cli.group import LazyCommand, LazyGroup
+from streamlab.cli.lazy_group import LazyCommand, LazyGroup, reported
 from streamlab.errors import NotInRegistryError, StoreError, UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -183,7 +182,7 @@ def test_what_a_command_raises_becomes_its_exit_code(
 
 def test_the_group_reports_what_its_commands_raise() -> None:
     class Group(LazyGroup):
-        table = {"ls": LazyCommand("streamlab.cli.ls:ls", "")}  # noqa: RUF012 - never changed
+        table = {"ls": LazyCommand("inspection:ls", "")}  # noqa: RUF012 - never changed
 
     result = CliRunner().invoke(Group("group"), ["ls", "--home", "/nonexistent"])
 

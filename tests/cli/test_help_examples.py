@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
-from streamlab.cli.reference import every_command, examples, reference
+from streamlab.cli.manual import every_command, examples, reference
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
@@ -121,7 +121,7 @@ def test_an_example_is_a_call_of_its_own_command() -> None:
 
 def test_the_reference_is_up_to_date() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
-        "write it anew: python -m streamlab.cli.reference > docs/commands.md"
+        "write it anew: python -m streamlab.cli.manual > docs/commands.md"
     )
 
 

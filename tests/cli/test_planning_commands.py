@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
-from streamlab.cli.quantities import BYTES, COUNT, SHARE
+from streamlab.cli.options import BYTES, COUNT, SHARE
 from streamlab.figures.storage import storage_series
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry

@@ -12,8 +12,8 @@ from types import ModuleType
 import pytest
 from click.testing import Result
 
-from streamlab.cli import checks
-from streamlab.cli.places import Place
+from streamlab.cli import doctor as checks
+from streamlab.cli.options import Place
 from streamlab.home.folder import Home
 from streamlab.registry import schema
 from streamlab.registry.registry import Registry

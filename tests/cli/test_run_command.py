@@ -14,8 +14,8 @@ from rich.console import Console
 from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, task
 
 from streamlab.cli import cli
-from streamlab.cli import run as run_module
-from streamlab.cli.progress import LiveProgress
+from streamlab.cli import run_scenario as run_module
+from streamlab.cli.run_scenario import LiveProgress
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.methods import HeadOnly

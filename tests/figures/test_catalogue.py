@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from figure_samples import HOSTILE, check_pictures, read_csv
 
 from streamlab.cli import cli
-from streamlab.cli.plot import FIGURES
+from streamlab.cli.plots import FIGURES
 from streamlab.diff.format.container import decode
 from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError

@@ -1,4 +1,4 @@
-"""`streamlab predict`: what a stored task answers for texts."""
+"""Commands that use a stored diff on its base: `predict`, `swap` and `merge`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamlab.cli.places import Place, with_place
-from streamlab.cli.stored import base_option, described, find_task, narrowing_options, opened
-from streamlab.cli.tables import Format, format_option, print_table
+from streamlab.cli.options import (
+    Place,
+    base_option,
+    described,
+    find_task,
+    narrowing_options,
+    opened,
+    with_place,
+)
+from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
+from streamlab.units import format_bytes
 from streamlab.views.table import Cell, Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from streamlab.inference.latency import Timing
     from streamlab.inference.refs import Narrowing
     from streamlab.inference.stored_task import Prediction, ServedTask, TaskDescription, Text
 
@@ -75,7 +84,7 @@ def predict(
     loaded = home.load_base(stored.base_fingerprint, model=base)
     with stored.applied(loaded) as served:
         predictions = _answered(served, rows, batch_size)
-    table = _table(facts, rows, predictions)
+    table = _prediction_table(facts, rows, predictions)
     shown = tuple(column.name for column in table.columns if column.default)
     print_table(table if form in ("json", "csv") else table.select(shown), form)
 
@@ -112,7 +121,7 @@ def _answered(served: ServedTask, rows: Sequence[Text], batch_size: int) -> list
     return served.answer(encoded, batch_size=batch_size)
 
 
-def _table(
+def _prediction_table(
     facts: TaskDescription, rows: Sequence[Text], predictions: Sequence[Prediction]
 ) -> Table:
     texts = [(row,) if isinstance(row, str) else row for row in rows]
@@ -131,3 +140,111 @@ def _joined(
     texts: Sequence[tuple[str, ...]], answers: Sequence[tuple[Cell, ...]]
 ) -> tuple[tuple[Cell, ...], ...]:
     return tuple((*text, *answer) for text, answer in zip(texts, answers, strict=True))
+
+
+@click.command()
+@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Times per task.",
+)
+@narrowing_options
+@base_option
+@format_option()
+@with_place
+def swap(
+    tasks: tuple[str, ...],
+    *,
+    repeats: int,
+    narrowing: Narrowing,
+    base: str | None,
+    place: Place,
+    form: Format,
+) -> None:
+    """Measure switching among stored TASKs (default: all of the latest run) in milliseconds.
+
+    decode reads a file and checks it, apply puts a diff on the model, revert takes it off, swap
+    goes from one task to the next, reload loads every weight from one file. The base must come
+    through bit for bit.
+
+    \b
+    Example:
+      streamlab swap
+      streamlab swap sst2 rte --repeats 100 --format json
+    """
+    from streamlab.inference.latency import measure_switching
+
+    home = opened(place)
+    words = {word: word for word in tasks} or {
+        name: f"task:{name}" for name in home.tasks(narrowing.run or "latest")
+    }
+    if not words:
+        raise UsageError(
+            "The run has no finished task to switch among. Name another with `--run`, or run one."
+        )
+    found = {name: find_task(home, word, narrowing) for name, word in words.items()}
+    for word, task in found.items():
+        click.echo(described(word, task), err=True)
+    first = next(iter(found.values()))
+    loaded = home.load_base(first.base_fingerprint, model=base)
+    print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
+    click.echo("The base came through bit for bit.", err=True)
+
+
+def _timing_table(timings: Sequence[Timing]) -> Table:
+    whole = timings[-1].median
+    columns = (
+        Column("step"),
+        Column("p50_ms", "ratio"),
+        Column("p99_ms", "ratio"),
+        Column("p50_over_reload", "ratio"),
+        Column("n", "count"),
+    )
+    rows = tuple(
+        (t.step, 1e3 * t.median, 1e3 * t.p99, t.median / whole, len(t.seconds)) for t in timings
+    )
+    return Table("switching", "Switching", columns, rows)
+
+
+@click.command()
+@click.argument("task")
+@click.option(
+    "--to",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A folder that is not there yet, or is empty.",
+)
+@narrowing_options
+@base_option
+@with_place
+def merge(task: str, *, folder: Path, narrowing: Narrowing, base: str | None, place: Place) -> None:
+    """Write the base with the diff of TASK merged into it as a folder for `transformers`.
+
+    It holds weights, configuration (with the task's labels) and tokenizer, and answers exactly
+    as base and diff do. The folder appears when it is whole.
+
+    \b
+    Example:
+      streamlab merge sst2 --to ./sst2-model
+    """
+    from streamlab.inference.merge import check_free, merge_to
+
+    check_free(folder)
+    home = opened(place)
+    stored = find_task(home, task, narrowing)
+    click.echo(described(task, stored), err=True)
+    stored.facts()  # what cannot be used is told before the base is loaded
+    made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
+    click.echo(folder)
+    click.echo(
+        f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights other than the base's. Read "
+        "back and compared: bit for bit. Load it with "
+        "`AutoModelForSequenceClassification.from_pretrained`.",
+        err=True,
+    )

@@ -1,6 +1,6 @@
 """The command reference, written from the commands' own help.
 
-`python -m streamlab.cli.reference > docs/commands.md` writes it anew.
+`python -m streamlab.cli.manual > docs/commands.md` writes it anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WIDTH = 80
 _HEAD = """\
 # Commands
 
-Written from the commands' own help by `python -m streamlab.cli.reference > docs/commands.md`.
+Written from the commands' own help by `python -m streamlab.cli.manual > docs/commands.md`.
 
 Data goes to standard output, progress and notes to standard error. The exit code is 0 where all is
 well, 1 for a finding or a failure, 2 for a mistake in what was asked, 130 after Ctrl-C. Into a pipe

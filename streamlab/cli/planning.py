@@ -1,4 +1,4 @@
-"""`streamlab simulate`: what many tasks take to keep and to learn, without learning one."""
+"""`streamlab fit` and `simulate`: what many tasks would take, estimated from a measured run."""
 
 from __future__ import annotations
 
@@ -7,22 +7,110 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamlab.cli.places import Place, with_place
-from streamlab.cli.planned import block_option, density_option, measured_run, run_option
-from streamlab.cli.quantities import BYTES, COUNT, RATE
-from streamlab.cli.tables import Format, format_option, print_json, print_page, print_table
+from streamlab.cli.options import BYTES, COUNT, RATE, SHARE, Command, Place, run_option, with_place
+from streamlab.cli.output import Format, format_option, print_json, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.planning.capacity import MOST_TASKS
+from streamlab.planning.capacity import MOST_TASKS, DensityFit, Fit, backtest, fit_density
+from streamlab.planning.capacity import fit as fitted
+from streamlab.planning.measured import Measured, measure
 from streamlab.planning.simulation import simulate as simulated_steps
-from streamlab.planning.what_if import WhatIf
-from streamlab.views.plans import STEPS, simulation_page
+from streamlab.planning.what_if import WhatIf, suppose
+from streamlab.views.plans import STEPS, fit_page, simulation_page
 from streamlab.views.table import Page, Table
 
 if TYPE_CHECKING:
     from streamlab.arrivals.arrival_processes import Steady
-    from streamlab.planning.measured import Measured
     from streamlab.planning.queueing import Queue
     from streamlab.planning.simulation import Simulation
+
+
+def density_option(command: Command) -> Command:
+    """Give a command `--density`."""
+    return click.option(
+        "--density", type=SHARE, metavar="SHARE", help="Suppose another density, as 0.1%."
+    )(command)
+
+
+def block_option(command: Command) -> Command:
+    """Give a command `--block`."""
+    return click.option(
+        "--block",
+        type=BYTES,
+        metavar="BYTES",
+        default=4096,
+        show_default=True,
+        help="A file takes whole blocks of the disk.",
+    )(command)
+
+
+@click.command()
+@click.option("--budget", type=BYTES, metavar="BYTES", required=True, help="As 64MB or 1.5GiB.")
+@click.option(
+    "--tasks", type=COUNT, metavar="N", help="Say which density makes that many tasks fit."
+)
+@click.option("--first", type=COUNT, metavar="N", help="Go by the run's first N tasks alone.")
+@run_option
+@density_option
+@block_option
+@format_option()
+@with_place
+def fit(
+    *,
+    place: Place,
+    budget: int,
+    tasks: int | None,
+    first: int | None,
+    run: str,
+    density: float | None,
+    block: int,
+    form: Format,
+) -> None:
+    """Show how many tasks fit a budget, going by what a run's own diffs take.
+
+    Counted are one base, a diff a task with its head, the registry's rows, and the blocks of
+    the disk that each file fills. The 95% interval comes from the spread of the measured diffs.
+    With --first, what the first tasks say of all is checked. csv is the table of parts.
+
+    \b
+    Example:
+      streamlab fit --budget 64MB
+      streamlab fit --budget 64MB --density 0.1% --first 2
+      streamlab fit --budget 64MB --tasks 200
+    """
+    if tasks is not None and density is not None:
+        raise UsageError(
+            "`--tasks` asks which density fits, and `--density` gives one. Leave one of them out."
+        )
+    everything = measured_run(place, run)
+    measured = everything if first is None else everything.first(first)
+    model = measured.model(block_bytes=block)
+    supposed = suppose(model, measured.base, WhatIf(density=density))
+    found: Fit | DensityFit
+    found = fitted(supposed, budget) if tasks is None else fit_density(supposed, tasks, budget)
+    check = None if first is None else backtest(model, everything.model(block_bytes=block))
+    _print_fit(fit_page(found, measured, model, check, density=density), form)
+    _note_on_fit(found, len(measured.tasks))
+
+
+def _print_fit(page: Page, form: Format) -> None:
+    if form == "json":
+        print_json(page.tree())
+    elif form == "csv":
+        (parts,) = (part for part in page.sections if isinstance(part, Table))
+        print_table(parts, form)
+    else:
+        print_page(page, form)
+
+
+def _note_on_fit(found: Fit | DensityFit, n_measured: int) -> None:
+    """Say on standard error what the numbers cannot."""
+    if n_measured == 1:
+        click.echo("One task was measured, so there is no interval.", err=True)
+    elif isinstance(found, Fit) and found.high is None:
+        click.echo("The measured diffs differ too much for an upper end.", err=True)
+    if found.storage.registry is None:
+        click.echo("The registry is in no file here; its bytes are not counted.", err=True)
+
 
 MOST_QUEUED = 10_000_000  # whose times still fit the memory
 
@@ -107,8 +195,8 @@ def simulate(
     simulated = simulated_steps(
         measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
     )
-    _print(simulation_page(simulated), "json" if as_json else form)
-    _tell(simulated)
+    _print_simulation(simulation_page(simulated), "json" if as_json else form)
+    _note_on_simulation(simulated)
 
 
 def _process(
@@ -150,7 +238,7 @@ def _queue(measured: Measured, n_tasks: int, process: Steady, n_slots: int, seed
     )
 
 
-def _tell(simulated: Simulation) -> None:
+def _note_on_simulation(simulated: Simulation) -> None:
     """Say on standard error what the numbers cannot."""
     queue = simulated.queue
     if simulated.model.registry is None:
@@ -162,7 +250,7 @@ def _tell(simulated: Simulation) -> None:
         )
 
 
-def _print(page: Page, form: Format) -> None:
+def _print_simulation(page: Page, form: Format) -> None:
     tables = {part.key: part for part in page.sections if isinstance(part, Table)}
     if form == "json":
         print_json(page.tree())
@@ -175,3 +263,14 @@ def _print(page: Page, form: Format) -> None:
             for part in page.sections
         )
         print_page(replace(page, sections=tuple(narrow)), form)
+
+
+def measured_run(place: Place, run: str) -> Measured:
+    """Read what a run's own stream takes, the registry's own file included."""
+    with place.open() as registry:
+        # Here, so that `--help` costs no SQLAlchemy.
+        from streamlab.home.folder import empty_file_bytes, find_file_bytes
+
+        n_bytes = find_file_bytes(place.url)
+        empty = 0 if n_bytes is None else empty_file_bytes()
+        return measure(registry, run, file_bytes=n_bytes, empty_bytes=empty)

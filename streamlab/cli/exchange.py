@@ -1,0 +1,237 @@
+"""Commands that move artifacts and records in and out: `export`, `import` and `diff`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from streamlab.cli.options import (
+    Place,
+    base_option,
+    described,
+    find_task,
+    narrowing_options,
+    opened,
+    with_place,
+)
+from streamlab.cli.output import Format, format_option, print_table
+from streamlab.errors import UsageError
+from streamlab.home.folder import Home
+from streamlab.views.export import check_ending, write_table
+from streamlab.views.listings import SUBJECTS, Subject, list_records
+from streamlab.views.table import Column, Table
+
+if TYPE_CHECKING:
+    from streamlab.diff.format.values import ValueType
+    from streamlab.inference.checkpoint_diff import CheckpointDiff
+    from streamlab.inference.refs import Narrowing
+    from streamlab.registry.whole import TakenIn
+
+
+@click.command()
+@click.argument("thing")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write.",
+)
+@narrowing_options
+@with_place
+def export(thing: str, *, output: Path, narrowing: Narrowing, place: Place) -> None:
+    """Write a THING to a file; one that is there already is replaced as a whole.
+
+    THING is a table (runs, arrivals, diffs, scores, tasks, providers or bases), written as CSV
+    or JSON by the file's ending with raw values in every column; or a stored diff, by the name
+    of its task, arrival:NUMBER or the beginning of its digest, written as it is stored.
+
+    \b
+    Example:
+      streamlab export scores --run latest -o scores.csv
+      streamlab export sst2 -o sst2.diff.safetensors
+    """
+    if thing in SUBJECTS:
+        _export_table(place, thing, narrowing, output)
+    else:
+        stored = find_task(opened(place), thing, narrowing)
+        click.echo(described(thing, stored), err=True)
+        stored.save(output)
+    click.echo(output)
+
+
+def _export_table(place: Place, subject: Subject, narrowing: Narrowing, output: Path) -> None:
+    if narrowing.seed is not None or narrowing.method is not None:
+        raise UsageError(
+            f"A table is exported whole; `--seed` and `--method` do not narrow {subject}. For a "
+            f"task of that name write `task:{subject}`."
+        )
+    check_ending(output)
+    with place.open() as registry:
+        table = list_records(registry, subject, run=narrowing.run)
+    write_table(table, output)
+
+
+Row = tuple[str, str, int, str]
+_IMPORT_COLUMNS = (
+    Column("there"),
+    Column("run"),
+    Column("arrivals", "count"),
+    Column("status"),
+)
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
+@click.option("--provider", metavar="NAME", help="Who made the diff of FILE.")
+@click.option("--task", metavar="NAME", help="What FILE is for; default: what it says.")
+@base_option
+@format_option()
+@with_place
+def import_(
+    source: Path,
+    *,
+    provider: str | None,
+    task: str | None,
+    base: str | None,
+    place: Place,
+    form: Format,
+) -> None:
+    """Take in a diff FILE, or all finished runs of another HOME.
+
+    A FILE is checked against its base, which must be known here, and becomes the one arrival of
+    a run of its own, by the method `imported`, with no score. Runs of a HOME come with their
+    files, scores and curves. What is here already is left as it is, and nothing is written over:
+    a run whose name another one has here gets the next number.
+
+    \b
+    Example:
+      streamlab import sst2.diff.safetensors --provider reviews_inc
+      streamlab import ../other-home
+    """
+    if source.is_dir():
+        if provider or task or base:
+            raise UsageError(
+                "`--provider`, `--task` and `--base` are for a FILE; a HOME's runs have their own."
+            )
+        rows = _import_home(place, source)
+    elif provider:
+        rows = [_import_file(place, source, provider=provider, task=task, base=base)]
+    else:
+        raise UsageError(f"Say with `--provider` who made {source}.")
+    print_table(Table("imports", "Imports", _IMPORT_COLUMNS, tuple(rows)), form)
+    if not rows:
+        click.echo(f"There is no finished run in the home {source}.", err=True)
+
+
+def _import_home(place: Place, source: Path) -> list[Row]:
+    from streamlab.home.import_home import check_home, import_home
+    from streamlab.home.store import ArtifactStore
+    from streamlab.registry.registry import Registry
+
+    check_home(Home(source))  # before a home is made to take it in
+    place.home.create()
+    with Registry.open(place.url, clock=time.time) as registry:
+        found = import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))
+    return [_row(one.there, one.taken, one.n_arrivals) for one in found]
+
+
+def _import_file(
+    place: Place, path: Path, *, provider: str, task: str | None, base: str | None
+) -> Row:
+    place.open().close()  # where there is no registry, there is no base to check a file against
+    from streamlab.home.store import ArtifactStore
+    from streamlab.inference.import_file import import_file
+    from streamlab.registry.registry import Registry
+
+    with Registry.open(place.url, clock=time.time) as registry:
+        taken = import_file(
+            registry,
+            ArtifactStore(place.home.store),
+            path,
+            provider=provider,
+            task=task,
+            model=base,
+        )
+    return _row(path.name, taken, 1)
+
+
+def _row(there: str, taken: TakenIn, n_arrivals: int) -> Row:
+    return there, taken.run.name, n_arrivals, "new" if taken.is_new else "here already"
+
+
+_TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
+
+
+@click.command()
+@click.argument("base")
+@click.argument("tuned")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
+)
+@click.option("--add", is_flag=True, help="Hold rounded differences in place of exact weights.")
+@click.option(
+    "--values", type=click.Choice(_TYPES), help="How values are held; see docs/format.md."
+)
+@click.option("--base-revision", metavar="COMMIT", help="Of a hub id.")
+@click.option("--tuned-revision", metavar="COMMIT", help="Of a hub id.")
+@format_option()
+def diff(
+    base: str,
+    tuned: str,
+    *,
+    output: Path,
+    add: bool,
+    values: str | None,
+    base_revision: str | None,
+    tuned_revision: str | None,
+    form: Format,
+) -> None:
+    """Write the diff that turns the checkpoint BASE into TUNED.
+
+    Each is a folder, `package:NAME` or a hub id. The file holds the weights whose bits differ,
+    as they are, and TUNED's head: BASE and the file give TUNED back bit for bit, which is tried
+    before this ends. With --add it holds differences, rounded to bf16 unless --values says
+    otherwise: smaller, and close.
+
+    \b
+    Example:
+      streamlab diff ./base ./tuned -o tuned.diff.safetensors
+    """
+    from streamlab.base import BaseSettings
+    from streamlab.inference.checkpoint_diff import write_checkpoint_diff
+
+    made = write_checkpoint_diff(
+        BaseSettings(model=base, revision=base_revision),
+        BaseSettings(model=tuned, revision=tuned_revision),
+        output,
+        exact=not add,
+        value_type=cast("ValueType | None", values),
+    )
+    print_table(_part_table(made), form)
+    kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"
+    click.echo(f"{output}: {kept}; SHA-256 {made.encoded.digest}", err=True)
+    if not add:
+        click.echo("Read back and compared: gives TUNED bit for bit.", err=True)
+
+
+def _part_table(made: CheckpointDiff) -> Table:
+    parts = made.encoded.parts
+    sizes = {
+        "positions": parts.positions,
+        "values": parts.values,
+        "head": parts.head,
+        "metadata": parts.metadata,
+        "file": len(made.encoded.data),
+        "whole checkpoint": made.checkpoint_bytes,
+    }
+    bounds = {"positions": round(made.positions_bound_bytes)}
+    return Table(
+        "parts",
+        "Bytes by part",
+        (Column("part"), Column("bytes", "count"), Column("bound", "count")),
+        tuple((name, size, bounds.get(name)) for name, size in sizes.items()),
+    )
