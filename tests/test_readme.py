@@ -21,7 +21,7 @@ from streamlab.methods.api import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SETTINGS_PAGES = ("method.md", "scenarios.md")
+SETTINGS_PAGES = ("concepts/method.md", "guides/your-data.md")
 TEST_COMMAND = 'pip install -c constraints.txt -e ".[demo,dev]" && pytest'
 
 
@@ -60,7 +60,7 @@ def test_the_docs_name_every_setting_of_methods_and_training(settings: type[Sett
     assert set(settings.model_fields) - {"name"} - named == set()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/diffs.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/guides/model-diffs.md"])
 def test_the_examples_with_models_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,7 +84,7 @@ def test_the_examples_with_models_run(
 
 
 def test_the_example_of_serving_runs() -> None:
-    text = (ROOT / "docs" / "diffs.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "guides" / "model-diffs.md").read_text(encoding="utf-8")
     (block,) = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "Switcher" in b]
     config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, vocab_size=20)
     model = BertForSequenceClassification(config)

@@ -174,7 +174,7 @@ _TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
 )
 @click.option("--add", is_flag=True, help="Hold rounded differences in place of exact weights.")
 @click.option(
-    "--values", type=click.Choice(_TYPES), help="How values are held; see docs/format.md."
+    "--values", type=click.Choice(_TYPES), help="How values are held; see docs/reference/format.md."
 )
 @click.option("--base-revision", metavar="COMMIT", help="Of a hub id.")
 @click.option("--tuned-revision", metavar="COMMIT", help="Of a hub id.")

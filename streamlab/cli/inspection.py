@@ -22,7 +22,7 @@ from streamlab.views.table import Table, readable
 @click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
 @click.option(
     "--where", "conditions", metavar="EXPR", multiple=True,
-    help="Only rows it is true of; see docs/where.md. Given twice: both have to hold.",
+    help="Only rows it is true of; see docs/reference/where.md. Given twice: both have to hold.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")

@@ -15,7 +15,7 @@ so that what is costly to look at has been bounded, and shown to come from its p
     duplicate   the content is nobody's yet
     probe       the score on the lab's rows is what was declared; see `check_probe`
 
-docs/admission.md says what each stops and what it does not.
+docs/concepts/admission.md says what each stops and what it does not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RULES: Final = (
     "probe",
 )
 
-# The rules of the format that are no matter of the container alone; see docs/format.md.
+# The rules of the format that are no matter of the container alone; see docs/reference/format.md.
 _RULE_OF: Final[Mapping[str, str]] = MappingProxyType(
     {"base-size": "base"}
     | dict.fromkeys(

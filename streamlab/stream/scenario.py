@@ -42,7 +42,8 @@ from streamlab.tasks.settings import DataSettings, TaskSettings
 class StorageSettings(GrownSettings):
     """How the values of a diff are stored; `auto`: the smallest type that changes no answers.
 
-    With a `budget` a simulated device keeps the diffs, in virtual time; see docs/device.md.
+    With a `budget` a simulated device keeps the diffs, in virtual time:
+    docs/concepts/device.md.
     """
 
     later: ClassVar = frozenset({"budget", "policy", "uses"})

@@ -26,7 +26,7 @@ from streamlab.registry.registry import Registry
 from streamlab.views.listings import SUBJECTS
 
 PATHS = every_command()
-DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 TASKS = {"sst2": "mood", "rte": "same", "stsb": "degree"}  # the lab's three under other names
 
 
@@ -99,7 +99,7 @@ def test_every_example_of_the_help_runs(
 def test_the_examples_of_the_page_on_planning_run(
     day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (DOCUMENT.parent / "planning.md").read_text(encoding="utf-8")
+    page = (DOCUMENT.parents[1] / "concepts" / "planning.md").read_text(encoding="utf-8")
     calls = page.split("```sh\n")[1].split("```")[0].splitlines()
     monkeypatch.chdir(shutil.copytree(day, tmp_path / "day"))
 
@@ -121,7 +121,7 @@ def test_an_example_is_a_call_of_its_own_command() -> None:
 
 def test_the_reference_is_up_to_date() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
-        "write it anew: python -m streamlab.cli.manual > docs/commands.md"
+        "write it anew: python -m streamlab.cli.manual > docs/reference/commands.md"
     )
 
 

@@ -1,7 +1,7 @@
 """Whole outputs of every command that reads, on the fixed registry, held against stored text.
 
 Write them anew with STREAMLAB_WRITE_EXPECTED=1 and read the difference before keeping it. What
-help prints is held whole by docs/commands.md.
+help prints is held whole by docs/reference/commands.md.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_the_shell_completes_commands_subjects_and_options(
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
 def test_the_shell_gets_the_script_that_the_reference_tells_of(name: str, home: Home) -> None:
-    document = (CLI.parent / "docs" / "commands.md").read_text(encoding="utf-8")
+    document = (CLI.parent / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     environment = surroundings(home, _STREAMLAB_COMPLETE=f"{name}_source")
 
     found = subprocess.run(

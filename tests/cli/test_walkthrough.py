@@ -12,7 +12,7 @@ from stream_samples import carry_out, make_lab, task
 
 from streamlab.cli import COMMANDS, cli
 
-PAGE = (Path(__file__).parents[2] / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "first-run.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A second reader, written from docs/format.md alone, agrees with the first.
+"""A second reader, written from docs/reference/format.md alone, agrees with the first.
 
 It uses nothing of the package but the errors-free facts of a base: names and shapes.
 """

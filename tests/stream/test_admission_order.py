@@ -64,7 +64,7 @@ def test_of_many_rules_broken_the_first_in_the_documented_order_is_named() -> No
 
 
 def test_the_rules_are_documented_in_their_order() -> None:
-    page = (ROOT / "docs" / "admission.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "concepts" / "admission.md").read_text(encoding="utf-8")
 
     assert tuple(re.findall(r"^\| `([a-z]+)` \|", page, flags=re.MULTILINE)) == RULES
     told = re.findall(r"^    ([a-z]+) {3,}", admission.__doc__ or "", flags=re.MULTILINE)
@@ -72,7 +72,7 @@ def test_the_rules_are_documented_in_their_order() -> None:
 
 
 def test_every_rule_of_the_format_that_is_mapped_exists() -> None:
-    sources = Path(streamlab.diff.__path__[0]).glob("*.py")
+    sources = Path(streamlab.diff.__path__[0]).rglob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
 
     assert [rule for rule in admission._RULE_OF if f'"{rule}"' not in text] == []

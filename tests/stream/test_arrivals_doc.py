@@ -1,4 +1,4 @@
-"""What docs/arrivals.md tells a reader to write is a scenario, and means what it says there."""
+"""The examples of docs/concepts/arrivals.md are valid scenarios and mean what the page says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.units import DAY_US
 
-TEXT = (Path(__file__).parents[2] / "docs" / "arrivals.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs" / "concepts" / "arrivals.md").read_text(encoding="utf-8")
 YAML, CSV = (re.findall(rf"```{kind}\n(.*?)```", TEXT, re.DOTALL) for kind in ("yaml", "csv"))
 
 
@@ -25,9 +25,9 @@ def stream(text: str, folder: Path) -> list[Arrival]:
         "name": "doc",
         "base": {"model": "package:somewhere"},
         "tasks": {name: {"dataset": f"glue/{name}"} for name in ("sst2", "cola", "mrpc")},
-        **parse_yaml(text, origin="docs/arrivals.md"),
+        **parse_yaml(text, origin="arrivals.md"),
     }
-    return arrivals(resolve_scenario(tree, origin="docs/arrivals.md", folder=folder).scenario)
+    return arrivals(resolve_scenario(tree, origin="arrivals.md", folder=folder).scenario)
 
 
 def write_trace(folder: Path) -> None:

@@ -299,7 +299,9 @@ def test_units_are_exact(number: int, letter: str, binary: bool) -> None:
         assert not is_it((size + 1,))
 
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "where.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "reference" / "where.md").read_text(
+    encoding="utf-8"
+)
 
 
 def test_every_condition_of_the_document_is_one_of_some_listing() -> None:

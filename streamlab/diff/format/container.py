@@ -1,4 +1,4 @@
-"""A diff <-> one file's bytes. docs/format.md specifies the file, this module writes and reads it.
+"""Write a diff as a file's bytes and read it back, as docs/reference/format.md specifies.
 
 The reader trusts nothing: every number is checked before anything of its size is allocated, and
 each refusal names the rule that was broken.
