@@ -38,7 +38,7 @@ from streamlab.registry.records import ArrivalRecord, ArtifactKind, RunRecord, S
 from streamlab.registry.registry import Registry
 from streamlab.stats.bootstrap import N_DRAWS, draw_differences, interval, mean_scores
 from streamlab.stats.predictions import Answered, Facts, find_pairs, read_answers, write_answers
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.event_loop import identity_of
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import arrivals
@@ -186,7 +186,7 @@ class Asker:
                 f"{run.name} is on the base {run.base_fingerprint[:12]}, and "
                 f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Put the base back."
             )
-        self._world = World(loaded.scenario, base, loaded.folder)
+        self._context = RunContext(loaded.scenario, base, loaded.folder)
         self._planned = {arrival.identity: arrival for arrival in arrivals(loaded.scenario)}
         self._store = store
 
@@ -196,8 +196,8 @@ class Asker:
         Raises DataError where the rows are not those it was scored on, StoreError where its
         score is another one.
         """
-        record, world = stored.arrival, self._world
-        task = world.encoded(self._planned[identity_of(record)])
+        record, context = stored.arrival, self._context
+        task = context.encoded(self._planned[identity_of(record)])
         fingerprint = task.data.source.examples_fingerprint
         if fingerprint != record.examples_fingerprint:
             raise DataError(
@@ -208,8 +208,8 @@ class Asker:
             stored.digest,
             stored.kind,
             task,
-            world.base,
-            world.scenario.tasks[record.task].training,
+            context.base,
+            context.scenario.tasks[record.task].training,
             self._store,
             facts=record.details,
             splits=("dev",),

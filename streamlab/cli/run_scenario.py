@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from streamlab.methods.api import Progress as Step
     from streamlab.registry.records import RunRecord
-    from streamlab.stream.context import World
+    from streamlab.stream.context import RunContext
     from streamlab.stream.lab import Outcome
     from streamlab.stream.schedule import Arrival
 
@@ -69,11 +69,11 @@ def run(
     live = LiveProgress(notes, stages=verbose)
     name = ""
 
-    def started(record: RunRecord, world: World, n_arrivals: int) -> None:
+    def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
         nonlocal name
         name = record.name
         live.expect(n_arrivals)
-        _announce(notes, record, world)
+        _announce(notes, record, context)
 
     outcomes = serve(
         loaded,
@@ -114,18 +114,18 @@ def _follow(
     return list(failed.values())
 
 
-def _announce(notes: Console, record: RunRecord, world: World) -> None:
+def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     """Say what will run, on what, and where every task's rows come from."""
     environment = record.environment
     n_threads = environment["threads"]
     notes.print(
-        f"{record.name}: base {world.base.settings.model}, "
-        f"{world.base.layout.n_gated:,} weights, {environment['precision']}, "
+        f"{record.name}: base {context.base.settings.model}, "
+        f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
         f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
         markup=False,
     )
     skipped: dict[str, list[str]] = {}
-    for task in world.tasks():
+    for task in context.tasks():
         notes.print(f"  {task.name}: {task.source.kind}, {task.source.detail}", markup=False)
         for attempt in task.tried:
             source, _, reason = attempt.partition(": ")

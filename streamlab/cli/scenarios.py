@@ -69,14 +69,14 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
       streamlab plan scenarios/smoke.yaml
     """
     from streamlab.base import load_base
-    from streamlab.stream.context import World
+    from streamlab.stream.context import RunContext
     from streamlab.stream.estimate import plan as planned
     from streamlab.stream.scenario import load_scenario
 
     loaded = load_scenario(scenario, overrides=overrides)
     seeds = loaded.scenario.seeds
-    world = World(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
-    rows = planned(world)
+    context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
+    rows = planned(context)
     table = Table(
         "plan",
         f"Plan of {loaded.scenario.name}",
@@ -118,7 +118,7 @@ def keygen(*, out: Path) -> None:
     Example:
       streamlab keygen --out reviews_inc.key
     """
-    from streamlab.stream.signing import generate
+    from streamlab.stream.submission import generate
 
     keys = generate()
     write_secret(out, keys.private + "\n")

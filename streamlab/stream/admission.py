@@ -20,9 +20,11 @@ docs/concepts/admission.md says what each stops and what it does not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
@@ -31,12 +33,12 @@ from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat
 
 from streamlab.config import Settings
 from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.values import round_to_float16
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, RefusedError
-from streamlab.stream.content import content_digest
-from streamlab.stream.signing import is_signed_by, message_of
-from streamlab.stream.submission import Submission
+from streamlab.hashing import canonical_json
+from streamlab.stream.submission import Submission, is_signed_by, message_of
 
 RULES: Final = (
     "size",
@@ -98,7 +100,7 @@ class AdmissionSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class AdmissionContext:
     """What the lab knows when a submission comes: of one run, one seed and one method.
 
     The same task learnt again elsewhere gives the same diff, and is no copy.
@@ -111,7 +113,7 @@ class Known:
 
 
 def verify(
-    submission: Submission, *, layout: Layout, settings: AdmissionSettings, known: Known
+    submission: Submission, *, layout: Layout, settings: AdmissionSettings, known: AdmissionContext
 ) -> DiffVector:
     """Return the diff that a submission holds, if it keeps every rule but the probe.
 
@@ -170,7 +172,7 @@ def check_head(diff: DiffVector, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
 
 def _check_signature(
-    submission: Submission, base: str, settings: AdmissionSettings, known: Known
+    submission: Submission, base: str, settings: AdmissionSettings, known: AdmissionContext
 ) -> None:
     if settings.signatures == "off":
         return
@@ -187,7 +189,7 @@ def _check_signature(
         )
 
 
-def _check_quota(n_bytes: int, settings: AdmissionSettings, known: Known) -> None:
+def _check_quota(n_bytes: int, settings: AdmissionSettings, known: AdmissionContext) -> None:
     in_store = known.n_bytes + n_bytes
     if settings.quota_bytes is not None and in_store > settings.quota_bytes:
         raise RefusedError(
@@ -264,7 +266,29 @@ def _check_norm(diff: DiffVector, settings: AdmissionSettings) -> None:
         )
 
 
-def _check_duplicate(diff: DiffVector, settings: AdmissionSettings, known: Known) -> None:
+def _check_duplicate(
+    diff: DiffVector, settings: AdmissionSettings, known: AdmissionContext
+) -> None:
     owner = known.contents.get(content_digest(diff)) if settings.duplicates == "refuse" else None
     if owner is not None:
         raise RefusedError("duplicate", f"{owner} brought the same content before.")
+
+
+def content_digest(diff: DiffVector) -> str:
+    """Return the SHA-256, in hex, of what every way to write this diff has in common."""
+    shapes = [[name, list(array.shape)] for name, array in sorted(diff.head.items())]
+    outline = [diff.layout.fingerprint, diff.mode, list(diff.counts), shapes]
+    digest = hashlib.sha256(canonical_json(outline).encode())
+    # The outline says how many bytes of each follow, so that none can pass for another.
+    entries = (
+        part
+        for tensor in diff.tensors
+        for part in (tensor.positions.astype("<i8"), np.packbits(np.signbit(tensor.values)))
+    )
+    head = (
+        round_to_float16(array, keep_non_zero=False).astype("<f2")
+        for _, array in sorted(diff.head.items())
+    )
+    for part in chain(entries, head):
+        digest.update(part.tobytes())
+    return digest.hexdigest()

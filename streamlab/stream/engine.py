@@ -6,6 +6,7 @@ the row last. A row means the work is whole, so resuming is skipping what has a 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -20,19 +21,17 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
 from streamlab.registry.records import NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
 from streamlab.stream.executors.processes import Processes
 from streamlab.stream.executors.serial import Executor, Serial
-from streamlab.stream.heart import beating
-from streamlab.stream.lab import Clock, Lab, Outcome, Reached
-from streamlab.stream.ledger import Ledger
+from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
 
 # Told the run, what it works with, and how many arrivals are still to come.
-Started = Callable[[RunRecord, World, int], None]
+Started = Callable[[RunRecord, RunContext, int], None]
 
 
 def run(
@@ -42,7 +41,7 @@ def run(
     registry_url: str | None = None,
     resume: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
-    started: Started = lambda _run, _world, _n_arrivals: None,
+    started: Started = lambda _run, _context, _n_arrivals: None,
     clock: Clock = time.time,
     reached: Reached = lambda _point: None,
     order: Reorder = list,
@@ -71,9 +70,9 @@ def run(
     if resume and not is_there:
         raise _nothing_to_resume(loaded)
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
-    world = World(loaded.scenario, base, loaded.folder)
-    world.check_keys()
-    world.prepare(loaded.scenario.seeds[0])
+    context = RunContext(loaded.scenario, base, loaded.folder)
+    context.check_keys()
+    context.prepare(loaded.scenario.seeds[0])
     environment = describe_environment(loaded.scenario.defaults.training)
     draws = loaded.scenario.queue.service == "history"
     if draws and not is_there:
@@ -89,22 +88,22 @@ def run(
             record = _start(registry, loaded, base, environment)
         with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
             n_done = sum(row.status != "failed" for row in registry.arrivals(run=record.name))
-            started(record, world, record.n_expected - n_done)
+            started(record, context, record.n_expected - n_done)
             method = loaded.scenario.defaults.method.name
             ledger = Ledger(registry, record.name, method)
-            lab = Lab(registry, record, world, place, store, ledger, clock, reached)
-            with closing(_executor(loaded, world)) as executor:
+            lab = Lab(registry, record, context, place, store, ledger, clock, reached)
+            with closing(_executor(loaded, context)) as executor:
                 yield from Stream(lab, executor, watch, order).outcomes()
 
 
-def _executor(loaded: LoadedScenario, world: World) -> Executor:
+def _executor(loaded: LoadedScenario, context: RunContext) -> Executor:
     execution = loaded.scenario.execution
     if execution.executor == "serial":
-        return Serial(world)
+        return Serial(context)
     return Processes(
         loaded,
-        fingerprint=world.base.fingerprint,
-        max_bytes=2 * world.base.file_bytes + DEFAULT_MAX_BYTES,
+        fingerprint=context.base.fingerprint,
+        max_bytes=2 * context.base.file_bytes + DEFAULT_MAX_BYTES,
         timeout_seconds=execution.timeout_seconds,
         max_memory=execution.memory,
     )
@@ -183,3 +182,29 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
         registry.finish_run(run.id, "failed", reason)
     else:
         registry.finish_run(run.id, "finished")
+
+
+_SECONDS = 15.0
+
+
+@contextmanager
+def beating(beat: Callable[[], None], *, seconds: float = _SECONDS) -> Iterator[None]:
+    """Call `beat` every `seconds` from a thread of its own for as long as the block runs."""
+    stopped = threading.Event()
+
+    def keep_beating() -> None:
+        while not stopped.wait(seconds):
+            try:
+                beat()
+            except RegistryError:
+                # A missed beat harms nobody. A run that another process took over goes on to its
+                # end, where the registry refuses to have it ended by this one.
+                continue
+
+    thread = threading.Thread(target=keep_beating, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()

@@ -14,8 +14,7 @@ from streamlab.methods import DiffPruning, FullFinetuning, MethodSettings, NonAd
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.masks.topk import budget
 from streamlab.methods.training import batch_loss, endless, seeded_dropout
-from streamlab.stream.context import World
-from streamlab.stream.providers.training import EncodedTask, fresh_model
+from streamlab.stream.context import EncodedTask, RunContext, fresh_model
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
 
@@ -38,7 +37,7 @@ class PlannedArrival:
     seconds: float
 
 
-def plan(world: World) -> list[PlannedArrival]:
+def plan(context: RunContext) -> list[PlannedArrival]:
     """Plan every arrival of a scenario.
 
     Bytes: kept positions at the entropy of evenly drawn ones, values at their full width, and
@@ -48,15 +47,15 @@ def plan(world: World) -> list[PlannedArrival]:
     """
     timed: dict[tuple[str, int], float] = {}
     planned = []
-    for arrival in arrivals(world.scenario):
-        task = world.encoded(arrival)
-        training = world.scenario.tasks[arrival.task].training
+    for arrival in arrivals(context.scenario):
+        task = context.encoded(arrival)
+        training = context.scenario.tasks[arrival.task].training
         key = (arrival.task, arrival.seed)
         if key not in timed:
-            timed[key] = _step_seconds(task, world.base, training)
+            timed[key] = _step_seconds(task, context.base, training)
         n_steps = training.n_steps(n_batches(task.train, training.batch_size))
         share = _FORWARD_SHARE if arrival.method.name == "head_only" else 1.0
-        n_entries = _entries(arrival.method, world.base)
+        n_entries = _entries(arrival.method, context.base)
         planned.append(
             PlannedArrival(
                 arrival=arrival,
@@ -64,7 +63,7 @@ def plan(world: World) -> list[PlannedArrival]:
                 n_train_examples=len(task.data.train),
                 n_steps=n_steps,
                 n_entries=n_entries,
-                file_bytes=_bytes(world, task, n_entries),
+                file_bytes=_bytes(context, task, n_entries),
                 seconds=n_steps * timed[key] * share,
             )
         )
@@ -77,14 +76,14 @@ def _entries(method: MethodSettings, base: Base) -> int:
     return base.layout.n_gated if isinstance(method, FullFinetuning) else 0
 
 
-def _bytes(world: World, task: EncodedTask, n_entries: int) -> int:
-    d = world.base.layout.n_gated
-    head = 4 * _head_entries(world.base, task)
+def _bytes(context: RunContext, task: EncodedTask, n_entries: int) -> int:
+    d = context.base.layout.n_gated
+    head = 4 * _head_entries(context.base, task)
     if n_entries == d:
         return 4 * d + head
     p = n_entries / d
     position_bits = -math.log2(p) - (1 - p) / p * math.log2(1 - p) if n_entries else 0.0
-    bits = n_entries * (position_bits + _VALUE_BITS[world.scenario.storage.values])
+    bits = n_entries * (position_bits + _VALUE_BITS[context.scenario.storage.values])
     return math.ceil(bits / 8) + head
 
 

@@ -25,11 +25,10 @@ from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
 from streamlab.seeds import derived_seed
-from streamlab.stream.device_log import place_on_device
 from streamlab.stream.executors.serial import Executor
-from streamlab.stream.lab import Lab, Outcome, Times, Try
-from streamlab.stream.providers.answer import Answer, Order
+from streamlab.stream.lab import Attempt, Lab, Outcome, Times, place_on_device
 from streamlab.stream.providers.behaviours import draw
+from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.stream.scoring import score_stored
@@ -52,7 +51,7 @@ class _Place:
     arrivals: Sequence[Arrival]  # the method's own, then its baselines'
     began_us: int = 0
     first_us: int = 0  # when the first attempt began that is made now
-    tried: list[tuple[Arrival, Try]] = field(default_factory=list)
+    tried: list[tuple[Arrival, Attempt]] = field(default_factory=list)
     took: list[int] = field(default_factory=list)  # microseconds of the method's own attempts
 
     @property
@@ -75,7 +74,7 @@ class Stream:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that has no row yet, and score the earlier ones again when due."""
-        lab, scenario = self.lab, self.lab.world.scenario
+        lab, scenario = self.lab, self.lab.context.scenario
         for record in lab.registry.arrivals(run=lab.run.name):
             identity = identity_of(record)
             if record.status == "failed":
@@ -101,7 +100,7 @@ class Stream:
         for event in events(
             [place.own.arrived_us for place in places],
             lambda number: self._serve(places[number]),
-            n_slots=self.lab.world.scenario.queue.slots,
+            n_slots=self.lab.context.scenario.queue.slots,
         ):
             place = places[event.number]
             if isinstance(event, Began):
@@ -145,18 +144,18 @@ class Stream:
         """Score the earlier arrivals again at a seed's end, and under `full` after every place."""
         if last is not None:
             return self._rescore(last[0])
-        full = self.lab.world.scenario.evaluation == "full"
+        full = self.lab.context.scenario.evaluation == "full"
         return self._rescore(place[0]) if full else 0
 
-    def _settle(self, arrival: Arrival, attempt: Try, times: Times) -> Outcome:
+    def _settle(self, arrival: Arrival, attempt: Attempt, times: Times) -> Outcome:
         outcome = self.lab.settle(arrival, attempt, times)
         if outcome.record.status != "failed":
             self._done[arrival.identity] = outcome.record
         return outcome
 
-    def _attempts(self, arrival: Arrival, began_us: int) -> Iterator[Try]:
+    def _attempts(self, arrival: Arrival, began_us: int) -> Iterator[Attempt]:
         """Ask for one arrival until there is an answer, or it was tried often enough."""
-        attempts = self.lab.world.scenario.execution.attempts
+        attempts = self.lab.context.scenario.execution.attempts
         for _ in range(attempts - self._n_failed.get(arrival.identity, 0) % attempts):
             attempt = self._ask(arrival, began_us)
             yield attempt
@@ -164,7 +163,7 @@ class Stream:
                 return
             self._n_failed[arrival.identity] = attempt.attempt
 
-    def _ask(self, arrival: Arrival, began_us: int) -> Try:
+    def _ask(self, arrival: Arrival, began_us: int) -> Attempt:
         lab = self.lab
         began_at, began = lab.clock(), time.perf_counter()
         number = 1 + self._n_failed.get(arrival.identity, 0)
@@ -178,7 +177,7 @@ class Stream:
             raise  # the base itself is in doubt, and with it all that would follow
         except (TrainingError, ProviderError, DiffError) as error:
             reason = str(error)
-        return Try(
+        return Attempt(
             attempt=number,
             behaviour=order.behaviour,
             began_at=began_at,
@@ -189,7 +188,7 @@ class Stream:
 
     def _order(self, arrival: Arrival, number: int, began_us: int) -> Order:
         """Say how the provider behaves at this attempt; for a baseline everyone is honest."""
-        scenario = self.lab.world.scenario
+        scenario = self.lab.context.scenario
         if arrival.method != scenario.defaults.method:
             return Order(arrival)
         seed = derived_seed("behaviour", *arrival.identity[:-1], number)
@@ -220,9 +219,9 @@ class Stream:
 
             return self.executor.answer(order, watch)
 
-    def _took_us(self, arrival: Arrival, attempt: Try) -> int:
+    def _took_us(self, arrival: Arrival, attempt: Attempt) -> int:
         """Return the virtual time of one attempt at the method's own training."""
-        scenario = self.lab.world.scenario
+        scenario = self.lab.context.scenario
         took = service_us(
             scenario.queue,
             trained_seconds=attempt.seconds,
@@ -238,7 +237,7 @@ class Stream:
         After its last attempt a place is over; so many more failures are of another one.
         """
         failed = self._failed.get(arrival.identity, [])
-        n_left = len(failed) % self.lab.world.scenario.execution.attempts
+        n_left = len(failed) % self.lab.context.scenario.execution.attempts
         return sum(_recorded_us(record) for record in failed[len(failed) - n_left :])
 
     def _rescore(self, arrival: Arrival) -> int:
@@ -265,9 +264,9 @@ class Stream:
             scores = score_stored(
                 record.digest,
                 self.lab.registry.diff(record.digest).kind,
-                self.lab.world.encoded(earlier),
-                self.lab.world.base,
-                self.lab.world.scenario.tasks[record.task].training,
+                self.lab.context.encoded(earlier),
+                self.lab.context.base,
+                self.lab.context.scenario.tasks[record.task].training,
                 self.lab.store,
                 after_sequence=arrival.sequence,
                 facts=record.details,

@@ -16,7 +16,7 @@ from streamlab.errors import BaseMismatchError
 from streamlab.home.folder import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.event_loop import Identity, Reorder, identity_of
 from streamlab.stream.lab import Clock, Outcome
@@ -58,10 +58,10 @@ def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> It
     """
     scenario = loaded.scenario.model_copy(update={"evaluation": "full"})
     home = Home(folder / "isolation")
-    worlds: list[World] = []
+    worlds: list[RunContext] = []
 
-    def started(_run: RunRecord, world: World, _n_arrivals: int) -> None:
-        worlds.append(world)
+    def started(_run: RunRecord, context: RunContext, _n_arrivals: int) -> None:
+        worlds.append(context)
 
     for outcome in run(replace(loaded, scenario=scenario), home.path, started=started, clock=clock):
         yield _base_after(outcome, worlds[0])
@@ -120,13 +120,13 @@ def _short(found: str) -> str:
     return found if " " in found else found[:12]
 
 
-def _base_after(outcome: Outcome, world: World) -> Claim:
+def _base_after(outcome: Outcome, context: RunContext) -> Claim:
     subject = f"base after {_name(identity_of(outcome.record))}"
     try:
-        world.base.check_unchanged()
+        context.base.check_unchanged()
     except BaseMismatchError as error:
         return Claim(subject, False, str(error))
-    return Claim(subject, True, world.base.fingerprint[:12])
+    return Claim(subject, True, context.base.fingerprint[:12])
 
 
 def _name(identity: Identity) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.registry.device_log import NewPlacement, PlacementRecord
 from streamlab.registry.records import (
     ArrivalRecord,
     ArtifactKind,
@@ -24,17 +25,20 @@ from streamlab.registry.records import (
     RunRecord,
 )
 from streamlab.registry.registry import Registry
-from streamlab.stream.admission import check_head, check_probe, verify
+from streamlab.stream.admission import (
+    AdmissionContext,
+    check_head,
+    check_probe,
+    content_digest,
+    verify,
+)
 from streamlab.stream.artifacts import describe, serving
-from streamlab.stream.content import content_digest
-from streamlab.stream.context import World
-from streamlab.stream.ledger import Ledger
-from streamlab.stream.probe import take_probe
-from streamlab.stream.providers.answer import Answer, Effort
+from streamlab.stream.context import RunContext, fresh_model
+from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.providers.behaviours import Behaviour
-from streamlab.stream.providers.training import fresh_model
+from streamlab.stream.providers.provider import Answer, Effort
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.scoring import score_stored
+from streamlab.stream.scoring import score_stored, take_probe
 from streamlab.stream.submission import Submission
 
 Clock = Callable[[], float]
@@ -62,7 +66,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Try:
+class Attempt:
     """One attempt at an arrival: the provider's answer, or why there is none."""
 
     attempt: int  # from 1, over all runs of the same arrival
@@ -89,14 +93,14 @@ class Lab:
 
     registry: Registry
     run: RunRecord
-    world: World
+    context: RunContext
     home: Home
     store: ArtifactStore
     ledger: Ledger
     clock: Clock
     reached: Reached
 
-    def settle(self, arrival: Arrival, tried: Try, times: Times) -> Outcome:
+    def settle(self, arrival: Arrival, tried: Attempt, times: Times) -> Outcome:
         """Record one attempt; where it has an answer, admit, store and score that first.
 
         Raises StoreError or RegistryError where nothing can be kept.
@@ -118,7 +122,7 @@ class Lab:
         except (TrainingError, DiffError) as error:
             return self._lost(arrival, tried, times, str(error))
 
-    def _lost(self, arrival: Arrival, tried: Try, times: Times, reason: str) -> Outcome:
+    def _lost(self, arrival: Arrival, tried: Attempt, times: Times, reason: str) -> Outcome:
         effort = Effort(n_steps=0, training_seconds=tried.seconds, peak_memory_bytes=0, details={})
         new = self._describe(arrival, tried, times, effort)
         return Outcome(arrival, self.registry.add_failure(new, reason), None, ())
@@ -128,14 +132,14 @@ class Lab:
 
         Baselines are the lab's own comparisons, and pass. Raises RefusedError.
         """
-        scenario, submission = self.world.scenario, answer.submission
+        scenario, submission = self.context.scenario, answer.submission
         if arrival.method != scenario.defaults.method or arrival.method.artifact != "diff":
             _check_kind(arrival, submission)
             return {}
         key = scenario.providers[arrival.provider].public_key(arrival.seed, arrival.provider)
         diff = verify(
             submission,
-            layout=self.world.base.layout,
+            layout=self.context.base.layout,
             settings=scenario.admission,
             known=self.ledger.known(arrival, key),
         )
@@ -149,10 +153,10 @@ class Lab:
 
     def _head_shapes(self, arrival: Arrival) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the head that a task's model has."""
-        training = self.world.scenario.tasks[arrival.task].training
-        model = fresh_model(self.world.base, self.world.encoded(arrival).data, training, seed=0)
+        training = self.context.scenario.tasks[arrival.task].training
+        model = fresh_model(self.context.base, self.context.encoded(arrival).data, training, seed=0)
         parameters = dict(model.named_parameters())
-        return {name: tuple(parameters[name].shape) for name in self.world.base.head_names}
+        return {name: tuple(parameters[name].shape) for name in self.context.base.head_names}
 
     def _check_score(self, arrival: Arrival, submission: Submission, tolerance: float) -> None:
         """Score a submission out of quarantine, where it stays unless its score is as declared."""
@@ -169,7 +173,7 @@ class Lab:
     def _keep(
         self,
         arrival: Arrival,
-        tried: Try,
+        tried: Attempt,
         answer: Answer,
         times: Times,
         facts: Mapping[str, Any],
@@ -177,7 +181,7 @@ class Lab:
     ) -> Outcome:
         """Store what was admitted, score what was stored, and write its row."""
         submission = answer.submission
-        stored = describe(submission.kind, submission.data, self.world.base)
+        stored = describe(submission.kind, submission.data, self.context.base)
         digest = self.store.put(submission.data)
         self.reached("stored")
         details = {**answer.effort.details, **facts}
@@ -201,10 +205,10 @@ class Lab:
 
     def _probe(self, arrival: Arrival, submission: Submission, digest: str) -> dict[str, Any]:
         """Note what a stored diff does to the base, so that it can be seen to do so again."""
-        task = self.world.encoded(arrival)
-        training = self.world.scenario.tasks[arrival.task].training
-        model = fresh_model(self.world.base, task.data, training, seed=0)
-        with serving(model, submission.data, "diff", digest, self.world.base) as served:
+        task = self.context.encoded(arrival)
+        training = self.context.scenario.tasks[arrival.task].training
+        model = fresh_model(self.context.base, task.data, training, seed=0)
+        with serving(model, submission.data, "diff", digest, self.context.base) as served:
             return take_probe(served, task, training)
 
     def _scores(
@@ -218,9 +222,9 @@ class Lab:
         return score_stored(
             digest,
             kind,
-            self.world.encoded(arrival),
-            self.world.base,
-            self.world.scenario.tasks[arrival.task].training,
+            self.context.encoded(arrival),
+            self.context.base,
+            self.context.scenario.tasks[arrival.task].training,
             store,
             after_sequence=arrival.sequence,
             facts=facts,
@@ -229,14 +233,14 @@ class Lab:
     def _describe(
         self,
         arrival: Arrival,
-        tried: Try,
+        tried: Attempt,
         times: Times,
         effort: Effort,
         answer: Answer | None = None,
         *,
         evaluation_seconds: float = 0.0,
     ) -> NewArrival:
-        task, loaded = self.world.encoded(arrival), self.world.loaded(arrival)
+        task, loaded = self.context.encoded(arrival), self.context.loaded(arrival)
         behaviour = tried.behaviour if answer is None else answer.behaved
         return NewArrival(
             run_id=self.run.id,
@@ -290,3 +294,113 @@ def _check_kind(arrival: Arrival, submission: Submission) -> None:
 def _finite(declared: float | None) -> float | None:
     """Return a declared score that can be recorded; one that is no number counts as none."""
     return declared if declared is not None and math.isfinite(declared) else None
+
+
+def place_on_device(lab: Lab, seed: int) -> None:
+    """Append what the log of a seed's device still lacks; the whole of it is drawn anew.
+
+    To be called when every arrival of the seed has come to its end: the log is only ever added to,
+    and what failed and is tried again would come in between. Where it was logged before and
+    arrivals have been removed since, the log stays as it was.
+    """
+    device = lab.context.scenario.storage.device
+    if device is None:
+        return
+    items = _items(lab, seed)
+    until_us = items[-1][0] if items else 0
+    log = simulate_device(device, items, seed=seed, until_us=until_us).log
+    there = [line for line in lab.registry.placements(lab.run.name) if line.seed == seed]
+    if [_told(line) for line in there] == [_told(line) for line in log[: len(there)]]:
+        lab.registry.add_placements(log[len(there) :])
+
+
+def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
+    """Return what comes to the device, and when, in order."""
+    scores = {
+        score.arrival_id: score.value
+        for score in lab.registry.scores(run=lab.run.name, primary=True)
+        if score.split == "dev"  # the same after every arrival, or the base was not fixed
+    }
+    method = lab.context.scenario.defaults.method.name
+    records = lab.registry.arrivals(run=lab.run.name, method=method, status="finished")
+    own = [r for r in records if r.seed == seed and r.digest and r.ended_us is not None]
+    own.sort(key=lambda record: (record.ended_us, record.sequence))
+    return [
+        (
+            record.ended_us or 0,
+            Item(
+                arrival_id=record.id,
+                task=record.task,
+                n_bytes=lab.registry.diff(record.digest or "").file_bytes,
+                score=scores[record.id],
+            ),
+        )
+        for record in own
+    ]
+
+
+def _told(line: NewPlacement | PlacementRecord) -> tuple[object, ...]:
+    return line.at_us, line.arrival_id, line.action, line.device_bytes, line.note
+
+
+@dataclass(frozen=True)
+class _Entry:
+    record: ArrivalRecord
+    n_bytes: int
+
+
+class Ledger:
+    """The diffs that were admitted, in the order of virtual time; filled anew from the rows."""
+
+    def __init__(self, registry: Registry, run: str, method: str) -> None:
+        """Read the rows of `method`, the scenario's own: baselines are not admitted."""
+        self._entries = [
+            _Entry(record, registry.diff(record.digest).file_bytes)
+            for record in sorted(
+                registry.arrivals(run=run, method=method, status="finished"),
+                key=lambda record: (record.ended_us or 0, record.sequence),
+            )
+            if record.digest is not None and "content" in record.details
+        ]
+
+    def add(self, record: ArrivalRecord, n_bytes: int) -> None:
+        """Note a diff that was admitted and has its row."""
+        self._entries.append(_Entry(record, n_bytes))
+
+    def known(self, arrival: Arrival, public_key: str | None) -> AdmissionContext:
+        """Return what is known when a submission for `arrival` comes."""
+        ours = [entry for entry in self._entries if entry.record.seed == arrival.seed]
+        own = [entry for entry in ours if entry.record.provider == arrival.provider]
+        return AdmissionContext(
+            contents={e.record.details["content"]: f"`{e.record.provider}`" for e in ours},
+            n_bytes=sum(entry.n_bytes for entry in own),
+            n_tasks=len(own),
+            public_key=public_key,
+        )
+
+    def submissions(
+        self, seed: int, store: ArtifactStore, *, until_us: int
+    ) -> tuple[Submission, ...]:
+        """Return what was admitted under a scenario seed as it was submitted, oldest first.
+
+        `until_us`: the virtual time by which it must have ended, since a run that is resumed
+        knows of what ends later too.
+        """
+        return tuple(
+            _submission(record, store)
+            for record in (entry.record for entry in self._entries)
+            if record.seed == seed and (record.ended_us or 0) <= until_us
+        )
+
+
+def _submission(record: ArrivalRecord, store: ArtifactStore) -> Submission:
+    signature = record.details.get("signature")
+    return Submission(
+        provider=record.provider,
+        task=record.task,
+        version=record.version,
+        kind="diff",
+        data=store.get(str(record.digest)),
+        declared_score=record.declared_score,
+        signature=None if signature is None else bytes.fromhex(signature),
+    )

@@ -5,25 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import InitErrorDetails
 
 from streamlab.arrivals.arrival_processes import ArrivalProcess, AsListed, Trace, TraceEvent
 from streamlab.arrivals.trace import read_trace
-from streamlab.config import GrownSettings, Tree, problem, secret_problem
+from streamlab.config import Settings, Tree, problem, secret_problem
 from streamlab.errors import UsageError
 from streamlab.stream.providers.behaviours import BehaviourSettings
-from streamlab.stream.signing import PRIVATE, SIMULATED, Key, checked_private_key, simulated_keys
+from streamlab.stream.submission import PRIVATE, SIMULATED, Key, checked_private_key, simulated_keys
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
-class ProviderSettings(GrownSettings):
+class ProviderSettings(Settings):
     """One party that brings tasks and keeps its rows to itself."""
-
-    later: ClassVar = frozenset({"arrivals", "n_arrivals", "behaviour", "key", "private_key_file"})
 
     tasks: tuple[Name, ...] = Field(min_length=1)
     arrivals: ArrivalProcess = AsListed()

@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ByteSize, Field, ValidationError, model_validator
+from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from streamlab.arrivals.service import QueueSettings
 from streamlab.base import BaseSettings
 from streamlab.config import (
-    GrownSettings,
     Settings,
     Tree,
     digest,
@@ -29,7 +28,6 @@ from streamlab.methods import DiffPruning, MethodSettings, NonAdaptive
 from streamlab.methods.api import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings, Policy, UseSettings
-from streamlab.stream.execution import ExecutionSettings
 from streamlab.stream.provider_settings import (
     Name,
     ProviderSettings,
@@ -39,14 +37,12 @@ from streamlab.stream.provider_settings import (
 from streamlab.tasks.settings import DataSettings, TaskSettings
 
 
-class StorageSettings(GrownSettings):
+class StorageSettings(Settings):
     """How the values of a diff are stored; `auto`: the smallest type that changes no answers.
 
     With a `budget` a simulated device keeps the diffs, in virtual time:
     docs/concepts/device.md.
     """
-
-    later: ClassVar = frozenset({"budget", "policy", "uses"})
 
     values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
     budget: Annotated[ByteSize, Field(gt=0)] | None = None
@@ -74,10 +70,21 @@ class TaskEntry(TaskSettings):
     training: TrainingSettings = TrainingSettings()
 
 
-class Scenario(GrownSettings):
-    """Everything a run depends on but the home and the machine."""
+class ExecutionSettings(Settings):
+    """Where arrivals are trained, how long one may take, and how often it is attempted.
 
-    later: ClassVar = frozenset({"execution", "queue", "admission"})
+    `processes`: each provider in a process of its own, with the base and only its own examples.
+    """
+
+    executor: Literal["serial", "processes"] = "serial"
+    timeout_seconds: PositiveFloat | None = None  # of one attempt, loading included
+    attempts: PositiveInt = 1  # in one run; `--resume` tries again
+    # What a provider's process may allocate for itself (Linux); libraries and buffers included.
+    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None = None
+
+
+class Scenario(Settings):
+    """Everything a run depends on but the home and the machine."""
 
     version: Literal[1]
     name: Name
@@ -221,9 +228,14 @@ def resolve_scenario(
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
     # Variables stay as they were written: where the files lie is no part of the experiment.
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
-    # The order of the tasks is the order of the stream, and a digest of a mapping knows none.
-    identity = digest([resolved, list(scenario.tasks)])
+    # The order of the tasks is the order of the stream, and a digest of a mapping has none.
+    identity = digest([_without_how(resolved), list(scenario.tasks)])
     return LoadedScenario(scenario, resolved, identity, folder)
+
+
+def _without_how(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how a run is executed, which may differ when it is resumed."""
+    return {**resolved, "execution": {"attempts": resolved["execution"]["attempts"]}}
 
 
 def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
-from streamlab.stream.signing import is_signed_by, sign
+from streamlab.stream.submission import is_signed_by, sign
 
 
 def call(*arguments: str) -> Result:

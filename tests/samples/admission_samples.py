@@ -15,10 +15,9 @@ from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import RefusedError
-from streamlab.stream.admission import AdmissionSettings, Known, verify
+from streamlab.stream.admission import AdmissionContext, AdmissionSettings, verify
 from streamlab.stream.providers.forgeries import rewritten
-from streamlab.stream.signing import signed, simulated_keys
-from streamlab.stream.submission import Submission
+from streamlab.stream.submission import Submission, signed, simulated_keys
 
 LAYOUT: Final = Layout("ab" * 32, ("m", "v", "none", "n"), ((12, 20), (60,), (5,), (9, 12)))
 VALUE_TYPES: Final[tuple[ValueType, ...]] = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -80,19 +79,23 @@ def in_own_name(submission: Submission) -> Submission:
 
 
 def admit(
-    submission: Submission, settings: AdmissionSettings = OPEN, known: Known | None = None
+    submission: Submission,
+    settings: AdmissionSettings = OPEN,
+    known: AdmissionContext | None = None,
 ) -> DiffVector:
     """Verify on the small base; the lab knows the key of `press` and nothing more."""
     return verify(
         submission,
         layout=LAYOUT,
         settings=settings,
-        known=known or Known(public_key=KEYS.public),
+        known=known or AdmissionContext(public_key=KEYS.public),
     )
 
 
 def rule_broken(
-    submission: Submission, settings: AdmissionSettings = OPEN, known: Known | None = None
+    submission: Submission,
+    settings: AdmissionSettings = OPEN,
+    known: AdmissionContext | None = None,
 ) -> str:
     """Return the rule by which a submission is refused."""
     with pytest.raises(RefusedError) as refusal:

@@ -31,12 +31,12 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (
+    AdmissionContext,
     AdmissionSettings,
-    Known,
     check_probe,
+    content_digest,
     verify,
 )
-from streamlab.stream.content import content_digest
 from streamlab.stream.providers.forgeries import rewritten, with_nan
 
 DATA = encode(drawn()).data
@@ -66,7 +66,7 @@ def test_a_file_that_expands_is_refused_before_it_does() -> None:
 
     tracemalloc.start()
     with pytest.raises(RefusedError) as refusal:
-        verify(submitted(data), layout=layout, settings=OPEN, known=Known())
+        verify(submitted(data), layout=layout, settings=OPEN, known=AdmissionContext())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
@@ -170,7 +170,7 @@ def test_a_diff_that_replaces_weights_is_refused() -> None:
 def test_a_copy_is_refused_however_it_is_written(
     seed: int, value_type: ValueType, told: str
 ) -> None:
-    known = Known(contents={content_digest(drawn(seed)): "`wire`"})
+    known = AdmissionContext(contents={content_digest(drawn(seed)): "`wire`"})
     copy = replace(drawn(seed), task={"told": told})
     data = encode(copy, value_type=value_type).data
 

@@ -11,8 +11,7 @@ from admission_samples import KEYS, admit, drawn, packed, rule_broken, scaled, s
 import streamlab.diff
 from streamlab.diff.format.container import encode
 from streamlab.stream import admission
-from streamlab.stream.admission import RULES, AdmissionSettings, Known
-from streamlab.stream.content import content_digest
+from streamlab.stream.admission import RULES, AdmissionContext, AdmissionSettings, content_digest
 from streamlab.stream.providers.forgeries import for_another_base, padded
 from streamlab.stream.submission import Submission
 
@@ -54,7 +53,9 @@ def everything_wrong() -> list[tuple[str, Submission, AdmissionSettings]]:
 
 
 def test_of_many_rules_broken_the_first_in_the_documented_order_is_named() -> None:
-    known = Known(contents={content_digest(scaled(0.5)): "`wire`"}, public_key=KEYS.public)
+    known = AdmissionContext(
+        contents={content_digest(scaled(0.5)): "`wire`"}, public_key=KEYS.public
+    )
     stages = everything_wrong()
 
     found = [rule_broken(submission, settings, known) for _, submission, settings in stages]

@@ -27,13 +27,13 @@ from streamlab.diff.format.frame import read_frame
 from streamlab.diff.format.values import ValueType
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (
+    AdmissionContext,
     AdmissionSettings,
-    Known,
     check_size,
+    content_digest,
 )
-from streamlab.stream.content import content_digest
 from streamlab.stream.providers.forgeries import for_another_base, rewritten
-from streamlab.stream.signing import simulated_keys
+from streamlab.stream.submission import simulated_keys
 
 DATA = encode(drawn()).data
 
@@ -109,11 +109,11 @@ def test_a_signature_holds_for_one_submission(change: dict[str, Any]) -> None:
 
 
 def test_a_provider_whose_key_is_not_known_is_refused() -> None:
-    assert rule_broken(in_own_name(submitted()), SIGNED, Known()) == "signature"
+    assert rule_broken(in_own_name(submitted()), SIGNED, AdmissionContext()) == "signature"
 
 
 def test_a_signature_of_another_provider_is_refused() -> None:
-    other = Known(public_key=simulated_keys(1, "wire").public)
+    other = AdmissionContext(public_key=simulated_keys(1, "wire").public)
 
     assert rule_broken(in_own_name(submitted()), SIGNED, other) == "signature"
 
@@ -125,7 +125,7 @@ def test_junk_for_a_signature_is_refused(junk: bytes) -> None:
 
 
 def test_signatures_are_not_looked_at_where_none_is_asked_for() -> None:
-    assert admit(submitted(signature=b"junk"), OPEN, Known())
+    assert admit(submitted(signature=b"junk"), OPEN, AdmissionContext())
 
 
 # Quota
@@ -137,9 +137,9 @@ def test_a_quota_of_bytes_counts_what_comes(quota: int, held: int) -> None:
     settings = AdmissionSettings(quota_bytes=quota)  # type: ignore[arg-type]
 
     if held + len(DATA) <= quota:
-        assert admit(submitted(DATA), settings, Known(n_bytes=held))
+        assert admit(submitted(DATA), settings, AdmissionContext(n_bytes=held))
     else:
-        assert rule_broken(submitted(DATA), settings, Known(n_bytes=held)) == "quota"
+        assert rule_broken(submitted(DATA), settings, AdmissionContext(n_bytes=held)) == "quota"
 
 
 @settings(deadline=None)
@@ -148,9 +148,9 @@ def test_a_quota_of_tasks_counts_what_comes(quota: int, held: int) -> None:
     settings = AdmissionSettings(quota_tasks=quota)
 
     if held < quota:
-        assert admit(submitted(DATA), settings, Known(n_tasks=held))
+        assert admit(submitted(DATA), settings, AdmissionContext(n_tasks=held))
     else:
-        assert rule_broken(submitted(DATA), settings, Known(n_tasks=held)) == "quota"
+        assert rule_broken(submitted(DATA), settings, AdmissionContext(n_tasks=held)) == "quota"
 
 
 # Container

@@ -10,13 +10,13 @@ from stream_samples import Lab, arrivals_in, carry_out, only, reading, runs_in, 
 
 from streamlab.errors import UsageError
 from streamlab.seeds import derived_seed
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.executors import serial as executors
+from streamlab.stream.lab import Attempt, Outcome, Times
 from streamlab.stream.lab import Lab as LabOfRun
-from streamlab.stream.lab import Outcome, Times, Try
-from streamlab.stream.providers.answer import Answer, Order, Watch, answer
 from streamlab.stream.providers.behaviours import BehaviourSettings, draw
+from streamlab.stream.providers.provider import Answer, Order, Watch, answer
 from streamlab.stream.schedule import Arrival
 
 FIXED = {"service": "fixed", "seconds": 10}
@@ -90,7 +90,7 @@ def test_a_place_that_was_cut_short_goes_on_where_its_attempts_ended(
     carry_out(path, tmp_path / "whole")
     settle = LabOfRun.settle
 
-    def stopped(own: LabOfRun, arrival: Arrival, tried: Try, when: Times) -> Outcome:
+    def stopped(own: LabOfRun, arrival: Arrival, tried: Attempt, when: Times) -> Outcome:
         if tried.attempt == 2:
             raise KeyboardInterrupt
         return settle(own, arrival, tried, when)
@@ -125,8 +125,8 @@ def test_a_place_that_is_over_keeps_the_time_of_its_attempts_when_the_run_goes_o
 def test_a_provider_cannot_write_what_the_lab_notes(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def boastful(order: Order, world: World, watch: Watch) -> Answer:
-        given = answer(order, world, watch)
+    def boastful(order: Order, context: RunContext, watch: Watch) -> Answer:
+        given = answer(order, context, watch)
         told = {"service_us": -1, "probe": 1, "n_truncated": 7, "content": "x", "mine": 3}
         return replace(given, effort=replace(given.effort, details=told))
 
@@ -170,8 +170,8 @@ def test_a_device_is_logged_in_order_once_every_failure_has_been_made_up_for(
 def test_what_is_not_of_the_methods_kind_is_stopped_whatever_it_says_it_is(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def disguised(order: Order, world: World, watch: Watch) -> Answer:
-        given = answer(order, world, watch)
+    def disguised(order: Order, context: RunContext, watch: Watch) -> Answer:
+        given = answer(order, context, watch)
         changed = replace(given.submission, kind="checkpoint", data=b"no file of tensors")
         return replace(given, submission=changed)
 

@@ -27,8 +27,7 @@ from streamlab.config import Settings, validate
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.format.values import ValueType
 from streamlab.errors import ConfigError
-from streamlab.stream.admission import AdmissionSettings, Known
-from streamlab.stream.content import content_digest
+from streamlab.stream.admission import AdmissionContext, AdmissionSettings, content_digest
 from streamlab.stream.providers.behaviours import (
     BEHAVIOURS,
     Behaviour,
@@ -49,7 +48,7 @@ EARLIER = (
     in_own_name(submitted(encode(drawn(101)).data, task="same")),
     replace(in_own_name(submitted(encode(drawn(102)).data)), provider="wire", task="other"),
 )
-KNOWN = Known(
+KNOWN = AdmissionContext(
     contents={content_digest(drawn(seed)): "`wire`" for seed in (101, 102)},
     public_key=KEYS.public,
 )

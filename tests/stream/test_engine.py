@@ -26,7 +26,7 @@ from streamlab.home.store import ArtifactStore
 from streamlab.inference.open_home import open_home
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, RunRecord
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
@@ -73,10 +73,10 @@ def test_baselines_share_place_provider_and_rows_and_leave_files_of_their_own(ma
 
 def test_baselines_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ran) -> None:
     loaded = load_scenario(many.path)
-    world = World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+    context = RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
     stream = [arrival for arrival in arrivals(loaded.scenario) if arrival.task == "mood"]
 
-    drawn = {(a.seed, str(a.method.name)): world.encoded(a).data.train for a in stream}
+    drawn = {(a.seed, str(a.method.name)): context.encoded(a).data.train for a in stream}
 
     for seed in (1, 2):
         assert len({drawn[seed, method] for method in METHODS}) == 1
@@ -209,8 +209,8 @@ def test_watchers_are_told_of_the_run_first_and_then_of_every_step(
 ) -> None:
     told: list[tuple[str, int]] = []
 
-    def started(record: RunRecord, world: World, n_arrivals: int) -> None:
-        assert [task.name for task in world.tasks()] == ["mood"]
+    def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
+        assert [task.name for task in context.tasks()] == ["mood"]
         told.append((record.name, n_arrivals))
 
     def watch(arrival: Arrival, progress: Progress) -> None:

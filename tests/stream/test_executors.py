@@ -17,11 +17,11 @@ from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
 from streamlab.base import load_base
 from streamlab.errors import ProviderError, TrainingError
 from streamlab.methods.api import Progress
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.executors.processes import Processes
 from streamlab.stream.executors.serial import Executor, Serial
-from streamlab.stream.providers.answer import Answer, Order
+from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 
@@ -29,7 +29,9 @@ Make = Callable[[LoadedScenario], Executor]
 
 
 def serial(loaded: LoadedScenario) -> Executor:
-    return Serial(World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder))
+    return Serial(
+        RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+    )
 
 
 def processes(

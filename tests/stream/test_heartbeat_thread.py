@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from streamlab.errors import RegistryError
-from streamlab.stream.heart import beating
+from streamlab.stream.engine import beating
 
 
 def test_it_beats_again_after_a_beat_that_failed_and_stops_with_the_block() -> None:

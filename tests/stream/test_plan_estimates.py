@@ -10,7 +10,7 @@ import torch
 from stream_samples import Lab, Ran, only
 
 from streamlab.base import load_base
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.estimate import PlannedArrival, plan
 from streamlab.stream.scenario import load_scenario
 
@@ -18,7 +18,7 @@ from streamlab.stream.scenario import load_scenario
 def planned(path: Path, *overrides: str) -> list[PlannedArrival]:
     loaded = load_scenario(path, overrides=overrides)
     base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
-    return plan(World(loaded.scenario, base, loaded.folder))
+    return plan(RunContext(loaded.scenario, base, loaded.folder))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_planning_leaves_the_base_and_the_global_generator_alone(lab: Lab) -> No
     base = load_base(loaded.scenario.base, seed=1)
     state = torch.random.get_rng_state()
 
-    plan(World(loaded.scenario, base, loaded.folder))
+    plan(RunContext(loaded.scenario, base, loaded.folder))
 
     base.check_unchanged()
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -16,7 +16,7 @@ from stream_samples import Lab, only
 from streamlab.errors import ProviderError
 from streamlab.methods.api import Progress
 from streamlab.stream.executors import processes
-from streamlab.stream.providers.answer import Answer, Order
+from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

@@ -18,17 +18,16 @@ from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.stream.artifacts import serving
-from streamlab.stream.context import World
+from streamlab.stream.context import EncodedTask, RunContext, fresh_model
 from streamlab.stream.lab import Outcome
-from streamlab.stream.providers.training import EncodedTask, fresh_model
 from streamlab.stream.scenario import load_scenario
 
 
 @pytest.fixture(scope="module")
-def world(many: Ran) -> World:
+def context(many: Ran) -> RunContext:
     """A base and rows loaded anew, by nothing the run left but its scenario."""
     loaded = load_scenario(many.path)
-    return World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+    return RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
 
 
 def by_hand(base: Base, task: EncodedTask, outcome: Outcome, path: Path) -> NDArray[np.float32]:
@@ -52,7 +51,7 @@ def by_hand(base: Base, task: EncodedTask, outcome: Outcome, path: Path) -> NDAr
 
 
 def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorded_score(
-    many: Ran, world: World
+    many: Ran, context: RunContext
 ) -> None:
     store = ArtifactStore(many.home.store)
     recorded = {
@@ -64,13 +63,13 @@ def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorde
         digest, diff = outcome.record.digest, outcome.diff
         assert digest is not None
         assert diff is not None
-        task = world.encoded(outcome.arrival)
+        task = context.encoded(outcome.arrival)
 
-        found = by_hand(world.base, task, outcome, store.path(digest))
+        found = by_hand(context.base, task, outcome, store.path(digest))
 
-        training = world.scenario.tasks[outcome.arrival.task].training
-        model = fresh_model(world.base, task.data, training, seed=0)
-        with serving(model, store.get(digest), diff.kind, digest, world.base) as served:
+        training = context.scenario.tasks[outcome.arrival.task].training
+        model = fresh_model(context.base, task.data, training, seed=0)
+        with serving(model, store.get(digest), diff.kind, digest, context.base) as served:
             assert np.array_equal(found, logits(served.model, task.dev))
         labels = np.array([row.label for row in task.data.dev])
         if outcome.arrival.task == "degree":
@@ -81,10 +80,10 @@ def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorde
             assert recorded[outcome.record.id] == value
 
 
-def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, world: World) -> None:
+def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, context: RunContext) -> None:
     outcome = many.outcomes[0]
-    task = world.encoded(outcome.arrival)
-    model = world.base.classifier(n_outputs=2, seed=1)
+    task = context.encoded(outcome.arrival)
+    model = context.base.classifier(n_outputs=2, seed=1)
 
     together = logits(model, task.dev)
 
@@ -98,29 +97,31 @@ def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, world: World)
         assert logits(model, alone)[0] == pytest.approx(together[place], abs=1e-5)
 
 
-def test_bytes_that_are_not_those_of_the_digest_are_not_served(many: Ran, world: World) -> None:
+def test_bytes_that_are_not_those_of_the_digest_are_not_served(
+    many: Ran, context: RunContext
+) -> None:
     outcome = many.outcomes[0]
     assert outcome.diff is not None
     store = ArtifactStore(many.home.store)
     data = bytearray(store.get(outcome.diff.digest))
     data[-1] ^= 1
-    model = world.base.classifier(n_outputs=2, seed=1)
+    model = context.base.classifier(n_outputs=2, seed=1)
 
     with (
         pytest.raises(StoreError, match="does not have its digest"),
-        serving(model, bytes(data), outcome.diff.kind, outcome.diff.digest, world.base),
+        serving(model, bytes(data), outcome.diff.kind, outcome.diff.digest, context.base),
     ):
         pass
 
 
-def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, world: World) -> None:
+def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, context: RunContext) -> None:
     outcome = many.outcomes[0]
     assert outcome.diff is not None
     data = ArtifactStore(many.home.store).get(outcome.diff.digest)
-    model = world.base.classifier(n_outputs=2, seed=1)
+    model = context.base.classifier(n_outputs=2, seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    with serving(model, data, "diff", outcome.diff.digest, world.base) as served:
+    with serving(model, data, "diff", outcome.diff.digest, context.base) as served:
         changed = [n for n, t in served.model.state_dict().items() if not torch.equal(t, before[n])]
 
     assert changed

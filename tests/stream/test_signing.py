@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from streamlab.config import Settings, validate
 from streamlab.errors import ConfigError
-from streamlab.stream.signing import (
+from streamlab.stream.submission import (
     Key,
     checked_key,
     generate,

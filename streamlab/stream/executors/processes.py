@@ -30,10 +30,10 @@ from streamlab.config import Settings
 from streamlab.errors import ProviderError, StreamlabError, TrainingError
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArtifactKind
-from streamlab.stream.context import World
+from streamlab.stream.context import RunContext
 from streamlab.stream.executors.process_limits import bound_memory, offer_to_be_ended
-from streamlab.stream.providers.answer import Answer, Effort, Order, Watch, answer
 from streamlab.stream.providers.behaviours import Behaviour
+from streamlab.stream.providers.provider import Answer, Effort, Order, Watch, answer
 from streamlab.stream.scenario import LoadedScenario
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
@@ -123,9 +123,9 @@ class _Worker:
         self, loaded: LoadedScenario, provider: str, fingerprint: str, max_memory: int | None
     ) -> None:
         # Spawned, not forked: a fork of a process that has used torch's threads may hang.
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(
+        spawning = multiprocessing.get_context("spawn")
+        self._connection, theirs = spawning.Pipe()
+        self._process: BaseProcess = spawning.Process(
             target=_work,
             args=(theirs, loaded, provider, fingerprint, max_memory),
             name=f"provider {provider}",
@@ -249,7 +249,7 @@ def _work(
     def send(note: Mapping[str, object]) -> None:
         connection.send_bytes(json.dumps(note).encode())
 
-    world: World | None = None
+    context: RunContext | None = None
     while True:
         try:
             order = connection.recv()
@@ -257,10 +257,10 @@ def _work(
             return
         _act_out(order)
         try:
-            world = world or _world(loaded, provider, fingerprint)
-            given = answer(order, world, lambda step: send({"progress": asdict(step)}))
+            context = context or _context(loaded, provider, fingerprint)
+            given = answer(order, context, lambda step: send({"progress": asdict(step)}))
         except MemoryError:
-            world = None  # what it holds may be half made
+            context = None  # what it holds may be half made
             send({"failed": _out_of_memory(provider, max_memory)})
             continue
         except (StreamlabError, RuntimeError) as error:
@@ -295,11 +295,11 @@ def _said(given: Answer) -> dict[str, Any]:
     }
 
 
-def _world(loaded: LoadedScenario, provider: str, fingerprint: str) -> World:
+def _context(loaded: LoadedScenario, provider: str, fingerprint: str) -> RunContext:
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     if base.fingerprint != fingerprint:
         raise ProviderError(
             f"The provider `{provider}` loaded the base {base.fingerprint[:12]}, and the run is on "
             f"{fingerprint[:12]}. The files of the base were changed while it ran."
         )
-    return World(loaded.scenario, base, loaded.folder, provider=provider)
+    return RunContext(loaded.scenario, base, loaded.folder, provider=provider)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from streamlab.errors import ProviderError
-from streamlab.stream.context import World
-from streamlab.stream.providers.answer import Answer, Order, Watch, answer
+from streamlab.stream.context import RunContext
+from streamlab.stream.providers.provider import Answer, Order, Watch, answer
 
 
 class Executor(Protocol):
@@ -28,9 +28,9 @@ class Executor(Protocol):
 class Serial:
     """Let every provider work in this process, one after another."""
 
-    def __init__(self, world: World) -> None:
-        """`world`: the base, and every provider's rows."""
-        self._world = world
+    def __init__(self, context: RunContext) -> None:
+        """`context`: the base, and every provider's rows."""
+        self._context = context
 
     def answer(self, order: Order, watch: Watch) -> Answer:
         """Train in this process; see `Executor`. A crash and a hang are told, not acted out."""
@@ -39,7 +39,7 @@ class Serial:
                 f"The provider `{order.arrival.provider}` was to {order.behaviour}, by the "
                 "scenario; with `execution.executor: processes` its process does."
             )
-        return answer(order, self._world, watch)
+        return answer(order, self._context, watch)
 
     def close(self) -> None:
         """Nothing was started."""

@@ -28,8 +28,7 @@ from pydantic import Field, model_validator
 from streamlab.config import Settings
 from streamlab.errors import DataError
 from streamlab.stream.providers import forgeries as hostile
-from streamlab.stream.signing import signed
-from streamlab.stream.submission import Submission
+from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.examples import Example, TaskData
 
 Behaviour = Literal[

@@ -22,7 +22,7 @@ from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
 from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
-from streamlab.stream.providers.training import EncodedTask, fresh_model
+from streamlab.stream.context import EncodedTask, fresh_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

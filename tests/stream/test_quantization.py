@@ -18,31 +18,32 @@ from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.stream.artifacts import Served, serving
-from streamlab.stream.context import World
-from streamlab.stream.probe import check_probe, take_probe
+from streamlab.stream.context import RunContext, fresh_model
 from streamlab.stream.providers.quantization import SMALLEST_FIRST, rounded
-from streamlab.stream.providers.training import fresh_model
 from streamlab.stream.scenario import load_scenario
+from streamlab.stream.scoring import check_probe, take_probe
 
 if TYPE_CHECKING:
     from streamlab.methods.api import TrainingSettings
-    from streamlab.stream.providers.training import EncodedTask
+    from streamlab.stream.context import EncodedTask
 
 
 @pytest.fixture(scope="module")
-def world(plain: Ran) -> World:
+def context(plain: Ran) -> RunContext:
     loaded = load_scenario(plain.path)
-    made = World(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+    made = RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
     made.prepare(1)
     return made
 
 
-def parts(plain: Ran, world: World, task: str) -> tuple[DiffVector, EncodedTask, TrainingSettings]:
+def parts(
+    plain: Ran, context: RunContext, task: str
+) -> tuple[DiffVector, EncodedTask, TrainingSettings]:
     """Return a stored diff with noise below its rounding, its task and its training."""
     outcome = next(o for o in plain.outcomes if o.arrival.task == task)
     assert outcome.diff is not None
     data = ArtifactStore(plain.home.store).get(outcome.diff.digest)
-    diff = decode(data, world.base.layout)
+    diff = decode(data, context.base.layout)
     rng = np.random.default_rng(0)
 
     def shaken(tensor: SparseTensor) -> SparseTensor:
@@ -50,16 +51,16 @@ def parts(plain: Ran, world: World, task: str) -> tuple[DiffVector, EncodedTask,
         return replace(tensor, values=tensor.values * noise)
 
     diff = DiffVector(diff.layout, tuple(map(shaken, diff.tensors)), diff.head, diff.task)
-    return diff, world.encoded(outcome.arrival), world.scenario.tasks[task].training
+    return diff, context.encoded(outcome.arrival), context.scenario.tasks[task].training
 
 
 @pytest.mark.parametrize("name", ["mood", "degree"])
 def test_the_chosen_type_passes_and_smaller_ones_do_not(
-    plain: Ran, world: World, name: str
+    plain: Ran, context: RunContext, name: str
 ) -> None:
-    diff, task, training = parts(plain, world, name)
+    diff, task, training = parts(plain, context, name)
 
-    chosen = rounded(diff, task, world.base, training)
+    chosen = rounded(diff, task, context.base, training)
 
     facts = chosen.facts
     assert facts["least"] == {"mood": 0.995, "degree": 0.999}[name]
@@ -68,10 +69,10 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
     ]
     assert passed == [False] * (len(passed) - 1) + [True]
     assert inspect(chosen.encoded.data)["value_type"] == chosen.value_type == facts["values"]
-    model = fresh_model(world.base, task.data, training, seed=0)
+    model = fresh_model(context.base, task.data, training, seed=0)
     with applied(model, diff):
         before = logits(model, task.validation)
-    with applied(model, decode(chosen.encoded.data, world.base.layout)):
+    with applied(model, decode(chosen.encoded.data, context.base.layout)):
         after = logits(model, task.validation)
     if name == "mood":
         assert (before.argmax(1) == after.argmax(1)).mean() >= 0.995
@@ -80,24 +81,24 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
         assert np.corrcoef(*ranks)[0, 1] >= 0.999
 
 
-def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, world: World) -> None:
-    diff, task, training = parts(plain, world, "degree")
+def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, context: RunContext) -> None:
+    diff, task, training = parts(plain, context, "degree")
     # One large value a tensor: four bits stretch to reach it, and the small ones swell.
     scales = (np.where(np.arange(len(t)) == 0, 100, 1).astype(np.float32) for t in diff.tensors)
     skewed = (replace(t, values=t.values * s) for t, s in zip(diff.tensors, scales, strict=True))
     wild = DiffVector(diff.layout, tuple(skewed), diff.head, diff.task)
 
-    chosen = rounded(wild, task, world.base, training)
+    chosen = rounded(wild, task, context.base, training)
 
     assert chosen.facts["agreement"]["int4"] < 0.999
     assert chosen.value_type != "int4"
 
 
-def test_without_rows_to_judge_by_it_is_bf16(plain: Ran, world: World) -> None:
-    diff, task, training = parts(plain, world, "mood")
+def test_without_rows_to_judge_by_it_is_bf16(plain: Ran, context: RunContext) -> None:
+    diff, task, training = parts(plain, context, "mood")
     blind = replace(task, validation=task.validation.first(0))
 
-    chosen = rounded(diff, blind, world.base, training)
+    chosen = rounded(diff, blind, context.base, training)
 
     assert chosen.value_type == "bf16"
     assert chosen.facts == {"values": "bf16", "head": "fp32", "n_rows": 0}
@@ -112,17 +113,17 @@ def test_every_arrival_records_its_rounding_and_its_probe(plain: Ran) -> None:
         assert len(details["probe"]["sha256"]) == 64
 
 
-def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, world: World) -> None:
+def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContext) -> None:
     outcome = plain.outcomes[0]
     assert outcome.diff is not None
-    task = world.encoded(outcome.arrival)
-    training = world.scenario.tasks[outcome.arrival.task].training
+    task = context.encoded(outcome.arrival)
+    training = context.scenario.tasks[outcome.arrival.task].training
     recorded = outcome.record.details["probe"]
     digest = outcome.diff.digest
     data = ArtifactStore(plain.home.store).get(digest)
-    model = fresh_model(world.base, task.data, training, seed=0)
+    model = fresh_model(context.base, task.data, training, seed=0)
 
-    with serving(model, data, "diff", digest, world.base) as served:
+    with serving(model, data, "diff", digest, context.base) as served:
         check_probe(served, task, training, recorded, digest=digest)
         fewer = Served(served.model, (served.n_changed or 0) - 1)
         with pytest.raises(StoreError, match="`n_changed` is"):

@@ -16,14 +16,12 @@ from streamlab.inference.model import logits
 from streamlab.methods.api import Progress, Trained, TrainingSettings
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.artifacts import checkpoint_of, serving
-from streamlab.stream.context import World
+from streamlab.stream.context import EncodedTask, RunContext, encode_task, fresh_model, train
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.providers.quantization import Rounded, rounded
-from streamlab.stream.providers.training import EncodedTask, encode_task, fresh_model, train
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.signing import signed
-from streamlab.stream.submission import Submission
+from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.metrics import score
 
 Watch = Callable[[Progress], None]
@@ -58,7 +56,7 @@ class Answer:
     behaved: Behaviour = "honest"
 
 
-def answer(order: Order, world: World, watch: Watch) -> Answer:
+def answer(order: Order, context: RunContext, watch: Watch) -> Answer:
     """Train one arrival, pack what came of it, and misbehave as ordered.
 
     Raises TrainingError or DiffError where it breaks down, BaseMismatchError where the base is not
@@ -66,12 +64,12 @@ def answer(order: Order, world: World, watch: Watch) -> Answer:
     """
     began, arrival = time.perf_counter(), order.arrival
     reset_peak()
-    task = _rows(order, world)
-    training = world.scenario.tasks[arrival.task].training
-    world.base.check_unchanged()
-    trained = train(arrival, task, world.base, training, watch)
-    submission, facts = _packed(trained, arrival, task, world)
-    submission, behaved = _handed_in(submission, order, world)
+    task = _rows(order, context)
+    training = context.scenario.tasks[arrival.task].training
+    context.base.check_unchanged()
+    trained = train(arrival, task, context.base, training, watch)
+    submission, facts = _packed(trained, arrival, task, context)
+    submission, behaved = _handed_in(submission, order, context)
     effort = Effort(
         n_steps=trained.n_steps,
         training_seconds=time.perf_counter() - began,
@@ -81,20 +79,22 @@ def answer(order: Order, world: World, watch: Watch) -> Answer:
     return Answer(submission, effort, behaved)
 
 
-def _rows(order: Order, world: World) -> EncodedTask:
+def _rows(order: Order, context: RunContext) -> EncodedTask:
     """Return the rows to learn from, with wrong labels where that is the behaviour."""
-    task = world.encoded(order.arrival)
+    task = context.encoded(order.arrival)
     if order.behaviour != "label_flip":
         return task
-    share = world.scenario.providers[order.arrival.provider].behaviour.flipped_labels
-    training = world.scenario.tasks[order.arrival.task].training
-    return encode_task(flip_labels(task.data, share=share, seed=order.seed), world.base, training)
+    share = context.scenario.providers[order.arrival.provider].behaviour.flipped_labels
+    training = context.scenario.tasks[order.arrival.task].training
+    return encode_task(flip_labels(task.data, share=share, seed=order.seed), context.base, training)
 
 
-def _handed_in(submission: Submission, order: Order, world: World) -> tuple[Submission, Behaviour]:
+def _handed_in(
+    submission: Submission, order: Order, context: RunContext
+) -> tuple[Submission, Behaviour]:
     """Sign a submission, and put something hostile in its place where that is the behaviour."""
-    scenario, arrival, base = world.scenario, order.arrival, world.base.fingerprint
-    private = world.find_private_key(arrival.provider, arrival.seed)
+    scenario, arrival, base = context.scenario, order.arrival, context.base.fingerprint
+    private = context.find_private_key(arrival.provider, arrival.seed)
     if private is not None:
         submission = signed(submission, base=base, private=private)
     changed = misbehave(
@@ -111,19 +111,19 @@ def _handed_in(submission: Submission, order: Order, world: World) -> tuple[Subm
 
 
 def _packed(
-    trained: Trained, arrival: Arrival, task: EncodedTask, world: World
+    trained: Trained, arrival: Arrival, task: EncodedTask, context: RunContext
 ) -> tuple[Submission, dict[str, Any]]:
     """Write what is to be stored as bytes, and say how it was rounded and what it does."""
     if trained.adapter is not None:
         facts = {"adapter_config": dict(trained.adapter.config)}
         return _submission(arrival, "adapter", trained.adapter.weights), facts
     if trained.tensors is None:
-        return _submission(arrival, "checkpoint", checkpoint_of(trained, world.base)), {}
-    training = world.scenario.tasks[arrival.task].training
+        return _submission(arrival, "checkpoint", checkpoint_of(trained, context.base)), {}
+    training = context.scenario.tasks[arrival.task].training
     said = _serving_facts(arrival, task, training)
-    diff = DiffVector(world.base.layout, trained.tensors, trained.head, said)
-    chosen = _written(diff, task, world, training)
-    declared = _find_score(chosen, task, world.base, training)
+    diff = DiffVector(context.base.layout, trained.tensors, trained.head, said)
+    chosen = _written(diff, task, context, training)
+    declared = _find_score(chosen, task, context.base, training)
     submission = _submission(arrival, "diff", chosen.encoded.data, declared)
     return submission, {"rounding": dict(chosen.facts)}
 
@@ -142,11 +142,11 @@ def _submission(
 
 
 def _written(
-    diff: DiffVector, task: EncodedTask, world: World, training: TrainingSettings
+    diff: DiffVector, task: EncodedTask, context: RunContext, training: TrainingSettings
 ) -> Rounded:
-    values = world.scenario.storage.values
+    values = context.scenario.storage.values
     if values == "auto":
-        return rounded(diff, task, world.base, training)
+        return rounded(diff, task, context.base, training)
     return Rounded(encode(diff, value_type=values), values, {"values": values})
 
 

@@ -16,8 +16,8 @@ from streamlab.errors import BaseMismatchError
 from streamlab.methods.api import TrainingSettings
 from streamlab.seeds import derived_seed
 from streamlab.stream import scoring
+from streamlab.stream.context import fresh_model
 from streamlab.stream.invariants import check_isolation, check_order, shuffled
-from streamlab.stream.providers.training import fresh_model
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.examples import TaskData

@@ -15,7 +15,7 @@ from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.vector import DiffVector, SparseTensor
-from streamlab.stream.content import content_digest
+from streamlab.stream.admission import content_digest
 
 SEEDS = st.integers(0, 10_000)
 
