@@ -31,7 +31,7 @@ from streamlab.diff.format.frame import (
 from streamlab.diff.format.partition import cut_into_lines, read_cuts
 from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.format.values import ValueType
-from streamlab.diff.vector import DiffVector, proven_tensor
+from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ __all__ = (
     "decode",
     "encode",
     "inspect",
+    "rounded",
 )
 
 HeadType = Literal["fp32", "fp16"]
@@ -145,7 +146,7 @@ def decode(
     widened.flags.writeable = False
     changes = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
     tensors = map(proven_tensor, layout.shapes, kept, changes)
-    head = _read_head(frame)
+    head = _read_head(frame.blocks)
     return DiffVector(layout, tuple(tensors), head, header.task, header.mode)
 
 
@@ -169,19 +170,32 @@ def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any
     }
 
 
+def rounded(
+    diff: DiffVector, *, value_type: ValueType = "bf16", head_type: HeadType = "fp32"
+) -> DiffVector:
+    """Return the diff that `decode` would give of the file that `encode` would write.
+
+    Raises DiffError as `encode` does for values that the type cannot hold.
+    """
+    counts = np.array(diff.counts, dtype=np.int64)
+    codes = _codes(diff, counts, value_type)
+    widened = values.widen_values(codes, counts, value_type, zeros=diff.mode == "replace")
+    parts = np.split(widened, np.cumsum(counts)[:-1])
+    tensors = (
+        SparseTensor(tensor.shape, tensor.positions, part)
+        for tensor, part in zip(diff.tensors, parts, strict=True)
+    )
+    blocks = {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
+    return DiffVector(diff.layout, tuple(tensors), _read_head(blocks), diff.task, diff.mode)
+
+
 def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
     compress = CODECS[codec].compress
     streams = positions.split(
         [tensor.positions for tensor in diff.tensors],
         diff.layout,
     )
-    counts = np.array(diff.counts, dtype=np.int64)
-    none = np.zeros(0, dtype=np.float32)
-    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
-    if diff.mode == "replace":
-        codes = values.keep_values(joined, value_type)
-    else:
-        codes = values.round_values(joined, counts, value_type)
+    codes = _codes(diff, np.array(diff.counts, dtype=np.int64), value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     blocks = {
         _CUTS: _bytes_block(streams.cuts),
@@ -194,6 +208,14 @@ def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) ->
         scales = codes.scales.astype("<f4").tobytes()
         blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
     return blocks
+
+
+def _codes(diff: DiffVector, counts: NDArray[np.int64], value_type: ValueType) -> values.Codes:
+    none = np.zeros(0, dtype=np.float32)
+    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
+    if diff.mode == "replace":
+        return values.keep_values(joined, value_type)
+    return values.round_values(joined, counts, value_type)
 
 
 def _bytes_block(data: bytes) -> Block:
@@ -319,9 +341,9 @@ def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDA
     return values.widen_values(codes, counts, header.value_type, zeros=zeros)
 
 
-def _read_head(frame: Frame) -> dict[str, NDArray[np.float32]]:
+def _read_head(blocks: Mapping[str, Block]) -> dict[str, NDArray[np.float32]]:
     head = {}
-    for name, block in frame.blocks.items():
+    for name, block in blocks.items():
         if name.startswith(_HEAD):
             dtype = {"F32": "<f4", "F16": "<f2"}[block.dtype]
             array = np.frombuffer(block.data, dtype=dtype).astype(np.float32).reshape(block.shape)
