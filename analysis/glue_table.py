@@ -44,7 +44,6 @@ from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import arrivals
 from streamlab.stream.scoring import stored_outputs
 from streamlab.tasks.glue import GLUE
-from streamlab.tasks.metrics import score
 from streamlab.views.export import markdown_table, write_csv
 from streamlab.views.table import Cell
 from streamlab.views.task_scores import by_arrival, find_own_score
@@ -214,7 +213,6 @@ class Asker:
             facts=record.details,
             splits=("dev",),
         )["dev"]
-        metric = task.data.metrics[0]
         facts = Facts(
             task=record.task,
             dataset=stored.dataset,
@@ -222,13 +220,12 @@ class Asker:
             seed=record.seed,
             digest=stored.digest,
             examples_fingerprint=fingerprint,
-            metric=metric,
+            metric=task.data.metrics[0].name,
             recorded=stored.recorded.value,
-            score=score((metric,), outputs, np.asarray(rows.labels))[metric],
+            score=task.data.primary_score(outputs, rows.labels),
         )
         _check_score(facts)
-        answers = outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(axis=1)
-        return Answered(facts, np.asarray(rows.labels), answers)
+        return Answered(facts, rows.labels, task.data.type.decode(outputs))
 
 
 def _check_score(facts: Facts) -> None:

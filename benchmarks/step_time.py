@@ -40,6 +40,7 @@ from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.types import task_type
 
 REVIEWS = TaskSettings(
     dataset="imdb",
@@ -66,7 +67,7 @@ class Contender:
     def step(self, batch: Any, *, timed: bool) -> None:
         """Take one step as the training loop does, and time it."""
         began = time.perf_counter()
-        loss = batch_loss(self.job.model, batch, self.job.training)
+        loss = batch_loss(self.job.model, batch, self.job.training, self.job.loss)
         float(loss.detach())
         loss.backward()
         between = time.perf_counter()
@@ -133,7 +134,7 @@ def reviews(base: Base, training: TrainingSettings, n_rows: int) -> Encoded:
     """Encode film reviews, nearly all of them longer than a batch is wide."""
     data = DataSettings(sources=(), max_train_examples=n_rows, max_eval_examples=10)
     task = load_task("imdb", REVIEWS, data, seed=1, hub=HubReach(), base_folder=Path())
-    return encode(task.train, base.tokenizer, max_length=training.max_length)
+    return encode(task.train, base.tokenizer, task.type, max_length=training.max_length)
 
 
 def job_for(base: Base, rows: Encoded, training: TrainingSettings) -> TrainingJob:
@@ -151,6 +152,7 @@ def job_for(base: Base, rows: Encoded, training: TrainingSettings) -> TrainingJo
         head={name: parameters[name] for name in base.head_names},
         n_batches=n_batches(rows, training.batch_size),
         batches=lambda epoch: batches(rows, training, epoch),
+        loss=task_type("classification").loss,
         training=training,
         seed=1,
     )

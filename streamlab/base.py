@@ -1,4 +1,4 @@
-"""The base: one pretrained encoder, loaded once, never changed, and known by its fingerprint."""
+"""The base: one pretrained encoder, loaded once, never changed, identified by a fingerprint."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, PositiveInt
 
@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+# The `transformers` class whose backbone is the layout: parts that it lacks are not trained.
+MODEL_CLASS: Final = "AutoModelForSequenceClassification"
+
 
 class BaseSettings(Settings):
-    """Which pretrained model every task of a scenario is a diff on."""
+    """The pretrained model that every task of a scenario is a diff on."""
 
     model: str = Field(min_length=1)  # package:NAME, a folder or a hub id
-    revision: str | None = None  # of a hub id; a commit, so that the base cannot move
+    revision: str | None = None  # of a hub id; a commit, so that the base cannot change
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of the weights file
     layers: PositiveInt | None = None  # keep this many of the lowest layers
 
     def placed(self, folder: Path) -> BaseSettings:
-        """Return these settings with a model folder, relative to `folder`, as an absolute path."""
+        """Return these settings with a model folder, relative to `folder`, made absolute."""
         place = folder / self.model
         if self.model.startswith(PACKAGE_PREFIX) or not place.is_dir():
             return self
@@ -43,8 +46,8 @@ class BaseSettings(Settings):
 class Base:
     """A loaded base; make it with `load_base`.
 
-    `tensors` holds the backbone as float32 on the CPU, in the order of `layout`, and is handed
-    out to be read only. `full_names` maps a backbone name to its name in the classifier.
+    `tensors` holds the backbone as float32 on the CPU, in the order of `layout`; it must not be
+    written to. `full_names` maps a backbone name to its name in the classifier.
     """
 
     settings: BaseSettings
@@ -69,24 +72,32 @@ class Base:
         if fingerprint_tensors(self.tensors) != self._held:
             raise BaseMismatchError(
                 f"The base {self.settings.model!r} was changed in memory since it was loaded. "
-                "Whatever ran last wrote to it; its results cannot be trusted. Start again."
+                "The last training or scoring wrote to it; discard its results, and start again."
             )
 
-    def classifier(self, *, n_outputs: int, seed: int) -> PreTrainedModel:
-        """Build a fresh classifier: the base's backbone under a head drawn from `seed`."""
+    def classifier(
+        self, *, n_outputs: int, seed: int, model_class: str = MODEL_CLASS
+    ) -> PreTrainedModel:
+        """Build a fresh model: the base's backbone under a head initialised from `seed`.
+
+        `model_class` is the `transformers` class that has the head.
+        """
         import torch
-        from transformers import AutoModelForSequenceClassification
 
         config = type(self.config).from_dict(self.config.to_dict())
         config.num_labels = n_outputs
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
-            model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+            model: PreTrainedModel = _auto_class(model_class).from_config(
+                config, dtype=torch.float32
+            )
         parameters = dict(model.named_parameters())
+        full_names, _ = split_head(list(parameters), self.layout.names, model.base_model_prefix)
         with torch.no_grad():
-            for name, full_name in self.full_names.items():
+            for name, full_name in full_names.items():
                 parameters[full_name].copy_(self.tensors[name])
-        return model.eval()  # type: ignore[no-any-return]
+        model.eval()
+        return model
 
 
 def load_base(settings: BaseSettings, *, seed: int) -> Base:
@@ -94,10 +105,10 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
 
     `seed` fills backbone tensors that the checkpoint lacks. Raises SourceError where the model
     cannot be found, read or used as a sequence classifier, BaseMismatchError where its weights
-    are not the ones the scenario pins.
+    are not those that the scenario pins.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoTokenizer
 
     located = locate_model(settings.model)
     _check_pin(settings, located)
@@ -107,7 +118,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         headless, missing = _load_headless(settings, located, config)
         tokenizer = AutoTokenizer.from_pretrained(located.target, revision=settings.revision)
         with torch.device("meta"):
-            outline = AutoModelForSequenceClassification.from_config(config)
+            outline = _auto_class(MODEL_CLASS).from_config(config)
     loaded = {name: parameter.detach() for name, parameter in headless.named_parameters()}
     full_names, head_names = split_head(
         [name for name, _ in outline.named_parameters()], loaded, outline.base_model_prefix
@@ -135,18 +146,16 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
 
 
 def load_model(settings: BaseSettings) -> PreTrainedModel:
-    """Load a checkpoint as it is, in its own dtype: with its head, or headless if it has none.
+    """Load a checkpoint as it is, in its own dtype, with its head if it has one.
 
     Raises SourceError, or BaseMismatchError where another file is pinned.
     """
-    from transformers import AutoModelForSequenceClassification
-
     located = locate_model(settings.model)
     _check_pin(settings, located)
     config = _load_config(settings, located)
     with quiet_transformers(), _explained(settings):
         model: PreTrainedModel
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = _auto_class(MODEL_CLASS).from_pretrained(
             located.target,
             revision=settings.revision,
             config=config,
@@ -159,11 +168,17 @@ def load_model(settings: BaseSettings) -> PreTrainedModel:
     return model
 
 
+def _auto_class(name: str) -> Any:
+    import transformers
+
+    return getattr(transformers, name)
+
+
 def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Return the size in bytes of these tensors as one safetensors file, by writing it."""
     from safetensors.torch import save
 
-    # Shared storage is refused by the format; a clone per tensor is what a checkpoint holds.
+    # The format refuses shared storage, and a checkpoint holds a copy per tensor.
     return len(save({name: t.detach().contiguous().clone() for name, t in tensors.items()}))
 
 
@@ -180,7 +195,7 @@ def _check_pin(settings: BaseSettings, located: Located) -> None:
         raise BaseMismatchError(
             f"The weights of {settings.model!r} have the SHA-256 {found}, and the scenario pins "
             f"{settings.sha256}. The package or folder holds another model than the scenario was "
-            "written for: install the version it names, or change `base.sha256` knowingly."
+            "written for. Install the version that it names, or change `base.sha256`."
         )
 
 
@@ -226,7 +241,7 @@ def _longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
 
 @contextmanager
 def _explained(settings: BaseSettings) -> Iterator[None]:
-    """Turn the library's many ways of not loading a model into one SourceError."""
+    """Turn whatever the library raises while it loads a model into a SourceError."""
     from safetensors import SafetensorError
 
     try:
@@ -244,7 +259,7 @@ def _explained(settings: BaseSettings) -> Iterator[None]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence progress bars and load reports, and put both back."""
+    """Silence progress bars and load reports inside a `with` block."""
     from transformers.utils import logging as library
 
     level = library.get_verbosity()

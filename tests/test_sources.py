@@ -55,7 +55,7 @@ def test_a_package_that_is_not_installed_is_named_with_what_to_install(name: str
 def test_a_path_that_is_not_in_the_package_is_refused(package: Path, inside: str) -> None:
     del package
 
-    with pytest.raises(SourceError, match=f"The package `{PACKAGE}` has no '{inside}'"):
+    with pytest.raises(SourceError, match=f"The package `{PACKAGE}` has no path '{inside}'"):
         package_path(f"{PACKAGE}/{inside}")
 
 
@@ -96,7 +96,7 @@ def test_a_name_that_leads_nowhere_is_refused(name: str) -> None:
         locate_model(name)
 
     assert str(caught.value) == (
-        f"The base {name!r} is no folder that exists. Give a folder with a `config.json`, "
+        f"The base {name!r} is not an existing folder. Give a folder with a `config.json`, "
         "`package:NAME`, or a hub id such as `bert-base-cased`."
     )
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from streamlab.inference.latency import Timing
     from streamlab.inference.refs import Narrowing
-    from streamlab.inference.stored_task import Prediction, ServedTask, TaskDescription, Text
+    from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
+    from streamlab.tasks.types import Prediction
 
 
 @click.command()
@@ -126,7 +127,7 @@ def _prediction_table(
 ) -> Table:
     texts = [(row,) if isinstance(row, str) else row for row in rows]
     names = [Column("text"), Column("text2")][: len(texts[0])]
-    if facts.kind == "regression":
+    if not facts.type.has_classes:
         columns = (*names, Column("value", "score"))
         values = [(p.value,) for p in predictions]
         return Table("predictions", "Predictions", columns, _joined(texts, values))

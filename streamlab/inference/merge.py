@@ -79,12 +79,7 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
 
 def _describe(config: PretrainedConfig, facts: TaskDescription, task: StoredTask) -> None:
     """Make a base's configuration that of the task."""
-    regression = facts.kind == "regression"
-    config.num_labels = facts.n_outputs
-    if not regression:
-        config.id2label = dict(enumerate(facts.labels))
-        config.label2id = {label: place for place, label in enumerate(facts.labels)}
-    config.problem_type = "regression" if regression else "single_label_classification"
+    facts.type.configure(config, facts.labels)
     # Where the folder came from goes with it.
     config.streamlab = {
         "task": facts.task,

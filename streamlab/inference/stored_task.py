@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -13,9 +13,10 @@ from streamlab.diff.format.container import decode, inspect
 from streamlab.errors import DataError, DiffError, StoreError
 from streamlab.files import atomic_write, disk_errors
 from streamlab.tasks.batches import Encoded, encode
-from streamlab.tasks.columns import text_in
+from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import find_entry
+from streamlab.tasks.types import Prediction, TaskKind, TaskType, task_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,16 +34,6 @@ if TYPE_CHECKING:
 
 
 Text = str | tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One answer: a label with its probability, or the value of a regression."""
-
-    label: str | None
-    probability: float | None  # of `label`
-    value: float | None  # of a regression
-    probabilities: Mapping[str, float]  # of every label, in the task's order
 
 
 @dataclass(frozen=True)
@@ -146,7 +137,9 @@ class ServedTask:
                 f"The task `{self.facts.task}` takes {takes[wanted]}, and "
                 f"{sum(row.text2 is not None for row in rows)} of {len(rows)} rows are pairs."
             )
-        return encode(rows, self.loaded.tokenizer, max_length=self.facts.max_length)
+        return encode(
+            rows, self.loaded.tokenizer, self.facts.type, max_length=self.facts.max_length
+        )
 
     def answer(self, encoded: Encoded, *, batch_size: int = 64) -> list[Prediction]:
         """Answer encoded rows in their order."""
@@ -159,16 +152,7 @@ class ServedTask:
                 f"The diff of `{self.facts.task}` answers with numbers that are not finite. It is "
                 "of no use: have the task learnt again, or take an earlier version."
             )
-        if self.facts.kind == "regression":
-            return [Prediction(None, None, float(value), {}) for value in outputs[:, 0]]
-        grown = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        shares = grown / grown.sum(axis=1, keepdims=True)
-        return [self._prediction(row.tolist()) for row in shares]
-
-    def _prediction(self, shares: list[float]) -> Prediction:
-        probabilities = dict(zip(self.facts.labels, shares, strict=True))
-        label = max(probabilities, key=probabilities.__getitem__)
-        return Prediction(label, probabilities[label], None, probabilities)
+        return self.facts.type.predictions(outputs, self.facts.labels)
 
     def _check_on(self) -> None:
         if not self.on.is_on:
@@ -198,7 +182,7 @@ class TaskDescription(BaseModel):
 
     task: Annotated[str, Field(min_length=1)]
     dataset: str = ""
-    kind: Literal["classification", "regression"]
+    kind: TaskKind
     labels: tuple[Annotated[str, Field(min_length=1)], ...]  # by class index
     max_length: Annotated[int, Field(ge=1)]  # tokens; longer texts were cut in training
     pair: bool | None = None  # two texts a row; the first files written do not say it
@@ -207,16 +191,18 @@ class TaskDescription(BaseModel):
     def _labels_suit_kind(self) -> TaskDescription:
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("`labels` names a class twice")
-        if self.kind == "regression" and self.labels:
-            raise ValueError("a regression has no `labels`")
-        if self.kind == "classification" and len(self.labels) < 2:
-            raise ValueError("a classification has two `labels` or more")
+        self.type.check_labels(self.labels)
         return self
+
+    @property
+    def type(self) -> TaskType:
+        """Return the task's type."""
+        return task_type(self.kind)
 
     @property
     def n_outputs(self) -> int:
         """Return the width of the head: the number of classes, or 1 for regression."""
-        return len(self.labels) or 1
+        return self.type.n_outputs(self.labels)
 
     @property
     def takes_pairs(self) -> bool | None:

@@ -102,6 +102,7 @@ class TrainingJob:
     n_batches: int  # to an epoch
     # Of the epoch with that number, from 0. Every epoch holds the same rows.
     batches: Callable[[int], Iterator[Batch]]
+    loss: Callable[[Tensor, Tensor], Tensor]  # of logits in float32 and labels
     training: TrainingSettings
     seed: int
     watch: Callable[[Progress], None] = lambda _: None

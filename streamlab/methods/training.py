@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from streamlab.errors import TrainingError
 from streamlab.methods.api import Batch, Progress, TrainingJob, TrainingSettings
@@ -71,7 +70,9 @@ class Loop:
         """Gather the gradient of one step's batches; returns their mean loss."""
         n_batches, total = self._job.training.accumulate, 0.0
         for _ in range(n_batches):
-            loss = batch_loss(self._job.model, next(self._batches), self._job.training)
+            loss = batch_loss(
+                self._job.model, next(self._batches), self._job.training, self._job.loss
+            )
             loss = loss if n_batches == 1 else loss / n_batches
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -111,8 +112,13 @@ class Loop:
         return max(0, min(math.floor(due), n_steps - 1) - n_done)
 
 
-def batch_loss(model: nn.Module, batch: Batch, training: TrainingSettings) -> Tensor:
-    """Return the loss of a batch: squared error for numbers, cross-entropy for classes."""
+def batch_loss(
+    model: nn.Module,
+    batch: Batch,
+    training: TrainingSettings,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the loss of a batch; `loss` takes logits in float32 and labels."""
     device = next(model.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
     labels = batch.labels.to(device)
@@ -120,9 +126,7 @@ def batch_loss(model: nn.Module, batch: Batch, training: TrainingSettings) -> Te
     # Around the forward only: its weight cache would serve stale weights after a step.
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits = model(**inputs).logits.float()
-    if labels.is_floating_point():
-        return functional.mse_loss(logits.squeeze(-1), labels)
-    return functional.cross_entropy(logits, labels)
+    return loss(logits, labels)
 
 
 def endless(batches: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:

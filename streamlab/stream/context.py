@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from streamlab.base import Base
@@ -21,7 +20,6 @@ from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
 from streamlab.tasks.examples import TaskData
 from streamlab.tasks.load import LoadedTask, load_task
-from streamlab.tasks.metrics import score
 from streamlab.tasks.sources.hub import HubReach
 
 if TYPE_CHECKING:
@@ -126,9 +124,9 @@ def encode_task(data: TaskData, base: Base, training: TrainingSettings) -> Encod
     length = training.max_length
     return EncodedTask(
         data,
-        encode(data.train, base.tokenizer, max_length=length),
-        encode(data.validation, base.tokenizer, max_length=length),
-        encode(data.dev, base.tokenizer, max_length=length),
+        encode(data.train, base.tokenizer, data.type, max_length=length),
+        encode(data.validation, base.tokenizer, data.type, max_length=length),
+        encode(data.dev, base.tokenizer, data.type, max_length=length),
     )
 
 
@@ -171,6 +169,7 @@ def train(
         batches=lambda epoch: training_batches(
             task.train, batch_size=training.batch_size, seed=seed, epoch=epoch
         ),
+        loss=task.data.type.loss,
         training=training,
         seed=seed,
         watch=watch,
@@ -183,13 +182,13 @@ def train(
 
 def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
     """Score a model in training on the rows split from train, by the task's first metric."""
-    rows, metric = task.validation, task.data.metrics[0]
+    rows = task.validation
     if not len(rows.labels):
         raise TrainingError(
             f"`{task.data.name}` has no rows split from train to stop early by. Raise "
             "`data.validation_share`, or leave `training.patience` out."
         )
-    return score((metric,), logits(model, rows), np.asarray(rows.labels))[metric]
+    return task.data.primary_score(logits(model, rows), rows.labels)
 
 
 def fresh_model(
@@ -197,7 +196,7 @@ def fresh_model(
 ) -> PreTrainedModel:
     """Build a classifier of the base for a task, on the device to train on."""
     torch.set_num_threads(training.threads)
-    model = base.classifier(n_outputs=data.n_outputs, seed=seed)
+    model = base.classifier(n_outputs=data.n_outputs, seed=seed, model_class=data.type.model_class)
     # The library's wrapper around `to` has types that fit no call of it.
     model.to(find_device(training.device))  # type: ignore[arg-type]
     if training.dropout != "base":

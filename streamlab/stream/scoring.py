@@ -20,7 +20,6 @@ from streamlab.stream.artifacts import Served, serving
 from streamlab.stream.context import EncodedTask, fresh_model
 from streamlab.stream.environment import describe_environment
 from streamlab.tasks.batches import Encoded
-from streamlab.tasks.metrics import score
 
 
 def score_stored(
@@ -44,10 +43,10 @@ def score_stored(
             split=split,
             n_rows=len(rows.labels),
             after_sequence=after_sequence,
-            is_primary=metric == task.data.metrics[0],
+            is_primary=metric == task.data.metrics[0].name,
         )
         for split, (rows, found) in outputs.items()
-        for metric, value in score(task.data.metrics, found, np.asarray(rows.labels)).items()
+        for metric, value in task.data.score(found, rows.labels).items()
     ]
 
 

@@ -1,1 +1,1 @@
-"""Tasks: their rows from files, hub, package or generator; tokenising, batching, metrics."""
+"""Tasks: types, examples and their sources, tokenising, batching and metrics."""

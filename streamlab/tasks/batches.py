@@ -1,4 +1,4 @@
-"""Rows as token ids, and token ids as padded batches of like lengths."""
+"""Token ids of examples, and padded batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 
 from streamlab.errors import DataError
 from streamlab.tasks.examples import Example
+from streamlab.tasks.types import TaskType
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-_WIDTH_STEP: Final = 8  # batches are this wide or a multiple: few shapes, aligned for the kernels
-_POOL_BATCHES: Final = 16  # rows of so many batches are sorted by length together
+_WIDTH_STEP: Final = 8  # widths are multiples of this: few shapes, aligned for the kernels
+_POOL_BATCHES: Final = 16  # examples of so many batches are sorted by length together
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Rows as token ids, unpadded; `token_types` is None where the tokenizer gives none."""
+    """Examples as token ids, unpadded; `token_types` is None where the tokenizer has none."""
 
     token_ids: tuple[list[int], ...]
     token_types: tuple[list[int], ...] | None
-    labels: NDArray[np.int64] | NDArray[np.float32]  # classes or numbers
-    n_truncated: int  # rows that were longer than `max_length`
+    labels: NDArray[np.int64] | NDArray[np.float32]  # class indices or numbers
+    n_truncated: int  # examples that were longer than `max_length`
     max_length: int
     pad_id: int
     pad_type: int
@@ -35,45 +36,47 @@ class Encoded:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Return the number of tokens of every row."""
+        """Return the number of tokens of every example."""
         return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
 
-    def first(self, n_rows: int) -> Encoded:
-        """Return the first rows alone."""
+    def first(self, n_examples: int) -> Encoded:
+        """Return the first examples alone."""
         return replace(
             self,
-            token_ids=self.token_ids[:n_rows],
-            token_types=self.token_types and self.token_types[:n_rows],
-            labels=self.labels[:n_rows],
+            token_ids=self.token_ids[:n_examples],
+            token_types=self.token_types and self.token_types[:n_examples],
+            labels=self.labels[:n_examples],
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model takes: `inputs` by the model's own names, (n_rows, width) each."""
+    """A batch for a model: `inputs` by the names of its arguments, (n_examples, width) each."""
 
     inputs: dict[str, Tensor]
-    labels: Tensor  # (n_rows,), int64 for classes and float32 for numbers
+    labels: Tensor  # (n_examples,), int64 for classes and float32 for numbers
 
 
 def encode(
-    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, *, max_length: int
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    task_type: TaskType,
+    *,
+    max_length: int,
 ) -> Encoded:
-    """Tokenise rows, cutting those longer than `max_length` tokens, special ones included.
+    """Tokenise examples, truncating those longer than `max_length` tokens, special ones included.
 
-    Pairs are cut from the longer text. Raises DataError where the tokenizer cannot pad or
+    Pairs are truncated from the longer text. Raises DataError where the tokenizer cannot pad or
     `max_length` leaves no room for a text.
     """
-    _check_tokenizer(rows, tokenizer, max_length)
-    encoding = _tokenised(rows, tokenizer, max_length)
+    _check_tokenizer(examples, tokenizer, max_length)
+    encoding = _tokenised(examples, tokenizer, max_length)
     types: list[list[int]] | None = encoding.get("token_type_ids")
-    labels = [row.label for row in rows]
-    numbers = any(isinstance(label, float) for label in labels)
     return Encoded(
         token_ids=tuple(encoding["input_ids"]),
         token_types=None if types is None else tuple(types),
-        labels=np.array(labels, np.float32) if numbers else np.array(labels, np.int64),
-        n_truncated=_count_cut(rows, tokenizer, encoding, max_length),
+        labels=task_type.collate([example.label for example in examples]),
+        n_truncated=_count_truncated(examples, tokenizer, encoding, max_length),
         max_length=max_length,
         pad_id=int(tokenizer.pad_token_id),
         pad_type=int(tokenizer.pad_token_type_id),
@@ -82,16 +85,16 @@ def encode(
 
 
 def _check_tokenizer(
-    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
-    if not rows:
-        raise DataError("There are no rows to tokenise. Give at least one.")
+    if not examples:
+        raise DataError("There are no examples to tokenise. Give at least one.")
     if tokenizer.pad_token_id is None:
         raise DataError(
-            "The base's tokenizer has no padding token, so that rows cannot share a batch. "
+            "The base's tokenizer has no padding token, so that examples cannot share a batch. "
             "Use a base whose tokenizer has one."
         )
-    n_texts = 2 if rows[0].text2 is not None else 1
+    n_texts = 2 if examples[0].text2 is not None else 1
     needed = tokenizer.num_special_tokens_to_add(pair=n_texts == 2) + n_texts
     if max_length < needed:
         raise DataError(
@@ -101,44 +104,44 @@ def _check_tokenizer(
 
 
 def _tokenised(
-    rows: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> BatchEncoding:
-    pairs = [row.text2 for row in rows if row.text2 is not None]
+    pairs = [example.text2 for example in examples if example.text2 is not None]
     encoding: BatchEncoding = tokenizer(
-        [row.text for row in rows],
+        [example.text for example in examples],
         pairs or None,
         truncation=max_length is not None,
         max_length=max_length,
         return_attention_mask=False,
-        verbose=False,  # no warning on rows over the model's length; they are counted
+        verbose=False,  # no warning on examples over the model's length; they are counted
     )
     return encoding
 
 
-def _count_cut(
-    rows: Sequence[Example],
+def _count_truncated(
+    examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
     encoding: BatchEncoding,
     max_length: int,
 ) -> int:
     if encoding.encodings is not None:
-        return sum(bool(row.overflowing) for row in encoding.encodings)
-    # A tokenizer in pure Python forgets what it cut off.
-    whole = _tokenised(rows, tokenizer, None)
+        return sum(bool(one.overflowing) for one in encoding.encodings)
+    # A tokenizer in pure Python does not keep what it truncates.
+    whole = _tokenised(examples, tokenizer, None)
     return sum(len(ids) > max_length for ids in whole["input_ids"])
 
 
 def n_batches(encoded: Encoded, batch_size: int) -> int:
-    """Return the number of batches in one pass over the rows."""
+    """Return the number of batches in one pass over the examples."""
     return -(-len(encoded.token_ids) // batch_size)
 
 
 def training_batches(
     encoded: Encoded, *, batch_size: int, seed: int, epoch: int
 ) -> Iterator[Batch]:
-    """Yield every row once, in batches of like lengths, in an order drawn from (seed, epoch).
+    """Yield every example once, in batches of similar lengths, in an order from (seed, epoch).
 
-    `seed` and `epoch` are 0 or more. The rows are shuffled and cut into pools, each pool is
+    `seed` and `epoch` are 0 or more. The examples are shuffled and cut into pools, each pool is
     sorted by length and cut into batches, and the batches of all pools are shuffled.
     """
     rng = np.random.default_rng([seed, epoch])
@@ -157,7 +160,7 @@ def training_batches(
 def evaluation_batches(
     encoded: Encoded, *, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield every row once, shortest first, with the rows' places in `encoded`."""
+    """Yield every example once, shortest first, with the examples' places in `encoded`."""
     order = np.argsort(encoded.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]

@@ -1,18 +1,20 @@
-"""A task's rows, where they came from, and how they are judged."""
+"""Examples, and a task as it is learnt: its splits, labels, metrics and source."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from streamlab.tasks.metrics import Metric, TaskKind
+import numpy as np
+from numpy.typing import NDArray
 
-SourceKind = Literal["files", "hub", "package", "synthetic"]
+from streamlab.tasks.metrics import Metric, score
+from streamlab.tasks.types import TaskKind, TaskType, task_type
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One example: a text, perhaps a second one, and its label."""
+    """A text, perhaps a second one, and its label."""
 
     text: str
     text2: str | None
@@ -21,19 +23,19 @@ class Example:
 
 @dataclass(frozen=True)
 class SourceUsed:
-    """Where a task's rows came from.
+    """The source of a task's examples.
 
-    `examples_fingerprint` covers all the rows of the source, before any of them is drawn: it is the
-    same for every seed, and differs where a single row does.
+    `examples_fingerprint` covers all the examples of the source, before any are sampled: it is the
+    same for every seed, and differs where a single example does.
     """
 
-    kind: SourceKind
-    detail: str  # path, hub id with revision, or generator and seed; and what was chosen there
+    kind: str  # files, hub, package, synthetic or a plug-in's name
+    detail: str  # path, hub id with revision, or data seed; and the splits used
     examples_fingerprint: str
 
     @property
     def synthetic(self) -> bool:
-        """Tell whether the rows were made by this project's generators."""
+        """Tell whether the data are synthetic."""
         return self.kind == "synthetic"
 
 
@@ -45,13 +47,26 @@ class TaskData:
     dataset: str
     kind: TaskKind
     labels: tuple[str, ...]  # by class index; empty for regression
-    metrics: tuple[Metric, ...]  # the one the task is judged by comes first
+    metrics: tuple[Metric, ...]  # the primary one comes first
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     dev: tuple[Example, ...]
     source: SourceUsed
 
     @property
+    def type(self) -> TaskType:
+        """Return the task's type."""
+        return task_type(self.kind)
+
+    def score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
+        """Score a model's outputs by every metric of the task."""
+        return score(self.type, self.metrics, logits, labels)
+
+    def primary_score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
+        """Score a model's outputs by the primary metric."""
+        return score(self.type, self.metrics[:1], logits, labels)[self.metrics[0].name]
+
+    @property
     def n_outputs(self) -> int:
-        """Return the width of the head: the number of classes, or 1 for regression."""
-        return len(self.labels) if self.kind == "classification" else 1
+        """Return the width of the head."""
+        return self.type.n_outputs(self.labels)

@@ -1,4 +1,4 @@
-"""What is known of the nine GLUE tasks (Wang et al., 2019): columns, labels, metrics, splits."""
+"""The nine GLUE tasks (Wang et al., 2019): columns, labels, metrics and splits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from streamlab.tasks.metrics import Metric, TaskKind
+from streamlab.tasks.types import TaskKind
 
 HUB_PATH: Final = "nyu-mll/glue"
 HUB_REVISION: Final = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"
@@ -21,7 +21,7 @@ class Entry:
     text: str
     text2: str | None
     labels: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[str, ...]
     kind: TaskKind = "classification"
     hub_dev: str = "validation"
 
@@ -51,12 +51,12 @@ GLUE: Final[Mapping[str, Entry]] = MappingProxyType(
         ),
         "glue/qnli": Entry("qnli", "question", "sentence", _ENTAILMENT, ("accuracy",)),
         "glue/rte": Entry("rte", "sentence1", "sentence2", _ENTAILMENT, ("accuracy",)),
-        # The one task of the family whose labels GLUE counts the other way round.
+        # GLUE numbers the labels of this task the other way round.
         "glue/wnli": Entry("wnli", "sentence1", "sentence2", _ENTAILMENT[::-1], ("accuracy",)),
     }
 )
 
 
 def find_entry(dataset: str) -> Entry | None:
-    """Return what is known of a dataset such as `glue/sst2`; None for one of the user's own."""
+    """Return the entry of a dataset such as `glue/sst2`; None for any other dataset."""
     return GLUE.get(dataset)

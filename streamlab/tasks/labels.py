@@ -1,4 +1,4 @@
-"""From what a source calls a label to a class index or a number."""
+"""Labels: from what a source calls a label to a class index or a number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from streamlab.errors import DataError
 
@@ -16,28 +16,34 @@ _FRACTION: Final = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
 
 
 class LabelReader(Protocol):
-    """Turn one raw label into the label of a row; ValueError says what is wrong with it."""
+    """Turn one raw label into the label of an example."""
+
+    @property
+    def renaming(self) -> str:
+        """Say how the source's class names were renamed, or nothing."""
+        ...
 
     def read(self, value: Any) -> int | float:
-        """Return the label; raises ValueError with the rest of a sentence on the label."""
+        """Return the label. Raises ValueError saying what is wrong with it."""
+        ...
 
 
 @dataclass(frozen=True)
 class NumberReader:
     """Read labels of regression: finite numbers, or text that spells one."""
 
+    renaming: ClassVar[str] = ""
+
     def read(self, value: Any) -> float:
         """Return the label as a float."""
         if _is_missing(value):
-            raise ValueError("is missing; give every row a number")
+            raise ValueError("is missing; give every example a number")
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(
-                f"is {value!r}, which is no finite number; regression needs one for every row"
-            )
+            raise ValueError(f"is {value!r}; regression needs a finite number for every example")
         return number
 
 
@@ -46,7 +52,7 @@ class ClassReader:
 
     `labels` are the task's class names in its own order. `named` are those of the source, by
     the source's index: the same names in another order are matched by name, and names that are
-    all different are taken to rename the classes in order; `renaming` then says so.
+    all different rename the classes in order; `renaming` then says so.
     """
 
     def __init__(self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str) -> None:
@@ -58,7 +64,7 @@ class ClassReader:
             self._index |= dict(zip(named, places, strict=True))
             pairs = ", ".join(f"{a!r} as {b!r}" for a, b in zip(named, labels, strict=True))
             self.renaming = f"its labels read as the task's: {pairs}"
-        # Were a name a number too, one label could mean two classes.
+        # If a name were a number, one label could mean two classes.
         self._by_number = not any(_WHOLE.fullmatch(name) for name in self._index)
         if self._by_number:
             self._index |= {str(number): place for number, place in enumerate(places)}
@@ -84,14 +90,14 @@ class ClassReader:
 def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
     """Return the class names among raw labels: numbers in their order, or names sorted.
 
-    Raises ValueError for a label that cannot name a class, with the rest of a sentence on it.
+    Raises ValueError saying what is wrong with a label that cannot name a class.
     """
     names = set()
     for value in values:
         name = _class_name(value)
         _refuse_unpublished(name)
         if _FRACTION.fullmatch(name):
-            raise ValueError(f"is {value!r}, which is no class; for numbers set `kind: regression`")
+            raise ValueError(f"is {value!r}, not a class; for numbers set `kind: regression`")
         names.add(name)
     if all(_WHOLE.fullmatch(name) for name in names):
         return tuple(sorted(names, key=int))
@@ -99,9 +105,9 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
 
 
 def _class_name(value: Any) -> str:
-    """Write a raw label as text, one way for JSON, CSV and Parquet: 1, 1.0 and "1" are `1`."""
+    """Write a raw label as text, alike for JSON, CSV and Parquet: 1, 1.0 and "1" are `1`."""
     if _is_missing(value):
-        raise ValueError("is missing; give every row a label")
+        raise ValueError("is missing; give every example a label")
     if not isinstance(value, (str, int, float)):
         raise ValueError(f"is a {type(value).__name__}; give a name or a number")
     text = str(value)
@@ -116,8 +122,7 @@ def _is_missing(value: Any) -> bool:
 def _refuse_unpublished(name: str) -> None:
     if name == "-1":
         raise ValueError(
-            "is -1, by which GLUE and its kin mean `not published`; take a split whose labels are "
-            "published"
+            "is -1, which means `not published` in GLUE; use a split whose labels are published"
         )
 
 

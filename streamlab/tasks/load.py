@@ -1,25 +1,38 @@
-"""Load a task: the first source that has it wins, and every one skipped says why."""
+"""Loading of a task: the first source that has it is used, and every one skipped says why."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from streamlab.config import digest
-from streamlab.errors import DataError, SourceError
+from streamlab.errors import DataError, SourceError, StreamlabError
 from streamlab.hashing import fingerprint_examples
-from streamlab.tasks.columns import Choice, choose_columns, label_values, matching, to_rows
+from streamlab.plugins import load
+from streamlab.tasks.column_mapping import (
+    Choice,
+    choose_columns,
+    filter_records,
+    raw_labels,
+    to_examples,
+)
 from streamlab.tasks.examples import Example, SourceUsed, TaskData
 from streamlab.tasks.glue import Entry, find_entry
-from streamlab.tasks.labels import ClassReader, LabelReader, NumberReader, infer_labels
-from streamlab.tasks.metrics import METRICS_OF_KIND, Metric, TaskKind
+from streamlab.tasks.metrics import Metric, find_metric, suited_names
 from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
-from streamlab.tasks.settings import Columns, DataSettings, TaskSettings
+from streamlab.tasks.settings import (
+    SOURCES,
+    Columns,
+    DataSettings,
+    TaskSettings,
+    name_and_argument,
+)
+from streamlab.tasks.sources.api import RawData, RawSplit, Request, Source, Unavailable, joined
 from streamlab.tasks.sources.hub import HubReach
-from streamlab.tasks.sources.records import RawData, RawSplit, joined
-from streamlab.tasks.sources.resolve import attempts
+from streamlab.tasks.types import TaskType, task_type
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +43,10 @@ class LoadedTask(TaskData):
 
 
 @dataclass(frozen=True)
-class _Read:
-    """All the rows of a source, before any are drawn."""
+class _Examples:
+    """All the examples of a source, before any are sampled."""
 
-    kind: TaskKind
+    type: TaskType
     labels: tuple[str, ...]
     train: list[Example]
     dev: list[Example]
@@ -50,20 +63,22 @@ def load_task(
     base_folder: Path,
     environment: Mapping[str, str] = os.environ,
 ) -> LoadedTask:
-    """Load the rows of task `name` from the first source that has them.
+    """Load task `name` from the first source that has it.
 
-    `seed` draws the rows to learn from and those to choose by; the rows to report on are the
+    `seed` samples the examples to learn from and those to choose by; those to report on are the
     same for every seed. Relative paths start from `base_folder`; `${NAME}` in a path is taken
     from `environment`. Raises SourceError where no source has the task or a file that is named
-    does not exist, DataError where rows cannot be learnt from.
+    does not exist, DataError where the examples cannot be learnt from.
     """
     tried: list[str] = []
-    for title, attempt in attempts(
-        settings, data, hub=hub, base_folder=base_folder, environment=environment
-    ):
-        found = attempt()
+    for title, source, argument in _sources(settings, data):
+        request = Request(
+            task=settings, data=data, argument=argument,
+            hub=hub, base_folder=base_folder, environment=environment,
+        )  # fmt: skip
+        found = _read(source, request)
         if isinstance(found, RawData):
-            return _assembled(name, settings, data, seed, found, tuple(tried))
+            return _assembled(name, settings, data, seed, source, found, tuple(tried))
         tried.append(f"{title}: {found.reason}")
     reasons = "\n".join(f"  {reason}" for reason in tried) or "  nothing: no source is named."
     raise SourceError(
@@ -73,124 +88,159 @@ def load_task(
     )
 
 
+def _sources(settings: TaskSettings, data: DataSettings) -> Iterator[tuple[str, str, Any]]:
+    """Yield title, name and argument of each source: the task's own, then those of `data`."""
+    own = {"files": settings.files, "hub": settings.hub, "package": settings.package}
+    for name, argument in own.items():
+        if argument is not None:
+            yield f"its own {name}", name, argument
+    for name, argument in map(name_and_argument, data.sources):
+        yield name, name, argument
+
+
+def _read(name: str, request: Request) -> RawData | Unavailable:
+    source = cast(Source, load("streamlab.sources", name, SOURCES))
+    try:
+        found = source(request)
+    except StreamlabError:
+        raise
+    except Exception as error:
+        if name in SOURCES:
+            raise
+        raise DataError(
+            f"The data source {name!r} failed on {request.task.dataset!r} with "
+            f"{type(error).__name__}: {error}. Correct the plug-in."
+        ) from error
+    if not isinstance(found, (RawData, Unavailable)):
+        raise DataError(
+            f"The data source {name!r} returned {type(found).__name__} for "
+            f"{request.task.dataset!r}, and must return `RawData` or `Unavailable`. Correct the "
+            "plug-in."
+        )
+    return found
+
+
 def _assembled(
     name: str,
     settings: TaskSettings,
     data: DataSettings,
     seed: int,
+    source: str,
     raw: RawData,
     tried: tuple[str, ...],
 ) -> LoadedTask:
-    read = _read_rows(settings, raw)
+    every = _all_examples(settings, raw)
     dataset = settings.dataset
     train, validation = split_train(
-        read.train,
+        every.train,
         share=data.validation_share,
         n_most=settings.max_train_examples or data.max_train_examples,
         seed=seed,
         dataset=dataset,
     )
-    drawn = f"The {len(train)} rows of {dataset!r} drawn to learn from (seed {seed})"
-    _check_varied(train, read, drawn, "Raise `max_train_examples`, or give more rows.")
+    sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
+    _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
     n_dev = settings.max_eval_examples or data.max_eval_examples
-    fingerprint = digest([_fingerprint(read.train), _fingerprint(read.dev)])
+    fingerprint = digest([_fingerprint(every.train), _fingerprint(every.dev)])
     return LoadedTask(
         name=name,
         dataset=dataset,
-        kind=read.kind,
-        labels=read.labels,
-        metrics=_metrics(name, settings, read.kind),
+        kind=every.type.kind,
+        labels=every.labels,
+        metrics=_metrics(name, settings, every.type),
         train=train,
         validation=validation,
-        dev=sample_dev(read.dev, n_most=n_dev, dataset=dataset),
-        source=SourceUsed(raw.kind, joined(raw.detail, *read.notes), fingerprint),
+        dev=sample_dev(every.dev, n_most=n_dev, dataset=dataset),
+        source=SourceUsed(source, joined(raw.detail, *every.notes), fingerprint),
         tried=tried,
     )
 
 
-def _read_rows(settings: TaskSettings, raw: RawData) -> _Read:
+def _all_examples(settings: TaskSettings, raw: RawData) -> _Examples:
     """Map, check and label every record of a source, and split off dev where it has none."""
     entry = find_entry(settings.dataset)
-    made_here = raw.kind == "synthetic"  # its columns are ours
-    where = {} if made_here else settings.where
-    columns = Columns() if made_here else settings.columns
-    splits = [matching(split, where) for split in (raw.train, raw.dev) if split is not None]
+    where = {} if raw.standard_columns else settings.where
+    columns = Columns() if raw.standard_columns else settings.columns
+    splits = [filter_records(split, where) for split in (raw.train, raw.dev) if split is not None]
     choices = [choose_columns(split, columns, entry) for split in splits]
     kind = settings.kind or (entry.kind if entry else raw.task_kind) or "classification"
-    labels = _labels(settings, entry, kind, splits[0], choices[0])
-    readers = [_reader(kind, labels, *part) for part in zip(splits, choices, strict=True)]
-    rows = [to_rows(*parts) for parts in zip(splits, choices, readers, strict=True)]
+    of_type = task_type(kind)
+    labels = _labels(settings, entry, of_type, splits[0], choices[0])
+    readers = [
+        of_type.label_reader(labels, split.class_names(choice.label), split.origin)
+        for split, choice in zip(splits, choices, strict=True)
+    ]
+    examples = [to_examples(*parts) for parts in zip(splits, choices, readers, strict=True)]
     notes = [split.note for split in splits]
-    notes += {reader.renaming: None for reader in readers if isinstance(reader, ClassReader)}
-    if len(rows) == 1:
-        rows = list(split_off_dev(rows[0], share=settings.dev_share, dataset=settings.dataset))
-        notes.append(f"dev is {settings.dev_share:.0%} of the only split, alike for every seed")
-    read = _Read(kind, labels, rows[0], rows[1], (*notes, _repeats(rows[0], rows[1])))
-    _check_varied(read.train, read, splits[0].origin, "Give rows with different labels.")
-    if kind == "regression":
-        _check_varied(read.dev, read, splits[-1].origin, "Take a split with published labels.")
-    return read
+    notes += dict.fromkeys(reader.renaming for reader in readers)
+    if len(examples) == 1:
+        share = settings.dev_share
+        examples = list(split_off_dev(examples[0], share=share, dataset=settings.dataset))
+        notes.append(f"dev is {share:.0%} of the only split, the same for every seed")
+    train, dev = examples
+    every = _Examples(of_type, labels, train, dev, (*notes, _repeats(train, dev)))
+    _check_varied(train, every, splits[0].origin, "Give examples with different labels.")
+    if not of_type.has_classes:  # a correlation with constant labels is undefined
+        _check_varied(dev, every, splits[-1].origin, "Use a split with published labels.")
+    return every
 
 
 def _labels(
-    settings: TaskSettings, entry: Entry | None, kind: TaskKind, train: RawSplit, choice: Choice
+    settings: TaskSettings, entry: Entry | None, of_type: TaskType, train: RawSplit, choice: Choice
 ) -> tuple[str, ...]:
     """Return the class names in the task's order: as set, as GLUE's, as the source's, as found."""
-    if kind == "regression":
-        if settings.labels:
+    if settings.labels:
+        try:
+            of_type.check_labels(settings.labels)
+        except ValueError as error:
             raise DataError(
-                f"The dataset {settings.dataset!r} is a regression, which has no classes. Leave "
-                "`labels` out, or set `kind: classification`."
-            )
+                f"The labels of {settings.dataset!r} cannot be used: {error}. Leave `labels` out, "
+                "or set `kind: classification`."
+            ) from error
+        return settings.labels
+    if not of_type.has_classes:
         return ()
-    named = settings.labels or (entry.labels if entry else None) or train.class_names(choice.label)
+    named = (entry.labels if entry else None) or train.class_names(choice.label)
     if named:
         return named
     try:
-        return infer_labels(label_values(train, choice))
+        return of_type.find_labels(raw_labels(train, choice))
     except ValueError as error:
         raise DataError(f"A label in {choice.label!r} of {train.origin} {error}.") from error
 
 
-def _reader(
-    kind: TaskKind, labels: tuple[str, ...], split: RawSplit, choice: Choice
-) -> LabelReader:
-    if kind == "regression":
-        return NumberReader()
-    return ClassReader(labels, split.class_names(choice.label), split.origin)
-
-
-def _metrics(name: str, settings: TaskSettings, kind: TaskKind) -> tuple[Metric, ...]:
+def _metrics(name: str, settings: TaskSettings, of_type: TaskType) -> tuple[Metric, ...]:
     entry = find_entry(settings.dataset)
-    suited = METRICS_OF_KIND[kind]
     if settings.metric is None:
-        return entry.metrics if entry and entry.kind == kind else suited[:1]
-    if not set(settings.metric) <= set(suited):
+        known = entry.metrics if entry and entry.kind == of_type.kind else of_type.default_metrics
+        return tuple(map(find_metric, known))
+    metrics = tuple(map(find_metric, settings.metric))
+    unsuited = [metric.name for metric in metrics if of_type.kind not in metric.kinds]
+    if unsuited:
         raise DataError(
-            f"The task `{name}` is a {kind}, and cannot be judged by "
-            f"{', '.join(map(repr, settings.metric))}. Set `metric` to one of {', '.join(suited)}."
+            f"The task `{name}` is a {of_type.kind}, and cannot be judged by "
+            f"{', '.join(map(repr, unsuited))}. Set `metric` to one of "
+            f"{', '.join(suited_names(of_type.kind))}."
         )
-    return settings.metric
+    return metrics
 
 
-def _check_varied(rows: Sequence[Example], read: _Read, what: str, advice: str) -> None:
-    """Raise DataError where all labels are the same, or there are no rows at all."""
-    found = {row.label for row in rows}
+def _check_varied(examples: Sequence[Example], every: _Examples, what: str, advice: str) -> None:
+    """Raise DataError where all labels are the same, or there are no examples at all."""
+    found = {example.label for example in examples}
     if not found:
-        raise DataError(f"{what}: no rows are left to use. {advice}")
+        raise DataError(f"{what}: no examples are left. {advice}")
     if len(found) == 1:
         label = found.pop()
-        shown = read.labels[int(label)] if read.labels else label
-        raise DataError(
-            f"{what}: every label is {shown!r}, so that there is nothing to tell apart. {advice}"
-        )
+        shown = every.labels[int(label)] if every.labels else label
+        raise DataError(f"{what}: every label is {shown!r}, so nothing can be learnt. {advice}")
 
 
 def _repeats(train: Sequence[Example], dev: Sequence[Example]) -> str:
-    known = {(row.text, row.text2) for row in train}
-    n_known = sum((row.text, row.text2) in known for row in dev)
-    return f"{n_known} of {len(dev)} dev rows also stand in train" if n_known else ""
+    known = {(example.text, example.text2) for example in train}
+    n_known = sum((example.text, example.text2) in known for example in dev)
+    return f"{n_known} of {len(dev)} dev examples are also in train" if n_known else ""
 
 
-def _fingerprint(rows: Sequence[Example]) -> str:
-    return fingerprint_examples((row.text, row.text2, row.label) for row in rows)
+def _fingerprint(examples: Sequence[Example]) -> str:
+    return fingerprint_examples((one.text, one.text2, one.label) for one in examples)

@@ -1,59 +1,110 @@
-"""GLUE's own metrics, through scikit-learn and scipy."""
+"""Metrics: those of GLUE, through scikit-learn and scipy, and those of plug-ins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.errors import DataError, TrainingError
-
-TaskKind = Literal["classification", "regression"]
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
-
-METRICS_OF_KIND: Final[Mapping[TaskKind, tuple[Metric, ...]]] = MappingProxyType(
-    {
-        "classification": ("accuracy", "f1", "matthews"),
-        "regression": ("pearson", "spearman"),
-    }
-)
+from streamlab.errors import DataError, TrainingError, UsageError
+from streamlab.plugins import load
+from streamlab.tasks.types import TaskKind, TaskType
 
 _Vector = NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A score of predictions; a higher one is better.
+
+    `compute(labels, predictions, n_outputs)` takes class indices or numbers, (n_examples,), and
+    the number of classes (1 for a number); it returns a number in `bounds`.
+    """
+
+    name: str  # in records and listings
+    kinds: frozenset[TaskKind]  # of the tasks that it can judge
+    compute: Callable[[_Vector, _Vector, int], float]
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    def __call__(self, labels: _Vector, predictions: _Vector, n_outputs: int) -> float:
+        """Return the score. Raises DataError where it is NaN or out of bounds."""
+        value = float(self.compute(labels, predictions, n_outputs))
+        lowest, highest = self.bounds
+        # A mean of many equal numbers may be a rounding away from them.
+        if not lowest - 1e-9 <= value <= highest + 1e-9:
+            raise DataError(
+                f"The metric `{self.name}` returned {value!r}, and its scores are from {lowest} to "
+                f"{highest}. Correct the metric."
+            )
+        return value
+
+
+METRICS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        name: f"{__name__}:{name.upper()}"
+        for name in ("accuracy", "f1", "matthews", "pearson", "spearman")
+    }
+)
+
+
+def find_metric(name: str) -> Metric:
+    """Return a metric by its name or import path.
+
+    Raises UsageError where there is none, or where a plug-in is not a `Metric` or takes the name
+    of one of ours.
+    """
+    found = load("streamlab.metrics", name, METRICS)
+    if not isinstance(found, Metric):
+        raise UsageError(
+            f"The metric {name!r} is {type(found).__name__}, and must be a `{__name__}.Metric`. "
+            "Correct the plug-in."
+        )
+    if found.name in METRICS and name not in METRICS:
+        raise UsageError(
+            f"The metric {name!r} calls itself {found.name!r}, as one of streamlab's does. Give it "
+            "another name."
+        )
+    return found
+
+
+def suited_names(kind: TaskKind) -> list[str]:
+    """List the built-in metrics for a kind of task."""
+    return [name for name in METRICS if kind in find_metric(name).kinds]
+
+
 def score(
-    metrics: Sequence[Metric], logits: NDArray[np.floating[Any]], labels: _Vector
-) -> dict[Metric, float]:
-    """Compare predictions with labels by every metric asked for, each in [-1, 1].
+    task_type: TaskType,
+    metrics: Sequence[Metric],
+    logits: NDArray[np.floating[Any]],
+    labels: _Vector,
+) -> dict[str, float]:
+    """Compare predictions with labels by every metric; returns scores by the metrics' names.
 
-    `logits`: (n_rows, n_outputs); the largest is the predicted class, and a single output is the
-    predicted number. `labels`: (n_rows,), class indices or numbers. F1 is that of class 1 where
-    there are two classes, and the unweighted mean over the classes that occur (macro) where
-    there are more. A correlation that is undefined, because the predictions or the labels are
-    all the same, is 0, and so is an F1 of a class that neither occurs nor is predicted.
+    `logits`: (n_examples, n_outputs). `labels`: (n_examples,), class indices or numbers. Raises
+    DataError where there is no example, the shapes do not fit or a metric fails, TrainingError
+    where a logit is NaN or infinite.
 
-    Raises DataError where there is no row or the shapes do not fit, TrainingError where a logit
-    is NaN or infinite.
-
-    >>> score(["accuracy", "f1"], np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
+    >>> from streamlab.tasks.types import task_type
+    >>> logits, labels = np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0])
+    >>> score(task_type("classification"), [ACCURACY, F1], logits, labels)
     {'accuracy': 0.5, 'f1': 0.0}
     """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or not labels.size:
         raise DataError(
-            f"Scoring needs logits of shape (n_rows, n_outputs) and as many labels, got the shapes "
-            f"{logits.shape} and {labels.shape}; give at least one row."
+            f"Scoring needs logits of shape (n_examples, n_outputs) and as many labels, got the "
+            f"shapes {logits.shape} and {labels.shape}; give at least one example."
         )
     if not np.isfinite(logits).all():
         raise TrainingError(
             "The model's outputs hold NaN or infinity, so they cannot be scored. "
             "Lower the learning rate, or train in float32."
         )
-    single = logits.shape[1] == 1
-    predictions = logits[:, 0].astype(np.float64) if single else logits.argmax(axis=1)
-    return {metric: _SCORERS[metric](labels, predictions, logits.shape[1]) for metric in metrics}
+    predictions = task_type.decode(logits)
+    return {metric.name: metric(labels, predictions, logits.shape[1]) for metric in metrics}
 
 
 def _accuracy(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
@@ -63,6 +114,10 @@ def _accuracy(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
 
 
 def _f1(labels: _Vector, predictions: _Vector, n_outputs: int) -> float:
+    """Return the F1 of class 1 of two, or the unweighted mean over the classes that occur.
+
+    A class that neither occurs nor is predicted has an F1 of 0.
+    """
     from sklearn.metrics import f1_score
 
     average = "binary" if n_outputs == 2 else "macro"
@@ -73,7 +128,7 @@ def _matthews(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from sklearn.metrics import matthews_corrcoef
 
     if _constant(labels) or _constant(predictions):
-        return 0.0
+        return 0.0  # undefined
     return float(matthews_corrcoef(labels, predictions))
 
 
@@ -81,7 +136,7 @@ def _pearson(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from scipy.stats import pearsonr
 
     if _constant(labels) or _constant(predictions):
-        return 0.0
+        return 0.0  # undefined
     return float(pearsonr(labels.astype(np.float64), predictions).statistic)
 
 
@@ -89,7 +144,7 @@ def _spearman(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from scipy.stats import spearmanr
 
     if _constant(labels) or _constant(predictions):
-        return 0.0
+        return 0.0  # undefined
     return float(spearmanr(labels, predictions).statistic)
 
 
@@ -99,12 +154,11 @@ def _constant(values: _Vector) -> bool:
     return spread <= 1e-12 * float(np.abs(values).max())
 
 
-_SCORERS: Final[Mapping[Metric, Callable[[_Vector, _Vector, int], float]]] = MappingProxyType(
-    {
-        "accuracy": _accuracy,
-        "f1": _f1,
-        "matthews": _matthews,
-        "pearson": _pearson,
-        "spearman": _spearman,
-    }
-)
+_CLASSES: Final = frozenset[TaskKind]({"classification"})
+_NUMBERS: Final = frozenset[TaskKind]({"regression"})
+
+ACCURACY: Final = Metric("accuracy", _CLASSES, _accuracy)
+F1: Final = Metric("f1", _CLASSES, _f1)
+MATTHEWS: Final = Metric("matthews", _CLASSES, _matthews, (-1.0, 1.0))
+PEARSON: Final = Metric("pearson", _NUMBERS, _pearson, (-1.0, 1.0))
+SPEARMAN: Final = Metric("spearman", _NUMBERS, _spearman, (-1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Which rows are used, drawn by seed: train and validation by the run's, dev by a fixed one."""
+"""Sampling of examples: train and validation by the run's seed, dev by a fixed one."""
 
 from __future__ import annotations
 
@@ -11,61 +11,64 @@ import numpy as np
 from streamlab.errors import DataError
 from streamlab.hashing import canonical_json
 from streamlab.tasks.examples import Example
+from streamlab.units import counted
 
-# Every seed and every method is scored on the same rows, whatever the run's own seed.
+# Every seed and every method is scored on the same examples.
 DEV_SEED: Final = 0
-_FEWEST_VALIDATION_ROWS: Final = 32
-_MOST_VALIDATION_ROWS: Final = 500
+_LEAST_VALIDATION: Final = 32
+_MOST_VALIDATION: Final = 500
 
 
 def generator_for(purpose: str, seed: int, dataset: str) -> np.random.Generator:
-    """Return the generator that belongs to one purpose, seed and dataset, and to nothing else."""
+    """Return the random generator of one purpose, seed and dataset."""
     digest = hashlib.sha256(canonical_json([purpose, seed, dataset]).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def validation_rows_for(n_train: int, share: float) -> int:
-    """Return how many rows to keep for choosing beside `n_train` rows to learn from."""
-    return min(_MOST_VALIDATION_ROWS, max(_FEWEST_VALIDATION_ROWS, round(share * n_train)))
+def n_validation_examples(n_train: int, share: float) -> int:
+    """Return how many examples to keep for choosing beside `n_train` examples to learn from."""
+    return min(_MOST_VALIDATION, max(_LEAST_VALIDATION, round(share * n_train)))
 
 
 def split_train(
-    rows: Sequence[Example], *, share: float, n_most: int | None, seed: int, dataset: str
+    examples: Sequence[Example], *, share: float, n_most: int | None, seed: int, dataset: str
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Draw the rows to learn from, at most `n_most`, and others for choosing.
+    """Sample the examples to learn from, at most `n_most`, and others for choosing.
 
-    Each part keeps the order of `rows`. Raises DataError for fewer than two rows.
+    Each part keeps the order of `examples`. Raises DataError for fewer than two examples.
     """
-    if len(rows) < 2:
+    if len(examples) < 2:
         raise DataError(
-            f"The train split of {dataset!r} has {len(rows)} row, and one is needed to learn from "
-            "and one to choose by. Give more rows."
+            f"The train split of {dataset!r} has {counted(len(examples), 'example')}, and one is "
+            "needed to learn from and one to choose by. Give more examples."
         )
-    n_wanted = min(len(rows), n_most or len(rows))
-    n_validation = min(validation_rows_for(n_wanted, share), max(1, len(rows) // 3))
-    order = generator_for("train", seed, dataset).permutation(len(rows))
-    n_train = min(n_wanted, len(rows) - n_validation)
+    n_wanted = min(len(examples), n_most or len(examples))
+    n_validation = min(n_validation_examples(n_wanted, share), max(1, len(examples) // 3))
+    order = generator_for("train", seed, dataset).permutation(len(examples))
+    n_train = min(n_wanted, len(examples) - n_validation)
     validation, train = order[:n_validation], order[n_validation : n_validation + n_train]
-    return _taken(rows, train), _taken(rows, validation)
+    return _taken(examples, train), _taken(examples, validation)
 
 
 def split_off_dev(
-    rows: Sequence[Example], *, share: float, dataset: str
+    examples: Sequence[Example], *, share: float, dataset: str
 ) -> tuple[list[Example], list[Example]]:
-    """Split rows into train and dev for a source without a dev split, alike for all seeds."""
-    order = generator_for("split off dev", DEV_SEED, dataset).permutation(len(rows))
-    n_dev = max(1, round(share * len(rows)))
-    return list(_taken(rows, order[n_dev:])), list(_taken(rows, order[:n_dev]))
+    """Split examples into train and dev for a source without a dev split, alike for all seeds."""
+    order = generator_for("split off dev", DEV_SEED, dataset).permutation(len(examples))
+    n_dev = max(1, round(share * len(examples)))
+    return list(_taken(examples, order[n_dev:])), list(_taken(examples, order[:n_dev]))
 
 
-def sample_dev(rows: Sequence[Example], *, n_most: int, dataset: str) -> tuple[Example, ...]:
-    """Draw at most `n_most` rows to report on, alike for all seeds, in the order of `rows`."""
-    if len(rows) <= n_most:
-        return tuple(rows)
-    return _taken(rows, generator_for("dev", DEV_SEED, dataset).permutation(len(rows))[:n_most])
+def sample_dev(examples: Sequence[Example], *, n_most: int, dataset: str) -> tuple[Example, ...]:
+    """Sample at most `n_most` examples to report on, alike for all seeds, in their order."""
+    if len(examples) <= n_most:
+        return tuple(examples)
+    return _taken(
+        examples, generator_for("dev", DEV_SEED, dataset).permutation(len(examples))[:n_most]
+    )
 
 
 def _taken(
-    rows: Sequence[Example], places: np.ndarray[tuple[int], np.dtype[np.int64]]
+    examples: Sequence[Example], places: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> tuple[Example, ...]:
-    return tuple(rows[place] for place in np.sort(places))
+    return tuple(examples[place] for place in np.sort(places))

@@ -1,29 +1,43 @@
-"""What a scenario says of a task's data, and of where data may come from."""
+"""Settings of a task's data and of the data sources."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, get_args
+from types import MappingProxyType
+from typing import Annotated, Any, Final
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
+    JsonValue,
     PositiveInt,
-    Tag,
     field_validator,
     model_validator,
 )
 
 from streamlab.config import Settings
-from streamlab.tasks.metrics import METRICS_OF_KIND, Metric, TaskKind
+from streamlab.errors import UsageError
+from streamlab.plugins import load
+from streamlab.tasks.metrics import find_metric, suited_names
+from streamlab.tasks.types import TaskKind, task_type
 
 _DATASET: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
+# Each a `tasks.sources.api.Source`, imported when it is used.
+SOURCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "files": "streamlab.tasks.sources.local_files:file_source",
+        "hub": "streamlab.tasks.sources.hub:hub_source",
+        "package": "streamlab.tasks.sources.local_files:package_source",
+        "synthetic": "streamlab.tasks.synthetic.generator:synthetic_source",
+    }
+)
+
 
 class Columns(Settings):
-    """Which columns hold what; what is left out is `text`, `text2` (for pairs) and `label`."""
+    """The columns of a source; by default `text`, `text2` (for pairs) and `label`."""
 
     text: str | None = Field(default=None, min_length=1)
     text2: str | None = Field(default=None, min_length=1)
@@ -31,10 +45,10 @@ class Columns(Settings):
 
 
 class TaskFiles(Settings):
-    """A task's own files: one `folder` for all splits, or one path a split.
+    """A task's own files: one `folder` for all splits, or one path per split.
 
     Paths are relative to the scenario's folder and may use `${NAME}`. A path may be a JSONL, CSV,
-    TSV or Parquet file, a `save_to_disk` folder, or a folder with one sub-folder a class.
+    TSV or Parquet file, a `save_to_disk` folder, or a folder with one sub-folder per class.
     """
 
     folder: str | None = Field(default=None, min_length=1)
@@ -52,40 +66,52 @@ class TaskFiles(Settings):
 
 
 class TaskHub(Settings):
-    """A task's own dataset on the hub; splits that are not named are found by their usual names."""
+    """A task's own dataset on the hub; where `dev` is not given, the usual names are tried."""
 
     path: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
     name: str | None = Field(default=None, min_length=1)  # of the configuration
-    revision: str | None = Field(default=None, min_length=1)  # a commit, so that rows cannot move
+    revision: str | None = Field(default=None, min_length=1)  # a commit: the data cannot change
     train: str = Field(default="train", min_length=1)
     dev: str | None = Field(default=None, min_length=1)
 
 
-def _metrics(given: Any) -> Any:
-    """Take one metric for a list of one, and name an unknown one."""
-    listed = [given] if isinstance(given, str) else given
-    known = get_args(Metric)
-    for metric in listed if isinstance(listed, (list, tuple)) else ():
-        if metric not in known:
-            raise ValueError(f"unknown metric {metric!r}; known: {', '.join(known)}")
-    return listed
+def _listed(given: Any) -> Any:
+    """Take one metric as a list of one."""
+    return [given] if isinstance(given, str) else given
+
+
+def _known_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse unknown metrics, and two of the same name."""
+    try:
+        found = [find_metric(name).name for name in names]
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    if len(set(found)) < len(found):
+        raise ValueError("the same metric is given twice")
+    return names
 
 
 class TaskSettings(Settings):
-    """One task: which dataset, how to read its rows, and by what it is judged.
+    """One task: its dataset, how to read it, and its metrics.
 
     Own `files`, `hub` or `package` are tried, in this order, before the sources of `data`.
-    `columns` and `where` hold for every source but the synthetic one.
+    `columns` and `where` apply to every source but the synthetic one.
     """
 
-    dataset: str  # glue/sst2 and the like, or a name of one's own
+    dataset: str  # glue/sst2 and the like, or a new name
     kind: TaskKind | None = None  # default: what the source says, else classification
     labels: tuple[str, ...] | None = Field(default=None, min_length=2)  # class names in order
-    metric: Annotated[tuple[Metric, ...], BeforeValidator(_metrics), Field(min_length=1)] | None = (
-        None
-    )
+    metric: (
+        Annotated[
+            tuple[str, ...],
+            BeforeValidator(_listed),
+            AfterValidator(_known_metrics),
+            Field(min_length=1),
+        ]
+        | None
+    ) = None  # default: those of the catalogue, else the type's
     columns: Columns = Columns()
-    where: Mapping[str, str | int | bool] = Field(default_factory=dict)  # keep matching rows
+    where: Mapping[str, str | int | bool] = Field(default_factory=dict)  # keep matching records
     files: TaskFiles | None = None
     hub: TaskHub | None = None
     package: str | None = Field(default=None, min_length=1)  # NAME/path inside the package
@@ -100,7 +126,7 @@ class TaskSettings(Settings):
             raise ValueError("must be a name such as `glue/sst2` or `reviews`, and no path")
         return dataset
 
-    @field_validator("labels", "metric")
+    @field_validator("labels")
     @classmethod
     def _no_name_twice(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if names is not None and len(set(names)) < len(names):
@@ -108,43 +134,60 @@ class TaskSettings(Settings):
         return names
 
     @model_validator(mode="after")
-    def _metric_suits_kind(self) -> TaskSettings:
-        if self.kind == "regression" and self.labels:
-            raise ValueError("regression has no `labels`; leave them out, or change `kind`")
-        suited = METRICS_OF_KIND[self.kind] if self.kind else None
-        if suited and self.metric and not set(self.metric) <= set(suited):
-            raise ValueError(f"`metric` for {self.kind} must be among {', '.join(suited)}")
+    def _suits_kind(self) -> TaskSettings:
+        if self.kind is None:
+            return self
+        if self.labels:
+            try:
+                task_type(self.kind).check_labels(self.labels)
+            except ValueError as error:
+                raise ValueError(f"{error}; leave them out, or change `kind`") from error
+        if self.metric and not all(self.kind in find_metric(m).kinds for m in self.metric):
+            suited = ", ".join(suited_names(self.kind))
+            raise ValueError(f"`metric` for {self.kind} must be among {suited}")
         return self
 
 
-class FolderSource(Settings):
-    """A folder with one sub-folder a task; an empty name means that there is none."""
+def name_and_argument(source: str | Mapping[str, Any]) -> tuple[str, Any]:
+    """Split an entry of `data.sources`: `NAME`, or `NAME: ARGUMENT` as a mapping of one key.
 
-    files: str
+    Raises ValueError for any other mapping.
+    """
+    if isinstance(source, str):
+        return source, None
+    if len(source) != 1:
+        raise ValueError(f"give one source as `NAME: ARGUMENT`, got {len(source)} keys")
+    return next(iter(source.items()))
 
 
-def _source_tag(source: Any) -> str:
-    return "files" if isinstance(source, (Mapping, FolderSource)) else "name"
+def _known_source(source: str | dict[str, JsonValue]) -> str | dict[str, JsonValue]:
+    name, argument = name_and_argument(source)
+    if name == "files" and not isinstance(argument, str):
+        raise ValueError("give the folder as `files: FOLDER`; an empty name means none")
+    if name in ("hub", "synthetic") and argument is not None:
+        raise ValueError(f"`{name}` takes no argument; a task can name data of its own")
+    if name == "package":
+        raise ValueError("a package is named by a task, in its own `package`")
+    try:
+        if name not in SOURCES and not callable(load("streamlab.sources", name, SOURCES)):
+            raise ValueError(f"the data source {name!r} cannot be called; correct the plug-in")
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return source
 
 
-DataSource = Annotated[
-    Annotated[FolderSource, Tag("files")] | Annotated[Literal["hub", "synthetic"], Tag("name")],
-    Discriminator(_source_tag),
-]
+DataSource = Annotated[str | dict[str, JsonValue], AfterValidator(_known_source)]
 
 
 class DataSettings(Settings):
-    """Where tasks' rows come from, the first source that has a task wins, and how many are used.
+    """The data sources, of which the first that has a task is used, and numbers of examples.
 
-    Rows for choosing (`validation_share`) are split from train by seed; there are at least 32
+    Examples for choosing (`validation_share`) are split from train by seed; there are at least 32
     and at most 500 of them, and never more than a third of the split.
     """
 
-    sources: tuple[DataSource, ...] = (
-        FolderSource(files="${STREAMLAB_DATA:-}"),
-        "hub",
-        "synthetic",
-    )
+    # `{files: FOLDER}`: a folder with one sub-folder per task; none where the name is empty.
+    sources: tuple[DataSource, ...] = ({"files": "${STREAMLAB_DATA:-}"}, "hub", "synthetic")
     max_train_examples: PositiveInt | None = None  # None: all there are
     max_eval_examples: PositiveInt = 1000
     validation_share: float = Field(default=0.1, gt=0, le=0.5)

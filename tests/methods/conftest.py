@@ -15,6 +15,7 @@ from streamlab.diff.layout import Layout
 from streamlab.hashing import fingerprint_tensors
 from streamlab.methods.api import TrainingJob, TrainingSettings
 from streamlab.methods.kernels.native import NativeStep, find_native_step
+from streamlab.tasks.types import task_type
 
 N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
 SHORT: dict[str, Any] = {
@@ -85,6 +86,7 @@ def make_job(tiny_sizes: dict[str, Any]) -> Callable[..., TrainingJob]:
             head={n: p for n, p in parameters.items() if n.startswith("classifier.")},
             n_batches=N_BATCHES,
             batches=lambda epoch: draw_epoch(seed, epoch, regression),
+            loss=task_type("regression" if regression else "classification").loss,
             training=TrainingSettings(**SHORT | training),
             seed=seed,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,7 @@ from streamlab.diff.layout import Layout
 from streamlab.errors import TrainingError
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings
 from streamlab.methods.training import Loop, adam, ramp, seeded_dropout, uses_bf16
+from streamlab.tasks.types import task_type
 
 CPU = torch.device("cpu")
 
@@ -61,6 +62,7 @@ def job(
         head=dict(model.named_parameters()),
         n_batches=len(batches),
         batches=of_epoch,
+        loss=functional.cross_entropy,
         training=TrainingSettings(precision="fp32"),
         seed=1,
         watch=(lambda _: None) if watched is None else watched.append,
@@ -123,12 +125,13 @@ def test_gradients_are_there_for_the_step_and_gone_after_it() -> None:
     assert [parameter.grad for parameter in model.parameters()] == [None, None]
 
 
-def test_labels_of_floats_are_regressed_on() -> None:
+def test_the_loss_is_that_of_the_job() -> None:
     model = Linear(n_outputs=1)
     rows = Rows({"x": torch.arange(12.0).reshape(4, 3)}, torch.tensor([0.0, 1.0, 2.5, 5.0]))
     watched: list[Progress] = []
 
-    Loop(job(model, [rows], watched), 1).run("one", [1.0], lambda _: None)
+    learnt = replace(job(model, [rows], watched), loss=task_type("regression").loss)
+    Loop(learnt, 1).run("one", [1.0], lambda _: None)
 
     errors = (model.layer(rows.inputs["x"]).squeeze(-1) - rows.labels).detach()
     assert watched[0].loss == pytest.approx(float((errors**2).mean()), rel=1e-6)

@@ -18,9 +18,10 @@ from streamlab.stats.bootstrap import (
     interval,
     mean_scores,
 )
-from streamlab.tasks.metrics import Metric, score
+from streamlab.tasks.metrics import find_metric, score
+from streamlab.tasks.types import task_type
 
-METRICS: tuple[Metric, ...] = ("accuracy", "f1", "matthews", "pearson")
+METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews", "pearson")
 
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
@@ -40,16 +41,18 @@ def answers(metric: str, generator: np.random.Generator, *, n_rows: int = 40) ->
     return PairedAnswers(metric, classes, this, other)
 
 
-def scored(metric: Metric, labels: NDArray[Any], predictions: NDArray[Any]) -> float:
+def scored(metric: str, labels: NDArray[Any], predictions: NDArray[Any]) -> float:
     """Score answers as a run scores outputs."""
+    asked = [find_metric(metric)]
     if metric == "pearson":
-        return score((metric,), predictions[:, None], labels)[metric]
+        return score(task_type("regression"), asked, predictions[:, None], labels)[metric]
     n_classes = 1 + int(max(labels.max(), predictions.max(), 1))
-    return score((metric,), np.eye(n_classes)[predictions], labels)[metric]
+    outputs = np.eye(n_classes)[predictions]
+    return score(task_type("classification"), asked, outputs, labels)[metric]
 
 
 @each_metric
-def test_scores_on_all_rows_are_those_of_a_run(metric: Metric) -> None:
+def test_scores_on_all_rows_are_those_of_a_run(metric: str) -> None:
     drawn = answers(metric, np.random.default_rng(1))
 
     this, other = mean_scores(drawn)
@@ -61,7 +64,7 @@ def test_scores_on_all_rows_are_those_of_a_run(metric: Metric) -> None:
     assert [this, other] == pytest.approx(expected, abs=1e-12)
 
 
-def by_hand(metric: Metric, labels: Sequence[float], answered: Sequence[float]) -> float:
+def by_hand(metric: str, labels: Sequence[float], answered: Sequence[float]) -> float:
     """Write the metrics out, one row after the other."""
     pairs = list(zip(labels, answered, strict=True))
     if metric == "accuracy":
@@ -90,9 +93,7 @@ def correlation(*lots: list[tuple[float, float]]) -> float:
     return xy / math.sqrt(xx * yy) if min(xx, yy) > 1e-20 else 0.0
 
 
-def one_draw(
-    metric: Metric, drawn: PairedAnswers, rows: Sequence[int], seeds: Sequence[int]
-) -> float:
+def one_draw(metric: str, drawn: PairedAnswers, rows: Sequence[int], seeds: Sequence[int]) -> float:
     """Write the definition out for one draw."""
     picked = list(rows)
     by_seed = [
@@ -108,7 +109,7 @@ def one_draw(
 
 @each_metric
 @pytest.mark.parametrize("n_rows", [3, 12])
-def test_every_draw_is_what_the_definition_says(metric: Metric, n_rows: int) -> None:
+def test_every_draw_is_what_the_definition_says(metric: str, n_rows: int) -> None:
     # Of three rows many draws leave a score undefined; 700 draws are more than are made at once.
     drawn = answers(metric, np.random.default_rng(2), n_rows=n_rows)
     n_draws = 700
@@ -123,7 +124,7 @@ def test_every_draw_is_what_the_definition_says(metric: Metric, n_rows: int) -> 
 
 
 @each_metric
-def test_exchanging_the_methods_turns_every_sign(metric: Metric) -> None:
+def test_exchanging_the_methods_turns_every_sign(metric: str) -> None:
     drawn = answers(metric, np.random.default_rng(4))
     exchanged = dataclasses.replace(drawn, this=drawn.other, other=drawn.this)
 
@@ -136,7 +137,7 @@ def test_exchanging_the_methods_turns_every_sign(metric: Metric) -> None:
 
 
 @each_metric
-def test_equal_answers_differ_by_exactly_nothing(metric: Metric) -> None:
+def test_equal_answers_differ_by_exactly_nothing(metric: str) -> None:
     drawn = answers(metric, np.random.default_rng(6))
     equal = dataclasses.replace(drawn, other=drawn.this.copy())
 
@@ -147,7 +148,7 @@ def test_equal_answers_differ_by_exactly_nothing(metric: Metric) -> None:
 
 
 @each_metric
-def test_a_score_that_is_undefined_is_zero(metric: Metric) -> None:
+def test_a_score_that_is_undefined_is_zero(metric: str) -> None:
     # Of two rows every other draw holds one of them twice; `other` answers both alike.
     labels = np.array([0, 1])
     drawn = PairedAnswers(metric, labels, np.array([[0, 1]]), np.array([[1, 1]]))

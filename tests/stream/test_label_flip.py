@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streamlab.errors import DataError
 from streamlab.stream.providers.behaviours import flip_labels
 from streamlab.tasks.examples import Example, SourceUsed, TaskData
+from streamlab.tasks.metrics import find_metric
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 1000)
@@ -26,7 +27,7 @@ def classified(n_classes: int, n_train: int, n_validation: int = 5) -> TaskData:
         dataset="files",
         kind="classification",
         labels=tuple(f"label {i}" for i in range(n_classes)),
-        metrics=("accuracy",),
+        metrics=(find_metric("accuracy"),),
         train=rows(n_train),
         validation=rows(n_validation),
         dev=rows(7),
@@ -38,7 +39,12 @@ def numbered(*labels: float) -> TaskData:
     rows = tuple(Example(f"text {i}", "more", label) for i, label in enumerate(labels))
     data = classified(2, 1)
     return replace(
-        data, kind="regression", labels=(), metrics=("pearson",), train=rows, validation=rows[:1]
+        data,
+        kind="regression",
+        labels=(),
+        metrics=(find_metric("pearson"),),
+        train=rows,
+        validation=rows[:1],
     )
 
 
@@ -106,5 +112,5 @@ def test_another_seed_flips_other_rows() -> None:
 
 
 def test_one_class_alone_cannot_be_flipped() -> None:
-    with pytest.raises(DataError, match="one class only"):
+    with pytest.raises(DataError, match="has two `labels` or more"):
         flip_labels(classified(1, 5), share=0.5, seed=0)

@@ -84,7 +84,7 @@ def test_every_problem_is_told_at_once_under_its_path() -> None:
     assert "bse: unknown key. Did you mean `base`?" in told
     assert "tasks.b.dataset: is required and missing." in told
     assert "got 'sometimes'" in told
-    assert "unknown metric 'acuracy'; known: accuracy, f1" in told
+    assert "unknown metric 'acuracy'. Did you mean `accuracy`? Known: accuracy, f1" in told
 
 
 def test_a_fault_in_the_defaults_is_told_once_however_many_tasks_have_them() -> None:
@@ -215,7 +215,7 @@ def test_variables_are_filled_in_for_the_run_and_stay_as_written_in_the_record()
     second = resolve({"MODEL": "/there", "EPOCHS": "5", "OTHER": "x"}, **changes)
 
     assert first.scenario.base.model == "/here"
-    assert first.scenario.data.sources[0].files == "/rows"  # type: ignore[union-attr]
+    assert first.scenario.data.sources[0] == {"files": "/rows"}
     assert [s.scenario.tasks["a"].training.epochs for s in (first, second)] == [3, 5]
     assert first.resolved == second.resolved
     assert first.digest == second.digest

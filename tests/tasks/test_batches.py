@@ -20,7 +20,9 @@ from streamlab.tasks.batches import (
     training_batches,
 )
 from streamlab.tasks.examples import Example
+from streamlab.tasks.types import task_type
 
+CLASSES, NUMBERS = task_type("classification"), task_type("regression")
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
 PAD, CLS, SEP = 0, 1, 2
 
@@ -54,7 +56,7 @@ def row(n_words: int, label: float = 0, n_words2: int | None = None) -> Example:
 def numbered(lengths: list[int], max_length: int = 64) -> Encoded:
     """Encode rows of these many words, labelled by their place."""
     rows = [row(length, place) for place, length in enumerate(lengths)]
-    return encode(rows, word_tokenizer(), max_length=max_length)
+    return encode(rows, word_tokenizer(), CLASSES, max_length=max_length)
 
 
 def tokens(batch: Batch) -> list[list[int]]:
@@ -64,7 +66,7 @@ def tokens(batch: Batch) -> list[list[int]]:
 
 
 def test_a_pair_has_token_types_and_a_frame() -> None:
-    encoded = encode([row(2, n_words2=1)], word_tokenizer(), max_length=16)
+    encoded = encode([row(2, n_words2=1)], word_tokenizer(), CLASSES, max_length=16)
 
     assert encoded.token_ids == ([CLS, 4, 5, SEP, 4, SEP],)
     assert encoded.token_types == ([0, 0, 0, 0, 1, 1],)
@@ -73,7 +75,7 @@ def test_a_pair_has_token_types_and_a_frame() -> None:
 
 def test_a_tokenizer_without_token_types_gives_none() -> None:
     tokenizer = word_tokenizer(inputs=["input_ids", "attention_mask"])
-    encoded = encode([row(2, n_words2=1)], tokenizer, max_length=16)
+    encoded = encode([row(2, n_words2=1)], tokenizer, CLASSES, max_length=16)
 
     (batch,) = training_batches(encoded, batch_size=4, seed=0, epoch=0)
 
@@ -84,8 +86,8 @@ def test_a_tokenizer_without_token_types_gives_none() -> None:
 def test_long_rows_are_cut_and_counted() -> None:
     rows = [row(3, n_words2=3), row(20, n_words2=3), row(6), row(7)]
 
-    encoded = encode(rows[:2], word_tokenizer(), max_length=10)
-    single = encode(rows[2:], word_tokenizer(), max_length=8)
+    encoded = encode(rows[:2], word_tokenizer(), CLASSES, max_length=10)
+    single = encode(rows[2:], word_tokenizer(), CLASSES, max_length=8)
 
     assert encoded.n_truncated == 1
     assert encoded.lengths.tolist() == [9, 10]
@@ -98,7 +100,7 @@ def test_long_rows_are_cut_and_counted() -> None:
 def test_long_rows_are_counted_by_a_tokenizer_in_pure_python_too() -> None:
     tokenizer = CanineTokenizer()  # one token a character, with [CLS] and [SEP]
 
-    encoded = encode([row(2), row(5), row(6)], tokenizer, max_length=11)
+    encoded = encode([row(2), row(5), row(6)], tokenizer, CLASSES, max_length=11)
 
     assert not tokenizer.is_fast
     assert encoded.lengths.tolist() == [5, 11, 11]
@@ -106,8 +108,8 @@ def test_long_rows_are_counted_by_a_tokenizer_in_pure_python_too() -> None:
 
 
 def test_classes_are_int64_and_numbers_float32() -> None:
-    classes = encode([row(1, 0), row(1, 1)], word_tokenizer(), max_length=8)
-    numbers = encode([row(1, 0.5), row(1, 1.0)], word_tokenizer(), max_length=8)
+    classes = encode([row(1, 0), row(1, 1)], word_tokenizer(), CLASSES, max_length=8)
+    numbers = encode([row(1, 0.5), row(1, 1.0)], word_tokenizer(), NUMBERS, max_length=8)
 
     (class_batch,) = training_batches(classes, batch_size=2, seed=0, epoch=0)
     (number_batch,) = training_batches(numbers, batch_size=2, seed=0, epoch=0)
@@ -175,7 +177,7 @@ def test_a_batch_is_as_wide_as_its_longest_row_in_steps_of_eight(
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_is_the_tokenizers_own_and_masked(side: str) -> None:
-    encoded = encode([row(1), row(6)], word_tokenizer(padding_side=side), max_length=16)
+    encoded = encode([row(1), row(6)], word_tokenizer(padding_side=side), CLASSES, max_length=16)
 
     ((places, batch),) = evaluation_batches(encoded, batch_size=2)
 
@@ -199,18 +201,18 @@ def test_evaluation_goes_by_length_and_says_whose_row_is_whose() -> None:
 
 
 def test_a_length_that_leaves_no_room_for_text_is_refused() -> None:
-    assert encode([row(9)], word_tokenizer(), max_length=3).lengths.tolist() == [3]
+    assert encode([row(9)], word_tokenizer(), CLASSES, max_length=3).lengths.tolist() == [3]
     with pytest.raises(DataError, match=r"`max_length` must be 3 or more .*, got 2"):
-        encode([row(9)], word_tokenizer(), max_length=2)
+        encode([row(9)], word_tokenizer(), CLASSES, max_length=2)
     with pytest.raises(DataError, match=r"`max_length` must be 5 or more .*, got 4"):
-        encode([row(9, n_words2=9)], word_tokenizer(), max_length=4)
+        encode([row(9, n_words2=9)], word_tokenizer(), CLASSES, max_length=4)
 
 
 def test_a_tokenizer_that_cannot_pad_is_refused() -> None:
     with pytest.raises(DataError, match="no padding token"):
-        encode([row(1)], word_tokenizer(pad_token=None), max_length=8)
+        encode([row(1)], word_tokenizer(pad_token=None), CLASSES, max_length=8)
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(DataError, match="no rows to tokenise"):
-        encode([], word_tokenizer(), max_length=8)
+    with pytest.raises(DataError, match="no examples to tokenise"):
+        encode([], word_tokenizer(), CLASSES, max_length=8)

@@ -17,8 +17,8 @@ from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import HUB_REVISION
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskHub, TaskSettings
+from streamlab.tasks.sources.api import RawData, Unavailable
 from streamlab.tasks.sources.hub import HubReach, Splits, read_hub
-from streamlab.tasks.sources.records import RawData, Unavailable
 
 REVISION = "0123456789abcdef"
 

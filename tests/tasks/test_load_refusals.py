@@ -55,16 +55,16 @@ def test_a_metric_of_the_other_kind_is_refused(folder: Path) -> None:
 
 
 def test_labels_for_a_regression_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'glue/stsb' is a regression"):
+    with pytest.raises(DataError, match="'glue/stsb' cannot be used: a regression has no"):
         load(tmp_path, ["synthetic"], dataset="glue/stsb", labels=["low", "high"])
 
 
 @pytest.mark.parametrize(
     ("split", "labels", "fact"),
     [
-        ("train", [1, 1, 1], "every label is 'positive', so that there is nothing to tell apart"),
-        ("train", [], "holds no rows"),
-        ("dev", [], "holds no rows"),
+        ("train", [1, 1, 1], "every label is 'positive', so nothing can be learnt"),
+        ("train", [], "is empty"),
+        ("dev", [], "is empty"),
         ("train", [0, 1, 2], "is 2, which is out of range; known: 'negative' (0), 'positive' (1)"),
         ("dev", [0, "good"], "is 'good', which is unknown"),
         ("dev", [-1, -1], "not published"),
@@ -87,10 +87,10 @@ def test_rows_that_cannot_be_learnt_from_are_refused_in_one_paragraph(
 @pytest.mark.parametrize(
     ("split", "labels", "fact"),
     [
-        ("train", [1.0, "high"], "'high', which is no finite number"),
+        ("train", [1.0, "high"], "'high'; regression needs a finite number"),
         ("train", [1.0, float("nan")], "is missing"),
         ("train", [2.0, 2.0], "every label is 2.0"),
-        ("dev", [-1.0, -1.0, -1.0], "Take a split with published labels"),
+        ("dev", [-1.0, -1.0, -1.0], "Use a split with published labels"),
     ],
 )
 def test_numbers_that_cannot_be_learnt_from_are_refused(
@@ -116,5 +116,5 @@ def test_drawing_a_single_class_says_what_to_raise(tmp_path: Path) -> None:
     write(tmp_path / "sst2", "train", [0] * 60 + [1])
     write(tmp_path / "sst2", "dev", [0, 1])
 
-    with pytest.raises(DataError, match=r"The 2 rows .*seed 1.*Raise `max_train_examples`"):
+    with pytest.raises(DataError, match=r"The 2 examples .*seed 1.*Raise `max_train_examples`"):
         load(tmp_path, [{"files": "."}], max_train_examples=2)

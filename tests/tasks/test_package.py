@@ -9,9 +9,9 @@ import pytest
 from streamlab.errors import DataError
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.tasks.sources.api import RawData, Unavailable
 from streamlab.tasks.sources.hub import HubReach
-from streamlab.tasks.sources.package import read_package
-from streamlab.tasks.sources.records import RawData, Unavailable
+from streamlab.tasks.sources.local_files import read_package
 
 PACKAGE = "streamlab_test_corpus"
 
@@ -46,7 +46,7 @@ def test_a_file_in_a_package_is_read_without_importing_it(package: Path, prefix:
 
     assert isinstance(raw, RawData)
     assert raw.train.records == [{"text": "a", "label": "1"}, {"text": "b", "label": "0"}]
-    assert (raw.kind, raw.dev, raw.detail) == ("package", None, f"package:{PACKAGE}/rows.csv")
+    assert (raw.dev, raw.detail) == (None, f"package:{PACKAGE}/rows.csv")
     assert PACKAGE not in sys.modules
 
 
@@ -62,7 +62,7 @@ def test_class_folders_in_a_package_are_one_split(package: Path) -> None:
     assert (len(task.train) + len(task.validation), len(task.dev)) == (16, 4)
     assert task.source.kind == "package"
     assert task.source.detail == (
-        f"package:{PACKAGE}/data; dev is 20% of the only split, alike for every seed"
+        f"package:{PACKAGE}/data; dev is 20% of the only split, the same for every seed"
     )
 
 
@@ -97,7 +97,7 @@ def test_a_path_out_of_the_package_is_a_reason(package: Path) -> None:
 def test_a_file_of_no_known_format_is_refused(package: Path) -> None:
     assert package.is_dir()
 
-    with pytest.raises(DataError, match="no known format"):
+    with pytest.raises(DataError, match="unknown format"):
         read_package(f"{PACKAGE}/__init__.py")
 
 

@@ -10,14 +10,18 @@ from random import Random
 
 import pytest
 
-from streamlab.tasks.synthetic import lexicon, morphology
+from streamlab.tasks.synthetic import grammar, lexicon
 from streamlab.tasks.synthetic.acceptability import acceptability
-from streamlab.tasks.synthetic.answers import answerability
 from streamlab.tasks.synthetic.entailment import entailment
-from streamlab.tasks.synthetic.pronouns import pronouns
-from streamlab.tasks.synthetic.sentences import Telling, draw_event, draw_telling, tell
+from streamlab.tasks.synthetic.grammar import Telling, draw_event, draw_telling, tell
+from streamlab.tasks.synthetic.sentence_pairs import (
+    answerability,
+    duplicate_questions,
+    graded_similarity,
+    paraphrase,
+    pronouns,
+)
 from streamlab.tasks.synthetic.sentiment import sentiment
-from streamlab.tasks.synthetic.similarity import duplicate_questions, graded_similarity, paraphrase
 
 SEEDS = range(150)
 
@@ -42,7 +46,7 @@ def words_changed(one: str, other: str) -> int:
     [("cherry", "cherries"), ("box", "boxes"), ("wolf", "wolves"), ("key", "keys")],
 )
 def test_plurals_follow_the_rules_and_their_exceptions(base: str, form: str) -> None:
-    assert morphology.plural(base) == form
+    assert grammar.plural(base) == form
 
 
 @pytest.mark.parametrize(
@@ -57,13 +61,8 @@ def test_plurals_follow_the_rules_and_their_exceptions(base: str, form: str) -> 
     ],
 )
 def test_pasts_follow_the_rules_and_their_exceptions(base: str, past: str, participle: str) -> None:
-    assert morphology.past(base) == past
-    assert morphology.participle(base) == participle
-
-
-def test_the_indefinite_article_goes_by_the_sound() -> None:
-    assert morphology.indefinite("orange lemon") == "an orange lemon"
-    assert morphology.indefinite("pear") == "a pear"
+    assert grammar.past(base) == past
+    assert grammar.participle(base) == participle
 
 
 def test_no_list_of_the_lexicon_says_a_word_twice() -> None:

@@ -6,7 +6,7 @@ from itertools import combinations, product
 
 import pytest
 
-from streamlab.tasks.synthetic.quantifiers import (
+from streamlab.tasks.synthetic.entailment import (
     CONTRADICTION,
     ENTAILMENT,
     NEUTRAL,

@@ -4,7 +4,7 @@ import pytest
 
 from streamlab.config import validate
 from streamlab.errors import ConfigError
-from streamlab.tasks.settings import DataSettings, FolderSource, TaskSettings
+from streamlab.tasks.settings import DataSettings, TaskSettings
 
 
 def problems(cls: type, tree: dict[str, object]) -> str:
@@ -20,7 +20,10 @@ def test_one_metric_is_a_list_of_one() -> None:
 def test_an_unknown_metric_is_named_beside_the_known_ones() -> None:
     message = problems(TaskSettings, {"dataset": "glue/sst2", "metric": "acuracy"})
 
-    assert "metric: unknown metric 'acuracy'; known: accuracy, f1, matthews" in message
+    assert (
+        "metric: unknown metric 'acuracy'. Did you mean `accuracy`? Known: accuracy, f1, matthews"
+        in message
+    )
 
 
 @pytest.mark.parametrize("dataset", ["../secrets", "a/../b", "/etc", "", "a//b", "a b", "."])
@@ -36,7 +39,10 @@ def test_a_dataset_is_a_name_and_no_path(dataset: str) -> None:
         ({"labels": ["only"]}, "labels"),
         ({"metric": []}, "metric"),
         ({"kind": "regression", "metric": "f1"}, "pearson, spearman"),
-        ({"kind": "regression", "labels": ["a", "b"]}, "regression has no `labels`"),
+        (
+            {"kind": "regression", "labels": ["a", "b"]},
+            "a regression has no `labels`; leave them out",
+        ),
         ({"files": {}}, "either `folder`, or `train`"),
         ({"files": {"folder": "a", "train": "b"}}, "either `folder`, or `train`"),
         ({"files": {"folder": "a", "dev": "b"}}, "holds all splits"),
@@ -55,17 +61,33 @@ def test_sources_are_words_and_folders_in_order() -> None:
         DataSettings, {"sources": ["synthetic", {"files": "rows"}, "hub"]}, origin="s.yaml"
     )
 
-    assert data.sources == ("synthetic", FolderSource(files="rows"), "hub")
+    assert data.sources == ("synthetic", {"files": "rows"}, "hub")
 
 
-@pytest.mark.parametrize("source", ["hubb", 3, {"folder": "x"}, None])
-def test_an_unknown_source_is_refused(source: object) -> None:
-    assert "sources.0" in problems(DataSettings, {"sources": [source]})
+@pytest.mark.parametrize(
+    ("source", "fact"),
+    [
+        ("hubb", "unknown data source 'hubb'. Did you mean `hub`?"),
+        ({"folder": "x"}, "unknown data source 'folder'"),
+        ({"files": 3}, "give the folder as `files: FOLDER`"),
+        ("files", "give the folder as `files: FOLDER`"),
+        ({"hub": "x"}, "`hub` takes no argument"),
+        ({"package": "x"}, "a package is named by a task"),
+        ({"files": "x", "hub": None}, "got 2 keys"),
+        ("json:decoder", "cannot be called"),
+        (3, ""),
+        (None, ""),
+    ],
+)
+def test_an_unknown_source_is_refused(source: object, fact: str) -> None:
+    found = problems(DataSettings, {"sources": [source]})
+    assert "sources.0" in found
+    assert fact in found
 
 
 def test_settings_survive_being_written_down_and_read_again() -> None:
     task = TaskSettings(dataset="mine", labels=("a", "b"), where={"year": 3, "kind": "x"})
-    data = DataSettings(sources=(FolderSource(files="rows"), "hub"))
+    data = DataSettings(sources=({"files": "rows"}, "hub"))
 
     assert validate(TaskSettings, task.model_dump(mode="json"), origin="s.yaml") == task
     assert validate(DataSettings, data.model_dump(mode="json"), origin="s.yaml") == data

@@ -142,17 +142,16 @@ def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
     the others, evenly drawn; a number is mirrored at the middle of the range in train.
     Raises DataError where there is one class only.
     """
-    if data.kind == "classification" and len(data.labels) < 2:
-        raise DataError(f"`{data.name}` has one class only; its labels cannot be flipped.")
+    try:
+        data.type.check_labels(data.labels)
+    except ValueError as error:
+        raise DataError(f"The labels of `{data.name}` cannot be flipped: {error}.") from error
     rng = np.random.default_rng(seed)
     numbers = [row.label for row in data.train]
     mirror = min(numbers, default=0) + max(numbers, default=0)
 
     def wrong(row: Example) -> Example:
-        if data.kind == "regression":
-            return replace(row, label=mirror - row.label)
-        step = int(rng.integers(1, len(data.labels)))
-        return replace(row, label=(int(row.label) + step) % len(data.labels))
+        return replace(row, label=data.type.wrong_label(row.label, data.n_outputs, mirror, rng))
 
     def flipped(rows: tuple[Example, ...]) -> tuple[Example, ...]:
         chosen = set(rng.choice(len(rows), round(share * len(rows)), replace=False).tolist())

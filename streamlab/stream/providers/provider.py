@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from streamlab.base import Base
 from streamlab.diff.format.container import encode
 from streamlab.diff.vector import DiffVector
@@ -22,7 +20,6 @@ from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbeh
 from streamlab.stream.providers.quantization import Rounded, rounded
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission, signed
-from streamlab.tasks.metrics import score
 
 Watch = Callable[[Progress], None]
 
@@ -154,12 +151,12 @@ def _find_score(
     chosen: Rounded, task: EncodedTask, base: Base, training: TrainingSettings
 ) -> float | None:
     """Return the score of the bytes on the rows held back; None where there are none."""
-    rows, metric = task.validation, task.data.metrics[0]
+    rows = task.validation
     if not len(rows.labels):
         return None
     model, encoded = fresh_model(base, task.data, training, seed=0), chosen.encoded
     with serving(model, encoded.data, "diff", encoded.digest, base) as served:
-        return score((metric,), logits(served.model, rows), np.asarray(rows.labels))[metric]
+        return task.data.primary_score(logits(served.model, rows), rows.labels)
 
 
 def _serving_facts(
@@ -173,6 +170,6 @@ def _serving_facts(
         "labels": list(task.data.labels),
         "pair": task.data.train[0].text2 is not None,
         "max_length": training.max_length,
-        "metric": task.data.metrics[0],
+        "metric": task.data.metrics[0].name,
         "method": arrival.method.name,
     }

@@ -1,8 +1,7 @@
 """How a diff is rounded: the smallest value type that leaves its answers as they were.
 
-Judged on rows split from train, never on reported ones: at least 99.5% of the predicted classes
-must be those of the unrounded diff; for regression, Spearman's rank correlation of the outputs
-must be 0.999 or more. The head goes to fp16 by the same rule.
+Judged on examples split from train, never on reported ones, by the agreement of outputs that the
+task's type defines. The head is rounded to fp16 by the same rule.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from streamlab.base import Base
 from streamlab.diff.apply import applied
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from streamlab.diff.format.container import HeadType
     from streamlab.diff.format.values import ValueType
 
-UNCHANGED_SHARE = 0.995
-RANK_CORRELATION = 0.999
 SMALLEST_FIRST: tuple[ValueType, ...] = ("int4", "int8", "bf16", "fp16")
 
 Outputs = NDArray[np.float32]
@@ -84,24 +80,17 @@ class _Judge:
     ) -> None:
         self._diff, self._task, self._layout = diff, task, base.layout
         self._model: PreTrainedModel = fresh_model(base, task.data, training, seed=0)
-        self._classes = task.data.kind == "classification"
-        self.least = UNCHANGED_SHARE if self._classes else RANK_CORRELATION
+        self.least = task.data.type.least_agreement
         self._expected = self._outputs(diff)
 
     def agreement(self, value_type: ValueType, head_type: HeadType) -> float:
-        """Return the share of equal classes, or the rank correlation; 0 where nothing compares."""
+        """Return how well the outputs agree with the unrounded diff's; 0 for a value too large."""
         try:
             data = encode(self._diff, value_type=value_type, head_type=head_type).data
         except DiffError:  # a value too large for the type
             return 0.0
         outputs = self._outputs(decode(data, self._layout))
-        if self._classes:
-            return float((outputs.argmax(axis=1) == self._expected.argmax(axis=1)).mean())
-        if np.array_equal(outputs, self._expected):
-            return 1.0
-        if min(np.ptp(outputs), np.ptp(self._expected)) == 0:
-            return 0.0  # no rank to correlate
-        return float(stats.spearmanr(outputs[:, 0], self._expected[:, 0]).statistic)
+        return self._task.data.type.agreement(outputs, self._expected)
 
     def _outputs(self, diff: DiffVector) -> Outputs:
         with applied(self._model, diff):

@@ -1,1 +1,1 @@
-"""Where the examples of a task come from: files, hub, package or synthetic data."""
+"""Data sources: files, the hub and installed packages, behind one contract."""

@@ -1,4 +1,4 @@
-"""Tasks on a dataset hub: one short check per run whether it answers, else the local cache."""
+"""Data sets of the Hugging Face hub: downloaded where it answers, else from the local cache."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from streamlab.errors import DataError
+from streamlab.tasks.glue import HUB_PATH, HUB_REVISION, find_entry
 from streamlab.tasks.settings import TaskHub
-from streamlab.tasks.sources.readers import from_dataset
-from streamlab.tasks.sources.records import (
+from streamlab.tasks.sources.api import (
     RawData,
+    Request,
     Unavailable,
     find_reported,
     joined,
     reported_note,
 )
+from streamlab.tasks.sources.readers import from_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,10 +49,10 @@ def fetch_from_hub(hub: TaskHub, cache: Path | None) -> Splits:
 
 
 class HubReach:
-    """Whether the hub can be reached, asked at most once; make one per run and hand it around.
+    """Access to the hub; whether it answers is asked at most once, so make one per run.
 
     `environment` is searched for the hub's own switches to stay offline. `endpoint` and `cache`
-    are those of the hub's library unless given; `fetch` is how a dataset is brought here.
+    default to those of the hub's library; `fetch` downloads a dataset.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class HubReach:
     def _fetched(self, hub: TaskHub) -> Splits | Unavailable:
         try:
             return self._fetch(hub, self._cache)
-        # The library lets through errors of five packages, with no common base but this.
+        # The library lets through errors of five packages, whose only common base is this.
         except Exception as error:  # noqa: BLE001
             reason = " ".join(str(error).split())[:200] or "no reason given"
             return Unavailable(
@@ -117,8 +119,22 @@ class HubReach:
             return f"The hub cannot be reached ({getattr(error, 'reason', error)})"
 
 
+def hub_source(request: Request) -> RawData | Unavailable:
+    """Read a task's own hub dataset, or the one known for its dataset's name."""
+    if request.argument is not None:
+        return read_hub(request.argument, request.hub)
+    dataset = request.task.dataset
+    entry = find_entry(dataset)
+    if entry is None:
+        return Unavailable(
+            f"No hub dataset is known for {dataset!r}; a task can name one of its own in `hub`."
+        )
+    known = TaskHub(path=HUB_PATH, name=entry.hub_name, revision=HUB_REVISION, dev=entry.hub_dev)
+    return read_hub(known, request.hub)
+
+
 def read_hub(hub: TaskHub, reach: HubReach) -> RawData | Unavailable:
-    """Read a task's rows from the hub or from its local cache.
+    """Read a task's data from the hub or from its local cache.
 
     Raises DataError where the dataset is there and lacks a split.
     """
@@ -134,7 +150,6 @@ def read_hub(hub: TaskHub, reach: HubReach) -> RawData | Unavailable:
             )
     names = hub.train if dev is None else f"{hub.train}, {dev}"
     return RawData(
-        kind="hub",
         detail=joined(f"{_title(hub)}: {names}", reported_note(dev)),
         train=from_dataset(splits[hub.train], f"{_title(hub)} {hub.train}"),
         dev=None if dev is None else from_dataset(splits[dev], f"{_title(hub)} {dev}"),
@@ -152,7 +167,7 @@ class _CachedFolder:
 def find_cached(hub: TaskHub, cache: Path | None) -> Splits | None:
     """Return a dataset that the hub's library prepared earlier, or None where it has not.
 
-    Nothing is asked of the network. With a revision, only that very commit will do.
+    The network is not used. With a revision, only that commit counts.
     """
     from datasets import Dataset, concatenate_datasets
     from datasets.config import HF_DATASETS_CACHE

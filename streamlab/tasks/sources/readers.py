@@ -1,7 +1,7 @@
-"""Read one path as the records of one split, in memory and with no cache that others share.
+"""Readers of one split in one path, in memory: no cache is shared with other providers.
 
 A path is a JSONL, CSV, TSV or Parquet file, a folder written by `Dataset.save_to_disk`, or a
-folder of class folders: one sub-folder a class, named by its label, and one text file a row.
+folder of class folders: one sub-folder per class, named by its label, one text file per example.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.sources.records import RawSplit, Record
+from streamlab.tasks.sources.api import RawSplit, Record
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -33,16 +33,16 @@ def read_split(path: Path) -> RawSplit:
         if has_class_folders(path):
             return _read_class_folders(path)
         raise DataError(
-            f"The folder {str(path)!r} holds no rows: it is neither a `save_to_disk` folder of one "
-            "split nor a folder with one sub-folder of text files a class. Name a file in it."
+            f"The folder {str(path)!r} holds no data: it is neither a `save_to_disk` folder of one "
+            "split nor a folder with one sub-folder of text files per class. Name a file in it."
         )
     if not path.exists():
         raise SourceError(f"The file {str(path)!r} does not exist. Check the path.")
     reader = READERS.get(path.suffix)
     if reader is None:
         raise DataError(
-            f"The file {str(path)!r} ends in {path.suffix!r}, which is no known format; "
-            f"known: {', '.join(READERS)}. Convert it, or rename it."
+            f"The file {str(path)!r} ends in {path.suffix!r}, an unknown format. Known: "
+            f"{', '.join(READERS)}. Convert it, or rename it."
         )
     try:
         return RawSplit(str(path), reader(path))
@@ -63,12 +63,12 @@ def _read_jsonl(path: Path) -> list[Record]:
             except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"Line {number} of {str(path)!r} is not JSON ({error}). "
-                    "Write one JSON object a line."
+                    "Write one JSON object per line."
                 ) from error
             if not isinstance(record, dict):
                 raise DataError(
-                    f"Line {number} of {str(path)!r} holds {type(record).__name__}, no object. "
-                    "Write one JSON object a line."
+                    f"Line {number} of {str(path)!r} holds {type(record).__name__}, not an object. "
+                    "Write one JSON object per line."
                 )
             records.append(record)
     return records
@@ -120,7 +120,7 @@ def _read_parquet(path: Path) -> list[Record]:
             records: list[Record] = pq.read_table(file).to_pylist()
     except pa.ArrowException as error:
         raise DataError(
-            f"{str(path)!r} is no Parquet file that can be read ({error}). Write it again."
+            f"{str(path)!r} cannot be read as Parquet ({error}). Write it again."
         ) from error
     return records
 
@@ -136,7 +136,7 @@ def is_saved_split(folder: Path) -> bool:
 
 
 def is_saved_task(folder: Path) -> bool:
-    """Tell whether `DatasetDict.save_to_disk` wrote the folder: several splits under one roof."""
+    """Tell whether `DatasetDict.save_to_disk` wrote the folder: several splits."""
     return (folder / "dataset_dict.json").is_file()
 
 
@@ -187,7 +187,7 @@ def _read_class_folders(folder: Path) -> RawSplit:
             text, legacy = _read_text(path)
             records.append({"text": text, "label": child.name})
             n_legacy += legacy
-    note = f"text files that are no UTF-8, read as Windows-1252: {n_legacy}" if n_legacy else ""
+    note = f"text files that are not UTF-8, read as Windows-1252: {n_legacy}" if n_legacy else ""
     return RawSplit(str(folder), records, note=note)
 
 
@@ -208,7 +208,7 @@ def _is_data(path: Path) -> bool:
 
 
 def _read_text(path: Path) -> tuple[str, bool]:
-    """Return a file's text and whether it was in the older encoding that such corpora mix in."""
+    """Return a file's text, and whether it was Windows-1252, which old corpora mix with UTF-8."""
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig"), False

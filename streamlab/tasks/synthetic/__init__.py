@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from streamlab.tasks.synthetic.catalogue import describes, generate
+from streamlab.tasks.synthetic.generator import describes, generate
 
 __all__ = ["describes", "generate"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.examples import Example
 from streamlab.tasks.synthetic import lexicon
-from streamlab.tasks.synthetic.morphology import past, plural, sentence
+from streamlab.tasks.synthetic.grammar import past, plural, sentence
 
 if TYPE_CHECKING:
     from random import Random

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.tasks.columns import Choice, choose_columns, matching, to_rows
+from streamlab.tasks.column_mapping import Choice, choose_columns, filter_records, to_examples
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import ClassReader
 from streamlab.tasks.settings import Columns
-from streamlab.tasks.sources.records import RawSplit, Record
+from streamlab.tasks.sources.api import RawSplit, Record
 
 READER = ClassReader(("no", "yes"), None, "rows.jsonl")
 SINGLE = Choice("text", None, "label")
@@ -60,7 +60,7 @@ def test_a_wrong_column_is_named_beside_those_there_are(role: str) -> None:
 
     assert str(caught.value) == (
         "rows.jsonl has no column 'stars'; there are: 'text', 'label'. "
-        f"Say in `columns.{role}` which one to take."
+        f"Name one of them in `columns.{role}`."
     )
 
 
@@ -70,7 +70,7 @@ def test_a_pair_task_without_second_texts_is_refused() -> None:
 
 
 def test_an_empty_split_is_refused() -> None:
-    with pytest.raises(DataError, match=r"rows\.jsonl holds no rows"):
+    with pytest.raises(DataError, match=r"rows\.jsonl is empty"):
         choose_columns(split(), Columns(), None)
 
 
@@ -80,14 +80,14 @@ def test_an_empty_split_is_refused() -> None:
         ("", "is empty"),
         (" \t\n", "is empty"),
         (None, "is missing"),
-        (12, "is no string but int (12)"),
-        (["a"], "is no string but list"),
+        (12, "must be a string, got int (12)"),
+        (["a"], "must be a string, got list"),
         ("a\ud800", "half a surrogate pair"),
     ],
 )
 def test_a_text_that_is_none_names_its_row(text: object, fact: str) -> None:
     with pytest.raises(DataError) as caught:
-        to_rows(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE, READER)
+        to_examples(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE, READER)
 
     assert "Example 2 of rows.jsonl: the text in 'text'" in str(caught.value)
     assert fact in str(caught.value)
@@ -95,19 +95,19 @@ def test_a_text_that_is_none_names_its_row(text: object, fact: str) -> None:
 
 def test_a_second_text_is_checked_like_the_first() -> None:
     with pytest.raises(DataError, match=r"Example 1 of rows\.jsonl: the text in 'b' is empty"):
-        to_rows(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"), READER)
+        to_examples(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"), READER)
 
 
 def test_a_label_that_is_none_names_its_row_and_column() -> None:
     with pytest.raises(
         DataError, match=r"Example 1 of rows\.jsonl: the label in 'label' is 7, which"
     ):
-        to_rows(split({"text": "a", "label": 7}), SINGLE, READER)
+        to_examples(split({"text": "a", "label": 7}), SINGLE, READER)
 
 
 def test_a_record_without_a_label_is_refused() -> None:
     with pytest.raises(DataError, match=r"Example 2 .*the label in 'label' is missing"):
-        to_rows(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
+        to_examples(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
 
 
 @given(st.lists(st.tuples(st.text(), st.sampled_from(["no", "yes"]))))
@@ -118,10 +118,10 @@ def test_rows_are_the_records_in_order_or_a_text_is_refused(
 
     if all(text.strip() for text, _ in records):
         expected = [Example(text, None, int(label == "yes")) for text, label in records]
-        assert to_rows(raw, SINGLE, READER) == expected
+        assert to_examples(raw, SINGLE, READER) == expected
     else:
         with pytest.raises(DataError, match="is empty"):
-            to_rows(raw, SINGLE, READER)
+            to_examples(raw, SINGLE, READER)
 
 
 @pytest.mark.parametrize("year", [2020, "2020"])
@@ -129,21 +129,21 @@ def test_where_compares_as_text_so_that_csv_and_json_agree(year: object) -> None
     raw = split({"text": "a", "year": year}, {"text": "b", "year": 2021}, {"text": "c"})
 
     for wanted in (2020, "2020"):
-        assert matching(raw, {"year": wanted}).records == [{"text": "a", "year": year}]
+        assert filter_records(raw, {"year": wanted}).records == [{"text": "a", "year": year}]
 
 
 def test_where_needs_every_column_to_match() -> None:
     raw = split({"a": 1, "b": 1}, {"a": 1, "b": 2})
 
-    assert matching(raw, {"a": 1, "b": 2}).records == [{"a": 1, "b": 2}]
-    assert matching(raw, {}) is raw
+    assert filter_records(raw, {"a": 1, "b": 2}).records == [{"a": 1, "b": 2}]
+    assert filter_records(raw, {}) is raw
 
 
 def test_where_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(DataError, match="no row left after `where`"):
-        matching(split({"a": 1}), {"a": 2})
+    with pytest.raises(DataError, match="no record that matches `where`"):
+        filter_records(split({"a": 1}), {"a": 2})
 
 
 def test_where_on_an_unknown_column_lists_those_there_are() -> None:
     with pytest.raises(DataError, match="no column 'b' for `where`; there are: 'a'"):
-        matching(split({"a": 1}), {"b": 2})
+        filter_records(split({"a": 1}), {"b": 2})

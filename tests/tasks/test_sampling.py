@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from streamlab.errors import DataError
 from streamlab.tasks.examples import Example
-from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train, validation_rows_for
+from streamlab.tasks.sampling import n_validation_examples, sample_dev, split_off_dev, split_train
 
 
 def rows(n_rows: int) -> list[Example]:
@@ -63,7 +63,7 @@ def test_one_row_cannot_be_split() -> None:
 
 def test_as_many_rows_for_choosing_are_planned_as_are_split_off() -> None:
     n_learnt = 1000
-    planned = validation_rows_for(n_learnt, 0.1)
+    planned = n_validation_examples(n_learnt, 0.1)
 
     train, validation = split(n_learnt + planned, n_most=n_learnt)
 

@@ -1,19 +1,91 @@
-"""Events (who did what to whom, where or when) and the several ways English has to tell one.
+"""A small grammar of English: word forms, and events with the several ways to tell one.
 
-The similarity families and the question families are written from these: two tellings of one event
-mean the same, and an event with one thing changed means something else.
+The similarity and the question families are written from events: two tellings of one event mean
+the same, and an event with one thing changed means something else.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.synthetic import lexicon
-from streamlab.tasks.synthetic.morphology import participle, past, plural, sentence
 
 if TYPE_CHECKING:
     from random import Random
+
+_IRREGULAR_PLURALS: Final = MappingProxyType(
+    {
+        "goose": "geese",
+        "potato": "potatoes",
+        "wolf": "wolves",
+        "knife": "knives",
+    }
+)
+
+# base -> (past, past participle)
+_IRREGULAR_PASTS: Final = MappingProxyType(
+    {
+        "bring": ("brought", "brought"),
+        "buy": ("bought", "bought"),
+        "choose": ("chose", "chosen"),
+        "draw": ("drew", "drawn"),
+        "fall": ("fell", "fallen"),
+        "find": ("found", "found"),
+        "forgive": ("forgave", "forgiven"),
+        "hide": ("hid", "hidden"),
+        "hurt": ("hurt", "hurt"),
+        "kneel": ("knelt", "knelt"),
+        "lend": ("lent", "lent"),
+        "lose": ("lost", "lost"),
+        "make": ("made", "made"),
+        "sell": ("sold", "sold"),
+        "sleep": ("slept", "slept"),
+        "steal": ("stole", "stolen"),
+        "upset": ("upset", "upset"),
+        "weep": ("wept", "wept"),
+    }
+)
+_DOUBLING: Final = frozenset({"chat", "deter", "grab", "nap", "regret", "snub", "spot"})
+
+
+def plural(noun: str) -> str:
+    """Give the plural of a noun."""
+    if noun in _IRREGULAR_PLURALS:
+        return _IRREGULAR_PLURALS[noun]
+    if _ends_in_consonant_y(noun):
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
+
+
+def past(verb: str) -> str:
+    """Give the simple past."""
+    return _IRREGULAR_PASTS[verb][0] if verb in _IRREGULAR_PASTS else _regular_past(verb)
+
+
+def participle(verb: str) -> str:
+    """Give the past participle."""
+    return _IRREGULAR_PASTS[verb][1] if verb in _IRREGULAR_PASTS else _regular_past(verb)
+
+
+def sentence(*parts: str, end: str = ".") -> str:
+    """Join the parts that are not empty with spaces, capitalise the first letter and end it."""
+    text = " ".join(part for part in parts if part)
+    return text[0].upper() + text[1:] + end
+
+
+def _regular_past(verb: str) -> str:
+    if _ends_in_consonant_y(verb):
+        return verb[:-1] + "ied"
+    if verb in _DOUBLING:
+        return verb + verb[-1] + "ed"
+    return verb + ("d" if verb.endswith("e") else "ed")
+
+
+def _ends_in_consonant_y(word: str) -> bool:
+    return word.endswith("y") and word[-2] not in "aeiou"
+
 
 _NUMBERS: Final = ("two", "three", "four", "five", "six", "seven")
 

@@ -1,18 +1,14 @@
-"""Similarity (the shape of MRPC, QQP and STS-B): paraphrases, and near-misses in the same words.
-
-Both texts of a pair are told by independent choices of voice, synonym and clause order, whatever
-the label; only a near-miss changes what is told: the deed to its opposite, whether it happened, who
-did it to whom, or what is asked about it.
-"""
+"""Pairs of sentences: similarity (MRPC, QQP, STS-B), answers (QNLI) and pronouns (WNLI)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from streamlab.tasks.examples import Example
-from streamlab.tasks.synthetic.morphology import participle, sentence
-from streamlab.tasks.synthetic.sentences import (
+from streamlab.tasks.synthetic import lexicon
+from streamlab.tasks.synthetic.grammar import (
     Event,
     draw_event,
     draw_people,
@@ -20,20 +16,28 @@ from streamlab.tasks.synthetic.sentences import (
     draw_telling,
     draw_time,
     is_place,
+    participle,
+    sentence,
     tell,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from random import Random
 
-    Change = Callable[[Event, Random], Event]
+    Change: TypeAlias = Callable[[Event, Random], Event]
 
-PARAPHRASE = 1
+PARAPHRASE = 1  # of MRPC and QQP
+ANSWERS = 0  # of QNLI
+RIGHT = 1  # of WNLI
 
 
 def paraphrase(label: int, rng: Random) -> Example:
-    """Draw a pair of statements: `label` 1 tells one event twice, 0 tells two events."""
+    """Draw a pair of statements: `label` 1 tells one event twice, 0 tells two events.
+
+    Both are told by independent choices of voice, synonym and clause order, whatever the label;
+    only what is told differs: the deed becomes its opposite, did not happen, or changes sides.
+    """
     event = draw_event(rng, negated=0.5)
     other = event
     if label != PARAPHRASE:
@@ -127,3 +131,59 @@ def _ask(event: Event, asked: str, rng: Random) -> str:
         was = event.patient.was
         return sentence(asked, was, patient, denied, participle(verb), "by", doer, end="?")
     return sentence(asked, "did", doer, denied, verb, patient, end="?")
+
+
+# question word -> what answers it
+_SETTINGS: Final[Mapping[str, Callable[[Random], str]]] = MappingProxyType(
+    {
+        "where": draw_place,
+        "when": draw_time,
+        "why": lambda rng: rng.choice(lexicon.REASONS),
+    }
+)
+
+
+def answerability(label: int, rng: Random) -> Example:
+    """Draw a question and a sentence: `label` 0 answers it, 1 does not.
+
+    A sentence tells an event with a place, a time or a reason; a question asks for one of these.
+    A sentence that does not answer gives another of them than was asked for.
+    """
+    asked, other = rng.sample(tuple(_SETTINGS), 2)
+    setting = _SETTINGS[asked if label == ANSWERS else other](rng)
+    event = replace(draw_event(rng), setting=setting)
+    return Example(
+        _ask_for(asked, event, rng), tell(event, replace(draw_telling(rng), synonym=0)), label
+    )
+
+
+def _ask_for(word: str, event: Event, rng: Random) -> str:
+    doer, patient, verb = event.doer.phrase, event.patient.phrase, event.deed[0]
+    if rng.random() < 0.5:
+        return sentence(word, "did", doer, verb, patient, end="?")
+    return sentence(word, event.patient.was, patient, participle(verb), "by", doer, end="?")
+
+
+_MEETINGS: Final = (
+    "beat", "lost to", "called", "waited for", "thanked", "lent money to", "borrowed money from",
+    "apologized to", "spoke to", "sat next to", "smiled at", "gave a book to", "wrote to",
+)  # fmt: skip
+_STATES: Final = lexicon.words(
+    """strong tired lonely generous kind rich worried late bored happy curious friendly lucky
+    nervous hungry polite proud sad angry calm"""
+)
+
+
+def pronouns(label: int, rng: Random) -> Example:
+    """Draw a sentence and one reading of its pronoun: `label` 1 is the right one.
+
+    The candidates are a woman and a man, in either order, and the pronoun is hers or his. Pronoun
+    and reading are drawn independently, so that neither text alone tells the label.
+    """
+    names = rng.choice(lexicon.FEMALE_NAMES), rng.choice(lexicon.MALE_NAMES)
+    meant = rng.randrange(2)
+    read = names[meant if label == RIGHT else 1 - meant]
+    first, second = rng.sample(names, 2)
+    said = "was " + rng.choice(_STATES)
+    told = (first, rng.choice(_MEETINGS), second, "because", ("she", "he")[meant], said)
+    return Example(sentence(*told), sentence(read, said), label)

@@ -8,8 +8,8 @@ import pytest
 
 from streamlab.errors import DataError, SourceError
 from streamlab.tasks.settings import TaskFiles
-from streamlab.tasks.sources.files import read_from_folder, read_own_files, read_task_folder
-from streamlab.tasks.sources.records import RawData, Unavailable
+from streamlab.tasks.sources.api import RawData, Unavailable
+from streamlab.tasks.sources.local_files import read_from_folder, read_own_files, read_task_folder
 
 
 def write(path: Path, *texts: str) -> None:

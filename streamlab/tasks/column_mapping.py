@@ -1,4 +1,4 @@
-"""From a source's records to rows: which column is what, which records stay, and every check."""
+"""Examples from a source's records: which column is what, and which records are used."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import Entry
 from streamlab.tasks.labels import LabelReader
 from streamlab.tasks.settings import Columns
-from streamlab.tasks.sources.records import RawSplit, Record
+from streamlab.tasks.sources.api import RawSplit, Record
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which columns of one split are used; `text2` is None for single texts."""
+    """The columns of one split that are used; `text2` is None for single texts."""
 
     text: str
     text2: str | None
@@ -29,7 +29,7 @@ def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Cho
     Raises DataError for a column that is not there, listing those that are, and for no records.
     """
     if not split.records:
-        raise DataError(f"{split.origin} holds no rows. Give a split with rows in it.")
+        raise DataError(f"{split.origin} is empty. Give a split with examples in it.")
     there = {name: None for record in split.records for name in record}  # a set in order
     text = wanted.text or ("text" if "text" in there or entry is None else entry.text)
     choice = Choice(text, _second(split, there, wanted, entry), wanted.label or "label")
@@ -37,7 +37,7 @@ def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Cho
         if name is not None and name not in there:
             raise DataError(
                 f"{split.origin} has no column {name!r}; there are: "
-                f"{', '.join(map(repr, there))}. Say in `columns.{role}` which one to take."
+                f"{', '.join(map(repr, there))}. Name one of them in `columns.{role}`."
             )
     return choice
 
@@ -53,7 +53,7 @@ def _second(
     return "text2" if filled else None
 
 
-def matching(split: RawSplit, where: Mapping[str, str | int | bool]) -> RawSplit:
+def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> RawSplit:
     """Keep the records whose columns hold what `where` asks for, compared as text.
 
     Raises DataError for a column that no record has, and where nothing is left.
@@ -75,32 +75,32 @@ def matching(split: RawSplit, where: Mapping[str, str | int | bool]) -> RawSplit
     ]
     if not kept:
         raise DataError(
-            f"{split.origin} has no row left after `where` {dict(where)!r}. Ask for values that "
+            f"{split.origin} has no record that matches `where` {dict(where)!r}. Give values that "
             "occur."
         )
-    return replace(split, origin=f"{split.origin} (of the rows that match `where`)", records=kept)
+    return replace(split, origin=f"{split.origin} (the records that match `where`)", records=kept)
 
 
-def label_values(split: RawSplit, choice: Choice) -> Iterator[Any]:
+def raw_labels(split: RawSplit, choice: Choice) -> Iterator[Any]:
     """Yield the raw labels of a split; None where a record has none."""
     return (record.get(choice.label) for record in split.records)
 
 
-def to_rows(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Example]:
-    """Turn every record into a row, in order.
+def to_examples(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Example]:
+    """Turn every record into an example, in order.
 
-    Raises DataError naming the first row with no text, no string for a text, or no good label.
+    Raises DataError naming the first record without a text or with a label that cannot be read.
     """
-    rows = []
+    examples = []
     for number, record in enumerate(split.records, start=1):
         try:
-            rows.append(_row(record, choice, reader))
+            examples.append(_example(record, choice, reader))
         except ValueError as error:
             raise DataError(f"Example {number} of {split.origin}: {error}.") from error
-    return rows
+    return examples
 
 
-def _row(record: Record, choice: Choice, reader: LabelReader) -> Example:
+def _example(record: Record, choice: Choice, reader: LabelReader) -> Example:
     text = text_in(record, choice.text)
     text2 = None if choice.text2 is None else text_in(record, choice.text2)
     try:
@@ -110,20 +110,20 @@ def _row(record: Record, choice: Choice, reader: LabelReader) -> Example:
 
 
 def text_in(record: Record, column: str) -> str:
-    """Return the text in a column. Raises ValueError with the rest of a sentence on it."""
+    """Return the text in a column. Raises ValueError saying what is wrong with it."""
     value = record.get(column)
     if value is None:
-        raise ValueError(f"the text in {column!r} is missing; give every row a text")
+        raise ValueError(f"the text in {column!r} is missing; give every example a text")
     if not isinstance(value, str):
         raise ValueError(
-            f"the text in {column!r} is no string but {type(value).__name__} ({value!r:.60}); "
+            f"the text in {column!r} must be a string, got {type(value).__name__} ({value!r:.60}); "
             "write it in quotes"
         )
     if not value.strip():
-        raise ValueError(f"the text in {column!r} is empty; take the row out, or fill it in")
+        raise ValueError(f"the text in {column!r} is empty; remove the example, or give it a text")
     if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
         raise ValueError(
-            f"the text in {column!r} holds half a surrogate pair, which is no character; "
-            "write it again as UTF-8"
+            f"the text in {column!r} holds half a surrogate pair, which is not a character; "
+            "save it as UTF-8"
         )
     return value

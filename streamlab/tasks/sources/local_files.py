@@ -1,17 +1,28 @@
-"""Tasks in files: a folder with one sub-folder a task, or paths that a task names itself."""
+"""Data in local files: folders and files that are named, and those of installed packages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import get_args
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.examples import SourceKind
-from streamlab.tasks.metrics import TaskKind
+from streamlab.sources import PACKAGE_PREFIX, package_path
 from streamlab.tasks.settings import TaskFiles
+from streamlab.tasks.sources.api import (
+    DEV_NAMES,
+    TEST_NAME,
+    RawData,
+    RawSplit,
+    Request,
+    Unavailable,
+    find_reported,
+    joined,
+    reported_note,
+)
 from streamlab.tasks.sources.readers import (
     READERS,
     has_class_folders,
@@ -20,21 +31,32 @@ from streamlab.tasks.sources.readers import (
     read_saved_task,
     read_split,
 )
-from streamlab.tasks.sources.records import (
-    DEV_NAMES,
-    TEST_NAME,
-    RawData,
-    RawSplit,
-    Unavailable,
-    find_reported,
-    joined,
-    reported_note,
-)
+from streamlab.tasks.types import TaskKind
+
+
+def file_source(request: Request) -> RawData | Unavailable:
+    """Read the files of a task's own, or a folder with one sub-folder a task."""
+    files = request.argument
+    if isinstance(files, TaskFiles):
+        given = {name: path for name, path in files if path is not None}
+        paths = {name: request.expand(path) for name, path in given.items()}
+        if not all(paths.values()):
+            return Unavailable("A path is empty once its variables are filled in.")
+        return read_own_files(TaskFiles(**paths), request.base_folder)
+    folder = request.expand(files)
+    if not folder:
+        return Unavailable(f"No folder is given: {files!r} is empty.")
+    return read_from_folder(request.base_folder / folder, request.task.dataset)
+
+
+def package_source(request: Request) -> RawData | Unavailable:
+    """Read the data of a task's own package."""
+    return read_package(request.argument)
 
 
 @dataclass(frozen=True)
 class _Meta:
-    """What `meta.json` beside the rows says; other keys in it are not read."""
+    """What `meta.json` beside the data says; other keys in it are not read."""
 
     kind: TaskKind | None = None
     labels: tuple[str, ...] | None = None
@@ -69,12 +91,10 @@ def read_own_files(files: TaskFiles, base_folder: Path) -> RawData:
     note = reported_note(TEST_NAME) if files.test and not files.dev else ""
     detail = joined(", ".join(str(path) for path in paths.values()), note)
     splits = {name: read_split(path) for name, path in paths.items()}
-    return _raw_data(splits, _read_meta(paths["train"].parent), detail, "files")
+    return _raw_data(splits, _read_meta(paths["train"].parent), detail)
 
 
-def read_task_folder(
-    folder: Path, kind: SourceKind = "files", known_as: str | None = None
-) -> RawData:
+def read_task_folder(folder: Path, known_as: str | None = None) -> RawData:
     """Read one task's folder: files or folders named by split, `save_to_disk`, or class folders.
 
     `known_as` is what `detail` calls the folder; by default its path. Raises SourceError where
@@ -85,10 +105,10 @@ def read_task_folder(
     meta = _read_meta(folder)
     title = known_as or str(folder)
     if is_saved_task(folder):
-        return _chosen(read_saved_task(folder), meta, title, kind)
+        return _chosen(read_saved_task(folder), meta, title)
     paths = _split_paths(folder)
     if "train" not in paths and (is_saved_split(folder) or has_class_folders(folder)):
-        return _raw_data({"train": read_split(folder)}, meta, title, kind)
+        return _raw_data({"train": read_split(folder)}, meta, title)
     if "train" not in paths:
         raise DataError(
             f"The folder {str(folder)!r} has no train split. Put a file `train` there, ending in "
@@ -97,7 +117,7 @@ def read_task_folder(
     used = {name: paths[name] for name in ("train", find_reported(paths)) if name}
     found = {name: read_split(path) for name, path in used.items()}
     names = ", ".join(path.name for path in used.values())
-    return _chosen(found, meta, f"{title}: {names}", kind)
+    return _chosen(found, meta, f"{title}: {names}")
 
 
 def _split_paths(folder: Path) -> dict[str, Path]:
@@ -112,23 +132,19 @@ def _split_paths(folder: Path) -> dict[str, Path]:
     return {split: path for split, path in found.items() if path is not None}
 
 
-def _chosen(splits: Mapping[str, RawSplit], meta: _Meta, detail: str, kind: SourceKind) -> RawData:
+def _chosen(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
     if "train" not in splits:
         raise DataError(
             f"{detail!r} has no split `train`; there are: {', '.join(splits)}. Rename one of them."
         )
     reported = find_reported(splits)
     chosen = {"train": splits["train"]} | ({"dev": splits[reported]} if reported else {})
-    return _raw_data(chosen, meta, joined(detail, reported_note(reported)), kind)
+    return _raw_data(chosen, meta, joined(detail, reported_note(reported)))
 
 
-def _raw_data(
-    splits: Mapping[str, RawSplit], meta: _Meta, detail: str, kind: SourceKind
-) -> RawData:
+def _raw_data(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
     named = {name: replace(split, label_names=meta.labels) for name, split in splits.items()}
-    return RawData(
-        kind=kind, detail=detail, train=named["train"], dev=named.get("dev"), task_kind=meta.kind
-    )
+    return RawData(detail=detail, train=named["train"], dev=named.get("dev"), task_kind=meta.kind)
 
 
 def _read_meta(folder: Path) -> _Meta:
@@ -156,3 +172,31 @@ def _are_names(labels: object) -> bool:
     if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
         return False
     return len(set(labels)) == len(labels) >= 2
+
+
+def read_package(name: str) -> RawData | Unavailable:
+    """Read `NAME/path` in an installed package, which is not imported.
+
+    The path is a file, a folder of splits or a folder of class folders. A package that is not
+    installed, or has no such path, is no error: the next source is tried. Raises DataError where
+    the path is there and cannot be read.
+    """
+    name = name.removeprefix(PACKAGE_PREFIX)
+    try:
+        path = package_path(name)
+    except SourceError as error:
+        return Unavailable(str(error))
+    # Not the path: where the package is installed differs between machines.
+    detail = joined(f"{PACKAGE_PREFIX}{name}", _version(name))
+    if path.is_dir():
+        return read_task_folder(path, known_as=detail)
+    return RawData(detail=detail, train=read_split(path))
+
+
+def _version(name: str) -> str:
+    """Return `package==version`, or nothing where no distribution is called like the package."""
+    package = name.partition("/")[0]
+    try:
+        return f"{package}=={metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        return ""

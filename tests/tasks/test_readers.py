@@ -182,15 +182,15 @@ def test_a_quote_in_tsv_is_a_character(tmp_path: Path) -> None:
     ("name", "content", "fact"),
     [
         ("a.jsonl", b'{"text": "a"}\n{"text": \n', "Line 2 of"),
-        ("a.jsonl", b"[1, 2]\n", "holds list, no object"),
+        ("a.jsonl", b"[1, 2]\n", "holds list, not an object"),
         ("a.jsonl", b"[" * 100_000, "Line 1 of"),
         ("a.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 text"),
         ("a.csv", b"text,label\na,1,2\n", "Row 1 of"),
         ("a.csv", b"text,text\na,1\n", "names a column twice"),
         ("a.csv", b'text,label\n"a,1\n', "is malformed"),
         ("a.tsv", b"text\tlabel\na\n", "has 1 fields and the header 2"),
-        ("a.parquet", b"PAR1 or not", "no Parquet file"),
-        ("a.xlsx", b"", "known: .jsonl, .csv, .tsv, .parquet"),
+        ("a.parquet", b"PAR1 or not", "cannot be read as Parquet"),
+        ("a.xlsx", b"", "Known: .jsonl, .csv, .tsv, .parquet"),
     ],
 )
 def test_a_malformed_file_is_named_with_its_line(
@@ -213,7 +213,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no rows"):
+    with pytest.raises(DataError, match="holds no data"):
         read_split(tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_an_older_encoding_is_read_and_said(tmp_path: Path) -> None:
     split = read_split(tmp_path)
 
     assert split.records == [{"text": "costs £3", "label": "sport"}]
-    assert split.note == "text files that are no UTF-8, read as Windows-1252: 1"
+    assert split.note == "text files that are not UTF-8, read as Windows-1252: 1"
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:

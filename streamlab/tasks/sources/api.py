@@ -1,0 +1,102 @@
+"""The contract of data sources: what one is asked for, and the records that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from streamlab.config import expand_variables
+from streamlab.errors import SourceError
+from streamlab.tasks.types import TaskKind
+
+if TYPE_CHECKING:
+    from streamlab.tasks.settings import DataSettings, TaskSettings
+    from streamlab.tasks.sources.hub import HubReach
+
+Record = Mapping[str, Any]
+
+DEV_NAMES: Final = ("dev", "dev_matched", "validation", "validation_matched")
+TEST_NAME: Final = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One task that a source is asked for, and the surroundings that it may use."""
+
+    task: TaskSettings
+    data: DataSettings
+    argument: Any  # what the scenario says beside the source's name; None where nothing
+    hub: HubReach
+    base_folder: Path  # where relative paths start
+    environment: Mapping[str, str]
+
+    def expand(self, path: str) -> str:
+        """Replace `${NAME}` in a path. Raises SourceError for a variable that is not set."""
+        try:
+            return expand_variables(path, self.environment)
+        except ValueError as error:
+            raise SourceError(f"The path {path!r} cannot be used: {error}.") from error
+
+
+class Source(Protocol):
+    """A place where tasks' data come from, found by name among the plug-ins."""
+
+    def __call__(self, request: Request, /) -> RawData | Unavailable:
+        """Return the records of a task, or why this source does not have it.
+
+        Raises SourceError where something that is named does not exist, DataError where it cannot
+        be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """The records of one split; `origin` names it in errors."""
+
+    origin: str
+    records: Sequence[Record]
+    label_names: tuple[str, ...] | None = None  # what the source calls its classes, by index
+    note: str = ""  # what a reader should know, or nothing
+    names_by_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and by column
+
+    def class_names(self, column: str) -> tuple[str, ...] | None:
+        """Return the class names behind the numbers in a label column, where they are known."""
+        return self.names_by_column.get(column, self.label_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawData:
+    """A task as one source has it; `dev` is None where the source has one split only."""
+
+    detail: str  # recorded beside every score: path, hub id with revision, ...
+    train: RawSplit
+    dev: RawSplit | None = None
+    task_kind: TaskKind | None = None  # where the source says it
+    # The columns are `text`, `text2` and `label` already: the task's `columns` and `where`, which
+    # are written for another source, do not apply.
+    standard_columns: bool = False
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Why a source does not have a task; the next source is tried."""
+
+    reason: str  # a full sentence
+
+
+def find_reported(names: Collection[str]) -> str | None:
+    """Return which of a source's splits is reported: dev, else test, else None."""
+    return next((name for name in (*DEV_NAMES, TEST_NAME) if name in names), None)
+
+
+def reported_note(name: str | None) -> str:
+    """Say in `detail` that a test split is reported in place of dev; nothing for a dev split."""
+    return "reported on `test`, for there is no dev split" if name == TEST_NAME else ""
+
+
+def joined(*parts: str) -> str:
+    """Join the parts of a `detail` that say something."""
+    return "; ".join(part for part in parts if part)
