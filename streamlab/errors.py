@@ -14,6 +14,7 @@ StreamlabError                exit 1: a finding or a failure
 ├── StoreError                an artifact cannot be written, found or trusted
 └── RegistryError             the registry cannot be opened, read or written
     └── NotInRegistryError    a name fits no record, or several
+        └── AmbiguousReferenceError    it fits several
 """
 
 from __future__ import annotations
@@ -97,3 +98,7 @@ class NotInRegistryError(RegistryError):
     """A name fits no record, or several."""
 
     exit_code = 2
+
+
+class AmbiguousReferenceError(NotInRegistryError):
+    """A name fits several records."""

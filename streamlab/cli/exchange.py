@@ -13,13 +13,14 @@ from streamlab.cli.options import (
     base_option,
     described,
     find_task,
-    narrowing_options,
     opened,
+    task_options,
     with_place,
 )
 from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
+from streamlab.registry.references import find_run
 from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, Subject, list_records
 from streamlab.views.table import Column, Table
@@ -27,7 +28,7 @@ from streamlab.views.table import Column, Table
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
     from streamlab.inference.checkpoint_diff import CheckpointDiff
-    from streamlab.inference.refs import Narrowing
+    from streamlab.registry.references import TaskFilter
     from streamlab.registry.whole import TakenIn
 
 
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The file to write.",
 )
-@narrowing_options
+@task_options
 @with_place
-def export(thing: str, *, output: Path, narrowing: Narrowing, place: Place) -> None:
+def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None:
     """Write a THING to a file; one that is there already is replaced as a whole.
 
     THING is a table (runs, arrivals, diffs, scores, tasks, providers or bases), written as CSV
@@ -55,23 +56,24 @@ def export(thing: str, *, output: Path, narrowing: Narrowing, place: Place) -> N
       streamlab export sst2 -o sst2.diff.safetensors
     """
     if thing in SUBJECTS:
-        _export_table(place, thing, narrowing, output)
+        _export_table(place, thing, among, output)
     else:
-        stored = find_task(opened(place), thing, narrowing)
+        stored = find_task(opened(place), thing, among)
         click.echo(described(thing, stored), err=True)
         stored.save(output)
     click.echo(output)
 
 
-def _export_table(place: Place, subject: Subject, narrowing: Narrowing, output: Path) -> None:
-    if narrowing.seed is not None or narrowing.method is not None:
+def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Path) -> None:
+    if among.seed is not None or among.method is not None:
         raise UsageError(
             f"A table is exported whole; `--seed` and `--method` do not narrow {subject}. For a "
             f"task of that name write `task:{subject}`."
         )
     check_ending(output)
     with place.open() as registry:
-        table = list_records(registry, subject, run=narrowing.run)
+        run = None if among.run is None else find_run(registry, among.run).name
+        table = list_records(registry, subject, run=run)
     write_table(table, output)
 
 
@@ -128,11 +130,11 @@ def import_(
 
 
 def _import_home(place: Place, source: Path) -> list[Row]:
-    from streamlab.home.import_home import check_home, import_home
+    from streamlab.home.import_home import NO_HOME, import_home
     from streamlab.home.store import ArtifactStore
     from streamlab.registry.registry import Registry
 
-    check_home(Home(source))  # before a home is made to take it in
+    Home(source).require_registry(NO_HOME)  # before a home is made to import it into
     place.home.create()
     with Registry.open(place.url, clock=time.time) as registry:
         found = import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))

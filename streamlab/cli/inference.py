@@ -13,8 +13,8 @@ from streamlab.cli.options import (
     base_option,
     described,
     find_task,
-    narrowing_options,
     opened,
+    task_options,
     with_place,
 )
 from streamlab.cli.output import Format, format_option, print_table
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamlab.inference.latency import Timing
-    from streamlab.inference.refs import Narrowing
     from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
+    from streamlab.registry.references import TaskFilter
     from streamlab.tasks.types import Prediction
 
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, metavar="N"
 )
-@narrowing_options
+@task_options
 @base_option
 @format_option()
 @with_place
@@ -55,7 +55,7 @@ def predict(
     pairs: tuple[tuple[str, str], ...],
     file: Path | None,
     batch_size: int,
-    narrowing: Narrowing,
+    among: TaskFilter,
     base: str | None,
     place: Place,
     form: Format,
@@ -78,10 +78,10 @@ def predict(
     if sum(map(bool, (texts, pairs, file))) > 1:
         raise UsageError("Give texts, `--pair` or `--file`, one of them at a time.")
     home = opened(place)
-    stored = find_task(home, task, narrowing)
+    stored = find_task(home, task, among)
     click.echo(described(task, stored), err=True)
     facts = stored.facts()
-    rows: Sequence[Text] = texts or pairs or _read(file, facts, stored.chosen.columns)
+    rows: Sequence[Text] = texts or pairs or _read(file, facts, stored.artifact.columns)
     loaded = home.load_base(stored.base_fingerprint, model=base)
     with stored.applied(loaded) as served:
         predictions = _answered(served, rows, batch_size)
@@ -153,7 +153,7 @@ def _joined(
     metavar="N",
     help="Times per task.",
 )
-@narrowing_options
+@task_options
 @base_option
 @format_option()
 @with_place
@@ -161,7 +161,7 @@ def swap(
     tasks: tuple[str, ...],
     *,
     repeats: int,
-    narrowing: Narrowing,
+    among: TaskFilter,
     base: str | None,
     place: Place,
     form: Format,
@@ -181,13 +181,13 @@ def swap(
 
     home = opened(place)
     words = {word: word for word in tasks} or {
-        name: f"task:{name}" for name in home.tasks(narrowing.run or "latest")
+        name: f"task:{name}" for name in home.tasks(among.run or "latest")
     }
     if not words:
         raise UsageError(
             "The run has no finished task to switch among. Name another with `--run`, or run one."
         )
-    found = {name: find_task(home, word, narrowing) for name, word in words.items()}
+    found = {name: find_task(home, word, among) for name, word in words.items()}
     for word, task in found.items():
         click.echo(described(word, task), err=True)
     first = next(iter(found.values()))
@@ -221,10 +221,10 @@ def _timing_table(timings: Sequence[Timing]) -> Table:
     metavar="DIR",
     help="A folder that is not there yet, or is empty.",
 )
-@narrowing_options
+@task_options
 @base_option
 @with_place
-def merge(task: str, *, folder: Path, narrowing: Narrowing, base: str | None, place: Place) -> None:
+def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place: Place) -> None:
     """Write the base with the diff of TASK merged into it as a folder for `transformers`.
 
     It holds weights, configuration (with the task's labels) and tokenizer, and answers exactly
@@ -238,7 +238,7 @@ def merge(task: str, *, folder: Path, narrowing: Narrowing, base: str | None, pl
 
     check_free(folder)
     home = opened(place)
-    stored = find_task(home, task, narrowing)
+    stored = find_task(home, task, among)
     click.echo(described(task, stored), err=True)
     stored.facts()  # what cannot be used is told before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)

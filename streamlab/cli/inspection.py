@@ -10,10 +10,11 @@ from streamlab.cli.options import OneOf, Place, with_place
 from streamlab.cli.output import Format, format_option, print_json, print_page, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
+from streamlab.registry.references import find_run, find_tagged, split_tag
 from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
 from streamlab.views.listings import SUBJECTS, Subject, list_records
-from streamlab.views.lookup import find_page, find_taggable, split_tag
+from streamlab.views.pages import find_page
 from streamlab.views.table import Table, readable
 
 
@@ -57,6 +58,7 @@ def ls(
     """
     where = _all_of(conditions)
     with place.open() as registry:
+        run = None if run is None else find_run(registry, run).name
         table = list_records(
             registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
         )
@@ -198,7 +200,7 @@ def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form
         )
     else:
         with place.open(read_only=False) as registry:
-            made = registry.add_tag(name, *find_taggable(registry, thing))
+            made = registry.add_tag(name, *find_tagged(registry, thing))
         click.echo(f"`{made.name}` is on {made.kind} {made.target}.", err=True)
 
 

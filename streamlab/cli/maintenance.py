@@ -15,8 +15,8 @@ from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.references import find_arrivals, find_version
 from streamlab.units import counted, format_bytes
-from streamlab.views.selection import select_arrivals
 from streamlab.views.table import Column, Table, readable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
       streamlab rm task:sst2 --run latest
     """
     with place.open(read_only=False) as registry:
-        chosen = select_arrivals(registry, words, run=run)
+        chosen = find_arrivals(registry, words, run=run)
         removed = registry.remove_arrivals([arrival.id for arrival in chosen])
     print_table(removed_table(removed), form)
     numbers = " ".join(str(arrival.id) for arrival in removed[:5])
@@ -73,7 +73,7 @@ def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Form
       streamlab restore 8
     """
     with place.open(read_only=False) as registry:
-        chosen = select_arrivals(registry, words, run=run, removed=True)
+        chosen = find_arrivals(registry, words, run=run, removed=True)
         restored = registry.restore_arrivals([arrival.id for arrival in chosen])
     print_table(removed_table(restored), form)
     click.echo(f"Restored {counted(len(restored), 'arrival')}.", err=True)
@@ -102,16 +102,11 @@ def rollback(word: str, *, place: Place, run: str | None, form: Format) -> None:
       streamlab rollback sst2@1
       streamlab rollback sst2@1 --run latest
     """
-    from streamlab.inference.refs import run_of, split_version
-
     with place.open(read_only=False) as registry:
-        task, version = split_version(registry, word)
-        if version is None:
-            raise UsageError(f"Say which version of `{word}` to use: `{word}@1`.")
-        name = run_of(registry, task, run)
+        name, task, version = find_version(registry, word, run)
         gone = registry.roll_back(name, task, version)
     if not gone:
-        click.echo(f"`{word}` is the highest version in `{name}` already.", err=True)
+        click.echo(f"`{task}@{version}` is the highest version in `{name}` already.", err=True)
         return
     print_table(removed_table(gone), form)
     numbers = " ".join(str(arrival.id) for arrival in gone[:5])

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamlab.errors import RegistryError, UsageError
+from streamlab.errors import UsageError
 from streamlab.home.folder import Home
-from streamlab.inference.refs import Narrowing
+from streamlab.registry.references import TaskFilter
 from streamlab.units import BYTE_UNITS, COUNT_UNITS, SHARE_UNITS, Units, nearest, parse_amount
 from streamlab.views.table import readable
 
@@ -61,11 +61,8 @@ class Place:
 
     def require(self) -> None:
         """Raise RegistryError where the home, not another place, lacks its registry."""
-        if self.registry is None and not self.home.has_registry:
-            raise RegistryError(
-                f"There is no registry in the home {self.home.path}. Name another home with "
-                "`--home` or STREAMLAB_HOME, or make one with `streamlab run SCENARIO.yaml`."
-            )
+        if self.registry is None:
+            self.home.require_registry()
 
 
 def with_place(command: Command) -> Callable[..., Any]:
@@ -136,19 +133,19 @@ SHARE = Amount("share", SHARE_UNITS, "a share above 0 and at most 1, as 0.001 or
 RATE = Amount("rate", {"": 1}, "a number of tasks a day above 0, as 40 or 0.5", whole=False)
 
 
-def narrowing_options(command: Command) -> Callable[..., Any]:
-    """Give a command `--run`, `--seed` and `--method`, handed to it as `narrowing`."""
+def task_options(command: Command) -> Callable[..., Any]:
+    """Give a command `--run`, `--seed` and `--method`, handed to it as `among`."""
 
     @click.option("--run", metavar="NAME", help="Look a task up in this run.")
     @click.option("--seed", type=int, metavar="N", help="Look a task up under this seed.")
     @click.option("--method", metavar="NAME", help="By this method, not the run's own.")
     @wraps(command)
-    def narrowed(
+    def chosen_among(
         *args: Any, run: str | None, seed: int | None, method: str | None, **options: Any
     ) -> Any:
-        return command(*args, narrowing=Narrowing(run, seed, method), **options)
+        return command(*args, among=TaskFilter(run, seed, method), **options)
 
-    return narrowed
+    return chosen_among
 
 
 base_option = click.option(
@@ -163,14 +160,14 @@ def opened(place: Place) -> OpenHome:
     return open_home(place.home.path, registry_url=place.registry)
 
 
-def find_task(home: OpenHome, word: str, narrowing: Narrowing) -> StoredTask:
+def find_task(home: OpenHome, word: str, among: TaskFilter) -> StoredTask:
     """Find the stored task that a word means."""
-    return home.task(word, run=narrowing.run, seed=narrowing.seed, method=narrowing.method)
+    return home.task(word, run=among.run, seed=among.seed, method=among.method)
 
 
 def described(word: str, task: StoredTask) -> str:
     """Say in one line what a word was taken to mean."""
-    arrival, digest = task.chosen.arrival, task.chosen.diff.digest[:12]
+    arrival, digest = task.artifact.arrival, task.artifact.diff.digest[:12]
     if arrival is None:
         return f"{word}: diff {digest}"
     learnt = {

@@ -15,6 +15,7 @@ from streamlab.planning.capacity import fit as fitted
 from streamlab.planning.measured import Measured, measure
 from streamlab.planning.simulation import simulate as simulated_steps
 from streamlab.planning.what_if import WhatIf, suppose
+from streamlab.registry.references import find_run
 from streamlab.views.plans import STEPS, fit_page, simulation_page
 from streamlab.views.table import Page, Table
 
@@ -267,10 +268,10 @@ def _print_simulation(page: Page, form: Format) -> None:
 
 def measured_run(place: Place, run: str) -> Measured:
     """Read what a run's own stream takes, the registry's own file included."""
-    with place.open() as registry:
-        # Here, so that `--help` costs no SQLAlchemy.
-        from streamlab.home.folder import empty_file_bytes, find_file_bytes
+    from streamlab.home.folder import empty_file_bytes, find_file_bytes
 
+    with place.open() as registry:
+        name = find_run(registry, run).name
         n_bytes = find_file_bytes(place.url)
         empty = 0 if n_bytes is None else empty_file_bytes()
-        return measure(registry, run, file_bytes=n_bytes, empty_bytes=empty)
+        return measure(registry, name, file_bytes=n_bytes, empty_bytes=empty)

@@ -13,6 +13,7 @@ import click
 
 from streamlab.cli.options import BYTES, COUNT, OneOf, Place, with_place
 from streamlab.errors import UsageError
+from streamlab.registry.references import find_run
 from streamlab.units import counted
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Asked:
     ) -> tuple[Path, ...]:
         """Read a figure's data from the registry, write it to its folder and return the paths."""
         with self.place.open() as registry:
-            data = read(registry, self.run)
+            data = read(registry, find_run(registry, self.run).name)
         return write(data, self.output or self.place.home.figures_of(data.run))
 
 
@@ -228,7 +229,7 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
 
     now = time.time()
     with place.open() as registry:
-        record = registry.run(run)
+        record = find_run(registry, run)
         findings = tuple(verify(registry, ArtifactStore(place.home.store), now=now))
         page = build_page(registry, place.home, record, findings, now=now)
     path = output or place.home.report_of(record.name)

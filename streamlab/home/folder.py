@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from streamlab.errors import StoreError
+from streamlab.errors import RegistryError, StoreError
 from streamlab.files import disk_error_text
 from streamlab.home.curves import short_name
+
+_NO_REGISTRY = (
+    "Name another home with `--home` or STREAMLAB_HOME, or make one with "
+    "`streamlab run SCENARIO.yaml`."
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,11 @@ class Home:
             return file.is_file()
         except OSError as error:
             raise StoreError(f"The home cannot be used. {disk_error_text(error, file)}") from error
+
+    def require_registry(self, hint: str = _NO_REGISTRY) -> None:
+        """Raise RegistryError where the home has no registry; `hint` says what to do."""
+        if not self.has_registry:
+            raise RegistryError(f"There is no registry in the home {self.path}. {hint}")
 
     def create(self) -> None:
         """Make the folders that are missing and try each out.

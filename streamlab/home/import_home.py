@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamlab.diff.format.container import decode
-from streamlab.errors import RegistryError, StoreError
+from streamlab.errors import StoreError
 from streamlab.files import atomic_write, disk_errors
 from streamlab.home.curves import curve_path
 from streamlab.home.store import ArtifactStore
@@ -39,12 +39,7 @@ class Import:
     n_arrivals: int
 
 
-def check_home(home: Home) -> None:
-    """Raise RegistryError where a folder is no home with a registry."""
-    if not (home.path / "registry.db").is_file():
-        raise RegistryError(
-            f"There is no registry in the folder {home.path}, so that it is no home to import from."
-        )
+NO_HOME: Final = "Give a folder that `streamlab run` filled."
 
 
 def import_home(
@@ -56,7 +51,7 @@ def import_home(
     be read or a run is here with other content, and StoreError where a file is missing there or
     does not have its digest; the runs before it are then taken in, that one is not at all.
     """
-    check_home(other)
+    other.require_registry(NO_HOME)
     found = []
     elsewhere = ArtifactStore(other.store)
     with Registry.open(other.registry_url, clock=time.time, read_only=True) as source:

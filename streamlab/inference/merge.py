@@ -83,7 +83,7 @@ def _describe(config: PretrainedConfig, facts: TaskDescription, task: StoredTask
     # Where the folder came from goes with it.
     config.streamlab = {
         "task": facts.task,
-        "diff": task.chosen.diff.digest,
+        "diff": task.artifact.diff.digest,
         "base": task.base_fingerprint,
     }
 

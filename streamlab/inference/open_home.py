@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamlab.errors import RegistryError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.refs import Narrowing, choose, tasks_of
 from streamlab.inference.stored_task import StoredTask
+from streamlab.registry.references import TaskFilter, find_artifact, finished_tasks
 from streamlab.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -58,13 +57,13 @@ class OpenHome:
         NotInRegistryError where nothing answers to it.
         """
         with self._registry() as registry:
-            chosen = choose(registry, word, Narrowing(run, seed, method))
+            chosen = find_artifact(registry, word, TaskFilter(run, seed, method))
         return StoredTask(chosen, ArtifactStore(self.home.store))
 
     def tasks(self, run: str = "latest") -> tuple[str, ...]:
         """Return the tasks that finished in a run by its own method, in the order of arrival."""
         with self._registry() as registry:
-            return tasks_of(registry, run)
+            return finished_tasks(registry, run)
 
     def _registry(self) -> Registry:
         return Registry.open(self.registry_url, clock=time.time, read_only=True)
@@ -77,9 +76,6 @@ def open_home(path: str | Path = "streamlab-home", *, registry_url: str | None =
     is none.
     """
     home = Home(Path(path))
-    if registry_url is None and not (home.path / "registry.db").is_file():
-        raise RegistryError(
-            f"There is no registry in the home {home.path}. Name another home, or make one with "
-            "`streamlab run`."
-        )
+    if registry_url is None:
+        home.require_registry()
     return OpenHome(home, registry_url or home.registry_url)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamlab.diff.vector import DiffVector
     from streamlab.home.store import ArtifactStore
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.refs import Chosen
+    from streamlab.registry.references import Artifact
 
 
 Text = str | tuple[str, str]
@@ -40,13 +40,13 @@ Text = str | tuple[str, str]
 class StoredTask:
     """A stored diff, read from the store whenever it is used."""
 
-    chosen: Chosen
+    artifact: Artifact
     store: ArtifactStore
 
     @property
     def base_fingerprint(self) -> str:
         """Return the fingerprint of the base that the diff is on."""
-        return self.chosen.diff.base_fingerprint
+        return self.artifact.diff.base_fingerprint
 
     def facts(self) -> TaskDescription:
         """Read what the file says of its task; the base is not needed. Raises as `diff` does."""
@@ -58,11 +58,11 @@ class StoredTask:
         Raises StoreError or DiffFormatError where the file cannot be trusted, BaseMismatchError
         where it is on another base, and DiffError for a whole checkpoint.
         """
-        return decode(self.data(), layout, expected_digest=self.chosen.diff.digest)
+        return decode(self.data(), layout, expected_digest=self.artifact.diff.digest)
 
     def data(self) -> bytes:
         """Return the file's bytes, checked against its digest. Raises StoreError, DiffError."""
-        record = self.chosen.diff
+        record = self.artifact.diff
         if record.kind != "diff":
             raise DiffError(
                 f"The artifact {record.digest[:12]} is a baseline's {record.kind} and no diff, so "
@@ -92,11 +92,11 @@ class StoredTask:
             yield ServedTask(facts, loaded, on)
 
     def _check_changed(self, on: Applied) -> None:
-        arrival = self.chosen.arrival
+        arrival = self.artifact.arrival
         recorded = ((arrival.details.get("probe") or {}) if arrival else {}).get("n_changed")
         if recorded not in (None, on.n_changed):
             raise StoreError(
-                f"The artifact {self.chosen.diff.digest} changes {on.n_changed} weights, and "
+                f"The artifact {self.artifact.diff.digest} changes {on.n_changed} weights, and "
                 f"{recorded} were recorded when it was made. The code that puts diffs on is not "
                 "the one it was made with; train the task again."
             )

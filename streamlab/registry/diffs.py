@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, exists, select
 
-from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, RegistryError
 from streamlab.registry import bases
 from streamlab.registry.bulk import insert_rows
 from streamlab.registry.counts import pack_counts, unpack_counts
@@ -84,7 +84,7 @@ def get(connection: Connection, prefix: str) -> DiffRecord:
         )
     if len(rows) > 1:
         listed = ", ".join(row.digest[: max(len(prefix) + 4, 12)] for row in rows[:_SHOWN])
-        raise NotInRegistryError(
+        raise AmbiguousReferenceError(
             f"Several digests begin with {prefix!r}: {listed}"
             f"{' and others' if len(rows) > _SHOWN else ''}. Give more digits."
         )

@@ -13,8 +13,8 @@ from typing import Any
 
 from streamlab.errors import UsageError
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
+from streamlab.registry.references import Target, TaskFilter, find, find_task_arrival
 from streamlab.registry.registry import Registry
-from streamlab.views.lookup import find_page
 from streamlab.views.pages import run_page
 from streamlab.views.table import Cell, Column, Facts, Kind, Page, Table
 from streamlab.views.task_scores import Paired, TaskScore, paired, task_scores, together
@@ -68,28 +68,36 @@ class Comparison:
 
 
 def compare(
-    registry: Registry, words: Sequence[str], *, run: str = "latest", everything: bool = False
+    registry: Registry, references: Sequence[str], *, everything: bool = False
 ) -> Comparison:
-    """Compare what `words` mean (see `lookup.py`), each with the first.
+    """Compare what references mean, each with the first.
 
     With `everything` what is equal is kept too. Raises UsageError below two, for one thing
     named twice, for things of different kinds, and NotInRegistryError.
     """
-    if len(words) < 2:
+    if len(references) < 2:
         raise UsageError("A comparison needs two things or more; `streamlab ls` lists what is.")
-    pages = [find_page(registry, word, run=run) for word in words]
-    kinds = list(dict.fromkeys(page.kind for page in pages))
+    targets = [_record_of(registry, find(registry, reference)) for reference in references]
+    kinds = list(dict.fromkeys(target.kind for target in targets))
     if len(kinds) > 1 or kinds[0] not in SIDES:
         raise UsageError(
             "Runs, arrivals or diffs can be compared, each with its like; "
             f"got {' and '.join(kinds)}."
         )
-    names = [page.name for page in pages]
-    twice = next((word for word, n in zip(words, names, strict=True) if names.count(n) > 1), None)
+    twice = next(
+        (t for t, n in zip(references, targets, strict=True) if targets.count(n) > 1), None
+    )
     if twice is not None:
         raise UsageError(f"{twice!r} is named twice, by this or another name. Name another.")
-    sides = [SIDES[kinds[0]](registry, name) for name in names]
+    sides = [SIDES[kinds[0]](registry, target.name) for target in targets]
     return lay_out(kinds[0], sides, everything=everything)
+
+
+def _record_of(registry: Registry, target: Target) -> Target:
+    """Return the arrival in use of one version of a task; any other target as it is."""
+    if target.version is None:
+        return target
+    return Target("arrival", str(find_task_arrival(registry, target, TaskFilter()).id))
 
 
 def lay_out(kind: str, sides: Sequence[Side], *, everything: bool) -> Comparison:

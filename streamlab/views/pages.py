@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
 from streamlab.errors import NotInRegistryError
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.device_log import (
     PlacementAction,
     PlacementRecord,
@@ -24,12 +25,29 @@ from streamlab.registry.records import (
     ScoreRecord,
     Total,
 )
+from streamlab.registry.references import Kind, TaskFilter, find, find_run, find_task_arrival
 from streamlab.registry.registry import Registry
 from streamlab.units import DAY_US, nearest
+from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
 from streamlab.views.task_scores import by_arrival, find_own_score, score_table, task_scores
 
 _MOST_TENSORS = 12
+
+
+def find_page(
+    registry: Registry, reference: str, *, run: str = "latest", store: ArtifactStore | None = None
+) -> Page:
+    """Return the page of what a reference means; a task is looked up in `run`.
+
+    With a store, a diff's page also has lower bounds on the bytes of its parts.
+    """
+    target = find(registry, reference)
+    within = find_run(registry, run).name if target.kind == "task" else run
+    if target.version is not None:
+        return arrival_page(registry, find_task_arrival(registry, target, TaskFilter(within)))
+    page = _PAGES[target.kind](registry, target.name, within)
+    return page if store is None else with_bounds(page, registry, store)
 
 
 def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
@@ -415,3 +433,12 @@ def _totals(
         Fact("artifacts on disk", sum(total.stored.file_bytes for total in totals), "bytes"),
     )
     return Facts("totals", "Storage, all seeds", facts)
+
+
+_PAGES: Mapping[Kind, Callable[[Registry, str, str], Page]] = {
+    "run": lambda registry, name, _: run_page(registry, registry.run(name)),
+    "arrival": lambda registry, name, _: arrival_page(registry, registry.arrival(int(name))),
+    "diff": lambda registry, name, _: diff_page(registry, registry.diff(name)),
+    "task": task_page,
+    "base": lambda registry, name, _: base_page(registry.base(name)),
+}

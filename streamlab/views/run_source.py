@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamlab.errors import RegistryError
 from streamlab.home.folder import Home
+from streamlab.registry.references import find_run
 from streamlab.registry.registry import Registry
 
 
@@ -29,7 +29,6 @@ def open_source(text: str) -> Iterator[Source]:
     if not folder or Path(text).is_dir():
         folder, run = text, "latest"
     home = Home(Path(folder))
-    if not (home.path / "registry.db").is_file():
-        raise RegistryError(f"There is no registry in the home {home.path}. Check the path.")
+    home.require_registry()
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        yield Source(home, registry, run)
+        yield Source(home, registry, find_run(registry, run).name)

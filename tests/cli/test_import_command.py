@@ -64,7 +64,11 @@ def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> Non
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
         (["../other-home", "--base", "x"], 2, "are for a FILE"),
         (["nowhere"], 2, "does not exist"),
-        ([".", "--format", "json"], 1, "no home to import from"),
+        (
+            [".", "--format", "json"],
+            1,
+            "no registry in the home . Give a folder that",
+        ),
     ],
 )
 def test_what_cannot_be_imported_is_one_paragraph(

@@ -17,8 +17,8 @@ from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
 from streamlab.home.purge import carry_out, plan
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.refs import Narrowing, choose
 from streamlab.registry.records import NewArrival, NewDiff
+from streamlab.registry.references import TaskFilter, find_artifact
 from streamlab.registry.registry import Registry
 
 RUN = "glue_stream-1"
@@ -234,7 +234,7 @@ def versions(home: Home) -> Iterator[Registry]:
 
 def test_a_tasks_name_means_its_highest_version(versions: Registry) -> None:
     def version(word: str, **narrowing: object) -> tuple[int, int]:
-        found = choose(versions, word, Narrowing(run=RUN, **narrowing)).arrival  # type: ignore[arg-type]
+        found = find_artifact(versions, word, TaskFilter(run=RUN, **narrowing)).arrival  # type: ignore[arg-type]
         assert found is not None
         return found.version, found.seed
 
@@ -244,7 +244,7 @@ def test_a_tasks_name_means_its_highest_version(versions: Registry) -> None:
     assert version("sst2@1", seed=2) == (1, 2)
     for word, message in (
         ("sst2@4", "`sst2` has no finished arrival of version 4 in the run"),
-        ("sst2@x", "no task 'sst2@x'"),
+        ("sst2@x", "no task, digest or tag 'sst2@x'"),
     ):
         with pytest.raises(NotInRegistryError, match=message):
             version(word)
@@ -256,7 +256,7 @@ def test_a_task_whose_very_name_has_a_version_is_itself(home: Home) -> None:
     with opened(home) as registry:
         number = again(registry, 1, task="odd@2")
 
-        found = choose(registry, "odd@2", Narrowing()).arrival
+        found = find_artifact(registry, "odd@2", TaskFilter()).arrival
 
     assert found is not None
     assert found.id == number
@@ -271,9 +271,9 @@ def test_a_version_is_taken_back_into_use_and_the_later_ones_restored(
     assert result.stderr == (
         f"`sst2` in `{RUN}` is at version 2 again. Undo with: streamlab restore 8\n"
     )
-    assert choose(versions, "sst2", Narrowing(run=RUN)).arrival == versions.arrival(9)
+    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrival(9)
     assert call("restore", "8").exit_code == 0
-    assert choose(versions, "sst2", Narrowing(run=RUN)).arrival == versions.arrival(8)
+    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrival(8)
 
 
 def test_without_a_run_the_latest_that_has_the_task_is_meant(call: Callable[..., Result]) -> None:
@@ -291,7 +291,7 @@ def test_without_a_run_the_latest_that_has_the_task_is_meant(call: Callable[...,
         (["sst2"], "Say which version of `sst2` to use: `sst2@1`."),
         (["sst2@7"], "The run `tiny-1` has no version 7 of `sst2`. There is version 1."),
         (["mrpc@1", "--run", "tiny-1"], "No arrival of it finished there"),
-        (["sst@1"], "no task 'sst'. Did you mean `sst2`?"),
+        (["sst@1"], "no task or tag 'sst'. Did you mean `sst2`?"),
         (["sst2@1", "--run", "none"], "no run 'none'"),
     ],
 )

@@ -41,12 +41,16 @@ def test_a_word_means_arrivals(
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["sst"], 2, "'sst' is no arrival's number, no task and no run. Did you mean `sst2`?"),
-        (["tsk:sst2"], 2, "There is no kind `tsk` here. Did you mean `task`?"),
+        (["sst"], 2, "The registry holds no run, task, digest or tag 'sst'. Did you mean `sst2`?"),
+        (["tsk:sst2"], 2, "There is no kind `tsk`. Did you mean `task`?"),
         (["arrival:x"], 2, "An arrival is known by its number, got 'x'."),
         (["99"], 2, "The registry holds no arrival 99."),
         (["run:none"], 2, "The registry holds no run 'none'."),
-        (["mrpc", "--run", "tiny-1"], 2, "no arrival that is not removed of the task `mrpc` in"),
+        (
+            ["mrpc", "--run", "tiny-1"],
+            2,
+            "`task:mrpc` has no arrival that is not removed in",
+        ),
         ([], 2, "Missing argument"),
     ],
 )

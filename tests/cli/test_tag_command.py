@@ -58,12 +58,12 @@ def test_a_tag_may_be_given_by_another(call: Callable[..., Result]) -> None:
     ("arguments", "message"),
     [
         (["best"], "Say what `best` is to be on"),
-        (["best", "task:sst2"], "'task:sst2' is a task; a tag can be on a run, an arrival or"),
+        (["best", "task:sst2"], "'task:sst2' is a task. Give a run, an arrival or a diff;"),
         (["best", "arrival:99"], "The registry holds no arrival 99."),
-        (["best", "nothing"], "'nothing' is no run, no task of the run `latest`, no tag"),
+        (["best", "nothing"], "The registry holds no run, digest, task or tag 'nothing'."),
         (["12", "arrival:1"], "'12' cannot be a tag: begin with a letter"),
         (["--remove", "best"], "The registry holds no tag 'best'."),
-        (["--remove", "tsk:best"], "No tag can be on a `tsk`."),
+        (["--remove", "tsk:best"], "There is no kind `tsk`. Did you mean `task`?"),
         (["--remove", "best", "arrival:1"], "`--remove` takes the name of a tag only"),
     ],
 )
@@ -81,7 +81,7 @@ def test_a_name_on_two_kinds_is_refused_and_never_guessed(call: Callable[..., Re
     call("tag", "best", "arrival:5")
     call("tag", "best", "run:1")
 
-    assert "Say which: `run:best`, `arrival:best`." in call("show", "best").stderr
+    assert "Say which: `run:glue_stream-1`, `arrival:5`." in call("show", "best").stderr
     assert call("show", "run:best").stdout.startswith("run glue_stream-1\n")
     assert call("tag", "--remove", "run:best").exit_code == 0
     assert call("show", "best").stdout.startswith("arrival 5\n")

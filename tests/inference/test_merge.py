@@ -64,7 +64,7 @@ def test_the_configuration_names_the_labels_and_where_it_came_from(
     assert mood.problem_type == "single_label_classification"
     assert mood.streamlab == {
         "task": "mood",
-        "diff": task.chosen.diff.digest,
+        "diff": task.artifact.diff.digest,
         "base": loaded.base.fingerprint,
     }
     assert len({path.stat().st_mode for path in (tmp_path / "mood").iterdir()}) == 1

@@ -24,8 +24,8 @@ from streamlab.errors import (
     UsageError,
 )
 from streamlab.home.store import ArtifactStore
-from streamlab.inference.refs import Chosen
 from streamlab.inference.stored_task import StoredTask
+from streamlab.registry.references import Artifact
 from streamlab.tasks.metrics import find_metric, score
 from streamlab.tasks.types import task_type
 
@@ -59,7 +59,7 @@ def stored_again(opened: OpenHome, loaded: LoadedBase, folder: Path, **changes: 
     diff = replace(mood.diff(loaded.base.layout), **changes)
     store = ArtifactStore(folder)
     digest = store.put(encode(diff, value_type="fp32").data)
-    return StoredTask(Chosen(replace(mood.chosen.diff, digest=digest), None), store)
+    return StoredTask(Artifact(replace(mood.artifact.diff, digest=digest), None), store)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -158,13 +158,13 @@ def test_a_name_means_the_last_arrival_of_the_runs_own_method(ran: Ran, opened: 
     records = arrivals_in(ran.home, task="mood", method="diff_pruning")
     by_seed = {record.seed: record for record in records}
 
-    assert opened.task("mood").chosen.arrival == by_seed[2]
-    assert opened.task("mood", seed=1).chosen.arrival == by_seed[1]
-    assert opened.task("task:mood", run="served-1", seed=1).chosen.arrival == by_seed[1]
-    assert opened.task(f"arrival:{by_seed[1].id}").chosen.arrival == by_seed[1]
+    assert opened.task("mood").artifact.arrival == by_seed[2]
+    assert opened.task("mood", seed=1).artifact.arrival == by_seed[1]
+    assert opened.task("task:mood", run="served-1", seed=1).artifact.arrival == by_seed[1]
+    assert opened.task(f"arrival:{by_seed[1].id}").artifact.arrival == by_seed[1]
     digest = by_seed[1].digest or ""
-    assert opened.task(digest[:10]).chosen.diff.digest == digest
-    assert opened.task(f"diff:{digest[:5]}").chosen.diff.digest == digest
+    assert opened.task(digest[:10]).artifact.diff.digest == digest
+    assert opened.task(f"diff:{digest[:5]}").artifact.diff.digest == digest
     assert opened.tasks() == ("mood", "same", "degree")
 
 
@@ -221,7 +221,7 @@ def test_what_is_no_row_of_the_task_is_refused(
 def test_a_damaged_file_is_refused(ran: Ran, loaded: LoadedBase, tmp_path: Path) -> None:
     opened = open_home(shutil.copytree(ran.home.path, tmp_path / "home"))
     task = opened.task("mood")
-    path = task.store.path(task.chosen.diff.digest)
+    path = task.store.path(task.artifact.diff.digest)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
@@ -244,13 +244,13 @@ def test_a_diff_that_does_not_do_what_it_did_is_refused(
     opened: OpenHome, loaded: LoadedBase
 ) -> None:
     task = opened.task("mood")
-    assert task.chosen.arrival is not None
-    details = {"probe": {**task.chosen.arrival.details["probe"], "n_changed": 3}}
-    other = replace(task.chosen, arrival=replace(task.chosen.arrival, details=details))
+    assert task.artifact.arrival is not None
+    details = {"probe": {**task.artifact.arrival.details["probe"], "n_changed": 3}}
+    other = replace(task.artifact, arrival=replace(task.artifact.arrival, details=details))
 
     with (
         pytest.raises(StoreError, match="3 were recorded"),
-        replace(task, chosen=other).applied(loaded),
+        replace(task, artifact=other).applied(loaded),
     ):
         pass
     assert loaded.task is None

@@ -12,7 +12,7 @@ from streamlab.diff.format.container import decode
 from streamlab.diff.layout import Layout
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
-from streamlab.views.lookup import find_page
+from streamlab.views.pages import find_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
