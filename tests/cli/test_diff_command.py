@@ -63,7 +63,7 @@ def test_a_diff_to_add_takes_a_value_type(call: Callable[..., Result]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "words"),
     [
-        (("base", "nowhere/at all", "-o", "x"), 2, "no folder that exists"),
+        (("base", "nowhere/at all", "-o", "x"), 2, "not an existing folder"),
         (("base", "base", "-o", "no/such/folder"), 2, "cannot be written"),
         (("base", "tuned", "-o", "x", "--values", "int8"), 1, "use a wider type"),
         (("base", "tuned"), 2, "Missing option '-o'"),

@@ -82,28 +82,28 @@ Splits = dict[str, list[dict[str, Any]]]
             {"train": MANY, "dev": MANY},
             {"columns": {"text": "body"}},
             r".*/rows/train\.jsonl has no column 'body'; there are: 'text', 'label'\. "
-            r"Say in `columns\.text` which one to take\.",
+            r"Name one of them in `columns\.text`\.",
         ),
         (
             {"train": [{"text": "a", "label": 0}] * 9, "dev": [{"text": "b", "label": 0}]},
             {},
-            r".*/rows/train\.jsonl: every label is '0', so that there is nothing to tell apart\. "
-            r"Give rows with different labels\.",
+            r".*/rows/train\.jsonl: every label is '0', so nothing can be learnt\. "
+            r"Give examples with different labels\.",
         ),
         (
             {"train": [], "dev": MANY},
             {},
-            r".*/rows/train\.jsonl holds no rows\. Give a split with rows in it\.",
+            r".*/rows/train\.jsonl is empty\. Give a split with examples in it\.",
         ),
         (
             {"train": MANY, "dev": []},
             {},
-            r".*/rows/dev\.jsonl holds no rows\. Give a split with rows in it\.",
+            r".*/rows/dev\.jsonl is empty\. Give a split with examples in it\.",
         ),
         (
             {"train": MANY, "dev": [MANY[0], {"text": "b", "label": 2}]},
             {"labels": ["bad", "good"]},
-            r"Row 2 of .*/rows/dev\.jsonl: the label in 'label' is 2, which is out of range; "
+            r"Example 2 of .*/rows/dev\.jsonl: the label in 'label' is 2, which is out of range; "
             r"known: 'bad' \(0\), 'good' \(1\)\. Correct it, or name the classes in `labels`\.",
         ),
     ],
@@ -157,7 +157,7 @@ def test_a_gpu_that_is_not_there(refuse: Refuse, lab: Lab, setting: str) -> None
     ("base", "told", "exit_code"),
     [
         ({"sha256": "0" * 64}, r"The weights of .* have the SHA-256 [0-9a-f]{64}, and the ", 1),
-        ({"model": "./nowhere"}, r"The base '\./nowhere' is no folder that exists\. Give a ", 2),
+        ({"model": "./nowhere"}, r"The base '\./nowhere' is not an existing folder\. Give a ", 2),
         ({"model": "package:no_such"}, r"The package `no_such` is not installed\. Install it ", 2),
         ({"layers": 3}, r"`base\.layers` asks for 3 layers, and .* has 2\. Give a smaller ", 2),
     ],

@@ -137,7 +137,7 @@ def test_rows_that_were_cut_are_told(call: Call) -> None:
         (["sst2"], "", 2, "standard input holds no text"),
         (["sst2"], b"caf\xe9\n", 2, "half a surrogate pair"),
         (["rte"], "one\n", 2, "no column 'text2'"),
-        (["sst2", "x", "--base", "/none"], None, 2, "no folder"),
+        (["sst2", "x", "--base", "/none"], None, 2, "not an existing folder"),
         (["sst2", "x", "--seed", "9"], None, 2, "with seed 9"),
         (["sst2", "x", "--batch-size", "0"], None, 2, "--batch-size"),
     ],

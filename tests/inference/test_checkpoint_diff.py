@@ -86,7 +86,7 @@ def test_the_same_checkpoint_twice_or_none_at_all_is_refused(folders: tuple[Path
 
     with pytest.raises(DiffError, match="changes nothing"):
         write_checkpoint_diff(named(base), named(base), path, exact=True)
-    with pytest.raises(SourceError, match="no folder"):
+    with pytest.raises(SourceError, match="not an existing folder"):
         write_checkpoint_diff(named(base), named(base.parent / "none"), path, exact=True)
     with pytest.raises(DiffError, match="bit for bit"):
         write_checkpoint_diff(

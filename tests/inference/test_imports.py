@@ -274,7 +274,7 @@ def test_a_file_is_described_as_the_run_that_made_it_does(here: Home, file: Path
         (lambda data: data[:200], {}, DiffFormatError, "rule"),
         (lambda _: b"", {}, DiffFormatError, "rule"),
         (lambda data: data, {"provider": ""}, UsageError, "--provider"),
-        (lambda data: data, {"model": "/none"}, SourceError, "no folder"),
+        (lambda data: data, {"model": "/none"}, SourceError, "not an existing folder"),
     ],
 )
 def test_a_file_that_cannot_be_trusted_leaves_nothing(

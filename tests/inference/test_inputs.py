@@ -66,7 +66,7 @@ def test_columns_are_the_configured_the_plain_or_the_known_ones(
         ({}, {"dataset": "glue/sst2"}, "no column 'text' or 'sentence'; there are: none"),
         ({"text": "x"}, {"pair": True}, "no column 'text2'"),
         ({"text": " "}, {}, "is empty"),
-        ({"text": 7}, {}, "is no string but int"),
+        ({"text": 7}, {}, "must be a string, got int"),
         ({"text": "\udcff"}, {}, "half a surrogate pair"),
     ],
 )

@@ -25,7 +25,7 @@ def test_the_base_is_looked_for_where_it_lies_now_and_another_one_is_refused(
     moved = shutil.copytree(lab.base, tmp_path / "moved")
     assert opened.load_base(model=str(moved)).base.fingerprint == loaded.base.fingerprint
 
-    with pytest.raises(SourceError, match="no folder"):
+    with pytest.raises(SourceError, match="not an existing folder"):
         opened.load_base(model=str(tmp_path / "none"))
     with pytest.raises(NotInRegistryError, match="no base"):
         opened.load_base("0" * 64)
