@@ -31,11 +31,12 @@ from real_diffs import minilm
 from torch import Tensor, nn
 
 from streamlab.base import Base
+from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import TrainingJob, TrainingSettings
-from streamlab.methods.gates.stage import GatedStage, Gating
-from streamlab.methods.masks.topk import budget, keep_largest
-from streamlab.methods.stages import finetuning, masked
-from streamlab.methods.training import TakeStep, adam, batch_loss, set_dropout
+from streamlab.methods.fixed_mask import fixed_mask_step
+from streamlab.methods.gates.gated_stage import GatedStage, GateSettings
+from streamlab.methods.masks.selection import Selection, budget, top_k
+from streamlab.methods.training_loop import TakeStep, batch_loss, dense_step, set_dropout
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
@@ -171,13 +172,13 @@ def enter(base: Base, rows: Encoded, training: TrainingSettings) -> dict[str, Co
     jobs = {name: job_for(base, rows, training) for name in ("full", "stage1", "stage1_structured")}
     contenders = {}
     for name, job in jobs.items():
-        optimizer, take_step = finetuning(job)
+        optimizer, take_step = dense_step(job)
         Contender(job, take_step).step(next(job.batches(0)), timed=False)
         if name == "full":
             contenders[name] = Contender(job, take_step, (optimizer,))
             continue
-        gating = Gating(structured=name != "stage1", target_density=DENSITY)
-        stage = GatedStage(gating, job, optimizer, n_steps=100)
+        gating = GateSettings(structured=name != "stage1")
+        stage = GatedStage(gating, job, optimizer, target_density=DENSITY, n_steps=100)
         contenders[name] = Contender(job, stage.take_step, (stage,), reads_base=True)
     for name, share in (("stage2", 0.0), ("stage2_untouched", UNTOUCHED)):
         contenders[name] = _fixed_mask(job_for(base, rows, training), share)
@@ -196,17 +197,17 @@ def _fixed_mask(job: TrainingJob, untouched: float) -> Contender:
         torch.rand(p.numel(), generator=generator) * (number not in left_out)
         for number, p in enumerate(job.backbone.values())
     ]
-    positions = keep_largest(scores, budget(DENSITY, job.layout.n_gated))
-    mask, take_step = masked(
-        job, positions, [torch.full((p.numel(),), 1e-3) for p in positions], rate=1e-3
-    )
+    positions = top_k(scores, budget(DENSITY, job.layout.n_gated))
+    values = [torch.full((p.numel(),), 1e-3) for p in positions]
+    mask, take_step = fixed_mask_step(job, Selection(positions, values), learning_rate=1e-3)
     return Contender(job, take_step, (mask,))
 
 
 def _lora(job: TrainingJob) -> Contender:
     config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], task_type="SEQ_CLS")
     model = get_peft_model(job.model, config)
-    optimizer, set_share = adam([([p for p in model.parameters() if p.requires_grad], 1e-3)])
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer, set_share = adam_optimizer([(trained, 1e-3)])
 
     def take_step(share: float) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), job.training.clip_norm)

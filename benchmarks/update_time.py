@@ -19,9 +19,8 @@ from collections.abc import Callable
 
 import torch
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates.group_gates import GroupGates
-from streamlab.methods.gates.hard_concrete import Stretch
+from streamlab.methods.adam import AdamSettings
+from streamlab.methods.gates.hard_concrete import GroupGates, Stretch
 from streamlab.methods.kernels.gated_weights import GatedWeights
 from streamlab.methods.kernels.native import NativeStep, find_native_step
 
@@ -112,10 +111,10 @@ def _gated(native: NativeStep | None, *, structured: bool, n_words: int) -> Call
         groups=groups,
         seed=1,
         native=native,
-        rows_in_use={0: words.numpy()} if n_words < N_WORDS else {},
+        used_rows={0: words.numpy()} if n_words < N_WORDS else {},
     )
-    rates = AdamRates(rate=1e-4), AdamRates(rate=0.2)
-    return lambda: gated.step(*rates, penalty=1e-7, product=False, grad_scale=1.0)
+    rates = AdamSettings(learning_rate=1e-4), AdamSettings(learning_rate=0.2)
+    return lambda: gated.step(*rates, l0_coefficient=1e-7, product=False, grad_scale=1.0)
 
 
 if __name__ == "__main__":

@@ -202,6 +202,21 @@ def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) ->
         raise ConfigError(origin, [_describe(cls, e) for e in error.errors()]) from error
 
 
+def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySettings:
+    """Build settings whose class a validator has chosen; for use in that validator.
+
+    Raises ValidationError with messages in full, as the outer class cannot know the keys of `cls`.
+    """
+    try:
+        return cls.model_validate(tree)
+    except ValidationError as error:
+        details = [
+            InitErrorDetails(type=secret_problem(_message(cls, e)), loc=e["loc"], input=None)
+            for e in error.errors()
+        ]
+        raise ValidationError.from_exception_data(cls.__name__, details) from error
+
+
 def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
     """Return one problem of settings, for the ValidationError that a validator raises."""
     # The message goes in as a value: as a template, braces in it would have a meaning.
@@ -216,17 +231,22 @@ def secret_problem(message: str) -> PydanticCustomError:
 
 def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"]) or "the file"
+    message = _message(cls, error)
+    return f"{place}: {message}" if message.endswith("?") else f"{place}: {message.rstrip('.')}."
+
+
+def _message(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         known = sorted(_sibling_names(cls, error["loc"][:-1]))
-        return f"{place}: unknown key. {nearest(str(error['loc'][-1]), known, limit=1)}"
+        return f"unknown key. {nearest(str(error['loc'][-1]), known, limit=1)}"
     if error["type"] == "missing":
-        return f"{place}: is required and missing."
+        return "is required and missing"
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[:1].lower() + message[1:]
     given = error.get("input")
     simple = isinstance(given, (str, int, float, bool, type(None)))
     shown = f", got {given!r}" if simple and error["type"] != _HIDDEN else ""
-    return f"{place}: {message.rstrip('.')}{shown}."
+    return f"{message.rstrip('.')}{shown}"
 
 
 def _sibling_names(cls: type[BaseModel], place: Sequence[Any]) -> set[str]:

@@ -1,21 +1,75 @@
-"""Adam's constants (Kingma and Ba, 2015), shared by everything that takes its steps."""
+"""Adam (Kingma and Ba, 2015, algorithm 1): PyTorch's for parameters, one update for other state.
+
+The second is for values that are no parameters of a model: gates, and the retained weights of a
+fixed mask. `kernels/step.c` repeats its operations in their order.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamRates:
-    """The constants of Adam for one kind of parameter; the decays of its moments are all one's."""
+class AdamSettings:
+    """The constants of Adam for one kind of value."""
 
-    beta1: ClassVar[float] = 0.9
-    beta2: ClassVar[float] = 0.999
-
-    rate: float
+    learning_rate: float
     epsilon: float = 1e-8
+    beta1: float = 0.9
+    beta2: float = 0.999
 
     def corrections(self, n_steps: int) -> tuple[float, float]:
-        """Return the factors that take the start at zero out of both moments."""
+        """Return the factors 1 / (1 - beta^t) that remove the bias of both moments."""
         return 1.0 / (1.0 - self.beta1**n_steps), 1.0 / (1.0 - self.beta2**n_steps)
+
+
+def adam_update(
+    state: tuple[Tensor, Tensor, Tensor],
+    gradient: Tensor,
+    settings: AdamSettings,
+    corrections: tuple[float, float],
+) -> None:
+    """Update `state`, a value and its two moments, in place; all tensors have one shape."""
+    value, mean, square = state
+    mean.mul_(settings.beta1).add_(gradient, alpha=1.0 - settings.beta1)
+    square.mul_(settings.beta2).addcmul_(gradient, gradient, value=1.0 - settings.beta2)
+    first, second = corrections
+    scale = (square * second).sqrt_().add_(settings.epsilon)
+    value.addcdiv_(mean, scale, value=-settings.learning_rate * first)
+
+
+class AdamState:
+    """A tensor under Adam, with its moments and the number of steps taken."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        self._moments = torch.zeros_like(value), torch.zeros_like(value)
+        self._n_steps = 0
+
+    def step(self, gradient: Tensor, settings: AdamSettings) -> None:
+        """Update the value in place."""
+        self._n_steps += 1
+        corrections = settings.corrections(self._n_steps)
+        adam_update((self.value, *self._moments), gradient, settings, corrections)
+
+
+def adam_optimizer(
+    groups: Iterable[tuple[Iterable[nn.Parameter], float]],
+) -> tuple[torch.optim.AdamW, Callable[[float], None]]:
+    """Return fused Adam without weight decay over (parameters, learning rate) pairs.
+
+    The second result sets every learning rate to a share of its full value.
+    """
+    listed = [(list(parameters), learning_rate) for parameters, learning_rate in groups]
+    settings = [{"params": parameters, "lr": rate} for parameters, rate in listed]
+    optimizer = torch.optim.AdamW(settings, weight_decay=0.0, fused=True)
+
+    def set_share(share: float) -> None:
+        for group, (_, learning_rate) in zip(optimizer.param_groups, listed, strict=True):
+            group["lr"] = learning_rate * share
+
+    return optimizer, set_share

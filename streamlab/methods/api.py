@@ -1,10 +1,11 @@
-"""What a method is handed, what it hands back, and the settings that every method shares."""
+"""The contract of a method: the job it receives, the result it returns, the settings all share."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
@@ -18,36 +19,38 @@ from streamlab.diff.vector import SparseTensor
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from streamlab.methods.training_loop import TrainingLoop
+
 
 class TrainingSettings(Settings):
-    """How long and how fast to train, whatever the method."""
+    """Length, batch size, learning rates and device of a training, whatever the method."""
 
     batch_size: PositiveInt = 32
-    max_length: PositiveInt = 64  # tokens; longer texts are cut, and how many is recorded
+    max_length: PositiveInt = 64  # tokens; longer texts are truncated, and their number recorded
     epochs: PositiveFloat = 6.0  # of all stages together
     min_steps: NonNegativeInt = 150  # a small task gets more epochs
     max_steps: PositiveInt | None = None
-    # Steps are left out, evenly, where time runs short: how many is the machine's affair, so that
-    # such a training cannot be repeated to the last bit.
+    # Steps are skipped evenly where time runs short. How many depends on the machine, so such a
+    # training is not repeatable to the last bit.
     max_seconds: PositiveFloat | None = None
-    accumulate: PositiveInt = 1  # batches to a step
-    # Evaluations on rows split from train without a better score, after which the last stage
-    # ends; the best weights are what is kept. None: no evaluation, and the last weights.
+    accumulate: PositiveInt = 1  # batches per step
+    # The last stage ends after this many evaluations without a better score on the examples split
+    # from train, and the best weights are kept. None: no evaluation; the last weights are kept.
     patience: PositiveInt | None = None
-    evaluate_every: PositiveInt = 20  # steps, where there is `patience`
+    evaluate_every: PositiveInt = 20  # steps, with `patience`
     learning_rate: PositiveFloat = 1e-4
     head_learning_rate: PositiveFloat = 1e-3
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
     clip_norm: PositiveFloat = 1.0
-    # base: as the base was trained. A short training learns sooner, and runs faster, at 0.
+    # base: as the base was trained. A short training learns faster with 0.
     dropout: Literal["base"] | Annotated[float, Field(ge=0.0, lt=1.0)] = "base"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where it is in hardware
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware has it
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: PositiveInt = 2  # part of what makes a result repeatable to the last bit
-    step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where it can be
+    threads: PositiveInt = 2  # changes the last bits of a result
+    step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where possible
 
     @model_validator(mode="after")
-    def _leaves_steps(self) -> Self:
+    def _ordered_limits(self) -> Self:
         if self.max_steps is not None and self.max_steps < self.min_steps:
             raise ValueError(
                 f"`max_steps` ({self.max_steps}) must not be below `min_steps` ({self.min_steps})"
@@ -55,42 +58,42 @@ class TrainingSettings(Settings):
         return self
 
     def n_steps(self, n_batches: int) -> int:
-        """Return the length of a training in steps, with `n_batches` to an epoch."""
+        """Return the number of steps of a training with `n_batches` per epoch."""
         wanted = max(round(self.epochs * n_batches / self.accumulate), self.min_steps, 1)
         return wanted if self.max_steps is None else min(wanted, self.max_steps)
 
 
 class Batch(Protocol):
-    """Some rows as the model takes them; labels are whole numbers, or float32 to regress."""
+    """Examples as tensors; labels are class indices (int64), or float32 for regression."""
 
     @property
     def inputs(self) -> Mapping[str, Tensor]:
-        """Return the model's keyword arguments, each (n_rows, length)."""
+        """Return the model's keyword arguments, each (n_examples, length)."""
         ...
 
     @property
     def labels(self) -> Tensor:
-        """Return one label a row, (n_rows,)."""
+        """Return the labels, (n_examples,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One training step, as a watcher sees it."""
+    """One completed training step, as reported to `TrainingJob.watch`."""
 
     stage: str
     step: int  # of the whole training, from 1
     n_steps: int  # of the whole training
     loss: float
-    density: float | None  # expected share of open gates, where there are gates
+    density: float | None  # expected share of open gates, in the gated stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """One task to learn: a fresh model that is the base under a new head, and batches.
+    """One task to learn: the base under a new head, its batches and settings. For one training.
 
-    `base` is read only; `backbone` maps its names to the model's own parameters, in the order
-    of `layout`, and `head` holds the rest.
+    `base` is read-only. `backbone` maps its names to the model's own parameters in the order of
+    `layout`; `head` holds all other parameters.
     """
 
     task: str
@@ -99,56 +102,86 @@ class TrainingJob:
     base: Mapping[str, Tensor]
     backbone: Mapping[str, nn.Parameter]
     head: Mapping[str, nn.Parameter]
-    n_batches: int  # to an epoch
-    # Of the epoch with that number, from 0. Every epoch holds the same rows.
-    batches: Callable[[int], Iterator[Batch]]
-    loss: Callable[[Tensor, Tensor], Tensor]  # of logits in float32 and labels
+    n_batches: int  # per epoch
+    batches: Callable[[int], Iterator[Batch]]  # of an epoch, from 0; each has the same examples
+    loss: Callable[[Tensor, Tensor], Tensor]  # of float32 logits and labels; the batch mean
     training: TrainingSettings
     seed: int
     watch: Callable[[Progress], None] = lambda _: None
-    validate: Callable[[], float] | None = None  # score on rows split from train; more is better
+    validate: Callable[[], float] | None = None  # score on examples split from train; higher wins
     clock: Callable[[], float] = time.monotonic
 
+    @cached_property
+    def loop(self) -> TrainingLoop:
+        """Return the one loop that all stages of this training run in."""
+        from streamlab.methods.training_loop import TrainingLoop  # which imports torch
 
-@dataclass(frozen=True)
-class Adapter:
-    """The two files that PEFT keeps an adapter in: its weights, head included, and settings."""
-
-    weights: bytes
-    config: Mapping[str, Any]  # JSON
+        return TrainingLoop(self, self.training.n_steps(self.n_batches))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training gave: a sparse change, a whole new backbone, or an adapter."""
+class TrainingSummary:
+    """The number of steps taken, and what a method records beside: densities, stage lengths."""
 
-    tensors: tuple[SparseTensor, ...] | None  # one for every tensor of the layout
-    backbone: Mapping[str, Tensor] | None  # by the base's names, where everything changed
-    head: Mapping[str, NDArray[np.float32]]  # none beside an adapter, which holds it
     n_steps: int
-    adapter: Adapter | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)  # JSON: densities, stage lengths
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON
 
 
+@dataclass(frozen=True, kw_only=True)
+class SparseChange:
+    """Changed entries of the backbone, one `SparseTensor` per tensor of the layout, and a head."""
+
+    tensors: tuple[SparseTensor, ...]
+    head: Mapping[str, NDArray[np.float32]]
+    summary: TrainingSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A new value for every tensor of the backbone, by the base's names, and a head."""
+
+    backbone: Mapping[str, Tensor]
+    head: Mapping[str, NDArray[np.float32]]
+    summary: TrainingSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """The two files of a PEFT adapter: its weights, which include the head, and its settings."""
+
+    weights: bytes  # safetensors
+    config: Mapping[str, Any]  # JSON
+    summary: TrainingSummary
+
+
+TrainingResult = SparseChange | Checkpoint | Adapter
 Artifact = Literal["diff", "checkpoint", "adapter"]
 
 
 class Method(Protocol):
-    """Learn one task. The settings of a method are the method."""
+    """A way to learn one task; a subclass of `Settings` whose fields are the method's settings."""
 
     @property
     def artifact(self) -> Artifact:
-        """Return what a training leaves to be stored: the kind of `Trained` that `train` gives."""
+        """Return the kind of artifact: a SparseChange is stored as `diff`, and so on."""
         ...
 
     @property
     def name(self) -> str:
-        """Return the name that scenarios and records use."""
+        """Return the name that scenarios, seeds and records use."""
         ...
 
-    def train(self, job: TrainingJob) -> Trained:
-        """Train `job.model` in place and return what is to be kept.
+    def expected_entries(self, layout: Layout, /) -> int | None:
+        """Return how many entries of the backbone will be stored; None: all of them."""
+        ...
 
-        Raises TrainingError where the loss is not finite.
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """Return the settings as a mapping that validates to an equal instance."""
+        ...
+
+    def train(self, job: TrainingJob) -> TrainingResult:
+        """Train `job.model` in place and return what is to be stored.
+
+        Raises TrainingError where the loss becomes NaN or infinite.
         """
         ...

@@ -1,119 +1,115 @@
-"""What diff pruning is compared with: full finetuning, the head alone, a mask by magnitude."""
+"""The baselines that need no gates: full finetuning, head only, non-adaptive pruning, BitFit."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 
 from streamlab.config import Settings
+from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
-from streamlab.methods.api import Artifact, Trained, TrainingJob
-from streamlab.methods.early_stopping import Best
-from streamlab.methods.masks.topk import budget, keep_largest
-from streamlab.methods.stages import head_values, rate_at, tune_all, tune_kept
-from streamlab.methods.training import Loop, adam, ramp, seeded_dropout
+from streamlab.errors import TrainingError
+from streamlab.methods.adam import adam_optimizer
+from streamlab.methods.api import Artifact, Checkpoint, SparseChange, TrainingJob
+from streamlab.methods.fixed_mask import PrunedMethod, train_fixed_mask
+from streamlab.methods.masks.largest_change import LargestChange
+from streamlab.methods.masks.tensors import MatchingTensors
+from streamlab.methods.training_loop import (
+    EarlyStopping,
+    dense_step,
+    head_values,
+    ramp,
+    training_mode,
+)
 
 
 class FullFinetuning(Settings):
-    """Train every weight and keep a whole checkpoint."""
+    """Train every weight and store a whole checkpoint."""
 
     artifact: ClassVar[Artifact] = "checkpoint"
 
     name: Literal["full_finetuning"] = "full_finetuning"
 
-    def train(self, job: TrainingJob) -> Trained:
+    def expected_entries(self, _layout: Layout) -> None:
+        """Return None: all entries."""
+
+    def train(self, job: TrainingJob) -> Checkpoint:
         """Train backbone and head together."""
-        n_steps = job.training.n_steps(job.n_batches)
-        loop = Loop(job, n_steps)
-        with seeded_dropout(job.seed, loop.device):
-            job.model.train()
-            best = Best([*job.backbone.values(), *job.head.values()])
-            tune_all(loop, job, ramp(n_steps, job.training.warmup_share), best=best)
-            job.model.eval()
-        return Trained(
-            tensors=None,
+        with training_mode(job) as loop:
+            early_stopping = EarlyStopping([*job.backbone.values(), *job.head.values()])
+            schedule = ramp(loop.n_steps, job.training.warmup_share)
+            loop.run("finetune", schedule, dense_step(job)[1], early_stopping=early_stopping)
+        return Checkpoint(
             backbone={name: p.detach().cpu().clone() for name, p in job.backbone.items()},
             head=head_values(job),
-            n_steps=loop.n_taken,
+            summary=loop.summary(),
         )
 
 
 class HeadOnly(Settings):
-    """Train the head on the frozen base: the cheapest thing one can keep."""
+    """Train the head on the frozen base: the least that can be stored."""
 
     artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["head_only"] = "head_only"
-    rate: PositiveFloat = 0.1  # the features of a frozen base hardly differ from row to row
+    # The features of a frozen base hardly differ between examples, hence the high value.
+    learning_rate: PositiveFloat = 0.1
 
-    def train(self, job: TrainingJob) -> Trained:
+    def expected_entries(self, _layout: Layout) -> int:
+        """Return 0."""
+        return 0
+
+    def train(self, job: TrainingJob) -> SparseChange:
         """Train the head; every weight of the backbone stays the base's."""
-        n_steps = job.training.n_steps(job.n_batches)
-        loop = Loop(job, n_steps)
         for parameter in job.backbone.values():
             parameter.requires_grad_(False)
-        optimizer, set_share = adam([(job.head.values(), self.rate)])
+        optimizer, set_share = adam_optimizer([(job.head.values(), self.learning_rate)])
 
         def take_step(share: float) -> None:
             set_share(share)
             optimizer.step()
 
-        with seeded_dropout(job.seed, loop.device):
-            job.model.train()
-            schedule = ramp(n_steps, job.training.warmup_share)
-            loop.run("head", schedule, take_step, best=Best(job.head.values()))
-            job.model.eval()
+        with training_mode(job) as loop:
+            schedule = ramp(loop.n_steps, job.training.warmup_share)
+            early_stopping = EarlyStopping(job.head.values())
+            loop.run("head", schedule, take_step, early_stopping=early_stopping)
         empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return Trained(
+        return SparseChange(
             tensors=tuple(SparseTensor(shape, *empty) for shape in job.layout.shapes),
-            backbone=None,
             head=head_values(job),
-            n_steps=loop.n_taken,
+            summary=loop.summary(),
         )
 
 
-class NonAdaptive(Settings):
-    """Finetune everything, keep the entries that moved most, train those (the paper's ablation)."""
+class NonAdaptive(LargestChange, PrunedMethod):
+    """Finetune, retain the entries that changed most, train those (the paper's ablation)."""
+
+    name: Literal["non_adaptive"] = "non_adaptive"
+
+
+class BitFit(Settings):
+    """Train every bias and the head (Ben Zaken et al., 2022); the biases are a fixed mask."""
 
     artifact: ClassVar[Artifact] = "diff"
 
-    name: Literal["non_adaptive"] = "non_adaptive"
-    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    fixed_mask_rate: PositiveFloat = 5e-3  # up to a density of 0.5%; see `rate_at`
-    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
+    name: Literal["bitfit"] = "bitfit"
+    learning_rate: PositiveFloat = 1e-3
 
-    def train(self, job: TrainingJob) -> Trained:
-        """Train in two stages; returns exactly round(density * d) entries, at least one.
+    def expected_entries(self, layout: Layout) -> int:
+        """Return the number of entries of all biases."""
+        return _BIASES.n_entries(layout)
 
-        Raises TrainingError where the loss is no number, or fewer entries have moved.
-        """
-        n_steps = job.training.n_steps(job.n_batches)
-        n_fixed = max(1, round(self.fixed_mask_share * n_steps))
-        loop = Loop(job, n_steps)
-        with seeded_dropout(job.seed, loop.device):
-            job.model.train()
-            tune_all(loop, job, ramp(n_steps - n_fixed, job.training.warmup_share))
-            deltas = [
-                (p.detach() - base.to(p.device)).reshape(-1)
-                for p, base in zip(job.backbone.values(), job.base.values(), strict=True)
-            ]
-            k = budget(self.target_density, job.layout.n_gated)
-            positions = keep_largest([delta.abs() for delta in deltas], k)
-            kept = [delta[at] for delta, at in zip(deltas, positions, strict=True)]
-            del deltas
-            rate = rate_at(self.target_density, self.fixed_mask_rate)
-            tensors = tune_kept(loop, job, positions, kept, n_steps=n_fixed, rate=rate)
-            job.model.eval()
-        return Trained(
-            tensors=tensors,
-            backbone=None,
-            head=head_values(job),
-            n_steps=loop.n_taken,
-            details={
-                "steps_finetune": loop.taken["finetune"],
-                "steps_fixed_mask": loop.taken["fixed mask"],
-                "empty_tensors": sum(at.numel() == 0 for at in positions),
-            },
-        )
+    def train(self, job: TrainingJob) -> SparseChange:
+        """Train the biases; raises TrainingError where the base has none."""
+        k = self.expected_entries(job.layout)
+        if not k:
+            raise TrainingError(
+                "BitFit trains biases, and the base has no tensor called `bias`. "
+                "Use another method for it."
+            )
+        return train_fixed_mask(job, _BIASES, k, learning_rate=self.learning_rate)
+
+
+_BIASES = MatchingTensors(pattern=r"(^|\.)bias$")

@@ -1,75 +1,169 @@
-"""Train the kept entries only: values, moments and gradients have the size of the mask."""
+"""Training with a fixed mask: values, moments and gradients have the size of the mask."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import ClassVar, Final
 
 import torch
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
-from streamlab.methods.adam import AdamRates
+from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
+from streamlab.methods.api import Artifact, SparseChange, TrainingJob
+from streamlab.methods.masks.selection import MaskSelector, Selection, budget
+from streamlab.methods.training_loop import (
+    EarlyStopping,
+    TakeStep,
+    head_values,
+    ramp,
+    training_mode,
+)
+
+_TUNED_AT: Final = 0.005  # the density at which the default learning rate was chosen
 
 
 class FixedMask:
-    """Kept values and Adam's moments of them, as three flat vectors over all tensors.
+    """The values of the selected entries under Adam, as one flat vector over all tensors.
 
-    The model's tensors hold the base plus the kept values. A tensor with nothing kept needs no
-    gradient, and gets none.
+    The model's tensors hold the base plus these values. A tensor with no selected entry needs
+    no gradient, and gets none.
     """
 
     def __init__(
-        self,
-        live: Sequence[nn.Parameter],
-        base: Sequence[Tensor],
-        positions: Sequence[Tensor],
-        values: Sequence[Tensor],
+        self, live: Sequence[nn.Parameter], base: Sequence[Tensor], selection: Selection
     ) -> None:
-        """Put the base back everywhere and the `values` on it at `positions` (flat, ascending)."""
+        """Reset the `live` tensors to the base and add the selection's start values."""
         self._live = list(live)
-        self._positions = list(positions)
-        self._counts = [p.numel() for p in positions]
-        self._under = torch.cat([b.reshape(-1)[p] for b, p in zip(base, positions, strict=True)])
-        self.values = torch.cat(list(values)).to(torch.float32)
-        self._mean = torch.zeros_like(self.values)
-        self._square = torch.zeros_like(self.values)
-        self._n_steps = 0
-        for parameter, original, kept in zip(live, base, positions, strict=True):
+        self._positions = list(selection.positions)
+        self._counts = [p.numel() for p in self._positions]
+        self._base = torch.cat(
+            [b.reshape(-1)[p] for b, p in zip(base, self._positions, strict=True)]
+        )
+        values = selection.values
+        self._state = AdamState(
+            torch.zeros_like(self._base, dtype=torch.float32)
+            if values is None
+            else torch.cat(list(values)).to(torch.float32)
+        )
+        for parameter, original, count in zip(live, base, self._counts, strict=True):
             parameter.data.copy_(original)
-            parameter.requires_grad_(kept.numel() > 0)
+            parameter.requires_grad_(count > 0)
         self.write()
 
+    @property
+    def values(self) -> Tensor:
+        """Return the values of all selected entries, (k,) float32, not a copy."""
+        return self._state.value
+
     def gradient(self) -> Tensor:
-        """Gather the gradient of the kept values, (k,)."""
+        """Gather the gradient of the selected entries, (k,)."""
         parts = []
-        for parameter, kept in zip(self._live, self._positions, strict=True):
+        for parameter, selected in zip(self._live, self._positions, strict=True):
             if parameter.grad is None:
-                parts.append(self.values.new_zeros(kept.numel()))
+                parts.append(self.values.new_zeros(selected.numel()))
             else:
-                parts.append(parameter.grad.reshape(-1)[kept])
+                parts.append(parameter.grad.reshape(-1)[selected])
         return torch.cat(parts)
 
-    def step(self, gradient: Tensor, rates: AdamRates) -> None:
-        """Take one Adam step on the kept values and write them into the model."""
-        self._n_steps += 1
-        first, second = rates.corrections(self._n_steps)
-        self._mean.mul_(rates.beta1).add_(gradient, alpha=1.0 - rates.beta1)
-        self._square.mul_(rates.beta2).addcmul_(gradient, gradient, value=1.0 - rates.beta2)
-        scale = (self._square * second).sqrt_().add_(rates.epsilon)
-        self.values.addcdiv_(self._mean, scale, value=-rates.rate * first)
+    def step(self, gradient: Tensor, settings: AdamSettings) -> None:
+        """Take one Adam step on the values and write them into the model."""
+        self._state.step(gradient, settings)
         self.write()
 
     def tensors(self) -> tuple[SparseTensor, ...]:
-        """Return the kept positions and values, tensor by tensor."""
+        """Return positions and values, tensor by tensor."""
         parts = self.values.split(self._counts)
         return tuple(
-            SparseTensor(tuple(parameter.shape), kept.cpu().numpy(), part.cpu().numpy().copy())
-            for parameter, kept, part in zip(self._live, self._positions, parts, strict=True)
+            SparseTensor(tuple(parameter.shape), selected.cpu().numpy(), part.cpu().numpy().copy())
+            for parameter, selected, part in zip(self._live, self._positions, parts, strict=True)
         )
 
     def write(self) -> None:
-        """Write the base plus the kept values into the model."""
-        parts = (self._under + self.values).split(self._counts)
-        for parameter, kept, part in zip(self._live, self._positions, parts, strict=True):
-            if kept.numel():
-                parameter.data.view(-1).index_copy_(0, kept, part)
+        """Write the base plus the values into the model."""
+        parts = (self._base + self.values).split(self._counts)
+        for parameter, selected, part in zip(self._live, self._positions, parts, strict=True):
+            if selected.numel():
+                parameter.data.view(-1).index_copy_(0, selected, part)
+
+
+def fixed_mask_step(
+    job: TrainingJob, selection: Selection, *, learning_rate: float
+) -> tuple[FixedMask, TakeStep]:
+    """Apply a selection to the model; return the mask and what steps its values and the head."""
+    mask = FixedMask(list(job.backbone.values()), list(job.base.values()), selection)
+    optimizer, set_share = adam_optimizer([(job.head.values(), job.training.head_learning_rate)])
+    head = list(job.head.values())
+
+    def take_step(share: float) -> None:
+        gradient = mask.gradient()
+        norms = [gradient.norm(), *(p.grad.norm() for p in head if p.grad is not None)]
+        norm = float(torch.stack(norms).norm())
+        scale = min(1.0, job.training.clip_norm / (norm + 1e-6))
+        for parameter in head:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        set_share(share)
+        optimizer.step()
+        mask.step(gradient * scale, AdamSettings(learning_rate=learning_rate * share))
+
+    return mask, take_step
+
+
+def train_fixed_mask(
+    job: TrainingJob, selector: MaskSelector, k: int, *, learning_rate: float
+) -> SparseChange:
+    """Select `k` entries, then train them and the head for the steps that the selector left.
+
+    Every other entry is the base's again. Raises TrainingError where the loss becomes NaN or
+    infinite, or the selector finds too few entries.
+    """
+    with training_mode(job) as loop:
+        selection = selector.select(job, k)
+        mask, take_step = fixed_mask_step(job, selection, learning_rate=learning_rate)
+        schedule = ramp(loop.n_left, job.training.warmup_share)
+        early_stopping = EarlyStopping([mask.values, *job.head.values()], mask.write)
+        loop.run("fixed mask", schedule, take_step, early_stopping=early_stopping)
+    return SparseChange(
+        tensors=mask.tensors(),
+        head=head_values(job),
+        summary=loop.summary(
+            **selection.details,
+            steps_fixed_mask=loop.taken["fixed mask"],
+            empty_tensors=sum(p.numel() == 0 for p in selection.positions),
+        ),
+    )
+
+
+def scaled_learning_rate(density: float, learning_rate: float) -> float:
+    """Return the fixed-mask learning rate at a density: above 0.5% it falls with its root.
+
+    An Adam step moves every entry by about the learning rate, so its length grows with the root
+    of their number; at 5% the rate chosen at 0.5% diverges (docs/results.md).
+
+    >>> scaled_learning_rate(0.005, 5e-3), scaled_learning_rate(0.02, 5e-3)
+    (0.005, 0.0025)
+    """
+    return learning_rate * min(1.0, math.sqrt(_TUNED_AT / density))
+
+
+class PrunedMethod(MaskSelector):
+    """A method that is a mask selector of a given density plus the fixed-mask training."""
+
+    artifact: ClassVar[Artifact] = "diff"
+
+    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
+    # up to a density of 0.5%; see `scaled_learning_rate`
+    fixed_mask_learning_rate: PositiveFloat = 5e-3
+
+    def expected_entries(self, layout: Layout) -> int:
+        """Return round(target_density * d), at least 1."""
+        return budget(self.target_density, layout.n_gated)
+
+    def train(self, job: TrainingJob) -> SparseChange:
+        """Select a mask and train it; returns exactly `expected_entries` entries."""
+        rate = scaled_learning_rate(self.target_density, self.fixed_mask_learning_rate)
+        return train_fixed_mask(job, self, self.expected_entries(job.layout), learning_rate=rate)

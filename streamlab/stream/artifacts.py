@@ -17,7 +17,7 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode
 from streamlab.errors import DiffError, StoreError
 from streamlab.home.diff_records import describe_diff
-from streamlab.methods.api import Adapter, Trained
+from streamlab.methods.api import Checkpoint
 from streamlab.methods.lora import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff
 
@@ -38,11 +38,10 @@ class Served:
     n_changed: int | None
 
 
-def checkpoint_of(trained: Trained, base: Base) -> bytes:
+def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
     """Write a baseline's whole classifier as one file."""
-    backbone = trained.backbone or base.tensors
     head = {name: torch.from_numpy(values) for name, values in trained.head.items()}
-    return save({base.full_names[name]: tensor for name, tensor in backbone.items()} | head)
+    return save({base.full_names[name]: tensor for name, tensor in trained.backbone.items()} | head)
 
 
 def describe(kind: ArtifactKind, data: bytes, base: Base) -> NewDiff:
@@ -143,7 +142,7 @@ def serving(
     if kind == "adapter":
         if adapter_config is None:
             raise StoreError(f"The adapter {digest} comes without PEFT's settings; run again.")
-        with adapted(model, Adapter(data, adapter_config)) as wrapped:
+        with adapted(model, data, adapter_config) as wrapped:
             yield Served(wrapped, None)
         return
     tensors = _loaded(data)

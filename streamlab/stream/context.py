@@ -13,8 +13,8 @@ import torch
 from streamlab.base import Base
 from streamlab.errors import TrainingError, UsageError
 from streamlab.inference.model import logits
-from streamlab.methods.api import Progress, Trained, TrainingJob, TrainingSettings
-from streamlab.methods.training import set_dropout
+from streamlab.methods.api import Progress, TrainingJob, TrainingResult, TrainingSettings
+from streamlab.methods.training_loop import set_dropout
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import Encoded, encode, n_batches, training_batches
@@ -149,7 +149,7 @@ def train(
     base: Base,
     training: TrainingSettings,
     watch: Callable[[Progress], None],
-) -> Trained:
+) -> TrainingResult:
     """Train one arrival on a fresh copy of the base.
 
     Raises TrainingError where it breaks down, BaseMismatchError where it touched the base.

@@ -10,7 +10,7 @@ import torch
 
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.kernels.native import find_native_step
-from streamlab.methods.training import uses_bf16
+from streamlab.methods.training_loop import uses_bf16
 from streamlab.stream.context import find_device
 from streamlab.version import __version__
 

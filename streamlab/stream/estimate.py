@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from streamlab.base import Base
-from streamlab.methods import DiffPruning, FullFinetuning, MethodSettings, NonAdaptive
 from streamlab.methods.api import TrainingSettings
-from streamlab.methods.masks.topk import budget
-from streamlab.methods.training import batch_loss, endless, seeded_dropout
+from streamlab.methods.training_loop import batch_loss, endless, seeded_dropout
 from streamlab.stream.context import EncodedTask, RunContext, fresh_model
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
@@ -54,8 +52,10 @@ def plan(context: RunContext) -> list[PlannedArrival]:
         if key not in timed:
             timed[key] = _step_seconds(task, context.base, training)
         n_steps = training.n_steps(n_batches(task.train, training.batch_size))
-        share = _FORWARD_SHARE if arrival.method.name == "head_only" else 1.0
-        n_entries = _entries(arrival.method, context.base)
+        expected = arrival.method.expected_entries(context.base.layout)
+        n_entries = context.base.layout.n_gated if expected is None else expected
+        # A diff without entries trains the head alone, which needs no backward of the backbone.
+        frozen = arrival.method.artifact == "diff" and n_entries == 0
         planned.append(
             PlannedArrival(
                 arrival=arrival,
@@ -64,16 +64,10 @@ def plan(context: RunContext) -> list[PlannedArrival]:
                 n_steps=n_steps,
                 n_entries=n_entries,
                 file_bytes=_bytes(context, task, n_entries),
-                seconds=n_steps * timed[key] * share,
+                seconds=n_steps * timed[key] * (_FORWARD_SHARE if frozen else 1.0),
             )
         )
     return planned
-
-
-def _entries(method: MethodSettings, base: Base) -> int:
-    if isinstance(method, (DiffPruning, NonAdaptive)):
-        return budget(method.target_density, base.layout.n_gated)
-    return base.layout.n_gated if isinstance(method, FullFinetuning) else 0
 
 
 def _bytes(context: RunContext, task: EncodedTask, n_entries: int) -> int:

@@ -24,7 +24,7 @@ from streamlab.config import (
     validate,
 )
 from streamlab.errors import ConfigError
-from streamlab.methods import DiffPruning, MethodSettings, NonAdaptive
+from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.api import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings, Policy, UseSettings
@@ -171,9 +171,10 @@ def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield what would have every honest diff refused."""
-    method, allowed = scenario.defaults.method, scenario.admission.max_density
-    if isinstance(method, DiffPruning | NonAdaptive) and method.target_density > allowed:
-        message = f"must be at least the method's `target_density`, {method.target_density:g}"
+    allowed = scenario.admission.max_density
+    density = getattr(scenario.defaults.method, "target_density", None)
+    if density is not None and density > allowed:
+        message = f"must be at least the method's `target_density`, {density:g}"
         yield problem(message, allowed, "admission", "max_density")
 
 

@@ -14,12 +14,19 @@ from pydantic import ValidationError
 
 from streamlab.hashing import fingerprint_tensors
 from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
-from streamlab.methods.api import Batch, Method, Progress, TrainingJob, TrainingSettings
-from streamlab.methods.training import set_dropout
+from streamlab.methods.api import (
+    Batch,
+    Method,
+    Progress,
+    SparseChange,
+    TrainingJob,
+    TrainingSettings,
+)
+from streamlab.methods.training_loop import set_dropout
 
 MakeJob = Callable[..., TrainingJob]
 
-MASK: dict[str, Any] = {"target_density": 0.02, "fixed_mask_rate": 2e-2}
+MASK: dict[str, Any] = {"target_density": 0.02, "fixed_mask_learning_rate": 2e-2}
 METHODS: dict[str, Method] = {
     "diff pruning": DiffPruning(**MASK),
     "full finetuning": FullFinetuning(),
@@ -55,7 +62,7 @@ def test_the_same_batch_twice_to_a_step_is_the_batch_once(name: str, make_job: M
 
     first, other = METHODS[name].train(once), METHODS[name].train(twice)
 
-    assert first.n_steps == other.n_steps == 24
+    assert first.summary.n_steps == other.summary.n_steps == 24
     assert weights(once) == weights(twice)
 
 
@@ -76,8 +83,8 @@ def test_patience_ends_the_last_stage_on_its_best_weights(name: str, make_job: M
     assert len(seen) == 4
     assert len(set(seen)) == 4
     assert weights(job) == seen[1]
-    assert trained.n_steps < 24
-    if trained.tensors is not None:
+    assert trained.summary.n_steps < 24
+    if isinstance(trained, SparseChange):
         kept = {n: base.clone() for n, base in job.base.items()}
         for tensor, sparse in zip(kept.values(), trained.tensors, strict=True):
             tensor.reshape(-1)[torch.from_numpy(sparse.positions.copy())] += torch.from_numpy(
@@ -108,8 +115,8 @@ def test_patience_evaluates_also_where_time_runs_short(make_job: MakeJob) -> Non
 def test_even_the_shortest_training_opens_before_it_prices(n_steps: int, make_job: MakeJob) -> None:
     trained = METHODS["diff pruning"].train(make_job(max_steps=n_steps))
 
-    assert trained.details["steps_open"] == 1
-    assert trained.n_steps == n_steps
+    assert trained.summary.details["steps_dense_warmup"] == 1
+    assert trained.summary.n_steps == n_steps
 
 
 def test_without_patience_nothing_is_evaluated(make_job: MakeJob) -> None:
@@ -129,7 +136,7 @@ def test_time_that_runs_short_leaves_out_steps_of_every_stage(name: str, make_jo
 
     trained = METHODS[name].train(job)
 
-    assert trained.n_steps == len(shown) < whole.n_steps == 24
+    assert trained.summary.n_steps == len(shown) < whole.summary.n_steps == 24
     assert shown[-1].step == 24
     steps = [progress.step for progress in shown]
     assert steps == sorted(set(steps))
@@ -153,16 +160,16 @@ def test_the_lengths_of_stages_are_of_the_steps_taken(
     trained = METHODS[name].train(dataclasses.replace(job, watch=shown.append))
 
     stages = Counter(progress.stage for progress in shown)
-    named = {"finetune": "steps_open" if name == "diff pruning" else "steps_finetune"}
+    named = {"dense warm-up": "steps_dense_warmup", "finetune": "steps_finetune"}
     named |= {"gated": "steps_gated", "fixed mask": "steps_fixed_mask"}
-    assert {key: n for key, n in trained.details.items() if key.startswith("steps_")} == {
+    assert {key: n for key, n in trained.summary.details.items() if key.startswith("steps_")} == {
         named[stage]: n for stage, n in stages.items()
     }
-    assert sum(stages.values()) == trained.n_steps < 24
+    assert sum(stages.values()) == trained.summary.n_steps < 24
 
 
 def test_a_training_takes_no_more_steps_than_it_may(make_job: MakeJob) -> None:
-    assert HeadOnly().train(make_job(max_steps=5)).n_steps == 5
+    assert HeadOnly().train(make_job(max_steps=5)).summary.n_steps == 5
     assert TrainingSettings(epochs=3, min_steps=0, accumulate=4).n_steps(100) == 75
 
 

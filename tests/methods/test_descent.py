@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from streamlab.methods import DiffPruning
 from streamlab.methods.api import Progress, TrainingJob
-from streamlab.methods.gates.density_controller import FALLS_OVER, MOST, REACH, Descent, land
+from streamlab.methods.gates.density_controller import (
+    FALL_SHARE,
+    MAX_SHIFT,
+    REACHABLE_SHARE,
+    DensityController,
+    correct,
+)
 from streamlab.methods.gates.hard_concrete import Densities
 
 MakeJob = Callable[..., TrainingJob]
@@ -31,12 +37,12 @@ def counted(log_alpha: NDArray[np.float64], group_open: float = 1.0) -> Densitie
 
 
 def test_the_wanted_density_falls_evenly_in_log_odds_and_is_held_at_the_goal() -> None:
-    descent = Descent(50, start=0.99, goal=0.02)
+    controller = DensityController(50, start=0.99, goal=0.02)
 
-    wanted = [log_odds(descent.wanted(n_taken)) for n_taken in range(51)]
+    wanted = [log_odds(controller.wanted(n_taken)) for n_taken in range(51)]
 
     steps = [after - before for before, after in itertools.pairwise(wanted)]
-    n_falling = round(FALLS_OVER * 50)
+    n_falling = round(FALL_SHARE * 50)
     assert wanted[0] == pytest.approx(log_odds(0.99))
     assert steps[:n_falling] == pytest.approx(
         [(log_odds(0.02) - log_odds(0.99)) / n_falling] * n_falling
@@ -45,10 +51,10 @@ def test_the_wanted_density_falls_evenly_in_log_odds_and_is_held_at_the_goal() -
 
 
 def test_a_goal_above_the_start_is_no_climb() -> None:
-    descent = Descent(50, start=0.3, goal=1.0)
+    controller = DensityController(50, start=0.3, goal=1.0)
 
-    assert descent.wanted(50) == pytest.approx(0.3)
-    assert descent.shift(Densities(0.3, 0.3, 0.21, 1.0)) == pytest.approx(0.0)
+    assert controller.wanted(50) == pytest.approx(0.3)
+    assert controller.shift(Densities(0.3, 0.3, 0.21, 1.0)) == pytest.approx(0.0)
 
 
 @given(
@@ -64,38 +70,41 @@ def test_gates_that_move_of_themselves_end_within_a_tenth_of_the_goal(
     # `closing`: the part of their way that all go down, as under a price; the rest is by chance.
     generator = np.random.default_rng(seed)
     log_alpha = np.full(2_000, 5.0)
-    descent = Descent(n_steps, start=counted(log_alpha).expected, goal=goal)
+    controller = DensityController(n_steps, start=counted(log_alpha).expected, goal=goal)
     own = generator.normal(-closing, 0.3, log_alpha.size) * travel / n_steps
 
     for _ in range(n_steps):
-        log_alpha += descent.shift(counted(log_alpha)) + own
+        log_alpha += controller.shift(counted(log_alpha)) + own
 
     assert counted(log_alpha).expected == pytest.approx(goal, rel=0.1)
 
 
 def test_no_step_is_longer_than_what_is_allowed() -> None:
-    slow, short = Descent(50, start=0.99, goal=0.02), Descent(2, start=0.99, goal=0.02)
+    slow, short = (
+        DensityController(50, start=0.99, goal=0.02),
+        DensityController(2, start=0.99, goal=0.02),
+    )
     far = Densities(0.99, 1.0, 0.0099, 1.0)
 
-    assert [slow.shift(far) for _ in range(50)][-1] == pytest.approx(-MOST)
-    assert short.shift(far) < -MOST
+    assert [slow.shift(far) for _ in range(50)][-1] == pytest.approx(-MAX_SHIFT)
+    assert short.shift(far) < -MAX_SHIFT
 
 
 def test_gates_far_out_do_not_make_a_step_without_bounds() -> None:
     # Half of them wide open, half shut: hardly any density is to be had by a small move.
-    descent = Descent(5, start=0.5, goal=0.5)
+    controller = DensityController(5, start=0.5, goal=0.5)
 
-    assert descent.shift(Densities(0.51, 0.5, 0.0, 1.0)) == pytest.approx(-10.0 * log_odds(0.51))
+    assert controller.shift(Densities(0.51, 0.5, 0.0, 1.0)) == pytest.approx(-10.0 * log_odds(0.51))
 
 
 def test_groups_that_shut_do_not_push_their_entries_up_without_end() -> None:
     log_alpha = np.full(2_000, 5.0)
-    descent = Descent(200, start=counted(log_alpha).expected, goal=0.02)
+    controller = DensityController(200, start=counted(log_alpha).expected, goal=0.02)
 
     for step in range(200):
-        log_alpha += descent.shift(counted(log_alpha, group_open=0.9**step))
+        log_alpha += controller.shift(counted(log_alpha, group_open=0.9**step))
 
-    assert counted(log_alpha).expected == pytest.approx(REACH, abs=0.002)
+    assert counted(log_alpha).expected == pytest.approx(REACHABLE_SHARE, abs=0.002)
 
 
 @given(
@@ -114,9 +123,9 @@ def test_gates_land_on_the_goal_in_a_few_moves(
         log_alpha.__iadd__(shift)
         return counted(log_alpha, group_open)
 
-    landed = land(counted(log_alpha, group_open), goal, move)
+    corrected = correct(counted(log_alpha, group_open), goal, move)
 
-    assert landed.expected == pytest.approx(min(goal, REACH * group_open), rel=0.006)
+    assert corrected.expected == pytest.approx(min(goal, REACHABLE_SHARE * group_open), rel=0.006)
     assert np.ptp(log_alpha - np.array(values)) < 1e-9
     assert moves < 40
 
@@ -126,9 +135,9 @@ def test_gates_land_on_the_goal_in_a_few_moves(
 def test_a_training_ends_its_gated_stage_at_the_density_it_was_to_reach(
     make_job: MakeJob, structured: bool, epochs: int
 ) -> None:
-    method = DiffPruning(target_density=0.02, steer_to=4.0, structured=structured)
+    method = DiffPruning(target_density=0.02, candidate_ratio=4.0, structured=structured)
 
-    details = method.train(make_job(epochs=epochs)).details
+    details = method.train(make_job(epochs=epochs)).summary.details
 
     assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
 
@@ -137,10 +146,10 @@ def test_time_that_runs_short_leaves_the_rest_of_the_way_to_the_landing(make_job
     clock = itertools.count(0.0, 0.2)
     job = replace(make_job(epochs=40, max_seconds=20.0), clock=lambda: next(clock))
 
-    details = DiffPruning(target_density=0.02, steer_to=4.0).train(job).details
+    details = DiffPruning(target_density=0.02, candidate_ratio=4.0).train(job).summary.details
 
     assert details["steps_gated"] < 30
-    assert details["density_before_landing"] > 0.1
+    assert details["density_before_correction"] > 0.1
     assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
 
 
@@ -148,6 +157,6 @@ def test_a_price_that_was_given_is_followed_by_no_way_down(make_job: MakeJob) ->
     shown: list[Progress] = []
     job = replace(make_job(epochs=5), watch=shown.append)
 
-    DiffPruning(penalty=1e-12, gate_rate=1e-6).train(job)
+    DiffPruning(l0_coefficient=1e-12, gate_learning_rate=1e-6).train(job)
 
     assert min(p.density for p in shown if p.density is not None) > 0.98

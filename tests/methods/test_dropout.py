@@ -17,7 +17,7 @@ from transformers import (
     RobertaConfig,
 )
 
-from streamlab.methods.training import set_dropout
+from streamlab.methods.training_loop import set_dropout
 
 FAMILIES: dict[str, Callable[[dict[str, Any]], PreTrainedConfig]] = {
     "bert": lambda sizes: BertConfig(**sizes),

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.fixed_mask import FixedMask
-from streamlab.methods.stages import rate_at
+from streamlab.methods.adam import AdamSettings
+from streamlab.methods.fixed_mask import FixedMask, scaled_learning_rate
+from streamlab.methods.masks.selection import Selection
 
-RATES = AdamRates(rate=0.05, epsilon=1e-6)
+RATES = AdamSettings(learning_rate=0.05, epsilon=1e-6)
 
 
 class Case:
@@ -24,7 +24,7 @@ class Case:
         self.values = [torch.randn(at.numel(), generator=generator) for at in self.positions]
         # The model comes from another stage, with numbers of its own everywhere.
         self.live = [nn.Parameter(torch.randn(b.shape, generator=generator)) for b in self.base]
-        self.mask = FixedMask(self.live, self.base, self.positions, self.values)
+        self.mask = FixedMask(self.live, self.base, Selection(self.positions, self.values))
         self.generator = generator
 
     def backward(self) -> list[Tensor]:
@@ -70,7 +70,7 @@ def test_a_tensor_with_nothing_kept_needs_no_gradient() -> None:
     held = case.live[1]
     held.requires_grad_(True)
 
-    FixedMask(case.live, case.base, case.positions, case.values)
+    FixedMask(case.live, case.base, Selection(case.positions, case.values))
 
     assert [parameter.requires_grad for parameter in case.live] == [True, False, True]
     assert torch.equal(held.detach(), case.base[1])
@@ -101,7 +101,7 @@ def test_steps_are_those_of_dense_adam_under_a_mask() -> None:
     for mask, delta, at, values in zip(masks, dense, case.positions, case.values, strict=True):
         mask[at] = 1.0
         delta.data[at] = values.double()
-    adam = torch.optim.Adam(dense, lr=RATES.rate, eps=RATES.epsilon)
+    adam = torch.optim.Adam(dense, lr=RATES.learning_rate, eps=RATES.epsilon)
 
     for _ in range(10):
         gradients = case.backward()
@@ -131,7 +131,7 @@ def test_bases_in_any_memory_order_are_read_right() -> None:
     base = torch.arange(12.0).reshape(4, 3).T
     live = nn.Parameter(torch.zeros(3, 4))
 
-    FixedMask([live], [base], [torch.tensor([1, 5])], [torch.tensor([0.5, 0.25])])
+    FixedMask([live], [base], Selection([torch.tensor([1, 5])], [torch.tensor([0.5, 0.25])]))
 
     expected = base.clone().contiguous()
     expected.view(-1)[[1, 5]] += torch.tensor([0.5, 0.25])
@@ -146,7 +146,7 @@ def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
     for rate in (0.0, 0.05, 0.0):
         for _ in range(n_steps):
             case.backward()
-            case.mask.step(case.mask.gradient(), AdamRates(rate=rate))
+            case.mask.step(case.mask.gradient(), AdamSettings(learning_rate=rate))
         seen.append(case.mask.tensors()[0].values.tobytes())
 
     assert seen[0] == seen[1]
@@ -155,8 +155,10 @@ def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
 
 
 def test_the_rate_holds_up_to_half_a_percent_and_falls_with_the_root_above() -> None:
-    assert [rate_at(density, 5e-3) for density in (1e-6, 0.0005, 0.005)] == [5e-3] * 3
-    assert rate_at(0.02, 5e-3) == pytest.approx(2.5e-3)
+    assert [scaled_learning_rate(density, 5e-3) for density in (1e-6, 0.0005, 0.005)] == [5e-3] * 3
+    assert scaled_learning_rate(0.02, 5e-3) == pytest.approx(2.5e-3)
     # However many entries are kept, a step of all of them is as long.
-    lengths = [rate_at(density, 5e-3) * density**0.5 for density in (0.005, 0.05, 0.5, 1.0)]
+    lengths = [
+        scaled_learning_rate(density, 5e-3) * density**0.5 for density in (0.005, 0.05, 0.5, 1.0)
+    ]
     assert lengths == pytest.approx([lengths[0]] * 4)

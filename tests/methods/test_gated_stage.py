@@ -10,21 +10,22 @@ import torch
 from streamlab.errors import TrainingError
 from streamlab.methods import DiffPruning
 from streamlab.methods.api import TrainingJob
-from streamlab.methods.gates import stage as gated_stage
+from streamlab.methods.gates import gated_stage
+from streamlab.methods.gates.gated_stage import GatedStage
 from streamlab.methods.gates.hard_concrete import expected_gate
-from streamlab.methods.gates.stage import GatedStage
-from streamlab.methods.masks.topk import budget
-from streamlab.methods.stages import tune_all
-from streamlab.methods.training import Loop, ramp
+from streamlab.methods.masks.selection import budget
+from streamlab.methods.training_loop import TrainingLoop, dense_step, ramp
 
 MakeJob = Callable[..., TrainingJob]
 
 
 def stage_of(job: TrainingJob, settings: DiffPruning) -> GatedStage:
     """Return the gated stage after eight steps of finetuning and one of its own."""
-    loop = Loop(job, 20)
-    moments = tune_all(loop, job, ramp(8, 0.1))
-    stage = GatedStage(settings, job, moments, n_steps=4)
+    loop = TrainingLoop(job, 20)
+    moments, take_step = dense_step(job)
+    loop.run("dense warm-up", ramp(8, 0.1), take_step)
+    density = settings.target_density
+    stage = GatedStage(settings, job, moments, target_density=density, n_steps=4)
     loop.run("gated", [1.0], stage.take_step)
     return stage
 
@@ -34,7 +35,7 @@ def test_the_gates_most_likely_open_let_all_of_w_through_and_the_others_nothing(
     make_job: MakeJob, structured: bool
 ) -> None:
     job = make_job(step="eager")
-    settings = DiffPruning(target_density=0.01, steer_to=4.0, structured=structured)
+    settings = DiffPruning(target_density=0.01, candidate_ratio=4.0, structured=structured)
     stage = stage_of(job, settings)
     generator = torch.Generator().manual_seed(3)
     gated = stage.gated
@@ -61,7 +62,7 @@ def test_the_gates_most_likely_open_let_all_of_w_through_and_the_others_nothing(
 
 
 def test_with_a_given_price_gates_are_read_by_what_is_expected_of_them(make_job: MakeJob) -> None:
-    settings = DiffPruning(penalty=1e-7, structured=False)
+    settings = DiffPruning(l0_coefficient=1e-7, structured=False)
     stage = stage_of(make_job(step="eager"), settings)
 
     changes = stage.changes()
@@ -71,17 +72,17 @@ def test_with_a_given_price_gates_are_read_by_what_is_expected_of_them(make_job:
 
 
 @pytest.mark.parametrize("step", ["auto", "eager"])
-@pytest.mark.parametrize("penalty", ["steered", 1e-7])
+@pytest.mark.parametrize("l0_coefficient", ["auto", 1e-7])
 def test_gates_that_are_no_numbers_end_the_training_by_name(
-    make_job: MakeJob, step: str, penalty: str | float
+    make_job: MakeJob, step: str, l0_coefficient: str | float
 ) -> None:
     job = make_job(step=step)
-    stage = stage_of(job, DiffPruning(target_density=0.01, penalty=penalty))
+    stage = stage_of(job, DiffPruning(target_density=0.01, l0_coefficient=l0_coefficient))
     stage.gated.log_alpha[2][:] = float("nan")
     for parameter in job.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
 
-    with pytest.raises(TrainingError, match=r"gates of `made_up` are no numbers .* after 2 steps"):
+    with pytest.raises(TrainingError, match=r"gates of `made_up` became NaN .* within 2 steps"):
         # Compiled, a step counts numbers only, and the end of the stage is what notices.
         _ = stage.take_step(1.0), stage.end()
 

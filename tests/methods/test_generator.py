@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from sklearn.utils import murmurhash3_32
 
-from streamlab.methods.gates.group_gates import FIRST_POSITION
+from streamlab.methods.gates.hard_concrete import FIRST_POSITION
 from streamlab.methods.kernels.counter_rng import prefix, uniforms
 
 CPU = torch.device("cpu")

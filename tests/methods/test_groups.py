@@ -7,9 +7,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates.group_gates import FIRST_POSITION, GroupGates
+from streamlab.methods.adam import AdamSettings
 from streamlab.methods.gates.hard_concrete import (
+    FIRST_POSITION,
+    GroupGates,
     Stretch,
     deterministic,
     expected_gate,
@@ -20,7 +21,7 @@ from streamlab.methods.kernels.counter_rng import uniforms
 N = 12
 SEED = 8
 STRETCH = Stretch(low=-0.4, high=1.3)
-RATES = AdamRates(rate=0.2, epsilon=1e-3)
+RATES = AdamSettings(learning_rate=0.2, epsilon=1e-3)
 Vector = NDArray[np.float64]
 
 
@@ -44,7 +45,7 @@ def test_the_gates_of_a_step_are_drawn_from_what_the_step_but_one_before_left(
 ) -> None:
     groups = gates()
     alpha = torch.full((N,), 0.5, dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([alpha], lr=RATES.rate, eps=RATES.epsilon)
+    adam = torch.optim.Adam([alpha], lr=RATES.learning_rate, eps=RATES.epsilon)
     history = [alpha.detach().clone()]
 
     for step, gradient in enumerate(gradients(8)):

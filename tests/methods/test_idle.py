@@ -13,21 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.api import Trained, TrainingJob
+from streamlab.methods.adam import AdamSettings
+from streamlab.methods.api import SparseChange, TrainingJob
 from streamlab.methods.diff_pruning import DiffPruning
-from streamlab.methods.gates import stage as gated_stage
-from streamlab.methods.gates.group_gates import GroupGates
-from streamlab.methods.gates.hard_concrete import Densities, Stretch
-from streamlab.methods.gates.unused_embeddings import find_rows_in_use
-from streamlab.methods.kernels.blocks import BLOCK_ENTRIES, BLOCK_ENTRIES_GPU, cut
-from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.gates import gated_stage
+from streamlab.methods.gates.hard_concrete import Densities, GroupGates, Stretch
+from streamlab.methods.gates.unused_embeddings import find_used_rows
+from streamlab.methods.kernels.gated_weights import (
+    BLOCK_ENTRIES,
+    BLOCK_ENTRIES_GPU,
+    GatedWeights,
+    cut,
+)
 from streamlab.methods.kernels.native import NativeStep
 
 MakeJob = Callable[..., TrainingJob]
 SHAPES = ((40, 6), (7,), (9, 4))
 ROWS = np.array([0, 3, 4, 5, 20, 39])
-W_RATES, ALPHA_RATES = AdamRates(rate=1e-2), AdamRates(rate=0.4, epsilon=1e-3)
+W_ADAM, ALPHA_ADAM = AdamSettings(learning_rate=1e-2), AdamSettings(learning_rate=0.4, epsilon=1e-3)
 
 
 def gated_weights(
@@ -54,7 +57,7 @@ def gated_weights(
         groups=GroupGates(len(SHAPES), 1.0, Stretch(), 7) if groups else None,
         seed=7,
         native=step,
-        rows_in_use=rows,
+        used_rows=rows,
     )
     return gated, live
 
@@ -77,7 +80,12 @@ def take_steps(
         gradient.zero_()[ROWS] = used
         densities.append(
             gated.step(
-                W_RATES, ALPHA_RATES, penalty=0.05, product=product, grad_scale=0.5, shift=shift
+                W_ADAM,
+                ALPHA_ADAM,
+                l0_coefficient=0.05,
+                product=product,
+                grad_scale=0.5,
+                shift=shift,
             )
         )
     return densities
@@ -142,7 +150,7 @@ def test_idle_entries_hold_no_state_and_stay_the_base(fused_step: NativeStep | N
 def test_blocks_hold_every_entry_in_use_once_and_in_order(
     rows: NDArray[np.int64], width: int, most: int
 ) -> None:
-    blocks = cut([(3,), (30, width), (4, 2)], {1: rows}, most=most)
+    blocks = cut([(3,), (30, width), (4, 2)], {1: rows}, max_entries=most)
 
     assert blocks.counts.min() > 0
     assert blocks.counts.max() <= most
@@ -165,12 +173,12 @@ def squares(job: TrainingJob, rows: Sequence[int]) -> list[torch.Tensor]:
     return made
 
 
-def test_the_rows_in_use_are_the_words_of_all_batches(make_job: MakeJob) -> None:
+def test_the_used_rows_are_the_words_of_all_batches(make_job: MakeJob) -> None:
     job = make_job()
     words = {int(i) for batch in job.batches(0) for i in batch.inputs["input_ids"].reshape(-1)}
     assert 0 < len(words) < 200
 
-    found = find_rows_in_use(job, squares(job, sorted(words)[:2]), n_steps=3)
+    found = find_used_rows(job, squares(job, sorted(words)[:2]), n_steps=3)
 
     assert {number: rows.tolist() for number, rows in found.items()} == {0: sorted(words)}
 
@@ -182,8 +190,8 @@ def test_no_row_is_idle_before_a_step_or_where_a_gradient_reached_other_rows(
     words = {int(i) for batch in job.batches(0) for i in batch.inputs["input_ids"].reshape(-1)}
     stranger = next(word for word in range(200) if word not in words)
 
-    assert find_rows_in_use(job, squares(job, []), n_steps=0) == {}
-    assert find_rows_in_use(job, squares(job, [stranger]), n_steps=3) == {}
+    assert find_used_rows(job, squares(job, []), n_steps=0) == {}
+    assert find_used_rows(job, squares(job, [stranger]), n_steps=3) == {}
 
 
 # At the second density more entries are to stay open than have ever moved.
@@ -195,19 +203,19 @@ def test_a_training_is_the_same_with_and_without_idle_rows(
     left_out: list[int] = []
 
     def find(*arguments: Any) -> dict[int, NDArray[np.int64]]:
-        found = find_rows_in_use(*arguments)
+        found = find_used_rows(*arguments)
         left_out.extend(200 - len(rows) for rows in found.values())
         return found
 
-    def train() -> Trained:
+    def train() -> SparseChange:
         job = make_job()
         batches = list(job.batches(0))
         job = dataclasses.replace(job, batches=lambda _: iter(batches))
         return DiffPruning(structured=False, target_density=density).train(job)
 
-    monkeypatch.setattr(gated_stage, "find_rows_in_use", find)
+    monkeypatch.setattr(gated_stage, "find_used_rows", find)
     part = train()
-    monkeypatch.setattr(gated_stage, "find_rows_in_use", lambda *_: {})
+    monkeypatch.setattr(gated_stage, "find_used_rows", lambda *_: {})
     whole = train()
 
     assert [number > 0 for number in left_out] == [True]

@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import TrainingError
+from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings
-from streamlab.methods.training import Loop, adam, ramp, seeded_dropout, uses_bf16
+from streamlab.methods.training_loop import TrainingLoop, ramp, seeded_dropout, uses_bf16
 from streamlab.tasks.types import task_type
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def numbered(n_batches: int) -> list[Rows]:
 
 def test_epochs_follow_one_another_through_the_stages_without_an_end() -> None:
     model = Linear()
-    loop = Loop(job(model, numbered(3)), 8)
+    loop = TrainingLoop(job(model, numbered(3)), 8)
 
     loop.run("one", [1.0] * 4, lambda _: None)
     loop.run("two", [1.0] * 4, lambda _: None)
@@ -90,7 +91,7 @@ def test_a_step_is_taken_for_every_share_and_shown_to_the_watcher() -> None:
     watched: list[Progress] = []
     shares: list[float] = []
     densities = iter([0.5, 0.25, None])
-    loop = Loop(job(Linear(), numbered(2), watched), 3)
+    loop = TrainingLoop(job(Linear(), numbered(2), watched), 3)
 
     def take_step(share: float) -> float | None:
         shares.append(share)
@@ -118,7 +119,7 @@ def test_gradients_are_there_for_the_step_and_gone_after_it() -> None:
     def take_step(_: float) -> None:
         found.append(model.layer.weight.grad)
 
-    Loop(job(model, [rows, rows]), 1).run("one", [1.0], take_step)
+    TrainingLoop(job(model, [rows, rows]), 1).run("one", [1.0], take_step)
 
     assert found[0] is not None
     torch.testing.assert_close(found[0], expected)
@@ -131,7 +132,7 @@ def test_the_loss_is_that_of_the_job() -> None:
     watched: list[Progress] = []
 
     learnt = replace(job(model, [rows], watched), loss=task_type("regression").loss)
-    Loop(learnt, 1).run("one", [1.0], lambda _: None)
+    TrainingLoop(learnt, 1).run("one", [1.0], lambda _: None)
 
     errors = (model.layer(rows.inputs["x"]).squeeze(-1) - rows.labels).detach()
     assert watched[0].loss == pytest.approx(float((errors**2).mean()), rel=1e-6)
@@ -142,7 +143,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_task_and_step(poison: 
     batches = numbered(3)
     batches[2].inputs["x"][0, 0] = poison
     steps: list[float] = []
-    loop = Loop(job(Linear(), batches), 7)
+    loop = TrainingLoop(job(Linear(), batches), 7)
     loop.run("finetune", [1.0], lambda _: None)
 
     with pytest.raises(TrainingError) as caught:
@@ -179,7 +180,7 @@ def test_the_shortest_ramps_are_no_trouble(n_steps: int) -> None:
 
 def test_the_rate_of_every_group_is_scaled_by_the_share() -> None:
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    optimizer, set_share = adam([([parameters[0]], 1e-2), ([parameters[1]], 1e-1)])
+    optimizer, set_share = adam_optimizer([([parameters[0]], 1e-2), ([parameters[1]], 1e-1)])
     for parameter in parameters:
         parameter.grad = torch.ones(2)
 
@@ -195,7 +196,7 @@ def test_the_rate_of_every_group_is_scaled_by_the_share() -> None:
 
 def test_there_is_no_weight_decay() -> None:
     parameter = nn.Parameter(torch.ones(2))
-    optimizer, _ = adam([([parameter], 0.1)])
+    optimizer, _ = adam_optimizer([([parameter], 0.1)])
     parameter.grad = torch.zeros(2)
 
     optimizer.step()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import TrainingError
-from streamlab.methods.masks.topk import budget, keep_largest, nth_largest
+from streamlab.methods.masks.selection import budget, nth_largest, top_k
 
 # Few different scores, so that most draws have ties at the threshold.
 scores = st.lists(
@@ -27,7 +27,7 @@ def test_the_k_largest_are_kept_and_ties_go_to_the_lowest_index(
         return
     k = data.draw(st.integers(1, n_candidates))
 
-    positions = keep_largest([torch.tensor(tensor) for tensor in scores], k)
+    positions = top_k([torch.tensor(tensor) for tensor in scores], k)
 
     expected = set(sorted(range(len(flat)), key=lambda i: (-flat[i], i))[:k])
     starts = [sum(map(len, scores[:i])) for i in range(len(scores))]
@@ -44,12 +44,12 @@ def test_too_few_candidates_is_a_training_error(scores: list[list[float]], extra
     n_candidates = sum(score > 0.0 for tensor in scores for score in tensor)
     k = n_candidates + extra
 
-    with pytest.raises(TrainingError, match=f"Only {n_candidates} of .* and {k} are to be kept"):
-        keep_largest([torch.tensor(tensor) for tensor in scores], k)
+    with pytest.raises(TrainingError, match=f"{k} of .* only {n_candidates} have changed"):
+        top_k([torch.tensor(tensor) for tensor in scores], k)
 
 
 def test_matrices_are_counted_row_by_row() -> None:
-    kept = keep_largest([torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor(2.5)], 3)
+    kept = top_k([torch.tensor([[0.0, 3.0], [2.0, 1.0]]), torch.tensor(2.5)], 3)
 
     assert [at.tolist() for at in kept] == [[1, 2], [0]]
 
@@ -57,8 +57,8 @@ def test_matrices_are_counted_row_by_row() -> None:
 def test_scores_that_are_not_finite_are_a_training_error() -> None:
     scores = [torch.tensor([1.0, 2.0]), torch.tensor([float("nan"), 3.0, float("inf")])]
 
-    with pytest.raises(TrainingError, match=r"2 of 5 entries .* not finite"):
-        keep_largest(scores, 2)
+    with pytest.raises(TrainingError, match=r"2 of 5 entries became NaN or infinite"):
+        top_k(scores, 2)
 
 
 @pytest.mark.parametrize(

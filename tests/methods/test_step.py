@@ -9,12 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates.group_gates import FIRST_POSITION, GroupGates
-from streamlab.methods.gates.hard_concrete import Densities, Stretch, sample
-from streamlab.methods.kernels.blocks import BLOCK_ENTRIES
+from streamlab.methods.adam import AdamSettings
+from streamlab.methods.gates.hard_concrete import (
+    FIRST_POSITION,
+    Densities,
+    GroupGates,
+    Stretch,
+    sample,
+)
 from streamlab.methods.kernels.counter_rng import uniforms
-from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.kernels.gated_weights import BLOCK_ENTRIES, GatedWeights
 from streamlab.methods.kernels.native import NativeStep, find_native_step
 
 SMALL = ((), (1,), (7, 9), (64,), (65,), (3, 40), (5,), (2, 3, 4), (130,))
@@ -23,8 +27,8 @@ SKEWED = Stretch(low=-0.3, high=1.2)
 SEED = (5 << 32) + 3
 
 # With an epsilon that dwarfs any gradient, a step of Adam is the gradient itself.
-READ_GRADIENT = AdamRates(rate=1e8, epsilon=1e8)
-W_RATES, ALPHA_RATES = AdamRates(rate=1e-2), AdamRates(rate=0.1, epsilon=1e-2)
+READ_GRADIENT = AdamSettings(learning_rate=1e8, epsilon=1e8)
+W_ADAM, ALPHA_ADAM = AdamSettings(learning_rate=1e-2), AdamSettings(learning_rate=0.1, epsilon=1e-2)
 
 
 class Case:
@@ -81,8 +85,8 @@ class Case:
 
     def step(
         self,
-        w: AdamRates = W_RATES,
-        alpha: AdamRates = ALPHA_RATES,
+        w: AdamSettings = W_ADAM,
+        alpha: AdamSettings = ALPHA_ADAM,
         *,
         penalty: float = 0.0,
         product: bool = False,
@@ -90,7 +94,7 @@ class Case:
         shift: float = 0.0,
     ) -> Densities:
         return self.gated.step(
-            w, alpha, penalty=penalty, product=product, grad_scale=grad_scale, shift=shift
+            w, alpha, l0_coefficient=penalty, product=product, grad_scale=grad_scale, shift=shift
         )
 
     def state(self) -> list[Tensor]:
@@ -163,8 +167,8 @@ def test_steps_are_those_of_adam_going_on_from_the_moments_it_is_given(
 ) -> None:
     case = Case(SMALL, fused_step, n_moment_steps=3)
     w, alpha = leaves(case.gated.w), leaves(case.gated.log_alpha)
-    w_adam = torch.optim.Adam(w, lr=W_RATES.rate, eps=W_RATES.epsilon)
-    alpha_adam = torch.optim.Adam(alpha, lr=ALPHA_RATES.rate, eps=ALPHA_RATES.epsilon)
+    w_adam = torch.optim.Adam(w, lr=W_ADAM.learning_rate, eps=W_ADAM.epsilon)
+    alpha_adam = torch.optim.Adam(alpha, lr=ALPHA_ADAM.learning_rate, eps=ALPHA_ADAM.epsilon)
     for parameter, (mean, square) in zip(w, case.moments, strict=True):
         w_adam.state[parameter] = {
             "step": torch.tensor(3.0),
@@ -351,7 +355,7 @@ def test_a_shift_moves_the_gates_of_all_entries_alike_before_they_are_drawn(
 def test_the_slope_is_what_a_small_shift_adds_to_the_density(
     fused_step: NativeStep | None, grouped: bool
 ) -> None:
-    still = AdamRates(rate=0.0)
+    still = AdamSettings(learning_rate=0.0)
     cases = [Case(SMALL, fused_step, groups=grouped) for _ in range(3)]
     for case in cases:
         case.backward()

@@ -175,7 +175,7 @@ def test_a_curve_has_a_point_for_every_step(plain: Ran) -> None:
 
         assert [point["step"] for point in points] == list(range(1, outcome.record.n_steps + 1))
         assert list(dict.fromkeys(p["stage"] for p in points)) == [
-            "finetune",
+            "dense warm-up",
             "gated",
             "fixed mask",
         ]

@@ -13,7 +13,7 @@ from streamlab.errors import BaseMismatchError, StoreError, TrainingError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.methods import DiffPruning
-from streamlab.methods.api import Trained, TrainingJob
+from streamlab.methods.api import SparseChange, TrainingJob
 from streamlab.stream import engine
 from streamlab.stream.engine import run
 
@@ -57,7 +57,7 @@ def test_a_second_attempt_that_works_ends_as_if_the_first_had(
 ) -> None:
     learn = DiffPruning.train
 
-    def breaks_on_same(self: DiffPruning, job: TrainingJob) -> Trained:
+    def breaks_on_same(self: DiffPruning, job: TrainingJob) -> SparseChange:
         if job.task == "same":
             raise TrainingError("It broke.")
         return learn(self, job)
@@ -96,7 +96,7 @@ def test_a_model_whose_outputs_are_not_finite_fails_alone(lab: Lab, tmp_path: Pa
 def test_a_method_that_writes_to_the_base_ends_the_run(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(self: DiffPruning, job: TrainingJob) -> Trained:
+    def spoil(self: DiffPruning, job: TrainingJob) -> SparseChange:
         next(iter(job.base.values())).view(-1)[0] += 1.0
         return learn(self, job)
 

@@ -169,17 +169,17 @@ def test_a_name_that_would_not_do_as_a_file_name_is_refused(name: str) -> None:
 
 def test_baselines_may_be_given_by_their_bare_names() -> None:
     bare = resolve(
-        baselines=["full_finetuning", {"name": "head_only", "rate": 0.5}, "non_adaptive"]
+        baselines=["full_finetuning", {"name": "head_only", "learning_rate": 0.5}, "non_adaptive"]
     )
     full = resolve(
         baselines=[
             {"name": "full_finetuning"},
-            {"name": "head_only", "rate": 0.5},
+            {"name": "head_only", "learning_rate": 0.5},
             {"name": "non_adaptive"},
         ]
     )
 
-    assert bare.scenario.baselines == (FullFinetuning(), HeadOnly(rate=0.5), NonAdaptive())
+    assert bare.scenario.baselines == (FullFinetuning(), HeadOnly(learning_rate=0.5), NonAdaptive())
     assert (bare.resolved, bare.digest) == (full.resolved, full.digest)
 
 

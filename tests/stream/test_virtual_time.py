@@ -169,7 +169,7 @@ def test_a_scenario_without_the_new_settings_has_the_digest_that_it_always_had()
     """Golden: written down before there were any arrivals; `--resume` finds runs by it.
 
     Anew once since, when the method lost `steer_gain`, `steer_every` and `steer_reach`, and
-    `steer_to` became 10.
+    `candidate_ratio` became 10.
     """
     minimal = {
         "name": "minimal",

@@ -1,1 +1,1 @@
-"""Hard-Concrete gates, group gates and the controller of the expected density."""
+"""Hard-Concrete gates, the gated stage, and the controller of the expected density."""

@@ -1,16 +1,15 @@
-"""The way down: all gates moved alike at every step, so that as many are open as are wanted.
+"""The density controller: a common shift of all gates per step steers the expected density.
 
     log_alpha_i <- log_alpha_i + c,   c such that  sum_i P(z_i > 0) P(z_group > 0) = wanted
 
-Price and gradients say which gates close first; c says how many are closed by now. Without
-groups, and of all independent gates with so many open, those that were moved alike are the
-nearest to where they were, in Kullback and Leibler's divergence (Csiszar, 1975: a constraint on a
-mean tilts a distribution). With groups, whose own gates are not moved, this does not hold, and
-moving all alike is merely simple.
+The L0 penalty and the gradients decide which gates close first; c decides how many. Without
+groups, the shifted gates are the closest in Kullback-Leibler divergence to the unshifted ones
+among all independent gates of that expected number (Csiszar, 1975: a constraint on a mean tilts a
+distribution). Group gates are not shifted; with them this does not hold.
 
-c comes from what the last step has measured, so that no pass over the gates is needed to find
-it: their density, how fast it rises with c, and by how much it has moved of itself. The last
-hundredths, and what steps too few or left out have not done, a landing does at the end.
+c follows from what the last step has measured, so it needs no pass over the gates: the density,
+its derivative by c, and its drift by the gradients alone. A final correction after the last step
+covers the remaining error, and the steps that were skipped.
 """
 
 from __future__ import annotations
@@ -21,74 +20,74 @@ from typing import Final
 
 from streamlab.methods.gates.hard_concrete import Densities
 
-FALLS_OVER: Final = 0.8  # of the stage; over the rest of it the density is held
-MOST: Final = 2.0  # log-odds a step, or twice what an even way down takes
-REACH: Final = 0.995  # of what the groups let through: no more is wanted
-_LEAST_RISE: Final = 0.1  # below it hardly a gate is near 0, and a small c tells nothing
-_NEWS: Final = 0.5  # what the last step counts in the estimate of the drift
+FALL_SHARE: Final = 0.8  # of the steps; the density is held over the rest
+MAX_SHIFT: Final = 2.0  # log-odds per step, or twice the mean shift where that is more
+REACHABLE_SHARE: Final = 0.995  # of the reachable density: no more is wanted
+_MIN_SLOPE: Final = 0.1  # below it hardly any gate is near 0, and c has no measurable effect
+_DRIFT_WEIGHT: Final = 0.5  # of the last step in the moving average of the drift
 _EDGE: Final = 1e-9
-_FURTHEST: Final = 80.0  # log-odds that a landing may move
-_NEAR: Final = 0.005  # of the goal: landed
+_MAX_CORRECTION: Final = 80.0  # log-odds
+_TOLERANCE: Final = 0.005  # of the final correction, relative to the goal
 
 
-class Descent:
-    """Steer the expected density along a straight line in log-odds, down to `goal`."""
+class DensityController:
+    """Steer the expected density down to `goal`, along a straight line in log-odds."""
 
     def __init__(self, n_steps: int, *, start: float, goal: float) -> None:
-        """Plan the way from `start`, the density before the first of `n_steps` steps.
+        """Plan the path from `start`, the density before the first of `n_steps` steps.
 
-        A goal above `start` is not climbed to: the density is then held where it is.
+        The density is never raised: where `goal` is above `start`, it is held at `start`.
         """
         self.goal = min(start, goal)
         self._from, self._to = _log_odds(start), _log_odds(self.goal)
-        self._n_falling = max(1.0, FALLS_OVER * n_steps)
-        self._most = max(MOST, 2.0 * (self._from - self._to) / self._n_falling)
+        self._n_falling = max(1.0, FALL_SHARE * n_steps)
+        self._max_shift = max(MAX_SHIFT, 2.0 * (self._from - self._to) / self._n_falling)
         self._n_taken = 0
-        self._before: tuple[float, float, float] | None = None  # log-odds, rise, shift
+        self._before: tuple[float, float, float] | None = None  # log-odds, slope, shift
         self._drift = 0.0
 
     def wanted(self, n_taken: int) -> float:
-        """Return the density to be at after `n_taken` steps."""
+        """Return the density to reach after `n_taken` steps."""
         share = min(1.0, n_taken / self._n_falling)
         return 1.0 / (1.0 + math.exp(-(self._from + share * (self._to - self._from))))
 
     def shift(self, now: Densities) -> float:
-        """Return c of the coming step, given what was left by the last; asked once a step."""
-        odds, rise = _log_odds(now.expected), _rise(now)
+        """Return c of the next step from the densities after the last; call it once per step."""
+        odds, slope = _log_odds(now.expected), _slope(now)
         if self._before is not None:
-            odds_before, rise_before, shift_before = self._before
-            tells = rise_before > _LEAST_RISE
-            moved = (odds - odds_before) / rise_before - shift_before if tells else 0.0
-            self._drift += (_NEWS if self._n_taken > 1 else 1.0) * (moved - self._drift)
+            odds_before, slope_before, shift_before = self._before
+            measurable = slope_before > _MIN_SLOPE
+            drift = (odds - odds_before) / slope_before - shift_before if measurable else 0.0
+            self._drift += (_DRIFT_WEIGHT if self._n_taken > 1 else 1.0) * (drift - self._drift)
         self._n_taken += 1
-        wanted = min(self.wanted(self._n_taken), REACH * now.reachable)
-        missing = (_log_odds(wanted) - odds) / max(_LEAST_RISE, rise)
-        shift = min(self._most, max(-self._most, missing - self._drift))
-        self._before = (odds, rise, shift)
+        wanted = min(self.wanted(self._n_taken), REACHABLE_SHARE * now.reachable)
+        missing = (_log_odds(wanted) - odds) / max(_MIN_SLOPE, slope)
+        shift = min(self._max_shift, max(-self._max_shift, missing - self._drift))
+        self._before = (odds, slope, shift)
         return shift
 
 
-def land(now: Densities, goal: float, move: Callable[[float], Densities]) -> Densities:
-    """Move all gates alike until `goal` is their expected density; returns what there is then.
+def correct(now: Densities, goal: float, move: Callable[[float], Densities]) -> Densities:
+    """Shift all gates until `goal` is their expected density, to within 0.5%; return the densities.
 
-    `move` does it, and counts. Where the groups let less through than `goal`, that is what is
-    landed on. A move is Newton's in log-odds; where that has not halved what is missing, the
-    interval is.
+    `move` applies a shift and measures. Where the groups admit less than `goal`, the reachable
+    density is the goal. Newton steps in log-odds, with bisection where they fail to halve the
+    error.
     """
-    goal = max(_EDGE, min(goal, REACH * now.reachable))
-    at, low, high, before = 0.0, -_FURTHEST, _FURTHEST, math.inf
-    while abs(now.expected - goal) > _NEAR * goal and high - low > _NEAR / 10.0:
+    goal = max(_EDGE, min(goal, REACHABLE_SHARE * now.reachable))
+    at, low, high, before = 0.0, -_MAX_CORRECTION, _MAX_CORRECTION, math.inf
+    while abs(now.expected - goal) > _TOLERANCE * goal and high - low > _TOLERANCE / 10.0:
         low, high = (low, at) if now.expected > goal else (at, high)
         missing = _log_odds(goal) - _log_odds(now.expected)
-        to = at + missing / max(_EDGE, _rise(now))
+        to = at + missing / max(_EDGE, _slope(now))
         if not low < to < high or abs(missing) > before / 2.0:
             to = (low + high) / 2.0
         now, at, before = move(to - at), to, abs(missing)
     return now
 
 
-def _rise(now: Densities) -> float:
-    """Return how fast the log-odds of the density rise with those of the gates; at most 1."""
+def _slope(now: Densities) -> float:
+    """Return the derivative of the density's log-odds by a shift of the gates' log-odds, <= 1."""
     spread = now.expected * (1.0 - now.expected)
     return min(1.0, now.slope / spread) if spread > _EDGE else 1.0
 

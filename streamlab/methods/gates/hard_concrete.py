@@ -1,31 +1,37 @@
-"""The Hard-Concrete gate (Louizos et al., 2018): a relaxed coin in [0, 1].
+"""Hard-Concrete gates (Louizos et al., 2018): relaxed Bernoulli variables in [0, 1].
 
     s = sigmoid(log u - log(1 - u) + log_alpha) = u / (u + (1 - u) exp(-log_alpha))
     z = clamp(s * (r - l) + l, 0, 1)
 
-A structured gate is the product of an entry's own gate and its group's (one group a tensor).
+A structured gate is the product of an entry's own gate and its group's; each tensor is a group.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from streamlab.config import Settings
-from streamlab.methods.masks.topk import nth_largest
+from streamlab.methods.adam import AdamSettings, AdamState
+from streamlab.methods.kernels.counter_rng import uniforms
+from streamlab.methods.masks.selection import nth_largest
 
-_BLOCK: Final = 1 << 20  # entries looked at in one go
+Vector = NDArray[np.float64]
+
+FIRST_POSITION: Final = 1 << 48  # group gates are sampled at positions that no entry can have
+_BLOCK: Final = 1 << 20  # entries per pass, which bounds temporary memory
 
 
 class Stretch(Settings):
-    """The interval that the coin is stretched to before it is clamped to [0, 1]."""
+    """The interval that s is stretched to before it is clamped to [0, 1]."""
 
     low: float = -1.5
     high: float = 1.5
@@ -38,31 +44,31 @@ class Stretch(Settings):
 
     @property
     def shift(self) -> float:
-        """Return log(-l/r), the log-odds at which a gate is as likely open as shut."""
+        """Return log(-l/r), the log_alpha at which a gate is open with probability 1/2."""
         return math.log(-self.low / self.high)
 
 
 def sample(log_alpha: Tensor, u: Tensor, stretch: Stretch) -> Tensor:
-    """Draw gates from uniform `u` in (0, 1); both of one shape. Guo et al. 2021, eq. 6."""
+    """Sample gates from uniform `u` in (0, 1), of the same shape (Guo et al., 2021, eq. 6)."""
     s = u / (u + (1.0 - u) * torch.exp(-log_alpha))
     return (s * (stretch.high - stretch.low) + stretch.low).clamp(0.0, 1.0)
 
 
 def deterministic(log_alpha: Tensor, stretch: Stretch) -> Tensor:
-    """Return the gates at u = 0.5, by which open and closed ones are counted."""
+    """Return the gates at u = 0.5."""
     return sample(log_alpha, torch.full_like(log_alpha, 0.5), stretch)
 
 
 def open_probability(log_alpha: Tensor, stretch: Stretch) -> Tensor:
-    """Return P(z > 0) = sigmoid(log_alpha - log(-l/r)). Guo et al. 2021, eq. 8."""
+    """Return P(z > 0) = sigmoid(log_alpha - log(-l/r)) (Guo et al., 2021, eq. 8)."""
     return torch.sigmoid(log_alpha - stretch.shift)
 
 
 def expected_gate(log_alpha: Tensor, stretch: Stretch, n_nodes: int = 12) -> Tensor:
-    """Return E[z], the integral of P(z > t) over t in [0, 1].
+    """Return E[z], the integral of P(z > t) over t in [0, 1], by Gauss-Legendre quadrature.
 
-    P(z > t) = sigmoid(log_alpha - logit((t - l) / (r - l))) is smooth in t, so that `n_nodes`
-    points of Gauss and Legendre give it to single precision.
+    P(z > t) = sigmoid(log_alpha - logit((t - l) / (r - l))) is smooth in t; `n_nodes` points are
+    exact to single precision.
     """
     nodes, weights = np.polynomial.legendre.leggauss(n_nodes)
     total = torch.zeros_like(log_alpha)
@@ -75,9 +81,9 @@ def expected_gate(log_alpha: Tensor, stretch: Stretch, n_nodes: int = 12) -> Ten
 def most_likely_open(
     log_alpha: Sequence[Tensor], group_open: Sequence[float], n: int, stretch: Stretch
 ) -> list[Tensor]:
-    """Tell of every gate whether it is among the `n` with the largest P(z > 0) P(z_group > 0).
+    """Return a boolean mask of the `n` gates with the largest P(z > 0) P(z_group > 0).
 
-    `group_open`: P(z_group > 0) of each flat tensor. Ties at the edge are all counted in.
+    `group_open` holds P(z_group > 0) of each flat tensor. Ties with the n-th are all included.
     """
     odds = [
         logsigmoid(tensor - stretch.shift) + math.log(max(share, 1e-30))
@@ -88,18 +94,18 @@ def most_likely_open(
 
 
 class Densities(NamedTuple):
-    """How many gated entries are open after a step, as a share of all."""
+    """Open gates after a step, as shares of all d gated entries."""
 
     expected: float  # sum of P(z > 0) P(z_group > 0), over d
     deterministic: float  # gates open at u = 0.5, over d
-    slope: float  # how fast `expected` rises when all log_alpha of entries do
-    reachable: float  # `expected` if all entries were open: the mean P(z_group > 0)
+    slope: float  # derivative of `expected` by a common shift of the entries' log_alpha
+    reachable: float  # `expected` if all entry gates were open: the mean P(z_group > 0)
 
 
 def open_counts(log_alpha: Tensor, stretch: Stretch) -> Tensor:
-    """Return the expected number of open gates, how many are open at u = 0.5, and the slope.
+    """Return the sums of P(z > 0), of gates open at u = 0.5, and of P(z > 0) P(z = 0).
 
-    Three float64 numbers on the gates' own device, which nobody has to wait for here.
+    Three float64 numbers, left on the gates' device to avoid synchronisation.
     """
     total = torch.zeros(3, dtype=torch.float64, device=log_alpha.device)
     for block in log_alpha.split(_BLOCK):
@@ -107,3 +113,75 @@ def open_counts(log_alpha: Tensor, stretch: Stretch) -> Tensor:
         certain = deterministic(block, stretch) > 0.0
         total += torch.stack([n.sum(dtype=torch.float64) for n in (p, certain, p * (1.0 - p))])
     return total
+
+
+class GroupGates:
+    """The group gates of one training, one per tensor, in float64.
+
+    The gradient of a group gate is the sum of grad * w * z over its entries. It is known only
+    after the pass over the entries, which already writes the next effective weights, so the gate
+    used at step t is sampled from a log_alpha that includes the gradients up to step t - 2.
+    """
+
+    def __init__(self, n_groups: int, log_alpha: float, stretch: Stretch, seed: int) -> None:
+        self._stretch = stretch
+        self._seed = seed
+        self._n_steps = 0
+        self._state = AdamState(torch.full((n_groups,), log_alpha, dtype=torch.float64))
+        self._used = self.log_alpha.copy()  # what the current gates were sampled from
+        self.now = self._sample(0)
+        self.next = self._sample(1)
+
+    @property
+    def log_alpha(self) -> Vector:
+        """Return log_alpha of every group, after the latest step; not a copy."""
+        values: Vector = self._state.value.numpy()
+        return values
+
+    def step(self, gradient: Vector, penalty: float | Vector, adam: AdamSettings) -> None:
+        """Step by `gradient` of the current gates plus `penalty` * P(z > 0); sample the next."""
+        u = self._uniforms(self._n_steps)
+        s = u / (u + (1.0 - u) * np.exp(-self._used))
+        width = self._stretch.high - self._stretch.low
+        stretched = s * width + self._stretch.low
+        inside = (stretched >= 0.0) & (stretched <= 1.0)
+        p = _apply(open_probability, self._used, self._stretch)
+        total = gradient * inside * s * (1.0 - s) * width + penalty * p * (1.0 - p)
+        # The gates of the coming step are already sampled; this moves the ones after it.
+        self._used = self.log_alpha.copy()
+        self._state.step(torch.from_numpy(total), adam)
+        self._n_steps += 1
+        self.now = self.next
+        self.next = self._sample(self._n_steps + 1)
+
+    @property
+    def open_probability(self) -> Vector:
+        """Return P(z > 0) of every group, after the latest step."""
+        return _apply(open_probability, self.log_alpha, self._stretch)
+
+    @property
+    def expected(self) -> Vector:
+        """Return E[z] of every group, after the latest step."""
+        return _apply(expected_gate, self.log_alpha, self._stretch)
+
+    @property
+    def deterministic(self) -> Vector:
+        """Return every gate at u = 0.5, after the latest step."""
+        return _apply(deterministic, self.log_alpha, self._stretch)
+
+    def _sample(self, step: int) -> Vector:
+        u = torch.from_numpy(self._uniforms(step))
+        gates: Vector = sample(self._state.value, u, self._stretch).numpy()
+        return gates
+
+    def _uniforms(self, step: int) -> Vector:
+        count, cpu = len(self.log_alpha), torch.device("cpu")
+        u: Vector = uniforms(self._seed, step, FIRST_POSITION, count, cpu).double().numpy()
+        return u
+
+
+def _apply(
+    formula: Callable[[Tensor, Stretch], Tensor], log_alpha: Vector, stretch: Stretch
+) -> Vector:
+    values: Vector = formula(torch.from_numpy(log_alpha), stretch).numpy()
+    return values

@@ -1,1 +1,1 @@
-"""The fused training step: blocks, counter-based random numbers, C and PyTorch."""
+"""The training step of gated weights: state, blocks, random numbers, C and PyTorch kernels."""

@@ -1,9 +1,9 @@
-"""Uniform numbers that nobody stores: a hash of (seed, step, position).
+"""Counter-based random numbers: uniforms as a hash of (seed, step, position), never stored.
 
 The hash is MurmurHash3_x86_32 (Austin Appleby, public domain) of the four little-endian words
-(high half of the seed, step, high half of the position, low half of the position), started
-from the low half of the seed. A number depends on nothing else, so that a step can be drawn
-again, in any order, in blocks of any size and on any number of threads.
+(high half of the seed, step, high half of the position, low half of the position), with the low
+half of the seed as its seed. A number depends on nothing else, so a step can be sampled again in
+any order, in blocks of any size and on any number of threads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MESSAGE_BYTES = 16
 
 
 def prefix(seed: int, step: int, position_high: int) -> int:
-    """Return the hash state after the three words that a block of positions shares."""
+    """Return the hash state after the three words that all positions of a block share."""
     state = seed & _WORD
     for word in ((seed >> 32) & _WORD, step & _WORD, position_high & _WORD):
         state = _absorb(state, word)
@@ -36,8 +36,8 @@ def _absorb(state: int, word: int) -> int:
 def uniforms(seed: int, step: int, first: int, count: int, device: torch.device) -> Tensor:
     """Return `count` numbers in (0, 1) as float32, for positions from `first` on.
 
-    A number is (hash >> 9) / 2^23 + 2^-24, so that 0 and 1 never occur. The range must not
-    cross a multiple of 2^32.
+    A number is (hash >> 9) / 2^23 + 2^-24, so 0 and 1 never occur. The range must not cross a
+    multiple of 2^32.
     """
     low = torch.arange(first & _WORD, (first & _WORD) + count, dtype=torch.int64, device=device)
     # 64-bit words with the upper half masked off: only the low 32 bits of a product matter.

@@ -1,17 +1,18 @@
-"""Gated weights: base + z * z_group * w, and everything one training step does to them.
+"""Gated weights: base + z * z_group * w, and the training step on them.
 
-    theta = base + z * z_group * w                       what the model computes with
+    theta = base + z * z_group * w                       the effective weights of the model
     dL/dw = g z z_group                                  g: the gradient of theta
     dL/d log_alpha = g w z_group dz/d log_alpha + penalty * p (1 - p)
     p = P(z > 0) = 1 / (1 + exp(-log_alpha) (-l/r))
 
-w and log_alpha each take an Adam step. The gates of the next step are drawn and written into
-the model in the same trip through memory, so a step costs one pass and no gate is ever stored.
+w and log_alpha each take an Adam step. The next gates are sampled and the next effective weights
+written in the same pass over memory, so a step is one pass and no gate is ever stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -19,20 +20,89 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamlab.methods.adam import AdamRates
-from streamlab.methods.gates.group_gates import GroupGates
-from streamlab.methods.gates.hard_concrete import Densities, Stretch, open_counts, sample
-from streamlab.methods.gates.unused_embeddings import IdleEntries
-from streamlab.methods.kernels.blocks import BLOCK_ENTRIES, BLOCK_ENTRIES_GPU, cut
+from streamlab.methods.adam import AdamSettings
+from streamlab.methods.gates.hard_concrete import (
+    Densities,
+    GroupGates,
+    Stretch,
+    open_counts,
+    sample,
+)
+from streamlab.methods.gates.unused_embeddings import UnusedEmbeddings
 from streamlab.methods.kernels.counter_rng import prefix, uniforms
 from streamlab.methods.kernels.eager import step_block
-from streamlab.methods.kernels.native import BLOCK, RATES, SUMS, NativeStep
+from streamlab.methods.kernels.native import BLOCK, SCALARS, SUMS, NativeStep
+
+Integers = NDArray[np.int64]
+
+# Sums are taken per block, so their order does not depend on the number of threads. A CPU's block
+# fits its cache; a GPU needs millions of entries at a time.
+BLOCK_ENTRIES = 65_536
+BLOCK_ENTRIES_GPU = 1 << 22
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Contiguous blocks of the entries of all gated tensors, as columns of one element per block.
+
+    Of the word embeddings only the used rows have state, so an entry's place in the state and in
+    its tensor differ. Its position among all gated entries, from which gates are sampled, does
+    not depend on that.
+    """
+
+    tensors: Integers  # index of the tensor
+    places: Integers  # of the first entry in the tensor
+    firsts: Integers  # of the first entry in the state
+    counts: Integers
+    positions: Integers  # of the first entry among all gated entries
+
+    def slices(self) -> Iterator[tuple[int, slice, slice, int]]:
+        """Yield each block's tensor, its slices of the tensor and of the state, its position."""
+        columns = (self.tensors, self.places, self.firsts, self.counts, self.positions)
+        for tensor, place, first, count, position in zip(
+            *map(np.ndarray.tolist, columns), strict=True
+        ):
+            yield tensor, slice(place, place + count), slice(first, first + count), position
+
+
+def cut(
+    shapes: Sequence[Sequence[int]],
+    used_rows: Mapping[int, Integers],
+    *,
+    max_entries: int = BLOCK_ENTRIES,
+) -> Blocks:
+    """Cut tensors of `shapes` into blocks of at most `max_entries`.
+
+    `used_rows` maps a tensor's index to its used rows in ascending order; a tensor without an
+    element there is used as a whole.
+    """
+    table: list[tuple[int, int, int, int, int]] = []
+    start = 0
+    for tensor, shape in enumerate(shapes):
+        size = int(np.prod(shape))
+        first = 0
+        for place, count in _runs(size, shape, used_rows.get(tensor)):
+            for at in range(0, count, max_entries):
+                length = min(max_entries, count - at)
+                table.append((tensor, place + at, first, length, start + place + at))
+                first += length
+        start += size
+    return Blocks(*np.array(table, dtype=np.int64).reshape(-1, 5).T)
+
+
+def _runs(size: int, shape: Sequence[int], rows: Integers | None) -> list[tuple[int, int]]:
+    """Return the first entry and the length of every contiguous run of used entries."""
+    if rows is None:
+        return [(0, size)] if size else []
+    width = size // shape[0]
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    return [(int(run[0]) * width, len(run) * width) for run in np.split(rows, breaks) if len(run)]
 
 
 class GatedWeights:
-    """The state of the gated stage: w, log_alpha and the moments of both, one list a kind.
+    """The state of the gated stage: w, log_alpha and the moments of both, a list of tensors each.
 
-    Each is flat and holds the entries in use only; `spread` brings them to where they belong.
+    Each tensor is flat and holds the used entries only; `spread` returns them to their places.
     """
 
     def __init__(
@@ -47,17 +117,17 @@ class GatedWeights:
         groups: GroupGates | None,
         seed: int,
         native: NativeStep | None,
-        rows_in_use: Mapping[int, NDArray[np.int64]] = MappingProxyType({}),
+        used_rows: Mapping[int, NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
-        """Take over parameters that finetuning has moved away from `base`.
+        """Start from parameters that finetuning has moved away from `base`.
 
         `live` are the model's own tensors; `moments` hold Adam's two moments of each after
-        `n_moment_steps` steps. The gates start at `log_alpha`, and the first are drawn here.
-        `rows_in_use` gives, by a tensor's number, the only rows of it that ever get a gradient.
+        `n_moment_steps` steps. The gates start at `log_alpha`, and the first are sampled here.
+        `used_rows` maps a tensor's index to the only rows of it that ever get a gradient.
         """
         self._live = list(live)
         self._base = [b.reshape(-1) for b in base]
-        self._rows = {i: torch.from_numpy(r).to(live[i].device) for i, r in rows_in_use.items()}
+        self._rows = {i: torch.from_numpy(r).to(live[i].device) for i, r in used_rows.items()}
         pairs = zip(live, base, strict=True)
         self.w = [self._in_use(i, p.detach() - b) for i, (p, b) in enumerate(pairs)]
         self._w_mean = [self._in_use(i, m).clone() for i, (m, _) in enumerate(moments)]
@@ -71,98 +141,94 @@ class GatedWeights:
         self._seed = seed
         self._native = native
         self.n_steps = 0
-        most = BLOCK_ENTRIES if live[0].device.type == "cpu" else BLOCK_ENTRIES_GPU
-        self._blocks = cut([tuple(p.shape) for p in live], rows_in_use, most=most)
+        block_entries = BLOCK_ENTRIES if live[0].device.type == "cpu" else BLOCK_ENTRIES_GPU
+        shapes = [tuple(p.shape) for p in live]
+        self._blocks = cut(shapes, used_rows, max_entries=block_entries)
         self._sizes = np.array([p.numel() for p in live], dtype=np.float64)
         self.n_gated = int(self._sizes.sum())
-        n_idle = self._sizes - [w.numel() for w in self.w]
-        self._idle = IdleEntries(n_idle, log_alpha, stretch)
+        n_unused = self._sizes - [w.numel() for w in self.w]
+        self._unused = UnusedEmbeddings(n_unused, log_alpha, stretch)
         self._table = self._fixed_columns()
         self._write_live()
 
     def step(
         self,
-        w: AdamRates,
-        alpha: AdamRates,
+        w: AdamSettings,
+        alpha: AdamSettings,
         *,
-        penalty: float,
+        l0_coefficient: float,
         product: bool,
         grad_scale: float,
         shift: float = 0.0,
     ) -> Densities:
-        """Take one step from the parameters' gradients; draw and write the next weights.
+        """Take one step from the parameters' gradients; sample and write the next weights.
 
-        `penalty` is lambda. With `product` an entry's penalty is weighed by P(z_group > 0) and
-        the group's by its entries' expected count, which is the paper's form; without, the two
-        are added, which is its released code's. Gradients are multiplied by `grad_scale`. All
-        gates of entries move by `shift` besides, in log-odds.
+        `product`: the penalty is lambda P(z > 0) P(z_group > 0), the paper's form; otherwise
+        lambda (P(z > 0) + P(z_group > 0)), that of its released code. `grad_scale` multiplies the
+        gradients. `shift` is added to every entry's log_alpha.
         """
         n_groups = len(self.w)
         group_open = np.ones(n_groups) if self.groups is None else self.groups.open_probability
-        penalties = penalty * (group_open if product else np.ones(n_groups))
-        rates = self._rates(w, alpha, grad_scale)
-        rates["alpha_shift"] = shift
+        penalties = l0_coefficient * (group_open if product else np.ones(n_groups))
+        scalars = self._scalars(w, alpha, grad_scale, shift)
         table = self._moving_columns(penalties)
         if self._native is not None:
-            sums = self._native(table, rates)
+            sums = self._native(table, scalars)
         else:
-            sums = self._step_eagerly(table, rates)
+            sums = self._step_eagerly(table, scalars)
         per_group = np.zeros((n_groups, len(SUMS.names or ())))
         columns = np.stack([sums[name] for name in SUMS.names or ()], axis=1)
         np.add.at(per_group, self._blocks.tensors, columns)
-        self._idle.step(penalties, alpha, shift=shift)
-        per_group[:, 1:] += self._idle.open_counts()
+        self._unused.step(penalties, alpha, shift=shift)
+        per_group[:, 1:] += self._unused.open_counts()
         self.n_steps += 1
         if self.groups is not None:
-            charge = penalty * (per_group[:, 1] if product else 1.0)
-            self.groups.step(per_group[:, 0], charge, alpha)
+            penalty = l0_coefficient * (per_group[:, 1] if product else 1.0)
+            self.groups.step(per_group[:, 0], penalty, alpha)
         return self._densities(per_group[:, 1:])
 
     def move(self, shift: float) -> Densities:
-        """Move the gates of all entries alike, in log-odds, once the last step is taken.
-
-        The model is left as that step has written it.
-        """
+        """Add `shift` to every entry's log_alpha after the last step; the model is not updated."""
         for log_alpha in self.log_alpha:
             log_alpha += shift
-        self._idle.move(shift)
+        self._unused.move(shift)
         return self.densities()
 
     def densities(self) -> Densities:
-        """Count the open gates, in a pass of its own."""
+        """Count the open gates in a separate pass."""
         counts = [open_counts(log_alpha, self._stretch) for log_alpha in self.log_alpha]
-        return self._densities(torch.stack(counts).cpu().numpy() + self._idle.open_counts())
+        return self._densities(torch.stack(counts).cpu().numpy() + self._unused.open_counts())
 
     def _densities(self, counts: NDArray[np.float64]) -> Densities:
-        """Put together `open_counts` of the tensors, a row each, and the groups' own gates."""
-        opened = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
-        kept = opened > 0 if self.groups is None else self.groups.deterministic > 0.0
+        """Combine `open_counts`, (n_tensors, 3), with the group gates."""
+        group_open = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
+        is_open = group_open > 0 if self.groups is None else self.groups.deterministic > 0.0
         return Densities(
-            expected=float(counts[:, 0] @ opened) / self.n_gated,
-            deterministic=float(counts[:, 1] @ kept) / self.n_gated,
-            slope=float(counts[:, 2] @ opened) / self.n_gated,
-            reachable=float(self._sizes @ opened) / self.n_gated,
+            expected=float(counts[:, 0] @ group_open) / self.n_gated,
+            deterministic=float(counts[:, 1] @ is_open) / self.n_gated,
+            slope=float(counts[:, 2] @ group_open) / self.n_gated,
+            reachable=float(self._sizes @ group_open) / self.n_gated,
         )
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:
-        """Bring values of the entries in use to their places; all other entries are zero."""
+        """Return values of the used entries in their tensors' places; all others are zero."""
         return [
-            value if number not in self._rows else self._spread(number, value)
-            for number, value in enumerate(values)
+            value if index not in self._rows else self._spread(index, value)
+            for index, value in enumerate(values)
         ]
 
-    def _spread(self, number: int, value: Tensor) -> Tensor:
-        whole = value.new_zeros(self._live[number].shape)
-        rows = self._rows[number]
-        whole[rows] = value.view(len(rows), *whole.shape[1:])
-        return whole.view(-1)
+    def _spread(self, index: int, value: Tensor) -> Tensor:
+        full = value.new_zeros(self._live[index].shape)
+        rows = self._rows[index]
+        full[rows] = value.view(len(rows), *full.shape[1:])
+        return full.view(-1)
 
-    def _in_use(self, number: int, tensor: Tensor) -> Tensor:
-        rows = self._rows.get(number)
+    def _in_use(self, index: int, tensor: Tensor) -> Tensor:
+        rows = self._rows.get(index)
         return (tensor if rows is None else tensor[rows]).reshape(-1)
 
     def _write_live(self) -> None:
-        """Draw the first gates and write the first effective weights."""
+        """Sample the first gates and write the first effective weights."""
         gates = np.ones(len(self.w)) if self.groups is None else self.groups.now
         for tensor, there, here, position in self._blocks.slices():
             w = self.w[tensor][here]
@@ -172,7 +238,7 @@ class GatedWeights:
             live[there] = self._base[tensor][there] + change * float(gates[tensor])
 
     def _fixed_columns(self) -> NDArray[np.void]:
-        """Describe the blocks to the step as far as they stay the same from step to step."""
+        """Build the block table with the columns that no step changes."""
         table = np.zeros(len(self._blocks.tensors), BLOCK)
         table["count"] = self._blocks.counts
         table["position"] = self._blocks.positions & 0xFFFFFFFF
@@ -189,7 +255,7 @@ class GatedWeights:
 
     def _moving_columns(self, penalties: NDArray[np.float64]) -> NDArray[np.void]:
         table = self._table
-        # Kept alive by the parameters themselves until the next backward.
+        # The parameters keep the gradients alive until the next backward.
         grads = [None if p.grad is None else p.grad.contiguous() for p in self._live]
         for parameter, grad in zip(self._live, grads, strict=True):
             parameter.grad = grad
@@ -213,29 +279,31 @@ class GatedWeights:
         starts = np.array(found, dtype=np.uint64)[self._blocks.tensors]
         return np.where(starts == 0, np.uint64(0), starts + (4 * firsts).astype(np.uint64))
 
-    def _rates(self, w: AdamRates, alpha: AdamRates, grad_scale: float) -> NDArray[np.void]:
-        rates = np.zeros((), RATES)
-        rates["grad_scale"] = grad_scale
+    def _scalars(
+        self, w: AdamSettings, alpha: AdamSettings, grad_scale: float, shift: float
+    ) -> NDArray[np.void]:
+        scalars = np.zeros((), SCALARS)
+        scalars["grad_scale"], scalars["alpha_shift"] = grad_scale, shift
         w_corrections = w.corrections(self._n_moment_steps + self.n_steps + 1)
         alpha_corrections = alpha.corrections(self.n_steps + 1)
-        for name, constants, (first, second) in (
+        for name, adam, (first, second) in (
             ("w", w, w_corrections),
             ("alpha", alpha, alpha_corrections),
         ):
-            rates[f"{name}_rate"] = constants.rate
-            rates[f"{name}_epsilon"] = constants.epsilon
-            rates[f"{name}_correction1"] = first
-            rates[f"{name}_correction2"] = second
-        rates["beta1"], rates["beta2"] = AdamRates.beta1, AdamRates.beta2
-        rates["low"] = self._stretch.low
-        rates["width"] = self._stretch.high - self._stretch.low
-        rates["odds"] = -self._stretch.low / self._stretch.high
-        return rates
+            scalars[f"{name}_rate"] = adam.learning_rate
+            scalars[f"{name}_epsilon"] = adam.epsilon
+            scalars[f"{name}_correction1"] = first
+            scalars[f"{name}_correction2"] = second
+        scalars["beta1"], scalars["beta2"] = w.beta1, w.beta2
+        scalars["low"] = self._stretch.low
+        scalars["width"] = self._stretch.high - self._stretch.low
+        scalars["odds"] = -self._stretch.low / self._stretch.high
+        return scalars
 
-    def _step_eagerly(self, table: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
-        """Do in PyTorch, block by block, what the compiled step does; on any device."""
+    def _step_eagerly(self, table: NDArray[np.void], scalars: NDArray[np.void]) -> NDArray[np.void]:
+        """Take the step in PyTorch, block by block, on any device."""
         found: list[Tensor] = []
-        for number, (tensor, there, here, position) in enumerate(self._blocks.slices()):
+        for index, (tensor, there, here, position) in enumerate(self._blocks.slices()):
             grad = self._live[tensor].grad
             w, log_alpha = self.w[tensor][here], self.log_alpha[tensor][here]
             block_sums = step_block(
@@ -246,9 +314,9 @@ class GatedWeights:
                 alpha=(
                     log_alpha, self._alpha_mean[tensor][here], self._alpha_square[tensor][here]
                 ),
-                draw=(self._seed, self.n_steps, position),
-                block=table[number],
-                rates=rates,
+                counter=(self._seed, self.n_steps, position),
+                block=table[index],
+                scalars=scalars,
                 stretch=self._stretch,
             )  # fmt: skip
             found.append(block_sums)

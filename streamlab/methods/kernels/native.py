@@ -1,7 +1,7 @@
-"""The fused step as machine code: `step.c`, compiled when a training first needs it.
+"""The fused step in C: `step.c`, compiled when a training first needs it.
 
-It is compiled into a folder of its own that is gone once the library is loaded, so that
-nothing can be stale, and nothing that another user could write is ever run.
+It is compiled into a new temporary folder that is deleted once the library is loaded, so no
+library is ever stale, and none that another user could have written is ever run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SOURCE = Path(__file__).with_name("step.c")
-# Contraction and reassociation stay off: they are what would make bits depend on the machine.
+# Contraction and reassociation stay off: with them bits would depend on the machine.
 _FLAGS = (
     "-O3", "-march=native", "-std=c11", "-ffp-contract=off",
     "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
@@ -39,7 +39,7 @@ BLOCK = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-RATES = np.dtype(
+SCALARS = np.dtype(
     [(name, "f4") for name in (
         "grad_scale", "w_rate", "w_correction1", "w_correction2", "w_epsilon",
         "alpha_rate", "alpha_correction1", "alpha_correction2", "alpha_epsilon",
@@ -52,26 +52,26 @@ SUMS = np.dtype(
 
 
 class NativeStep:
-    """Run the compiled step over blocks, on a fixed number of threads."""
+    """The compiled step over blocks, on a fixed number of threads."""
 
     def __init__(self, library: ctypes.CDLL, n_threads: int) -> None:
         self._run = library.step_blocks
-        pointer, whole = ctypes.c_void_p, ctypes.c_int64
-        self._run.argtypes = (pointer, pointer, pointer, whole, whole)
+        pointer, integer = ctypes.c_void_p, ctypes.c_int64
+        self._run.argtypes = (pointer, pointer, pointer, integer, integer)
         self._run.restype = None
         self._threads = ThreadPoolExecutor(n_threads)
         self._n_threads = n_threads
 
-    def __call__(self, blocks: NDArray[np.void], rates: NDArray[np.void]) -> NDArray[np.void]:
-        """Take one step; returns a SUMS row a block. ctypes lets go of the interpreter's lock."""
+    def __call__(self, blocks: NDArray[np.void], scalars: NDArray[np.void]) -> NDArray[np.void]:
+        """Take one step; returns one SUMS element per block. ctypes releases the GIL."""
         sums = np.zeros(len(blocks), SUMS)
-        # Blocks differ in length: an equal share of the entries for every thread.
+        # Blocks differ in length: every thread gets an equal share of the entries.
         done = np.cumsum(blocks["count"])
         ends = np.searchsorted(done, np.linspace(0, done[-1], self._n_threads + 1))
         ends[-1] = len(blocks)
         jobs = [
             self._threads.submit(
-                self._run, blocks.ctypes.data, rates.ctypes.data, sums.ctypes.data,
+                self._run, blocks.ctypes.data, scalars.ctypes.data, sums.ctypes.data,
                 int(first), int(last),
             )
             for first, last in itertools.pairwise(ends)
@@ -82,7 +82,7 @@ class NativeStep:
 
 
 def find_native_step(n_threads: int) -> NativeStep | None:
-    """Return the compiled step, or None where there is no C compiler that can make it."""
+    """Return the compiled step, or None where no C compiler can build it."""
     library = _find_library()
     return None if library is None else NativeStep(library, n_threads)
 

@@ -1,11 +1,11 @@
-/* One training step of gated weights, in one trip through memory.
+/* One training step of gated weights, in one pass over memory.
  *
  * For every entry: turn the gradient of the effective weight into the gradients of w and of
- * log_alpha, take an Adam step on both, draw the next gate, write the next effective weight.
- * The formulas are those of gates.py, generator.py and step.py, which also say what is what.
+ * log_alpha, take an Adam step on both, sample the next gate, write the next effective weight.
+ * The formulas are those of hard_concrete.py, counter_rng.py and gated_weights.py.
  *
  * Only + - * / sqrt and integer operations are used, without contraction to fused
- * multiply-adds, so that an entry gets the same bits whatever the vector width, the number of
+ * multiply-adds, so the bits of an entry do not depend on the vector width, the number of
  * threads or the way the tensor is cut into blocks.
  */
 #include <math.h>
@@ -15,31 +15,31 @@
 typedef struct {
     float *live;        /* out: base + z * w, what the model computes with */
     const float *base;
-    const float *grad;  /* of the effective weight; NULL where the tensor took no part */
+    const float *grad;  /* of the effective weight; NULL where the tensor was not used */
     float *w, *w_mean, *w_square;
     float *alpha, *alpha_mean, *alpha_square;
     int64_t count;
-    uint32_t position;     /* low word of the first entry's place among all gated entries */
-    uint32_t prefix_now;   /* generator.prefix at this step */
+    uint32_t position;     /* low word of the first entry's position among all gated entries */
+    uint32_t prefix_now;   /* counter_rng.prefix at this step */
     uint32_t prefix_next;  /* ... and at the next */
-    float group_now;       /* the group's gate at this step and at the next; 1 if there is none */
+    float group_now;       /* the group's gate at this step and at the next; 1 without groups */
     float group_next;
-    float penalty;         /* what one expected entry costs: d(objective) / d P(z > 0) */
+    float penalty;         /* d(objective) / d P(z > 0) of one entry */
 } Block;
 
 typedef struct {
     float grad_scale;
     float w_rate, w_correction1, w_correction2, w_epsilon;
     float alpha_rate, alpha_correction1, alpha_correction2, alpha_epsilon;
-    float alpha_shift;       /* by which all gates move alike */
+    float alpha_shift;       /* added to every log_alpha */
     float beta1, beta2;
     float low, width, odds;  /* the stretch: l, r - l, and -l / r */
-} Rates;
+} Scalars;
 
 typedef struct {
     double group_gradient;  /* sum of grad * w * z */
     double expected_open;   /* sum of P(z > 0) after the step */
-    double certain_open;    /* how many gates are open at u = 0.5 after the step */
+    double certain_open;    /* number of gates open at u = 0.5 after the step */
     double slope;           /* sum of p (1 - p) after the step */
 } Sums;
 
@@ -47,7 +47,7 @@ static inline float clamp(float x, float low, float high) {
     return fminf(fmaxf(x, low), high);
 }
 
-/* A branch here would keep the loop below from being vectorised. */
+/* Without a branch, so that the loop below is vectorised. */
 static inline float keep_if(int32_t condition, float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
@@ -58,9 +58,9 @@ static inline float keep_if(int32_t condition, float value) {
 
 static inline float exponential(float x) {
     x = clamp(x, -87.0f, 87.0f);
-    float n = x * 1.44269504f + 12582912.0f;  /* 1.5 * 2^23: rounds to a whole number */
+    float n = x * 1.44269504f + 12582912.0f;  /* 1.5 * 2^23: rounds to an integer */
     n -= 12582912.0f;
-    float f = x - n * 0.693359375f;  /* log 2 in two pieces, the first exact in 10 bits */
+    float f = x - n * 0.693359375f;  /* log 2 in two parts, the first exact in 10 bits */
     f += n * 2.12194440e-4f;
     float p = 1.0f / 5040.0f;
     p = p * f + 1.0f / 720.0f;
@@ -91,7 +91,7 @@ static inline float uniform(uint32_t prefix, uint32_t position) {
 /* The sums are taken over 64 lanes first, in an order that no compiler flag can change. */
 enum { LANES = 64 };
 
-static void step_lanes(const Block b, const Rates r, const uint32_t position, const int n,
+static void step_lanes(const Block b, const Scalars r, const uint32_t position, const int n,
                        float *restrict live, const float *restrict base,
                        const float *restrict grad, float *restrict w, float *restrict w_mean,
                        float *restrict w_square, float *restrict alpha,
@@ -144,7 +144,7 @@ static void step_lanes(const Block b, const Rates r, const uint32_t position, co
     }
 }
 
-static void step_block(const Block *b, const Rates *r, Sums *sums) {
+static void step_block(const Block *b, const Scalars *r, Sums *sums) {
     static const float zeros[LANES];
     double totals[4][LANES] = {{0}};
     float lanes[4][LANES];
@@ -167,6 +167,6 @@ static void step_block(const Block *b, const Rates *r, Sums *sums) {
     }
 }
 
-void step_blocks(const Block *blocks, const Rates *rates, Sums *sums, int64_t first, int64_t last) {
+void step_blocks(const Block *blocks, const Scalars *rates, Sums *sums, int64_t first, int64_t last) {
     for (int64_t i = first; i < last; i++) step_block(&blocks[i], rates, &sums[i]);
 }

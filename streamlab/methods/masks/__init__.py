@@ -1,1 +1,1 @@
-"""Which entries of the base may change."""
+"""Mask selectors: rules that choose which entries of the base may change."""

@@ -11,7 +11,7 @@ from streamlab.base import Base
 from streamlab.diff.format.container import encode
 from streamlab.diff.vector import DiffVector
 from streamlab.inference.model import logits
-from streamlab.methods.api import Progress, Trained, TrainingSettings
+from streamlab.methods.api import Adapter, Checkpoint, Progress, TrainingResult, TrainingSettings
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.artifacts import checkpoint_of, serving
 from streamlab.stream.context import EncodedTask, RunContext, encode_task, fresh_model, train
@@ -68,10 +68,10 @@ def answer(order: Order, context: RunContext, watch: Watch) -> Answer:
     submission, facts = _packed(trained, arrival, task, context)
     submission, behaved = _handed_in(submission, order, context)
     effort = Effort(
-        n_steps=trained.n_steps,
+        n_steps=trained.summary.n_steps,
         training_seconds=time.perf_counter() - began,
         peak_memory_bytes=peak_bytes(),
-        details={**trained.details, **facts},
+        details={**trained.summary.details, **facts},
     )
     return Answer(submission, effort, behaved)
 
@@ -108,13 +108,13 @@ def _handed_in(
 
 
 def _packed(
-    trained: Trained, arrival: Arrival, task: EncodedTask, context: RunContext
+    trained: TrainingResult, arrival: Arrival, task: EncodedTask, context: RunContext
 ) -> tuple[Submission, dict[str, Any]]:
     """Write what is to be stored as bytes, and say how it was rounded and what it does."""
-    if trained.adapter is not None:
-        facts = {"adapter_config": dict(trained.adapter.config)}
-        return _submission(arrival, "adapter", trained.adapter.weights), facts
-    if trained.tensors is None:
+    if isinstance(trained, Adapter):
+        facts = {"adapter_config": dict(trained.config)}
+        return _submission(arrival, "adapter", trained.weights), facts
+    if isinstance(trained, Checkpoint):
         return _submission(arrival, "checkpoint", checkpoint_of(trained, context.base)), {}
     training = context.scenario.tasks[arrival.task].training
     said = _serving_facts(arrival, task, training)

@@ -1,0 +1,232 @@
+"""The gated stage: weights and gates are trained together while the expected density falls."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from streamlab.config import Settings
+from streamlab.errors import TrainingError
+from streamlab.methods.adam import AdamSettings, adam_optimizer
+from streamlab.methods.gates.density_controller import DensityController, correct
+from streamlab.methods.gates.hard_concrete import (
+    GroupGates,
+    Stretch,
+    expected_gate,
+    most_likely_open,
+)
+from streamlab.methods.gates.unused_embeddings import find_used_rows
+from streamlab.methods.kernels.gated_weights import GatedWeights
+from streamlab.methods.kernels.native import find_native_step
+from streamlab.methods.masks.selection import budget, nth_largest
+
+if TYPE_CHECKING:
+    from streamlab.methods.api import TrainingJob
+
+# A hundredth of it, epsilon, is still told from 0 when it is squared and averaged in float32.
+# Below it, gates would move by many times their learning rate.
+_MIN_L0_COEFFICIENT: Final = 1e-16
+# Adam's first steps have full length: in a short stage one gradient would decide a gate.
+_MAX_GATE_STEP: Final = 1.0  # log-odds
+
+
+class GateSettings(Settings):
+    """Start, learning rate and L0 penalty of the gates; `structured` adds one gate per tensor."""
+
+    structured: bool = True
+    penalty_form: Literal["additive", "product"] = "additive"
+    # auto: measured after the dense warm-up, with a density controller. A number is lambda,
+    # without a controller.
+    l0_coefficient: Literal["auto"] | PositiveFloat = "auto"
+    # expected density at the end of the gated stage, over `target_density`
+    candidate_ratio: float = Field(default=10.0, ge=1.0)
+    initial_log_alpha: float = 5.0
+    # auto: gate_travel / steps, at most 1
+    gate_learning_rate: Literal["auto"] | PositiveFloat = "auto"
+    gate_travel: PositiveFloat = 25.0  # log-odds that Adam can move a gate by in the stage
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: l0_coefficient / 100
+    stretch: Stretch = Stretch()
+
+
+class GatedStage:
+    """The gated weights of one job with the head, the L0 coefficient and the controller.
+
+    `moments` is the optimiser of the dense warm-up. Its state is taken over and then cleared,
+    which frees 8 bytes per parameter.
+    """
+
+    def __init__(
+        self,
+        settings: GateSettings,
+        job: TrainingJob,
+        moments: torch.optim.AdamW,
+        *,
+        target_density: float,
+        n_steps: int,
+    ) -> None:
+        self._settings = settings
+        self._job = job
+        self.gated = _gated_weights(settings, job, moments)
+        candidate_density = settings.candidate_ratio * target_density
+        given = settings.l0_coefficient
+        self._l0_coefficient = (
+            _saliency(self.gated, candidate_density) if given == "auto" else given
+        )
+        head = job.head.values()
+        self._optimizer, self._set_share = adam_optimizer([(head, job.training.head_learning_rate)])
+        for parameter in head:
+            self._optimizer.state[parameter] = moments.state[parameter]
+        moments.state.clear()
+        self._gate_adam = self._gate_adam_settings(n_steps)
+        self._goal = min(1.0, candidate_density)
+        self.densities = self.gated.densities()
+        self._controller = (
+            DensityController(n_steps, start=self.densities.expected, goal=self._goal)
+            if given == "auto"
+            else None
+        )
+
+    def _gate_adam_settings(self, n_steps: int) -> AdamSettings:
+        rate, epsilon = self._settings.gate_learning_rate, self._settings.gate_epsilon
+        travel = min(_MAX_GATE_STEP, self._settings.gate_travel / max(1, n_steps))
+        return AdamSettings(
+            learning_rate=travel if rate == "auto" else rate,
+            epsilon=0.01 * self._l0_coefficient if epsilon == "auto" else epsilon,
+        )
+
+    @property
+    def n_closed_groups(self) -> int:
+        """Return the number of tensors whose group gate is closed; 0 without groups."""
+        groups = self.gated.groups
+        return 0 if groups is None else int((groups.deterministic <= 0).sum())
+
+    def take_step(self, share: float) -> float:
+        """Step with this share of the learning rates; returns the expected density.
+
+        Raises TrainingError where the gates became NaN or infinite.
+        """
+        job = self._job
+        grads = [p.grad for p in job.model.parameters() if p.grad is not None]
+        scale = min(1.0, job.training.clip_norm / (float(get_total_norm(grads)) + 1e-6))
+        for parameter in job.head.values():
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        self._set_share(share)
+        self._optimizer.step()
+        self.densities = self.gated.step(
+            AdamSettings(learning_rate=job.training.learning_rate * share),
+            self._gate_adam,
+            l0_coefficient=self._l0_coefficient,
+            product=self._settings.penalty_form == "product",
+            grad_scale=scale,
+            shift=0.0 if self._controller is None else self._controller.shift(self.densities),
+        )
+        if not math.isfinite(self.densities.expected):
+            raise self._not_finite()
+        return self.densities.expected
+
+    def end(self) -> None:
+        """Apply the controller's final correction, if there is one.
+
+        Raises TrainingError where the gates became NaN or infinite, which the sums of the
+        compiled step do not show.
+        """
+        if not all(bool(torch.isfinite(log_alpha).all()) for log_alpha in self.gated.log_alpha):
+            raise self._not_finite()
+        if self._controller is not None:
+            self.densities = correct(self.densities, self._controller.goal, self.gated.move)
+
+    def _not_finite(self) -> TrainingError:
+        return TrainingError(
+            f"The gates of `{self._job.task}` became NaN or infinite within {self.gated.n_steps} "
+            "steps of the gated stage. Lower `training.learning_rate`."
+        )
+
+    def changes(self) -> list[Tensor]:
+        """Return the change of every entry, flat, one tensor per tensor of the base.
+
+        With the controller: w of the moved entries that are most likely open, in the wanted
+        number, and 0 elsewhere. With a given coefficient: w E[z] E[z_group].
+        """
+        gated, stretch = self.gated, self._settings.stretch
+        no_groups = np.ones(len(gated.w))
+        if self._controller is None:
+            shares = no_groups if gated.groups is None else gated.groups.expected
+            pairs = zip(gated.log_alpha, shares.tolist(), strict=True)
+            gates = (expected_gate(log_alpha, stretch) * share for log_alpha, share in pairs)
+        else:
+            group_open = no_groups if gated.groups is None else gated.groups.open_probability
+            n_open = budget(self._goal, gated.n_gated)
+            pairs = zip(gated.w, gated.log_alpha, strict=True)
+            moved = [torch.where(w != 0.0, log_alpha, -math.inf) for w, log_alpha in pairs]
+            likely = most_likely_open(moved, group_open.tolist(), n_open, stretch)
+            gates = (is_open.to(torch.float32) for is_open in likely)
+        return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
+
+
+def _gated_weights(
+    settings: GateSettings, job: TrainingJob, moments: torch.optim.AdamW
+) -> GatedWeights:
+    native = None
+    live = list(job.backbone.values())
+    if live[0].device.type == "cpu" and job.training.step != "eager":
+        native = find_native_step(job.training.threads)
+    if native is None and job.training.step == "compiled":
+        raise TrainingError(
+            f"`{job.task}` was to be trained with `training.step: compiled` on "
+            f"`{live[0].device}`. The compiled step needs the CPU and a C compiler (`cc`, `gcc`, "
+            "or the value of `CC`). Install one, or leave `training.step` at `auto`."
+        )
+    groups = None
+    if settings.structured:
+        groups = GroupGates(len(live), settings.initial_log_alpha, settings.stretch, job.seed)
+    pairs = [_moments_of(moments, parameter) for parameter in live]
+    n_steps = _n_steps_of(moments)
+    # Short runs of rows suit a loop in C, but not one GPU kernel after another.
+    used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if native else {}
+    return GatedWeights(
+        live,
+        list(job.base.values()),
+        pairs,
+        n_moment_steps=n_steps,
+        log_alpha=settings.initial_log_alpha,
+        stretch=settings.stretch,
+        groups=groups,
+        seed=job.seed,
+        native=native,
+        used_rows=used_rows,
+    )
+
+
+def _saliency(gated: GatedWeights, candidate_density: float) -> float:
+    """Return the saliency |w| sqrt(v) of the last entry that may stay open: the L0 coefficient.
+
+    The gradient g w holds a gate open and the L0 penalty closes it, so this is on the scale at
+    which they balance, whatever the task, the base and the scale of the loss. v is Adam's second
+    moment of g without bias correction: after 50 steps of warm-up sqrt(v) is 0.22 rms(g). Where
+    fewer entries have moved than may stay open, it is the least saliency above 0.
+    """
+    pairs = zip(gated.w, gated.w_square, strict=True)
+    flat = torch.cat([w.abs() * square.sqrt() for w, square in pairs])
+    last = nth_largest(flat, budget(candidate_density, gated.n_gated))
+    if last == 0.0 and bool(flat.any()):
+        last = float(flat[flat > 0.0].min())
+    return max(last, _MIN_L0_COEFFICIENT)
+
+
+def _moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor, Tensor]:
+    state = optimizer.state.get(parameter)
+    if not state:
+        return torch.zeros_like(parameter.data), torch.zeros_like(parameter.data)
+    return state["exp_avg"], state["exp_avg_sq"]
+
+
+def _n_steps_of(optimizer: torch.optim.AdamW) -> int:
+    steps = [int(state["step"]) for state in optimizer.state.values() if state]
+    return max(steps, default=0)

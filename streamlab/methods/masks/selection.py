@@ -1,0 +1,81 @@
+"""Mask selection: the contract of a selector, and exact global top-k."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from streamlab.config import Settings
+from streamlab.errors import TrainingError
+
+if TYPE_CHECKING:
+    from streamlab.methods.api import TrainingJob
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The entries that a training may change: one tensor each per tensor of the layout.
+
+    `positions` are flat, ascending, int64; `values` are the changes to start from, of the same
+    lengths; None stands for zeros. `details` are recorded with the training.
+    """
+
+    positions: Sequence[Tensor]
+    values: Sequence[Tensor] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON
+
+
+class MaskSelector(Settings):
+    """A rule that chooses which entries of the backbone a training may change."""
+
+    @abstractmethod
+    def select(self, job: TrainingJob, k: int) -> Selection:
+        """Choose exactly `k` entries, on the job's device.
+
+        The model holds the base and is in training mode, with dropout seeded. A selector that
+        trains does so in `job.loop`; the fixed-mask training gets the steps it leaves, and resets
+        the backbone. Raises TrainingError where fewer than `k` entries can be chosen.
+        """
+
+
+def budget(target_density: float, n_gated: int) -> int:
+    """Return k = round(density * d), at least 1."""
+    return max(1, round(target_density * n_gated))
+
+
+def nth_largest(flat: Tensor, n: int) -> float:
+    """Return the n-th largest value, or the least where there are fewer."""
+    return float(flat.kthvalue(max(0, flat.numel() - n) + 1).values)
+
+
+def top_k(scores: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Return the flat, ascending positions of the k largest scores, tensor by tensor.
+
+    Scores must not be negative; one of 0 is never selected. Ties go to the lowest index, counted
+    over all tensors in order. Raises TrainingError where fewer than k scores are above 0, or one
+    is NaN or infinite.
+    """
+    flat = torch.cat([score.reshape(-1) for score in scores])
+    n_broken = flat.numel() - int(torch.isfinite(flat).sum())
+    if n_broken:
+        raise TrainingError(
+            f"{n_broken} of {flat.numel()} entries became NaN or infinite in training and cannot "
+            "be ranked. Lower `training.learning_rate`."
+        )
+    n_candidates = int((flat > 0).sum())
+    if n_candidates < k:
+        raise TrainingError(
+            f"{k} of {flat.numel()} entries are to be retained, but only {n_candidates} have "
+            "changed. Train for more steps, or lower `method.target_density`."
+        )
+    threshold = nth_largest(flat, k)
+    above = flat > threshold
+    ties = (flat == threshold).nonzero().squeeze(-1)
+    above[ties[: k - int(above.sum())]] = True
+    sizes = [score.numel() for score in scores]
+    return [mask.nonzero().squeeze(-1) for mask in above.split(sizes)]

@@ -1,0 +1,250 @@
+"""The training loop that every stage of every method runs in, and early stopping."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from streamlab.errors import TrainingError
+from streamlab.methods.adam import adam_optimizer
+from streamlab.methods.api import Batch, Progress, TrainingJob, TrainingSettings, TrainingSummary
+
+# Takes a share of the full learning rate; returns the expected density where there are gates.
+TakeStep = Callable[[float], float | None]
+
+
+class EarlyStopping:
+    """The best weights so far of the tensors that a stage trains, and how long ago they were best.
+
+    `on_restore` is called after they are written back into these tensors. A score that is NaN is
+    never the best.
+    """
+
+    def __init__(
+        self, tensors: Iterable[Tensor], on_restore: Callable[[], None] = lambda: None
+    ) -> None:
+        self._tensors = list(tensors)
+        self._on_restore = on_restore
+        self._best: list[Tensor] = []
+        self._score = -float("inf")
+        self.n_since_best = 0  # evaluations
+
+    def offer(self, score: float) -> None:
+        """Copy the tensors as they are now if `score` is the highest so far."""
+        self.n_since_best += 1
+        if score > self._score:
+            self._score, self.n_since_best = score, 0
+            self._best = [tensor.detach().clone() for tensor in self._tensors]
+
+    def restore(self) -> None:
+        """Write the best weights back, if any were offered."""
+        if not self._best:
+            return
+        with torch.no_grad():
+            for tensor, best in zip(self._tensors, self._best, strict=True):
+                tensor.copy_(best)
+        self._on_restore()
+
+
+class TrainingLoop:
+    """The steps of one training, stage by stage, over one endless sequence of batches."""
+
+    def __init__(self, job: TrainingJob, n_steps: int) -> None:
+        self._job = job
+        self._batches = endless(job.batches)
+        self._n_steps = n_steps
+        self._step = 0  # of those planned
+        self.taken: Counter[str] = Counter()  # steps by stage
+        self.device = next(job.model.parameters()).device
+
+    @property
+    def n_steps(self) -> int:
+        """Return the number of steps planned for all stages together."""
+        return self._n_steps
+
+    @property
+    def n_left(self) -> int:
+        """Return the number of planned steps that no stage has used yet."""
+        return self._n_steps - self._step
+
+    @property
+    def n_taken(self) -> int:
+        """Return the number of steps taken: below `n_steps` where time or patience ran out."""
+        return self.taken.total()
+
+    def summary(self, **details: Any) -> TrainingSummary:
+        """Return the number of steps taken together with a method's own details."""
+        return TrainingSummary(n_steps=self.n_taken, details=details)
+
+    def run(
+        self,
+        stage: str,
+        schedule: Sequence[float],
+        take_step: TakeStep,
+        *,
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:
+        """Take one step for every share of the learning rate in `schedule`.
+
+        The last stage of a training passes `early_stopping`: where `patience` is set it ends on
+        the best weights. Raises TrainingError at the first loss that is NaN or infinite.
+        """
+        began, first = self._job.clock(), self._step
+        while self._step < first + len(schedule):
+            share = schedule[self._step - first]
+            self._step += 1
+            self.taken[stage] += 1
+            value = self._backward(stage)
+            density = take_step(share)
+            for parameter in self._job.model.parameters():
+                parameter.grad = None
+            self._job.watch(Progress(stage, self._step, self._n_steps, value, density))
+            last = first + len(schedule)
+            if early_stopping is not None and self._should_stop(early_stopping, last):
+                break
+            self._step += self._n_to_skip(len(schedule), self._step - first, began)
+        self._step = first + len(schedule)
+        if early_stopping is not None:
+            early_stopping.restore()
+
+    def _backward(self, stage: str) -> float:
+        """Accumulate the gradient of one step's batches; returns their mean loss."""
+        n_batches, total = self._job.training.accumulate, 0.0
+        for _ in range(n_batches):
+            loss = batch_loss(
+                self._job.model, next(self._batches), self._job.training, self._job.loss
+            )
+            loss = loss if n_batches == 1 else loss / n_batches
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"The loss of `{self._job.task}` became {value} at step {self._step} of "
+                    f"{self._n_steps} ({stage}). Lower `training.learning_rate`, or train with "
+                    "`training.precision: fp32`."
+                )
+            loss.backward()
+            total += value
+        return total
+
+    def _should_stop(self, early_stopping: EarlyStopping, last: int) -> bool:
+        """Evaluate when it is due; tell whether patience has run out."""
+        job, training = self._job, self._job.training
+        if training.patience is None or job.validate is None:
+            return False
+        # Counts steps taken: where steps are skipped, a planned multiple may never come up.
+        if self.n_taken % training.evaluate_every and self._step < last:
+            return False
+        was_training = job.model.training
+        job.model.eval()
+        early_stopping.offer(job.validate())
+        job.model.train(was_training)
+        return early_stopping.n_since_best >= training.patience
+
+    def _n_to_skip(self, n_steps: int, n_done: int, began: float) -> int:
+        """Return how many steps to skip so that a stage of `n_steps` ends within its time.
+
+        Every planned step of a training has the same share of `max_seconds`.
+        """
+        seconds = self._job.training.max_seconds
+        if seconds is None:
+            return 0
+        due = (self._job.clock() - began) * self._n_steps / seconds
+        # The last step is always taken: its learning rate is the smallest.
+        return max(0, min(math.floor(due), n_steps - 1) - n_done)
+
+
+@contextmanager
+def training_mode(job: TrainingJob) -> Iterator[TrainingLoop]:
+    """Enter the job's loop with dropout on and seeded; on exit the model is in evaluation mode."""
+    with seeded_dropout(job.seed, job.loop.device):
+        job.model.train()
+        yield job.loop
+        job.model.eval()
+
+
+def dense_step(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
+    """Return Adam over backbone and head, and the function that takes a clipped step with it."""
+    optimizer, set_share = adam_optimizer(
+        [
+            (job.backbone.values(), job.training.learning_rate),
+            (job.head.values(), job.training.head_learning_rate),
+        ]
+    )
+
+    def take_step(share: float) -> None:
+        clip_grad_norm_(job.model.parameters(), job.training.clip_norm)
+        set_share(share)
+        optimizer.step()
+
+    return optimizer, take_step
+
+
+def head_values(job: TrainingJob) -> Mapping[str, NDArray[np.float32]]:
+    """Copy the head from the model, as float32."""
+    return {name: p.detach().float().cpu().numpy().copy() for name, p in job.head.items()}
+
+
+def batch_loss(
+    model: nn.Module,
+    batch: Batch,
+    training: TrainingSettings,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return the loss of a batch; `loss` takes float32 logits and labels."""
+    device = next(model.parameters()).device
+    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
+    labels = batch.labels.to(device)
+    bf16 = uses_bf16(training.precision, device)
+    # Autocast around the forward only: its weight cache would serve stale weights after a step.
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        logits = model(**inputs).logits.float()
+    return loss(logits, labels)
+
+
+def endless(batches: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:
+    """Yield the batches of epoch after epoch."""
+    return itertools.chain.from_iterable(batches(epoch) for epoch in itertools.count())
+
+
+def ramp(n_steps: int, warmup_share: float) -> list[float]:
+    """Return shares of the learning rate: linear warm-up, then linear decay to 1 / n."""
+    n_warmup = round(warmup_share * n_steps)
+    rising = [(i + 1) / (n_warmup + 1) for i in range(n_warmup)]
+    n_falling = n_steps - n_warmup
+    return rising + [(n_falling - i) / n_falling for i in range(n_falling)]
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Tell whether to compute in bfloat16: requested, or `auto` on hardware that has it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Without these instructions bfloat16 is emulated, many times slower than float32.
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Set the probability of every dropout module, in place."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
+@contextmanager
+def seeded_dropout(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the global generators that dropout uses; restore them on exit."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
