@@ -41,5 +41,5 @@ def test_biases_are_stored_as_a_diff(ran: Ran) -> None:
 
     assert bitfit.diff.kind == "diff"
     assert 0 < bitfit.diff.n_entries <= bitfit.diff.n_gated
-    assert bitfit.record.details["bias_tensors"] > 0
+    assert bitfit.record.details["selected_tensors"] > 0
     assert bitfit.diff.full_checkpoint_bytes == own.diff.full_checkpoint_bytes

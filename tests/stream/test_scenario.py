@@ -70,7 +70,7 @@ def test_every_problem_is_told_at_once_under_its_path() -> None:
     assert sorted(paths(found)) == [
         "base.model",
         "bse",
-        "defaults.method.diff_pruning.target_density",
+        "defaults.method.target_density",
         "defaults.training.threads",
         "evaluation",
         "name",
@@ -186,9 +186,9 @@ def test_baselines_may_be_given_by_their_bare_names() -> None:
 def test_an_unknown_baseline_is_told_which_there_are() -> None:
     (problem,) = problems(baselines=["full_finetunning"])
 
-    assert problem.startswith("baselines.0: ")
+    assert problem.startswith("baselines.0.name: ")
     assert "'full_finetunning'" in problem
-    assert "'full_finetuning'" in problem
+    assert "`full_finetuning`" in problem
 
 
 def test_a_tasks_own_training_is_laid_over_the_defaults() -> None:

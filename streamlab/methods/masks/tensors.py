@@ -31,4 +31,5 @@ class MatchingTensors(MaskSelector):
             raise ValueError(f"{self.n_entries(job.layout)} entries match, and {k} are wanted")
         pairs = zip(job.layout.sizes, self.matches(job.layout), strict=True)
         device = job.loop.device
-        return Selection([torch.arange(size if on else 0, device=device) for size, on in pairs])
+        positions = [torch.arange(size if on else 0, device=device) for size, on in pairs]
+        return Selection(positions, details={"selected_tensors": sum(self.matches(job.layout))})
