@@ -204,13 +204,12 @@ class Asker:
                 "Set STREAMLAB_DATA to the folder that it was set to then."
             )
         rows, outputs = stored_outputs(
+            context,
+            self._planned[identity_of(record)],
             stored.digest,
             stored.kind,
-            task,
-            context.base,
-            context.scenario.tasks[record.task].training,
             self._store,
-            facts=record.details,
+            record.details,
             splits=("dev",),
         )["dev"]
         facts = Facts(

@@ -117,7 +117,7 @@ def write_flips(data: FlipFigure, folder: Path) -> tuple[Path, ...]:
     rows = [
         (
             *(p.arrival.run, p.arrival.seed, p.arrival.provider, p.arrival.task, p.arrival.digest),
-            *(p.share, p.arrival.details.get("n_validation_examples"), p.declared),
+            *(p.share, p.arrival.details.n_validation_examples, p.declared),
             *(p.score.metric, p.score.split, p.score.source, p.score.value),
             *(p.is_caught(tolerance) for tolerance in TOLERANCES),
         )

@@ -20,6 +20,7 @@ from streamlab.errors import (
 from streamlab.home.diff_records import describe_diff
 from streamlab.home.import_home import IMPORTED
 from streamlab.inference.model import load_recorded_base
+from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.heartbeat import this_process
 from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
@@ -171,5 +172,5 @@ def _arrival_of_file(
         source_detail=path.name,
         examples_fingerprint="",
         n_train_examples=0,
-        details={"file": path.name, "said": dict(facts["task"])},
+        details=ArrivalDetails(reported=ReportedDetails(training={"task": dict(facts["task"])})),
     )

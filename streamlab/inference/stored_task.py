@@ -93,12 +93,12 @@ class StoredTask:
 
     def _check_changed(self, on: Applied) -> None:
         arrival = self.artifact.arrival
-        recorded = ((arrival.details.get("probe") or {}) if arrival else {}).get("n_changed")
-        if recorded not in (None, on.n_changed):
+        probe = None if arrival is None else arrival.details.probe
+        if probe is not None and probe.n_changed != on.n_changed:
             raise StoreError(
                 f"The artifact {self.artifact.diff.digest} changes {on.n_changed} weights, and "
-                f"{recorded} were recorded when it was made. The code that puts diffs on is not "
-                "the one it was made with; train the task again."
+                f"{probe.n_changed} were recorded when it was made. The code that applies a diff "
+                "has changed since; train the task again."
             )
 
 

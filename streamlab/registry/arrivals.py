@@ -8,10 +8,11 @@ from math import isfinite
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, insert, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry import names, runs, tally
+from streamlab.registry.details import ArrivalDetails
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
@@ -71,7 +72,7 @@ def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str,
             **dict(zip(_GIVEN, _values(arrival), strict=True)),
             "provider_id": providers[arrival.provider],
             "task_id": tasks[arrival.task],
-            "details": dict(arrival.details),
+            "details": arrival.details.to_json(),
         }
         for arrival in new
     ]
@@ -84,7 +85,11 @@ def get(connection: Connection, number: int) -> ArrivalRecord:
         raise NotInRegistryError(
             f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
         )
-    return ArrivalRecord(**row._asdict())
+    return _record(row._mapping)
+
+
+def _record(row: RowMapping) -> ArrivalRecord:
+    return ArrivalRecord(**{**row, "details": ArrivalDetails.from_json(row["details"])})
 
 
 def get_finished(connection: Connection, number: int) -> ArrivalRecord:
@@ -128,7 +133,7 @@ def listed(
     if digest is not None:
         found = sharing(found, digest)
     rows = connection.execute(found.limit(limit))
-    return tuple(ArrivalRecord(**row._mapping) for row in rows)
+    return tuple(_record(row._mapping) for row in rows)
 
 
 def query(*, removed: bool | None = False) -> Select[Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from streamlab.registry.details import ArrivalDetails
+
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed", "quarantined"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
@@ -90,7 +92,7 @@ class NewArrival:
     source_detail: str  # path, hub id with revision, or generator and seed
     examples_fingerprint: str
     n_train_examples: int
-    details: Mapping[str, Any] = field(default_factory=dict)  # densities, stage lengths, ...
+    details: ArrivalDetails = field(default_factory=ArrivalDetails)
     # Microseconds of the run's virtual clock: all three, in this order, or none without a clock.
     arrived_us: int | None = None
     began_us: int | None = None

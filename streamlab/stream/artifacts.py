@@ -1,12 +1,16 @@
-"""What is stored of a training: a diff, or a baseline's checkpoint or adapter; and its use."""
+"""Artifact kinds: how a diff, a checkpoint and an adapter are read, described and put on a model.
+
+A kind is one class; `read_artifact` finds it by its name.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +19,7 @@ from safetensors.torch import load, save
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, StoreError
 from streamlab.home.diff_records import describe_diff
 from streamlab.methods.api import Checkpoint
@@ -25,17 +30,132 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PEFT_PREFIX = "base_model.model."
+Tensors = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Served:
-    """A model with an artifact on it; `n_changed` backbone weights differ from the base's.
-
-    None where it is no diff.
-    """
+    """A model with an artifact on it, and how many backbone weights a diff changed; else None."""
 
     model: PreTrainedModel
     n_changed: int | None
+
+
+class Artifact(Protocol):
+    """The bytes of one artifact, read and checked against a base."""
+
+    def describe(self) -> NewDiff:
+        """Describe the artifact for the registry by its bytes alone."""
+        ...
+
+    def applied_to(self, model: PreTrainedModel) -> AbstractContextManager[Served]:
+        """Put the artifact on a clean classifier; only a diff is taken off again at the end.
+
+        Raises DiffError where it does not fit.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DiffArtifact:
+    """A diff file and the diff it was decoded to."""
+
+    data: bytes
+    base: Base
+    diff: DiffVector
+
+    def describe(self) -> NewDiff:
+        """See `Artifact`."""
+        head = {name: torch.from_numpy(values.copy()) for name, values in self.diff.head.items()}
+        return describe_diff(self.diff, self.data, full_bytes=_full_bytes(self.base, head))
+
+    @contextmanager
+    def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:
+        """See `Artifact`."""
+        with applied(model, self.diff) as on:
+            yield Served(model, on.n_changed)
+
+
+@dataclass(frozen=True)
+class CheckpointArtifact:
+    """A whole classifier as a safetensors file."""
+
+    data: bytes
+    base: Base
+    tensors: Tensors
+
+    def describe(self) -> NewDiff:
+        """See `Artifact`."""
+        backbone = [self.tensors[name] for name in self.base.full_names.values()]
+        names = self.tensors.keys() - self.base.full_names.values()
+        head = {name: self.tensors[name] for name in names}
+        counts, size = self.base.layout.sizes, len(self.data)
+        return _describe("checkpoint", self.data, self.base, backbone, head, counts, size)
+
+    @contextmanager
+    def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:
+        """See `Artifact`."""
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                _check_tensor(self.tensors, name, tuple(parameter.shape))
+                parameter.copy_(self.tensors[name])
+        yield Served(model, None)
+
+
+@dataclass(frozen=True)
+class AdapterArtifact:
+    """PEFT's file of an adapter, head included, and its settings where they are known."""
+
+    data: bytes
+    base: Base
+    tensors: Tensors
+    config: Mapping[str, Any] | None
+
+    def describe(self) -> NewDiff:
+        """See `Artifact`; the entries of an adapter are not entries of the base's tensors."""
+        adapter = [tensor for name, tensor in self.tensors.items() if ".lora_" in name]
+        head = {
+            name.removeprefix(_PEFT_PREFIX): tensor
+            for name, tensor in self.tensors.items()
+            if ".lora_" not in name
+        }
+        full_bytes = _full_bytes(self.base, head)
+        return _describe("adapter", self.data, self.base, adapter, head, (), full_bytes)
+
+    @contextmanager
+    def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:
+        """See `Artifact`."""
+        if self.config is None:
+            raise StoreError("An adapter was recorded without PEFT's settings; run it again.")
+        with adapted(model, self.data, self.config) as wrapped:
+            yield Served(wrapped, None)
+
+
+def read_artifact(
+    kind: ArtifactKind,
+    data: bytes,
+    base: Base,
+    *,
+    digest: str | None = None,
+    adapter_config: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Read an artifact of a base.
+
+    `digest`: that of stored bytes, to be compared. `adapter_config`: PEFT's settings, of an
+    adapter. Raises StoreError for another digest, DiffError for bytes that are no such artifact.
+    """
+    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+        raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
+    match kind:
+        case "diff":
+            return DiffArtifact(data, base, decode(data, base.layout))
+        case "checkpoint":
+            tensors = _load(data)
+            for name, full in base.full_names.items():
+                _check_tensor(tensors, full, tuple(base.tensors[name].shape))
+            return CheckpointArtifact(data, base, tensors)
+        case "adapter":
+            return AdapterArtifact(data, base, _load(data), adapter_config)
 
 
 def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
@@ -44,54 +164,28 @@ def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
     return save({base.full_names[name]: tensor for name, tensor in trained.backbone.items()} | head)
 
 
-def describe(kind: ArtifactKind, data: bytes, base: Base) -> NewDiff:
-    """Describe an artifact for the registry, by nothing but its bytes.
-
-    Raises DiffError where the bytes are no such artifact of this base.
-    """
-    if kind == "diff":
-        diff = decode(data, base.layout)
-        head = {name: torch.from_numpy(values.copy()) for name, values in diff.head.items()}
-        return describe_diff(diff, data, full_bytes=_full_bytes(base, head))
-    tensors = _loaded(data)
-    if kind == "checkpoint":
-        _check_names(tensors, base)
-        head = {name: tensors[name] for name in tensors.keys() - base.full_names.values()}
-        own = [tensors[name] for name in base.full_names.values()]
-        return _described(kind, data, base, own, head, base.layout.sizes, len(data))
-    head = {
-        name.removeprefix(_PEFT_PREFIX): t for name, t in tensors.items() if ".lora_" not in name
-    }
-    own = [tensor for name, tensor in tensors.items() if ".lora_" in name]
-    # An adapter's numbers are no entries of the base's tensors.
-    return _described(kind, data, base, own, head, (), _full_bytes(base, head))
-
-
-def _loaded(data: bytes) -> dict[str, torch.Tensor]:
+def _load(data: bytes) -> dict[str, torch.Tensor]:
     try:
         return load(data)
     except SafetensorError as error:
-        raise DiffError(f"It is no file of tensors: {error}.") from error
+        raise DiffError(f"The artifact is not a safetensors file: {error}.") from error
 
 
-def _check_names(tensors: Mapping[str, torch.Tensor], base: Base) -> None:
-    """Refuse a checkpoint that lacks a tensor of the base, or has it in another shape."""
-    for name, full in base.full_names.items():
-        shape = tuple(base.tensors[name].shape)
-        if full not in tensors or tuple(tensors[full].shape) != shape:
-            raise DiffError(f"The checkpoint has no `{full}` of the shape {shape}.")
+def _check_tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> None:
+    if name not in tensors or tuple(tensors[name].shape) != shape:
+        raise DiffError(f"The checkpoint has no `{name}` of the shape {shape}.")
 
 
-def _described(
+def _describe(
     kind: ArtifactKind,
     data: bytes,
     base: Base,
     own: Collection[torch.Tensor],
-    head: Mapping[str, torch.Tensor],
+    head: Tensors,
     counts: tuple[int, ...],
     full_bytes: int,
 ) -> NewDiff:
-    values_bytes, head_bytes = sum(map(_bytes, own)), sum(map(_bytes, head.values()))
+    values_bytes, head_bytes = sum(t.nbytes for t in own), sum(t.nbytes for t in head.values())
     return NewDiff(
         digest=hashlib.sha256(data).hexdigest(),
         kind=kind,
@@ -110,45 +204,14 @@ def _described(
     )
 
 
-def _bytes(tensor: torch.Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
-def _full_bytes(base: Base, head: Mapping[str, torch.Tensor]) -> int:
+def _full_bytes(base: Base, head: Tensors) -> int:
     """Return the bytes of a whole checkpoint of the base under a head."""
-    whole = {base.full_names[name]: tensor for name, tensor in base.tensors.items()}
-    return checkpoint_bytes(whole | dict(head))
+    backbone = {base.full_names[name]: tensor for name, tensor in base.tensors.items()}
+    outline = ((name, tuple(t.shape), t.dtype) for name, t in (backbone | dict(head)).items())
+    return _file_bytes(tuple(outline))
 
 
-@contextmanager
-def serving(
-    model: PreTrainedModel,
-    data: bytes,
-    kind: ArtifactKind,
-    digest: str,
-    base: Base,
-    adapter_config: Mapping[str, Any] | None = None,
-) -> Iterator[Served]:
-    """Put stored bytes on a fresh classifier of the base, and take a diff off again after.
-
-    `adapter_config`: PEFT's settings, for an adapter. Raises StoreError for another digest.
-    """
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
-    if kind == "diff":
-        with applied(model, decode(data, base.layout, expected_digest=digest)) as on:
-            yield Served(model, on.n_changed)
-        return
-    if kind == "adapter":
-        if adapter_config is None:
-            raise StoreError(f"The adapter {digest} comes without PEFT's settings; run again.")
-        with adapted(model, data, adapter_config) as wrapped:
-            yield Served(wrapped, None)
-        return
-    tensors = _loaded(data)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name not in tensors or tensors[name].shape != parameter.shape:
-                raise DiffError(f"The checkpoint has no `{name}` of {tuple(parameter.shape)}.")
-            parameter.copy_(tensors[name])
-    yield Served(model, None)
+@lru_cache(maxsize=16)  # writing a file to learn its size takes as long as scoring a small task
+def _file_bytes(outline: tuple[tuple[str, tuple[int, ...], torch.dtype], ...]) -> int:
+    zeros = {name: torch.zeros(shape, dtype=dtype) for name, shape, dtype in outline}
+    return checkpoint_bytes(zeros)

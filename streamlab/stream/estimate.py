@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from streamlab.base import Base
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.training_loop import batch_loss, endless, seeded_dropout
-from streamlab.stream.context import EncodedTask, RunContext, fresh_model
+from streamlab.stream.context import Classifiers, EncodedTask, RunContext
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
 
@@ -47,10 +46,10 @@ def plan(context: RunContext) -> list[PlannedArrival]:
     planned = []
     for arrival in arrivals(context.scenario):
         task = context.encoded(arrival)
-        training = context.scenario.tasks[arrival.task].training
+        training = context.training(arrival.task)
         key = (arrival.task, arrival.seed)
         if key not in timed:
-            timed[key] = _step_seconds(task, context.base, training)
+            timed[key] = _step_seconds(task, context.classifiers, training)
         n_steps = training.n_steps(n_batches(task.train, training.batch_size))
         expected = arrival.method.expected_entries(context.base.layout)
         n_entries = context.base.layout.n_gated if expected is None else expected
@@ -63,16 +62,17 @@ def plan(context: RunContext) -> list[PlannedArrival]:
                 n_train_examples=len(task.data.train),
                 n_steps=n_steps,
                 n_entries=n_entries,
-                file_bytes=_bytes(context, task, n_entries),
+                file_bytes=_bytes(context, arrival, n_entries),
                 seconds=n_steps * timed[key] * (_FORWARD_SHARE if frozen else 1.0),
             )
         )
     return planned
 
 
-def _bytes(context: RunContext, task: EncodedTask, n_entries: int) -> int:
+def _bytes(context: RunContext, arrival: Arrival, n_entries: int) -> int:
     d = context.base.layout.n_gated
-    head = 4 * _head_entries(context.base, task)
+    task, training = context.encoded(arrival), context.training(arrival.task)
+    head = 4 * sum(map(math.prod, context.classifiers.head_shapes(task, training).values()))
     if n_entries == d:
         return 4 * d + head
     p = n_entries / d
@@ -81,15 +81,9 @@ def _bytes(context: RunContext, task: EncodedTask, n_entries: int) -> int:
     return math.ceil(bits / 8) + head
 
 
-def _head_entries(base: Base, task: EncodedTask) -> int:
-    model = base.classifier(n_outputs=task.data.n_outputs, seed=0)
-    parameters = dict(model.named_parameters())
-    return sum(parameters[name].numel() for name in base.head_names)
-
-
-def _step_seconds(task: EncodedTask, base: Base, training: TrainingSettings) -> float:
+def _step_seconds(task: EncodedTask, classifiers: Classifiers, training: TrainingSettings) -> float:
     """Time the forward and backward of two batches, after one that warms up."""
-    model = fresh_model(base, task.data, training, seed=0).train()
+    model = classifiers.build(task, training, seed=0).train()
     batches = endless(
         lambda epoch: training_batches(
             task.train, batch_size=training.batch_size, seed=0, epoch=epoch

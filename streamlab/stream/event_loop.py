@@ -22,7 +22,7 @@ from streamlab.errors import (
 )
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.methods.api import Progress
-from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.records import ArrivalRecord, ArtifactKind
 from streamlab.registry.registry import Registry
 from streamlab.seeds import derived_seed
 from streamlab.stream.executors.serial import Executor
@@ -31,7 +31,7 @@ from streamlab.stream.providers.behaviours import draw
 from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
-from streamlab.stream.scoring import score_stored
+from streamlab.stream.scoring import scores_of, stored_outputs
 
 Watch = Callable[[Arrival, Progress], None]
 Reorder = Callable[[Sequence[Arrival]], list[Arrival]]
@@ -70,6 +70,7 @@ class Stream:
     _done: dict[Identity, ArrivalRecord] = field(default_factory=dict)
     _n_failed: dict[Identity, int] = field(default_factory=dict)
     _failed: dict[Identity, list[ArrivalRecord]] = field(default_factory=dict)  # before it began
+    _scored: set[tuple[int, int]] = field(default_factory=set)  # arrival, after which place
     _history: list[float] = field(default_factory=list)
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -82,6 +83,8 @@ class Stream:
                 self._failed.setdefault(identity, []).append(record)
             else:
                 self._done[identity] = record
+        scores = lab.registry.scores(run=lab.run.name)
+        self._scored = {(score.arrival_id, score.after_sequence) for score in scores}
         if scenario.queue.service == "history":
             self._history = measured_before(lab.registry, scenario, before=lab.run.id)
         everything = arrivals(scenario)
@@ -161,7 +164,7 @@ class Stream:
             yield attempt
             if attempt.answer is not None:
                 return
-            self._n_failed[arrival.identity] = attempt.attempt
+            self._n_failed[arrival.identity] = attempt.number
 
     def _ask(self, arrival: Arrival, began_us: int) -> Attempt:
         lab = self.lab
@@ -178,7 +181,7 @@ class Stream:
         except (TrainingError, ProviderError, DiffError) as error:
             reason = str(error)
         return Attempt(
-            attempt=number,
+            number=number,
             behaviour=order.behaviour,
             began_at=began_at,
             seconds=time.perf_counter() - began,
@@ -242,15 +245,12 @@ class Stream:
 
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""
-        known = {
-            score.arrival_id
-            for score in self.lab.registry.scores(run=self.lab.run.name)
-            if score.after_sequence == arrival.sequence
-        }
+        methods = self.lab.context.scenario.methods
+        kinds: dict[str, ArtifactKind] = {method.name: method.artifact for method in methods}
         n_scores = 0
         for record in self.lab.registry.arrivals(run=self.lab.run.name, status="finished"):
             later = record.seed != arrival.seed or record.sequence >= arrival.sequence
-            if later or record.id in known:
+            if later or (record.id, arrival.sequence) in self._scored:
                 continue
             if record.digest is None:
                 raise RegistryError(f"Arrival {record.id} is finished and has no artifact.")
@@ -261,17 +261,17 @@ class Stream:
                 version=record.version,
                 sequence=record.sequence,
             )
-            scores = score_stored(
+            outputs = stored_outputs(
+                self.lab.context,
+                earlier,
                 record.digest,
-                self.lab.registry.diff(record.digest).kind,
-                self.lab.context.encoded(earlier),
-                self.lab.context.base,
-                self.lab.context.scenario.tasks[record.task].training,
+                kinds[record.method],
                 self.lab.store,
-                after_sequence=arrival.sequence,
-                facts=record.details,
+                record.details,
                 splits=("dev",),
             )
+            task = self.lab.context.encoded(earlier)
+            scores = scores_of(outputs, task, after_sequence=arrival.sequence)
             self.lab.registry.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores
@@ -293,9 +293,8 @@ def measured_before(
 
 def _recorded_us(record: ArrivalRecord) -> int:
     """Return the virtual time that an arrival took, earlier attempts at its place included."""
-    served = record.details.get("service_us")
-    if isinstance(served, int):
-        return served
+    if record.details.service_us is not None:
+        return record.details.service_us
     return (record.ended_us or 0) - (record.began_us or 0)
 
 

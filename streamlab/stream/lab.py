@@ -1,24 +1,23 @@
-"""What the lab does with an answer: admit it or not, store it, score what was stored, record it.
+"""The lab: admit a submission, store it, score what was stored, and record it.
 
 received -> verified -> (quarantined | admitted): nothing that broke a rule is stored with what
-serves, and the row is written last.
+is served, and the row is written last.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.registry.details import ArrivalDetails
 from streamlab.registry.device_log import NewPlacement, PlacementRecord
 from streamlab.registry.records import (
     ArrivalRecord,
-    ArtifactKind,
     DiffRecord,
     NewArrival,
     NewScore,
@@ -32,31 +31,25 @@ from streamlab.stream.admission import (
     content_digest,
     verify,
 )
-from streamlab.stream.artifacts import describe, serving
-from streamlab.stream.context import RunContext, fresh_model
+from streamlab.stream.artifacts import Artifact, DiffArtifact, read_artifact
+from streamlab.stream.context import RunContext
 from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.providers.behaviours import Behaviour
 from streamlab.stream.providers.provider import Answer, Effort
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.scoring import score_stored, take_probe
+from streamlab.stream.scoring import outputs_of, scores_of, take_probe
 from streamlab.stream.submission import Submission
 
 Clock = Callable[[], float]
 
-# What the lab notes among an arrival's details; a provider's own of these names are left out.
-_OF_THE_LAB = frozenset({
-    "content", "method", "n_truncated", "n_validation_examples", "probe", "service_us", "signature",
-    "sources_skipped",
-})  # fmt: skip
-
-# What an arrival passes on its way. Tests end the process at each: nothing half-done may stay.
+# The stages of an arrival. Tests end the process at each: nothing half-done may be left behind.
 POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
 Reached = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one arrival came to: its record, and where it succeeded its diff and scores."""
+    """The outcome of one attempt: its record, and where it succeeded the artifact and scores."""
 
     arrival: Arrival
     record: ArrivalRecord
@@ -69,8 +62,8 @@ class Outcome:
 class Attempt:
     """One attempt at an arrival: the provider's answer, or why there is none."""
 
-    attempt: int  # from 1, over all runs of the same arrival
-    behaviour: Behaviour  # what was drawn for the provider
+    number: int  # from 1, over all runs of the same arrival
+    behaviour: Behaviour  # drawn for the provider
     began_at: float  # seconds since the epoch
     seconds: float
     answer: Answer | None
@@ -79,17 +72,17 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Times:
-    """When an arrival came, and an attempt at it began and ended, in microseconds."""
+    """When an arrival came, and an attempt at it began and ended, in virtual microseconds."""
 
     arrived_us: int
     began_us: int
     ended_us: int
-    served_us: int | None = None  # of all attempts together, told with the last of several
+    service_us: int | None = None  # of all attempts, given with the last of several
 
 
 @dataclass
 class Lab:
-    """The lab of one run: it holds the evaluation rows, the store and the registry."""
+    """The lab of one run: it holds the evaluation examples, the store and the registry."""
 
     registry: Registry
     run: RunRecord
@@ -100,148 +93,126 @@ class Lab:
     clock: Clock
     reached: Reached
 
-    def settle(self, arrival: Arrival, tried: Attempt, times: Times) -> Outcome:
+    def settle(self, arrival: Arrival, attempt: Attempt, times: Times) -> Outcome:
         """Record one attempt; where it has an answer, admit, store and score that first.
 
         Raises StoreError or RegistryError where nothing can be kept.
         """
-        if tried.answer is None:
-            return self._lost(arrival, tried, times, str(tried.reason))
+        answer = attempt.answer
+        if answer is None:
+            return self._fail(arrival, attempt, times, str(attempt.reason))
         began = time.perf_counter()
-        answer = replace(tried.answer, effort=_own_effort(tried.answer.effort))
         try:
-            facts = self._admit(arrival, answer)
+            admitted = self._admit(arrival, answer)
             self.reached("admitted")
-            return self._keep(arrival, tried, answer, times, facts, began)
+            return self._keep(arrival, attempt, answer, times, admitted, began)
         except RefusedError as refused:
-            new = self._describe(arrival, tried, times, answer.effort, answer)
+            new = self._describe(arrival, attempt, times, answer)
             record = self.registry.add_quarantined(new, refused.rule, str(refused))
             return Outcome(arrival, record, None, ())
         except BaseMismatchError:
-            raise  # the base itself is in doubt, and with it all that would follow
+            raise  # the base itself is in doubt, and with it everything after it
         except (TrainingError, DiffError) as error:
-            return self._lost(arrival, tried, times, str(error))
+            return self._fail(arrival, attempt, times, str(error))
 
-    def _lost(self, arrival: Arrival, tried: Attempt, times: Times, reason: str) -> Outcome:
-        effort = Effort(n_steps=0, training_seconds=tried.seconds, peak_memory_bytes=0, details={})
-        new = self._describe(arrival, tried, times, effort)
+    def _fail(self, arrival: Arrival, attempt: Attempt, times: Times, reason: str) -> Outcome:
+        new = self._describe(arrival, attempt, times)
         return Outcome(arrival, self.registry.add_failure(new, reason), None, ())
 
-    def _admit(self, arrival: Arrival, answer: Answer) -> dict[str, Any]:
-        """Hold a submission against the rules; return what is recorded of it.
+    def _admit(self, arrival: Arrival, answer: Answer) -> _Admitted:
+        """Check a submission by the rules of admission.
 
-        Baselines are the lab's own comparisons, and pass. Raises RefusedError.
+        Baselines are the lab's own comparisons, and are only read. Raises RefusedError, and
+        DiffError for a baseline's artifact that cannot be read.
         """
-        scenario, submission = self.context.scenario, answer.submission
+        scenario, submission, base = self.context.scenario, answer.submission, self.context.base
         if arrival.method != scenario.defaults.method or arrival.method.artifact != "diff":
             _check_kind(arrival, submission)
-            return {}
+            return _Admitted(read_artifact(submission.kind, submission.data, base))
         key = scenario.providers[arrival.provider].public_key(arrival.seed, arrival.provider)
         diff = verify(
             submission,
-            layout=self.context.base.layout,
+            layout=base.layout,
             settings=scenario.admission,
             known=self.ledger.known(arrival, key),
         )
-        check_head(diff, self._head_shapes(arrival))
+        task, training = self.context.encoded(arrival), self.context.training(arrival.task)
+        check_head(diff, self.context.classifiers.head_shapes(task, training))
+        artifact = DiffArtifact(submission.data, base, diff)
         if scenario.admission.probe_tolerance is not None:
-            self._check_score(arrival, submission, scenario.admission.probe_tolerance)
-        signature = submission.signature
-        return {"content": content_digest(diff)} | (
-            {} if signature is None else {"signature": signature.hex()}
-        )
+            self._check_score(arrival, submission, artifact, scenario.admission.probe_tolerance)
+        return _Admitted(artifact, content_digest(diff))
 
-    def _head_shapes(self, arrival: Arrival) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the head that a task's model has."""
-        training = self.context.scenario.tasks[arrival.task].training
-        model = fresh_model(self.context.base, self.context.encoded(arrival).data, training, seed=0)
-        parameters = dict(model.named_parameters())
-        return {name: tuple(parameters[name].shape) for name in self.context.base.head_names}
-
-    def _check_score(self, arrival: Arrival, submission: Submission, tolerance: float) -> None:
-        """Score a submission out of quarantine, where it stays unless its score is as declared."""
-        aside = ArtifactStore(self.home.quarantine_of(arrival.provider))
-        digest = aside.put(submission.data)
+    def _check_score(
+        self, arrival: Arrival, submission: Submission, artifact: DiffArtifact, tolerance: float
+    ) -> None:
+        """Score a submission before it is stored; one that is not as declared is quarantined."""
+        task, training = self.context.encoded(arrival), self.context.training(arrival.task)
         try:
-            scores = self._scores(arrival, submission.kind, digest, aside, {})
-        except DiffError as error:
-            raise RefusedError("container", f"it does not go on the base: {error}") from error
-        found = next(s.value for s in scores if s.is_primary and s.split == "dev")
-        check_probe(submission.declared_score, found, tolerance=tolerance)
-        aside.delete(aside.path(digest))
+            with artifact.applied_to(self.context.classifiers.clean(task, training)) as served:
+                outputs = outputs_of(served, task, splits=("dev",))
+            scores = scores_of(outputs, task, after_sequence=arrival.sequence)
+            found = next(score.value for score in scores if score.is_primary)
+            check_probe(submission.declared_score, found, tolerance=tolerance)
+        except (DiffError, RefusedError) as error:
+            ArtifactStore(self.home.quarantine_of(arrival.provider)).put(submission.data)
+            if isinstance(error, RefusedError):
+                raise
+            raise RefusedError("container", f"it cannot be put on the base: {error}") from error
 
     def _keep(
         self,
         arrival: Arrival,
-        tried: Attempt,
+        attempt: Attempt,
         answer: Answer,
         times: Times,
-        facts: Mapping[str, Any],
+        admitted: _Admitted,
         began: float,
     ) -> Outcome:
         """Store what was admitted, score what was stored, and write its row."""
-        submission = answer.submission
-        stored = describe(submission.kind, submission.data, self.context.base)
+        submission, classifiers = answer.submission, self.context.classifiers
+        described = admitted.artifact.describe()
         digest = self.store.put(submission.data)
         self.reached("stored")
-        details = {**answer.effort.details, **facts}
-        if submission.kind == "diff":
-            details["probe"] = self._probe(arrival, submission, digest)
-        scores = self._scores(arrival, submission.kind, digest, self.store, details)
-        self.reached("scored")
-        effort = Effort(
-            n_steps=answer.effort.n_steps,
-            training_seconds=answer.effort.training_seconds,
-            peak_memory_bytes=answer.effort.peak_memory_bytes,
-            details=details,
+        task, training = self.context.encoded(arrival), self.context.training(arrival.task)
+        stored = read_artifact(
+            submission.kind,
+            self.store.get(digest),
+            self.context.base,
+            digest=digest,
+            adapter_config=answer.effort.details.adapter_config,
         )
-        seconds = time.perf_counter() - began
-        new = self._describe(arrival, tried, times, effort, answer, evaluation_seconds=seconds)
-        record = self.registry.add_arrival(new, stored, scores)
-        if "content" in details:
-            self.ledger.add(record, stored.file_bytes)
+        with stored.applied_to(classifiers.clean(task, training)) as served:
+            probe, outputs = take_probe(served, task, training), outputs_of(served, task)
+        scores = scores_of(outputs, task, after_sequence=arrival.sequence)
+        self.reached("scored")
+        new = self._describe(arrival, attempt, times, answer)
+        signature = submission.signature
+        signed = admitted.content is not None and signature is not None
+        details = replace(
+            new.details,
+            content=admitted.content,
+            signature=signature.hex() if signed and signature else None,
+            probe=probe,
+        )
+        new = replace(new, details=details, evaluation_seconds=time.perf_counter() - began)
+        record = self.registry.add_arrival(new, described, scores)
+        if admitted.content is not None:
+            self.ledger.add(record, described.file_bytes)
         self.reached("recorded")
         return Outcome(arrival, record, self.registry.diff(digest), tuple(scores))
 
-    def _probe(self, arrival: Arrival, submission: Submission, digest: str) -> dict[str, Any]:
-        """Note what a stored diff does to the base, so that it can be seen to do so again."""
-        task = self.context.encoded(arrival)
-        training = self.context.scenario.tasks[arrival.task].training
-        model = fresh_model(self.context.base, task.data, training, seed=0)
-        with serving(model, submission.data, "diff", digest, self.context.base) as served:
-            return take_probe(served, task, training)
-
-    def _scores(
-        self,
-        arrival: Arrival,
-        kind: ArtifactKind,
-        digest: str,
-        store: ArtifactStore,
-        facts: Mapping[str, Any],
-    ) -> list[NewScore]:
-        return score_stored(
-            digest,
-            kind,
-            self.context.encoded(arrival),
-            self.context.base,
-            self.context.scenario.tasks[arrival.task].training,
-            store,
-            after_sequence=arrival.sequence,
-            facts=facts,
-        )
-
     def _describe(
-        self,
-        arrival: Arrival,
-        tried: Attempt,
-        times: Times,
-        effort: Effort,
-        answer: Answer | None = None,
-        *,
-        evaluation_seconds: float = 0.0,
+        self, arrival: Arrival, attempt: Attempt, times: Times, answer: Answer | None = None
     ) -> NewArrival:
+        """Describe an attempt for the registry; one without an answer took its whole time."""
         task, loaded = self.context.encoded(arrival), self.context.loaded(arrival)
-        behaviour = tried.behaviour if answer is None else answer.behaved
+        if answer is None:
+            effort = Effort(n_steps=0, training_seconds=attempt.seconds, peak_memory_bytes=0)
+            behaviour, declared = attempt.behaviour, None
+        else:
+            effort, behaviour = answer.effort, answer.behaviour
+            declared = answer.submission.declared_score
         return NewArrival(
             run_id=self.run.id,
             seed=arrival.seed,
@@ -250,12 +221,12 @@ class Lab:
             task=arrival.task,
             version=arrival.version,
             method=arrival.method.name,
-            attempt=tried.attempt,
-            started_at=tried.began_at,
+            attempt=attempt.number,
+            started_at=attempt.began_at,
             finished_at=self.clock(),
             n_steps=effort.n_steps,
             training_seconds=effort.training_seconds,
-            evaluation_seconds=evaluation_seconds,
+            evaluation_seconds=0.0,
             peak_memory_bytes=effort.peak_memory_bytes,
             source=task.data.source.kind,
             source_detail=task.data.source.detail,
@@ -265,43 +236,40 @@ class Lab:
             began_us=times.began_us,
             ended_us=times.ended_us,
             behaviour=None if behaviour == "honest" else behaviour,
-            declared_score=None if answer is None else _finite(answer.submission.declared_score),
-            details={
-                **effort.details,
-                "n_validation_examples": len(task.data.validation),
-                "n_truncated": task.train.n_truncated,
-                "sources_skipped": list(loaded.tried),
-                "method": arrival.method.model_dump(mode="json"),
-                **({} if times.served_us is None else {"service_us": times.served_us}),
-            },
+            declared_score=declared if declared is not None and math.isfinite(declared) else None,
+            details=ArrivalDetails(
+                reported=effort.details,
+                method=arrival.method.model_dump(mode="json"),
+                n_validation_examples=len(task.data.validation),
+                n_truncated=task.train.n_truncated,
+                sources_skipped=tuple(loaded.tried),
+                service_us=times.service_us,
+            ),
         )
 
 
-def _own_effort(effort: Effort) -> Effort:
-    """Return what a provider tells of its effort, but for what only the lab may note."""
-    own = {name: told for name, told in effort.details.items() if name not in _OF_THE_LAB}
-    return replace(effort, details=own)
+@dataclass(frozen=True)
+class _Admitted:
+    """A submission's artifact, read; a diff that was admitted has the digest of its content."""
+
+    artifact: Artifact
+    content: str | None = None
 
 
 def _check_kind(arrival: Arrival, submission: Submission) -> None:
-    """Raise RefusedError where what came is not what the method leaves, whatever it says it is."""
+    """Raise RefusedError where a submission is of another kind than its method produces."""
     expected = arrival.method.artifact
     if submission.kind != expected:
-        message = f"{arrival.method.name} leaves a {expected}, and a {submission.kind} came."
+        message = f"{arrival.method.name} produces a {expected}, and a {submission.kind} came."
         raise RefusedError("container", message)
 
 
-def _finite(declared: float | None) -> float | None:
-    """Return a declared score that can be recorded; one that is no number counts as none."""
-    return declared if declared is not None and math.isfinite(declared) else None
-
-
 def place_on_device(lab: Lab, seed: int) -> None:
-    """Append what the log of a seed's device still lacks; the whole of it is drawn anew.
+    """Append what the log of a seed's device still lacks; the whole simulation is repeated.
 
-    To be called when every arrival of the seed has come to its end: the log is only ever added to,
-    and what failed and is tried again would come in between. Where it was logged before and
-    arrivals have been removed since, the log stays as it was.
+    To be called when every arrival of the seed is settled: the log is only ever appended to, and
+    an arrival that failed and is tried again would belong in between. A log to which arrivals
+    belong that have been removed since stays as it was.
     """
     device = lab.context.scenario.storage.device
     if device is None:
@@ -310,16 +278,16 @@ def place_on_device(lab: Lab, seed: int) -> None:
     until_us = items[-1][0] if items else 0
     log = simulate_device(device, items, seed=seed, until_us=until_us).log
     there = [line for line in lab.registry.placements(lab.run.name) if line.seed == seed]
-    if [_told(line) for line in there] == [_told(line) for line in log[: len(there)]]:
+    if [_key(line) for line in there] == [_key(line) for line in log[: len(there)]]:
         lab.registry.add_placements(log[len(there) :])
 
 
 def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
-    """Return what comes to the device, and when, in order."""
+    """Return what is placed on the device, and when, in order."""
     scores = {
         score.arrival_id: score.value
         for score in lab.registry.scores(run=lab.run.name, primary=True)
-        if score.split == "dev"  # the same after every arrival, or the base was not fixed
+        if score.split == "dev"  # the same after every arrival, as the base is fixed
     }
     method = lab.context.scenario.defaults.method.name
     records = lab.registry.arrivals(run=lab.run.name, method=method, status="finished")
@@ -339,7 +307,7 @@ def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
     ]
 
 
-def _told(line: NewPlacement | PlacementRecord) -> tuple[object, ...]:
+def _key(line: NewPlacement | PlacementRecord) -> tuple[object, ...]:
     return line.at_us, line.arrival_id, line.action, line.device_bytes, line.note
 
 
@@ -350,29 +318,29 @@ class _Entry:
 
 
 class Ledger:
-    """The diffs that were admitted, in the order of virtual time; filled anew from the rows."""
+    """The diffs admitted so far, in the order of virtual time; read from the registry at first."""
 
     def __init__(self, registry: Registry, run: str, method: str) -> None:
-        """Read the rows of `method`, the scenario's own: baselines are not admitted."""
+        """Read the arrivals of `method`, the scenario's own: baselines are not admitted."""
         self._entries = [
             _Entry(record, registry.diff(record.digest).file_bytes)
             for record in sorted(
                 registry.arrivals(run=run, method=method, status="finished"),
                 key=lambda record: (record.ended_us or 0, record.sequence),
             )
-            if record.digest is not None and "content" in record.details
+            if record.digest is not None and record.details.content is not None
         ]
 
     def add(self, record: ArrivalRecord, n_bytes: int) -> None:
-        """Note a diff that was admitted and has its row."""
+        """Add a diff that was admitted and recorded."""
         self._entries.append(_Entry(record, n_bytes))
 
     def known(self, arrival: Arrival, public_key: str | None) -> AdmissionContext:
-        """Return what is known when a submission for `arrival` comes."""
+        """Return what admission compares a submission for `arrival` with."""
         ours = [entry for entry in self._entries if entry.record.seed == arrival.seed]
         own = [entry for entry in ours if entry.record.provider == arrival.provider]
         return AdmissionContext(
-            contents={e.record.details["content"]: f"`{e.record.provider}`" for e in ours},
+            contents={str(e.record.details.content): f"`{e.record.provider}`" for e in ours},
             n_bytes=sum(entry.n_bytes for entry in own),
             n_tasks=len(own),
             public_key=public_key,
@@ -383,8 +351,8 @@ class Ledger:
     ) -> tuple[Submission, ...]:
         """Return what was admitted under a scenario seed as it was submitted, oldest first.
 
-        `until_us`: the virtual time by which it must have ended, since a run that is resumed
-        knows of what ends later too.
+        `until_us`: the virtual time by which it must have ended; a resumed run knows of later
+        ones too.
         """
         return tuple(
             _submission(record, store)
@@ -394,7 +362,7 @@ class Ledger:
 
 
 def _submission(record: ArrivalRecord, store: ArtifactStore) -> Submission:
-    signature = record.details.get("signature")
+    signature = record.details.signature
     return Submission(
         provider=record.provider,
         task=record.task,

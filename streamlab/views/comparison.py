@@ -249,7 +249,7 @@ def arrival_side(registry: Registry, name: str) -> Side:
     return Side(
         f"arrival:{name}",
         {
-            "arrival": leaves({**record, "details": arrival.details}),
+            "arrival": leaves({**record, "details": arrival.details.to_json()}),
             "artifact": {} if diff is None else _artifact(diff),
             **_of_run(registry, run),
         },

@@ -85,8 +85,9 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
     if arrival.digest is not None:
         sections.append(_artifact_facts(registry.diff(arrival.digest)))
     sections.append(_scores(registry.scores(arrival_id=arrival.id)))
-    sections.append(Facts("details", "Details", tuple(flat(arrival.details))))
-    return Page("arrival", str(arrival.id), asdict(arrival), tuple(sections))
+    sections.append(Facts("details", "Details", tuple(flat(arrival.details.to_json()))))
+    record = {**asdict(arrival), "details": arrival.details.to_json()}
+    return Page("arrival", str(arrival.id), record, tuple(sections))
 
 
 def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:

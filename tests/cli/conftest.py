@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
 from streamlab.home.folder import Home
+from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.device_log import NewPlacement
 from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore, RunRecord
 from streamlab.registry.registry import Registry
@@ -185,7 +186,14 @@ def arrival(
         source_detail="seed 0" if source == "synthetic" else "data/sst2",
         examples_fingerprint=hashlib.sha256(task.encode()).hexdigest(),
         n_train_examples=1000,
-        details={"density": {"expected": 0.0051, "kept": 0.005}, "stages": ["gates", "fixed"]},
+        details=ArrivalDetails(
+            reported=ReportedDetails(
+                training={
+                    "density": {"expected": 0.0051, "kept": 0.005},
+                    "stages": ["gates", "fixed"],
+                }
+            )
+        ),
     )
 
 

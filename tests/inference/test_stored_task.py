@@ -245,7 +245,9 @@ def test_a_diff_that_does_not_do_what_it_did_is_refused(
 ) -> None:
     task = opened.task("mood")
     assert task.artifact.arrival is not None
-    details = {"probe": {**task.artifact.arrival.details["probe"], "n_changed": 3}}
+    details = task.artifact.arrival.details
+    assert details.probe is not None
+    details = replace(details, probe=replace(details.probe, n_changed=3))
     other = replace(task.artifact, arrival=replace(task.artifact.arrival, details=details))
 
     with (

@@ -16,6 +16,7 @@ from registry_samples import (
 )
 
 from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import FinishedArrival, RunRecord
 from streamlab.registry.registry import Registry
 
@@ -27,6 +28,10 @@ ARRIVALS: tuple[dict[str, Any], ...] = (
     {"version": 2},
     {"method": "m"},
 )
+
+
+def noted(place: int) -> ArrivalDetails:
+    return ArrivalDetails(reported=ReportedDetails(training={"place": place}))
 
 
 @pytest.fixture
@@ -75,14 +80,14 @@ def test_a_big_batch_leaves_every_field_that_a_small_one_leaves(
     with Registry.open("sqlite://", clock=Clock()) as other:
         other.add_base(new_base())
         other.start_run(new_run())
-        new = [finished_arrival(run.id, place, details={"place": place}) for place in range(30)]
+        new = [finished_arrival(run.id, place, details=noted(place)) for place in range(30)]
         for one in new:
             other.add_arrivals([one])
 
         registry.add_arrivals(new)
 
         assert everything(registry) == everything(other)
-        assert [a.details for a in registry.arrivals()] == [{"place": n} for n in range(30)]
+        assert [a.details for a in registry.arrivals()] == [noted(n) for n in range(30)]
 
 
 def test_numbers_come_in_the_order_given_however_many_there_are(

@@ -22,9 +22,12 @@ from registry_samples import (
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.audits import Damage
+from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import Grouping, MethodStorage, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
+
+NOT_JSON = ArrivalDetails(reported=ReportedDetails(training={"loss": float("nan")}))
 
 
 @pytest.fixture
@@ -314,7 +317,10 @@ def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: Ru
         ({"peak_memory_bytes": None}, "NOT NULL"),
         ({"task": ""}, "ck_tasks_name"),
         ({"seed": 2**63}, "too large"),
-        ({"details": {"loss": float("nan")}}, "not JSON compliant"),
+        (
+            {"details": NOT_JSON},
+            "not JSON compliant",
+        ),
         ({"source_detail": "\ud800"}, "surrogates not allowed"),
     ]
 

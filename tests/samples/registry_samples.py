@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
@@ -85,7 +86,11 @@ def new_arrival(run_id: int, **changes: Any) -> NewArrival:
         source_detail="glue/sst2",
         examples_fingerprint=digest_of("rows"),
         n_train_examples=2000,
-        details={"densities": [0.5, 0.005], "stage": {"search": 120}},
+        details=ArrivalDetails(
+            reported=ReportedDetails(
+                training={"densities": [0.5, 0.005], "stage": {"search": 120}},
+            )
+        ),
     )
     return replace(arrival, **changes)
 

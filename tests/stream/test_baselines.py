@@ -30,7 +30,7 @@ def test_an_adapter_is_stored_as_peft_writes_it_and_scored_from_that_file(ran: R
     assert any(".lora_A." in name for name in names)
     assert lora.diff.file_bytes == store.path(lora.diff.digest).stat().st_size
     assert lora.diff.n_head_entries > 0
-    assert lora.record.details["adapter_config"]["peft_type"] == "LORA"
+    assert (lora.record.details.reported.adapter_config or {})["peft_type"] == "LORA"
     assert {score.split for score in lora.scores} == {"dev", "validation"}
 
 
@@ -41,5 +41,5 @@ def test_biases_are_stored_as_a_diff(ran: Ran) -> None:
 
     assert bitfit.diff.kind == "diff"
     assert 0 < bitfit.diff.n_entries <= bitfit.diff.n_gated
-    assert bitfit.record.details["selected_tensors"] > 0
+    assert bitfit.record.details.reported.training["selected_tensors"] > 0
     assert bitfit.diff.full_checkpoint_bytes == own.diff.full_checkpoint_bytes

@@ -74,7 +74,8 @@ def test_an_answer_is_the_same_bytes_wherever_it_was_made(
     assert 0 <= (given.submission.declared_score or -1) <= 1
     assert [step.step for step in seen] == list(range(1, given.effort.n_steps + 1))
     assert given.effort.training_seconds > 0
-    assert given.effort.details["rounding"]["values"]
+    assert given.effort.details.quantization is not None
+    assert given.effort.details.quantization["values"]
 
 
 def test_a_training_that_breaks_down_is_told_and_the_provider_goes_on(

@@ -11,16 +11,14 @@ import torch
 from stream_samples import Lab, only
 from transformers import PreTrainedModel
 
-from streamlab.base import Base
 from streamlab.errors import BaseMismatchError
 from streamlab.methods.api import TrainingSettings
 from streamlab.seeds import derived_seed
 from streamlab.stream import scoring
-from streamlab.stream.context import fresh_model
+from streamlab.stream.context import Classifiers, EncodedTask
 from streamlab.stream.invariants import check_isolation, check_order, shuffled
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
-from streamlab.tasks.examples import TaskData
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +60,18 @@ def test_a_model_left_dirty_breaks_the_proof_of_isolation(
 ) -> None:
     uses: list[str] = []
 
-    def dirty(
-        base: Base, data: TaskData, training: TrainingSettings, *, seed: int
-    ) -> PreTrainedModel:
-        model = fresh_model(base, data, training, seed=seed)
-        uses.append(data.name)
+    clean = Classifiers.clean
+
+    def dirty(own: Classifiers, task: EncodedTask, training: TrainingSettings) -> PreTrainedModel:
+        model = clean(own, task, training)
+        uses.append(task.data.name)
         with torch.no_grad():  # what the uses before this one left behind
             for name, parameter in model.named_parameters():
                 if name.endswith("word_embeddings.weight"):
                     parameter.add_(torch.randn_like(parameter), alpha=float(len(uses) - 1))
         return model
 
-    monkeypatch.setattr(scoring, "fresh_model", dirty)
+    monkeypatch.setattr(Classifiers, "clean", dirty)
     monkeypatch.setattr(scoring, "check_probe", lambda *_, **__: None)  # which would stop the run
 
     claims = list(check_isolation(loaded, tmp_path, clock=time.time))
@@ -86,14 +84,14 @@ def test_a_model_left_dirty_breaks_the_proof_of_isolation(
 def test_a_base_that_was_written_to_breaks_the_proof_of_isolation(
     loaded: LoadedScenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def writes(
-        base: Base, data: TaskData, training: TrainingSettings, *, seed: int
-    ) -> PreTrainedModel:
-        model = fresh_model(base, data, training, seed=seed)
-        base.tensors[base.layout.names[0]].view(-1)[0] += 1.0
+    clean = Classifiers.clean
+
+    def writes(own: Classifiers, task: EncodedTask, training: TrainingSettings) -> PreTrainedModel:
+        model = clean(own, task, training)
+        own._base.tensors[own._base.layout.names[0]].view(-1)[0] += 1.0
         return model
 
-    monkeypatch.setattr(scoring, "fresh_model", writes)
+    monkeypatch.setattr(Classifiers, "clean", writes)
     claims = check_isolation(loaded, tmp_path, clock=time.time)
 
     assert not next(claims).holds

@@ -27,8 +27,12 @@ ANSWER: dict[str, Any] = {
     "declared_score": 0.5,
     "signature": None,
     "effort": EFFORT,
-    "behaved": "honest",
+    "behaviour": "honest",
 }
+
+
+def with_details(details: dict[str, Any]) -> dict[str, Any]:
+    return ANSWER | {"effort": EFFORT | {"details": details}}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,8 @@ def test_a_message_is_one_of_three_things(arrival: Arrival, message: dict[str, A
         json.dumps({"failed": "a"} | PROGRESS).encode(),
         json.dumps({"failed": "a", "answer": ANSWER}).encode(),
         json.dumps({"answer": ANSWER | {"effort": EFFORT | {"n_steps": -1}}}).encode(),
-        json.dumps({"answer": ANSWER | {"effort": EFFORT | {"details": {"\ud800": 1}}}}).encode(),
+        json.dumps({"answer": with_details({"training": {"\ud800": 1}})}).encode(),
+        json.dumps({"answer": with_details({"probe": 1})}).encode(),
         b"[" * 100_000,
     ],
 )

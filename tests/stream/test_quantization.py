@@ -17,9 +17,9 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.stream.artifacts import Served, serving
-from streamlab.stream.context import RunContext, fresh_model
-from streamlab.stream.providers.quantization import SMALLEST_FIRST, rounded
+from streamlab.stream.artifacts import Served, read_artifact
+from streamlab.stream.context import RunContext
+from streamlab.stream.providers.quantization import SMALLEST_FIRST, quantize
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.scoring import check_probe, take_probe
 
@@ -60,20 +60,21 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
 ) -> None:
     diff, task, training = parts(plain, context, name)
 
-    chosen = rounded(diff, task, context.base, training)
+    model = context.classifiers.clean(task, training)
+    chosen = quantize(diff, task, model, values="auto")
 
-    facts = chosen.facts
+    facts = chosen.details
     assert facts["least"] == {"mood": 0.995, "degree": 0.999}[name]
     passed = [
         facts["agreement"][t] >= facts["least"] for t in SMALLEST_FIRST if t in facts["agreement"]
     ]
     assert passed == [False] * (len(passed) - 1) + [True]
-    assert inspect(chosen.encoded.data)["value_type"] == chosen.value_type == facts["values"]
-    model = fresh_model(context.base, task.data, training, seed=0)
+    assert inspect(chosen.encoded.data)["value_type"] == facts["values"]
     with applied(model, diff):
         before = logits(model, task.validation)
     with applied(model, decode(chosen.encoded.data, context.base.layout)):
         after = logits(model, task.validation)
+    assert np.array_equal(after, chosen.outputs)
     if name == "mood":
         assert (before.argmax(1) == after.argmax(1)).mean() >= 0.995
     else:
@@ -88,29 +89,34 @@ def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, context: RunCont
     skewed = (replace(t, values=t.values * s) for t, s in zip(diff.tensors, scales, strict=True))
     wild = DiffVector(diff.layout, tuple(skewed), diff.head, diff.task)
 
-    chosen = rounded(wild, task, context.base, training)
+    model = context.classifiers.clean(task, training)
+    chosen = quantize(wild, task, model, values="auto")
 
-    assert chosen.facts["agreement"]["int4"] < 0.999
-    assert chosen.value_type != "int4"
+    assert chosen.details["agreement"]["int4"] < 0.999
+    assert inspect(chosen.encoded.data)["value_type"] == chosen.details["values"] != "int4"
 
 
-def test_without_rows_to_judge_by_it_is_bf16(plain: Ran, context: RunContext) -> None:
+def test_without_examples_to_judge_by_it_is_bf16(plain: Ran, context: RunContext) -> None:
     diff, task, training = parts(plain, context, "mood")
     blind = replace(task, validation=task.validation.first(0))
 
-    chosen = rounded(diff, blind, context.base, training)
+    model = context.classifiers.clean(task, training)
+    chosen = quantize(diff, blind, model, values="auto")
 
-    assert chosen.value_type == "bf16"
-    assert chosen.facts == {"values": "bf16", "head": "fp32", "n_rows": 0}
+    assert inspect(chosen.encoded.data)["value_type"] == "bf16"
+    assert chosen.outputs is None
+    assert chosen.details == {"values": "bf16", "head": "fp32", "n_examples": 0}
 
 
-def test_every_arrival_records_its_rounding_and_its_probe(plain: Ran) -> None:
+def test_every_arrival_records_its_quantization_and_its_probe(plain: Ran) -> None:
     for outcome in plain.outcomes:
         details = outcome.record.details
         assert outcome.diff is not None
-        assert details["rounding"]["values"] == outcome.diff.value_type
-        assert 0 < details["probe"]["n_changed"] <= outcome.diff.n_entries
-        assert len(details["probe"]["sha256"]) == 64
+        assert details.reported.quantization is not None
+        assert details.probe is not None
+        assert details.reported.quantization["values"] == outcome.diff.value_type
+        assert 0 < details.probe.n_changed <= outcome.diff.n_entries
+        assert len(details.probe.sha256) == 64
 
 
 def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContext) -> None:
@@ -118,12 +124,13 @@ def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContex
     assert outcome.diff is not None
     task = context.encoded(outcome.arrival)
     training = context.scenario.tasks[outcome.arrival.task].training
-    recorded = outcome.record.details["probe"]
+    recorded = outcome.record.details.probe
+    assert recorded is not None
     digest = outcome.diff.digest
     data = ArtifactStore(plain.home.store).get(digest)
-    model = fresh_model(context.base, task.data, training, seed=0)
+    model = context.classifiers.clean(task, training)
 
-    with serving(model, data, "diff", digest, context.base) as served:
+    with read_artifact("diff", data, context.base).applied_to(model) as served:
         check_probe(served, task, training, recorded, digest=digest)
         fewer = Served(served.model, (served.n_changed or 0) - 1)
         with pytest.raises(StoreError, match="`n_changed` is"):
@@ -132,6 +139,8 @@ def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContex
             next(model.parameters()).add_(0.01)
         with pytest.raises(StoreError, match="`sha256` is"):
             check_probe(served, task, training, recorded, digest=digest)
-        elsewhere = {**recorded, "machine": "another", "sha256": "00"}
+        elsewhere = replace(recorded, machine="another", sha256="00")
         check_probe(served, task, training, elsewhere, digest=digest)
-        assert take_probe(served, task, training)["sha256"] != recorded["sha256"]
+        found = take_probe(served, task, training)
+        assert found is not None
+        assert found.sha256 != recorded.sha256

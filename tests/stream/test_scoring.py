@@ -17,8 +17,8 @@ from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.stream.artifacts import serving
-from streamlab.stream.context import EncodedTask, RunContext, fresh_model
+from streamlab.stream.artifacts import read_artifact
+from streamlab.stream.context import EncodedTask, RunContext
 from streamlab.stream.lab import Outcome
 from streamlab.stream.scenario import load_scenario
 
@@ -68,8 +68,8 @@ def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorde
         found = by_hand(context.base, task, outcome, store.path(digest))
 
         training = context.scenario.tasks[outcome.arrival.task].training
-        model = fresh_model(context.base, task.data, training, seed=0)
-        with serving(model, store.get(digest), diff.kind, digest, context.base) as served:
+        artifact = read_artifact(diff.kind, store.get(digest), context.base, digest=digest)
+        with artifact.applied_to(context.classifiers.clean(task, training)) as served:
             assert np.array_equal(found, logits(served.model, task.dev))
         labels = np.array([row.label for row in task.data.dev])
         if outcome.arrival.task == "degree":
@@ -105,13 +105,10 @@ def test_bytes_that_are_not_those_of_the_digest_are_not_served(
     store = ArtifactStore(many.home.store)
     data = bytearray(store.get(outcome.diff.digest))
     data[-1] ^= 1
-    model = context.base.classifier(n_outputs=2, seed=1)
+    digest = outcome.diff.digest
 
-    with (
-        pytest.raises(StoreError, match="does not have its digest"),
-        serving(model, bytes(data), outcome.diff.kind, outcome.diff.digest, context.base),
-    ):
-        pass
+    with pytest.raises(StoreError, match="does not have its digest"):
+        read_artifact(outcome.diff.kind, bytes(data), context.base, digest=digest)
 
 
 def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, context: RunContext) -> None:
@@ -121,7 +118,7 @@ def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, context: Ru
     model = context.base.classifier(n_outputs=2, seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    with serving(model, data, "diff", outcome.diff.digest, context.base) as served:
+    with read_artifact("diff", data, context.base).applied_to(model) as served:
         changed = [n for n, t in served.model.state_dict().items() if not torch.equal(t, before[n])]
 
     assert changed

@@ -50,7 +50,7 @@ class _Said(Settings):
     declared_score: float | None
     signature: str | None
     effort: Effort
-    behaved: Behaviour
+    behaviour: Behaviour
 
     @field_validator("effort")
     @classmethod
@@ -196,7 +196,7 @@ class _Worker:
                 declared_score=said.declared_score,
                 signature=None if said.signature is None else bytes.fromhex(said.signature),
             )
-            return Answer(submission, said.effort, said.behaved)
+            return Answer(submission, said.effort, said.behaviour)
         except EOFError:
             raise
         except (OSError, ValueError) as error:
@@ -291,7 +291,7 @@ def _said(given: Answer) -> dict[str, Any]:
         "declared_score": submission.declared_score,
         "signature": submission.signature.hex() if submission.signature else None,
         "effort": asdict(given.effort),
-        "behaved": given.behaved,
+        "behaviour": given.behaviour,
     }
 
 

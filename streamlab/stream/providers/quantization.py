@@ -1,4 +1,4 @@
-"""How a diff is rounded: the smallest value type that leaves its answers as they were.
+"""Quantisation of a diff: the smallest value type that leaves its predictions as they were.
 
 Judged on examples split from train, never on reported ones, by the agreement of outputs that the
 task's type defines. The head is rounded to fp16 by the same rule.
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.base import Base
 from streamlab.diff.apply import applied
-from streamlab.diff.format.container import EncodedDiff, decode, encode
+from streamlab.diff.format.container import EncodedDiff, encode, rounded
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
 from streamlab.inference.model import logits
-from streamlab.methods.api import TrainingSettings
-from streamlab.stream.context import EncodedTask, fresh_model
+from streamlab.stream.context import EncodedTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,64 +32,80 @@ Outputs = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Rounded:
-    """A diff's file, the value type it came to, and what is recorded of the choice."""
+class QuantizedDiff:
+    """A diff's file, its outputs on the validation examples, and how its types were chosen."""
 
     encoded: EncodedDiff
-    value_type: ValueType
-    facts: Mapping[str, Any]
+    outputs: Outputs | None  # None without examples
+    details: Mapping[str, Any]
 
 
-def rounded(diff: DiffVector, task: EncodedTask, base: Base, training: TrainingSettings) -> Rounded:
-    """Write a diff in the smallest value type that passes, fp32 where none does.
+def quantize(
+    diff: DiffVector,
+    task: EncodedTask,
+    model: PreTrainedModel,
+    *,
+    values: ValueType | Literal["auto"],
+) -> QuantizedDiff:
+    """Write a diff in a value type, or by `auto` in the smallest that passes, else in fp32.
 
-    Without rows to judge by it is bf16, with the head as it is.
+    `model`: a clean classifier of the base, which it is again at the end. `auto` without examples
+    to judge by is bf16, with the head in fp32.
     """
-    if not len(task.validation.labels):
-        facts: dict[str, Any] = {"values": "bf16", "head": "fp32", "n_rows": 0}
-        return Rounded(encode(diff), "bf16", facts)
-    judge = _Judge(diff, task, base, training)
+    n_examples = len(task.validation.labels)
+    if values != "auto":
+        outputs = _Candidates(diff, task, model).outputs(values, "fp32") if n_examples else None
+        return QuantizedDiff(encode(diff, value_type=values), outputs, {"values": values})
+    if not n_examples:
+        details: dict[str, Any] = {"values": "bf16", "head": "fp32", "n_examples": 0}
+        return QuantizedDiff(encode(diff), None, details)
+    candidates = _Candidates(diff, task, model)
     tried: dict[str, float] = {}
     chosen: tuple[ValueType, HeadType] = ("fp32", "fp32")
     for value_type in SMALLEST_FIRST:
-        tried[value_type] = judge.agreement(value_type, "fp32")
-        if tried[value_type] >= judge.least:
+        tried[value_type] = candidates.agreement(value_type, "fp32")
+        if tried[value_type] >= candidates.least:
             chosen = value_type, "fp32"
             break
-    narrow = judge.agreement(chosen[0], "fp16")
-    if narrow >= judge.least:
+    narrow = candidates.agreement(chosen[0], "fp16")
+    if narrow >= candidates.least:
         chosen = chosen[0], "fp16"
-    facts = {
+    details = {
         "values": chosen[0],
         "head": chosen[1],
-        "n_rows": len(task.validation.labels),
+        "n_examples": n_examples,
         "agreement": {**tried, f"{chosen[0]} with an fp16 head": narrow},
-        "least": judge.least,
+        "least": candidates.least,
     }
     encoded = encode(diff, value_type=chosen[0], head_type=chosen[1])
-    return Rounded(encoded, chosen[0], facts)
+    return QuantizedDiff(encoded, candidates.outputs(*chosen), details)
 
 
-class _Judge:
-    """Compare a rounded diff's outputs with the unrounded one's, on the validation rows."""
+class _Candidates:
+    """The outputs of a diff in several types, compared with those of the unrounded diff."""
 
-    def __init__(
-        self, diff: DiffVector, task: EncodedTask, base: Base, training: TrainingSettings
-    ) -> None:
-        self._diff, self._task, self._layout = diff, task, base.layout
-        self._model: PreTrainedModel = fresh_model(base, task.data, training, seed=0)
-        self.least = task.data.type.least_agreement
-        self._expected = self._outputs(diff)
+    def __init__(self, diff: DiffVector, task: EncodedTask, model: PreTrainedModel) -> None:
+        self._diff, self._examples, self._model = diff, task.validation, model
+        self._outputs: dict[tuple[ValueType, HeadType], Outputs] = {}
+        self._type = task.data.type
+        self.least = self._type.least_agreement
+
+    def outputs(self, value_type: ValueType, head_type: HeadType) -> Outputs:
+        """Return the outputs of the diff as a file of these types holds it. Raises DiffError."""
+        key = value_type, head_type
+        if key not in self._outputs:
+            diff = self._diff
+            if key != ("fp32", "fp32"):
+                diff = rounded(diff, value_type=value_type, head_type=head_type)
+            with applied(self._model, diff):
+                self._outputs[key] = logits(self._model, self._examples)
+        return self._outputs[key]
 
     def agreement(self, value_type: ValueType, head_type: HeadType) -> float:
         """Return how well the outputs agree with the unrounded diff's; 0 for a value too large."""
+        expected = self.outputs("fp32", "fp32")
         try:
-            data = encode(self._diff, value_type=value_type, head_type=head_type).data
+            found = self.outputs(value_type, head_type)
         except DiffError:  # a value too large for the type
             return 0.0
-        outputs = self._outputs(decode(data, self._layout))
-        return self._task.data.type.agreement(outputs, self._expected)
-
-    def _outputs(self, diff: DiffVector) -> Outputs:
-        with applied(self._model, diff):
-            return logits(self._model, self._task.validation)
+        return self._type.agreement(found, expected)
