@@ -1,4 +1,4 @@
-"""YAML in, validated and frozen settings out, with every problem reported at once.
+"""Settings from YAML: validated, frozen, and with every problem reported at once.
 
 This module knows no setting by name: each settings class lives beside what it sets.
 """
@@ -9,18 +9,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.errors import ConfigError
@@ -36,73 +30,69 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class GrownSettings(Settings):
-    """Settings with keys that came `later`: in what is dumped only where they are not the default.
-
-    So what was recorded before they came keeps its digest.
-    """
-
-    later: ClassVar[frozenset[str]]
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> Tree:
-        tree: Tree = dump(self)
-        for name in self.later:
-            field = type(self).model_fields[name]
-            if getattr(self, name) == field.get_default(call_default_factory=True):
-                tree.pop(name, None)
-        return tree
-
-
 _HIDDEN = "hidden"  # the type of a problem whose input is not shown
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain scalars as in YAML 1.2: `no` and dates stay words, `1e-5` is a number; no key twice."""
+    """Plain scalars of YAML 1.2's core schema, except that a leading zero makes a word.
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the library keeps its table on the class
-        first: [
-            (tag, pattern)
-            for tag, pattern in resolvers
-            if tag.rpartition(":")[2] not in {"bool", "float", "timestamp"}
-        ]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    `no`, `on`, dates, `12:30`, `1_000` and `02142` are words; `1e-5` is a number. A key may not be
+    given twice. No library does this: ruamel.yaml reads dates as dates, 02142 as 2142 and 1_000 as
+    1000, and accepts a list as a key.
+    """
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key given twice, which YAML would settle in silence."""
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - without those of the library, for YAML 1.1
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Refuse a key given twice, which the library settles in silence; merges may override."""
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.composer.ComposerError(
                     None, None, "a list or a mapping cannot be a key", key_node.start_mark
                 )
+            merge = key_node.tag == _MERGE
+            key = key_node.value if merge else self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
+                raise yaml.composer.ComposerError(
                     None, None, f"the key `{key}` is given twice", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Resolve `<<`, keeping one pair per key, so that merges of merges cannot explode."""
+        super().flatten_mapping(node)
+        node.value = list(
+            {(key.tag, key.value): (key, value) for key, value in node.value}.values()
+        )
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF))$|^\.(?:nan|NaN|NAN)$"
+_MERGE: Final = "tag:yaml.org,2002:merge"
+_PLAIN_SCALARS: Final = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        list("-+.0123456789"),
     ),
-    list("-+0123456789."),
-)
+    "merge": (r"<<", ["<"]),
+}
+for _name, (_pattern, _firsts) in _PLAIN_SCALARS.items():
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _firsts
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value, 0))
 
 
 def read_yaml(path: Path) -> Tree:
     """Read one YAML mapping.
 
-    Raises ConfigError where the file is missing, is not UTF-8, is not YAML or is no mapping.
+    Raises ConfigError where the file is missing, or is not a YAML mapping in UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -119,7 +109,7 @@ def parse_yaml(text: str, *, origin: str) -> Tree:
     """Parse one YAML mapping; `origin` names it in errors. Raises ConfigError."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    # The library lets a value that is not what its tag says fall through as a ValueError.
+    # A value that is not what its tag says is a ValueError of the library.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             origin, [f"is not valid YAML: {' '.join(str(error).split())}."]
@@ -145,7 +135,7 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             continue
         try:
             _assign(copy, path.split("."), yaml.load(value, Loader=_Loader))  # noqa: S506
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             problems.append(f"--set {assignment!r}: {' '.join(str(error).split())}")
     if problems:
         raise ConfigError("the command line", problems)
@@ -157,7 +147,7 @@ def _assign(tree: Any, path: Sequence[str], value: Any) -> None:
         last = depth == len(path) - 1
         if isinstance(tree, list):
             if not name.isdigit() or int(name) >= len(tree):
-                raise ValueError(f"`{name}` is no place in a list of {len(tree)}.")
+                raise ValueError(f"`{name}` is not an index of a list of {len(tree)}.")
             index: Any = int(name)
         elif isinstance(tree, dict):
             index = name
@@ -219,13 +209,13 @@ def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySetti
 
 def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
     """Return one problem of settings, for the ValidationError that a validator raises."""
-    # The message goes in as a value: as a template, braces in it would have a meaning.
+    # The message is a value: in a template, braces would have a meaning.
     kind = PydanticCustomError("settings", "{message}", {"message": message})
     return InitErrorDetails(type=kind, loc=place, input=given)
 
 
 def secret_problem(message: str) -> PydanticCustomError:
-    """Return a problem for a validator to raise whose input is not to be shown: it may be a key."""
+    """Return a problem for a validator to raise whose input is not shown: it may be secret."""
     return PydanticCustomError(_HIDDEN, "{message}", {"message": message})
 
 
@@ -245,7 +235,9 @@ def _message(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
     message = message[:1].lower() + message[1:]
     given = error.get("input")
     simple = isinstance(given, (str, int, float, bool, type(None)))
-    shown = f", got {given!r}" if simple and error["type"] != _HIDDEN else ""
+    # A message may quote the input itself.
+    hidden = error["type"] == _HIDDEN or (isinstance(given, str) and repr(given) in message)
+    shown = f", got {given!r}" if simple and not hidden else ""
     return f"{message.rstrip('.')}{shown}"
 
 
@@ -258,7 +250,7 @@ def _sibling_names(cls: type[BaseModel], place: Sequence[Any]) -> set[str]:
             field = candidate.model_fields.get(str(part))
             if field is not None:
                 following |= set(_models_in(field.annotation))
-        # A part that names no field is an index, a mapping's key or a union's tag.
+        # Any other part is an index, a mapping's key or a union's tag.
         candidates = following or candidates
     return {name for candidate in candidates for name in candidate.model_fields}
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, synced, then renamed into place."""
+"""Atomic writes: to a temporary file, synced, then renamed into place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from streamlab.errors import StoreError
 
-TEMPORARY_PREFIX = ".tmp-"  # what a file is called until it is whole
+TEMPORARY_PREFIX = ".tmp-"  # of the name of a file until it is complete
 Opener = Callable[[Path], BinaryIO]
 
 
@@ -25,15 +25,15 @@ def open_new(path: Path) -> BinaryIO:
 def atomic_write(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryIO]:
     """Yield a file beside `target` and rename it to `target` once its bytes are on the disk.
 
-    The folder of `target` is made where it is missing. Whatever goes wrong, the file aside is
-    removed and `target` is as it was; what the block raises is passed on as it is. Raises
-    StoreError where the disk is full or refuses.
+    A missing folder of `target` is created. After any error the temporary file is removed and
+    `target` is as it was; what the block raises is passed on. Raises StoreError where the disk is
+    full or the file cannot be written.
     """
-    aside = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         with disk_errors(target):
             _make_folder(target.parent)
-            file = opener(aside)
+            file = opener(temporary)
         try:
             yield file
         except BaseException:
@@ -44,12 +44,12 @@ def atomic_write(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryI
             with file:
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(target)
+            temporary.replace(target)
             sync_folder(target.parent)
     finally:
-        # After the rename there is nothing left aside; before it, nothing may stay.
+        # After the rename there is no temporary file any more.
         with suppress(OSError):
-            aside.unlink()
+            temporary.unlink()
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entries, so that a rename in it survives a power cut."""
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)

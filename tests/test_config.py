@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from streamlab.config import (
-    GrownSettings,
     Settings,
     canonical_json,
     digest,
@@ -56,7 +54,9 @@ class Drawing(Settings):
         ("1e-5", 1e-5), ("-1E+3", -1000.0), ("2.5", 2.5), (".5", 0.5), ("1.", 1.0), ("7", 7),
         ("+.inf", math.inf), ("true", True), ("False", False), ("~", None), ("null", None),
         ("no", "no"), ("on", "on"), ("Yes", "Yes"), ("OFF", "OFF"), ("y", "y"), ("1e", "1e"),
-        ("2024-01-02", "2024-01-02"), ("2024-13-45", "2024-13-45"), ("1.2.3", "1.2.3"),
+        ("0", 0), ("-12", -12), ("0o17", 15), ("0x1F", 31), ("02142", "02142"), ("007", "007"),
+        ("12:30", "12:30"), ("190:20:30", "190:20:30"), ("1_000", "1_000"), ("0b11", "0b11"),
+        ("=", "="), ("2024-01-02", "2024-01-02"), ("2024-13-45", "2024-13-45"), ("1.2.3", "1.2.3"),
         ("'1e-5'", "1e-5"),
     ],
 )  # fmt: skip
@@ -65,6 +65,20 @@ def test_plain_scalars_are_read_as_they_look(text: str, value: object) -> None:
 
     assert read == value
     assert type(read) is type(value)
+
+
+def test_merge_keys_give_values_that_own_keys_override() -> None:
+    text = "t: &t {a: 1, b: 2}\nu: &u {<<: *t, b: 3}\nv: {<<: [*u, {a: 9, c: 4}], a: 5}"
+
+    assert parse_yaml(text, origin="x")["v"] == {"a": 5, "b": 3, "c": 4}
+    assert parse_yaml(text, origin="x")["t"] == {"a": 1, "b": 2}
+
+
+def test_merges_of_merges_take_no_more_room_than_their_keys() -> None:
+    levels = (f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))
+    lines = "\n".join(["a0: &a0 {x: 1, y: 2}", *levels])
+
+    assert parse_yaml(lines, origin="x")["a39"] == {"x": 1, "y": 2}
 
 
 def test_not_a_number_is_a_number() -> None:
@@ -79,7 +93,12 @@ def test_not_a_number_is_a_number() -> None:
         ("a: [", "is not valid YAML"),
         ("[a]: 1", "a list or a mapping cannot be a key"),
         ("{a: 1}: 1", "a list or a mapping cannot be a key"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "the key `<<` is given twice"),
+        ("{1: a, 0x1: b}", "the key `1` is given twice"),
+        ("a: <<", "is not valid YAML"),
+        ("a: {<<: 3}", "is not valid YAML"),
         ("a: !!int word", "is not valid YAML"),
+        ("a: !!int 010", "is not valid YAML"),
         ("a: !!python/name:os.system", "is not valid YAML"),
         ("a: " + "[" * 1000, "is not valid YAML"),
         ("- a", "must hold a mapping of settings, holds list."),
@@ -204,8 +223,8 @@ def test_every_malformed_assignment_is_reported_in_one_go() -> None:
         "--set 'a': write it as `a.b=value`.",
         "--set '=1': write it as `a.b=value`.",
         "--set 'a..b=1': write it as `a.b=value`.",
-        "--set 'a.1=2': `1` is no place in a list of 1.",
-        "--set 'a.x=2': `x` is no place in a list of 1.",
+        "--set 'a.1=2': `1` is not an index of a list of 1.",
+        "--set 'a.x=2': `x` is not an index of a list of 1.",
         "--set 'a.0.b=1': `a.0` holds no settings.",
     )
     assert caught.value.problems[6].startswith("--set 'c=[': while parsing a flow node")
@@ -266,22 +285,3 @@ json_trees = st.recursive(
 @given(st.dictionaries(st.text(), json_trees, max_size=4))
 def test_the_order_of_keys_does_not_reach_the_digest(tree: dict[str, Any]) -> None:
     assert digest(dict(reversed(tree.items()))) == digest(tree)
-
-
-class Grown(GrownSettings):
-    later: ClassVar = frozenset({"added", "shape", "named"})
-
-    old: int = 1
-    added: int | None = None
-    shape: Square = Square(name="square", side=1)
-    named: dict[str, int] = Field(default_factory=dict)
-
-
-def test_a_key_that_came_later_is_dumped_only_where_it_is_not_the_default() -> None:
-    spelt_out = Grown(old=1, added=None, shape=Square(name="square", side=1), named={})
-
-    assert spelt_out.model_dump(mode="json") == Grown().model_dump() == {"old": 1}
-    assert Grown(added=0).model_dump() == {"old": 1, "added": 0}
-    full = Grown(added=2, shape=Square(name="square", side=2), named={"a": 1})
-    assert Grown.model_validate(full.model_dump()) == full
-    assert json.loads(full.model_dump_json()) == full.model_dump(mode="json")
