@@ -14,7 +14,7 @@ import yaml
 
 import streamlab
 from streamlab.base import Base, BaseSettings, load_base
-from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
@@ -101,7 +101,7 @@ def _from_home(base: Base, home: Path) -> Iterator[tuple[str, TrainedDiff]]:
             n_found += 1
             name = f"{arrival.task}, {arrival.method}, seed {arrival.seed} ({record.digest[:6]})"
             data = store.get(record.digest)
-            yield name, TrainedDiff(decode(data, base.layout), inspect(data)["value_type"])
+            yield name, TrainedDiff(decode(data, base.layout), open_diff(data).header.value_type)
     if not n_found:
         raise NotInRegistryError(
             f"{home} holds no diff on {MODEL}. Run `streamlab run scenarios/glue_stream.yaml "

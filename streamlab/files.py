@@ -1,9 +1,10 @@
-"""Atomic writes: to a temporary file, synced, then renamed into place."""
+"""Atomic writes: a file or folder is complete under its name, or absent."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from typing import BinaryIO
 
 from streamlab.errors import StoreError
 
-TEMPORARY_PREFIX = ".tmp-"  # of the name of a file until it is complete
+TEMPORARY_PREFIX = ".tmp-"  # of names under which incomplete files and folders are written
 Opener = Callable[[Path], BinaryIO]
 
 
@@ -21,15 +22,22 @@ def open_new(path: Path) -> BinaryIO:
     return path.open("xb")
 
 
-@contextmanager
-def atomic_write(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryIO]:
-    """Yield a file beside `target` and rename it to `target` once its bytes are on the disk.
+def open_private(path: Path) -> BinaryIO:
+    """Open a file that must not exist yet, and that only its owner may read, for writing bytes."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
-    A missing folder of `target` is created. After any error the temporary file is removed and
-    `target` is as it was; what the block raises is passed on. Raises StoreError where the disk is
-    full or the file cannot be written.
+
+@contextmanager
+def atomic_write(
+    target: Path, *, opener: Opener = open_new, replace: bool = True
+) -> Iterator[BinaryIO]:
+    """Yield a temporary file beside `target`; flush it to disk and rename it when the block ends.
+
+    A missing folder is created. On any error the temporary file is removed, `target` stays as it
+    was, and an exception of the block propagates unchanged. Raises StoreError where the disk is
+    full or not writable, and FileExistsError where `target` exists and `replace` is false.
     """
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    temporary = _temporary(target)
     try:
         with disk_errors(target):
             _make_folder(target.parent)
@@ -44,17 +52,52 @@ def atomic_write(target: Path, *, opener: Opener = open_new) -> Iterator[BinaryI
             with file:
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(target)
+            if replace:
+                temporary.replace(target)
+        if not replace:
+            _link_new(temporary, target)
+        with disk_errors(target):
             sync_folder(target.parent)
     finally:
-        # After the rename there is no temporary file any more.
         with suppress(OSError):
             temporary.unlink()
 
 
+def write_atomically(
+    target: Path, data: bytes, *, opener: Opener = open_new, replace: bool = True
+) -> None:
+    """Write one file's bytes with `atomic_write`; also an error of the disk is a StoreError."""
+    with atomic_write(target, opener=opener, replace=replace) as file, disk_errors(target):
+        file.write(data)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a new temporary folder beside `target`; flush and rename it when the block ends.
+
+    `target` must be absent or an empty folder. On any error the temporary folder is removed.
+    Raises StoreError where the disk is full or not writable, or `target` has content.
+    """
+    target = target.absolute()
+    temporary = _temporary(target)
+    try:
+        with disk_errors(target):
+            _make_folder(target.parent)
+            temporary.mkdir()
+        yield temporary
+        with disk_errors(target):
+            for path in sorted(temporary.rglob("*")):
+                sync_folder(path) if path.is_dir() else _sync_file(path)
+            sync_folder(temporary)
+            temporary.replace(target)
+            sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn an error of the disk while `path` is written into a StoreError that explains it."""
+    """Raise an OSError of the block as a StoreError that names `path` and what to do."""
     try:
         yield
     except OSError as error:
@@ -62,7 +105,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    """Flush a folder's entries to disk, so that a rename in it survives a power failure."""
     number = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(number)
@@ -71,16 +114,35 @@ def sync_folder(folder: Path) -> None:
 
 
 def disk_error_text(error: OSError, path: Path) -> str:
-    """Say in one paragraph why `path` cannot be written and what to do about it."""
+    """Return why `path` cannot be written, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{path} cannot be written: the disk is full ({error.strerror}). Nothing was left "
-            "half-written. Free some space, or name another place with `--home`, and run again."
+            f"{path} cannot be written: the disk is full ({error.strerror}). No partial file was "
+            "left. Free some space, or choose another location with `--home`, and run again."
         )
     return (
-        f"{path} cannot be written: {error.strerror or error}. Nothing was left half-written. "
-        "Make its folder writable, or name another place with `--home`."
+        f"{path} cannot be written: {error.strerror or error}. No partial file was left. "
+        "Make its folder writable, or choose another location with `--home`."
     )
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+
+
+def _link_new(temporary: Path, target: Path) -> None:
+    """Give a file its name unless the name is taken, which a rename would not notice."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise StoreError(disk_error_text(error, target)) from error
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _make_folder(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""Put a diff on a model in place and take it off again, bit for bit.
+"""Apply a diff to a model in place and revert it bit for bit.
 
-    new = round(float32(old) + delta)    one sum, and one rounding where the weight is narrower
+    new = round(float32(old) + delta)    one sum, then one rounding where the dtype is narrower
     new = round(value)                   where the diff replaces weights
 
-The old values are kept and copied back: subtracting would leave other bits behind.
+Reverting copies the saved old values back: a subtraction would not restore the bits.
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ if TYPE_CHECKING:
     from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes of an element
 
 
 @dataclass(frozen=True)
 class _HeadSwap:
-    """A head parameter, the tensor it is to hold, and the Linear whose width it sets, if any."""
+    """A head parameter, its new tensor, and the Linear whose width the tensor sets, if any."""
 
     parameter: nn.Parameter
     tensor: Tensor
@@ -41,21 +42,22 @@ class _HeadSwap:
 
     @property
     def width(self) -> int | None:
-        """Return the number of outputs the Linear will have."""
+        """Return the new number of outputs of the Linear."""
         return None if self.linear is None else self.tensor.shape[0]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A diff matched to one model's parameters; `put_on` may be called many times."""
+    """A diff matched to the parameters of one model; `put_on` may be called many times."""
 
     groups: tuple[EntryGroup, ...]
     swaps: tuple[_HeadSwap, ...]
 
     def put_on(self) -> Applied:
-        """Write the diff into the model; nothing is written where it is refused.
+        """Write the diff into the model.
 
-        Raises DiffError where no weight would change, or where a sum is not finite.
+        Raises DiffError, before anything is written, if no weight would change or a new weight
+        would not be finite.
         """
         with torch.no_grad():
             old = tuple(group.read() for group in self.groups)
@@ -63,8 +65,8 @@ class Plan:
             n_changed = _count_changed(old, new)
             if n_changed == 0 and not self.swaps:
                 raise DiffError(
-                    "The diff changes no weight of this model: each is, or rounds back to, what it "
-                    "was. Take the right base, or a wider dtype for the model."
+                    "The diff changes no weight of this model: every new value equals the old one "
+                    "after rounding. Use the diff's own base, or load it in a wider dtype."
                 )
             for group, weights in zip(self.groups, new, strict=True):
                 group.write(weights)
@@ -76,7 +78,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Saved:
-    """What was overwritten: weights by group, and head tensors with their Linear's width."""
+    """Overwritten values: weights by group, and head tensors with their Linear's width."""
 
     weights: tuple[Tensor, ...]
     head: tuple[tuple[Tensor, int | None], ...]
@@ -84,9 +86,9 @@ class _Saved:
 
 @dataclass
 class Applied:
-    """A diff on a model; `n_changed` backbone weights differ from before.
+    """A diff applied to a model; it changed `n_changed` backbone weights.
 
-    Diffs put on top of one another come off in the reverse order.
+    Diffs applied on top of one another must be reverted in reverse order.
     """
 
     plan: Plan
@@ -95,13 +97,13 @@ class Applied:
 
     @property
     def is_on(self) -> bool:
-        """Tell whether the diff is still on the model."""
+        """Return whether the diff is still on the model."""
         return self._saved is not None
 
     def revert(self) -> None:
-        """Copy the old values back. Raises DiffError where that was done before."""
+        """Copy the old values back. Raises DiffError if that was done before."""
         if self._saved is None:
-            raise DiffError("The diff was taken off already; apply it again before reverting.")
+            raise DiffError("The diff is already reverted; apply it again before reverting.")
         saved, self._saved = self._saved, None
         with torch.no_grad():
             for group, weights in zip(self.plan.groups, saved.weights, strict=True):
@@ -111,24 +113,24 @@ class Applied:
 
 
 def plan(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> Plan:
-    """Match a diff to a model's parameters, and change nothing yet.
+    """Match a diff to a model's parameters without changing them.
 
-    A backbone tensor is found by its layout name, or by that name under the model's
-    `base_model_prefix`; a head tensor by its full name. `expected` is the fingerprint of the base
-    the model was built on. Raises BaseMismatchError, and DiffError where a name matches nothing
-    or a shape or dtype does not fit.
+    A backbone tensor is found by its layout name, with or without the model's
+    `base_model_prefix`; a head tensor by its full name. `expected` is the fingerprint of the
+    model's base. Raises BaseMismatchError, and DiffError for an unknown name or a shape or dtype
+    that does not fit.
     """
     if expected is not None and diff.layout.fingerprint != expected:
         raise BaseMismatchError(
-            f"The diff belongs to the base {diff.layout.fingerprint!r}, "
-            f"the model was built on {expected!r}."
+            f"The diff belongs to the base {diff.layout.fingerprint!r}, and the model was built on "
+            f"{expected!r}. Load the diff's base."
         )
     parameters = dict(model.named_parameters(remove_duplicate=False))
     return Plan(_match_backbone(model, parameters, diff), _match_head(model, parameters, diff))
 
 
 def apply(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> Applied:
-    """Put a diff on a model in place; see `plan` and `Plan.put_on` for what is refused."""
+    """Apply a diff to a model in place. Raises as `plan` and `Plan.put_on` do."""
     return plan(model, diff, expected=expected).put_on()
 
 
@@ -136,7 +138,7 @@ def apply(model: nn.Module, diff: DiffVector, *, expected: str | None = None) ->
 def applied(
     model: nn.Module, diff: DiffVector, *, expected: str | None = None
 ) -> Iterator[Applied]:
-    """Hold a diff on a model for the length of a `with` block."""
+    """Apply a diff to a model for the duration of a `with` block."""
     on = apply(model, diff, expected=expected)
     try:
         yield on
@@ -156,10 +158,12 @@ def _match_backbone(
     ):
         parameter = parameters.get(f"{prefix}.{name}", parameters.get(name))
         if parameter is None:
-            raise DiffError(f"The model has no parameter `{name}`; the diff was made for another.")
+            raise DiffError(
+                f"The model has no parameter `{name}`: the diff belongs to another architecture."
+            )
         _check_backbone(name, parameter, shape)
         if id(parameter) in found:
-            raise DiffError(f"`{name}` is tied to a tensor the diff names already.")
+            raise DiffError(f"`{name}` is tied to another tensor of the diff.")
         found.add(id(parameter))
         if len(tensor):
             key = parameter.dtype, parameter.device
@@ -174,9 +178,9 @@ def _check_backbone(name: str, parameter: nn.Parameter, shape: tuple[int, ...]) 
             f"{tuple(shape)} in the diff."
         )
     if parameter.dtype not in _DTYPES:
-        raise DiffError(f"`{name}` holds {parameter.dtype}; a diff is added to {_DTYPES} only.")
+        raise DiffError(f"`{name}` has the dtype {parameter.dtype}; supported: {_DTYPES}.")
     if not parameter.is_contiguous():
-        raise DiffError(f"`{name}` does not lie in memory row by row; call `.contiguous()` first.")
+        raise DiffError(f"`{name}` is not contiguous in memory; call `.contiguous()` first.")
 
 
 def _match_head(
@@ -189,15 +193,18 @@ def _match_head(
     for name, array in diff.head.items():
         parameter = parameters.get(name)
         if parameter is None or name in backbone:
-            raise DiffError(f"The model has no head parameter `{name}`; it is of another kind.")
+            raise DiffError(
+                f"The model has no head parameter `{name}`: the diff belongs to another "
+                "architecture."
+            )
         owner = model.get_submodule(name.rpartition(".")[0])
         linear = owner if isinstance(owner, nn.Linear) else None
         _check_head(name, parameter, array.shape, linear)
         if linear is not None:
             widths.setdefault(name.rpartition(".")[0], Counter())[array.shape[0]] += 1
-        tensor = put_beside(parameter, array).to(parameter.dtype)
+        tensor = to_device_of(parameter, array).to(parameter.dtype)
         if not bool(tensor.isfinite().all()):
-            raise DiffError(f"The head's `{name}` does not fit into {parameter.dtype}.")
+            raise DiffError(f"The head's `{name}` exceeds the range of {parameter.dtype}.")
         swaps.append(_HeadSwap(parameter, tensor, linear))
     _check_widths(model, widths)
     return tuple(swaps)
@@ -206,38 +213,40 @@ def _match_head(
 def _check_head(
     name: str, parameter: nn.Parameter, shape: tuple[int, ...], linear: nn.Linear | None
 ) -> None:
-    """Refuse another shape, but for the number of outputs of a Linear, which tasks differ in."""
-    own = tuple(parameter.shape)
-    same_inputs = len(own) == len(shape) and own[1:] == shape[1:]
-    if own != shape and not (linear is not None and same_inputs):
+    """Raise DiffError for a shape that differs in more than the outputs of a Linear."""
+    current = tuple(parameter.shape)
+    same_inputs = len(current) == len(shape) and current[1:] == shape[1:]
+    if current != shape and not (linear is not None and same_inputs):
         raise DiffError(
-            f"The head's `{name}` has the shape {own} in the model, {shape} in the diff."
+            f"The head's `{name}` has the shape {current} in the model, {shape} in the diff."
         )
     if parameter.dtype not in _DTYPES:
-        raise DiffError(f"The head's `{name}` holds {parameter.dtype}; only {_DTYPES} can be set.")
+        raise DiffError(
+            f"The head's `{name}` has the dtype {parameter.dtype}; supported: {_DTYPES}."
+        )
 
 
 def _check_widths(model: nn.Module, widths: Mapping[str, Counter[int]]) -> None:
-    """Refuse a Linear whose weight and bias would end with different numbers of outputs."""
-    for name, tally in widths.items():
+    """Raise DiffError for a Linear whose weight and bias would differ in the number of outputs."""
+    for name, counts in widths.items():
         linear = model.get_submodule(name)
         n_parameters = sum(1 for _ in linear.parameters(recurse=False))
-        width, n_given = tally.most_common(1)[0]
+        width, n_given = counts.most_common(1)[0]
         changes_width = width != linear.out_features
-        if len(tally) > 1 or (changes_width and n_given < n_parameters):
-            raise DiffError(f"The weight and bias of `{name}` must have one number of outputs.")
+        if len(counts) > 1 or (changes_width and n_given < n_parameters):
+            raise DiffError(f"The weight and bias of `{name}` must have equally many outputs.")
 
 
 def _count_changed(old: Sequence[Tensor], new: Sequence[Tensor]) -> int:
-    """Count weights that differ. Raises DiffError where one would not be finite."""
+    """Count the weights that differ. Raises DiffError if a new one is not finite."""
     n_changed = n_bad = 0
     for before, after in zip(old, new, strict=True):
-        not_finite = after - after  # NaN there, 0 elsewhere: in a third of the time of `isfinite`
-        tally = torch.stack([(after != before).count_nonzero(), not_finite.count_nonzero()])
-        changed, bad = tally.tolist()  # one wait for the device
+        not_finite = after - after  # NaN or 0, in a third of the time that `isfinite` takes
+        counts = torch.stack([(after != before).count_nonzero(), not_finite.count_nonzero()])
+        changed, bad = counts.tolist()  # one synchronisation with the device
         n_changed, n_bad = n_changed + changed, n_bad + bad
     if n_bad:
-        raise DiffError(f"{n_bad} weights would not be finite with the diff added.")
+        raise DiffError(f"{n_bad} weights would be NaN or infinite with the diff applied.")
     return n_changed
 
 
@@ -251,15 +260,11 @@ def _set_head(swap: _HeadSwap, tensor: Tensor, width: int | None) -> None:
         swap.linear.out_features = width
 
 
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
 @dataclass(frozen=True)
-class EntryRow:
-    """One parameter on a CPU as bits, and where its entries stand among those of its group.
+class EntryView:
+    """One CPU parameter viewed as integers, and the slice of its entries within the group.
 
-    numpy moves bits twice as fast as torch gathers and scatters weights, and the views, if they
-    are made once, cost nothing.
+    numpy moves integers twice as fast as torch gathers and scatters weights.
     """
 
     parameter: nn.Parameter
@@ -269,23 +274,23 @@ class EntryRow:
     place: slice
 
     def memory(self) -> NDArray[Any]:
-        """Return the parameter's memory, which may have been given another one since."""
+        """Return the parameter's current memory, which may have been reassigned."""
         return self.bits if self.parameter.data_ptr() == self.address else _bits(self.parameter)
 
 
 @dataclass(frozen=True)
 class EntryGroup:
-    """Entries of all parameters of one dtype on one device, so that most work is done at once.
+    """Entries of all parameters of one dtype on one device, processed together.
 
-    `positions`: one (n_i,) int64 tensor per parameter; `values`: (sum of n_i,) float32; `rows`:
-    one per parameter on a CPU, none elsewhere.
+    `positions`: one (n_i,) int64 tensor per parameter; `values`: (sum of n_i,) float32;
+    `views`: one per parameter on a CPU, none elsewhere.
     """
 
     parameters: tuple[nn.Parameter, ...]
     positions: tuple[Tensor, ...]
     values: Tensor
     mode: Mode
-    rows: tuple[EntryRow, ...]
+    views: tuple[EntryView, ...]
 
     def changed(self, old: Tensor) -> Tensor:
         """Return the new weights, in the dtype of the old ones."""
@@ -295,23 +300,23 @@ class EntryGroup:
         return (old.to(wide) + self.values).to(old.dtype)
 
     def read(self) -> Tensor:
-        """Gather the weights at the positions."""
-        if not self.rows:
+        """Return the weights at the positions, (sum of n_i,)."""
+        if not self.views:
             pairs = zip(self.parameters, self.positions, strict=True)
             return torch.cat([_flat(p).index_select(0, positions) for p, positions in pairs])
         weights = torch.empty(len(self.values), dtype=self.parameters[0].dtype)
         into = _bits(weights)
-        for row in self.rows:
-            # Positions were shown to fit; the other modes copy through a buffer.
-            row.memory().take(row.positions, out=into[row.place], mode="clip")
+        for view in self.views:
+            # The positions are valid; the other modes copy through a buffer.
+            view.memory().take(view.positions, out=into[view.place], mode="clip")
         return weights
 
     def write(self, weights: Tensor) -> None:
-        """Put weights at the positions."""
-        if self.rows:
+        """Set the weights at the positions."""
+        if self.views:
             source = _bits(weights)
-            for row in self.rows:
-                row.memory()[row.positions] = source[row.place]
+            for view in self.views:
+                view.memory()[view.positions] = source[view.place]
             return
         parts = torch.split(weights, [len(positions) for positions in self.positions])
         for parameter, positions, part in zip(self.parameters, self.positions, parts, strict=True):
@@ -319,23 +324,23 @@ class EntryGroup:
 
 
 def group_entries(pairs: Sequence[tuple[nn.Parameter, SparseTensor]], mode: Mode) -> EntryGroup:
-    """Bring together the entries of parameters of one dtype on one device."""
+    """Group the entries of parameters of one dtype on one device."""
     parameters = tuple(parameter for parameter, _ in pairs)
-    positions = tuple(put_beside(parameter, tensor.positions) for parameter, tensor in pairs)
-    values = put_beside(parameters[0], np.concatenate([tensor.values for _, tensor in pairs]))
-    rows = []
+    positions = tuple(to_device_of(parameter, tensor.positions) for parameter, tensor in pairs)
+    values = to_device_of(parameters[0], np.concatenate([tensor.values for _, tensor in pairs]))
+    views = []
     if values.device.type == "cpu":
-        ends = np.cumsum([len(own) for own in positions]).tolist()
-        for parameter, own, (start, end) in zip(
+        ends = np.cumsum([len(entries) for entries in positions]).tolist()
+        for parameter, entries, (start, end) in zip(
             parameters, positions, pairwise([0, *ends]), strict=True
         ):
             bits, address = _bits(parameter), parameter.data_ptr()
-            rows.append(EntryRow(parameter, own.numpy(), bits, address, slice(start, end)))
-    return EntryGroup(parameters, positions, values, mode, tuple(rows))
+            views.append(EntryView(parameter, entries.numpy(), bits, address, slice(start, end)))
+    return EntryGroup(parameters, positions, values, mode, tuple(views))
 
 
-def put_beside(parameter: nn.Parameter, array: NDArray[Any]) -> Tensor:
-    """Copy an array to where the parameter is; a diff's own arrays are read-only."""
+def to_device_of(parameter: nn.Parameter, array: NDArray[Any]) -> Tensor:
+    """Copy a read-only array to the parameter's device."""
     return torch.from_numpy(array.copy()).to(parameter.device)
 
 
@@ -344,5 +349,5 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def _bits(tensor: Tensor) -> NDArray[Any]:
-    """Return a tensor on a CPU as a row of integers of its width, over the same memory."""
+    """View a CPU tensor as a flat array of integers of the same width."""
     return _flat(tensor).view(_INTEGERS[tensor.element_size()]).numpy()

@@ -1,7 +1,12 @@
-"""Diffs between models of `transformers`, and folders that hold one as its users know them."""
+"""Diffs of `transformers` models: taken between checkpoints, saved to and loaded from folders.
+
+diff = DiffVector.from_models(base, tuned)      diff.save_pretrained(folder)
+diff = DiffVector.from_pretrained(name, base=base)      diff.merge_into(model)
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -12,6 +17,7 @@ from streamlab.diff.format.container import decode, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, SourceError
+from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import fingerprint_tensors, split_head
 
 if TYPE_CHECKING:
@@ -30,18 +36,18 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16:
 
 
 class HasLayout(Protocol):
-    """Whatever knows the layout of a base, as `streamlab.base.Base` does."""
+    """An object with the layout of a base, such as `streamlab.base.Base`."""
 
     @property
     def layout(self) -> Layout:
-        """Return it."""
+        """Return the layout."""
 
 
 def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
-    """Return the layout of a base, of a headless model or of a classifier on one.
+    """Return the layout of a base, a headless model or a classifier on one.
 
-    A model's fingerprint is that of its weights as they are: load it as the base was loaded
-    (`dtype="auto"`), before anything is changed.
+    A model's fingerprint is computed from its current weights: pass it unchanged, loaded with
+    `dtype="auto"` as the base was.
     """
     if isinstance(base, Layout):
         return base
@@ -54,20 +60,21 @@ def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
 def difference(
     base: PreTrainedModel, tuned: PreTrainedModel, *, exact: bool, task: Mapping[str, Any]
 ) -> DiffVector:
-    """Take the difference of two models' backbones, and the head of the tuned one, if any.
+    """Return the difference of two models' backbones, with the head of the tuned one, if any.
 
-    `exact`: keep every weight with other bits as it is, else float32(tuned) - float32(base).
-    Raises DiffError where names, shapes or dtypes do not fit, or nothing differs.
+    `exact`: store every weight whose bits differ, for a reconstruction bit for bit; otherwise
+    float32(tuned) - float32(base). Raises DiffError where names, shapes or dtypes do not match,
+    or nothing differs.
     """
     names, head_names = _backbone_names(tuned)
     held, parameters = dict(base.named_parameters()), dict(tuned.named_parameters())
-    own = _backbone_names(base, alone=True)[0]
-    before = {name: held[own[name]].detach() for name in names if name in own}
+    base_names = _backbone_names(base, every=True)[0]
+    before = {name: held[base_names[name]].detach() for name in names if name in base_names}
     lacking = sorted(names.keys() - before.keys())
     if lacking:
         raise DiffError(
-            f"The base has no `{lacking[0]}`, which the tuned model has ({len(lacking)} such "
-            "tensors); the two are not of one architecture."
+            f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): the "
+            "two have different architectures. Give two models of one architecture."
         )
     _check_dropped(
         {n: p for n, p in parameters.items() if n not in {*names.values(), *head_names}}, held
@@ -79,7 +86,7 @@ def difference(
 
 
 def merge(model: PreTrainedModel, diff: DiffVector) -> int:
-    """Write a diff into a model for good, and return how many backbone weights changed.
+    """Merge a diff into a model's weights; return how many backbone weights changed.
 
     Raises BaseMismatchError where the model's weights are not those of the diff's base.
     """
@@ -87,19 +94,30 @@ def merge(model: PreTrainedModel, diff: DiffVector) -> int:
 
 
 def write_file(diff: DiffVector, path: Path, value_type: ValueType | None) -> EncodedDiff:
-    """Write a diff aside and move it into place.
-
-    Without a value type: bf16, or where weights are replaced the narrowest that holds them.
-    """
-    encoded = encode(diff, value_type=value_type or _default_type(diff))
-    _write(path, encoded.data)
+    """Write a diff file atomically; see `encode_diff`. Raises StoreError if that fails."""
+    encoded = encode_diff(diff, value_type)
+    write_atomically(path, encoded.data)
     return encoded
+
+
+def encode_diff(diff: DiffVector, value_type: ValueType | None) -> EncodedDiff:
+    """Encode a diff; the default value type is bf16, or the narrowest exact one to replace weights.
+
+    Raises DiffError where the type does not fit.
+    """
+    if value_type is not None or diff.mode == "add":
+        return encode(diff, value_type=value_type or "bf16")
+    types: tuple[ValueType, ...] = ("bf16", "fp16")
+    for candidate in types:
+        with suppress(DiffError):
+            return encode(diff, value_type=candidate)
+    return encode(diff, value_type="fp32")
 
 
 def read_file(
     path: Path, base: Layout | HasLayout | PreTrainedModel, expected_digest: str | None
 ) -> DiffVector:
-    """Read a diff file. Raises SourceError where it is not there, and what `decode` raises."""
+    """Read a diff file. Raises SourceError if it cannot be read, and what `decode` raises."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -108,7 +126,7 @@ def read_file(
 
 
 def find_file(name: str | Path, revision: str | None) -> Path:
-    """Find the diff file of a folder, or of a repository on the hub or in its cache.
+    """Return the diff file in a folder, or in a repository on the hub or in its cache.
 
     Raises SourceError.
     """
@@ -122,53 +140,62 @@ def find_file(name: str | Path, revision: str | None) -> Path:
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(
-            f"{str(name)!r} is no folder, and no repository on the hub gives its {FILE_NAME}: "
-            f"{reason} Give a folder that `save_pretrained` wrote, or the name of a repository "
-            "that can be reached or is in the cache."
+            f"{str(name)!r} is not a folder, and {FILE_NAME} cannot be loaded from a repository of "
+            f"that name on the hub: {reason} Give a folder written by `save_pretrained`, or the "
+            "name of a repository that can be reached or is in the cache."
         ) from error
 
 
 def write_folder(diff: DiffVector, folder: Path, value_type: ValueType | None) -> EncodedDiff:
-    """Write a diff and a model card that says what it is into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a diff and its model card into a folder: a new one as a whole, else file by file.
+
+    Raises StoreError where the disk is full or not writable.
+    """
+    if folder.exists():
+        return _write_into(diff, folder, value_type)
+    with atomic_folder(folder) as temporary:
+        return _write_into(diff, temporary, value_type)
+
+
+def _write_into(diff: DiffVector, folder: Path, value_type: ValueType | None) -> EncodedDiff:
     encoded = write_file(diff, folder / FILE_NAME, value_type)
-    _write(folder / CARD_NAME, _card(diff, encoded).encode())
+    write_atomically(folder / CARD_NAME, _card(diff, encoded).encode())
     return encoded
 
 
 def _backbone_names(
-    model: PreTrainedModel, *, alone: bool = False
+    model: PreTrainedModel, *, every: bool = False
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return a model's backbone as short name -> own name, and the names of its head.
+    """Return a model's backbone as {layout name: parameter name}, and the names of its head.
 
-    Of a headless model, the tensors that its classifier keeps (RoBERTa's drops the pooler), all
-    of them where it is `alone`, or where there is no such classifier.
+    The backbone of a headless model has the tensors that the classifier of its architecture keeps
+    (RoBERTa's drops the pooler); all of them with `every`, or without such a classifier.
     """
     names = [name for name, _ in model.named_parameters()]
     prefix = model.base_model_prefix
     if model.base_model is not model:
         short = [name.removeprefix(f"{prefix}.") for name in names if name.startswith(f"{prefix}.")]
         return split_head(names, short, prefix)
-    if alone:
+    if every:
         return {name: name for name in names}, ()
     from transformers import AutoModelForSequenceClassification
 
     try:
         with torch.device("meta"):
             outline = AutoModelForSequenceClassification.from_config(model.config)
-    except ValueError:  # there is no classifier of this kind
+    except ValueError:  # this architecture has no classifier
         return {name: name for name in names}, ()
     kept, _ = split_head([name for name, _ in outline.named_parameters()], names, prefix)
     return {name: name for name in kept}, ()
 
 
 def _check_dropped(dropped: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> None:
-    """Refuse a change that no diff can hold: in a tensor that a classifier does not keep."""
+    """Raise DiffError for a change in a tensor that the classifier does not keep."""
     for name, tensor in dropped.items():
         if name not in held or not torch.equal(held[name], tensor):
             raise DiffError(
-                f"`{name}` differs, and no classifier of this architecture keeps it. Compare "
-                "classifiers in place of headless models."
+                f"`{name}` differs, but classifiers of this architecture do not have it, so a diff "
+                "cannot store the change. Compare classifiers in place of headless models."
             )
 
 
@@ -181,7 +208,7 @@ def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTenso
     if old.shape != new.shape or old.dtype not in _BITS or new.dtype not in _BITS:
         raise DiffError(
             f"`{name}` is {old.dtype} {tuple(old.shape)} in the base and {new.dtype} "
-            f"{tuple(new.shape)} in the tuned model; shapes must agree, and dtypes be among "
+            f"{tuple(new.shape)} in the tuned model; shapes must be equal, and dtypes one of "
             f"{', '.join(str(dtype) for dtype in _BITS)}."
         )
     shape = tuple(old.shape)
@@ -190,7 +217,7 @@ def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTenso
         if old.dtype != new.dtype:
             raise DiffError(
                 f"`{name}` is {old.dtype} in the base and {new.dtype} in the tuned model; an exact "
-                "diff needs one dtype. Save the tuned model in the base's own."
+                "diff needs equal dtypes. Save the tuned model in the base's dtype."
             )
         values, moved = new.float(), old.view(_BITS[old.dtype]) != new.view(_BITS[new.dtype])
     else:
@@ -200,33 +227,9 @@ def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTenso
     return SparseTensor(shape, positions.numpy(), values[positions].numpy())
 
 
-def _default_type(diff: DiffVector) -> ValueType:
-    """Return bf16 for values to add, else the narrowest type that holds every weight exactly."""
-    if diff.mode == "add":
-        return "bf16"
-    types: tuple[ValueType, ...] = ("bf16", "fp16")
-    for value_type in types:
-        try:
-            encode(diff, value_type=value_type, codec="xz")
-        except DiffError:
-            continue
-        return value_type
-    return "fp32"
-
-
-def _write(path: Path, data: bytes) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise SourceError(f"{path} cannot be written: {error.strerror}.") from error
-
-
 def _card(diff: DiffVector, encoded: EncodedDiff) -> str:
     task = diff.task.get("task") or diff.task.get("name") or "a task"
-    what = "replace" if diff.mode == "replace" else "are added to"
+    verb = "replace" if diff.mode == "replace" else "are added to"
     return f"""---
 library_name: streamlab
 tags: [diff-pruning, sparse]
@@ -235,8 +238,8 @@ tags: [diff-pruning, sparse]
 # A diff for {task}
 
 {diff.n_entries:,} of {diff.n_gated:,} weights ({diff.density:.3%}) of one pretrained model, the
-base, whose fingerprint is `{diff.layout.fingerprint}`. Its values {what} the base's weights.
-A head of {diff.n_head_entries:,} weights comes with it.
+base, whose fingerprint is `{diff.layout.fingerprint}`. Its values {verb} the base's weights.
+It includes a dense head of {diff.n_head_entries:,} weights.
 
 | part | bytes |
 |---|---|
@@ -258,15 +261,15 @@ diff.merge_into(model)
 
 
 class PretrainedDiff(DiffVector):
-    """Hold one task's change to a base, and make, read, write and use it.
+    """A `DiffVector` with the conventions of `transformers`, exported as `streamlab.DiffVector`.
 
-    Nothing is added to what `streamlab.diff.DiffVector` holds; the two are equal where
-    their content is.
+    It adds reading, writing and merging, and no data; it equals a plain `DiffVector` with the
+    same content.
     """
 
     @classmethod
     def of(cls, diff: DiffVector) -> Self:
-        """Give a diff the methods of this class."""
+        """Return a plain diff as this class, without copying its arrays."""
         return cls(diff.layout, diff.tensors, diff.head, diff.task, diff.mode)
 
     @classmethod
@@ -278,11 +281,7 @@ class PretrainedDiff(DiffVector):
         exact: bool = False,
         task: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Take the difference of two models of one architecture, and the tuned one's head.
-
-        `exact`: the weights with other bits as they are, for a reconstruction bit for bit.
-        Raises DiffError where the models do not fit or nothing differs.
-        """
+        """Return the difference of two models; see `difference`."""
         return cls.of(difference(base, tuned, exact=exact, task=task or {}))
 
     @classmethod
@@ -293,7 +292,7 @@ class PretrainedDiff(DiffVector):
         base: Layout | HasLayout | PreTrainedModel,
         expected_digest: str | None = None,
     ) -> Self:
-        """Read a diff file that belongs to `base`; see `streamlab.diff.format.container.decode`."""
+        """Read a diff file of `base`. Raises SourceError, and what `decode` raises."""
         return cls.of(read_file(Path(path), base, expected_digest))
 
     @classmethod
@@ -305,22 +304,19 @@ class PretrainedDiff(DiffVector):
         revision: str | None = None,
         expected_digest: str | None = None,
     ) -> Self:
-        """Read the diff of a folder, or of a repository on the Hugging Face hub.
-
-        Raises SourceError where there is none, and what reading a file raises.
-        """
+        """Read the diff in a folder or in a repository on the hub. Raises as `load` does."""
         return cls.of(read_file(find_file(name, revision), base, expected_digest))
 
     def save(self, path: str | Path, *, value_type: ValueType | None = None) -> str:
-        """Write a diff file, bf16 or what an exact diff needs, and return its SHA-256."""
+        """Write a diff file and return its SHA-256; default value type as in `encode_diff`."""
         return write_file(self, Path(path), value_type).digest
 
     def save_pretrained(self, folder: str | Path, *, value_type: ValueType | None = None) -> str:
-        """Write the diff and a model card into a folder, and return the file's SHA-256."""
+        """Write the diff and a model card into a folder; return the file's SHA-256."""
         return write_folder(self, Path(folder), value_type).digest
 
     def merge_into(self, model: PreTrainedModel) -> int:
-        """Write the diff into a model for good; return how many backbone weights changed.
+        """Merge the diff into a model's weights; return how many backbone weights changed.
 
         Raises BaseMismatchError where the model's weights are not the base's.
         """

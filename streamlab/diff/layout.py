@@ -1,4 +1,4 @@
-"""The base as a diff sees it: which tensors there are, in which order, of which shapes."""
+"""The layout of a base: its backbone tensors by name and shape, in order."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Layout:
-    """Name the base and its backbone tensors, tied ones once, in the base's own order."""
+    """The fingerprint of a base and its backbone tensors in model order, tied ones once."""
 
-    fingerprint: str  # of the base, hex
+    fingerprint: str  # hex
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
 
@@ -22,5 +22,5 @@ class Layout:
 
     @property
     def n_gated(self) -> int:
-        """Return d, the number of entries a diff may change."""
+        """Return d, the number of entries that a diff may change."""
         return sum(self.sizes)

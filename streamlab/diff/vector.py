@@ -1,8 +1,8 @@
-"""A diff in memory: which backbone entries change, by how much, and the dense task head.
+"""A diff in memory: a sparse change of the backbone and a dense task head.
 
     theta_task = theta_base + delta
 
-where delta is zero but for k of its d entries; or, in place of the sum, the k new entries.
+where k of delta's d entries are non-zero; or the k entries replace those of theta_base.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Mode = Literal["add", "replace"]
 
 @dataclass(frozen=True, eq=False)
 class SparseTensor:
-    """Hold some entries of one tensor of `shape`; all others are zero.
+    """The non-zero entries of one tensor of `shape`.
 
     `positions`: (n,) int64, flat and row-major, strictly ascending. `values`: (n,) float32,
-    finite. Both are held read-only. Raises DiffError.
+    finite. Both are kept read-only. Raises DiffError.
     """
 
     shape: tuple[int, ...]
@@ -41,13 +41,13 @@ class SparseTensor:
     values: NDArray[np.float32]
 
     def __post_init__(self) -> None:
-        """Hold the arrays read-only, and refuse what is no sparse tensor."""
+        """Make the arrays read-only and validate them."""
         object.__setattr__(self, "shape", tuple(int(length) for length in self.shape))
         object.__setattr__(self, "positions", _read_only(self.positions, "int64", "positions"))
         object.__setattr__(self, "values", _read_only(self.values, "float32", "values"))
         if self.positions.ndim != 1 or self.positions.shape != self.values.shape:
             raise DiffError(
-                "`positions` and `values` must be two rows of one length, "
+                "`positions` and `values` must be one-dimensional and equally long, "
                 f"got shapes {self.positions.shape} and {self.values.shape}."
             )
         if len(self.positions):
@@ -56,14 +56,16 @@ class SparseTensor:
     def _check_entries(self) -> None:
         first, last, size = int(self.positions[0]), int(self.positions[-1]), self.size
         if not bool((self.positions[1:] > self.positions[:-1]).all()):
-            raise DiffError("`positions` must be strictly ascending; sort them and drop repeats.")
+            raise DiffError(
+                "`positions` must be strictly ascending; sort them and drop duplicates."
+            )
         if first < 0 or last >= size:
             raise DiffError(
                 f"`positions` must lie in [0, {size}) for the shape {self.shape}, "
                 f"got {first} to {last}."
             )
         if not bool(np.isfinite(self.values).all()):
-            raise DiffError("`values` must be finite; the diff holds infinities or NaN.")
+            raise DiffError("`values` must be finite, got NaN or infinite ones.")
 
     @property
     def size(self) -> int:
@@ -71,15 +73,15 @@ class SparseTensor:
         return math.prod(self.shape)
 
     def __len__(self) -> int:
-        """Return the number of entries held."""
+        """Return the number of non-zero entries."""
         return len(self.positions)
 
     def without_zeros(self) -> SparseTensor:
-        """Return the tensor without entries of value 0, itself where there are none."""
+        """Return the tensor without entries of value 0; itself if there are none."""
         if self.values.all():
             return self
-        moved = self.values != 0
-        return SparseTensor(self.shape, self.positions[moved], self.values[moved])
+        changed = self.values != 0
+        return SparseTensor(self.shape, self.positions[changed], self.values[changed])
 
     def __eq__(self, other: object) -> bool:
         """Compare shape, positions and values."""
@@ -92,7 +94,7 @@ class SparseTensor:
         )
 
     def dense(self) -> NDArray[np.float32]:
-        """Return the whole tensor, zeros included."""
+        """Return the dense tensor."""
         flat = np.zeros(self.size, dtype=np.float32)
         flat[self.positions] = self.values
         return flat.reshape(self.shape)
@@ -101,9 +103,9 @@ class SparseTensor:
 def proven_tensor(
     shape: tuple[int, ...], positions: NDArray[np.int64], values: NDArray[np.float32]
 ) -> SparseTensor:
-    """Build a tensor whose entries the caller has proven valid and made read-only.
+    """Build a tensor without validation, from entries the caller has checked and made read-only.
 
-    Checking them one tensor at a time would take most of the time a file takes to decode.
+    Validating tensor by tensor would take most of the decoding time of a file.
     """
     tensor = object.__new__(SparseTensor)
     tensor.__dict__.update(shape=shape, positions=positions, values=values)
@@ -112,14 +114,14 @@ def proven_tensor(
 
 @dataclass(frozen=True, eq=False)
 class DiffVector:
-    """Hold one task's change to a base: sparse over the backbone, dense in the head.
+    """One task's change to a base: sparse in the backbone, dense in the head.
 
-    `mode`: whether values are added to the base, or replace what it has there. `tensors`: one per
-    tensor of `layout`, in its order, empty ones included; of values to add those that are 0 are
-    dropped, because a mask may hold a weight that training never moved, and k counts changes.
-    `head`: float32 tensors by the classifier model's own names. `task`: JSON, what serving needs
-    (name, kind, labels, ...); its keys are strings. Raises DiffError where the parts do not fit,
-    where a number is not finite, or where nothing would change.
+    `mode`: whether values are added to the base's or replace them. `tensors`: one per tensor of
+    `layout`, in its order, including empty ones; added values of 0 are dropped, since a mask may
+    select a weight that training left unchanged, and k counts changes. `head`: float32 tensors by
+    parameter name of the classifier. `task`: the JSON task description that serving needs (name,
+    kind, labels, ...). Raises DiffError where the parts do not fit together, a number is not
+    finite, or nothing would change.
     """
 
     layout: Layout
@@ -129,10 +131,10 @@ class DiffVector:
     mode: Mode = "add"
 
     def __post_init__(self) -> None:
-        """Check that the parts fit the layout and one another."""
+        """Check that the parts fit the layout and each other."""
         if len(self.tensors) != len(self.layout.names):
             raise DiffError(
-                f"A diff needs one tensor for each of the base's {len(self.layout.names)}, "
+                f"A diff needs one tensor for each of the base's {len(self.layout.names)} tensors, "
                 f"got {len(self.tensors)}."
             )
         named = zip(self.layout.names, self.layout.shapes, self.tensors, strict=True)
@@ -142,9 +144,9 @@ class DiffVector:
                     f"`{name}` has the shape {tuple(shape)} in the base, "
                     f"{tuple(tensor.shape)} in the diff."
                 )
-        # At once, for hundreds of tensors: one by one takes a tenth of the time to decode a file.
-        held = np.concatenate([np.ones(1, dtype=np.float32), *(t.values for t in self.tensors)])
-        if self.mode == "add" and not held.all():
+        # All tensors at once: one by one would take a tenth of the decoding time of a file.
+        joined = np.concatenate([np.ones(1, dtype=np.float32), *(t.values for t in self.tensors)])
+        if self.mode == "add" and not joined.all():
             object.__setattr__(self, "tensors", tuple(t.without_zeros() for t in self.tensors))
         object.__setattr__(self, "head", _checked_head(self.head))
         object.__setattr__(self, "task", _checked_json(self.task))
@@ -159,7 +161,7 @@ class DiffVector:
         head: Mapping[str, NDArray[np.float32]],
         task: Mapping[str, Any],
     ) -> DiffVector:
-        """Keep the non-zero entries of one float32 array per tensor of `layout`."""
+        """Build a diff from one dense float32 array per tensor of `layout`."""
         tensors = []
         for delta in deltas:
             flat = np.asarray(delta).reshape(-1)
@@ -174,7 +176,7 @@ class DiffVector:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Return the number of entries kept in each tensor, in the base's order."""
+        """Return the number of entries of each tensor, in layout order."""
         return tuple(len(tensor) for tensor in self.tensors)
 
     @property
@@ -184,23 +186,23 @@ class DiffVector:
 
     @property
     def n_head_entries(self) -> int:
-        """Return the number of entries of the dense head, counted apart from k."""
+        """Return the number of entries of the dense head, which k does not include."""
         return sum(array.size for array in self.head.values())
 
     @property
     def density(self) -> float:
-        """Return k / d; 0 for a base without a tensor."""
+        """Return k / d; 0 for a base without tensors."""
         return self.n_entries / self.n_gated if self.n_gated else 0.0
 
     def overlap(self, other: DiffVector) -> float:
-        """Return the Jaccard index of the two sets of positions; 1 where both are empty.
+        """Return the Jaccard index of the two sets of positions; 1 if both are empty.
 
-        Raises BaseMismatchError where the diffs belong to different bases.
+        Raises BaseMismatchError for diffs of different bases.
         """
         if self.layout != other.layout:
             raise BaseMismatchError(
-                f"Two diffs overlap on one base only; these belong to {self.layout.fingerprint!r} "
-                f"and {other.layout.fingerprint!r}."
+                "Overlap is defined for diffs of one base only; these belong to "
+                f"{self.layout.fingerprint!r} and {other.layout.fingerprint!r}."
             )
         shared = sum(
             len(np.intersect1d(mine.positions, theirs.positions, assume_unique=True))
@@ -227,9 +229,9 @@ def _read_only(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
         given = getattr(array, "dtype", type(array).__name__)
         raise DiffError(f"`{name}` must be a numpy array of {dtype}, got {given}.")
-    held = np.ascontiguousarray(array).view() if array.ndim else array.view()
-    held.flags.writeable = False
-    return held
+    view = np.ascontiguousarray(array).view() if array.ndim else array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _checked_head(head: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -239,17 +241,17 @@ def _checked_head(head: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[
         if not name or array.size == 0:
             raise DiffError(f"The head's tensor {name!r} needs a name and at least one entry.")
         if not bool(np.isfinite(array).all()):
-            raise DiffError(f"The head's tensor `{name}` holds infinities or NaN.")
+            raise DiffError(f"The head's tensor `{name}` has NaN or infinite entries.")
         checked[name] = array
     _checked_json(list(checked))
     return checked
 
 
 def _checked_json(tree: Any) -> Any:
-    """Return what a JSON file would give back, so that a diff equals its stored copy."""
+    """Return a tree after a round trip through JSON, so that a diff equals its stored copy."""
     try:
         text = canonical_json(tree)
-        json.dumps(tree, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+        json.dumps(tree, ensure_ascii=False).encode()  # rejects lone surrogates
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise DiffError(f"`task` and the head's names must be JSON: {error}.") from error
+        raise DiffError(f"`task` and the names in `head` must be JSON: {error}.") from error

@@ -1,6 +1,6 @@
-"""Loss and density curves: one JSON Lines file per arrival, whole or not there.
+"""Loss and density curves: one JSON Lines file per arrival, one point per line.
 
-A file's name spells the arrival's identity; every point is one JSON object on its own line.
+The name of a file encodes the identity of its arrival.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _LONGEST_NAME = 200  # bytes; file systems stop at 255
 def curve_path(
     folder: Path, *, run: str, seed: int, provider: str, task: str, version: int, method: str
 ) -> Path:
-    """Return where the curve of one arrival lies, below the home's folder of curves."""
-    # A comma is never left unquoted within a part, so that no two arrivals share a name.
+    """Return the path of one arrival's curve below the home's folder of curves."""
+    # Commas inside parts are quoted, so that no two arrivals share a name.
     name = ",".join(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
@@ -33,7 +33,7 @@ def curve_path(
 
 
 def curves_of(folder: Path, provider: str) -> Iterator[Path]:
-    """Yield the curves whose names spell a provider, in order; too long a name spells nothing."""
+    """Yield the curves of a provider by name, in order; hashed names cannot be assigned."""
     for path in sorted(folder.glob("*/*.jsonl")):
         parts = path.stem.split(",")
         if len(parts) == _N_PARTS and parts[1] == quote(provider, safe=""):
@@ -41,7 +41,7 @@ def curves_of(folder: Path, provider: str) -> Iterator[Path]:
 
 
 class CurveWriter:
-    """Append points to a curve that becomes visible when it is whole; see `writing_curve`."""
+    """Append points to a curve; see `writing_curve`."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
@@ -49,13 +49,13 @@ class CurveWriter:
         self._n_points = 0
 
     def append(self, point: Mapping[str, Any]) -> None:
-        """Add one point: finite numbers and text by name. Raises StoreError for anything else."""
+        """Append one point of finite numbers and text. Raises StoreError for anything else."""
         try:
             line = canonical_json(dict(point))
         except (TypeError, ValueError) as error:
             raise StoreError(
                 f"Point {self._n_points} of the curve {self._path} cannot be written as JSON: "
-                f"{error}. Give finite numbers, text or null."
+                f"{error}. Use finite numbers, text or null."
             ) from error
         with disk_errors(self._path):
             self._file.write(line.encode() + b"\n")
@@ -64,17 +64,17 @@ class CurveWriter:
 
 @contextmanager
 def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWriter]:
-    """Write one curve: aside while points arrive, renamed to `path` when the block ends well.
+    """Write one curve atomically: it appears at `path` when the block ends without an error.
 
-    An earlier curve of the same name (of an attempt before this one) is replaced. A block that
-    raises leaves no file. Raises StoreError where the disk is full or refuses.
+    The curve of an earlier attempt is replaced. Raises StoreError where the disk is full or not
+    writable.
     """
     with atomic_write(path, opener=opener) as file:
         yield CurveWriter(file, path)
 
 
 def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
-    """Return every point of a curve in order. Raises StoreError where it is missing or broken."""
+    """Return every point of a curve in order. Raises StoreError if it is missing or damaged."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,12 +90,15 @@ def _point(path: Path, number: int, line: str) -> dict[str, Any]:
             f"Line {number} of the curve {path} is not JSON: {error}. The file was altered."
         ) from error
     if not isinstance(point, dict):
-        raise StoreError(f"Line {number} of the curve {path} holds no point but {point!r}.")
+        raise StoreError(
+            f"Line {number} of the curve {path} is not a JSON object: {point!r}. The file was "
+            "altered."
+        )
     return point
 
 
 def short_name(name: str) -> str:
-    """Return a file's name as it is, or its SHA-256 where file systems take none so long."""
+    """Return a file name unchanged, or its SHA-256 if it is too long for file systems."""
     if len(name) <= _LONGEST_NAME:
         return name
     return hashlib.sha256(name.encode()).hexdigest()

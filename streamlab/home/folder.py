@@ -1,4 +1,4 @@
-"""The home: the one folder that holds the registry, the store, curves, figures and reports."""
+"""The home folder: its registry, store, curves, figures and reports."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NO_REGISTRY = (
 
 @dataclass(frozen=True)
 class Home:
-    """Where everything that is remembered lies; nothing is made before `create`."""
+    """The paths inside a home; nothing is created before `create`."""
 
     path: Path
 
     @property
     def registry_url(self) -> str:
         """Return the SQLAlchemy URL of the home's own database."""
-        from sqlalchemy.engine import URL  # here, so that a home alone costs no SQLAlchemy
+        from sqlalchemy.engine import URL  # deferred: slow to import
 
         database = os.path.abspath(self.path / "registry.db")  # noqa: PTH100 - no links followed
         return URL.create("sqlite", database=database).render_as_string(hide_password=False)
@@ -45,12 +45,12 @@ class Home:
 
     @property
     def quarantine(self) -> Path:
-        """Return the folder of submissions that admission stopped; made with the first one."""
+        """Return the folder of submissions refused by admission; created with the first one."""
         return self.path / "quarantine"
 
     def quarantine_of(self, provider: str) -> Path:
-        """Return the folder of one provider's quarantined bytes, each file under its digest."""
-        # Dots too, so that no name leads out of the folder.
+        """Return the folder of one provider's refused submissions, named by digest."""
+        # Dots are quoted too, so that no name leads out of the folder.
         return self.quarantine / short_name(quote(provider, safe="").replace(".", "%2E"))
 
     @property
@@ -73,7 +73,7 @@ class Home:
 
     @property
     def has_registry(self) -> bool:
-        """Tell whether the registry's file is there. Raises StoreError where one may not look."""
+        """Return whether the registry's file exists. Raises StoreError if access is denied."""
         file = self.path / "registry.db"
         try:
             return file.is_file()
@@ -86,9 +86,9 @@ class Home:
             raise RegistryError(f"There is no registry in the home {self.path}. {hint}")
 
     def create(self) -> None:
-        """Make the folders that are missing and try each out.
+        """Create missing folders and check that each is writable.
 
-        Raises StoreError where one cannot be made or written to, or where the disk is full.
+        Raises StoreError where one cannot be created or written to, or the disk is full.
         """
         for folder in (self.path, self.store, self.curves, self.figures, self.reports):
             try:
@@ -103,15 +103,12 @@ class Home:
 
 
 def _plain(run: str) -> str:
-    """Return a name that every file system takes, and that leads nowhere else.
-
-    An imported run may have any name.
-    """
+    """Return a run's name, which may be anything in an import, as a safe file name."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", run).lstrip(".")[:100] or "run"
 
 
 def find_file_bytes(url: str) -> int | None:
-    """Return the bytes of a registry's file and of its log, None where it is in no file."""
+    """Return the bytes of a registry's file and its log; None if it is not a file."""
     from sqlalchemy.engine import make_url
 
     from streamlab.registry import sqlite
@@ -123,7 +120,7 @@ def find_file_bytes(url: str) -> int | None:
 
 
 def empty_file_bytes() -> int:
-    """Return the bytes of a registry that remembers nothing, by making one aside."""
+    """Return the bytes of an empty registry, by creating a temporary one."""
     from streamlab.registry.registry import Registry
 
     with tempfile.TemporaryDirectory(prefix="streamlab-empty-") as folder:

@@ -1,7 +1,7 @@
-"""What of a home nothing needs any more, and how it goes: rows first, then files.
+"""Garbage collection of a home: removed arrivals and unreferenced files, rows before files.
 
-A file goes only while no row names it; what is broken off half-way leaves files without a row,
-which the next collection finds.
+A file is deleted only while no row refers to it; an interrupted collection leaves files without
+a row, which the next one finds.
 """
 
 from __future__ import annotations
@@ -20,52 +20,51 @@ if TYPE_CHECKING:
     from streamlab.registry.registry import Registry
     from streamlab.registry.removal import Removed
 
-GRACE_SECONDS = 3600.0  # a file may be this much older than its row
+GRACE_SECONDS = 3600.0  # the longest time between a file and its row
 
 Reason = Literal["removed", "orphan", "leftover"]
 
 
 @dataclass(frozen=True)
 class Waste:
-    """One file that nothing needs; `digest` is None for one that was left half-written."""
+    """One unreferenced file; `digest` is None for an incomplete one."""
 
     path: Path
     digest: str | None
-    n_bytes: int  # as it is on the disk; 0 where it is gone already
+    n_bytes: int  # 0 if the file is gone already
     reason: Reason
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a collection would do."""
+    """The deletions of a collection."""
 
     files: tuple[Waste, ...]
-    arrivals: tuple[int, ...]  # removed ones, whose rows go
-    n_young: int  # files that stay until they are old enough
-    n_held: int  # files without a row that stay, since rows without a file may want them
+    arrivals: tuple[int, ...]  # removed ones, whose rows will be deleted
+    n_young: int  # recent files that are kept for now
+    n_held: int  # files without a row, kept since rows without a file may belong to them
     made_at: float  # seconds since the epoch
 
     @property
     def n_bytes(self) -> int:
-        """Return the bytes that are freed."""
+        """Return the bytes to be freed."""
         return sum(file.n_bytes for file in self.files)
 
 
 def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: bool = False) -> Plan:
-    """Find what nothing needs; nothing is changed.
+    """Find what can be deleted, without changing anything.
 
-    `now`: seconds since the epoch. `young_too`: also files without a row that were written less
-    than `GRACE_SECONDS` ago. Raises RegistryError where the database is damaged, so that nobody
-    can say what is needed, and UsageError for `young_too` while a run is being worked on.
+    `now`: seconds since the epoch. `young_too`: include files without a row that were written less
+    than `GRACE_SECONDS` ago. Raises RegistryError for a damaged database, and UsageError for
+    `young_too` while a run is active.
     """
-    working = any(run.status == "running" for run in registry.runs())
-    if working and young_too:
+    if young_too and any(run.status == "running" for run in registry.runs()):
         raise UsageError(
-            "A run is being worked on, and its newest files have no row yet. Wait for it to end, "
-            "or leave `--now` out."
+            "A run is active, and its newest files have no row yet. Wait for it to finish, or "
+            "leave out `--now`."
         )
     _refuse_damage(registry)
-    stored = list(store.files())  # before the rows, which are written after their files
+    stored = list(store.files())  # before reading rows, which are written after files
     known = registry.digests()
     going, n_wanted = _going(registry, store, now=now, young_too=young_too)
     unknown = list(_without_row(stored, known))
@@ -79,10 +78,10 @@ def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: boo
 
 
 def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
-    """Carry a plan out, and yield each file that is gone.
+    """Carry out a plan, and yield each deleted file.
 
-    What came to be needed since the plan was made stays. Raises StoreError where a file cannot
-    be deleted; what is left is found by the next collection.
+    Files referenced since the plan was made are kept. Raises StoreError where a file cannot be
+    deleted; the next collection finds what is left.
     """
     forgotten = {garbage.digest for garbage in registry.forget(planned.arrivals)}
     files = {waste.digest: waste for waste in planned.files if waste.digest is not None}
@@ -92,7 +91,7 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     def delete(digest: str) -> str | None:
         waste = files[digest]
         if _changed_at(waste.path) > planned.made_at:
-            return None  # stored again since: its row is on its way
+            return None  # stored again since: its row may follow
         store.delete(waste.path)
         gone[digest] = waste
         return f"{waste.reason}, {waste.n_bytes} bytes"
@@ -108,19 +107,19 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
 
 
 def is_young(path: Path, *, now: float) -> bool:
-    """Say whether a row for a file may be on its way, being written last.
+    """Return whether a file is so recent that its row may still follow.
 
-    A run or an import may want a file that was there already, and changes its time then.
+    A run or an import that needs an existing file updates its time.
     """
     try:
         times = path.lstat()
     except OSError:
-        return True  # gone by now
+        return True  # deleted meanwhile
     return now - max(times.st_mtime, times.st_ctime) < GRACE_SECONDS
 
 
 def _changed_at(path: Path) -> float:
-    """Return when a file or its status last changed, in seconds since the epoch; 0 if gone."""
+    """Return when a file or its metadata last changed, in seconds since the epoch; 0 if gone."""
     try:
         return path.lstat().st_ctime
     except OSError:
@@ -130,7 +129,7 @@ def _changed_at(path: Path) -> float:
 def _going(
     registry: Registry, store: ArtifactStore, *, now: float, young_too: bool
 ) -> tuple[Removed, int]:
-    """Return what may be forgotten, and how many files stay since a row may come for them."""
+    """Return the removable records, and the number of files kept since a row may follow."""
     going = registry.removed()
     if young_too:
         return going, 0
@@ -153,7 +152,7 @@ def _without_row(
 
 
 def _is_wanted(path: Path, removed_at: float, now: float) -> bool:
-    """Say whether a removed artifact was stored again since, so that a new row may come."""
+    """Return whether a removed artifact was stored again since, so that a row may follow."""
     since = _changed_at(path)
     return since > removed_at and now - since < GRACE_SECONDS
 
@@ -171,6 +170,6 @@ def _refuse_damage(registry: Registry) -> None:
     n_problems = len(damage.pages) + len(damage.links) + len(damage.lost)
     if n_problems:
         raise RegistryError(
-            f"The registry {registry.url} is damaged ({n_problems} findings), so that nobody can "
-            "say what is still needed; nothing was deleted. `streamlab verify` tells what is wrong."
+            f"The registry {registry.url} is damaged ({n_problems} findings), so the references to "
+            "files are unknown; nothing was deleted. See `streamlab verify`."
         )

@@ -1,7 +1,7 @@
-"""The finished runs of another home, taken in with their files and curves.
+"""Import the finished runs of another home, with their files and curves.
 
-A run is taken in whole or not at all, and nothing that is here is written over. A name that
-another run has here is left to it; the run that comes gets the next number.
+A run is imported completely or not at all, and nothing existing is overwritten. If its name is
+taken, the imported run gets the next number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
-from streamlab.files import atomic_write, disk_errors
+from streamlab.files import write_atomically
 from streamlab.home.curves import curve_path
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.device_log import NewPlacement
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from streamlab.home.folder import Home
     from streamlab.registry.records import NewArrival, NewDiff, RunRecord
 
-IMPORTED = "imported"  # the method of an imported file: how it was made is unknown
+IMPORTED = "imported"  # the method of an imported file, whose training is unknown
 
 
 @dataclass(frozen=True)
 class Import:
-    """One run of the other home, and what it is here."""
+    """One run of the other home and its record here."""
 
     there: str
     taken: TakenIn
@@ -45,11 +45,11 @@ NO_HOME: Final = "Give a folder that `streamlab run` filled."
 def import_home(
     registry: Registry, store: ArtifactStore, home: Home, other: Home
 ) -> tuple[Import, ...]:
-    """Take in every finished run of another home, oldest first, with its files and curves.
+    """Import every finished run of another home, oldest first, with its files and curves.
 
-    A run that is here already changes nothing. Raises RegistryError where the other home cannot
-    be read or a run is here with other content, and StoreError where a file is missing there or
-    does not have its digest; the runs before it are then taken in, that one is not at all.
+    A run that exists here is skipped. Raises RegistryError where the other home cannot be read or
+    a run exists here with other content, and StoreError where a file is missing or altered; the
+    runs before that one stay imported.
     """
     other.require_registry(NO_HOME)
     found = []
@@ -59,23 +59,23 @@ def import_home(
             if run.status != "finished":
                 continue
             whole = _run_there(source, run, other)
-            # Before any file is written, so that what is refused leaves nothing.
+            # Checked before any file is written, so that a refused run leaves nothing.
             known = registry.find_whole(whole)
             if known is not None:
                 taken = TakenIn(known, is_new=False)
             else:
                 for part in whole.arrivals:
                     if part.diff is not None:
-                        _bring(elsewhere, store, part.diff, whole.base)
+                        _copy(elsewhere, store, part.diff, whole.base)
                 taken = registry.import_run(whole)
-            # Also where it was here: an earlier import may have been broken off after its rows.
-            _bring_curves(home, other, whole, taken.run)
+            # An earlier import may have been interrupted before the curves.
+            _copy_curves(home, other, whole, taken.run)
             found.append(Import(run.name, taken, len(whole.arrivals)))
     return tuple(found)
 
 
 def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
-    """Read a whole run of another registry."""
+    """Read a complete run of another registry."""
     diffs = {diff.digest: diff for diff in source.diffs(run=run.id)}
     found = [
         (
@@ -83,7 +83,7 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
             diffs[arrival.digest] if arrival.digest else None,
             source.scores(arrival_id=arrival.id),
         )
-        # As they were recorded: the last one of a task is the one its name means.
+        # In recorded order: the name of a task refers to its last arrival.
         for arrival in sorted(source.arrivals(run=run.id), key=lambda arrival: arrival.id)
     ]
     places = {arrival.id: place for place, (arrival, _, _) in enumerate(found)}
@@ -106,10 +106,10 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
     )
 
 
-def _bring(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: NewBase) -> None:
-    """Copy an artifact, its bytes checked against its digest, its base and its record."""
+def _copy(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: NewBase) -> None:
+    """Copy an artifact, verified against its digest, its base and its record."""
     if diff.digest in store:
-        store.put(store.get(diff.digest))  # it is what it should be, and wanted again
+        store.put(store.get(diff.digest))  # verifies the file, and marks it as needed
         return
     data = elsewhere.get(diff.digest)
     counts = diff.tensor_counts
@@ -117,20 +117,19 @@ def _bring(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: 
         counts = decode(data, recorded_layout(base), expected_digest=diff.digest).counts
     if (len(data), counts) != (diff.file_bytes, diff.tensor_counts):
         raise StoreError(
-            f"The artifact {diff.digest} of {elsewhere.folder} is not what its record says; "
-            "nothing of its run was taken in. Verify that home first."
+            f"The artifact {diff.digest} of {elsewhere.folder} disagrees with its record; nothing "
+            "of its run was imported. Run `streamlab verify` on that home first."
         )
     store.put(data)
 
 
-def _bring_curves(home: Home, other: Home, whole: WholeRun, run: RunRecord) -> None:
-    """Copy the curves there are of a run's arrivals, under the name it has here."""
+def _copy_curves(home: Home, other: Home, whole: WholeRun, run: RunRecord) -> None:
+    """Copy the existing curves of a run's arrivals, under the run's name here."""
     for part in whole.arrivals:
         there = _curve(other.curves, whole.name, part.arrival)
         here = _curve(home.curves, run.name, part.arrival)
         if there.is_file() and not here.exists():
-            with atomic_write(here) as file, disk_errors(here):
-                file.write(there.read_bytes())
+            write_atomically(here, there.read_bytes())
 
 
 def _curve(folder: Path, run: str, arrival: NewArrival) -> Path:

@@ -1,6 +1,6 @@
-"""What a home has of one provider, and how all of it goes for good: rows first, then files.
+"""Purge everything a home has of one provider: rows first, then files.
 
-What is broken off half-way leaves files without a row, which purging again or `gc` finds.
+An interrupted purge leaves files without a row, which another purge or `gc` finds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Kind = Literal["arrival", "artifact", "shared", "curve", "quarantined"]
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that a home has of a provider; one that is `shared` stays."""
+    """One record or file of a provider; a `shared` one is kept."""
 
     kind: Kind
     name: str | None  # an arrival's number or a curve's file
@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a home has of a provider."""
+    """Everything that a home has of a provider."""
 
     provider: str
     arrivals: tuple[int, ...]
@@ -51,14 +51,14 @@ class Plan:
 
     @property
     def going(self) -> frozenset[str]:
-        """Return the digests of the artifacts that go."""
+        """Return the digests of the artifacts to be deleted."""
         return frozenset(part.digest or "" for part in self.of("artifact"))
 
 
 def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) -> Plan:
-    """Find all that came from a provider; nothing is changed.
+    """Find everything from a provider, without changing anything.
 
-    Raises NotInRegistryError where nothing ever came from it.
+    Raises NotInRegistryError for an unknown provider.
     """
     known = registry.provider_names()
     if provider not in known:
@@ -79,7 +79,7 @@ def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) ->
 
 
 def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Plan) -> None:
-    """Remove what a plan says. Raises RegistryError where it may not go, StoreError as `delete`."""
+    """Carry out a plan. Raises RegistryError while a run uses it, StoreError as `delete` does."""
     gone = [garbage.digest for garbage in registry.revoke(planned.provider, planned.arrivals)]
 
     def delete(digest: str) -> str:
@@ -89,7 +89,7 @@ def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Pla
     for batch in in_pieces(gone, FILES_AT_ONCE):
         registry.release(batch, delete)
     for part in planned.of("curve"):
-        assert part.path is not None  # noqa: S101 - as `_curves` made it
+        assert part.path is not None  # noqa: S101 - set by `_curves`
         store.delete(part.path)
     folder = home.quarantine_of(planned.provider)
     try:
@@ -116,7 +116,7 @@ def _artifacts(
             for removed in (False, True)
             for arrival in registry.arrivals(digest=digest, removed=removed)
         } - {provider}
-        note = f"stays, since it came from {', '.join(sorted(others))} too" if others else ""
+        note = f"kept, as it also came from {', '.join(sorted(others))}" if others else ""
         kind: Kind = "shared" if others else "artifact"
         yield Part(kind, None, digest, note, sizes[digest], store.path(digest))
 
@@ -134,7 +134,7 @@ def _curves(home: Home, provider: str, arrivals: Iterable[ArrivalRecord]) -> Ite
         )
         for arrival in arrivals
     ]
-    # Also those of arrivals whose rows went before.
+    # Includes curves of arrivals whose rows were deleted before.
     for path in dict.fromkeys([*named, *curves_of(home.curves, provider)]):
         if path.is_file():
             note = f"of {path.parent.name}"

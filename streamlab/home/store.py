@@ -10,15 +10,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, atomic_write, disk_errors, open_new
+from streamlab.files import Opener, disk_errors, open_new, write_atomically
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class ArtifactStore:
-    """Keep bytes in `folder` under their digest; nothing is ever half-written or overwritten.
+    """A folder of immutable files under their digests, written atomically.
 
-    `opener` opens the file aside and is an argument so that a failing disk can be tried out.
+    `opener` opens temporary files; tests pass one that fails.
     """
 
     def __init__(self, folder: Path, *, opener: Opener = open_new) -> None:
@@ -28,61 +28,60 @@ class ArtifactStore:
     def put(self, data: bytes) -> str:
         """Store `data` and return its digest; storing the same bytes again changes nothing.
 
-        Raises StoreError where the disk is full or refuses, or where the file that is already
-        there has another size.
+        Raises StoreError where the disk is full or not writable, or an existing file has another
+        size.
         """
         digest = hashlib.sha256(data).hexdigest()
         path = self.path(digest)
         with disk_errors(path):
             n_bytes = path.stat().st_size if path.exists() else None
         if n_bytes is None:
-            with atomic_write(path, opener=self._opener) as file, disk_errors(path):
-                file.write(data)
+            write_atomically(path, data, opener=self._opener)
         elif n_bytes == len(data):
-            _mark_wanted(path)
+            _touch_status(path)
         else:
             raise StoreError(
-                f"The artifact {path} was altered after it was stored: it holds {n_bytes} bytes "
-                f"where its digest stands for {len(data)}. Remove the file and run again."
+                f"The artifact {path} was altered after it was stored: it has {n_bytes} bytes "
+                f"instead of {len(data)}. Remove the file and run again."
             )
         return digest
 
     def get(self, digest: str) -> bytes:
-        """Return the bytes stored under `digest`, checked against it.
+        """Return the bytes stored under `digest`, verified against it.
 
-        Raises StoreError where they are missing, cannot be read or were altered.
+        Raises StoreError for a missing, unreadable or altered file.
         """
         path = self.path(digest)
         if digest not in self:
             raise StoreError(
-                f"The store {self.folder} holds no artifact {digest}. "
-                "Restore the file, or run again to make it anew."
+                f"The store {self.folder} has no artifact {digest}. "
+                "Restore the file, or run again to recreate it."
             )
         with _readable(path):
             data = path.read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise StoreError(
-                f"The artifact {path} was altered after it was stored: its bytes now have the "
-                f"digest {found}. Remove the file and restore it, or run again to make it anew."
+                f"The artifact {path} was altered after it was stored: its digest is now {found}. "
+                "Remove the file and restore it, or run again to recreate it."
             )
         return data
 
     def path(self, digest: str) -> Path:
-        """Return where the artifact of `digest` lies, or would lie.
+        """Return the path of the artifact of `digest`, whether it exists or not.
 
-        Raises StoreError for what is no digest: 64 lower-case hexadecimal digits.
+        Raises StoreError unless `digest` is 64 lower-case hexadecimal digits.
         """
         if not _DIGEST.fullmatch(digest):
             raise StoreError(
-                f"{digest!r} is no digest: give all 64 hexadecimal digits, in lower case."
+                f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
             )
         return self.folder / digest[:2] / digest[2:]
 
     def hashes(self, *, but: Collection[str] = ()) -> dict[str, str]:
-        """Return the SHA-256 of the bytes of every artifact but some, by the digest it lies under.
+        """Return the actual SHA-256 of every artifact except `but`, by the digest in its name.
 
-        All are read. Raises StoreError for a file that cannot be.
+        Reads every file. Raises StoreError for an unreadable one.
         """
         found = {}
         for path, digest in self.files():
@@ -92,10 +91,7 @@ class ArtifactStore:
         return found
 
     def delete(self, path: Path) -> None:
-        """Delete one file of the store; one that is not there is gone already. Raises StoreError.
-
-        Whoever calls this knows that nothing needs it.
-        """
+        """Delete one unreferenced file of the store, if it exists. Raises StoreError."""
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -110,7 +106,7 @@ class ArtifactStore:
             return self.path(digest).is_file()
 
     def digests(self) -> Iterator[str]:
-        """Yield the digest of every stored artifact in ascending order; bytes are not read.
+        """Yield the digest of every stored artifact in ascending order, without reading files.
 
         Raises StoreError where the folders cannot be read.
         """
@@ -119,9 +115,9 @@ class ArtifactStore:
                 yield digest
 
     def files(self) -> Iterator[tuple[Path, str | None]]:
-        """Yield the path of everything in the store, and its digest; None for what is no artifact.
+        """Yield every path in ascending order with its digest, None for other files.
 
-        In ascending order; bytes are not read. Raises StoreError where the folders cannot be read.
+        Does not read files. Raises StoreError where the folders cannot be read.
         """
         for folder in _sorted(self.folder):
             if not folder.is_dir():
@@ -132,12 +128,12 @@ class ArtifactStore:
                 yield path, digest if _DIGEST.fullmatch(digest) else None
 
 
-def _mark_wanted(path: Path) -> None:
-    """Set the time of a file's last change of status, and no other, to the present.
+def _touch_status(path: Path) -> None:
+    """Set the time of a file's last status change to now, and no other time.
 
-    Whoever deletes files sees by it that a row for this one may be on its way.
+    It tells garbage collection that a row for the file may follow.
     """
-    with suppress(OSError):  # somebody else's file, say
+    with suppress(OSError):  # the file may belong to another user
         times = path.stat()
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
@@ -153,6 +149,6 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"{path} cannot be read: {error.strerror or error}. Make it readable, or name another "
-            "place with `--home`."
+            f"{path} cannot be read: {error.strerror or error}. Make it readable, or choose "
+            "another home with `--home`."
         ) from error

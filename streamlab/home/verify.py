@@ -1,6 +1,6 @@
-"""Is the home whole? Every file against its digest and its row, both ways, and the database itself.
+"""Verify a home: compare every file with its digest and its row, and check the database.
 
-A file is read once, and what its own header says is held against its row.
+A file is read and decoded once; its header is compared with its row.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
@@ -21,43 +20,44 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry.layouts import recorded_layout
 
 if TYPE_CHECKING:
+    from streamlab.diff.format.container import DiffFile
     from streamlab.registry.audits import StoredFacts
     from streamlab.registry.registry import Registry
 
 Problem = Literal[
     "missing",  # a row without its file
-    "truncated",  # a file that lost its end
-    "altered",  # a file whose bytes changed
+    "truncated",
+    "altered",  # a file with another digest
     "unreadable",
-    "row",  # a row that says other than its file
+    "row",  # a row that disagrees with its file
     "orphan",  # a file without a row
-    "leftover",  # a file that a process left half-written
-    "stray",  # a file that is no artifact
-    "unused",  # an artifact's row without any arrival
+    "leftover",  # an incomplete file of an interrupted process
+    "stray",  # a file that is not an artifact
+    "unused",  # a row of an artifact without any arrival
     "lost",  # an arrival without its artifact's row
     "database",
 ]
-_PAGE = 1000  # rows held in memory
-_UNFINISHED = ("running", "stale", "interrupted")  # `--resume` goes on with each
+_PAGE = 1000  # rows in memory at once
+_UNFINISHED = ("running", "stale", "interrupted")  # can be continued by `--resume`
 
 _ADVICE: dict[Problem, str] = {
-    "missing": "Put the file back from a copy, or `streamlab rm` its arrivals and run again.",
-    "truncated": "Put the file back from a copy.",
-    "altered": "Put the file back from a copy.",
-    "unreadable": "Make the file readable, or put it back from a copy.",
-    "row": "Put registry.db back from a copy: the file is whole.",
-    "orphan": "`streamlab gc` deletes it; nothing refers to it.",
-    "leftover": "`streamlab gc` deletes it.",
+    "missing": "Restore the file from a copy, or `streamlab rm` its arrivals and run again.",
+    "truncated": "Restore the file from a copy.",
+    "altered": "Restore the file from a copy.",
+    "unreadable": "Make the file readable, or restore it from a copy.",
+    "row": "Restore registry.db from a copy: the file is intact.",
+    "orphan": "Delete it by `streamlab gc`; nothing refers to it.",
+    "leftover": "Delete it by `streamlab gc`.",
     "stray": "Move it out of the store.",
-    "unused": "Put registry.db back from a copy to have its arrival; `gc` leaves the file.",
-    "lost": "Put registry.db back from a copy, or `streamlab rm` the arrival.",
-    "database": "Put registry.db back from a copy.",
+    "unused": "Restore registry.db from a copy to recover its arrival; `gc` keeps the file.",
+    "lost": "Restore registry.db from a copy, or `streamlab rm` the arrival.",
+    "database": "Restore registry.db from a copy.",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong; `digest` and `path` where it is about an artifact or a file."""
+    """One inconsistency; `digest` and `path` if it concerns an artifact or a file."""
 
     problem: Problem
     digest: str | None
@@ -66,26 +66,26 @@ class Finding:
 
     @property
     def advice(self) -> str:
-        """Return what to do about it."""
+        """Return how to repair it."""
         return _ADVICE[self.problem]
 
 
 def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[Finding]:
-    """Yield everything that is wrong with a home; nothing is changed.
+    """Yield every inconsistency of a home, without changing anything.
 
-    While a run is unfinished, young files may be without a row: a file is written before it.
-    `now`: seconds since the epoch. Raises StoreError where the store's folders cannot be read.
+    While a run is unfinished, recent files may lack a row, which is written after them. `now`:
+    seconds since the epoch. Raises StoreError where the store's folders cannot be read.
     """
     unfinished = any(run.status in _UNFINISHED for run in registry.runs())
-    files = list(store.files())  # before the rows, which are written after their files
+    files = list(store.files())  # before reading rows, which are written after files
     try:
         known: set[str] = set()
-        met: set[Problem] = set()
+        problems: set[Problem] = set()
         for finding in _recorded(registry, store, known):
-            met.add(finding.problem)
+            problems.add(finding.problem)
             yield finding
-        # What wrong rows add up to says nothing of the totals.
-        if met.isdisjoint(("database", "lost", "row")):
+        # Damaged rows have no meaningful totals.
+        if problems.isdisjoint(("database", "lost", "row")):
             for line in registry.miscounted():
                 yield Finding("database", None, line)
     except RegistryError as error:
@@ -98,7 +98,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
 
 
 def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Finding]:
-    """Yield what is wrong with the rows and their files; `known` gets every row's digest."""
+    """Yield inconsistencies of rows and their files; add the digest of every row to `known`."""
     yield from _database(registry)
     layouts: dict[str | None, Layout | None] = {None: None}
     for facts in _rows(registry):
@@ -109,7 +109,7 @@ def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iter
 
 
 def _layout(registry: Registry, fingerprint: str) -> Layout | None:
-    """Return the layout of a base, None where its row is damaged."""
+    """Return the layout of a base; None if its row is damaged."""
     try:
         return recorded_layout(registry.base(fingerprint))
     except (RegistryError, ValueError):
@@ -121,9 +121,13 @@ def _database(registry: Registry) -> Iterator[Finding]:
     for line in damage.pages:
         yield Finding("database", None, line)
     for table, number, target in damage.links:
-        yield Finding("database", None, f"Row {number} of {table} leads to no row of {target}.")
+        yield Finding(
+            "database", None, f"Row {number} of {table} refers to a missing row of {target}."
+        )
     for number, diff in damage.lost:
-        yield Finding("lost", None, f"Arrival {number} leads to artifact {diff}, which has no row.")
+        yield Finding(
+            "lost", None, f"Arrival {number} refers to artifact {diff}, which has no row."
+        )
 
 
 def _rows(registry: Registry) -> Iterator[StoredFacts]:
@@ -135,29 +139,29 @@ def _rows(registry: Registry) -> Iterator[StoredFacts]:
 
 def _artifact(facts: StoredFacts, store: ArtifactStore, layout: Layout | None) -> Iterator[Finding]:
     if not facts.used:
-        yield Finding("unused", facts.digest, "No arrival has this artifact.")
+        yield Finding("unused", facts.digest, "No arrival refers to this artifact.")
     try:
         path = store.path(facts.digest)
         data = path.read_bytes()
     except StoreError:
-        yield Finding("row", facts.digest, f"`digest` is {facts.digest!r}, which is none")
+        yield Finding("row", facts.digest, f"`digest` is {facts.digest!r}, which is not a digest")
         return
     except FileNotFoundError:
-        yield Finding("missing", facts.digest, "There is no file.", path)
+        yield Finding("missing", facts.digest, "The file is missing.", path)
         return
     except OSError as error:
         yield Finding("unreadable", facts.digest, f"{error.strerror}.", path)
         return
     found = hashlib.sha256(data).hexdigest()
     if found == facts.digest:
-        differences = list(_differences(facts, data)) or list(_miscounted(facts, data, layout))
+        differences = _differences(facts, data, layout)
         if differences:
             yield Finding("row", facts.digest, "; ".join(differences), path)
     elif len(data) < facts.file_bytes:
         detail = f"The file has {len(data)} bytes of {facts.file_bytes}."
         yield Finding("truncated", facts.digest, detail, path)
     else:
-        detail = f"The file has the digest {found[:12]}, and {len(data)} bytes."
+        detail = f"The file has {len(data)} bytes and the digest {found[:12]}."
         yield Finding("altered", facts.digest, detail, path)
 
 
@@ -170,52 +174,47 @@ def _unknown(path: Path, digest: str | None) -> Finding:
     return Finding("leftover" if leftover else "stray", None, detail, path)
 
 
-def _differences(facts: StoredFacts, data: bytes) -> Iterator[str]:
-    """Yield where a row differs from its file, whose bytes have their digest."""
-    if len(data) != facts.file_bytes:
-        yield f"`file_bytes` is {facts.file_bytes}, the file has {len(data)}"
+def _differences(facts: StoredFacts, data: bytes, layout: Layout | None) -> list[str]:
+    """Return where a row disagrees with its file, whose bytes have their digest."""
+    file = _opened(data)
+    found = list(_differing_fields(facts, len(data), file))
+    if found or file is None or layout is None:
+        return found
+    return list(_miscounted(facts, file, layout))
+
+
+def _differing_fields(facts: StoredFacts, n_bytes: int, file: DiffFile | None) -> Iterator[str]:
+    if n_bytes != facts.file_bytes:
+        yield f"`file_bytes` is {facts.file_bytes}, the file has {n_bytes}"
     if facts.n_counted != facts.n_entries:
         counted = "are damaged" if facts.n_counted is None else f"add up to {facts.n_counted}"
         yield f"`n_entries` is {facts.n_entries}, the counts per tensor {counted}"
-    said = _find_header(data)
-    if said is None or facts.kind != "diff":
-        # Of a baseline's file nothing is known but that it is no diff.
-        if (said is None) == (facts.kind == "diff"):
-            yield f"`kind` is {facts.kind!r}, the file is {'no' if said is None else 'a'} diff"
-        return
-    expected = {
-        "base": said["base"],
-        "value_type": said["value_type"],
-        "n_gated": said["d"],
-        "n_entries": said["k"],
-        "n_head_entries": sum(prod(shape) for shape in said["head"].values()),
-        **{f"{part}_bytes": size for part, size in said["parts"].items()},
-    }
-    for name, value in expected.items():
-        if getattr(facts, name) != value:
-            yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
+    if (file is None) == (facts.kind == "diff"):
+        yield f"`kind` is {facts.kind!r}, the file is {'not a' if file is None else 'a'} diff"
+    elif file is not None:
+        from streamlab.home.diff_records import header_fields  # deferred: loads the codecs
+
+        for name, value in {"base": file.header.base, **header_fields(file)}.items():
+            if getattr(facts, name) != value:
+                yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
 
 
-def _miscounted(facts: StoredFacts, data: bytes, layout: Layout | None) -> Iterator[str]:
+def _miscounted(facts: StoredFacts, file: DiffFile, layout: Layout) -> Iterator[str]:
     """Yield where the counts per tensor differ from those of the file's positions."""
-    from streamlab.diff.format.container import decode  # here, since it loads the codecs
-
-    if facts.kind != "diff" or layout is None:
-        return
     try:
-        counts = decode(data, layout, max_bytes=len(data)).counts
+        counts = file.decode(layout).counts
     except DiffError as error:
-        yield f"the file does not go on its base: {error}"
+        yield f"the file does not fit its base: {error}"
         return
-    if tuple(counts) != facts.counts:
-        yield "the counts per tensor are not those of the file's positions"
+    if counts != facts.counts:
+        yield "the counts per tensor differ from those of the file's positions"
 
 
-def _find_header(data: bytes) -> dict[str, Any] | None:
-    """Return what a diff file says of itself, None for any other file."""
-    from streamlab.diff.format.container import inspect  # here, since it loads the codecs
+def _opened(data: bytes) -> DiffFile | None:
+    """Return a diff file, None for any other file."""
+    from streamlab.diff.format.container import open_diff  # deferred: loads the codecs
 
     try:
-        return inspect(data, max_bytes=len(data))
+        return open_diff(data, max_bytes=len(data))
     except DiffError:
         return None

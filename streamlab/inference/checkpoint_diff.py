@@ -1,4 +1,4 @@
-"""The diff between two checkpoints, made as a file and proven before it is written."""
+"""The diff between two checkpoints, verified before its file is written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamlab.base import BaseSettings, checkpoint_bytes, load_model
-from streamlab.diff.checkpoints import difference, layout_of, read_file, write_file
+from streamlab.diff.checkpoints import difference, encode_diff
 from streamlab.diff.entropy import two_part_bound
-from streamlab.diff.format.container import EncodedDiff
+from streamlab.diff.format.container import EncodedDiff, decode
 from streamlab.errors import DiffError
+from streamlab.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckpointDiff:
-    """A diff between two checkpoints, its file, and what it is compared with, in bytes."""
+    """A diff between two checkpoints, its file, and the sizes it is compared with."""
 
     diff: DiffVector
     encoded: EncodedDiff
@@ -42,38 +43,37 @@ def write_checkpoint_diff(
 ) -> CheckpointDiff:
     """Write the diff that turns one checkpoint into another.
 
-    `exact`: gives the tuned checkpoint back bit for bit, which is tried on the file before this
-    returns. Raises SourceError where a checkpoint cannot be loaded, DiffError where the two do
-    not fit or the file does not give the tuned one back.
+    `exact`: the file must reproduce the tuned checkpoint bit for bit, which is verified before it
+    is written. Raises SourceError where a checkpoint cannot be loaded, DiffError where the two do
+    not match or the verification fails, and StoreError where the file cannot be written.
     """
-    from_model, to_model = load_model(base), load_model(tuned)
-    diff = difference(from_model, to_model, exact=exact, task=task or {})
-    n_bytes = checkpoint_bytes(dict(to_model.named_parameters()))
-    bound = two_part_bound(diff).bits / 8
-    encoded = write_file(diff, path, value_type)
+    base_model, tuned_model = load_model(base), load_model(tuned)
+    diff = difference(base_model, tuned_model, exact=exact, task=task or {})
+    encoded = encode_diff(diff, value_type)
     if exact:
-        try:
-            _prove(path, encoded.digest, from_model, to_model)
-        except DiffError:
-            path.unlink()
-            raise
-    return CheckpointDiff(diff, encoded, bound, n_bytes)
+        _verify(decode(encoded.data, diff.layout), base_model, tuned_model)
+    write_atomically(path, encoded.data)
+    return CheckpointDiff(
+        diff,
+        encoded,
+        positions_bound_bytes=two_part_bound(diff).bits / 8,
+        checkpoint_bytes=checkpoint_bytes(dict(tuned_model.named_parameters())),
+    )
 
 
-def _prove(path: Path, digest: str, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
-    """Read the file again, and compare what it makes of the base with the tuned model's bits."""
+def _verify(diff: DiffVector, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
+    """Raise DiffError unless the diff turns the base's bits into those of the tuned model."""
     import torch
 
-    again = read_file(path, layout_of(base), digest)
     before, after = dict(base.named_parameters()), dict(tuned.named_parameters())
     prefix = f"{tuned.base_model_prefix}."
-    for name, tensor in zip(again.layout.names, again.tensors, strict=True):
+    for name, tensor in zip(diff.layout.names, diff.tensors, strict=True):
         old = before[name] if name in before else before[prefix + name]
         new = after[name] if name in after else after[prefix + name]
-        made = old.detach().clone().reshape(-1)
-        made[torch.from_numpy(tensor.positions.copy())] = torch.from_numpy(tensor.values.copy()).to(
-            made.dtype
-        )
-        same = torch.equal(made.view(torch.uint8), new.detach().reshape(-1).view(torch.uint8))
-        if not same:
-            raise DiffError(f"The file does not give `{name}` back bit for bit; nothing was kept.")
+        result = old.detach().clone().reshape(-1)
+        values = torch.from_numpy(tensor.values.copy()).to(result.dtype)
+        result[torch.from_numpy(tensor.positions.copy())] = values
+        if not torch.equal(result.view(torch.uint8), new.detach().reshape(-1).view(torch.uint8)):
+            raise DiffError(
+                f"The diff does not reproduce `{name}` bit for bit; nothing was written."
+            )

@@ -1,17 +1,17 @@
-"""A diff file from elsewhere, taken in as the one arrival of a run of its own.
+"""Import a diff file as a run with one arrival.
 
-It is hostile until proven otherwise: its base must be known here, and its content is checked
-against that base, before anything is stored.
+The file is treated as hostile: its base must be in the registry, and its content is checked
+against that base before anything is stored.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamlab.base import checkpoint_bytes
 from streamlab.config import digest as digest_of
-from streamlab.diff.format.container import DEFAULT_MAX_BYTES, decode, inspect
+from streamlab.diff.format.container import DEFAULT_MAX_BYTES, DiffFile, open_diff
 from streamlab.errors import (
     NotInRegistryError,
     SourceError,
@@ -44,29 +44,24 @@ def import_file(
     task: str | None,
     model: str | None = None,
 ) -> TakenIn:
-    """Check a diff file, store it and record it as the one arrival of a run of its own.
+    """Check a diff file, store it and record it as a run with one arrival, without a score.
 
-    `task`: default is what the file says. `model`: where the base lies now. The diff is put on
-    the base and taken off again before it is stored. It gets no score: none was measured here.
-    The same file from the same provider for the same task is taken in once. Raises SourceError
-    for no file or base, DiffError for a bad file, and NotInRegistryError for an unknown base.
+    `task`: default: the one named by the file. `model`: the present location of the base. The
+    diff is applied to the base once before it is stored. The same file, provider and task are
+    imported once. Raises SourceError for an unreadable file or base, DiffError for an invalid
+    file, and NotInRegistryError for an unknown base.
     """
     data = _read(path)
-    facts = inspect(data)
-    base = _known_base(registry, facts["base"])
-    diff = decode(data, recorded_layout(base), expected_digest=facts["digest"])
-    named = task or facts["task"].get("task")
-    if not isinstance(named, str) or not named or not provider:
-        raise UsageError(
-            f"{path} does not say which task it is for. Name it with `--task`, and who made it "
-            "with `--provider`."
-        )
+    file = open_diff(data)
+    base = _known_base(registry, file.header.base)
+    diff = file.decode(recorded_layout(base))
+    task = _task_name(path, file, task, provider)
     try:
-        new: NewDiff = given_part(registry.diff(facts["digest"]), NewDiff)
+        new: NewDiff = given_part(registry.diff(file.digest), NewDiff)
     except NotInRegistryError:
-        full_bytes = _tried(load_recorded_base(registry, base.fingerprint, model=model), diff)
-        new = describe_diff(diff, data, full_bytes=full_bytes)
-    whole = _run_of_file(path, base, new, facts, provider=provider, task=named)
+        loaded = load_recorded_base(registry, base.fingerprint, model=model)
+        new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded, diff))
+    whole = _run_of_file(path, base, new, file, provider=provider, task=task)
     known = registry.find_whole(whole)
     if known is not None:
         return TakenIn(known, is_new=False)
@@ -79,7 +74,7 @@ def _read(path: Path) -> bytes:
         size = path.stat().st_size
         if size > DEFAULT_MAX_BYTES:
             raise SourceError(
-                f"{path} has {size:,} bytes; a diff file may have {DEFAULT_MAX_BYTES:,}."
+                f"{path} has {size:,} bytes; a diff file has at most {DEFAULT_MAX_BYTES:,}."
             )
         return path.read_bytes()
     except OSError as error:
@@ -91,14 +86,25 @@ def _known_base(registry: Registry, fingerprint: str) -> BaseRecord:
         return registry.base(fingerprint)
     except NotInRegistryError as error:
         raise NotInRegistryError(
-            f"The diff is on the base {fingerprint!r}, which this registry does not know, so that "
-            "nothing in it can be checked. Run a scenario on that base first; `streamlab ls "
-            "bases` lists those that are known."
+            f"The diff belongs to the base {fingerprint!r}, which is not in this registry, so it "
+            "cannot be checked. Run a scenario on that base first; `streamlab ls bases` lists the "
+            "known ones."
         ) from error
 
 
-def _tried(loaded: LoadedBase, diff: DiffVector) -> int:
-    """Put a diff on its base and take it off; return the bytes of the checkpoint it makes.
+def _task_name(path: Path, file: DiffFile, task: str | None, provider: str) -> str:
+    """Return the given task name, else the file's. Raises UsageError without one."""
+    name = task or file.header.task.get("task")
+    if not isinstance(name, str) or not name or not provider:
+        raise UsageError(
+            f"{path} does not name its task. Name it with `--task`, and its provider with "
+            "`--provider`."
+        )
+    return name
+
+
+def _checkpoint_bytes(loaded: LoadedBase, diff: DiffVector) -> int:
+    """Return the bytes of the checkpoint that a diff makes of its base, by applying it.
 
     Raises DiffError where it does not fit or changes nothing.
     """
@@ -111,7 +117,7 @@ def _run_of_file(
     path: Path,
     base: BaseRecord,
     diff: NewDiff,
-    facts: dict[str, Any],
+    file: DiffFile,
     *,
     provider: str,
     task: str,
@@ -123,10 +129,10 @@ def _run_of_file(
         "base": {"model": base.model, "revision": base.revision, "layers": base.layers},
         "defaults": {"method": {"name": IMPORTED}},
         "providers": {provider: {"tasks": [task]}},
-        "tasks": {task: {"dataset": str(facts["task"].get("dataset") or task)}},
+        "tasks": {task: {"dataset": str(file.header.task.get("dataset") or task)}},
         "imported": diff.digest,
     }
-    arrival = _arrival_of_file(path, facts, provider=provider, task=task, now=now)
+    arrival = _arrival_of_file(path, file, provider=provider, task=task, now=now)
     return WholeRun(
         base=given_part(base, NewBase),
         run=NewRun(
@@ -150,9 +156,9 @@ def _run_of_file(
 
 
 def _arrival_of_file(
-    path: Path, facts: dict[str, Any], *, provider: str, task: str, now: float
+    path: Path, file: DiffFile, *, provider: str, task: str, now: float
 ) -> NewArrival:
-    """Describe an arrival of which nothing is known but its file."""
+    """Return the arrival of a file whose training is unknown."""
     return NewArrival(
         run_id=0,
         seed=0,
@@ -172,5 +178,7 @@ def _arrival_of_file(
         source_detail=path.name,
         examples_fingerprint="",
         n_train_examples=0,
-        details=ArrivalDetails(reported=ReportedDetails(training={"task": dict(facts["task"])})),
+        details=ArrivalDetails(
+            reported=ReportedDetails(training={"task": dict(file.header.task)})
+        ),
     )

@@ -1,4 +1,4 @@
-"""How long it takes to change the task of a model in memory, beside loading all of it anew."""
+"""Latency of switching the task of a model in memory, compared with reloading the model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -14,73 +15,84 @@ from typing import TYPE_CHECKING
 
 from streamlab.diff.apply import plan
 from streamlab.errors import BaseMismatchError
-from streamlab.hashing import fingerprint_tensors
 from streamlab.inference.switch import Switcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from streamlab.diff.vector import DiffVector
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.stored_task import StoredTask
 
+Seconds = tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one step took, again and again."""
+    """The durations of one repeated step."""
 
     step: str
-    seconds: tuple[float, ...]
+    seconds: Seconds
 
     @property
     def median(self) -> float:
-        """Return the middle, in seconds."""
+        """Return the median in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def p99(self) -> float:
-        """Return what 99% of the times are not above, in seconds; of under 100, the longest."""
+        """Return the 99th percentile in seconds; the maximum of fewer than 100 durations."""
         return sorted(self.seconds)[math.ceil(0.99 * len(self.seconds)) - 1]
 
 
 def measure_switching(
     loaded: LoadedBase, tasks: Mapping[str, StoredTask], *, repeats: int
 ) -> tuple[Timing, ...]:
-    """Time reading, putting on, taking off and swapping every task's diff, `repeats` times each.
+    """Time every step of switching among tasks, `repeats` times per task.
 
-    `decode`: read a file with every check. `apply`, `revert`: put a matched diff on, take it
-    off. `swap`: one task for the next, in turn; left out for a single task. `reload`: every
-    weight of the classifier from its file into the model there is. Raises what reading a diff
-    raises, and BaseMismatchError where the base did not come through bit for bit.
+    `decode`: read and check a file. `apply`, `revert`: put a matched diff on the model, take it
+    off. `swap`: replace one task's diff by the next one's; absent for a single task. `reload`: load
+    every weight of the classifier from its file. Raises what reading a diff raises, and
+    BaseMismatchError where the base was not restored bit for bit.
     """
     layout = loaded.base.layout
     diffs = {name: task.diff(layout) for name, task in tasks.items()}
-    before = _fingerprint(loaded)
-    decodes = [
-        seconds
-        for task in tasks.values()
-        for seconds in _timed(partial(task.diff, layout), repeats)
+    before = loaded.fingerprint()
+    decodes = [time_calls(partial(task.diff, layout), repeats) for task in tasks.values()]
+    timings = [
+        Timing("decode", tuple(seconds for durations in decodes for seconds in durations)),
+        *time_apply_and_revert(loaded, diffs.values(), repeats),
     ]
-    applies, reverts = _on_and_off(loaded, diffs, repeats)
-    found = [Timing("decode", tuple(decodes)), applies, reverts]
     if len(diffs) > 1:
-        found.append(_swaps(loaded, diffs, repeats))
-    found.append(_reloads(loaded, repeats))
-    if _fingerprint(loaded) != before:
+        # The first round is a warm-up.
+        swaps = time_swaps(loaded, diffs, list(diffs) * (repeats + 1))
+        timings.append(Timing("swap", swaps.seconds[len(diffs) - 1 :]))
+    timings.append(time_reload(loaded, repeats))
+    if loaded.fingerprint() != before:
         raise BaseMismatchError(
-            "The base is not what it was before the diffs were put on and taken off; none of "
-            "these times can be trusted. Report this with the diffs' digests."
+            "The base was not restored bit for bit after the diffs were applied and reverted; "
+            "these times are invalid. Report this with the diffs' digests."
         )
-    return tuple(found)
+    return tuple(timings)
 
 
-def _on_and_off(
-    loaded: LoadedBase, diffs: Mapping[str, DiffVector], repeats: int
+def time_calls(work: Callable[[], object], repeats: int) -> Seconds:
+    """Return the durations of `repeats` calls, after one call as a warm-up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return tuple(seconds)
+
+
+def time_apply_and_revert(
+    loaded: LoadedBase, diffs: Iterable[DiffVector], repeats: int
 ) -> tuple[Timing, Timing]:
+    """Time applying and reverting each diff, matched to the model beforehand."""
     applies, reverts = [], []
-    for diff in diffs.values():
+    for diff in diffs:
         matched = plan(loaded.model, diff, expected=loaded.base.fingerprint)
-        matched.put_on().revert()  # the first time pays for pages that are new
+        matched.put_on().revert()  # warm-up: allocates memory pages
         for _ in range(repeats):
             start = time.perf_counter()
             on = matched.put_on()
@@ -91,9 +103,9 @@ def _on_and_off(
     return Timing("apply", tuple(applies)), Timing("revert", tuple(reverts))
 
 
-def _swaps(loaded: LoadedBase, diffs: Mapping[str, DiffVector], repeats: int) -> Timing:
+def time_swaps(loaded: LoadedBase, diffs: Mapping[str, DiffVector], order: list[str]) -> Timing:
+    """Time each change from one task of `order` to the next."""
     switcher = Switcher(loaded.model, diffs, expected=loaded.base.fingerprint)
-    order = list(diffs) * (repeats + 1)
     seconds = []
     for before, after in pairwise(order):
         with switcher.serving(before):
@@ -102,30 +114,16 @@ def _swaps(loaded: LoadedBase, diffs: Mapping[str, DiffVector], repeats: int) ->
         with switcher.serving(after):
             seconds.append(time.perf_counter() - start)
     switcher.close()
-    return Timing("swap", tuple(seconds[len(diffs) - 1 :]))  # without the first round
+    return Timing("swap", tuple(seconds))
 
 
-def _reloads(loaded: LoadedBase, repeats: int) -> Timing:
+def time_reload(loaded: LoadedBase, repeats: int) -> Timing:
+    """Time loading every weight of the classifier from a file into the existing model."""
     from safetensors.torch import load_file, save_file
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         tensors = {name: t.clone() for name, t in loaded.model.state_dict().items()}
         save_file(tensors, path)
-        seconds = _timed(lambda: loaded.model.load_state_dict(load_file(path)), repeats)
-    return Timing("reload", tuple(seconds))
-
-
-def _timed(work: Callable[[], object], repeats: int) -> list[float]:
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
-def _fingerprint(loaded: LoadedBase) -> str:
-    names = loaded.base.full_names
-    return fingerprint_tensors({n: loaded.model.get_parameter(f) for n, f in names.items()})
+        seconds = time_calls(lambda: loaded.model.load_state_dict(load_file(path)), repeats)
+    return Timing("reload", seconds)

@@ -1,21 +1,18 @@
-"""A task's model as a folder of its own, which `transformers` loads and nothing here is needed for.
+"""Merge a stored diff into its base: a model folder that `transformers` loads by itself.
 
-The base and the diff in one, bit for bit what they are together; with the task's labels in the
-configuration and the base's tokenizer, which cuts at the length of the training.
+It reproduces base and diff bit for bit, with the task's labels in the configuration and the base's
+tokenizer, which truncates at the maximum length of the training.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamlab.base import quiet_transformers
 from streamlab.errors import StoreError, UsageError
-from streamlab.files import TEMPORARY_PREFIX, sync_folder
+from streamlab.files import atomic_folder, disk_errors
 from streamlab.inference.model import LoadedBase
 
 if TYPE_CHECKING:
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Merged:
-    """A folder that was written, and what is in it."""
+    """A model folder that was written."""
 
     folder: Path
     facts: TaskDescription
@@ -37,50 +34,40 @@ class Merged:
 
 
 def check_free(folder: Path) -> None:
-    """Raise UsageError where something is in the way of a new folder; an empty one is not."""
+    """Raise UsageError unless `folder` is absent or empty."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists() or folder.is_symlink():
         raise UsageError(
-            f"{folder} is there already and not an empty folder; nothing is written over. Name "
-            "another folder, or remove it first."
+            f"{folder} exists and is not an empty folder; nothing is overwritten. Name another "
+            "folder, or remove it first."
         )
 
 
 def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
-    """Write the model that a base and a stored diff make into `folder`, whole or not at all.
+    """Write the model of a base and a stored diff into `folder`, atomically.
 
-    What was written is loaded and compared bit for bit before the folder gets its name. Raises
-    UsageError where something is in the way, StoreError where the disk refuses or the files do
-    not give the model back, and what putting the diff on raises.
+    The files are loaded and compared bit for bit before the folder gets its name. Raises
+    UsageError if `folder` has content, StoreError where it cannot be written or the files do not
+    reproduce the model, and what applying the diff raises.
     """
     check_free(folder)
-    own = LoadedBase(base.base)  # its configuration becomes the task's
+    own = LoadedBase(base.base)  # a classifier of its own, whose configuration is changed
     folder = folder.absolute()
-    aside = folder.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
-    try:
-        with task.applied(own) as served:
-            _describe(served.model.config, served.facts, task)
-            _write(served, aside)
-            _prove(served.model, aside)
-            n_bytes = _synced(aside)
-            check_free(folder)  # the writing took a while
-            aside.replace(folder)
-            sync_folder(folder.parent)
-            return Merged(folder, served.facts, served.on.n_changed, n_bytes)
-    except OSError as error:
-        raise StoreError(
-            f"{folder} cannot be written: {error.strerror or error}. Nothing was left "
-            "half-written. Free some space, or name another folder."
-        ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with task.applied(own) as served, atomic_folder(folder) as temporary:
+        _describe(served.model.config, served.facts, task)
+        with disk_errors(folder):
+            _write(served, temporary)
+        _verify(served.model, temporary)
+        n_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
+        check_free(folder)  # writing took a while
+    return Merged(folder, served.facts, served.on.n_changed, n_bytes)
 
 
 def _describe(config: PretrainedConfig, facts: TaskDescription, task: StoredTask) -> None:
-    """Make a base's configuration that of the task."""
+    """Turn a base's configuration into that of the task."""
     facts.type.configure(config, facts.labels)
-    # Where the folder came from goes with it.
+    # The provenance of the folder.
     config.streamlab = {
         "task": facts.task,
         "diff": task.artifact.diff.digest,
@@ -93,7 +80,6 @@ def _write(served: ServedTask, folder: Path) -> None:
 
     tokenizer = copy.deepcopy(served.loaded.tokenizer)
     tokenizer.model_max_length = served.facts.max_length
-    folder.mkdir(parents=True)
     try:
         with quiet_transformers():
             served.model.save_pretrained(folder)
@@ -102,11 +88,11 @@ def _write(served: ServedTask, folder: Path) -> None:
         raise OSError(str(error)) from error
     mode = (folder / "config.json").stat().st_mode
     for path in folder.iterdir():
-        path.chmod(mode)  # the library keeps weights from everybody but their owner
+        path.chmod(mode)  # the library makes weights readable by their owner only
 
 
-def _prove(model: PreTrainedModel, folder: Path) -> None:
-    """Load what was written and compare it with the model. Raises StoreError."""
+def _verify(model: PreTrainedModel, folder: Path) -> None:
+    """Load the files written and compare them with the model. Raises StoreError."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -117,16 +103,5 @@ def _prove(model: PreTrainedModel, folder: Path) -> None:
         other = found.get(name)
         if other is None or other.dtype != tensor.dtype or not torch.equal(other, tensor):
             raise StoreError(
-                f"The files written do not give `{name}` back bit for bit; nothing was kept."
+                f"The files written do not reproduce `{name}` bit for bit; nothing was kept."
             )
-
-
-def _synced(folder: Path) -> int:
-    """Flush every file to the disk, and return how many bytes they are."""
-    n_bytes = 0
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            n_bytes += os.fstat(file.fileno()).st_size
-    sync_folder(folder)
-    return n_bytes

@@ -1,4 +1,4 @@
-"""A base loaded to be served from: one classifier, on which one task's diff is at a time."""
+"""A loaded base: one classifier that carries the diff of at most one task at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamlab.base import Base, BaseSettings, load_base
 from streamlab.diff.apply import applied
 from streamlab.errors import BaseMismatchError, DiffError
+from streamlab.hashing import fingerprint_tensors
 from streamlab.tasks.batches import Encoded, evaluation_batches
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class LoadedBase:
-    """Hold a base and a classifier on it; for one thread at a time.
+    """A base and a classifier on it, for use by one thread at a time.
 
-    `model` is a classifier of `transformers`, whose weights are the base's except inside a
-    `with` block; its head is a placeholder that every diff replaces.
+    `model` is a classifier of `transformers` with the base's weights, except inside a `with`
+    block; its head is a placeholder that every diff replaces.
     """
 
     def __init__(self, base: Base) -> None:
@@ -44,26 +45,31 @@ class LoadedBase:
 
     @property
     def task(self) -> str | None:
-        """Return the task whose diff is on the model, None for the bare base."""
+        """Return the task whose diff is on the model; None for the base alone."""
         return self._task
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the model's current backbone weights."""
+        names = self.base.full_names
+        return fingerprint_tensors({n: self.model.get_parameter(f) for n, f in names.items()})
 
     @contextmanager
     def holding(self, task: str, diff: DiffVector) -> Iterator[Applied]:
-        """Hold a diff on the model for the length of a `with` block.
+        """Apply a diff to the model for the duration of a `with` block.
 
-        Raises BaseMismatchError for a diff on another base, DiffError where another one is on
-        already, where the diff does not fit, or where it changes nothing.
+        Raises BaseMismatchError for a diff of another base, and DiffError where another diff is
+        applied, or the diff does not fit or changes nothing.
         """
         if self._task is not None:
             raise DiffError(
-                f"The diff of `{self._task}` is on the model; one put on top of it would answer "
-                f"for neither. Leave that block before `{task}`."
+                f"The diff of `{self._task}` is applied; another one on top would answer for "
+                f"neither task. Leave its `with` block before using `{task}`."
             )
         with applied(self.model, diff, expected=self.base.fingerprint) as on:
             if diff.n_entries and not on.n_changed:
                 raise DiffError(
-                    f"The diff for `{task}` changes none of the {diff.n_entries} weights it "
-                    "names, so that the bare base would answer. Train the task again."
+                    f"The diff of `{task}` changes none of its {diff.n_entries} weights, so the "
+                    "base alone would answer. Train the task again."
                 )
             self._task = task
             try:
@@ -75,10 +81,9 @@ class LoadedBase:
 def load_recorded_base(
     registry: Registry, fingerprint: str, *, model: str | None = None
 ) -> LoadedBase:
-    """Load the base of a fingerprint from where it is recorded to lie, or from `model`.
+    """Load the base of a fingerprint from its recorded location, or from `model`.
 
-    Raises SourceError where it cannot be loaded, and BaseMismatchError where what lies there is
-    another base.
+    Raises SourceError where it cannot be loaded, and BaseMismatchError for another base there.
     """
     record = registry.base(fingerprint)
     settings = BaseSettings(
@@ -89,30 +94,32 @@ def load_recorded_base(
     base = load_base(settings, seed=_seed_of(registry, record))
     if base.fingerprint != fingerprint:
         raise BaseMismatchError(
-            f"{settings.model!r} holds the base {base.fingerprint[:12]}, and {fingerprint[:12]} is "
-            "recorded. Put the recorded base back, or say where it lies now."
+            f"{settings.model!r} is the base {base.fingerprint[:12]}, but {fingerprint[:12]} is "
+            "recorded. Restore the recorded base, or give its present location."
         )
     return LoadedBase(base)
 
 
 def _seed_of(registry: Registry, record: BaseRecord) -> int:
-    """Return the seed that filled the tensors the checkpoint lacked; any, where it lacked none."""
+    """Return the seed of tensors missing in the checkpoint; any number if none was."""
     if not record.initialised:
         return 0
     runs = [run for run in registry.runs() if run.base_fingerprint == record.fingerprint]
     return int(runs[0].scenario["seeds"][0]) if runs else 0
 
 
-def logits(model: PreTrainedModel, rows: Encoded, *, batch_size: int = 64) -> NDArray[np.float32]:
-    """Return the model's outputs in float32, (n_rows, n_outputs), in the order of the rows."""
+def logits(
+    model: PreTrainedModel, examples: Encoded, *, batch_size: int = 64
+) -> NDArray[np.float32]:
+    """Return the model's outputs, (n_examples, n_outputs), in the order of the examples."""
     outputs: NDArray[np.float32] | None = None
     with torch.inference_mode():
-        for places, batch in evaluation_batches(rows, batch_size=batch_size):
+        for places, batch in evaluation_batches(examples, batch_size=batch_size):
             inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
             answers = model(**inputs).logits.float().cpu().numpy()
             if outputs is None:
-                outputs = np.zeros((len(rows.labels), answers.shape[1]), np.float32)
+                outputs = np.zeros((len(examples.labels), answers.shape[1]), np.float32)
             outputs[places] = answers
     if outputs is None:
-        raise ValueError("there are no rows to score")
+        raise ValueError("there are no examples to score")
     return outputs

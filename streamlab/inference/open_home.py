@@ -1,4 +1,4 @@
-"""A home to serve from: `streamlab.open_home`.
+"""Serve the stored diffs of a home: `streamlab.open_home`.
 
 home = streamlab.open_home("streamlab-home")
 base = home.load_base()
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenHome:
-    """A home whose stored diffs are put to use; nothing in it is changed, or held open."""
+    """A home opened for reading; no file or connection stays open between calls."""
 
     home: Home
     registry_url: str
 
     def load_base(self, fingerprint: str | None = None, *, model: str | None = None) -> LoadedBase:
-        """Load a base: that of the latest run, or the one of a whole `fingerprint`.
+        """Load a base by its full fingerprint; default: the base of the latest run.
 
-        `model`: where it lies now, if no longer where it did. Raises SourceError where it cannot
-        be loaded, BaseMismatchError where another base lies there.
+        `model`: its present location, if it was moved. Raises SourceError where it cannot be
+        loaded, and BaseMismatchError for another base there.
         """
         from streamlab.inference.model import load_recorded_base
 
@@ -61,7 +61,7 @@ class OpenHome:
         return StoredTask(chosen, ArtifactStore(self.home.store))
 
     def tasks(self, run: str = "latest") -> tuple[str, ...]:
-        """Return the tasks that finished in a run by its own method, in the order of arrival."""
+        """Return the tasks that finished in a run by its primary method, in order of arrival."""
         with self._registry() as registry:
             return finished_tasks(registry, run)
 
@@ -70,10 +70,9 @@ class OpenHome:
 
 
 def open_home(path: str | Path = "streamlab-home", *, registry_url: str | None = None) -> OpenHome:
-    """Open a home that runs have filled, to use what is stored in it.
+    """Open a home to serve its stored diffs.
 
-    `registry_url` is for a registry elsewhere than in the home. Raises RegistryError where there
-    is none.
+    `registry_url`: a registry outside the home. Raises RegistryError if there is none.
     """
     home = Home(Path(path))
     if registry_url is None:

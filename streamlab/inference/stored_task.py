@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.container import decode, open_diff
 from streamlab.errors import DataError, DiffError, StoreError
-from streamlab.files import atomic_write, disk_errors
+from streamlab.files import write_atomically
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.examples import Example
@@ -50,7 +50,7 @@ class StoredTask:
 
     def facts(self) -> TaskDescription:
         """Read what the file says of its task; the base is not needed. Raises as `diff` does."""
-        return parse_description(inspect(self.data())["task"])
+        return parse_description(open_diff(self.data()).header.task)
 
     def diff(self, layout: Layout) -> DiffVector:
         """Read the diff from the store, its digest and its base checked.
@@ -72,9 +72,7 @@ class StoredTask:
 
     def save(self, path: Path) -> None:
         """Write the file as it is stored to a path, aside first. Raises StoreError, DiffError."""
-        data = self.data()
-        with atomic_write(path) as file, disk_errors(path):
-            file.write(data)
+        write_atomically(path, self.data())
 
     @contextmanager
     def applied(self, loaded: LoadedBase) -> Iterator[ServedTask]:

@@ -1,7 +1,6 @@
-"""Serve many tasks from one model: one diff on it at a time, swapped when nobody reads.
+"""Serve many tasks from one model: one diff at a time, swapped while no thread reads.
 
-Requests are answered in the order they came, so a task that is asked for all the time cannot
-keep another one waiting.
+Requests are served first come, first served, so a busy task cannot starve another one.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Switcher:
-    """Hold a model and one matched diff per task. Threads share it; processes do not.
+    """A model and one matched diff per task, shared by the threads of one process.
 
     Raises DiffError where a diff does not fit the model.
     """
@@ -36,24 +35,24 @@ class Switcher:
         self._plans = {task: plan(model, diff, expected=expected) for task, diff in diffs.items()}
         self._turn = threading.Condition()
         self._queue: deque[object] = deque()
-        self._readers: dict[int, int] = {}  # thread -> how deep it is inside `serving`
+        self._readers: dict[int, int] = {}  # thread -> nesting depth of `serving`
         self._task: str | None = None
         self._applied: Applied | None = None
 
     @property
     def task(self) -> str | None:
-        """Return the task whose diff is on the model, None for the bare base."""
+        """Return the task whose diff is on the model; None for the base alone."""
         return self._task
 
     @contextmanager
     def serving(self, task: str) -> Iterator[nn.Module]:
-        """Hold `task`'s diff on the model; many threads may serve the same task at once.
+        """Yield the model with `task`'s diff applied; threads may serve one task concurrently.
 
         Raises DiffError for an unknown task, and where this thread is serving another one.
         """
         if task not in self._plans:
             raise DiffError(
-                f"No diff is held for {task!r}; held: {', '.join(sorted(self._plans))}."
+                f"There is no diff for {task!r}. Known tasks: {', '.join(sorted(self._plans))}."
             )
         self._enter(task)
         try:
@@ -62,10 +61,12 @@ class Switcher:
             self._leave()
 
     def close(self) -> None:
-        """Wait until nobody is served, and leave the bare base behind."""
+        """Wait until no thread is served, and restore the base."""
         with self._turn:
             if threading.get_ident() in self._readers:
-                raise DiffError("A thread cannot close the switcher while it is being served.")
+                raise DiffError(
+                    "A thread cannot close the switcher inside its own `serving` block."
+                )
             self._await_turn(None)
             self._take_off()
             self._turn.notify_all()
@@ -74,7 +75,9 @@ class Switcher:
         me = threading.get_ident()
         with self._turn:
             if me in self._readers and self._task != task:
-                raise DiffError(f"This thread is serving {self._task!r}; leave that block first.")
+                raise DiffError(
+                    f"This thread is serving {self._task!r}; leave its `serving` block first."
+                )
             if me not in self._readers:
                 self._await_turn(task)
                 if self._task != task:
@@ -85,7 +88,7 @@ class Switcher:
             self._turn.notify_all()
 
     def _await_turn(self, task: str | None) -> None:
-        """Wait for one's place in the queue, and for the model to be free or to hold `task`."""
+        """Wait for this thread's turn, and for the model to be unused or to carry `task`."""
         ticket = object()
         self._queue.append(ticket)
         try:

@@ -26,13 +26,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat
 
 from streamlab.config import Settings
-from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.container import DiffFile, open_diff
 from streamlab.diff.format.values import round_to_float16
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector
@@ -124,10 +124,10 @@ def verify(
     check_size(len(data), settings)
     _check_signature(submission, layout.fingerprint, settings, known)
     _check_quota(len(data), settings, known)
-    stated = _read_header(submission)
-    _check_base(stated, layout)
-    _check_entries(stated["k"], layout, settings)
-    diff = _read_diff(data, layout)
+    file = _open(submission)
+    _check_base(file, layout)
+    _check_entries(file.header.k, layout, settings)
+    diff = _read_diff(file, layout)
     _check_norm(diff, settings)
     _check_duplicate(diff, settings, known)
     return diff
@@ -205,20 +205,20 @@ def _check_quota(n_bytes: int, settings: AdmissionSettings, known: AdmissionCont
         )
 
 
-def _read_header(submission: Submission) -> dict[str, Any]:
-    """Return what the file says of itself, its checksums checked."""
+def _open(submission: Submission) -> DiffFile:
+    """Return the file, its structure and checksums checked."""
     if submission.kind != "diff":
         raise RefusedError("container", f"only a diff is let in, got {submission.kind!r}.")
     try:
-        return inspect(submission.data, max_bytes=len(submission.data))
+        return open_diff(submission.data, max_bytes=len(submission.data))
     except DiffError as error:
         raise RefusedError("container", str(error)) from error
 
 
-def _check_base(stated: Mapping[str, Any], layout: Layout) -> None:
-    if stated["base"] != layout.fingerprint:
+def _check_base(file: DiffFile, layout: Layout) -> None:
+    if file.header.base != layout.fingerprint:
         raise RefusedError(
-            "base", f"it is for the base {stated['base']!r}, not for {layout.fingerprint!r}."
+            "base", f"it is for the base {file.header.base!r}, not for {layout.fingerprint!r}."
         )
 
 
@@ -233,9 +233,9 @@ def _check_entries(n_entries: int, layout: Layout, settings: AdmissionSettings) 
         )
 
 
-def _read_diff(data: bytes, layout: Layout) -> DiffVector:
+def _read_diff(file: DiffFile, layout: Layout) -> DiffVector:
     try:
-        return decode(data, layout, max_bytes=len(data))
+        return file.decode(layout)
     except DiffFormatError as error:
         raise RefusedError(_RULE_OF.get(error.rule, "container"), str(error)) from error
     except BaseMismatchError as error:

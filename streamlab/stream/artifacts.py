@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 
 from streamlab.base import Base, checkpoint_bytes
 from streamlab.diff.apply import applied
-from streamlab.diff.format.container import decode
+from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, StoreError
 from streamlab.home.diff_records import describe_diff
@@ -67,7 +67,8 @@ class DiffArtifact:
     def describe(self) -> NewDiff:
         """See `Artifact`."""
         head = {name: torch.from_numpy(values.copy()) for name, values in self.diff.head.items()}
-        return describe_diff(self.diff, self.data, full_bytes=_full_bytes(self.base, head))
+        file = open_diff(self.data, max_bytes=len(self.data))
+        return describe_diff(self.diff, file, full_bytes=_full_bytes(self.base, head))
 
     @contextmanager
     def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:

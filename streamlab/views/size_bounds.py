@@ -56,13 +56,13 @@ def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dic
     """Return bytes by part: the two-part bound of positions, the entropy of values."""
     # Here, so that no other page costs the codecs.
     from streamlab.diff.entropy import two_part_bound, value_entropy
-    from streamlab.diff.format.container import inspect
+    from streamlab.diff.format.container import open_diff
 
-    data = store.get(record.digest)
-    diff = _decoded(data, record, registry)
+    file = open_diff(store.get(record.digest))
+    diff = file.decode(recorded_layout(registry.base(record.base_fingerprint)))
     return {
         "positions": two_part_bound(diff).bits / 8,
-        "values": value_entropy(diff, inspect(data)["value_type"]) / 8,
+        "values": value_entropy(diff, file.header.value_type) / 8,
     }
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from transformers import BertConfig, BertForSequenceClassification
 
 from streamlab.cli import cli
-from streamlab.diff.format.container import inspect
+from streamlab.diff.format.container import open_diff
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,20 +44,20 @@ def test_an_exact_diff_is_written_and_its_bytes_are_shown(call: Callable[..., Re
 
     assert result.exit_code == 0, result.output
     assert "gives TUNED bit for bit" in result.stderr
-    facts = inspect(Path("x.safetensors").read_bytes())
-    assert (facts["mode"], facts["k"], facts["value_type"]) == ("replace", 16, "fp32")
+    file = open_diff(Path("x.safetensors").read_bytes())
+    assert (file.header.mode, file.header.k, file.header.value_type) == ("replace", 16, "fp32")
     sizes = {row["part"]: row["bytes"] for row in json.loads(result.stdout)}
     assert sizes["file"] == Path("x.safetensors").stat().st_size
     assert sizes["whole checkpoint"] > sizes["file"]
-    assert facts["digest"] in result.stderr
+    assert file.digest in result.stderr
 
 
 def test_a_diff_to_add_takes_a_value_type(call: Callable[..., Result]) -> None:
     result = call("base", "tuned", "-o", "x", "--add", "--values", "int4")
 
     assert result.exit_code == 0, result.output
-    facts = inspect(Path("x").read_bytes())
-    assert (facts["mode"], facts["value_type"]) == ("add", "int4")
+    header = open_diff(Path("x").read_bytes()).header
+    assert (header.mode, header.value_type) == ("add", "int4")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 
 import streamlab.diff
 from streamlab.diff.format.codec import CODECS
-from streamlab.diff.format.container import decode, encode, inspect
+from streamlab.diff.format.container import decode, encode, open_diff
 from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
@@ -337,11 +337,11 @@ def test_another_digest_than_expected_is_refused() -> None:
     assert refusal.value.rule == "file-digest"
 
 
-def test_inspecting_refuses_what_it_can_see() -> None:
+def test_opening_refuses_what_needs_no_base() -> None:
     for rule, make in CASES:
         if rule.split("-")[0] in {"header", "metadata", "tensor", "format", "part", "no"}:
             with pytest.raises(DiffFormatError, match=f"`{rule}`"):
-                inspect(make(), max_bytes=100_000)
+                open_diff(make(), max_bytes=100_000)
 
 
 def rules_in_source() -> set[str]:

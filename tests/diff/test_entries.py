@@ -27,15 +27,15 @@ def group_of_two(dtype: torch.dtype) -> EntryGroup:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numpy_and_torch_read_and_write_the_same_weights(dtype: torch.dtype) -> None:
-    ours, theirs = group_of_two(dtype), replace(group_of_two(dtype), rows=())
-    assert ours.rows
+    ours, theirs = group_of_two(dtype), replace(group_of_two(dtype), views=())
+    assert ours.views
 
     old = ours.read()
     new = ours.changed(old)
     ours.write(new)
     theirs.write(new)
 
-    assert torch.equal(old, replace(group_of_two(dtype), rows=()).read())
+    assert torch.equal(old, replace(group_of_two(dtype), views=()).read())
     assert not torch.equal(old, new)
     assert torch.equal(ours.read(), new)
     for mine, other in zip(ours.parameters, theirs.parameters, strict=True):

@@ -162,7 +162,7 @@ def test_a_young_file_without_a_row_goes_on_demand(home: Home) -> None:
 def test_young_files_do_not_go_while_a_run_is_at_work(home: Home) -> None:
     work_on(home)
 
-    with pytest.raises(UsageError, match="leave `--now` out"):
+    with pytest.raises(UsageError, match="leave out `--now`"):
         gather(home, young_too=True)
 
 

@@ -75,7 +75,7 @@ def test_every_fact_that_the_file_knows_is_compared(change: str, detail: str, ho
 def test_a_checkpoint_that_is_called_a_diff_is_found(home: Home) -> None:
     execute(home, "UPDATE diffs SET kind = 'diff' WHERE kind = 'checkpoint'")
 
-    assert [f.detail for f in findings(home)] == ["`kind` is 'diff', the file is no diff"] * 2
+    assert [f.detail for f in findings(home)] == ["`kind` is 'diff', the file is not a diff"] * 2
 
 
 def test_totals_that_are_wrong_are_found(home: Home) -> None:
@@ -105,7 +105,7 @@ def test_a_row_that_leads_nowhere_is_found(home: Home) -> None:
     found = findings(home)
 
     assert {f.problem for f in found} == {"database"}
-    assert found[0].detail == "Row 1 of arrivals leads to no row of providers."
+    assert found[0].detail == "Row 1 of arrivals refers to a missing row of providers."
 
 
 def test_a_value_that_breaks_a_constraint_is_found(home: Home) -> None:
@@ -161,7 +161,7 @@ def test_a_finding_names_the_whole_digest_and_the_file(home: Home) -> None:
     table = call(home, "verify").stdout
     row = json.loads(call(home, "verify", "--format", "json").stdout)[0]
 
-    assert (row["digest"], row["what_to_do"]) == (digest, "Put the file back from a copy.")
+    assert (row["digest"], row["what_to_do"]) == (digest, "Restore the file from a copy.")
     assert row["file"] == str(path)
     assert table.splitlines()[1].startswith(f"truncated {digest[:12]} The file has 10 bytes of")
     assert max(map(len, table.splitlines())) <= 80
@@ -183,4 +183,4 @@ def test_counts_that_are_not_those_of_the_positions_are_found(home: Home) -> Non
     (finding,) = findings(home)
 
     assert (finding.problem, finding.digest) == ("row", first_diff(home).digest)
-    assert finding.detail == "the counts per tensor are not those of the file's positions"
+    assert finding.detail == "the counts per tensor differ from those of the file's positions"

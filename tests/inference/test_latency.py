@@ -32,7 +32,7 @@ def test_a_single_task_has_nothing_to_swap_with(opened: OpenHome, loaded: Loaded
     assert [timing.step for timing in found] == ["decode", "apply", "revert", "reload"]
 
 
-def test_a_base_that_does_not_come_through_is_a_finding(
+def test_a_base_that_is_not_restored_is_refused(
     opened: OpenHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = opened.load_base()
@@ -46,7 +46,7 @@ def test_a_base_that_does_not_come_through_is_a_finding(
 
     monkeypatch.setattr(loaded.model, "load_state_dict", damage)
 
-    with pytest.raises(BaseMismatchError, match="not what it was"):
+    with pytest.raises(BaseMismatchError, match="not restored bit for bit"):
         measure_switching(loaded, {"mood": opened.task("mood")}, repeats=1)
 
 

@@ -12,7 +12,7 @@ from stream_samples import Ran
 
 from streamlab.base import load_base
 from streamlab.diff.apply import applied
-from streamlab.diff.format.container import decode, inspect
+from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
@@ -69,7 +69,7 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
         facts["agreement"][t] >= facts["least"] for t in SMALLEST_FIRST if t in facts["agreement"]
     ]
     assert passed == [False] * (len(passed) - 1) + [True]
-    assert inspect(chosen.encoded.data)["value_type"] == facts["values"]
+    assert open_diff(chosen.encoded.data).header.value_type == facts["values"]
     with applied(model, diff):
         before = logits(model, task.validation)
     with applied(model, decode(chosen.encoded.data, context.base.layout)):

@@ -1,14 +1,15 @@
-"""Write a diff as a file's bytes and read it back, as docs/reference/format.md specifies.
+"""Encode a diff as the bytes of one file, and decode it, as docs/reference/format.md specifies.
 
-The reader trusts nothing: every number is checked before anything of its size is allocated, and
-each refusal names the rule that was broken.
+The reader treats its input as hostile: every number is checked before anything of its size is
+allocated, and each error names the violated rule.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -44,13 +45,14 @@ if TYPE_CHECKING:
 __all__ = (
     "DEFAULT_MAX_BYTES",
     "CodecName",
+    "DiffFile",
     "EncodedDiff",
     "HeadType",
     "Parts",
     "ValueType",
     "decode",
     "encode",
-    "inspect",
+    "open_diff",
     "rounded",
 )
 
@@ -66,7 +68,7 @@ _PARTS = ("positions", "values", "head")
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes by part; they add up to the file. `metadata` is all that stands before the blocks."""
+    """Bytes by part of a file; `metadata` is everything before the first block."""
 
     positions: int
     values: int
@@ -76,7 +78,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class EncodedDiff:
-    """A file's bytes, the SHA-256 of them in hex, and what they are spent on."""
+    """A file's bytes, their SHA-256 in hex, and their number by part."""
 
     data: bytes
     digest: str
@@ -90,14 +92,14 @@ def encode(
     codec: CodecName = "pcodec",
     head_type: HeadType = "fp32",
 ) -> EncodedDiff:
-    """Write a diff as one file; the same diff and settings give the same bytes.
+    """Encode a diff as one file; the same diff and settings give the same bytes.
 
-    Exactly the diff's k entries are kept: a value to add that would round to zero takes the
-    smallest magnitude of the type. Raises DiffError where a value is too large for its type, a
-    weight that replaces another would be rounded, or the diff is past a limit of the format.
+    All k entries are stored: an added value that would round to zero takes the smallest magnitude
+    of the type. Raises DiffError where a value is too large for its type, a replaced weight would
+    be rounded, or the diff exceeds a limit of the format.
     """
     if diff.n_entries > MAX_ENTRIES:
-        raise DiffError(f"A diff file holds {MAX_ENTRIES} entries, got {diff.n_entries}.")
+        raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
     blocks = _sparse_blocks(diff, value_type, codec)
     blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
     metadata = {
@@ -112,9 +114,77 @@ def encode(
         "task": diff.task,
     }
     signed = metadata | {"sha256": _digests(metadata, blocks)}
-    read_header(signed)  # so that nothing is written that a reader would refuse
+    read_header(signed)  # rejects what a reader would reject
     data = write_frame(signed, blocks)
     return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
+
+
+@dataclass(frozen=True)
+class DiffFile:
+    """A file with valid structure and checksums; decoding its entries needs the base's layout."""
+
+    header: Header
+    frame: Frame
+    digest: str  # SHA-256 of the file in hex
+    n_bytes: int
+
+    @property
+    def parts(self) -> Parts:
+        """Return the bytes by part."""
+        return _measure(self.frame.blocks, self.n_bytes)
+
+    @property
+    def n_head_entries(self) -> int:
+        """Return the number of entries of the dense head."""
+        blocks = self.frame.blocks.items()
+        return sum(prod(block.shape) for name, block in blocks if name.startswith(_HEAD))
+
+    def decode(self, layout: Layout) -> DiffVector:
+        """Decode the entries against the layout of their base; values are widened to float32.
+
+        Raises DiffFormatError naming the violated rule, and BaseMismatchError for another base.
+        """
+        frame, header = self.frame, self.header
+        if header.base != layout.fingerprint:
+            raise BaseMismatchError(
+                f"The diff belongs to the base {header.base!r}, not to {layout.fingerprint!r}; "
+                "load that base, or train the task again on this one."
+            )
+        if header.d != layout.n_gated:
+            raise DiffFormatError(
+                "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
+            )
+        positions_of = _read_positions(frame, header, layout)
+        counts = np.array([len(part) for part in positions_of], dtype=np.int64)
+        widened = _read_values(frame, header, counts)
+        widened.flags.writeable = False
+        values_of = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
+        tensors = map(proven_tensor, layout.shapes, positions_of, values_of)
+        return DiffVector(
+            layout, tuple(tensors), _read_head(frame.blocks), header.task, header.mode
+        )
+
+
+def open_diff(
+    data: bytes, *, expected_digest: str | None = None, max_bytes: int = DEFAULT_MAX_BYTES
+) -> DiffFile:
+    """Check everything in a file that can be checked without its base.
+
+    `expected_digest`: the required SHA-256 of the bytes, in hex. Raises DiffFormatError naming
+    the violated rule.
+    """
+    if len(data) > max_bytes:
+        raise DiffFormatError("file-size", f"must be at most {max_bytes} bytes, got {len(data)}.")
+    digest = hashlib.sha256(data).hexdigest()
+    if expected_digest not in (None, digest):
+        raise DiffFormatError(
+            "file-digest", f"the SHA-256 must be {expected_digest}, got {digest}."
+        )
+    frame = read_frame(data)
+    header = read_header(frame.metadata)
+    _check_table(frame.blocks, header)
+    _check_digests(frame, header)
+    return DiffFile(header, frame, digest, len(data))
 
 
 def decode(
@@ -124,58 +194,16 @@ def decode(
     expected_digest: str | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> DiffVector:
-    """Read a file that belongs to the base of `layout`; values and head come back as float32.
-
-    `expected_digest`: SHA-256 in hex the bytes must have. Raises DiffFormatError naming the rule
-    broken, and BaseMismatchError where the file was made for another base.
-    """
-    frame, header = _open(data, expected_digest, max_bytes)
-    if header.base != layout.fingerprint:
-        raise BaseMismatchError(
-            f"The diff belongs to the base {header.base!r}, not to {layout.fingerprint!r}; "
-            "load that base, or train the task again on this one."
-        )
-    if header.d != layout.n_gated:
-        raise DiffFormatError(
-            "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
-        )
-    _check_digests(frame, header)
-    kept = _read_positions(frame, header, layout)
-    counts = np.array([len(part) for part in kept], dtype=np.int64)
-    widened = _read_values(frame, header, counts)
-    widened.flags.writeable = False
-    changes = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
-    tensors = map(proven_tensor, layout.shapes, kept, changes)
-    head = _read_head(frame.blocks)
-    return DiffVector(layout, tuple(tensors), head, header.task, header.mode)
-
-
-def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> dict[str, Any]:
-    """Return what a file says of itself, checked as far as that goes without its base.
-
-    Keys: `version`, `base`, `d`, `k`, `codec`, `mode`, `value_type`, `parts` (bytes by part),
-    `head` (shape by name), `task`, `digest`. Raises DiffFormatError.
-    """
-    frame, header = _open(data, None, max_bytes)
-    _check_digests(frame, header)
-    return {
-        **header.model_dump(exclude={"format", "sha256"}),
-        "parts": asdict(_measure(frame.blocks, len(data))),
-        "head": {
-            name.removeprefix(_HEAD): block.shape
-            for name, block in frame.blocks.items()
-            if name.startswith(_HEAD)
-        },
-        "digest": hashlib.sha256(data).hexdigest(),
-    }
+    """Decode a file that belongs to the base of `layout`; see `open_diff` and `DiffFile.decode`."""
+    return open_diff(data, expected_digest=expected_digest, max_bytes=max_bytes).decode(layout)
 
 
 def rounded(
     diff: DiffVector, *, value_type: ValueType = "bf16", head_type: HeadType = "fp32"
 ) -> DiffVector:
-    """Return the diff that `decode` would give of the file that `encode` would write.
+    """Return the diff that decoding its file would give, without writing the file.
 
-    Raises DiffError as `encode` does for values that the type cannot hold.
+    Raises DiffError as `encode` does.
     """
     counts = np.array(diff.counts, dtype=np.int64)
     codes = _codes(diff, counts, value_type)
@@ -191,10 +219,7 @@ def rounded(
 
 def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
     compress = CODECS[codec].compress
-    streams = positions.split(
-        [tensor.positions for tensor in diff.tensors],
-        diff.layout,
-    )
+    streams = positions.split([tensor.positions for tensor in diff.tensors], diff.layout)
     codes = _codes(diff, np.array(diff.counts, dtype=np.int64), value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     blocks = {
@@ -227,7 +252,7 @@ def _head_block(name: str, array: NDArray[np.float32], head_type: HeadType) -> B
         return Block("F32", array.shape, array.astype("<f4").tobytes())
     halves = values.round_to_float16(array, keep_non_zero=False)
     if not bool(np.isfinite(halves).all()):
-        raise DiffError(f"fp16 cannot hold the head's `{name}`; keep it in fp32.")
+        raise DiffError(f"The head's `{name}` exceeds the range of fp16; store it as fp32.")
     return Block("F16", array.shape, halves.astype("<f2").tobytes())
 
 
@@ -246,41 +271,26 @@ def _measure(blocks: Mapping[str, Block], n_bytes: int) -> Parts:
     return Parts(**sizes, metadata=n_bytes - sum(sizes.values()))
 
 
-def _open(data: bytes, expected_digest: str | None, max_bytes: int) -> tuple[Frame, Header]:
-    if len(data) > max_bytes:
-        raise DiffFormatError(
-            "file-size", f"a file may take {max_bytes} bytes here, got {len(data)}."
-        )
-    if expected_digest is not None:
-        actual = hashlib.sha256(data).hexdigest()
-        if actual != expected_digest:
-            raise DiffFormatError(
-                "file-digest", f"the SHA-256 must be {expected_digest}, got {actual}."
-            )
-    frame = read_frame(data)
-    header = read_header(frame.metadata)
-    _check_table(frame.blocks, header)
-    return frame, header
-
-
 def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
-    """Check that the blocks are those of version 1 for this value type, and a head."""
+    """Check that the blocks are those of version 1 for this value type, and a head's."""
     expected: dict[str, str] = dict.fromkeys((_CUTS, _CLASSES, _COUNTS, _GAPS, _CODES), "U8")
     if header.value_type in values.INTEGER_BITS:
         expected[_SCALES] = "F32"
     for name, dtype in expected.items():
         block = blocks.get(name)
         if block is None or block.dtype != dtype or len(block.shape) != 1:
-            raise DiffFormatError("tensor-table", f"`{name}` must be a row of {dtype}.")
+            raise DiffFormatError("tensor-table", f"`{name}` must be a vector of {dtype}.")
     heads = blocks.keys() - expected.keys()
     for name in sorted(heads):
         block = blocks[name]
         if not name.startswith(_HEAD) or name == _HEAD:
-            raise DiffFormatError("tensor-table", f"{name!r} is no part of a diff file.")
+            raise DiffFormatError("tensor-table", f"{name!r} is not a block of a diff file.")
         if block.dtype == "U8" or 0 in block.shape:
-            raise DiffFormatError("tensor-table", f"{name!r} must hold F32 or F16 entries.")
+            raise DiffFormatError(
+                "tensor-table", f"{name!r} must be a non-empty F32 or F16 tensor."
+            )
     if header.k == 0 and not heads:
-        raise DiffFormatError("no-change", "the file has 0 entries and no head.")
+        raise DiffFormatError("no-change", "the file has no entries and no head.")
 
 
 def _check_digests(frame: Frame, header: Header) -> None:
@@ -294,27 +304,27 @@ def _check_digests(frame: Frame, header: Header) -> None:
 
 
 def _digests(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, str]:
-    """Return the digest of each part, and of the header without its digests."""
+    """Return the digest of each part, and of the header without the digests."""
     digests = {part: digest_blocks(members) for part, members in _by_part(blocks).items()}
     return digests | {"header": digest_header(metadata, blocks)}
 
 
 def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArray[np.int64]]:
-    """Read sorted positions per tensor, each array no longer than what was checked before it."""
+    """Read sorted positions per tensor; the size of each array is checked before allocation."""
     cuts = read_cuts(bytes(frame.blocks[_CUTS].data), layout)
     lines = cut_into_lines(cuts, layout)
     stated = frame.blocks[_COUNTS].data
-    if len(stated) > MAX_VARINT_BYTES * lines.total:  # each class has a line of its own
+    if len(stated) > MAX_VARINT_BYTES * lines.total:  # each class has at least one line
         raise DiffFormatError(
-            "count-coding", f"{lines.total} lines have no {len(stated)} bytes of counts."
+            "count-coding", f"{lines.total} lines cannot have {len(stated)} bytes of counts."
         )
     counts = np.array(read_varints(bytes(stated), "count-coding"), np.int64)
     if counts.sum() != header.k:
-        raise DiffFormatError("count-sum", f"counts must be {header.k} in all, got {counts.sum()}.")
+        raise DiffFormatError("count-sum", f"counts must add up to {header.k}, got {counts.sum()}.")
     classes = _expand(frame.blocks[_CLASSES], header, np.uint16, lines.total, "class-stream")
     if classes.max(initial=0) > len(counts):
         raise DiffFormatError(
-            "class-range", f"{len(counts)} classes have counts, and a line is in {classes.max()}."
+            "class-range", f"a line is in class {classes.max()} of {len(counts)}."
         )
     gaps = _expand(frame.blocks[_GAPS], header, np.uint32, header.k, "position-stream")
     return positions.join(gaps, counts, classes, lines, layout)
@@ -331,7 +341,7 @@ def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDA
         expected = values.n_scales(header.value_type, counts)
         if block.shape != (expected,):
             raise DiffFormatError(
-                "scale-number", f"{expected} tensors keep entries, got {block.shape[0]} scales."
+                "scale-number", f"there must be {expected} scales, got {block.shape[0]}."
             )
         scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
     dtype = values.code_dtype(header.value_type, header.codec)
@@ -348,6 +358,6 @@ def _read_head(blocks: Mapping[str, Block]) -> dict[str, NDArray[np.float32]]:
             dtype = {"F32": "<f4", "F16": "<f2"}[block.dtype]
             array = np.frombuffer(block.data, dtype=dtype).astype(np.float32).reshape(block.shape)
             if not bool(np.isfinite(array).all()):
-                raise DiffFormatError("head-finite", f"{name!r} holds infinities or NaN.")
+                raise DiffFormatError("head-finite", f"{name!r} has NaN or infinite entries.")
             head[name.removeprefix(_HEAD)] = array
     return head
