@@ -118,11 +118,11 @@ def disk_error_text(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{path} cannot be written: the disk is full ({error.strerror}). No partial file was "
-            "left. Free some space, or choose another location with `--home`, and run again."
+            "left. Free some space, or choose another location, and run again."
         )
     return (
         f"{path} cannot be written: {error.strerror or error}. No partial file was left. "
-        "Make its folder writable, or choose another location with `--home`."
+        "Make its folder writable, or choose another location."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import click
 from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
+from streamlab.files import open_private, write_atomically
 from streamlab.units import format_seconds
 from streamlab.views.table import Column, Table
 
@@ -37,12 +37,7 @@ def init(path: Path, *, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} is there already. Give another name, or `--force` to replace it.")
     text = (files("streamlab.cli") / "starter.yaml").read_text(encoding="utf-8")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}. Give another path."
-        ) from error
+    write_atomically(path, text.encode())
     click.echo(f"Wrote {path}. Run it with: streamlab run {path}", err=True)
 
 
@@ -121,35 +116,16 @@ def keygen(*, out: Path) -> None:
     from streamlab.stream.submission import generate
 
     keys = generate()
-    write_secret(out, keys.private + "\n")
-    click.echo(keys.public)
-    click.echo(f"Wrote the private key to {out}. Give it to nobody.", err=True)
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read. Raises UsageError where that cannot be."""
     try:
-        # Never there with another mode, not even for a moment.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # The key never exists with wider permissions.
+        write_atomically(out, f"{keys.private}\n".encode(), opener=open_private, replace=False)
     except FileExistsError as error:
         raise UsageError(
-            f"{path} is there already, and a private key that is lost cannot be made again. "
-            "Give another name with `--out`."
+            f"{out} exists already, and a lost private key cannot be recreated. Give another name "
+            "with `--out`."
         ) from error
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}. Give another path with `--out`."
-        ) from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        path.unlink()
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}. Give another path with `--out`."
-        ) from error
+    click.echo(keys.public)
+    click.echo(f"Wrote the private key to {out}. Give it to nobody.", err=True)
 
 
 _CLAIM_COLUMNS = (Column("holds"), Column("claim"), Column("found"))

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
-from streamlab.files import atomic_write
+from streamlab.files import write_atomically
 from streamlab.views.export import write_csv
 from streamlab.views.table import Cell
 
@@ -111,8 +111,7 @@ def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[P
         svg = _svg(figure)
     paths = (folder / f"{name}.png", folder / f"{name}.svg")
     for path, picture in zip(paths, (png.getvalue(), svg), strict=True):
-        with atomic_write(path) as file:
-            file.write(picture)
+        write_atomically(path, picture)
     return paths
 
 

@@ -22,7 +22,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from streamlab.config import digest
-from streamlab.files import atomic_write
+from streamlab.files import write_atomically
 from streamlab.home.folder import Home
 from streamlab.home.verify import Finding
 from streamlab.html.figures import Source, draw_pictures
@@ -42,8 +42,7 @@ MOST_ROWS = 2000  # of one table; a browser is slow with many more
 
 def write_page(page: str, path: Path) -> None:
     """Write a page aside and rename it. Raises StoreError where the disk refuses."""
-    with atomic_write(path) as file:
-        file.write(page.encode())
+    write_atomically(path, page.encode())
 
 
 def build_page(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import UsageError
-from streamlab.files import atomic_write
+from streamlab.files import atomic_write, disk_errors
 from streamlab.stats.bootstrap import PairedAnswers
 
 
@@ -48,7 +48,7 @@ def write_answers(path: Path, answered: Sequence[Answered]) -> None:
         **{f"labels_{i}": one.labels for i, one in enumerate(answered)},
         **{f"answers_{i}": one.answers for i, one in enumerate(answered)},
     }
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, disk_errors(path):
         np.savez_compressed(file, **arrays)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from streamlab.errors import UsageError
-from streamlab.files import atomic_write, disk_errors
+from streamlab.files import write_atomically
 from streamlab.views.table import Cell, Table
 
 
@@ -24,8 +24,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a CSV file aside and rename it. Raises StoreError where the disk refuses."""
-    with atomic_write(path) as file:
-        file.write(csv_text(header, rows).encode())
+    write_atomically(path, csv_text(header, rows).encode())
 
 
 ENDINGS = (".csv", ".json")
@@ -47,8 +46,7 @@ def write_table(table: Table, path: Path) -> None:
         write_csv(path, [column.name for column in table.columns], table.rows)
         return
     text = json.dumps(table.records(), indent=2, allow_nan=False) + "\n"
-    with atomic_write(path) as file, disk_errors(path):
-        file.write(text.encode())
+    write_atomically(path, text.encode())
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -88,7 +88,7 @@ def test_a_table_of_one_run(call: Callable[..., Result], tmp_path: Path) -> None
         (["tasks", "-o", "x.csv", "--run", "latest"], 2, "`--run` narrows"),
         (["scors", "-o", "x"], 2, "no task 'scors'"),
         (["sst2"], 2, "Missing option '-o'"),
-        (["sst2", "-o", "x"], 1, "holds no artifact"),
+        (["sst2", "-o", "x"], 1, "has no artifact"),
         (["arrival:4", "-o", "x"], 2, "failed and left nothing"),
         (["scores", "-o", "file/x.csv"], 1, "cannot be written"),
     ],

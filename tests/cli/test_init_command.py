@@ -72,14 +72,16 @@ def test_a_file_that_is_there_is_replaced_by_force_only(tmp_path: Path) -> None:
     assert "version: 1" in path.read_text()
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "none" / "mine.yaml"
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "mine.yaml"
 
     result = call(str(path))
 
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {path} cannot be written: No such file or directory. Give another path.\n"
+        f"Error: {path} cannot be written: File exists. No partial file was left. Make its "
+        "folder writable, or choose another location.\n"
     )
 
 

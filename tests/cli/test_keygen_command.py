@@ -53,8 +53,8 @@ def test_a_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout, path.read_text()) == (2, "", "mine")
     assert result.stderr == (
-        f"Error: {path} is there already, and a private key that is lost cannot be made again. "
-        "Give another name with `--out`.\n"
+        f"Error: {path} exists already, and a lost private key cannot be recreated. Give another "
+        "name with `--out`.\n"
     )
 
 
@@ -65,13 +65,14 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "none" / "press.key"
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "press.key"
 
     result = call("--out", str(path))
 
-    assert result.exit_code == 2
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {path} cannot be written: No such file or directory. "
-        "Give another path with `--out`.\n"
+        f"Error: {path} cannot be written: File exists. No partial file was left. Make its "
+        "folder writable, or choose another location.\n"
     )

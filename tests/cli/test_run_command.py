@@ -223,7 +223,7 @@ def test_a_full_disk_is_told_in_one_paragraph(
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: {place.store}/")
     assert "cannot be written: the disk is full" in result.stderr
-    assert "Free some space, or name another place with `--home`" in result.stderr
+    assert "Free some space, or choose another location" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert stored(place) == {}
     (record,) = runs_in(place)

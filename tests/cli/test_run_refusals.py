@@ -189,8 +189,7 @@ def test_a_home_with_a_file_in_its_way(lab: Lab, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"Error: The home cannot be used. {tmp_path}/file/home cannot be written: Not a directory. "
-        "Nothing was left half-written. Make its folder writable, or name another place with "
-        "`--home`.\n"
+        "No partial file was left. Make its folder writable, or choose another location.\n"
     )
     assert (tmp_path / "file").read_text() == "mine"
 

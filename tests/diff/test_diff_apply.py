@@ -249,7 +249,7 @@ def test_a_weight_that_is_no_float_or_lies_in_pieces_is_refused() -> None:
     whole.embedding.weight = nn.Parameter(torch.zeros(4, 3, dtype=torch.int8), requires_grad=False)
     pieces.embedding.weight = nn.Parameter(torch.zeros(3, 4).t())
 
-    with pytest.raises(DiffError, match=r"holds torch\.int8"):
+    with pytest.raises(DiffError, match=r"has the dtype torch\.int8"):
         apply(whole, one_entry("embedding.weight"))
     with pytest.raises(DiffError, match="is not contiguous"):
         apply(pieces, one_entry("embedding.weight"))

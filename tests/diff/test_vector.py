@@ -35,7 +35,7 @@ def vector(a: SparseTensor, b: SparseTensor, layout: Layout = LAYOUT) -> DiffVec
         ([-1, 2], [1, 1], r"lie in \[0, 6\)"),
         ([3, 3], [1, 1], "strictly ascending"),
         ([4, 3], [1, 1], "strictly ascending"),
-        ([0, 1], [1], "one length"),
+        ([0, 1], [1], "equally long"),
         ([0], [np.nan], "finite"),
         ([0], [np.inf], "finite"),
     ],
@@ -55,7 +55,7 @@ def test_numbers_of_another_type_are_refused() -> None:
 
 
 def test_a_scalar_in_place_of_rows_is_refused() -> None:
-    with pytest.raises(DiffError, match="one length"):
+    with pytest.raises(DiffError, match="equally long"):
         SparseTensor((4,), np.array(1, np.int64), np.array(1, np.float32))
 
 
@@ -115,7 +115,7 @@ def test_a_diff_that_changes_nothing_is_refused_but_a_head_alone_is_fine() -> No
 
 
 def test_tensors_that_do_not_fit_the_layout_are_refused() -> None:
-    with pytest.raises(DiffError, match="each of the base's 2, got 1"):
+    with pytest.raises(DiffError, match="each of the base's 2 tensors, got 1"):
         DiffVector(LAYOUT, (sparse((2, 3), [0]),), {}, {})
     with pytest.raises(DiffError, match=r"`a` has the shape \(2, 3\) in the base, \(3, 2\)"):
         vector(sparse((3, 2), [0]), sparse((4,), []))
@@ -126,7 +126,7 @@ def test_tensors_that_do_not_fit_the_layout_are_refused() -> None:
     [
         ({"": np.ones(1, np.float32)}, "needs a name"),
         ({"h": np.ones(0, np.float32)}, "at least one entry"),
-        ({"h": np.array([np.nan], np.float32)}, "infinities or NaN"),
+        ({"h": np.array([np.nan], np.float32)}, "NaN or infinite"),
         ({"h": np.ones(1, np.float64)}, "float32"),
         ({"\ud800": np.ones(1, np.float32)}, "JSON"),
     ],

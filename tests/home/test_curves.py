@@ -94,7 +94,7 @@ def test_a_full_disk_is_explained_where_a_curve_is_written(tmp_path: Path) -> No
     ("text", "message"),
     [
         ('{"step": 1}\n{"step"', "Line 2 .* is not JSON"),
-        ("[1]\n", "Line 1 .* holds no point"),
+        ("[1]\n", "Line 1 .* is not a JSON object"),
         (None, "cannot be read"),
     ],
 )

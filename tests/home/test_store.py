@@ -69,14 +69,14 @@ def test_a_store_knows_what_it_holds(store: ArtifactStore) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "ab", "A" * 64, "../" * 21 + "a", "g" * 64, "a" * 64 + "\n"])
 def test_what_is_no_digest_has_no_place(store: ArtifactStore, wrong: str) -> None:
-    with pytest.raises(StoreError, match="is no digest"):
+    with pytest.raises(StoreError, match="is not a digest"):
         store.path(wrong)
-    with pytest.raises(StoreError, match="is no digest"):
+    with pytest.raises(StoreError, match="is not a digest"):
         store.get(wrong)
 
 
 def test_a_missing_artifact_is_refused_by_name(store: ArtifactStore) -> None:
-    with pytest.raises(StoreError, match="holds no artifact 0000"):
+    with pytest.raises(StoreError, match="has no artifact 0000"):
         store.get("0" * 64)
 
 
@@ -92,7 +92,7 @@ def test_a_shortened_artifact_is_noticed_when_it_is_stored_again(store: Artifact
     digest = store.put(b"a diff")
     store.path(digest).write_bytes(b"a")
 
-    with pytest.raises(StoreError, match="holds 1 bytes where its digest stands for 6"):
+    with pytest.raises(StoreError, match="has 1 bytes instead of 6"):
         store.put(b"a diff")
 
 
