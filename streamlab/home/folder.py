@@ -78,7 +78,7 @@ class Home:
         try:
             return file.is_file()
         except OSError as error:
-            raise StoreError(f"The home cannot be used. {disk_error_text(error, file)}") from error
+            raise _unusable(error, file) from error
 
     def require_registry(self, hint: str = _NO_REGISTRY) -> None:
         """Raise RegistryError where the home has no registry; `hint` says what to do."""
@@ -97,9 +97,12 @@ class Home:
                     probe.write(b"\0")
                     probe.flush()
             except OSError as error:
-                raise StoreError(
-                    f"The home cannot be used. {disk_error_text(error, folder)}"
-                ) from error
+                raise _unusable(error, folder) from error
+
+
+def _unusable(error: OSError, path: Path) -> StoreError:
+    text = disk_error_text(error, path)
+    return StoreError(f"The home cannot be used. {text} Choose another home with `--home`.")
 
 
 def _plain(run: str) -> str:

@@ -189,7 +189,8 @@ def test_a_home_with_a_file_in_its_way(lab: Lab, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
         f"Error: The home cannot be used. {tmp_path}/file/home cannot be written: Not a directory. "
-        "No partial file was left. Make its folder writable, or choose another location.\n"
+        "No partial file was left. Make its folder writable, or choose another location. "
+        "Choose another home with `--home`.\n"
     )
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -304,9 +304,9 @@ def test_a_file_without_a_task_a_change_or_a_known_base_is_refused(
     before = content(here)
 
     for other, error, message in (
-        (nameless, UsageError, "does not say which task"),
+        (nameless, UsageError, "does not name its task"),
         (unfitting, DiffError, "no head parameter"),
-        (elsewhere, NotInRegistryError, "does not know"),
+        (elsewhere, NotInRegistryError, "is not in this registry"),
     ):
         file.write_bytes(encode(other).data)
         with pytest.raises(error, match=message):

@@ -95,7 +95,7 @@ def test_nothing_is_written_over_but_an_empty_folder_is_filled(
     file.write_text("mine")
 
     for taken in (full, file):
-        with pytest.raises(UsageError, match="nothing is written over"):
+        with pytest.raises(UsageError, match="nothing is overwritten"):
             merge_to(loaded, opened.task("mood"), taken)
     merge_to(loaded, opened.task("mood"), empty)
 

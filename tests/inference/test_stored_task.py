@@ -146,7 +146,7 @@ def test_one_task_is_on_at_a_time_and_answers_end_with_its_block(
 ) -> None:
     with opened.task("mood").applied(loaded) as mood:
         nested = opened.task("mood", seed=1).applied(loaded)
-        with pytest.raises(DiffError, match="diff of `mood` is on"), nested:
+        with pytest.raises(DiffError, match="diff of `mood` is applied"), nested:
             pass
         mood.predict(["good"])
 
@@ -271,7 +271,7 @@ def test_a_diff_that_changes_nothing_or_holds_no_head_is_refused(
     )
 
     for changes, message in (
-        ({"tensors": faint}, "changes none of the"),
+        ({"tensors": faint}, "changes none of its"),
         ({"head": {}}, "random head"),
         ({"task": {}}, "does not say how it is to be used"),
         ({"task": FACTS | {"labels": ["a", "b", "c"]}}, "contradicts itself"),

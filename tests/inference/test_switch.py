@@ -61,7 +61,7 @@ def test_closing_leaves_the_bare_base_and_serving_may_go_on() -> None:
 
 
 def test_an_unknown_task_is_refused() -> None:
-    refused = pytest.raises(DiffError, match="No diff is held for 'three'; held: one, two")
+    refused = pytest.raises(DiffError, match="There is no diff for 'three'. Known tasks: one, two")
     with refused, switcher(blank()).serving("three"):
         pass
 
@@ -78,7 +78,7 @@ def test_a_thread_may_serve_its_task_inside_itself_but_no_other() -> None:
         assert trace(served) == 4.0
         with pytest.raises(DiffError, match="is serving 'one'"), tasks.serving("two"):
             pass
-        with pytest.raises(DiffError, match="while it is being served"):
+        with pytest.raises(DiffError, match="inside its own `serving` block"):
             tasks.close()
 
 
@@ -147,7 +147,7 @@ def test_a_switch_that_fails_leaves_the_base_and_a_working_switcher() -> None:
     model = blank().to(torch.float16)
     tasks = Switcher(model, {"fine": diff_of(1.0), "huge": diff_of(1e6)})
 
-    with pytest.raises(DiffError, match="not be finite"), tasks.serving("huge"):
+    with pytest.raises(DiffError, match="would be NaN or infinite"), tasks.serving("huge"):
         pass
 
     assert torch.count_nonzero(model.weight) == 0
