@@ -61,7 +61,7 @@ def test_closing_leaves_the_bare_base_and_serving_may_go_on() -> None:
 
 
 def test_an_unknown_task_is_refused() -> None:
-    refused = pytest.raises(DiffError, match="There is no diff for 'three'. Known tasks: one, two")
+    refused = pytest.raises(DiffError, match=r"no diff for 'three'\. Known tasks: one, two")
     with refused, switcher(blank()).serving("three"):
         pass
 
