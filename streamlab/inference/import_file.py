@@ -178,7 +178,5 @@ def _arrival_of_file(
         source_detail=path.name,
         examples_fingerprint="",
         n_train_examples=0,
-        details=ArrivalDetails(
-            reported=ReportedDetails(training={"task": dict(file.header.task)})
-        ),
+        details=ArrivalDetails(reported=ReportedDetails(training={"task": dict(file.header.task)})),
     )

@@ -93,7 +93,7 @@ def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, context: RunCont
     chosen = quantize(wild, task, model, values="auto")
 
     assert chosen.details["agreement"]["int4"] < 0.999
-    assert inspect(chosen.encoded.data)["value_type"] == chosen.details["values"] != "int4"
+    assert open_diff(chosen.encoded.data).header.value_type == chosen.details["values"] != "int4"
 
 
 def test_without_examples_to_judge_by_it_is_bf16(plain: Ran, context: RunContext) -> None:
@@ -103,7 +103,7 @@ def test_without_examples_to_judge_by_it_is_bf16(plain: Ran, context: RunContext
     model = context.classifiers.clean(task, training)
     chosen = quantize(diff, blind, model, values="auto")
 
-    assert inspect(chosen.encoded.data)["value_type"] == "bf16"
+    assert open_diff(chosen.encoded.data).header.value_type == "bf16"
     assert chosen.outputs is None
     assert chosen.details == {"values": "bf16", "head": "fp32", "n_examples": 0}
 
