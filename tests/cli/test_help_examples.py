@@ -96,10 +96,10 @@ def test_every_example_of_the_help_runs(
             shutil.copytree("scenarios/rows", "rows")
 
 
-def test_the_examples_of_the_page_on_planning_run(
+def test_the_examples_of_the_guide_on_capacity_run(
     day: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (DOCUMENT.parents[1] / "concepts" / "planning.md").read_text(encoding="utf-8")
+    page = (DOCUMENT.parents[1] / "guides" / "capacity.md").read_text(encoding="utf-8")
     calls = page.split("```sh\n")[1].split("```")[0].splitlines()
     monkeypatch.chdir(shutil.copytree(day, tmp_path / "day"))
 
