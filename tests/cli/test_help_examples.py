@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
-from streamlab.cli.manual import every_command, examples, reference
+from streamlab.cli.manual import every_command, examples, reference, settings_reference
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
@@ -123,6 +123,23 @@ def test_the_reference_is_up_to_date() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
         "write it anew: python -m streamlab.cli.manual > docs/reference/commands.md"
     )
+
+
+def test_the_reference_of_settings_is_up_to_date() -> None:
+    page = DOCUMENT.parent / "settings.md"
+
+    assert page.read_text(encoding="utf-8") == settings_reference(), (
+        "write it anew: python -m streamlab.cli.manual settings > docs/reference/settings.md"
+    )
+
+
+def test_the_reference_of_settings_describes_every_built_in_method_and_process() -> None:
+    text = settings_reference()
+
+    for name in METHODS:
+        assert f"\n## defaults.method: {name}\n" in text
+    for name in ("as_listed", "periodic", "poisson", "gamma", "burst", "trace"):
+        assert f"\n## providers.NAME.arrivals: {name}\n" in text
 
 
 def test_the_reference_has_every_command_and_every_subject() -> None:
