@@ -136,7 +136,7 @@ def test_the_reference_of_settings_is_up_to_date() -> None:
 def test_the_reference_of_settings_describes_every_built_in_method_and_process() -> None:
     text = settings_reference()
 
-    for name in METHODS:
+    for name in ("diff_pruning", "full_finetuning", "head_only", "non_adaptive", "bitfit", "lora"):
         assert f"\n## defaults.method: {name}\n" in text
     for name in ("as_listed", "periodic", "poisson", "gamma", "burst", "trace"):
         assert f"\n## providers.NAME.arrivals: {name}\n" in text

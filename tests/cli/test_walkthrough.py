@@ -43,6 +43,6 @@ def test_three_commands_say_what_a_task_costs_how_good_it_is_and_what_it_predict
 
 
 def test_every_command_that_the_page_names_is_there() -> None:
-    named = set(re.findall(r"`?streamlab (\w+)", PAGE))
+    named = set(re.findall(r"`streamlab (\w+)", PAGE))
 
     assert named <= set(COMMANDS)
