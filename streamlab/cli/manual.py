@@ -9,13 +9,15 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import click
 
 from streamlab.cli import cli
+from streamlab.methods import BUILTIN
 from streamlab.stream.scenario import Scenario
 from streamlab.views.listings import SUBJECTS, columns_of
 
@@ -132,6 +134,8 @@ def settings_reference() -> str:
 def _sections(root: type[Scenario]) -> dict[str, _Section]:
     """Return every settings class from `root` down by its name in the schema, depth first."""
     schema = root.model_json_schema()
+    method, baselines = schema["$defs"]["Defaults"]["properties"]["method"], schema["properties"]
+    _offer(schema, BUILTIN, method, baselines["baselines"]["items"])
     found: dict[str, _Section] = {}
 
     def visit(name: str, heading: str, tree: dict[str, Any]) -> None:
@@ -144,6 +148,18 @@ def _sections(root: type[Scenario]) -> dict[str, _Section]:
 
     visit("", "", schema)
     return found
+
+
+def _offer(schema: dict[str, Any], builtin: Mapping[str, str], *fields: dict[str, Any]) -> None:
+    """Add the built-in plug-ins of one kind to the schema, as the choices of the fields."""
+    choices = {}
+    for name, path in builtin.items():
+        module, _, class_name = path.partition(":")
+        tree = getattr(import_module(module), class_name).model_json_schema()
+        schema["$defs"] |= tree.pop("$defs", {}) | {class_name: tree}
+        choices[name] = f"#/$defs/{class_name}"
+    for field in fields:
+        field["discriminator"] = {"mapping": choices}
 
 
 def _below_field(field: dict[str, Any], place: str) -> Iterator[tuple[str, str]]:
