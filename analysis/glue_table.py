@@ -121,7 +121,7 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
     """
     known = {one.facts.digest: one for one in read_answers(path)} if path.exists() else {}
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        listed = [one for name in names for one in _stored(registry, registry.run(name))]
+        listed = [one for name in names for one in _stored(registry, registry.runs.get(name))]
     wanted = list(_in_pairs(listed))
     if not wanted:
         raise NotInRegistryError(
@@ -143,9 +143,9 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
 
 def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
     """Yield what a run holds of GLUE by either method. Raises UsageError for synthetic data."""
-    scores = by_arrival(registry.scores(run=run.id))
-    kinds = {diff.digest: diff.kind for diff in registry.diffs(run=run.id)}
-    for arrival in registry.arrivals(run=run.id, status="finished"):
+    scores = by_arrival(registry.scores.list(run=run.id))
+    kinds = {diff.digest: diff.kind for diff in registry.artifacts.list(run=run.id)}
+    for arrival in registry.arrivals.list(run=run.id, status="finished"):
         dataset = str(run.scenario["tasks"][arrival.task]["dataset"])
         recorded = find_own_score(scores.get(arrival.id, ()))
         if arrival.method not in (OURS, THEIRS) or dataset not in GLUE:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with open_source(options.source) as source:
-            data = read_flips(source.registry, source.registry.run(source.run))
+            data = read_flips(source.registry, source.registry.runs.get(source.run))
         files = write_flips(data, options.output)
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
 from streamlab.home.folder import Home
-from streamlab.registry.own import own_method
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stats.bootstrap import N_DRAWS, interval, mean_over_seeds
@@ -45,9 +44,9 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
     Raises NotInRegistryError where there is no baseline, UsageError where runs do not go together.
     """
     with Registry.open(Home(home).registry_url, clock=time.time, read_only=True) as registry:
-        runs = [registry.run(name) for name in names]
-        by_run = [registry.scores(run=run.id) for run in runs]
-    own = own_method(runs[0])
+        runs = [registry.runs.get(name) for name in names]
+        by_run = [registry.scores.list(run=run.id) for run in runs]
+    own = runs[0].settings.primary_method
     _check_together(runs)
     scores = task_scores([score for scores in by_run for score in scores])
     methods = list(dict.fromkeys([own, *(score.method for score in scores)]))

@@ -92,8 +92,8 @@ def _from_home(base: Base, home: Path) -> Iterator[tuple[str, TrainedDiff]]:
     store = ArtifactStore(place.store)
     n_found = 0
     with Registry.open(place.registry_url, clock=time.time, read_only=True) as registry:
-        for arrival in registry.arrivals(status="finished"):
-            record = registry.diff(arrival.digest or "")
+        for arrival in registry.arrivals.list(status="finished"):
+            record = registry.artifacts.get(arrival.digest or "")
             if record.kind != "diff" or record.base_fingerprint != base.fingerprint:
                 continue
             if record.n_entries == 0:

@@ -100,8 +100,8 @@ def flat(times: Times) -> dict[str, float | None]:
 def measure(home: Home, repeats: int) -> tuple[Times, int]:
     """Time every command that there is on a filled home; return the number of arrivals too."""
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        n_arrivals = sum(task.n_arrivals for task in registry.tasks())
-        middle = registry.arrival(n_arrivals // 2)
+        n_arrivals = sum(task.n_arrivals for task in registry.totals.tasks())
+        middle = registry.arrivals.get(n_arrivals // 2)
     commands = (
         *("ls runs --limit 50", "ls arrivals --limit 50", "ls tasks --limit 50"),
         *("ls providers --limit 50", "ls diffs --limit 50", "ls scores --limit 50"),
@@ -136,18 +136,18 @@ def fill(home: Home, n_arrivals: int, seed: int) -> tuple[float, float]:
     home.create()
     wall = cpu = 0.0
     with Registry.open(home.registry_url, clock=time.time) as registry:
-        base = registry.add_base(_base()).fingerprint
+        base = registry.bases.add(_base()).fingerprint
         shapes = [_diff(rng, base) for _ in range(200)]
         for number in range(N_RUNS):
-            run = registry.start_run(_run(base, n_arrivals // N_RUNS))
-            registry.add_failure(_arrival(run.id, 0, 0), "the loss is NaN after step 17")
+            run = registry.runs.start(_run(base, n_arrivals // N_RUNS))
+            registry.arrivals.add_failed(_arrival(run.id, 0, 0), "the loss is NaN after step 17")
             n_own = n_arrivals * (number + 1) // N_RUNS - n_arrivals * number // N_RUNS
             for batch in _batches(run.id, n_own, shapes, rng):
                 start, before = time.perf_counter(), time.process_time()
-                registry.add_arrivals(batch)
+                registry.arrivals.add_all(batch)
                 wall += time.perf_counter() - start
                 cpu += time.process_time() - before
-            registry.finish_run(run.id, "finished")
+            registry.runs.finish(run.id, "finished")
             if sys.stderr.isatty():
                 print(f"\r{number + 1}/{N_RUNS} runs", end="", file=sys.stderr, flush=True)
     return n_arrivals / wall, n_arrivals / cpu

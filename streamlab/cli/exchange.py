@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
     from streamlab.inference.checkpoint_diff import CheckpointDiff
     from streamlab.registry.references import TaskFilter
-    from streamlab.registry.whole import TakenIn
+    from streamlab.registry.transfer import Imported
 
 
 @click.command()
@@ -161,7 +161,7 @@ def _import_file(
     return _row(path.name, taken, 1)
 
 
-def _row(there: str, taken: TakenIn, n_arrivals: int) -> Row:
+def _row(there: str, taken: Imported, n_arrivals: int) -> Row:
     return there, taken.run.name, n_arrivals, "new" if taken.is_new else "here already"
 
 

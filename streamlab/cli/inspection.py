@@ -191,7 +191,7 @@ def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form
         if thing is not None:
             raise UsageError(f"`--remove` takes the name of a tag only; leave {thing!r} out.")
         with place.open(read_only=False) as registry:
-            gone = registry.remove_tag(*split_tag(name))
+            gone = registry.tags.remove(*split_tag(name))
         click.echo(f"Took `{gone.name}` off {gone.kind} {gone.target}.", err=True)
     elif thing is None:
         raise UsageError(
@@ -200,7 +200,7 @@ def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form
         )
     else:
         with place.open(read_only=False) as registry:
-            made = registry.add_tag(name, *find_tagged(registry, thing))
+            made = registry.tags.add(name, *find_tagged(registry, thing))
         click.echo(f"`{made.name}` is on {made.kind} {made.target}.", err=True)
 
 

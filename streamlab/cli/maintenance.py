@@ -48,7 +48,7 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
     """
     with place.open(read_only=False) as registry:
         chosen = find_arrivals(registry, words, run=run)
-        removed = registry.remove_arrivals([arrival.id for arrival in chosen])
+        removed = registry.removal.remove([arrival.id for arrival in chosen])
     print_table(removed_table(removed), form)
     numbers = " ".join(str(arrival.id) for arrival in removed[:5])
     click.echo(
@@ -74,7 +74,7 @@ def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Form
     """
     with place.open(read_only=False) as registry:
         chosen = find_arrivals(registry, words, run=run, removed=True)
-        restored = registry.restore_arrivals([arrival.id for arrival in chosen])
+        restored = registry.removal.restore([arrival.id for arrival in chosen])
     print_table(removed_table(restored), form)
     click.echo(f"Restored {counted(len(restored), 'arrival')}.", err=True)
 
@@ -104,7 +104,7 @@ def rollback(word: str, *, place: Place, run: str | None, form: Format) -> None:
     """
     with place.open(read_only=False) as registry:
         name, task, version = find_version(registry, word, run)
-        gone = registry.roll_back(name, task, version)
+        gone = registry.removal.roll_back(name, task, version)
     if not gone:
         click.echo(f"`{task}@{version}` is the highest version in `{name}` already.", err=True)
         return
@@ -291,7 +291,7 @@ def verify(*, place: Place, form: Format) -> None:
 
     with place.open() as registry:
         found = list(verified(registry, ArtifactStore(place.home.store), now=time.time()))
-        n_artifacts = 0 if found else registry.n_artifacts()
+        n_artifacts = 0 if found else registry.artifacts.count()
     rows = tuple(
         (f.problem, f.digest, f.detail, f.advice, str(f.path) if f.path else None) for f in found
     )
@@ -355,7 +355,7 @@ def upgrade(*, place: Place, form: Format) -> None:
     with _opened(place, read_only=True) as database:
         schema.existing(database)  # first, so that no file is made where there is none
     with _opened(place, read_only=False) as database:
-        steps = schema.upgrade(database, clock=time.time)
+        steps = schema.upgrade(database)
     columns = (Column("version"), Column("change"))
     rows = tuple((step.version, step.change) for step in steps)
     print_table(Table("steps", "Steps", columns, rows), form)

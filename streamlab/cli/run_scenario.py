@@ -155,7 +155,7 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     """Print the closing tables, and where everything was written; returns the ended run."""
     began = time.time()
     with place.open() as registry:
-        record = registry.run(name)
+        record = registry.runs.get(name)
         page = run_page(registry, record)
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))

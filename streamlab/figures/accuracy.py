@@ -24,7 +24,6 @@ from streamlab.figures.style import (
     widened,
     write_with_numbers,
 )
-from streamlab.registry.own import own_method
 from streamlab.registry.registry import Registry
 from streamlab.views.table import Cell
 from streamlab.views.task_scores import TaskScore, task_scores
@@ -65,9 +64,9 @@ def read_accuracy(registry: Registry, run: str) -> AccuracyFigure:
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    record = registry.run(run)
-    found = require_scores(record.name, task_scores(registry.scores(run=record.id)))
-    own = own_method(record)
+    record = registry.runs.get(run)
+    found = require_scores(record.name, task_scores(registry.scores.list(run=record.id)))
+    own = record.settings.primary_method
     wanted = dict.fromkeys((own, BASELINE))
     scores = [score for method in wanted for score in found if score.method == method]
     require_scores(record.name, scores)

@@ -17,7 +17,6 @@ from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
 from streamlab.figures.style import plain, write_with_numbers
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 from streamlab.views.task_scores import by_arrival
 
 if TYPE_CHECKING:
@@ -46,15 +45,15 @@ def read_matrix(registry: Registry, run: str) -> MatrixFigure:
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    stream = own_stream(registry, run)
-    found = by_arrival(registry.scores(run=stream.run.id))
+    stream = registry.primary_stream(run)
+    found = by_arrival(registry.scores.list(run=stream.run.id))
     scores = tuple(_by_place(found.get(arrival.id, ())) for arrival in stream.arrivals)
     if not any(scores):
         raise RegistryError(
             f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
             "to show. Name another run with `--run`."
         )
-    came = registry.arrivals(run=stream.run.id, method=stream.method, seed=stream.seed)
+    came = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
     tasks = {arrival.sequence: arrival.task for arrival in came}
     return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores, tasks)
 

@@ -28,7 +28,6 @@ from streamlab.figures.style import (
     widened,
     write_with_numbers,
 )
-from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.task_scores import by_arrival, find_own_score
@@ -73,7 +72,7 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
     Runs of a method without a target density are left out. Raises RegistryError where nothing of
     it has a score, or where the runs differ in base, rows or metric.
     """
-    runs = [run for run in registry.runs() if run.scenario_name == scenario]
+    runs = [run for run in registry.runs.list() if run.scenario_name == scenario]
     bases = {run.name: run.base_fingerprint for run in runs}
     found = [point for run in runs for point in _points(registry, run)]
     task = task or next((point.arrival.task for point in found), None)
@@ -99,17 +98,17 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
 
 
 def _points(registry: Registry, run: RunRecord) -> list[Point]:
-    own = by_arrival(registry.scores(run=run.id))
-    diffs = {diff.digest: diff for diff in registry.diffs(run=run.id)}
+    own = by_arrival(registry.scores.list(run=run.id))
+    diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run.id)}
     target = run.scenario["defaults"]["method"].get("target_density")
     if target is None:
         return []  # a method without one, which is no point of a sweep
     points = []
-    for arrival in registry.arrivals(run=run.id, status="finished"):
+    for arrival in registry.arrivals.list(run=run.id, status="finished"):
         score, diff = find_own_score(own.get(arrival.id, ())), diffs.get(arrival.digest or "")
         if score is None or diff is None:
             continue
-        if arrival.method == own_method(run):
+        if arrival.method == run.settings.primary_method:
             points.append(Point(run.name, float(target), arrival, diff, score))
         elif arrival.method == BASELINE:
             points.append(Point(run.name, None, arrival, diff, score))

@@ -24,7 +24,7 @@ from streamlab.figures.style import (
     Sheet,
     write_with_numbers,
 )
-from streamlab.registry.device_log import PlacementRecord
+from streamlab.registry.records import PlacementRecord
 from streamlab.registry.registry import Registry
 from streamlab.units import SECOND_US, bytes_unit
 
@@ -84,7 +84,7 @@ def read_device(registry: Registry, run: str) -> DeviceFigure:
     stream = times.stream
     log = [
         line
-        for line in registry.placements(stream.run.id)
+        for line in registry.placements.list(stream.run.id)
         if (line.seed, line.method) == (stream.seed, stream.method)
     ]
     if not log and find_budget(stream.run.scenario) is not None:

@@ -28,7 +28,6 @@ from streamlab.figures.style import (
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 from streamlab.views.size_bounds import find_positions_bound
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def read_bytes(registry: Registry, run: str, store: ArtifactStore) -> BytesFigur
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     bars = []
     few = len(stream.arrivals) <= MOST_NAMED
     for arrival in stream.arrivals:

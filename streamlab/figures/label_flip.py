@@ -23,7 +23,6 @@ from streamlab.figures.style import (
     Sheet,
     write_with_numbers,
 )
-from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.provider_behaviours import wrong_labels
@@ -84,13 +83,13 @@ def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
             f"The run `{run.name}` was made with `admission.probe_tolerance: {tolerance:g}`, and "
             "what the probe stops is not scored. Run it without, and every tolerance can be told."
         )
-    own = by_arrival(registry.scores(run=run.id))
+    own = by_arrival(registry.scores.list(run=run.id))
     points = []
-    for arrival in registry.arrivals(run=run.id, status="finished"):
+    for arrival in registry.arrivals.list(run=run.id, status="finished"):
         share, score = wrong_labels(run, arrival), find_own_score(own.get(arrival.id, ()))
         if share is None or score is None or arrival.declared_score is None:
             continue
-        if arrival.method == own_method(run):
+        if arrival.method == run.settings.primary_method:
             points.append(Flipped(share, arrival.declared_score, arrival, score))
     if not points:
         raise RegistryError(

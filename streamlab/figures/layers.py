@@ -20,7 +20,6 @@ from streamlab.figures.heatmap import heat_map
 from streamlab.figures.style import MOST_NAMED, plain, write_with_numbers
 from streamlab.registry.records import BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +82,7 @@ def read_layers(registry: Registry, run: str) -> LayersFigure:
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet or
     no artifact tells its tensors apart.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     tasks = []
     for arrival in stream.arrivals:
         diff = stream.diffs[arrival.digest or ""]

@@ -19,10 +19,8 @@ from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
 from streamlab.figures.style import plain, write_with_numbers
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +70,7 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     Raises NotInRegistryError for an unknown run, RegistryError where fewer than two diffs are
     there, StoreError and DiffError for a file that is damaged.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     there = [
         (arrival.task, diff)
         for arrival in stream.arrivals
@@ -89,7 +87,7 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
         )
     n_missing = len(stream.arrivals) - len(there)
     n_all, there = len(there), [there[place] for place in evenly(len(there))]
-    layout = recorded_layout(stream.base)
+    layout = stream.base.as_layout()
     vectors = [decode(store.get(diff.digest), layout) for _, diff in there]
     pairs = tuple(
         Pair(one, two, vectors[one].overlap(vectors[two]),

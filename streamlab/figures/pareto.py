@@ -28,7 +28,6 @@ from streamlab.figures.style import (
     widened,
     write_with_numbers,
 )
-from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.task_scores import by_arrival, find_own_score, task_scores
@@ -73,19 +72,19 @@ def read_pareto(registry: Registry, run: str) -> ParetoFigure:
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    record = registry.run(run)
-    scores = registry.scores(run=record.id)
+    record = registry.runs.get(run)
+    scores = registry.scores.list(run=record.id)
     require_scores(record.name, task_scores(scores))
     own = by_arrival(scores)
-    diffs = {diff.digest: diff for diff in registry.diffs(run=record.id)}
+    diffs = {diff.digest: diff for diff in registry.artifacts.list(run=record.id)}
     points = []
-    for arrival in registry.arrivals(run=record.id, status="finished"):
+    for arrival in registry.arrivals.list(run=record.id, status="finished"):
         score = find_own_score(own.get(arrival.id, ()))
         diff = diffs.get(arrival.digest or "")
         if score is not None and diff is not None:
             points.append(Point(arrival, diff, score))
     points.sort(key=lambda point: (point.arrival.sequence, point.arrival.id))
-    first = own_method(record)
+    first = record.settings.primary_method
     methods = sorted({point.arrival.method for point in points}, key=lambda m: (m != first, m))
     return ParetoFigure(record.name, tuple(methods), tuple(points))
 

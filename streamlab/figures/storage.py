@@ -35,7 +35,6 @@ from streamlab.planning.measured import Measured, measure
 from streamlab.planning.storage_model import StorageModel, grown, running
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
@@ -330,7 +329,7 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
     `project_to`: extrapolate to that many tasks. Raises NotInRegistryError for an unknown run,
     RegistryError where nothing has finished yet, UsageError for a projection into the past.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     measured = measure(registry, run)
     adapters = running(measured.adapter_files) if measured.adapter_files else ()
     plain = find_coordinate_files(measured.tasks)

@@ -24,9 +24,8 @@ from streamlab.figures.style import (
     rows_height,
     write_with_numbers,
 )
-from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.records import ArrivalRecord, PrimaryStream
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import OwnStream, own_stream
 from streamlab.units import SECOND_US, seconds_unit
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Stay:
 class StreamTimes:
     """A run's own stream in time; `n_untimed` attempts are not on its clock."""
 
-    stream: OwnStream
+    stream: PrimaryStream
     clock: Clock
     start: float  # seconds on the clock, of the first arrival on the machine's, 0 on a virtual one
     stays: tuple[Stay, ...]  # in the order of arrival
@@ -86,12 +85,12 @@ def read_times(registry: Registry, run: str) -> StreamTimes:
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
-    stream = own_stream(registry, run)
-    found = registry.arrivals(run=stream.run.id, method=stream.method, seed=stream.seed)
+    stream = registry.primary_stream(run)
+    found = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
     return stream_times(stream, found)
 
 
-def stream_times(stream: OwnStream, arrivals: Iterable[ArrivalRecord]) -> StreamTimes:
+def stream_times(stream: PrimaryStream, arrivals: Iterable[ArrivalRecord]) -> StreamTimes:
     """Put arrivals on one clock: the virtual one where any of them has its times."""
     found = tuple(arrivals)
     virtual = [stay for stay in map(_find_virtual, found) if stay is not None]

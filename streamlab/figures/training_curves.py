@@ -29,7 +29,6 @@ from streamlab.figures.style import (
 from streamlab.home.curves import curve_path, read_curve
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +76,7 @@ def read_curves(registry: Registry, run: str, folder: Path) -> CurvesFigure:
 
     Raises NotInRegistryError for an unknown run, RegistryError where no curve is there.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     curves = tuple(_read(stream.arrivals, folder, stream.run.name))
     if not curves:
         raise RegistryError(

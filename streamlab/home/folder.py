@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -28,10 +27,10 @@ class Home:
     @property
     def registry_url(self) -> str:
         """Return the SQLAlchemy URL of the home's own database."""
-        from sqlalchemy.engine import URL  # deferred: slow to import
+        # Here, so that a home alone does not load SQLAlchemy.
+        from streamlab.registry.backends import default_url
 
-        database = os.path.abspath(self.path / "registry.db")  # noqa: PTH100 - no links followed
-        return URL.create("sqlite", database=database).render_as_string(hide_password=False)
+        return default_url(self.path / "registry.db")
 
     @property
     def store(self) -> Path:
@@ -112,14 +111,9 @@ def _plain(run: str) -> str:
 
 def find_file_bytes(url: str) -> int | None:
     """Return the bytes of a registry's file and its log; None if it is not a file."""
-    from sqlalchemy.engine import make_url
+    from streamlab.registry.backends import backend_of
 
-    from streamlab.registry import sqlite
-
-    location = make_url(url)
-    if location.get_backend_name() != "sqlite" or sqlite.in_memory(location):
-        return None
-    return sqlite.file_bytes(Path(str(location.database))) or None
+    return backend_of(url).file_bytes() or None
 
 
 def empty_file_bytes() -> int:
@@ -127,6 +121,6 @@ def empty_file_bytes() -> int:
     from streamlab.registry.registry import Registry
 
     with tempfile.TemporaryDirectory(prefix="streamlab-empty-") as folder:
-        path = Path(folder) / "registry.db"
-        Registry.open(f"sqlite:///{path}", clock=lambda: 0.0).close()
-        return path.stat().st_size
+        home = Home(Path(folder))
+        Registry.open(home.registry_url, clock=lambda: 0.0).close()
+        return (home.path / "registry.db").stat().st_size

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from streamlab.errors import RegistryError, UsageError
 from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
+from streamlab.registry.database import FILES_AT_ONCE, in_chunks
 
 if TYPE_CHECKING:
     from streamlab.registry.registry import Registry
@@ -58,14 +58,14 @@ def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: boo
     than `GRACE_SECONDS` ago. Raises RegistryError for a damaged database, and UsageError for
     `young_too` while a run is active.
     """
-    if young_too and any(run.status == "running" for run in registry.runs()):
+    if young_too and any(run.status == "running" for run in registry.runs.list()):
         raise UsageError(
             "A run is active, and its newest files have no row yet. Wait for it to finish, or "
             "leave out `--now`."
         )
     _refuse_damage(registry)
     stored = list(store.files())  # before reading rows, which are written after files
-    known = registry.digests()
+    known = registry.artifacts.digests()
     going, n_wanted = _going(registry, store, now=now, young_too=young_too)
     unknown = list(_without_row(stored, known))
     old = [waste for waste in unknown if young_too or not is_young(waste.path, now=now)]
@@ -83,7 +83,7 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     Files referenced since the plan was made are kept. Raises StoreError where a file cannot be
     deleted; the next collection finds what is left.
     """
-    forgotten = {garbage.digest for garbage in registry.forget(planned.arrivals)}
+    forgotten = {garbage.digest for garbage in registry.removal.delete(planned.arrivals)}
     files = {waste.digest: waste for waste in planned.files if waste.digest is not None}
     digests = [d for d, waste in files.items() if waste.reason == "orphan" or d in forgotten]
     gone: dict[str, Waste] = {}
@@ -96,9 +96,9 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
         gone[digest] = waste
         return f"{waste.reason}, {waste.n_bytes} bytes"
 
-    for batch in in_pieces(digests, FILES_AT_ONCE):
+    for batch in in_chunks(digests, FILES_AT_ONCE):
         gone.clear()
-        registry.release(batch, delete)
+        registry.removal.release(batch, delete)
         yield from gone.values()
     for waste in planned.files:
         if waste.digest is None:
@@ -130,7 +130,7 @@ def _going(
     registry: Registry, store: ArtifactStore, *, now: float, young_too: bool
 ) -> tuple[Removed, int]:
     """Return the removable records, and the number of files kept since a row may follow."""
-    going = registry.removed()
+    going = registry.removal.list()
     if young_too:
         return going, 0
     wanted = {
@@ -138,7 +138,7 @@ def _going(
         for artifact in going.artifacts
         if _is_wanted(store.path(artifact.digest), artifact.removed_at, now)
     }
-    return registry.removed(but=wanted), len(wanted)
+    return registry.removal.list(but=wanted), len(wanted)
 
 
 def _without_row(
@@ -166,7 +166,7 @@ def _waste(path: Path, digest: str | None, reason: Reason) -> Waste:
 
 
 def _refuse_damage(registry: Registry) -> None:
-    damage = registry.damage()
+    damage = registry.integrity.find_damage()
     n_problems = len(damage.pages) + len(damage.links) + len(damage.lost)
     if n_problems:
         raise RegistryError(

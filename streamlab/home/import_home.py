@@ -15,11 +15,9 @@ from streamlab.errors import StoreError
 from streamlab.files import write_atomically
 from streamlab.home.curves import curve_path
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.layouts import recorded_layout
-from streamlab.registry.records import NewBase, NewRun
+from streamlab.registry.records import NewBase, NewPlacement, NewRun
 from streamlab.registry.registry import Registry
-from streamlab.registry.whole import TakenIn, WholeRun, given_part, whole_arrivals
+from streamlab.registry.transfer import Imported, ImportedRun, given_part, imported_arrivals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +33,7 @@ class Import:
     """One run of the other home and its record here."""
 
     there: str
-    taken: TakenIn
+    taken: Imported
     n_arrivals: int
 
 
@@ -55,41 +53,41 @@ def import_home(
     found = []
     elsewhere = ArtifactStore(other.store)
     with Registry.open(other.registry_url, clock=time.time, read_only=True) as source:
-        for run in source.runs():
+        for run in source.runs.list():
             if run.status != "finished":
                 continue
             whole = _run_there(source, run, other)
             # Checked before any file is written, so that a refused run leaves nothing.
-            known = registry.find_whole(whole)
+            known = registry.transfer.find(whole)
             if known is not None:
-                taken = TakenIn(known, is_new=False)
+                taken = Imported(known, is_new=False)
             else:
                 for part in whole.arrivals:
                     if part.diff is not None:
                         _copy(elsewhere, store, part.diff, whole.base)
-                taken = registry.import_run(whole)
+                taken = registry.transfer.add(whole)
             # An earlier import may have been interrupted before the curves.
             _copy_curves(home, other, whole, taken.run)
             found.append(Import(run.name, taken, len(whole.arrivals)))
     return tuple(found)
 
 
-def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
+def _run_there(source: Registry, run: RunRecord, other: Home) -> ImportedRun:
     """Read a complete run of another registry."""
-    diffs = {diff.digest: diff for diff in source.diffs(run=run.id)}
+    diffs = {diff.digest: diff for diff in source.artifacts.list(run=run.id)}
     found = [
         (
             arrival,
             diffs[arrival.digest] if arrival.digest else None,
-            source.scores(arrival_id=arrival.id),
+            source.scores.list(arrival_id=arrival.id),
         )
         # In recorded order: the name of a task refers to its last arrival.
-        for arrival in sorted(source.arrivals(run=run.id), key=lambda arrival: arrival.id)
+        for arrival in sorted(source.arrivals.list(run=run.id), key=lambda arrival: arrival.id)
     ]
     places = {arrival.id: place for place, (arrival, _, _) in enumerate(found)}
-    log = [line for line in source.placements(run.id) if line.arrival_id in places]
-    return WholeRun(
-        base=given_part(source.base(run.base_fingerprint), NewBase),
+    log = [line for line in source.placements.list(run.id) if line.arrival_id in places]
+    return ImportedRun(
+        base=given_part(source.bases.get(run.base_fingerprint), NewBase),
         run=given_part(run, NewRun),
         name=run.name,
         number=int(run.name.rpartition("-")[2]),
@@ -97,7 +95,7 @@ def _run_there(source: Registry, run: RunRecord, other: Home) -> WholeRun:
         finished_at=run.finished_at or run.started_at,
         host=run.host,
         pid=run.pid,
-        arrivals=whole_arrivals(found),
+        arrivals=imported_arrivals(found),
         placements=tuple(
             given_part(line, NewPlacement, arrival_id=places[line.arrival_id]) for line in log
         ),
@@ -114,7 +112,7 @@ def _copy(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: N
     data = elsewhere.get(diff.digest)
     counts = diff.tensor_counts
     if diff.kind == "diff":
-        counts = decode(data, recorded_layout(base), expected_digest=diff.digest).counts
+        counts = decode(data, base.as_layout(), expected_digest=diff.digest).counts
     if (len(data), counts) != (diff.file_bytes, diff.tensor_counts):
         raise StoreError(
             f"The artifact {diff.digest} of {elsewhere.folder} disagrees with its record; nothing "
@@ -123,7 +121,7 @@ def _copy(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: N
     store.put(data)
 
 
-def _copy_curves(home: Home, other: Home, whole: WholeRun, run: RunRecord) -> None:
+def _copy_curves(home: Home, other: Home, whole: ImportedRun, run: RunRecord) -> None:
     """Copy the existing curves of a run's arrivals, under the run's name here."""
     for part in whole.arrivals:
         there = _curve(other.curves, whole.name, part.arrival)

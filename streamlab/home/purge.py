@@ -15,8 +15,8 @@ from streamlab.errors import StoreError
 from streamlab.home.curves import curve_path, curves_of
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.names import missing
-from streamlab.registry.pieces import FILES_AT_ONCE, in_pieces
+from streamlab.registry.database import FILES_AT_ONCE, in_chunks
+from streamlab.registry.runs import missing
 
 if TYPE_CHECKING:
     from streamlab.registry.records import ArrivalRecord
@@ -60,13 +60,13 @@ def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) ->
 
     Raises NotInRegistryError for an unknown provider.
     """
-    known = registry.provider_names()
+    known = registry.arrivals.provider_names()
     if provider not in known:
         raise missing("provider", provider, known)
     arrivals = [
         arrival
         for removed in (False, True)
-        for arrival in registry.arrivals(provider=provider, removed=removed)
+        for arrival in registry.arrivals.list(provider=provider, removed=removed)
     ]
     arrivals.sort(key=lambda arrival: arrival.id)
     parts = [
@@ -80,14 +80,16 @@ def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) ->
 
 def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Plan) -> None:
     """Carry out a plan. Raises RegistryError while a run uses it, StoreError as `delete` does."""
-    gone = [garbage.digest for garbage in registry.revoke(planned.provider, planned.arrivals)]
+    gone = [
+        garbage.digest for garbage in registry.removal.revoke(planned.provider, planned.arrivals)
+    ]
 
     def delete(digest: str) -> str:
         store.delete(store.path(digest))
         return f"came from `{planned.provider}`"
 
-    for batch in in_pieces(gone, FILES_AT_ONCE):
-        registry.release(batch, delete)
+    for batch in in_chunks(gone, FILES_AT_ONCE):
+        registry.removal.release(batch, delete)
     for part in planned.of("curve"):
         assert part.path is not None  # noqa: S101 - set by `_curves`
         store.delete(part.path)
@@ -109,12 +111,12 @@ def _artifacts(
     registry: Registry, store: ArtifactStore, provider: str, arrivals: Iterable[ArrivalRecord]
 ) -> Iterable[Part]:
     digests = dict.fromkeys(arrival.digest for arrival in arrivals if arrival.digest)
-    sizes = {diff.digest: diff.file_bytes for diff in registry.diffs_of(digests)}
+    sizes = {diff.digest: diff.file_bytes for diff in registry.artifacts.with_digests(digests)}
     for digest in digests:
         others = {
             arrival.provider
             for removed in (False, True)
-            for arrival in registry.arrivals(digest=digest, removed=removed)
+            for arrival in registry.arrivals.list(digest=digest, removed=removed)
         } - {provider}
         note = f"kept, as it also came from {', '.join(sorted(others))}" if others else ""
         kind: Kind = "shared" if others else "artifact"

@@ -17,11 +17,10 @@ from streamlab.errors import DiffError, RegistryError, StoreError
 from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.gc import is_young
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.layouts import recorded_layout
 
 if TYPE_CHECKING:
     from streamlab.diff.format.container import DiffFile
-    from streamlab.registry.audits import StoredFacts
+    from streamlab.registry.integrity import RecordedArtifact
     from streamlab.registry.registry import Registry
 
 Problem = Literal[
@@ -76,7 +75,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
     While a run is unfinished, recent files may lack a row, which is written after them. `now`:
     seconds since the epoch. Raises StoreError where the store's folders cannot be read.
     """
-    unfinished = any(run.status in _UNFINISHED for run in registry.runs())
+    unfinished = any(run.status in _UNFINISHED for run in registry.runs.list())
     files = list(store.files())  # before reading rows, which are written after files
     try:
         known: set[str] = set()
@@ -86,7 +85,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
             yield finding
         # Damaged rows have no meaningful totals.
         if problems.isdisjoint(("database", "lost", "row")):
-            for line in registry.miscounted():
+            for line in registry.totals.verify():
                 yield Finding("database", None, line)
     except RegistryError as error:
         yield Finding("database", None, str(error))
@@ -111,13 +110,13 @@ def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iter
 def _layout(registry: Registry, fingerprint: str) -> Layout | None:
     """Return the layout of a base; None if its row is damaged."""
     try:
-        return recorded_layout(registry.base(fingerprint))
+        return registry.bases.get(fingerprint).as_layout()
     except (RegistryError, ValueError):
         return None
 
 
 def _database(registry: Registry) -> Iterator[Finding]:
-    damage = registry.damage()
+    damage = registry.integrity.find_damage()
     for line in damage.pages:
         yield Finding("database", None, line)
     for table, number, target in damage.links:
@@ -130,14 +129,16 @@ def _database(registry: Registry) -> Iterator[Finding]:
         )
 
 
-def _rows(registry: Registry) -> Iterator[StoredFacts]:
+def _rows(registry: Registry) -> Iterator[RecordedArtifact]:
     after = 0
-    while page := registry.stored(after=after, limit=_PAGE):
+    while page := registry.integrity.artifacts(after=after, limit=_PAGE):
         yield from page
         after = page[-1].id
 
 
-def _artifact(facts: StoredFacts, store: ArtifactStore, layout: Layout | None) -> Iterator[Finding]:
+def _artifact(
+    facts: RecordedArtifact, store: ArtifactStore, layout: Layout | None
+) -> Iterator[Finding]:
     if not facts.used:
         yield Finding("unused", facts.digest, "No arrival refers to this artifact.")
     try:
@@ -174,7 +175,7 @@ def _unknown(path: Path, digest: str | None) -> Finding:
     return Finding("leftover" if leftover else "stray", None, detail, path)
 
 
-def _differences(facts: StoredFacts, data: bytes, layout: Layout | None) -> list[str]:
+def _differences(facts: RecordedArtifact, data: bytes, layout: Layout | None) -> list[str]:
     """Return where a row disagrees with its file, whose bytes have their digest."""
     file = _opened(data)
     found = list(_differing_fields(facts, len(data), file))
@@ -183,7 +184,9 @@ def _differences(facts: StoredFacts, data: bytes, layout: Layout | None) -> list
     return list(_miscounted(facts, file, layout))
 
 
-def _differing_fields(facts: StoredFacts, n_bytes: int, file: DiffFile | None) -> Iterator[str]:
+def _differing_fields(
+    facts: RecordedArtifact, n_bytes: int, file: DiffFile | None
+) -> Iterator[str]:
     if n_bytes != facts.file_bytes:
         yield f"`file_bytes` is {facts.file_bytes}, the file has {n_bytes}"
     if facts.n_counted != facts.n_entries:
@@ -199,7 +202,7 @@ def _differing_fields(facts: StoredFacts, n_bytes: int, file: DiffFile | None) -
                 yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
 
 
-def _miscounted(facts: StoredFacts, file: DiffFile, layout: Layout) -> Iterator[str]:
+def _miscounted(facts: RecordedArtifact, file: DiffFile, layout: Layout) -> Iterator[str]:
     """Yield where the counts per tensor differ from those of the file's positions."""
     try:
         counts = file.decode(layout).counts

@@ -49,10 +49,10 @@ def build_page(
     registry: Registry, home: Home, run: RunRecord, findings: Sequence[Finding], *, now: float
 ) -> str:
     """Return the page of a run; `findings`: of its home, `now`: seconds since the epoch."""
-    arrivals = registry.arrivals(run=run.id)
-    diffs = registry.diffs(run=run.id)
-    scores = registry.scores(run=run.id)
-    base = registry.base(run.base_fingerprint)
+    arrivals = registry.arrivals.list(run=run.id)
+    diffs = registry.artifacts.list(run=run.id)
+    scores = registry.scores.list(run=run.id)
+    base = registry.bases.get(run.base_fingerprint)
     every, failed = arrival_tables(registry, run)
     content = {
         "run": run,
@@ -69,7 +69,7 @@ def build_page(
         "scenario": scenario_file(run, arrivals),
         "repeat": shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
         "again": shlex.join(["streamlab", "report", run.name]),
-        "checked": counted(registry.n_artifacts(), "artifact"),
+        "checked": counted(registry.artifacts.count(), "artifact"),
         "now": now,
     }
     return _rendered(content)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamlab.figures.accuracy import BASELINE
 from streamlab.home.verify import Finding
-from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import list_records
@@ -35,7 +34,7 @@ def task_table(
 
     A score is the mean over the run's seeds, a spread the sample standard deviation.
     """
-    own, first = own_method(run), own_seeds(run)[0]
+    own, first = run.settings.primary_method, run.settings.seeds[0]
     finished = [a for a in arrivals if a.status == "finished"]
     found = _by_key(finished, by_arrival(scores))
     baselines = [m for m in dict.fromkeys(a.method for a in finished) if m != own]

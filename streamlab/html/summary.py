@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from streamlab.figures.accuracy import BASELINE
 from streamlab.figures.storage import StorageRow, storage_rows
 from streamlab.home.verify import Finding
-from streamlab.registry.own import own_method, own_seeds
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.units import counted, format_bytes
 from streamlab.views.table import Fact, readable
@@ -34,7 +33,7 @@ def short_answer(
     findings: Sequence[Finding],
 ) -> Answer:
     """Say what a run shows: its first seed's bytes by the own method, and scores over all seeds."""
-    method, seed = own_method(run), own_seeds(run)[0]
+    method, seed = run.settings.primary_method, run.settings.seeds[0]
     own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
     last = storage_rows(base, own, diffs)[-1]
     mine = [score for score in scores if score.method == method]
@@ -58,14 +57,14 @@ def _storage(
 ) -> Iterator[str]:
     providers = counted(len({arrival.provider for arrival in own}), "provider")
     diffs = last.ours_bytes - base.file_bytes
-    seeds = own_seeds(run)
+    seeds = run.settings.seeds
     which = f" (seed {seeds[0]} of {len(seeds)})" if len(seeds) > 1 else ""
     n_tasks = len({(arrival.provider, arrival.task) for arrival in own})
     versions = "" if n_tasks == len(own) else f" in {len(own):,} versions"
     yield (
         f"{counted(n_tasks, 'task')}{versions} from {providers}, learnt by "
-        f"{own_method(run)}{which}, {'is' if len(own) == 1 else 'are'} kept as diffs of "
-        f"{format_bytes(diffs)} beside one base of {format_bytes(base.file_bytes)}: "
+        f"{run.settings.primary_method}{which}, {'is' if len(own) == 1 else 'are'} kept as "
+        f"diffs of {format_bytes(diffs)} beside one base of {format_bytes(base.file_bytes)}: "
         f"{format_bytes(last.ours_bytes)} in all. One full checkpoint for each would "
         f"take {format_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
     )

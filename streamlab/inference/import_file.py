@@ -21,10 +21,9 @@ from streamlab.home.diff_records import describe_diff
 from streamlab.home.import_home import IMPORTED
 from streamlab.inference.model import load_recorded_base
 from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.heartbeat import this_process
-from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
-from streamlab.registry.whole import TakenIn, WholeArrival, WholeRun, given_part
+from streamlab.registry.runs import this_process
+from streamlab.registry.transfer import Imported, ImportedArrival, ImportedRun, given_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +42,7 @@ def import_file(
     provider: str,
     task: str | None,
     model: str | None = None,
-) -> TakenIn:
+) -> Imported:
     """Check a diff file, store it and record it as a run with one arrival, without a score.
 
     `task`: default: the one named by the file. `model`: the present location of the base. The
@@ -54,19 +53,19 @@ def import_file(
     data = _read(path)
     file = open_diff(data)
     base = _known_base(registry, file.header.base)
-    diff = file.decode(recorded_layout(base))
+    diff = file.decode(base.as_layout())
     task = _task_name(path, file, task, provider)
     try:
-        new: NewDiff = given_part(registry.diff(file.digest), NewDiff)
+        new: NewDiff = given_part(registry.artifacts.get(file.digest), NewDiff)
     except NotInRegistryError:
         loaded = load_recorded_base(registry, base.fingerprint, model=model)
         new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded, diff))
     whole = _run_of_file(path, base, new, file, provider=provider, task=task)
-    known = registry.find_whole(whole)
+    known = registry.transfer.find(whole)
     if known is not None:
-        return TakenIn(known, is_new=False)
+        return Imported(known, is_new=False)
     store.put(data)
-    return registry.import_run(whole)
+    return registry.transfer.add(whole)
 
 
 def _read(path: Path) -> bytes:
@@ -83,7 +82,7 @@ def _read(path: Path) -> bytes:
 
 def _known_base(registry: Registry, fingerprint: str) -> BaseRecord:
     try:
-        return registry.base(fingerprint)
+        return registry.bases.get(fingerprint)
     except NotInRegistryError as error:
         raise NotInRegistryError(
             f"The diff belongs to the base {fingerprint!r}, which is not in this registry, so it "
@@ -121,7 +120,7 @@ def _run_of_file(
     *,
     provider: str,
     task: str,
-) -> WholeRun:
+) -> ImportedRun:
     now, owner = time.time(), this_process()
     scenario = {
         "name": IMPORTED,
@@ -133,7 +132,7 @@ def _run_of_file(
         "imported": diff.digest,
     }
     arrival = _arrival_of_file(path, file, provider=provider, task=task, now=now)
-    return WholeRun(
+    return ImportedRun(
         base=given_part(base, NewBase),
         run=NewRun(
             scenario_name=IMPORTED,
@@ -149,7 +148,7 @@ def _run_of_file(
         finished_at=now,
         host=owner.host,
         pid=owner.pid,
-        arrivals=(WholeArrival(arrival=arrival, diff=diff),),
+        arrivals=(ImportedArrival(arrival=arrival, diff=diff),),
         origin=str(path),
         by_digest_alone=True,
     )

@@ -85,7 +85,7 @@ def load_recorded_base(
 
     Raises SourceError where it cannot be loaded, and BaseMismatchError for another base there.
     """
-    record = registry.base(fingerprint)
+    record = registry.bases.get(fingerprint)
     settings = BaseSettings(
         model=model or record.model,
         revision=None if model else record.revision,
@@ -104,7 +104,7 @@ def _seed_of(registry: Registry, record: BaseRecord) -> int:
     """Return the seed of tensors missing in the checkpoint; any number if none was."""
     if not record.initialised:
         return 0
-    runs = [run for run in registry.runs() if run.base_fingerprint == record.fingerprint]
+    runs = [run for run in registry.runs.list() if run.base_fingerprint == record.fingerprint]
     return int(runs[0].scenario["seeds"][0]) if runs else 0
 
 

@@ -39,7 +39,7 @@ class OpenHome:
         from streamlab.inference.model import load_recorded_base
 
         with self._registry() as registry:
-            wanted = fingerprint or registry.run("latest").base_fingerprint
+            wanted = fingerprint or registry.runs.get("latest").base_fingerprint
             return load_recorded_base(registry, wanted, model=model)
 
     def task(

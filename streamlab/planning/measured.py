@@ -12,9 +12,8 @@ from streamlab.planning.storage_model import (
     TaskBytes,
     task_bytes,
 )
-from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
+from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, PrimaryStream
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import OwnStream, own_stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +64,10 @@ def measure(
     remembers nothing. Raises NotInRegistryError for an unknown run, RegistryError where nothing
     has finished yet.
     """
-    stream = own_stream(registry, run)
+    stream = registry.primary_stream(run)
     size = None
     if file_bytes is not None:
-        n_rows = sum(t.n_arrivals + t.n_failures + t.n_quarantined for t in registry.tasks())
+        n_rows = sum(t.n_arrivals + t.n_failures + t.n_quarantined for t in registry.totals.tasks())
         size = RegistryBytes(file_bytes, empty_bytes, n_rows)
     return Measured(
         run=stream.run.name,
@@ -83,7 +82,7 @@ def measure(
     )
 
 
-def _artifact(stream: OwnStream, arrival: ArrivalRecord) -> DiffRecord:
+def _artifact(stream: PrimaryStream, arrival: ArrivalRecord) -> DiffRecord:
     found = stream.diffs.get(arrival.digest or "")
     if found is None:
         raise RegistryError(
@@ -93,11 +92,11 @@ def _artifact(stream: OwnStream, arrival: ArrivalRecord) -> DiffRecord:
     return found
 
 
-def _adapters(registry: Registry, stream: OwnStream) -> tuple[int, ...]:
+def _adapters(registry: Registry, stream: PrimaryStream) -> tuple[int, ...]:
     """Return the adapters' files of the same seed, in the order of arrival."""
-    found = registry.arrivals(run=stream.run.id, status="finished", seed=stream.seed)
+    found = registry.arrivals.list(run=stream.run.id, status="finished", seed=stream.seed)
     own = sorted(found, key=lambda arrival: (arrival.sequence, arrival.id))
     digests = [arrival.digest for arrival in own if arrival.digest]
-    diffs = {diff.digest: diff for diff in registry.diffs_of(digests)}
+    diffs = {diff.digest: diff for diff in registry.artifacts.with_digests(digests)}
     files = (diffs[digest] for digest in digests if digest in diffs)
     return tuple(diff.file_bytes for diff in files if diff.kind == "adapter")

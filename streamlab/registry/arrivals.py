@@ -1,24 +1,46 @@
-"""Arrivals: a row says that the work is whole, why it failed, or which rule it broke."""
+"""Arrivals: a row says that the work is complete, why it failed, or which rule it broke."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from math import isfinite
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, insert, select
+from sqlalchemy import ColumnElement, RowMapping, Select, bindparam, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry import names, runs, tally
+from streamlab.registry.artifacts import DENSITY, Artifacts
+from streamlab.registry.conditions import Columns, Condition, Joined, narrow
+from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
 from streamlab.registry.details import ArrivalDetails
+from streamlab.registry.events import Events
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
+    ExamplesUsed,
+    FinishedArrival,
     NewArrival,
+    NewDiff,
+    NewScore,
 )
-from streamlab.registry.tables import ArrivalRow, DiffRow, ProviderRow, RunRow, TaskRow
+from streamlab.registry.runs import Runs
+from streamlab.registry.scores import Scores, own_score
+from streamlab.registry.tables import (
+    ArrivalRow,
+    DiffRow,
+    ProviderRow,
+    RunRow,
+    ScoreRow,
+    TaskRow,
+)
+from streamlab.registry.totals import Totals
+
+Named = type[ProviderRow] | type[TaskRow]
+Key = tuple[Any, ...]
+Event = Literal["arrival-finished", "arrival-imported"]
 
 _FOREIGN: dict[str, ColumnElement[Any]] = {
     "run": RunRow.name,
@@ -28,122 +50,299 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
 }
 _GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "details"}]
 _values = attrgetter(*_GIVEN)
-_COLUMNS = [
+_SELECTED = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
     *(column.label(name) for name, column in _FOREIGN.items()),
 ]
+_EXAMPLES: tuple[ColumnElement[Any], ...] = tuple(
+    _FOREIGN[f.name] if f.name in _FOREIGN else getattr(ArrivalRow, f.name)
+    for f in fields(ExamplesUsed)
+)
+_COLUMNS: Columns = {
+    **{f.name: getattr(ArrivalRow, f.name, RunRow.name) for f in fields(ArrivalRecord)},
+    "run": Joined(ArrivalRow.run_id, RunRow.id, RunRow.name),
+    "provider": Joined(ArrivalRow.provider_id, ProviderRow.id, ProviderRow.name),
+    "task": Joined(ArrivalRow.task_id, TaskRow.id, TaskRow.name),
+    "digest": Joined(ArrivalRow.diff_id, DiffRow.id, DiffRow.digest),
+    "density": DENSITY,
+    "file_bytes": DiffRow.file_bytes,
+    "metric": own_score(ScoreRow.metric),
+    "score": own_score(ScoreRow.value),
+}
+# What no two finished arrivals share: the columns of the index that forbids it, in its order.
+_UNIQUE = ("run_id", "seed", "provider_id", "task_id", "version", "method")
+_KEY = [getattr(ArrivalRow, name) for name in _UNIQUE]
 
 
-def add_failed(connection: Connection, arrival: NewArrival, reason: str, *, at: float) -> int:
-    """Add a failed attempt and return its number. Raises RegistryError."""
-    return _add_lost(connection, arrival, {"status": "failed", "reason": reason}, at=at)
+class Arrivals(Repository):
+    """The arrivals of all runs, in the order of run, seed, sequence, method and id."""
 
+    def __init__(
+        self,
+        database: Database,
+        *,
+        runs: Runs,
+        artifacts: Artifacts,
+        scores: Scores,
+        totals: Totals,
+        events: Events,
+    ) -> None:
+        super().__init__(database)
+        self._runs = runs
+        self._artifacts = artifacts
+        self._scores = scores
+        self._totals = totals
+        self._events = events
 
-def add_quarantined(
-    connection: Connection, arrival: NewArrival, *, rule: str, reason: str, at: float
-) -> int:
-    """Add a submission that admission stopped, and return its number. Raises RegistryError."""
-    what = {"status": "quarantined", "rule": rule, "reason": reason}
-    return _add_lost(connection, arrival, what, at=at)
+    @writes
+    def add(
+        self,
+        arrival: NewArrival,
+        diff: NewDiff,
+        scores: Sequence[NewScore],
+        *,
+        event: Event = "arrival-finished",
+    ) -> ArrivalRecord:
+        """Record a finished arrival, its stored artifact and its scores as one.
 
+        Raises RegistryError where the same arrival is finished already, the artifact's digest
+        is known with other facts, or the records contradict themselves.
+        """
+        new = FinishedArrival(arrival=arrival, diff=diff, scores=tuple(scores))
+        (number,) = self.add_all([new], event=event)
+        return self.get(number)
 
-def _add_lost(
-    connection: Connection, arrival: NewArrival, what: dict[str, str], *, at: float
-) -> int:
-    """Add an arrival that left no artifact."""
-    runs.get(connection, arrival.run_id, now=at)
-    (values,) = rows_of(connection, [arrival])
-    tally.add(connection, [values], {})
-    added = insert(ArrivalRow).values(**values, **what)
-    return connection.execute(added.returning(ArrivalRow.id)).scalar_one()
+    @writes
+    def add_all(
+        self, new: Sequence[FinishedArrival], *, event: Event = "arrival-finished"
+    ) -> tuple[int, ...]:
+        """Record finished arrivals as `add` does, all or none; return their ids in order.
 
+        By a number of statements that does not grow with theirs. A few thousand at once are
+        fastest, and hold up other writers for the fraction of a second that they take. `event`:
+        what the log calls it.
+        """
+        self._refuse_other_bases(new)
+        rows = self._rows([finished.arrival for finished in new])
+        keys = [tuple(row[name] for name in _UNIQUE) for row in rows]
+        _refuse_repeated(new, keys)
+        stored, known = self._artifacts.add([finished.diff for finished in new])
+        ids = self._backend.reserve_ids(self._connection, ArrivalRow.__table__, len(new))
+        for number, row, finished in zip(ids, rows, new, strict=True):
+            row |= {"id": number, "status": "finished", "diff_id": stored[finished.diff.digest]}
+        artifacts: dict[int, NewDiff] = {stored[one.diff.digest]: one.diff for one in new}
+        self._artifacts.lock(known)
+        self._totals.add(rows, artifacts, shared=known)
+        self._insert(new, keys, rows)
+        numbered = dict(zip(ids, new, strict=True))
+        self._scores.add({number: one.scores for number, one in numbered.items()})
+        lines = [
+            (str(number), f"{one.diff.file_bytes} bytes", one.diff.digest)
+            for number, one in numbered.items()
+        ]
+        self._events.add_all(event, lines)
+        return tuple(ids)
 
-def rows_of(connection: Connection, new: Sequence[NewArrival]) -> list[dict[str, Any]]:
-    """Return arrivals as they are stored, the names that are new to the registry added.
+    @writes
+    def add_failed(
+        self, arrival: NewArrival, reason: str, *, event: str = "arrival-failed"
+    ) -> ArrivalRecord:
+        """Record a failed attempt; another attempt at the same arrival may follow."""
+        values = {"status": "failed", "reason": reason}
+        return self._add_without_artifact(arrival, values, event, reason)
 
-    Raises RegistryError for times that are out of order and a declared score that is no number.
-    """
-    for arrival in new:
-        _check(arrival)
-    providers = names.ids_of(connection, ProviderRow, [arrival.provider for arrival in new])
-    tasks = names.ids_of(connection, TaskRow, [arrival.task for arrival in new])
-    return [
-        {
-            **dict(zip(_GIVEN, _values(arrival), strict=True)),
-            "provider_id": providers[arrival.provider],
-            "task_id": tasks[arrival.task],
-            "details": arrival.details.to_json(),
+    @writes
+    def add_quarantined(
+        self,
+        arrival: NewArrival,
+        rule: str,
+        reason: str,
+        *,
+        event: str = "arrival-quarantined",
+    ) -> ArrivalRecord:
+        """Record a submission that broke a rule of admission; another attempt may follow."""
+        values = {"status": "quarantined", "rule": rule, "reason": reason}
+        return self._add_without_artifact(arrival, values, event, f"{rule}: {reason}")
+
+    @writes
+    def add_scores(self, arrival_id: int, scores: Sequence[NewScore]) -> None:
+        """Add scores of a finished arrival that were measured later.
+
+        Raises RegistryError where one is there already for its metric, split and place.
+        """
+        arrival = self.get(arrival_id)
+        if arrival.status != "finished":
+            raise RegistryError(
+                f"Arrival {arrival_id} is {arrival.status} and left no artifact, so that it "
+                "cannot have scores."
+            )
+        self._scores.add({arrival_id: scores})
+        message = f"{len(scores)} scores"
+        self._events.add("scores-added", str(arrival_id), message, digest=arrival.digest)
+
+    @reads
+    def get(self, number: int) -> ArrivalRecord:
+        """Return the arrival of an id, removed or not. Raises NotInRegistryError."""
+        query = arrivals_of(removed=None).where(ArrivalRow.id == number)
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            raise NotInRegistryError(
+                f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
+            )
+        return _record(row._mapping)
+
+    @reads
+    def list(
+        self,
+        *,
+        run: str | int | None = None,
+        task: str | None = None,
+        provider: str | None = None,
+        method: str | None = None,
+        status: ArrivalStatus | None = None,
+        seed: int | None = None,
+        digest: str | None = None,
+        where: Condition | None = None,
+        limit: int | None = None,
+        removed: bool = False,
+    ) -> tuple[ArrivalRecord, ...]:
+        """Return the first `limit` arrivals that match, or all.
+
+        A task, provider or method that nothing arrived for matches nothing. Removed arrivals are
+        left out, here and in every other listing; with `removed` they alone are returned.
+        """
+        query = arrivals_of(
+            run_id=None if run is None else self._runs.id_of(run),
+            task=task,
+            provider=provider,
+            method=method,
+            status=status,
+            digest=digest,
+            removed=removed,
+        )
+        if seed is not None:
+            query = query.where(ArrivalRow.seed == seed)
+        query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
+        return tuple(_record(row._mapping) for row in self._connection.execute(query))
+
+    @reads
+    def examples_used(self, run: str | int) -> tuple[ExamplesUsed, ...]:
+        """Return the examples that the arrivals of a run were trained on, each once, as they came.
+
+        A run may have very many arrivals, so that no record of them is made.
+        """
+        rows = self._connection.execute(examples_of(self._runs.id_of(run)))
+        return tuple(ExamplesUsed(*row) for row in dict.fromkeys(tuple(row) for row in rows))
+
+    @reads
+    def task_names(self) -> tuple[str, ...]:
+        """Return the name of every task, also of those whose arrivals were all removed."""
+        return tuple(self._connection.execute(select(TaskRow.name).order_by(TaskRow.id)).scalars())
+
+    @reads
+    def provider_names(self) -> tuple[str, ...]:
+        """Return the name of every provider, also of those whose arrivals were all removed."""
+        query = select(ProviderRow.name).order_by(ProviderRow.id)
+        return tuple(self._connection.execute(query).scalars())
+
+    def _add_without_artifact(
+        self, arrival: NewArrival, values: dict[str, str], event: str, message: str
+    ) -> ArrivalRecord:
+        self._runs.get(arrival.run_id)
+        (row,) = self._rows([arrival])
+        row |= values
+        self._totals.add([row], {})
+        added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
+        number = self._connection.execute(added).scalar_one()
+        self._events.add(event, str(number), message)
+        return self.get(number)
+
+    def _refuse_other_bases(self, new: Sequence[FinishedArrival]) -> None:
+        ids = dict.fromkeys(finished.arrival.run_id for finished in new)
+        runs = {number: self._runs.get(number) for number in ids}
+        for finished in new:
+            run, diff = runs[finished.arrival.run_id], finished.diff
+            if diff.base_fingerprint != run.base_fingerprint:
+                raise RegistryError(
+                    f"The artifact {diff.digest} is on the base {diff.base_fingerprint!r}, but the "
+                    f"run `{run.name}` is on {run.base_fingerprint!r}; an arrival stays on its "
+                    "run's base."
+                )
+
+    def _rows(self, new: Sequence[NewArrival]) -> Sequence[dict[str, Any]]:
+        """Return arrivals as they are stored; names that are new to the registry are added."""
+        for arrival in new:
+            _check(arrival)
+        providers = self._ids_of(ProviderRow, (arrival.provider for arrival in new))
+        tasks = self._ids_of(TaskRow, (arrival.task for arrival in new))
+        return [
+            {
+                **dict(zip(_GIVEN, _values(arrival), strict=True)),
+                "provider_id": providers[arrival.provider],
+                "task_id": tasks[arrival.task],
+                "details": arrival.details.to_json(),
+            }
+            for arrival in new
+        ]
+
+    def _ids_of(self, table: Named, given: Iterable[str]) -> dict[str, int]:
+        """Return the id of each provider's or task's name; a new one is added."""
+        wanted = [*dict.fromkeys(given)]
+        ids = self._known_ids(table, wanted)
+        new = [name for name in wanted if name not in ids]
+        if not new:
+            return ids
+        rows = [{"name": name} for name in new]
+        self._backend.insert_new(self._connection, table.__table__, rows, "name")
+        return ids | self._known_ids(table, new)
+
+    def _known_ids(self, table: Named, names: Sequence[str]) -> dict[str, int]:
+        return {
+            row.name: row.id
+            for chunk in in_chunks(names)
+            for row in self._connection.execute(
+                select(table.name, table.id).where(table.name.in_(chunk))
+            )
         }
-        for arrival in new
-    ]
+
+    def _insert(
+        self,
+        new: Sequence[FinishedArrival],
+        keys: Sequence[Key],
+        rows: Sequence[dict[str, Any]],
+    ) -> None:
+        try:
+            with self._connection.begin_nested():
+                self._backend.insert_rows(self._connection, ArrivalRow.__table__, rows)
+        except IntegrityError:
+            # The index refused one. Looking each up beforehand would take long.
+            for finished, key in zip(new, keys, strict=True):
+                number = self._connection.execute(finished_with(key)).scalar()
+                if number is not None:
+                    done = f"is finished already in this run, as arrival {number}"
+                    raise _repeated(
+                        finished.arrival, f"{done}; skip it, or start a new run"
+                    ) from None
+            raise
 
 
-def get(connection: Connection, number: int) -> ArrivalRecord:
-    """Return the arrival of a number. Raises NotInRegistryError."""
-    row = connection.execute(query(removed=None).where(ArrivalRow.id == number)).one_or_none()
-    if row is None:
-        raise NotInRegistryError(
-            f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
-        )
-    return _record(row._mapping)
-
-
-def _record(row: RowMapping) -> ArrivalRecord:
-    return ArrivalRecord(**{**row, "details": ArrivalDetails.from_json(row["details"])})
-
-
-def get_finished(connection: Connection, number: int) -> ArrivalRecord:
-    """Return a finished arrival. Raises RegistryError for any other: it left no artifact."""
-    arrival = get(connection, number)
-    if arrival.status != "finished":
-        raise RegistryError(
-            f"Arrival {number} is {arrival.status} and left no artifact, so that it cannot have "
-            "scores."
-        )
-    return arrival
-
-
-def listed(
-    connection: Connection,
+def arrivals_of(
     *,
-    run_id: int | None,
-    task: str | None,
-    provider: str | None,
-    method: str | None,
-    status: ArrivalStatus | None,
-    seed: int | None = None,
+    run_id: int | None = None,
+    task: str | None = None,
+    provider: str | None = None,
+    method: str | None = None,
+    status: ArrivalStatus | None = None,
     digest: str | None = None,
-    limit: int | None,
-    removed: bool = False,
-) -> tuple[ArrivalRecord, ...]:
-    """Return the first `limit` arrivals that match, in order of run, seed, sequence, method.
-
-    Those that were removed are left out, or with `removed` they alone are returned.
-    """
-    found = filtered(
-        query(removed=removed),
-        run_id=run_id,
-        task=task,
-        provider=provider,
-        method=method,
-        status=status,
-    )
-    if seed is not None:
-        found = found.where(ArrivalRow.seed == seed)
-    if digest is not None:
-        found = sharing(found, digest)
-    rows = connection.execute(found.limit(limit))
-    return tuple(_record(row._mapping) for row in rows)
-
-
-def query(*, removed: bool | None = False) -> Select[Any]:
-    """Return the query of every arrival in the order they are listed in.
+    removed: bool | None = False,
+) -> Select[Any]:
+    """Return the query of the arrivals that match, in the order they are listed in.
 
     `removed`: those that were removed or those that were not; None for all.
     """
     arrival = ArrivalRow
-    found = (
-        select(*_COLUMNS)
+    query = (
+        select(*_SELECTED)
         .select_from(arrival)
         # Outer joins leave the arrivals in front, so that an index gives the order.
         .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
@@ -152,47 +351,70 @@ def query(*, removed: bool | None = False) -> Select[Any]:
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
     )
-    if removed is None:
-        return found
-    gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
-    return found.where(gone)
-
-
-def sharing(found: Select[Any], digest: str) -> Select[Any]:
-    """Narrow a query of arrivals to those with one artifact; there may be very many others."""
-    diff_id = select(DiffRow.id).where(DiffRow.digest == digest).scalar_subquery()
-    return found.where(ArrivalRow.diff_id == diff_id)
-
-
-def filtered(
-    found: Select[Any],
-    *,
-    run_id: int | None,
-    task: str | None,
-    provider: str | None,
-    method: str | None,
-    status: ArrivalStatus | None,
-) -> Select[Any]:
-    """Narrow a query of arrivals; a name that no row has leaves nothing."""
-    # Names become numbers first, since the indices hold numbers.
-    task_id = select(TaskRow.id).where(TaskRow.name == task).scalar_subquery()
-    provider_id = select(ProviderRow.id).where(ProviderRow.name == provider).scalar_subquery()
+    if removed is not None:
+        gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
+        query = query.where(gone)
+    named: tuple[tuple[ColumnElement[Any], ColumnElement[int], ColumnElement[str], str | None], ...]
+    named = (
+        (arrival.task_id, TaskRow.id, TaskRow.name, task),
+        (arrival.provider_id, ProviderRow.id, ProviderRow.name, provider),
+        (arrival.diff_id, DiffRow.id, DiffRow.digest, digest),
+    )
+    for key, id_, name, wanted in named:
+        if wanted is not None:
+            query = query.where(key == select(id_).where(name == wanted).scalar_subquery())
     if run_id is not None:
-        found = found.where(ArrivalRow.run_id == run_id)
-    if task is not None:
-        found = found.where(ArrivalRow.task_id == task_id)
-    if provider is not None:
-        found = found.where(ArrivalRow.provider_id == provider_id)
+        query = query.where(arrival.run_id == run_id)
     if method is not None:
-        found = found.where(ArrivalRow.method == method)
+        query = query.where(arrival.method == method)
     if status is not None:
-        # Few leave nothing, so an index leads to them; nearly all finish, so none is to be taken.
-        found = found.where(
-            ArrivalRow.status.not_in(("failed", "quarantined"))
+        # Few leave nothing, so an index leads to them; nearly all finish, so none is to be used.
+        query = query.where(
+            arrival.status.not_in(("failed", "quarantined"))
             if status == "finished"
-            else ArrivalRow.status == status
+            else arrival.status == status
         )
-    return found
+    return query
+
+
+def examples_of(run_id: int) -> Select[Any]:
+    """Return the query of what every arrival of a run was trained on, in the order of listing."""
+    arrival = ArrivalRow
+    return (
+        select(*_EXAMPLES)
+        .select_from(arrival)
+        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
+        .where(arrival.run_id == run_id, arrival.removed_at.is_(None))
+        .order_by(arrival.seed, arrival.sequence, arrival.method, arrival.id)
+    )
+
+
+def finished_with(key: Key) -> Select[Any]:
+    """Return the query of the finished arrival that a unique key belongs to."""
+    # Written out, not bound: an index of the finished ones alone is used for nothing less.
+    finished = ArrivalRow.status == bindparam(None, "finished", literal_execute=True)
+    same = (column == value for column, value in zip(_KEY, key, strict=True))
+    return select(ArrivalRow.id).where(finished, ArrivalRow.removed_at.is_(None), *same)
+
+
+def _record(row: RowMapping) -> ArrivalRecord:
+    return ArrivalRecord(**{**row, "details": ArrivalDetails.from_json(row["details"])})
+
+
+def _refuse_repeated(new: Sequence[FinishedArrival], keys: Sequence[Key]) -> None:
+    met = set()
+    for finished, key in zip(new, keys, strict=True):
+        if key in met:
+            raise _repeated(finished.arrival, "is given twice for this run; give it once")
+        met.add(key)
+
+
+def _repeated(arrival: NewArrival, how: str) -> RegistryError:
+    return RegistryError(
+        f"Task `{arrival.task}` version {arrival.version} of provider `{arrival.provider}` by "
+        f"`{arrival.method}` with seed {arrival.seed} {how}."
+    )
 
 
 def _check(arrival: NewArrival) -> None:

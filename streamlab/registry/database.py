@@ -1,50 +1,73 @@
-"""One database and its transactions: short, whole, and tried again while somebody else writes."""
+"""One database and its transactions, and the repositories that work in them.
+
+A public method of a repository is one transaction; called from another one, it is part of that.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError, StatementError
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from streamlab.errors import RegistryError
-from streamlab.registry import sqlite
+from streamlab.registry.backends import MODE, Backend, Mode, backend_of
 
-_ATTEMPTS = 3  # each waits for the lock by itself as long as the busy timeout says
-_ATTEMPTS_AT_THE_LOG = 50  # SQLite does not wait for this lock by itself
+_ATTEMPTS = 3  # each waits for the lock as long as the busy timeout says
+_ATTEMPTS_TO_CONFIGURE = 50  # a database may not wait for this lock by itself
 _PAUSE_SECONDS = 0.1
-_PAST = {"read": "read", "write": "written", "set up": "set up"}
+_PAST = {"read": "read", "write": "written", "configure": "configured"}
+_CHUNK = 500  # values of up to six columns in one statement: far below any database's limit
+FILES_AT_ONCE = 100  # that are deleted in one transaction
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+Own = TypeVar("Own", bound="Repository")
+Given = ParamSpec("Given")
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """The transaction a thread is in."""
+
+    connection: Connection
+    mode: Mode
+    clock: Callable[[], float]
+
+    @cached_property
+    def now(self) -> float:
+        """Return the time of the whole transaction, in seconds since the epoch."""
+        return self.clock()
 
 
 class Database:
-    """An engine behind two verbs, `read` and `write`; each call is one transaction.
+    """A backend's transactions: each call of `read` or `write` is one.
 
-    `url`: as it was given, a password hidden; the engine's own has settings of the driver in it.
-    `pause` waits between attempts; it is an argument so that a test need not wait.
+    A call within another one of the same thread joins it. `clock` gives seconds since the epoch;
+    `pause` waits between attempts.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        backend: Backend,
         *,
-        url: str,
-        read_only: bool,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._engine = engine
-        self.url = url
+        self.backend = backend
+        self.clock = clock
         self._read_only = read_only
         self._pause = pause
-        # Threads share the one connection of a database in memory, hence they take turns.
-        self._turn = threading.RLock() if sqlite.in_memory(engine.url) else nullcontext()
+        self._turn = threading.RLock() if backend.shares_connection else nullcontext()
+        self._local = threading.local()
 
     @classmethod
     def open(
@@ -52,73 +75,135 @@ class Database:
         url: str,
         *,
         read_only: bool = False,
-        busy_seconds: float = sqlite.BUSY_SECONDS,
+        busy_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> Database:
-        """Make a database of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
-        try:
-            parsed = make_url(url)
-        except (ArgumentError, ValueError) as error:
-            raise RegistryError(
-                f"{url!r} is no database URL; write it as `sqlite:///path/to/registry.db`."
-            ) from error
-        if parsed.get_backend_name() != "sqlite" or parsed.get_driver_name() != "pysqlite":
-            raise RegistryError(
-                f"The registry {parsed} is kept by `{parsed.drivername}`, which is not supported; "
-                "give a URL of the form `sqlite:///path/to/registry.db`."
-            )
-        engine = sqlite.make_engine(parsed, read_only=read_only, busy_seconds=busy_seconds)
-        return cls(engine, url=str(parsed), read_only=read_only, pause=pause)
+        """Return the database of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
+        backend = backend_of(url, read_only=read_only, busy_seconds=busy_seconds)
+        return cls(backend, read_only=read_only, clock=clock, pause=pause)
+
+    @property
+    def url(self) -> str:
+        """Return the URL, a password hidden."""
+        return str(self.backend.url)
 
     @property
     def path(self) -> Path | None:
-        """Return the file that a writable database is kept in; None for one in memory."""
-        url = self._engine.url
-        return None if sqlite.in_memory(url) else Path(str(url.database)).absolute()
+        """Return the file that the database is kept in, else None."""
+        return self.backend.path
+
+    @property
+    def current(self) -> Transaction:
+        """Return the transaction that this thread is in."""
+        found: Transaction | None = getattr(self._local, "transaction", None)
+        if found is None:
+            raise RuntimeError("outside any transaction")
+        return found
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """Run `work` on one unchanging view of the database. Raises RegistryError."""
-        return self._patiently("read", work, _ATTEMPTS)
+        return self._run("read", work, _ATTEMPTS)
 
     def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Run `work` as one writing transaction: all of it is kept, or none.
+        """Run `work` as one writing transaction, which is committed as a whole or rolled back.
 
-        `work` may run several times and must depend on nothing an earlier try left. Raises
+        `work` may run several times and must not depend on what an earlier attempt did. Raises
         RegistryError where the database is read-only, locked for too long, full or damaged.
         """
         if self._read_only:
             raise RegistryError(
                 f"The registry {self.url} was opened for reading only; open it for writing."
             )
-        return self._patiently("write", work, _ATTEMPTS)
+        return self._run("write", work, _ATTEMPTS)
 
-    def use_write_ahead_log(self) -> None:
-        """Let readers and a writer work side by side. Raises RegistryError."""
-        self._patiently("set up", sqlite.use_write_ahead_log, _ATTEMPTS_AT_THE_LOG)
+    def configure(self) -> None:
+        """Set what the database remembers of its settings. Raises RegistryError."""
+        self._run("configure", self.backend.configure, _ATTEMPTS_TO_CONFIGURE)
 
     def close(self) -> None:
-        """Close every connection; a database in memory is gone after that."""
-        self._engine.dispose()
+        """Close every connection; a database in memory is lost."""
+        self.backend.engine.dispose()
 
-    def _patiently(self, mode: str, work: Callable[[Connection], Result], attempts: int) -> Result:
+    def _run(self, mode: Mode, work: Callable[[Connection], Result], attempts: int) -> Result:
+        outer: Transaction | None = getattr(self._local, "transaction", None)
+        if outer is not None:
+            if mode == "write" and outer.mode != "write":
+                raise RuntimeError("a write within a read")
+            return work(outer.connection)
         for attempt in range(1, attempts + 1):
             try:
                 return self._once(mode, work)
             except DBAPIError as error:
-                if attempt == attempts or not sqlite.is_busy(error):
+                if attempt == attempts or not self.backend.is_busy(error):
                     raise self._explained(error, mode) from error
             except (SQLAlchemyError, OverflowError, UnicodeError) as error:
                 raise self._explained(error, mode) from error
             self._pause(_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, mode: str, work: Callable[[Connection], Result]) -> Result:
-        engine = self._engine.execution_options(**{sqlite.MODE: mode})
+    def _once(self, mode: Mode, work: Callable[[Connection], Result]) -> Result:
+        engine = self.backend.engine.execution_options(**{MODE: mode})
         with self._turn, engine.begin() as connection:
-            return work(connection)
+            self._local.transaction = Transaction(connection, mode, self.clock)
+            try:
+                return work(connection)
+            finally:
+                self._local.transaction = None
 
-    def _explained(self, error: Exception, mode: str) -> RegistryError:
+    def _explained(self, error: Exception, mode: Mode) -> RegistryError:
         cause = error.orig if isinstance(error, StatementError) and error.orig else error
-        advice = sqlite.advice(error) if isinstance(error, DBAPIError) else ""
+        advice = self.backend.advice(error) if isinstance(error, DBAPIError) else ""
         message = f"The registry {self.url} could not be {_PAST[mode]}: {cause}. {advice}"
         return RegistryError(message.rstrip())
+
+
+class Repository:
+    """The records of one subject: what can be asked of them, and done to them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @property
+    def _connection(self) -> Connection:
+        """Return the connection of the transaction that this thread is in."""
+        return self._database.current.connection
+
+    @property
+    def _backend(self) -> Backend:
+        return self._database.backend
+
+    @property
+    def _now(self) -> float:
+        """Return the time of the transaction, in seconds since the epoch."""
+        return self._database.current.now
+
+
+def reads(
+    method: Callable[Concatenate[Own, Given], Result],
+) -> Callable[Concatenate[Own, Given], Result]:
+    """Make a repository's method one reading transaction, or part of the one it is called in."""
+
+    @wraps(method)
+    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return self._database.read(lambda _: method(self, *args, **kwargs))
+
+    return run
+
+
+def writes(
+    method: Callable[Concatenate[Own, Given], Result],
+) -> Callable[Concatenate[Own, Given], Result]:
+    """Make a repository's method one writing transaction, or part of the one it is called in."""
+
+    @wraps(method)
+    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return self._database.write(lambda _: method(self, *args, **kwargs))
+
+    return run
+
+
+def in_chunks(items: Sequence[Item], most: int = _CHUNK) -> Iterator[Sequence[Item]]:
+    """Yield the items in order, a few hundred at a time, as one statement takes them."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]

@@ -54,7 +54,7 @@ class ArrivalDetails:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object without the fields that are None."""
-        tree: dict[str, Any] = _ADAPTER.dump_python(self, mode="json", exclude_none=True)
+        tree: dict[str, Any] = _ADAPTER.dump_python(self, exclude_none=True)
         return tree
 
     @classmethod

@@ -4,49 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, insert, select
 
-from streamlab.registry.bulk import insert_rows
+from streamlab.registry.conditions import Condition, narrow
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import EventRecord
 from streamlab.registry.tables import EventRow
 from streamlab.version import __version__
 
-_COLUMNS = [getattr(EventRow, field.name) for field in fields(EventRecord)]
+_COLUMNS: dict[str, ColumnElement[Any]] = {
+    field.name: getattr(EventRow, field.name) for field in fields(EventRecord)
+}
 
 
-def append(
-    connection: Connection,
-    kind: str,
-    subject: str,
-    message: str,
-    *,
-    at: float,
-    digest: str | None = None,
-) -> int:
-    """Append one line and return its number; `digest` is that of the artifact it is about."""
-    values = {"kind": kind, "subject": subject, "message": message, "at": at, "digest": digest}
-    added = insert(EventRow).values(**values, version=__version__)
-    return connection.execute(added.returning(EventRow.id)).scalar_one()
+class Events(Repository):
+    """The log of events."""
 
+    @reads
+    def list(
+        self, limit: int | None = None, *, where: Condition | None = None
+    ) -> tuple[EventRecord, ...]:
+        """Return the last `limit` lines, or all, oldest first."""
+        query = select(*_COLUMNS.values()).order_by(EventRow.id.desc()).limit(limit)
+        rows = self._connection.execute(narrow(query, where, _COLUMNS, self._backend.like)).all()
+        return tuple(EventRecord(**row._asdict()) for row in reversed(rows))
 
-def append_all(
-    connection: Connection, kind: str, lines: Sequence[tuple[str, str, str | None]], *, at: float
-) -> None:
-    """Append a line for each subject, message and digest, in order."""
-    own = {"kind": kind, "at": at, "version": __version__}
-    names = ("subject", "message", "digest")
-    rows = [own | dict(zip(names, line, strict=True)) for line in lines]
-    insert_rows(connection, EventRow, rows)
+    @writes
+    def add(
+        self, kind: str, subject: str, message: str, *, digest: str | None = None
+    ) -> EventRecord:
+        """Append one line; `digest` is that of the artifact it is about."""
+        values: dict[str, Any] = {"kind": kind, "subject": subject, "message": message}
+        values |= {"digest": digest, "at": self._now, "version": __version__}
+        added = insert(EventRow).values(**values).returning(EventRow.id)
+        number = self._connection.execute(added).scalar_one()
+        return EventRecord(id=number, **values)
 
-
-def get(connection: Connection, number: int) -> EventRecord:
-    """Return the line of a number."""
-    row = connection.execute(select(*_COLUMNS).where(EventRow.id == number)).one()
-    return EventRecord(**row._asdict())
-
-
-def latest(connection: Connection, limit: int | None) -> tuple[EventRecord, ...]:
-    """Return the last `limit` lines, oldest first; all of them where `limit` is None."""
-    rows = connection.execute(select(*_COLUMNS).order_by(EventRow.id.desc()).limit(limit)).all()
-    return tuple(EventRecord(**row._asdict()) for row in reversed(rows))
+    @writes
+    def add_all(self, kind: str, lines: Sequence[tuple[str, str, str | None]]) -> None:
+        """Append a line for each subject, message and digest, in order."""
+        shared = {"kind": kind, "at": self._now, "version": __version__}
+        names = ("subject", "message", "digest")
+        rows = [shared | dict(zip(names, line, strict=True)) for line in lines]
+        self._backend.insert_rows(self._connection, EventRow.__table__, rows)

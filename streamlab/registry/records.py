@@ -1,6 +1,6 @@
-"""What the registry hands out and takes in: frozen records, one class a table.
+"""Frozen records, one class a table, that the registry takes and returns.
 
-`New...` records go in; the others come out and carry the number the database gave them.
+`New...` records are given; the others are returned and carry the id the database gave them.
 Times are seconds since the epoch (UTC). A digest is the SHA-256 of a file's bytes in hex.
 """
 
@@ -10,13 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from streamlab.diff.layout import Layout
 from streamlab.registry.details import ArrivalDetails
+from streamlab.registry.recorded_scenario import RecordedScenario
 
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed", "quarantined"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
+PlacementAction = Literal["stored", "evicted", "rejected", "superseded", "rolled back", "revoked"]
+US_PER_DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +36,12 @@ class NewBase:
     weights_bytes: int  # backbone as float32
     file_bytes: int  # one base checkpoint as a safetensors file
     layout: tuple[tuple[str, tuple[int, ...]], ...]  # name and shape of every backbone tensor
-    initialised: tuple[str, ...] = ()  # tensors the checkpoint lacked, drawn from the seed
+    initialised: tuple[str, ...] = ()  # tensors the checkpoint lacked, sampled from the seed
+
+    def as_layout(self) -> Layout:
+        """Return the base's layout. Raises ValueError where it has no tensor."""
+        names, shapes = zip(*self.layout, strict=True)
+        return Layout(self.fingerprint, names, shapes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +62,11 @@ class NewRun:
     base_fingerprint: str
     environment: Mapping[str, str]  # package versions, device, threads, kernel used
     n_expected: int  # arrivals the scenario asks for, seeds and baselines included
+
+    @property
+    def settings(self) -> RecordedScenario:
+        """Return the settings in the scenario."""
+        return RecordedScenario(self.scenario)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +134,7 @@ class ArrivalRecord(NewArrival):
 
 @dataclass(frozen=True)
 class ExamplesUsed:
-    """The rows that arrivals of one task learnt from."""
+    """The examples that arrivals of one task were trained on."""
 
     task: str
     provider: str
@@ -132,7 +146,7 @@ class ExamplesUsed:
 
 @dataclass(frozen=True)
 class MethodStorage:
-    """What a method's artifacts take, counted once an arrival, also where two share one."""
+    """Bytes of a method's artifacts, counted once per arrival, also where two share one."""
 
     method: str
     n_files: int
@@ -192,7 +206,7 @@ class NewScore:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedArrival:
-    """An arrival whose work is whole: what it took, the artifact it left, and its scores."""
+    """A complete arrival: what it took, the artifact it left, and its scores."""
 
     arrival: NewArrival
     diff: NewDiff
@@ -215,8 +229,32 @@ class ScoreRecord(NewScore):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewPlacement:
+    """What became of a finished arrival's artifact on the simulated device of its run."""
+
+    at_us: int  # of the run's virtual clock
+    arrival_id: int
+    action: PlacementAction
+    device_bytes: int  # on the device after it
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementRecord(NewPlacement):
+    """A line of the device's log, with what it is about."""
+
+    id: int
+    run: str
+    seed: int
+    provider: str
+    task: str
+    version: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TagRecord:
-    """A name that a person gave to a thing; what it is on is set, and the digest of its file."""
+    """A name on a run, an arrival or an artifact; that field is set, and its file's digest."""
 
     name: str
     kind: TagKind
@@ -227,8 +265,20 @@ class TagRecord:
 
     @property
     def target(self) -> str:
-        """Return what the tag is on: a run's name, an arrival's number or a digest."""
+        """Return what the tag is on: a run's name, an arrival's id or a digest."""
         return str(self.arrival_id if self.kind == "arrival" else self.run or self.digest)
+
+
+@dataclass(frozen=True)
+class PrimaryStream:
+    """The finished arrivals of a run's first seed by its primary method, and their artifacts."""
+
+    run: RunRecord
+    base: BaseRecord
+    seed: int
+    method: str
+    arrivals: tuple[ArrivalRecord, ...]  # at least one, in the order of the stream
+    diffs: dict[str, DiffRecord]  # by digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +305,7 @@ class Parts:
 
     @property
     def file_bytes(self) -> int:
-        """Return the bytes of the files as a whole."""
+        """Return the bytes of whole files."""
         return self.positions_bytes + self.values_bytes + self.head_bytes + self.metadata_bytes
 
 

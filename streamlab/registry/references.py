@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, UsageError
-from streamlab.registry.own import own_method
 from streamlab.units import nearest
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def find(
 
 def find_run(registry: Registry, text: str) -> RunRecord:
     """Return the run that a reference means."""
-    return registry.run(find(registry, text, ("run",)).name)
+    return registry.runs.get(find(registry, text, ("run",)).name)
 
 
 def find_tagged(registry: Registry, text: str) -> tuple[TagKind, str]:
@@ -185,8 +184,8 @@ def find_artifact(registry: Registry, text: str, among: TaskFilter) -> Artifact:
             f"A run, a seed or a method restricts a task; {text!r} is one thing already."
         )
     if target.kind == "diff":
-        return Artifact(registry.diff(target.name), None)
-    return _artifact_of(registry, registry.arrival(int(target.name)))
+        return Artifact(registry.artifacts.get(target.name), None)
+    return _artifact_of(registry, registry.arrivals.get(int(target.name)))
 
 
 def find_task_arrival(registry: Registry, task: Target, among: TaskFilter) -> ArrivalRecord:
@@ -196,10 +195,10 @@ def find_task_arrival(registry: Registry, task: Target, among: TaskFilter) -> Ar
     method of the latest run that has one. Raises NotInRegistryError where there is none.
     """
     for run in _runs(registry, among.run):
-        finished = registry.arrivals(
+        finished = registry.arrivals.list(
             run=run.id,
             task=task.name,
-            method=among.method or own_method(run),
+            method=among.method or run.settings.primary_method,
             status="finished",
         )
         fitting = [
@@ -234,12 +233,12 @@ def find_version(registry: Registry, text: str, run: str | None) -> tuple[str, s
     """
     target = find(registry, text, ("task", "arrival"), numbers="arrival")
     if target.kind == "arrival":
-        arrival = registry.arrival(int(target.name))
+        arrival = registry.arrivals.get(int(target.name))
         return arrival.run, arrival.task, arrival.version
     if target.version is None:
         raise UsageError(f"Say which version of `{target.name}` to use: `{target.name}@1`.")
     for record in _runs(registry, run):
-        if run is not None or registry.arrivals(
+        if run is not None or registry.arrivals.list(
             run=record.id, task=target.name, status="finished", limit=1
         ):
             return record.name, target.name, target.version
@@ -249,7 +248,9 @@ def find_version(registry: Registry, text: str, run: str | None) -> tuple[str, s
 def finished_tasks(registry: Registry, run: str = LATEST) -> tuple[str, ...]:
     """Return the tasks that finished in a run by its primary method, in the order of arrival."""
     record = find_run(registry, run)
-    found = registry.arrivals(run=record.id, method=own_method(record), status="finished")
+    found = registry.arrivals.list(
+        run=record.id, method=record.settings.primary_method, status="finished"
+    )
     return tuple(dict.fromkeys(arrival.task for arrival in found))
 
 
@@ -259,7 +260,9 @@ def _targets(
     """Return everything of these kinds that a reference can mean, each once."""
     found = [target for kind in kinds for target in _LOOKUPS[kind](registry, reference, numbers)]
     found += [
-        Target(tag.kind, tag.target) for tag in registry.tags(reference.name) if tag.kind in kinds
+        Target(tag.kind, tag.target)
+        for tag in registry.tags.list(reference.name)
+        if tag.kind in kinds
     ]
     return sorted(dict.fromkeys(found), key=lambda target: KINDS.index(target.kind))
 
@@ -268,7 +271,7 @@ def _as_run(registry: Registry, reference: Reference, numbers: Kind) -> Iterator
     if reference.number is not None and "run" not in (reference.kind, numbers):
         return
     try:
-        yield Target("run", registry.run(reference.name).name)
+        yield Target("run", registry.runs.get(reference.name).name)
     except NotInRegistryError:
         if reference.name == LATEST:
             raise  # there is no run at all
@@ -278,7 +281,7 @@ def _as_arrival(registry: Registry, reference: Reference, numbers: Kind) -> Iter
     if reference.number is None or "arrival" not in (reference.kind, numbers):
         return
     try:
-        yield Target("arrival", str(registry.arrival(reference.number).id))
+        yield Target("arrival", str(registry.arrivals.get(reference.number).id))
     except NotInRegistryError:
         return
 
@@ -287,15 +290,15 @@ def _as_diff(registry: Registry, reference: Reference, numbers: Kind) -> Iterato
     if reference.kind is None and not reference.is_digest:
         return
     try:
-        yield Target("diff", registry.diff(reference.name).digest)
+        yield Target("diff", registry.artifacts.get(reference.name).digest)
     except NotInRegistryError as error:
-        given = reference.kind is not None and not registry.tags(reference.name)
+        given = reference.kind is not None and not registry.tags.list(reference.name)
         if given or isinstance(error, AmbiguousReferenceError):
             raise
 
 
 def _as_task(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:  # noqa: ARG001
-    known = registry.task_names()
+    known = registry.arrivals.task_names()
     if reference.name in known:  # also where it looks like a version of another task
         yield Target("task", reference.name)
     elif reference.versioned is not None and reference.versioned[0] in known:
@@ -304,7 +307,7 @@ def _as_task(registry: Registry, reference: Reference, numbers: Kind) -> Iterato
 
 def _as_base(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:  # noqa: ARG001
     if reference.kind == "base":
-        for base in registry.bases():
+        for base in registry.bases.list():
             if base.fingerprint.startswith(reference.name):
                 yield Target("base", base.fingerprint)
 
@@ -321,7 +324,7 @@ _LOOKUPS: Mapping[Kind, Callable[[Registry, Reference, Kind], Iterator[Target]]]
 def _runs(registry: Registry, run: str | None) -> Iterator[RunRecord]:
     """Yield the run of a reference, or every run from the latest on."""
     if run is None:
-        yield from reversed(registry.runs())
+        yield from reversed(registry.runs.list())
     else:
         yield find_run(registry, run)
 
@@ -332,16 +335,16 @@ def _arrivals(
     target = find(registry, text, ("run", "task", "diff", "arrival"), numbers="arrival")
     where = None
     if target.kind == "arrival":
-        return (registry.arrival(int(target.name)),)
+        return (registry.arrivals.get(int(target.name)),)
     if target.kind == "run":
-        arrivals = registry.arrivals(run=target.name, removed=removed)
+        arrivals = registry.arrivals.list(run=target.name, removed=removed)
     elif target.kind == "diff":
-        arrivals = registry.arrivals(digest=target.name, removed=removed)
+        arrivals = registry.arrivals.list(digest=target.name, removed=removed)
     else:
         where = None if run is None else find_run(registry, run).name
         arrivals = tuple(
             arrival
-            for arrival in registry.arrivals(task=target.name, run=where, removed=removed)
+            for arrival in registry.arrivals.list(task=target.name, run=where, removed=removed)
             if target.version in (None, arrival.version)
         )
     if not arrivals:
@@ -358,9 +361,9 @@ def _artifact_of(registry: Registry, arrival: ArrivalRecord) -> Artifact:
             f"Arrival {arrival.id} (task `{arrival.task}`) {how} and left nothing to use: "
             f"{arrival.reason}"
         )
-    tasks = registry.run(arrival.run).scenario.get("tasks") or {}
+    tasks = registry.runs.get(arrival.run).scenario.get("tasks") or {}
     columns = (tasks.get(arrival.task) or {}).get("columns") or {}
-    return Artifact(registry.diff(arrival.digest), arrival, columns)
+    return Artifact(registry.artifacts.get(arrival.digest), arrival, columns)
 
 
 def _wants(kinds: Sequence[Kind]) -> str:
@@ -413,9 +416,9 @@ def _missing(
 
 
 def _names(registry: Registry, kinds: Collection[Kind]) -> list[str]:
-    runs = [run.name for run in reversed(registry.runs())] if "run" in kinds else []
-    tasks = [*registry.task_names()] if "task" in kinds else []
-    tags = [tag.name for tag in registry.tags() if tag.kind in kinds]
+    runs = [run.name for run in reversed(registry.runs.list())] if "run" in kinds else []
+    tasks = [*registry.arrivals.task_names()] if "task" in kinds else []
+    tags = [tag.name for tag in registry.tags.list() if tag.kind in kinds]
     return list(dict.fromkeys([*runs, *tasks, *tags]))
 
 

@@ -1,21 +1,36 @@
-"""Removing arrivals: at first they are only left out; what nothing needs is forgotten later.
+"""Removal: arrivals are left out at first and can be restored; later what nothing needs is deleted.
 
-What a tag is on is never forgotten: an arrival, its artifact, or its run.
+What a tag is on is never deleted: an arrival, its artifact, or its run.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.exc import IntegrityError
 
-from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, events, runs
-from streamlab.registry.pieces import in_pieces
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.arrivals import Arrivals, finished_with
+from streamlab.registry.artifacts import Artifacts
+from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.events import Events
 from streamlab.registry.records import ArrivalRecord
-from streamlab.registry.tables import ArrivalRow, DiffRow, PlacementRow, ScoreRow, TagRow
+from streamlab.registry.runs import Runs
+from streamlab.registry.tables import (
+    ArrivalRow,
+    DiffRow,
+    PlacementRow,
+    ProviderRow,
+    ScoreRow,
+    TagRow,
+)
+from streamlab.registry.totals import Totals
+from streamlab.units import counted
+
+_COUNTED = ("id", "run_id", "task_id", "provider_id", "method", "status", "diff_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +44,7 @@ class Garbage:
 
 @dataclass(frozen=True, kw_only=True)
 class Removed:
-    """What may be forgotten: removed arrivals, and the artifacts that go with them."""
+    """What may be deleted: removed arrivals, and the artifacts that go with them."""
 
     arrivals: tuple[int, ...]
     artifacts: tuple[Garbage, ...]
@@ -44,133 +59,276 @@ class _Gone:
     removed_at: float
 
 
-def remove(connection: Connection, numbers: Sequence[int], *, now: float) -> list[ArrivalRecord]:
-    """Leave arrivals out from now on. Raises RegistryError for one that is removed already."""
-    return [_marked(connection, number, at=now, now=now) for number in numbers]
+class Removal(Repository):
+    """Removing, restoring and deleting arrivals and their artifacts."""
 
+    def __init__(
+        self,
+        database: Database,
+        *,
+        runs: Runs,
+        arrivals: Arrivals,
+        artifacts: Artifacts,
+        totals: Totals,
+        events: Events,
+    ) -> None:
+        super().__init__(database)
+        self._runs = runs
+        self._arrivals = arrivals
+        self._artifacts = artifacts
+        self._totals = totals
+        self._events = events
 
-def restore(connection: Connection, numbers: Sequence[int], *, now: float) -> list[ArrivalRecord]:
-    """Bring removed arrivals back. Raises RegistryError for one that is not removed.
+    @writes
+    def remove(self, ids: Sequence[int]) -> tuple[ArrivalRecord, ...]:
+        """Leave arrivals out of every listing; all of them, or none where one cannot be.
 
-    Or that was made anew since: there cannot be two of it.
-    """
-    return [_marked(connection, number, at=None, now=now) for number in numbers]
+        Raises RegistryError for one that is removed already or whose run is being worked on.
+        """
+        for arrival in map(self._arrivals.get, ids):
+            self._runs.refuse_running(arrival.run_id)
+            if arrival.removed_at is not None:
+                raise RegistryError(
+                    f"Arrival {arrival.id} is removed already; `streamlab restore {arrival.id}` "
+                    "brings it back, `streamlab gc` deletes it for good."
+                )
+            self._mark([arrival.id], removed_at=self._now)
+            self._events.add("arrival-removed", str(arrival.id), "", digest=arrival.digest)
+        return tuple(map(self._arrivals.get, ids))
 
+    @writes
+    def restore(self, ids: Sequence[int]) -> tuple[ArrivalRecord, ...]:
+        """Bring removed arrivals back; all of them, or none where one cannot be.
 
-def removed(connection: Connection, *, but: Collection[str] = ()) -> Removed:
-    """Return what may be forgotten, without the artifacts `but` and their arrivals."""
-    gone = _gone(connection)
-    met = Counter(one.diff_id for one in gone if one.diff_id is not None)
-    needed = _needed(connection, met)
-    artifacts = _artifacts(connection, gone, met.keys() - needed)
-    kept = {number for number, artifact in artifacts.items() if artifact.digest in but}
-    return Removed(
-        arrivals=tuple(one.id for one in gone if one.diff_id not in kept),
-        artifacts=tuple(a for number, a in sorted(artifacts.items()) if number not in kept),
-    )
+        Raises RegistryError for one that is not removed, that was made anew since, or whose run
+        is being worked on.
+        """
+        for arrival in map(self._arrivals.get, ids):
+            self._runs.refuse_running(arrival.run_id)
+            if arrival.removed_at is None:
+                raise RegistryError(
+                    f"Arrival {arrival.id} is not removed; there is nothing to restore."
+                )
+            try:
+                with self._connection.begin_nested():
+                    self._mark([arrival.id], removed_at=None)
+            except IntegrityError:
+                raise self._made_anew(arrival) from None
+            self._events.add("arrival-restored", str(arrival.id), "", digest=arrival.digest)
+        return tuple(map(self._arrivals.get, ids))
 
+    @writes
+    def roll_back(self, run: str | int, task: str, version: int) -> tuple[ArrivalRecord, ...]:
+        """Take a version of a task in a run back into use; return the later ones, now removed.
 
-def forget(connection: Connection, numbers: Collection[int], *, now: float) -> tuple[Garbage, ...]:
-    """Delete the rows of removed arrivals, and return the artifacts whose rows went with them.
+        Of every seed and method. Raises NotInRegistryError where no visible arrival has the
+        version, or a seed of the run's primary method lacks it, and RegistryError while the run
+        is worked on.
+        """
+        record = self._runs.get(run)
+        visible = self._arrivals.list(run=record.id, task=task, status="finished")
+        if version not in {arrival.version for arrival in visible}:
+            raise self._no_version(record.name, task, version, visible)
+        primary = record.settings.primary_method
+        own = [arrival for arrival in visible if arrival.method == primary]
+        lacking = {a.seed for a in own if a.version > version}
+        lacking -= {a.seed for a in own if a.version == version}
+        if lacking:
+            raise NotInRegistryError(
+                f"Version {version} of `{task}` in the run `{record.name}` does not exist for the "
+                f"seed {', '.join(map(str, sorted(lacking)))}, which would be left without one. "
+                "Go back to a version that every seed has; `streamlab ls arrivals` lists them."
+            )
+        later = [arrival.id for arrival in visible if arrival.version > version]
+        removed = self.remove(later)
+        if removed:
+            numbers = ", ".join(map(str, later))
+            message = f"to version {version} in `{record.name}`; removed: {numbers}"
+            self._events.add("task-rolled-back", task, message)
+        return removed
 
-    Of `numbers` only those go that may still be forgotten: a tag or a return keeps the others.
-    """
-    wanted = set(numbers)
-    chosen = [one for one in _gone(connection) if one.id in wanted]
-    met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
-    artifacts = _artifacts(connection, chosen, met.keys() - _needed(connection, met))
-    for batch in in_pieces([one.id for one in chosen]):
-        connection.execute(delete(ScoreRow).where(ScoreRow.arrival_id.in_(batch)))
-        connection.execute(delete(PlacementRow).where(PlacementRow.arrival_id.in_(batch)))
-        connection.execute(delete(ArrivalRow).where(ArrivalRow.id.in_(batch)))
-    for batch in in_pieces(list(artifacts)):
-        connection.execute(delete(DiffRow).where(DiffRow.id.in_(batch)))
-    for one in chosen:
-        artifact = artifacts.get(one.diff_id or 0)
-        digest = None if artifact is None else artifact.digest
-        events.append(connection, "arrival-forgotten", str(one.id), "", at=now, digest=digest)
-    return tuple(artifact for _, artifact in sorted(artifacts.items()))
-
-
-def _marked(connection: Connection, number: int, *, at: float | None, now: float) -> ArrivalRecord:
-    arrival = arrivals.get(connection, number)
-    _refuse(connection, arrival, restoring=at is None, now=now)
-    changed = update(ArrivalRow).where(ArrivalRow.id == number).values(removed_at=at)
-    connection.execute(changed)
-    kind = "arrival-restored" if at is None else "arrival-removed"
-    events.append(connection, kind, str(number), "", at=now, digest=arrival.digest)
-    return arrivals.get(connection, number)
-
-
-def _refuse(connection: Connection, arrival: ArrivalRecord, *, restoring: bool, now: float) -> None:
-    run = runs.get(connection, arrival.run_id, now=now)
-    if run.status == "running":
-        raise RegistryError(
-            f"Arrival {arrival.id} belongs to the run `{run.name}`, which process {run.pid} on "
-            f"{run.host!r} works on. Wait for it to end, or stop it first."
+    @reads
+    def list(self, *, but: Collection[str] = ()) -> Removed:
+        """Return what may be deleted, without the artifacts `but` and their arrivals."""
+        gone = self._gone()
+        met = Counter(one.diff_id for one in gone if one.diff_id is not None)
+        artifacts = self._garbage(gone, met.keys() - self._needed(met))
+        kept = {number for number, artifact in artifacts.items() if artifact.digest in but}
+        return Removed(
+            arrivals=tuple(one.id for one in gone if one.diff_id not in kept),
+            artifacts=tuple(a for number, a in sorted(artifacts.items()) if number not in kept),
         )
-    if restoring and arrival.removed_at is None:
-        raise RegistryError(f"Arrival {arrival.id} is not removed; there is nothing to restore.")
-    if not restoring and arrival.removed_at is not None:
-        raise RegistryError(
-            f"Arrival {arrival.id} is removed already; `streamlab restore {arrival.id}` brings it "
-            "back, `streamlab gc` lets it go for good."
-        )
-    if restoring and arrival.status == "finished":
-        _refuse_twin(connection, arrival)
 
+    @writes
+    def delete(self, ids: Collection[int]) -> tuple[Garbage, ...]:
+        """Delete the rows of removed arrivals, and of artifacts that nothing has then.
 
-def _refuse_twin(connection: Connection, arrival: ArrivalRecord) -> None:
-    names = ("run_id", "task", "provider", "method", "status")
-    choice = {name: getattr(arrival, name) for name in names}
-    for other in arrivals.listed(connection, **choice, limit=None):
-        if (other.seed, other.version) == (arrival.seed, arrival.version):
+        Those of `ids` that were restored meanwhile, or got a tag, stay. Returns the artifacts
+        whose files are to be deleted.
+        """
+        wanted = set(ids)
+        chosen = [one for one in self._gone() if one.id in wanted]
+        met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
+        self._artifacts.lock(met)
+        artifacts = self._garbage(chosen, met.keys() - self._needed(met))
+        for chunk in in_chunks([one.id for one in chosen]):
+            for table in (ScoreRow, PlacementRow):
+                self._connection.execute(delete(table).where(table.arrival_id.in_(chunk)))
+            self._connection.execute(delete(ArrivalRow).where(ArrivalRow.id.in_(chunk)))
+        for chunk in in_chunks([*artifacts]):
+            self._connection.execute(delete(DiffRow).where(DiffRow.id.in_(chunk)))
+        for one in chosen:
+            artifact = artifacts.get(one.diff_id or 0)
+            digest = None if artifact is None else artifact.digest
+            self._events.add("arrival-forgotten", str(one.id), "", digest=digest)
+        return tuple(artifact for _, artifact in sorted(artifacts.items()))
+
+    @writes
+    def revoke(self, provider: str, ids: Collection[int]) -> tuple[Garbage, ...]:
+        """Delete the rows of everything that came from a provider, in one step, and log each.
+
+        `ids` are its arrivals as they were listed. Returns the artifacts whose files are to be
+        deleted, which no other provider's arrival has. Raises RegistryError where the provider
+        has other arrivals by now, a run is being worked on, or a tag is on what would go.
+        """
+        self._runs.refuse_running()
+        found = self._digests(provider)
+        if found.keys() != set(ids):
             raise RegistryError(
-                f"Arrival {arrival.id} was made anew as arrival {other.id} since it was removed, "
-                f"and there cannot be two of it. `streamlab rm {other.id}` first to have it back."
+                f"The arrivals of `{provider}` have changed since they were listed; nothing was "
+                "removed. Try again."
             )
+        self._refuse_tagged(provider)
+        removed = {arrival.id for arrival in self._arrivals.list(provider=provider, removed=True)}
+        self._mark([number for number in found if number not in removed], removed_at=self._now)
+        lines = [(str(number), f"from `{provider}`", digest) for number, digest in found.items()]
+        self._events.add_all("arrival-revoked", lines)
+        return self.delete(found)
 
+    @writes
+    def release(self, digests: Sequence[str], delete_file: Callable[[str], str | None]) -> None:
+        """Delete files that have no row, while nobody can add one, and log each.
 
-def _gone(connection: Connection) -> list[_Gone]:
-    tagged = exists().where(
-        (TagRow.arrival_id == ArrivalRow.id)
-        | (TagRow.run_id == ArrivalRow.run_id)
-        | (TagRow.diff_id == ArrivalRow.diff_id)
-    )
-    query = (
-        select(ArrivalRow.id, ArrivalRow.diff_id, ArrivalRow.removed_at)
-        .where(ArrivalRow.removed_at.is_not(None), ~tagged)
-        .order_by(ArrivalRow.id)
-    )
-    return [_Gone(row.id, row.diff_id, row.removed_at or 0.0) for row in connection.execute(query)]
+        `delete_file` takes a digest and returns what is to be said of it in the log, None where
+        the file stays. Those that have a row by now are left alone.
+        """
+        known = self._artifacts.known_digests(digests)
+        for digest in digests:
+            message = None if digest in known else delete_file(digest)
+            if message is not None:
+                self._events.add("file-deleted", digest, message, digest=digest)
 
+    def _mark(self, ids: Sequence[int], *, removed_at: float | None) -> None:
+        """Make arrivals invisible, or visible again, and their totals follow."""
+        columns = [getattr(ArrivalRow, name) for name in _COUNTED]
+        for chunk in in_chunks(ids):
+            query = select(*columns).where(ArrivalRow.id.in_(chunk)).order_by(ArrivalRow.id)
+            rows = [row._asdict() for row in self._connection.execute(query)]
+            artifacts = self._artifacts.lock(
+                {row["diff_id"] for row in rows if row["diff_id"] is not None}
+            )
+            if removed_at is None:
+                self._totals.add(rows, artifacts, shared=artifacts.keys())
+            changed = update(ArrivalRow).where(ArrivalRow.id.in_(chunk))
+            self._connection.execute(changed.values(removed_at=removed_at))
+            if removed_at is not None:
+                self._totals.subtract(rows, artifacts)
 
-def _needed(connection: Connection, met: Counter[int]) -> set[int]:
-    """Return the artifacts that have other arrivals beside those met."""
-    needed = set()
-    for batch in in_pieces(list(met)):
-        counts = (
-            select(ArrivalRow.diff_id, func.count())
-            .where(ArrivalRow.diff_id.in_(batch))
-            .group_by(ArrivalRow.diff_id)
+    def _made_anew(self, arrival: ArrivalRecord) -> RegistryError:
+        columns = ("run_id", "seed", "provider_id", "task_id", "version", "method")
+        own = select(*(getattr(ArrivalRow, name) for name in columns))
+        key = self._connection.execute(own.where(ArrivalRow.id == arrival.id)).one()
+        other = self._connection.execute(finished_with(tuple(key))).scalar()
+        return RegistryError(
+            f"Arrival {arrival.id} was made anew as arrival {other} since it was removed, and the "
+            f"two cannot both exist. Remove the other one first: `streamlab rm {other}`."
         )
-        for number, count in connection.execute(counts):
-            if number is not None and count > met[number]:
-                needed.add(number)
-    return needed
 
+    def _no_version(
+        self, run: str, task: str, version: int, visible: tuple[ArrivalRecord, ...]
+    ) -> NotInRegistryError:
+        gone = self._arrivals.list(run=run, task=task, status="finished", removed=True)
+        removed = [arrival for arrival in gone if arrival.version == version]
+        if removed:
+            numbers = " ".join(str(arrival.id) for arrival in removed)
+            hint = f"It was removed; bring it back first with `streamlab restore {numbers}`."
+        elif visible:
+            known = ", ".join(map(str, sorted({arrival.version for arrival in visible})))
+            hint = f"There is version {known}."
+        else:
+            hint = "No arrival of it finished there; `streamlab ls arrivals` lists what did."
+        return NotInRegistryError(f"The run `{run}` has no version {version} of `{task}`. {hint}")
 
-def _artifacts(
-    connection: Connection, gone: Sequence[_Gone], numbers: Iterable[int]
-) -> dict[int, Garbage]:
-    removed_at: dict[int | None, float] = {}
-    for one in gone:
-        removed_at[one.diff_id] = max(one.removed_at, removed_at.get(one.diff_id, 0.0))
-    found = {}
-    for batch in in_pieces(list(numbers)):
-        query = select(DiffRow.id, DiffRow.digest, DiffRow.file_bytes).where(DiffRow.id.in_(batch))
-        for number, digest, file_bytes in connection.execute(query):
-            found[number] = Garbage(
-                digest=digest, file_bytes=file_bytes, removed_at=removed_at[number]
+    def _gone(self) -> tuple[_Gone, ...]:
+        tagged = exists().where(
+            (TagRow.arrival_id == ArrivalRow.id)
+            | (TagRow.run_id == ArrivalRow.run_id)
+            | (TagRow.diff_id == ArrivalRow.diff_id)
+        )
+        query = (
+            select(ArrivalRow.id, ArrivalRow.diff_id, ArrivalRow.removed_at)
+            .where(ArrivalRow.removed_at.is_not(None), ~tagged)
+            .order_by(ArrivalRow.id)
+        )
+        rows = self._connection.execute(query)
+        return tuple(_Gone(row.id, row.diff_id, row.removed_at or 0.0) for row in rows)
+
+    def _needed(self, met: Counter[int]) -> set[int]:
+        """Return the artifacts that have other arrivals beside those met."""
+        needed = set()
+        for chunk in in_chunks([*met]):
+            counts = (
+                select(ArrivalRow.diff_id, func.count())
+                .where(ArrivalRow.diff_id.in_(chunk))
+                .group_by(ArrivalRow.diff_id)
             )
-    return found
+            for number, count in self._connection.execute(counts):
+                if number is not None and count > met[number]:
+                    needed.add(number)
+        return needed
+
+    def _garbage(self, gone: Sequence[_Gone], ids: Iterable[int]) -> dict[int, Garbage]:
+        removed_at: dict[int | None, float] = {}
+        for one in gone:
+            removed_at[one.diff_id] = max(one.removed_at, removed_at.get(one.diff_id, 0.0))
+        columns = (DiffRow.id, DiffRow.digest, DiffRow.file_bytes)
+        return {
+            number: Garbage(digest=digest, file_bytes=size, removed_at=removed_at[number])
+            for chunk in in_chunks([*ids])
+            for number, digest, size in self._connection.execute(
+                select(*columns).where(DiffRow.id.in_(chunk))
+            )
+        }
+
+    def _digests(self, provider: str) -> dict[int, str | None]:
+        """Return the digest of each arrival of a provider, removed ones too."""
+        query = (
+            select(ArrivalRow.id, DiffRow.digest)
+            .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id)
+            .join(DiffRow, DiffRow.id == ArrivalRow.diff_id, isouter=True)
+            .where(ProviderRow.name == provider)
+            .order_by(ArrivalRow.id)
+        )
+        return {row.id: row.digest for row in self._connection.execute(query)}
+
+    def _refuse_tagged(self, provider: str) -> None:
+        keeps = (
+            (TagRow.arrival_id == ArrivalRow.id)
+            | (TagRow.run_id == ArrivalRow.run_id)
+            | (TagRow.diff_id == ArrivalRow.diff_id)
+        )
+        query = (
+            select(TagRow.kind, TagRow.name)
+            .distinct()
+            .join(ArrivalRow, keeps)
+            .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id)
+            .where(ProviderRow.name == provider)
+            .order_by(TagRow.kind, TagRow.name)
+        )
+        tags = [f"{kind}:{name}" for kind, name in self._connection.execute(query)]
+        if tags:
+            raise RegistryError(
+                f"What came from `{provider}` is kept by {counted(len(tags), 'tag')}: "
+                f"{', '.join(f'`{tag}`' for tag in tags)}. Nothing was removed; take each off "
+                f"first: `streamlab tag --remove {tags[0]}`."
+            )

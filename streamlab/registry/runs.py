@@ -1,214 +1,385 @@
-"""Runs: their names, their life from `running` to an end, and who works on them."""
+"""Bases and runs: their names, a run's life from `running` to an end, and which process owns it."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, String, case, cast, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
-from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry import bases
-from streamlab.registry.heartbeat import Owner, is_dead, this_process
-from streamlab.registry.names import missing
-from streamlab.registry.numbers import read_number
-from streamlab.registry.records import NewRun, RunRecord
-from streamlab.registry.tables import BaseRow, RunRow
+from streamlab.errors import NotInRegistryError, RegistryError, UsageError
+from streamlab.registry.conditions import Columns, Condition, narrow
+from streamlab.registry.database import Database, Repository, reads, writes
+from streamlab.registry.events import Events
+from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
+from streamlab.registry.tables import BaseRow, RunRow, TotalRow
+from streamlab.units import nearest
 
 RunEnd = Literal["finished", "failed", "interrupted"]
+STALE_SECONDS = 120.0  # without a heartbeat for longer, a running run counts as dead
+_MOST_DIGITS = 18  # the largest id of a database has one more
+_ATTEMPTS = 100  # at the next free number of a scenario's runs
 
+_BASE_COLUMNS: dict[str, ColumnElement[Any]] = {
+    f.name: getattr(BaseRow, f.name) for f in fields(BaseRecord)
+}
 _COLUMNS = [
     *(getattr(RunRow, f.name) for f in fields(RunRecord) if f.name != "base_fingerprint"),
     BaseRow.fingerprint.label("base_fingerprint"),
 ]
 
 
-def start(connection: Connection, run: NewRun, *, now: float) -> int:
-    """Add a running run of this process, named after its scenario, and return its number."""
-    owner = this_process()
-    return _insert(
-        connection,
-        run,
-        number=_next_number(connection, run.scenario_name),
-        status="running",
-        started_at=now,
-        heartbeat_at=now,
-        host=owner.host,
-        pid=owner.pid,
-    )
+@dataclass(frozen=True)
+class Owner:
+    """The process that works on a run."""
+
+    host: str
+    pid: int
 
 
-def add_ended(
-    connection: Connection,
-    run: NewRun,
-    *,
-    number: int,
-    started_at: float,
-    finished_at: float,
-    host: str,
-    pid: int,
-) -> int:
-    """Add a run that finished elsewhere and return its number.
+def this_process() -> Owner:
+    """Return the calling process."""
+    return Owner(host=socket.gethostname(), pid=os.getpid())
 
-    It keeps its `number` within its scenario's name, or gets the next one where that is taken.
+
+def is_dead(owner: Owner, *, heartbeat_at: float, now: float) -> bool:
+    """Tell whether the owner of a running run is gone: silent for too long, or its process ended.
+
+    Times are seconds since the epoch. Processes are looked up on this host only.
     """
-    mine = (RunRow.scenario_name == run.scenario_name) & (RunRow.number == number)
-    taken = connection.execute(select(RunRow.id).where(mine)).scalar() is not None
-    return _insert(
-        connection,
-        run,
-        number=_next_number(connection, run.scenario_name) if taken else number,
-        status="finished",
-        started_at=started_at,
-        heartbeat_at=finished_at,
-        finished_at=finished_at,
-        host=host,
-        pid=pid,
-    )
+    if now - heartbeat_at > STALE_SECONDS:
+        return True
+    return owner.host == socket.gethostname() and not _exists(owner.pid)
 
 
-def resume(connection: Connection, run_id: int, *, now: float) -> None:
-    """Make an unfinished run a running one of this process.
-
-    Raises RegistryError where it has finished or is being worked on.
-    """
-    run = get(connection, run_id, now=now)
-    if run.status == "finished":
-        raise RegistryError(
-            f"The run `{run.name}` has finished; there is nothing to resume. Start a new run."
-        )
-    if run.status == "running":
-        raise RegistryError(
-            f"The run `{run.name}` is being worked on by process {run.pid} on {run.host!r}, which "
-            f"gave a sign of life {now - run.heartbeat_at:.0f} s ago. Wait for it, or end it first."
-        )
-    owner = this_process()
-    _change(
-        connection,
-        run_id,
-        {"status": "running", "reason": None, "finished_at": None, "heartbeat_at": now}
-        | {"host": owner.host, "pid": owner.pid},
-    )
+def read_id(word: str) -> int | None:
+    """Read the id of a row, None for anything else."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS else None
 
 
-def beat(connection: Connection, run_id: int, *, now: float) -> None:
-    """Record a sign of life. Raises RegistryError where the run is no longer this process's."""
-    run = get(connection, run_id, now=now)
-    if run.finished_at is not None:
-        raise RegistryError(
-            f"The run `{run.name}` has already ended as {run.status}; resume it to go on."
-        )
-    _refuse_another(run)
-    _change(connection, run_id, {"heartbeat_at": now})
+def read_arrival_id(word: str) -> int:
+    """Read the id of an arrival. Raises UsageError."""
+    number = read_id(word)
+    if number is None:
+        raise UsageError(f"An arrival is named by its number, got {word[:40]!r}. Try `arrival:1`.")
+    return number
 
 
-def finish(
-    connection: Connection, run_id: int, status: RunEnd, reason: str | None, *, now: float
-) -> None:
-    """End a running or stale run. Raises RegistryError where it has ended or is another's."""
-    run = get(connection, run_id, now=now)
-    if run.finished_at is not None:
-        raise RegistryError(
-            f"The run `{run.name}` has already ended as {run.status} and cannot end as {status}."
-        )
-    if run.status == "running":
-        _refuse_another(run)
-    _change(
-        connection,
-        run_id,
-        {"status": status, "reason": reason, "finished_at": now},
-    )
+def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryError:
+    """Return the error that no `what` is called `given`, with the nearest names."""
+    hint = nearest(str(given), known) if known else f"The registry holds no {what} yet."
+    return NotInRegistryError(f"The registry holds no {what} {given!r}. {hint}")
 
 
-def get(connection: Connection, run_id: int, *, now: float) -> RunRecord:
-    """Return the run of a number. Raises NotInRegistryError."""
-    row = connection.execute(_query().where(RunRow.id == run_id)).one_or_none()
-    if row is None:
-        raise missing("run", run_id, _names(connection))
-    return _record(row, now=now)
+class Bases(Repository):
+    """Pretrained bases, one row per fingerprint."""
 
+    def __init__(self, database: Database, events: Events) -> None:
+        super().__init__(database)
+        self._events = events
 
-def id_of(connection: Connection, ref: str | int) -> int:
-    """Return the number of a run given by name, by number or as "latest".
+    @writes
+    def add(self, base: NewBase) -> BaseRecord:
+        """Add a base, or return the one recorded under the same fingerprint."""
+        values = {field.name: getattr(base, field.name) for field in fields(NewBase)}
+        values["layout"] = [[name, list(shape)] for name, shape in base.layout]
+        values["initialised"] = list(base.initialised)
+        adding = self._backend.upsert(BaseRow.__table__).values(**values, added_at=self._now)
+        new = adding.on_conflict_do_nothing(index_elements=[BaseRow.fingerprint])
+        if self._connection.execute(new.returning(BaseRow.id)).scalar() is not None:
+            self._events.add("base-added", base.fingerprint, base.model)
+        return self.get(base.fingerprint)
 
-    Raises NotInRegistryError, which lists names that come near.
-    """
-    found: int | None
-    if ref == "latest":
-        found = connection.execute(select(func.max(RunRow.id))).scalar()
+    @reads
+    def get(self, fingerprint: str) -> BaseRecord:
+        """Return the base of a whole fingerprint. Raises NotInRegistryError."""
+        query = select(*_BASE_COLUMNS.values()).where(BaseRow.id == self.id_of(fingerprint))
+        return _base(self._connection.execute(query).one())
+
+    @reads
+    def list(self, *, where: Condition | None = None) -> tuple[BaseRecord, ...]:
+        """Return every base in the order they were added."""
+        query = select(*_BASE_COLUMNS.values()).order_by(BaseRow.id)
+        query = narrow(query, where, _BASE_COLUMNS, self._backend.like)
+        return tuple(_base(row) for row in self._connection.execute(query))
+
+    @reads
+    def id_of(self, fingerprint: str) -> int:
+        """Return the id of a base. Raises NotInRegistryError."""
+        query = select(BaseRow.id).where(BaseRow.fingerprint == fingerprint)
+        found = self._connection.execute(query).scalar()
         if found is None:
-            raise NotInRegistryError(
-                "The registry holds no run yet. Make one with `streamlab run`."
-            )
+            known = select(BaseRow.fingerprint).order_by(BaseRow.id)
+            raise missing("base", fingerprint, [*self._connection.execute(known).scalars()])
         return found
-    # No name is all digits, since each ends in a dash and a number.
-    number = ref if isinstance(ref, int) else read_number(ref)
-    wanted = RunRow.name == ref if number is None else RunRow.id == number
-    found = connection.execute(select(RunRow.id).where(wanted)).scalar()
-    if found is None:
-        raise missing("run", ref, _names(connection))
-    return found
 
 
-def latest(connection: Connection, limit: int | None, *, now: float) -> tuple[RunRecord, ...]:
-    """Return the last `limit` runs, oldest first; all of them where `limit` is None."""
-    rows = connection.execute(_query().order_by(RunRow.id.desc()).limit(limit)).all()
-    return tuple(_record(row, now=now) for row in reversed(rows))
+class Runs(Repository):
+    """Runs: one process works on a running one, and says so by its heartbeat."""
+
+    def __init__(self, database: Database, bases: Bases, events: Events) -> None:
+        super().__init__(database)
+        self._bases = bases
+        self._events = events
+
+    @writes
+    def start(self, run: NewRun) -> RunRecord:
+        """Add a running run of this process, called "<scenario>-<n>" with n counted from 1."""
+        owner = this_process()
+        run_id = self._insert(
+            run, status="running", started_at=self._now, heartbeat_at=self._now, owner=owner
+        )
+        return self._logged(run_id, "run-started", "")
+
+    @writes
+    def add_finished(
+        self, run: NewRun, *, number: int, started_at: float, finished_at: float, owner: Owner
+    ) -> RunRecord:
+        """Add a run that finished elsewhere.
+
+        It keeps its `number` within its scenario's name, or gets the next one where that is taken.
+        """
+        run_id = self._insert(
+            run,
+            number=number,
+            status="finished",
+            started_at=started_at,
+            heartbeat_at=finished_at,
+            finished_at=finished_at,
+            owner=owner,
+        )
+        return self._by_id(run_id)
+
+    @writes
+    def resume(self, run_id: int) -> RunRecord:
+        """Take over an unfinished run as this process's.
+
+        Raises RegistryError where it has finished or its process is alive.
+        """
+        run = self._by_id(run_id, lock=True)
+        if run.status == "finished":
+            raise RegistryError(
+                f"The run `{run.name}` has finished; there is nothing to resume. Start a new run."
+            )
+        if run.status == "running":
+            raise RegistryError(
+                f"The run `{run.name}` is being worked on by process {run.pid} on {run.host!r}; "
+                f"its last heartbeat was {self._now - run.heartbeat_at:.0f} s ago. Wait for it, "
+                "or end it first."
+            )
+        owner = this_process()
+        self._change(
+            run_id,
+            {"status": "running", "reason": None, "finished_at": None, "heartbeat_at": self._now}
+            | {"host": owner.host, "pid": owner.pid},
+        )
+        return self._logged(run_id, "run-resumed", "")
+
+    @writes
+    def heartbeat(self, run_id: int) -> None:
+        """Record that this process still works on a run; more often than `STALE_SECONDS`.
+
+        Raises RegistryError where the run has ended or another process took it over.
+        """
+        run = self._by_id(run_id, lock=True)
+        if run.finished_at is not None:
+            raise RegistryError(
+                f"The run `{run.name}` has already ended as {run.status}; resume it to go on."
+            )
+        _refuse_another_owner(run)
+        self._change(run_id, {"heartbeat_at": self._now})
+
+    @writes
+    def finish(self, run_id: int, status: RunEnd, reason: str | None = None) -> RunRecord:
+        """End a running or stale run as finished, failed or interrupted.
+
+        Raises RegistryError where it has ended already or another process works on it.
+        """
+        run = self._by_id(run_id, lock=True)
+        if run.finished_at is not None:
+            raise RegistryError(
+                f"The run `{run.name}` has already ended as {run.status} and cannot end as "
+                f"{status}."
+            )
+        if run.status == "running":
+            _refuse_another_owner(run)
+        self._change(run_id, {"status": status, "reason": reason, "finished_at": self._now})
+        return self._logged(run_id, f"run-{status}", reason or "")
+
+    @reads
+    def get(self, ref: str | int) -> RunRecord:
+        """Return a run by its name, its number or as "latest". Raises NotInRegistryError."""
+        return self._by_id(self.id_of(ref))
+
+    @reads
+    def list(
+        self,
+        limit: int | None = None,
+        *,
+        run: str | int | None = None,
+        where: Condition | None = None,
+    ) -> tuple[RunRecord, ...]:
+        """Return the last `limit` runs, or all, oldest first; of `run` that one alone."""
+        query = _query().order_by(RunRow.id.desc()).limit(limit)
+        if run is not None:
+            query = query.where(RunRow.id == self.id_of(run))
+        if where is not None:
+            query = narrow(query, where, self._columns(), self._backend.like)
+        rows = self._connection.execute(query).all()
+        return tuple(self._record(row) for row in reversed(rows))
+
+    @reads
+    def find_unfinished(self, scenario_digest: str) -> RunRecord | None:
+        """Return the latest run of a scenario that is not `finished`, None where there is none."""
+        unfinished = (RunRow.scenario_digest == scenario_digest) & (RunRow.status != "finished")
+        query = _query().where(unfinished).order_by(RunRow.id.desc()).limit(1)
+        row = self._connection.execute(query).one_or_none()
+        return None if row is None else self._record(row)
+
+    @reads
+    def of_scenario(self, scenario_digest: str) -> tuple[RunRecord, ...]:
+        """Return every run of a scenario, oldest first."""
+        query = _query().where(RunRow.scenario_digest == scenario_digest).order_by(RunRow.id)
+        return tuple(self._record(row) for row in self._connection.execute(query))
+
+    @reads
+    def id_of(self, ref: str | int) -> int:
+        """Return the id of a run given by name, by number or as "latest".
+
+        Raises NotInRegistryError, which lists the nearest names.
+        """
+        found: int | None
+        if ref == "latest":
+            found = self._connection.execute(select(func.max(RunRow.id))).scalar()
+            if found is None:
+                raise NotInRegistryError(
+                    "The registry holds no run yet. Make one with `streamlab run`."
+                )
+            return found
+        # No name is all digits, since each ends in a dash and a number.
+        number = ref if isinstance(ref, int) else read_id(ref)
+        wanted = RunRow.name == ref if number is None else RunRow.id == number
+        found = self._connection.execute(select(RunRow.id).where(wanted)).scalar()
+        if found is None:
+            raise missing("run", ref, self._names())
+        return found
+
+    @reads
+    def refuse_running(self, run_id: int | None = None) -> None:
+        """Raise RegistryError while a process works on a run, or on any."""
+        query = _query().where(RunRow.status == "running")
+        if run_id is not None:
+            query = query.where(RunRow.id == run_id)
+        for run in (self._record(row) for row in self._connection.execute(query).all()):
+            if run.status == "running":
+                raise RegistryError(
+                    f"The run `{run.name}` is being worked on by process {run.pid} on "
+                    f"{run.host!r}. Wait for it to end, or stop it first."
+                )
+
+    def _by_id(self, run_id: int, *, lock: bool = False) -> RunRecord:
+        query = _query().where(RunRow.id == run_id)
+        if lock:
+            query = query.with_for_update(of=RunRow.__table__)
+        row = self._connection.execute(query).one_or_none()
+        if row is None:
+            raise missing("run", run_id, self._names())
+        return self._record(row)
+
+    def _insert(
+        self, run: NewRun, *, owner: Owner, number: int | None = None, **others: float | str
+    ) -> int:
+        """Add a run under a number of its scenario that is free, `number` if it can be."""
+        values = {
+            f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"
+        }
+        values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
+        values |= {"base_id": self._bases.id_of(run.base_fingerprint)}
+        values |= {"host": owner.host, "pid": owner.pid} | others
+        last = select(func.max(RunRow.number)).where(RunRow.scenario_name == run.scenario_name)
+        for _ in range(_ATTEMPTS):
+            chosen = number or (self._connection.execute(last).scalar() or 0) + 1
+            name = f"{run.scenario_name}-{chosen}"
+            adding = insert(RunRow).values(**values, name=name, number=chosen)
+            try:
+                with self._connection.begin_nested():
+                    return self._connection.execute(adding.returning(RunRow.id)).scalar_one()
+            except IntegrityError:
+                taken = select(RunRow.id).where(RunRow.name == name)
+                if self._connection.execute(taken).scalar() is None:
+                    raise
+                number = None
+        raise RegistryError(f"No free number was found for a run of `{run.scenario_name}`.")
+
+    def _change(self, run_id: int, values: dict[str, Any]) -> None:
+        self._connection.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
+
+    def _logged(self, run_id: int, kind: str, message: str) -> RunRecord:
+        run = self._by_id(run_id)
+        self._events.add(kind, run.name, message)
+        return run
+
+    def _names(self) -> tuple[str, ...]:
+        query = select(RunRow.name).order_by(RunRow.id.desc())
+        return tuple(self._connection.execute(query).scalars())
+
+    def _record(self, row: Row[Any]) -> RunRecord:
+        values = row._asdict()
+        if values["status"] == "running" and self._is_stale(row):
+            values["status"] = "stale"
+        return RunRecord(**values)
+
+    def _is_stale(self, row: Row[Any]) -> bool:
+        owner = Owner(host=row.host, pid=row.pid)
+        return is_dead(owner, heartbeat_at=row.heartbeat_at, now=self._now)
+
+    def _columns(self) -> Columns:
+        """Return the columns of the listing of runs."""
+        run = RunRow
+        running = _query().where(run.status == "running")
+        stale = [row.id for row in self._connection.execute(running) if self._is_stale(row)]
+        n_finished = _total(TotalRow.n_arrivals, TotalRow.kind.not_in(("failed", "quarantined")))
+        return {f.name: getattr(run, f.name, None) for f in fields(RunRecord)} | {
+            "run": run.name,
+            "status": case((run.id.in_(stale), "stale"), else_=run.status),
+            "done": n_finished,
+            "failed": _total(TotalRow.n_arrivals, TotalRow.kind == "failed"),
+            "quarantined": _total(TotalRow.n_arrivals, TotalRow.kind == "quarantined"),
+            "expected": run.n_expected,
+            "stored_bytes": _total(
+                TotalRow.stored_positions_bytes
+                + TotalRow.stored_values_bytes
+                + TotalRow.stored_head_bytes
+                + TotalRow.stored_metadata_bytes
+            ),
+            "seconds": run.finished_at - run.started_at,
+            "scenario": run.scenario_name,
+            "base": BaseRow.fingerprint,
+        }
 
 
-def with_digest(connection: Connection, digest: str, *, now: float) -> tuple[RunRecord, ...]:
-    """Return every run of a scenario's digest, oldest first."""
-    rows = connection.execute(
-        _query().where(RunRow.scenario_digest == digest).order_by(RunRow.id)
-    ).all()
-    return tuple(_record(row, now=now) for row in rows)
-
-
-def find_unfinished(connection: Connection, digest: str, *, now: float) -> RunRecord | None:
-    """Return the latest run of a scenario's digest that has not finished, if there is one."""
-    unfinished = (RunRow.scenario_digest == digest) & (RunRow.status != "finished")
-    query = _query().where(unfinished).order_by(RunRow.id.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else _record(row, now=now)
-
-
-def _next_number(connection: Connection, scenario_name: str) -> int:
-    last = select(func.max(RunRow.number)).where(RunRow.scenario_name == scenario_name)
-    return (connection.execute(last).scalar() or 0) + 1
-
-
-def _insert(connection: Connection, run: NewRun, *, number: int, **facts: float | str) -> int:
-    values = {f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"}
-    values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
-    added = insert(RunRow).values(
-        **values,
-        **facts,
-        name=f"{run.scenario_name}-{number}",
-        number=number,
-        base_id=bases.id_of(connection, run.base_fingerprint),
-    )
-    return connection.execute(added.returning(RunRow.id)).scalar_one()
+def _total(amount: ColumnElement[int], *conditions: ColumnElement[bool]) -> ColumnElement[int]:
+    of_run = (TotalRow.grouping == "run") & (TotalRow.key == cast(RunRow.id, String))
+    total = select(func.coalesce(func.sum(amount), 0)).where(of_run, *conditions)
+    return total.correlate(RunRow.__table__).scalar_subquery()
 
 
 def _query() -> Select[Any]:
     return select(*_COLUMNS).join(BaseRow, BaseRow.id == RunRow.base_id, isouter=True)
 
 
-def _record(row: Row[Any], *, now: float) -> RunRecord:
+def _base(row: Row[Any]) -> BaseRecord:
     values = row._asdict()
-    owner = Owner(host=values["host"], pid=values["pid"])
-    if values["status"] == "running" and is_dead(
-        owner, heartbeat_at=values["heartbeat_at"], now=now
-    ):
-        values["status"] = "stale"
-    return RunRecord(**values)
+    values["layout"] = tuple((name, tuple(shape)) for name, shape in values["layout"])
+    values["initialised"] = tuple(values["initialised"])
+    return BaseRecord(**values)
 
 
-def _names(connection: Connection) -> list[str]:
-    return list(connection.execute(select(RunRow.name).order_by(RunRow.id.desc())).scalars())
-
-
-def _refuse_another(run: RunRecord) -> None:
+def _refuse_another_owner(run: RunRecord) -> None:
     if Owner(host=run.host, pid=run.pid) != this_process():
         raise RegistryError(
             f"The run `{run.name}` was taken over by process {run.pid} on {run.host!r}; "
@@ -216,5 +387,13 @@ def _refuse_another(run: RunRecord) -> None:
         )
 
 
-def _change(connection: Connection, run_id: int, values: dict[str, Any]) -> None:
-    connection.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
+def _exists(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 asks nothing elsewhere, so that the heartbeat alone decides
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True

@@ -1,4 +1,4 @@
-"""The version of the tables: which one a database has, and how it gets to the newest.
+"""The version of the tables: which one a database has, and how it is upgraded to the newest.
 
 The version is read by plain SQL, so that alembic is loaded only where there is something to do.
 """
@@ -6,7 +6,7 @@ The version is read by plain SQL, so that alembic is loaded only where there is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, inspect, text
 
 from streamlab.errors import RegistryError
 from streamlab.registry.database import Database
-from streamlab.registry.heartbeat import Owner, is_dead
+from streamlab.registry.runs import Owner, is_dead
 from streamlab.registry.tables import Tables
 
 VERSION_TABLE = "streamlab_version"
@@ -23,12 +23,10 @@ VERSION_TABLE = "streamlab_version"
 REVISIONS = ("0001",)
 NEWEST = REVISIONS[-1]
 
-Clock = Callable[[], float]  # seconds since the epoch
-
 
 @dataclass(frozen=True)
 class Step:
-    """One version that a database was brought to, and what that changed."""
+    """One version that a database was upgraded to, and what that changed."""
 
     version: str
     change: str
@@ -39,8 +37,8 @@ def current(database: Database) -> str | None:
     return database.read(_version)
 
 
-def prepare(database: Database, *, read_only: bool, clock: Clock) -> None:
-    """Make a database ready for use: check its version, and bring it up to date to write to it.
+def prepare(database: Database, *, read_only: bool) -> None:
+    """Make a database ready for use: check its version, and upgrade it in order to write to it.
 
     Raises RegistryError as `check` and `upgrade` do, and where it is out of date but only to be
     read.
@@ -48,17 +46,17 @@ def prepare(database: Database, *, read_only: bool, clock: Clock) -> None:
     found = existing(database) if read_only else check(database)
     if read_only and found != NEWEST:
         raise RegistryError(
-            f"The registry {database.url} has version {found!r} and must be brought to "
+            f"The registry {database.url} has version {found!r} and must be upgraded to "
             f"{NEWEST!r} before it can be read. Run `streamlab db upgrade`."
         )
     if not read_only:
-        database.use_write_ahead_log()
+        database.configure()
         if found != NEWEST:
-            upgrade(database, clock=clock)
+            upgrade(database)
 
 
 def check(database: Database) -> str | None:
-    """Return the version of a database that this program can read or bring up to date.
+    """Return the version of a database that this program can read or upgrade.
 
     Raises RegistryError for a database that is newer than the program or another program's.
     """
@@ -97,7 +95,7 @@ def check_place(url: str, *, home: Path) -> bool:
     if path is not None and not path.parent.is_dir() and path.parent != home.absolute():
         raise RegistryError(
             f"The registry {path} cannot be made: there is no folder {path.parent}. Make the "
-            "folder, or name another place with `--registry sqlite:////folder/file.db`."
+            f"folder, or name another place with `--registry`."
         )
     return False
 
@@ -113,13 +111,13 @@ def existing(database: Database) -> str:
     return found
 
 
-def upgrade(database: Database, *, clock: Clock, to: str = NEWEST) -> tuple[Step, ...]:
-    """Bring the tables to a version in one transaction, and return the steps that this took.
+def upgrade(database: Database, *, to: str = NEWEST) -> tuple[Step, ...]:
+    """Upgrade the tables to a version in one transaction, and return the steps that this took.
 
     An empty database gets them all. Several processes may ask at once: one does the work. Raises
     RegistryError, also where a run is being worked on: its process knows the old tables only.
     """
-    return database.write(lambda connection: _migrate(connection, to, clock, url=database.url))
+    return database.write(lambda connection: _migrate(database, connection, to))
 
 
 def _version(connection: Connection) -> str | None:
@@ -133,19 +131,19 @@ def _tables(connection: Connection) -> set[str]:
     return set(inspect(connection).get_table_names())
 
 
-def _migrate(connection: Connection, to: str, clock: Clock, *, url: str) -> tuple[Step, ...]:
+def _migrate(database: Database, connection: Connection, to: str) -> tuple[Step, ...]:
     found = _version(connection)
     passed = 0 if found is None else REVISIONS.index(found) + 1
     steps = REVISIONS[passed : REVISIONS.index(to) + 1]
     if not steps:
         return ()
     if found is not None:
-        _refuse_live_runs(connection, clock(), url=url)
+        _refuse_running(database, connection)
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
 
-    config = Config(attributes={"connection": connection})
+    config = Config(attributes={"connection": connection, "backend": database.backend})
     config.set_main_option("script_location", "streamlab.registry:migrations")
     config.set_main_option("path_separator", "os")
     with _silent("alembic"):
@@ -154,15 +152,16 @@ def _migrate(connection: Connection, to: str, clock: Clock, *, url: str) -> tupl
         return tuple(Step(step, scripts.get_revision(step).doc) for step in steps)
 
 
-def _refuse_live_runs(connection: Connection, now: float, *, url: str) -> None:
-    # By hand, since the tables are not yet those that the program knows.
+def _refuse_running(database: Database, connection: Connection) -> None:
+    # In plain SQL, since the tables are not yet those that the program knows.
     running = text("SELECT name, host, pid, heartbeat_at FROM runs WHERE status = 'running'")
+    now = database.current.now
     for name, host, pid, heartbeat_at in connection.execute(running):
         if not is_dead(Owner(host=host, pid=pid), heartbeat_at=heartbeat_at, now=now):
             raise RegistryError(
-                f"The registry {url} cannot be brought to version {NEWEST!r} "
-                f"while the run `{name}` is worked on by process {pid} on {host!r}. Wait for it "
-                "to end, or stop it; then run `streamlab db upgrade`."
+                f"The registry {database.url} cannot be upgraded to version {NEWEST!r} while the "
+                f"run `{name}` is being worked on by process {pid} on {host!r}. Wait for it to "
+                "end, or stop it; then run `streamlab db upgrade`."
             )
 
 

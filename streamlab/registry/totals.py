@@ -1,118 +1,303 @@
-"""Totals: what arrived and what it takes, added up as arrivals come and go; see tally.py.
+"""Totals: how much arrived, and the bytes it takes, per run, task, provider, method and over all.
 
-A sum over a million arrivals takes seconds; reading the totals takes no time worth mentioning.
+A sum over a million arrivals takes seconds, so that totals are kept and changed in the same
+transaction as the arrivals. This is the only place that computes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
-from itertools import groupby
-from typing import Any, TypeVar
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, TypeVar, get_args
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Integer,
     Row,
     Select,
+    String,
+    case,
     cast,
     func,
     literal,
     select,
 )
 
+from streamlab.registry.artifacts import DENSITY
+from streamlab.registry.conditions import Condition, narrow
+from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
 from streamlab.registry.records import (
     Grouping,
+    MethodStorage,
+    NewDiff,
     Parts,
     ProviderSummary,
     Summary,
     TaskSummary,
     Total,
 )
-from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, TaskRow, TotalRow
+from streamlab.registry.runs import Runs
+from streamlab.registry.tables import (
+    ArrivalRow,
+    DiffRow,
+    ProviderRow,
+    RunRow,
+    TaskRow,
+    TotalRow,
+)
 
+_GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
+_COLUMNS: dict[Grouping, str] = {
+    "run": "run_id",
+    "task": "task_id",
+    "provider": "provider_id",
+    "method": "method",
+}
 _NAMED: dict[Grouping, type[RunRow] | type[TaskRow] | type[ProviderRow]] = {
     "run": RunRow,
     "task": TaskRow,
     "provider": ProviderRow,
 }
 _PARTS = [field.name for field in fields(Parts)]
-_COLUMNS = [
-    *(TotalRow.kind, TotalRow.n_arrivals, TotalRow.n_files),
-    *(getattr(TotalRow, prefix + part) for prefix in ("", "stored_") for part in _PARTS),
-]
+_AMOUNTS = ("n_arrivals", "n_files", *_PARTS, *(f"stored_{part}" for part in _PARTS))
+_NO_SIZES = (0,) * len(_PARTS)
+_sizes = attrgetter(*_PARTS)
 
+Key = tuple[Grouping, str, str]  # what is grouped by, its id or name, the kind
+Sizes = tuple[int, ...]  # in the order of `_PARTS`
+Amounts = tuple[int, ...]  # in the order of `_AMOUNTS`
 AnySummary = TypeVar("AnySummary", bound=Summary)
 
 
-def totals(connection: Connection, by: Grouping, *, name: str | None = None) -> tuple[Total, ...]:
-    """Return the totals of every run, task, ... or of the one called `name`, by name and kind."""
-    apart = _quarantined(connection, by)
-    return tuple(
-        told
-        for row in connection.execute(query(by, name=name))
-        for told in _told_apart(_record(row), apart.get(row.name, 0))
-    )
+class Totals(Repository):
+    """The totals of all arrivals that are not removed."""
+
+    def __init__(self, database: Database, runs: Runs) -> None:
+        super().__init__(database)
+        self._runs = runs
+
+    @reads
+    def list(self, by: Grouping, *, name: str | None = None) -> tuple[Total, ...]:
+        """Return what arrived and what it takes by one thing, in the order of names and kinds.
+
+        `name`: of that run, task, ... alone.
+        """
+        return tuple(_record(row) for row in self._connection.execute(totals_by(by, name=name)))
+
+    @reads
+    def tasks(self, *, where: Condition | None = None) -> tuple[TaskSummary, ...]:
+        """Sum up what arrived per task, by name."""
+        return self._summaries("task", TaskSummary, where)
+
+    @reads
+    def providers(self, *, where: Condition | None = None) -> tuple[ProviderSummary, ...]:
+        """Sum up what arrived per provider, by name."""
+        return self._summaries("provider", ProviderSummary, where)
+
+    @reads
+    def by_method(self, run: str | int) -> tuple[MethodStorage, ...]:
+        """Return what each method's artifacts take in a run, the first method first."""
+        rows = self._connection.execute(storage_by_method(self._runs.id_of(run)))
+        return tuple(MethodStorage(*row) for row in rows)
+
+    @writes
+    def add(
+        self,
+        arrivals: Sequence[Mapping[str, Any]],
+        artifacts: Mapping[int, NewDiff],
+        *,
+        shared: Collection[int] = (),
+    ) -> None:
+        """Add arrivals that are about to be visible.
+
+        `arrivals`: their rows. `artifacts`: theirs, by id. `shared`: those of them that other
+        arrivals may have; their rows are locked.
+        """
+        self._change(arrivals, artifacts, shared, sign=1)
+
+    @writes
+    def subtract(
+        self, arrivals: Sequence[Mapping[str, Any]], artifacts: Mapping[int, NewDiff]
+    ) -> None:
+        """Subtract arrivals that are visible no longer. `artifacts`: theirs, by id, locked."""
+        self._change(arrivals, artifacts, artifacts.keys(), sign=-1)
+
+    @reads
+    def verify(self) -> tuple[str, ...]:
+        """Count every arrival again, and describe the totals that differ; reads all arrivals."""
+        columns = [getattr(TotalRow, name) for name in _AMOUNTS]
+        every = select(TotalRow.grouping, TotalRow.key, TotalRow.kind, *columns)
+        kept = {
+            (row.grouping, row.key, row.kind): tuple(row[3:])
+            for row in self._connection.execute(every)
+        }
+        counted = {
+            (grouping, row.key, row.kind): tuple(row[2:])
+            for grouping in _GROUPINGS
+            for row in self._connection.execute(_count(grouping))
+        }
+        nothing = (0, 0, *_NO_SIZES, *_NO_SIZES)  # what is left where all arrivals were removed
+        found = ((key, kept.get(key, nothing), counted.get(key, nothing)) for key in kept | counted)
+        return tuple(_difference(key, *amounts) for key, *amounts in found if len({*amounts}) > 1)
+
+    def _change(
+        self,
+        arrivals: Sequence[Mapping[str, Any]],
+        artifacts: Mapping[int, NewDiff],
+        shared: Collection[int],
+        *,
+        sign: int,
+    ) -> None:
+        held = self._held(shared)
+        sized: dict[int, tuple[str, Sizes]] = {
+            number: (diff.kind, _sizes(diff)) for number, diff in artifacts.items()
+        }
+        rows = []
+        for grouping in _GROUPINGS:
+            logical, stored = defaultdict(list), defaultdict(list)
+            for key, arrival in zip(_keys(arrivals, grouping), arrivals, strict=True):
+                number = arrival.get("diff_id")
+                if number is None:
+                    logical[key, arrival["status"]].append(_NO_SIZES)
+                    continue
+                kind, sizes = sized[number]
+                logical[key, kind].append(sizes)
+                # An artifact counts as stored with the first arrival of a group that has it.
+                if (grouping, key, number) not in held:
+                    held.add((grouping, key, number))
+                    stored[key, kind].append(sizes)
+            for (key, kind), own in logical.items():
+                files = stored[key, kind]
+                amounts = (len(own), len(files), *_sums(own), *_sums(files))
+                rows.append(
+                    {"grouping": grouping, "key": key, "kind": kind}
+                    | {name: sign * n for name, n in zip(_AMOUNTS, amounts, strict=True)}
+                )
+        # In one order, so that two transactions do not wait for each other.
+        rows.sort(key=lambda row: (row["grouping"], row["key"], row["kind"]))
+        self._backend.add_to(
+            self._connection,
+            TotalRow.__table__,
+            rows,
+            key=("grouping", "key", "kind"),
+            amounts=_AMOUNTS,
+        )
+
+    def _held(self, ids: Collection[int]) -> set[tuple[Grouping, str, int]]:
+        """Return the groups in which a visible arrival has one of these artifacts."""
+        columns = [getattr(ArrivalRow, name) for name in _COLUMNS.values()]
+        found: set[tuple[Grouping, str, int]] = set()
+        for chunk in in_chunks(sorted(ids)):
+            query = select(ArrivalRow.diff_id, *columns).distinct()
+            query = query.where(ArrivalRow.diff_id.in_(chunk), ArrivalRow.removed_at.is_(None))
+            rows = [row._asdict() for row in self._connection.execute(query)]
+            for by in _GROUPINGS:
+                pairs = zip(_keys(rows, by), rows, strict=True)
+                found |= {(by, key, row["diff_id"]) for key, row in pairs}
+        return found
+
+    def _summaries(
+        self, by: Grouping, summary: type[AnySummary], where: Condition | None
+    ) -> tuple[AnySummary, ...]:
+        table = _summed(by).subquery()
+        query = select(table).order_by(table.c.name)
+        query = narrow(query, where, dict(table.c), self._backend.like)
+        return tuple(summary(**row._mapping) for row in self._connection.execute(query))
 
 
-def tasks(connection: Connection) -> tuple[TaskSummary, ...]:
-    """Sum up what arrived per task, by name."""
-    return _summaries(TaskSummary, totals(connection, "task"))
-
-
-def providers(connection: Connection) -> tuple[ProviderSummary, ...]:
-    """Sum up what arrived per provider, by name."""
-    return _summaries(ProviderSummary, totals(connection, "provider"))
-
-
-def query(by: Grouping, *, name: str | None = None) -> Select[Any]:
+def totals_by(by: Grouping, *, name: str | None = None) -> Select[Any]:
     """Return the query of the totals by one thing, with the names of what they are about."""
     named = _NAMED.get(by)
     own = TotalRow.key if named is None else named.name
-    found = select(own.label("name"), *_COLUMNS).select_from(TotalRow)
+    columns = [getattr(TotalRow, amount) for amount in _AMOUNTS]
+    query = select(own.label("name"), TotalRow.kind, *columns).select_from(TotalRow)
     if named is not None:
-        found = found.join(named, named.id == cast(TotalRow.key, Integer))
-    # Where all arrivals were removed, a total of nothing stays behind.
-    left = (TotalRow.grouping == by) & (TotalRow.n_arrivals != 0)
+        query = query.join(named, named.id == cast(TotalRow.key, Integer))
+    # Where all arrivals were removed, a total of nothing is left.
+    visible = (TotalRow.grouping == by) & (TotalRow.n_arrivals != 0)
     if name is not None:
-        found = found.where(own == name)
-    return found.where(left).order_by(own, TotalRow.kind)
+        query = query.where(own == name)
+    return query.where(visible).order_by(own, TotalRow.kind)
 
 
-def quarantined(by: Grouping) -> Select[Any]:
-    """Return the query of how many submissions were quarantined by one thing.
-
-    The database counts these and failed attempts as one; they are few, and an index has them.
-    """
-    named = _NAMED.get(by)
-    columns: list[ColumnElement[Any]] = [func.count(), _names(by)]
-    found = select(*columns).select_from(ArrivalRow)
-    if named is not None:
-        found = found.join(named, named.id == getattr(ArrivalRow, f"{by}_id"))
-    left = (ArrivalRow.status == "quarantined") & ArrivalRow.removed_at.is_(None)
-    return found.where(left).group_by(_names(by))
-
-
-def _names(by: Grouping) -> ColumnElement[str]:
-    if by == "all":
-        return literal("")
-    named = _NAMED.get(by)
-    return ArrivalRow.method if named is None else named.name
-
-
-def _quarantined(connection: Connection, by: Grouping) -> dict[str, int]:
-    return {name: count for count, name in connection.execute(quarantined(by))}
+def storage_by_method(run_id: int) -> Select[Any]:
+    """Return the query of what each method's artifacts take in a run."""
+    arrival, diff = ArrivalRow, DiffRow
+    return (
+        select(
+            arrival.method,
+            func.count(arrival.diff_id),
+            # Of no artifact there is no mean.
+            func.avg(case((arrival.diff_id.is_not(None), DENSITY))),
+            func.coalesce(func.sum(diff.file_bytes), 0),
+            func.coalesce(func.sum(diff.full_checkpoint_bytes), 0),
+        )
+        .select_from(arrival)
+        .join(diff, diff.id == arrival.diff_id, isouter=True)
+        .where(arrival.run_id == run_id, arrival.removed_at.is_(None))
+        .group_by(arrival.method)
+        .order_by(func.min(arrival.seed), func.min(arrival.sequence), arrival.method)
+    )
 
 
-def _told_apart(total: Total, n_quarantined: int) -> Iterator[Total]:
-    """Yield a total; that of what left no artifact as one of failures and one of quarantines."""
-    if total.kind != "failed" or not n_quarantined:
-        yield total
-        return
-    if total.n_arrivals > n_quarantined:
-        yield replace(total, n_arrivals=total.n_arrivals - n_quarantined)
-    yield replace(total, kind="quarantined", n_arrivals=n_quarantined)
+def _summed(by: Grouping) -> Select[Any]:
+    """Return the query of one row per task or provider."""
+    total = totals_by(by).order_by(None).subquery().c
+    logical = sum((total[part] for part in _PARTS), start=literal(0))
+    stored = sum((total[f"stored_{part}"] for part in _PARTS), start=literal(0))
+
+    def of(amount: ColumnElement[Any], *kinds: str) -> ColumnElement[Any]:
+        return func.sum(case((total.kind.in_(kinds), amount), else_=0))
+
+    artifacts = ("diff", "checkpoint", "adapter")
+    return select(
+        total.name,
+        of(total.n_arrivals, *artifacts).label("n_arrivals"),
+        of(total.n_arrivals, "failed").label("n_failures"),
+        of(total.n_arrivals, "quarantined").label("n_quarantined"),
+        *(of(logical, kind).label(f"{kind}_bytes") for kind in artifacts),
+        of(stored, *artifacts).label("stored_bytes"),
+    ).group_by(total.name)
+
+
+def _keys(rows: Sequence[Mapping[str, Any]], grouping: Grouping) -> Sequence[str]:
+    if grouping == "all":
+        return [""] * len(rows)
+    return [str(row[_COLUMNS[grouping]]) for row in rows]
+
+
+def _sums(sizes: Sequence[Sizes]) -> Sizes:
+    return tuple(map(sum, zip(*sizes, strict=True))) or _NO_SIZES
+
+
+def _count(grouping: Grouping) -> Select[Any]:
+    """Return the query of what the totals by one thing must be."""
+    own: ColumnElement[Any] = (
+        literal("") if grouping == "all" else getattr(ArrivalRow, _COLUMNS[grouping])
+    )
+    groups = (
+        select(own.label("key"), ArrivalRow.status, ArrivalRow.diff_id, func.count().label("n"))
+        .where(ArrivalRow.removed_at.is_(None))
+        .group_by(own, ArrivalRow.status, ArrivalRow.diff_id)
+        .subquery()
+    )
+    sizes = [getattr(DiffRow, part) for part in _PARTS]
+    kind = case((groups.c.diff_id.is_(None), groups.c.status), else_=DiffRow.kind)
+    return (
+        select(
+            cast(groups.c.key, String).label("key"),
+            kind.label("kind"),
+            func.sum(groups.c.n),
+            func.count(groups.c.diff_id),
+            *(func.coalesce(func.sum(groups.c.n * size), 0) for size in sizes),
+            *(func.coalesce(func.sum(size), 0) for size in sizes),
+        )
+        .select_from(groups)
+        .join(DiffRow, DiffRow.id == groups.c.diff_id, isouter=True)
+        .group_by(groups.c.key, kind)
+    )
 
 
 def _record(row: Row[Any]) -> Total:
@@ -127,23 +312,9 @@ def _record(row: Row[Any]) -> Total:
     )
 
 
-def _summaries(summary: type[AnySummary], found: Iterable[Total]) -> tuple[AnySummary, ...]:
-    return tuple(
-        _summary(summary, name, {total.kind: total for total in own})
-        for name, own in groupby(found, key=lambda total: total.name)
-    )
-
-
-def _summary(summary: type[AnySummary], name: str, own: dict[str, Total]) -> AnySummary:
-    stored = [total for kind, total in own.items() if kind not in ("failed", "quarantined")]
-    logical = {total.kind: total.logical.file_bytes for total in stored}
-    return summary(
-        name=name,
-        n_arrivals=sum(total.n_arrivals for total in stored),
-        n_failures=own["failed"].n_arrivals if "failed" in own else 0,
-        n_quarantined=own["quarantined"].n_arrivals if "quarantined" in own else 0,
-        diff_bytes=logical.get("diff", 0),
-        checkpoint_bytes=logical.get("checkpoint", 0),
-        adapter_bytes=logical.get("adapter", 0),
-        stored_bytes=sum(total.stored.file_bytes for total in stored),
-    )
+def _difference(key: Key, kept: Amounts, counted: Amounts) -> str:
+    grouping, name, kind = key
+    pairs = zip(_AMOUNTS, kept, counted, strict=True)
+    wrong = (f"`{what}` is {said}, counted {found}" for what, said, found in pairs if said != found)
+    whose = "" if grouping == "all" else f" by {grouping} of {name!r}"
+    return f"The totals{whose}, {kind}: {'; '.join(wrong)}."

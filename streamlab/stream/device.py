@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat
 
 from streamlab.config import Settings
-from streamlab.registry.device_log import NewPlacement, PlacementAction
+from streamlab.registry.records import NewPlacement, PlacementAction
 from streamlab.seeds import derived_seed
 from streamlab.units import DAY_US
 

@@ -86,8 +86,8 @@ def run(
             record = _resume(registry, loaded, base)
         else:
             record = _start(registry, loaded, base, environment)
-        with beating(lambda: registry.heartbeat(record.id)), _closing(registry, record):
-            n_done = sum(row.status != "failed" for row in registry.arrivals(run=record.name))
+        with beating(lambda: registry.runs.heartbeat(record.id)), _closing(registry, record):
+            n_done = sum(row.status != "failed" for row in registry.arrivals.list(run=record.name))
             started(record, context, record.n_expected - n_done)
             method = loaded.scenario.defaults.method.name
             ledger = Ledger(registry, record.name, method)
@@ -110,7 +110,7 @@ def _executor(loaded: LoadedScenario, context: RunContext) -> Executor:
 
 
 def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord:
-    unfinished = registry.find_unfinished_run(loaded.digest)
+    unfinished = registry.runs.find_unfinished(loaded.digest)
     if unfinished is None:
         raise _nothing_to_resume(loaded)
     if unfinished.base_fingerprint != base.fingerprint:
@@ -119,7 +119,7 @@ def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord
             f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Put the base back to go "
             "on, or leave `--resume` out to start a new run."
         )
-    return registry.resume_run(unfinished.id)
+    return registry.runs.resume(unfinished.id)
 
 
 def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
@@ -133,7 +133,7 @@ def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
 def _start(
     registry: Registry, loaded: LoadedScenario, base: Base, environment: Mapping[str, str]
 ) -> RunRecord:
-    registry.add_base(
+    registry.bases.add(
         NewBase(
             fingerprint=base.fingerprint,
             model=base.settings.model,
@@ -148,7 +148,7 @@ def _start(
         )
     )
     scenario = loaded.scenario
-    return registry.start_run(
+    return registry.runs.start(
         NewRun(
             scenario_name=scenario.name,
             scenario=loaded.resolved,
@@ -168,20 +168,20 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
     except (KeyboardInterrupt, GeneratorExit):
         # Where this cannot be written, what ended the run is what is to be told; here and below.
         with suppress(RegistryError):
-            registry.finish_run(run.id, "interrupted", "stopped from outside; `--resume` goes on")
+            registry.runs.finish(run.id, "interrupted", "stopped from outside; `--resume` goes on")
         raise
     except BaseException as error:
         with suppress(RegistryError):
-            registry.finish_run(run.id, "failed", str(error))
+            registry.runs.finish(run.id, "failed", str(error))
         raise
-    records = registry.arrivals(run=run.name)
+    records = registry.arrivals.list(run=run.name)
     done = {identity_of(record) for record in records if record.status != "failed"}
     lost = {identity_of(record) for record in records} - done
     if lost:
         reason = f"{len(lost)} of {run.n_expected} arrivals failed; `--resume` tries them again"
-        registry.finish_run(run.id, "failed", reason)
+        registry.runs.finish(run.id, "failed", reason)
     else:
-        registry.finish_run(run.id, "finished")
+        registry.runs.finish(run.id, "finished")
 
 
 _SECONDS = 15.0

@@ -76,14 +76,14 @@ class Stream:
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that has no row yet, and score the earlier ones again when due."""
         lab, scenario = self.lab, self.lab.context.scenario
-        for record in lab.registry.arrivals(run=lab.run.name):
+        for record in lab.registry.arrivals.list(run=lab.run.name):
             identity = identity_of(record)
             if record.status == "failed":
                 self._n_failed[identity] = self._n_failed.get(identity, 0) + 1
                 self._failed.setdefault(identity, []).append(record)
             else:
                 self._done[identity] = record
-        scores = lab.registry.scores(run=lab.run.name)
+        scores = lab.registry.scores.list(run=lab.run.name)
         self._scored = {(score.arrival_id, score.after_sequence) for score in scores}
         if scenario.queue.service == "history":
             self._history = measured_before(lab.registry, scenario, before=lab.run.id)
@@ -248,7 +248,7 @@ class Stream:
         methods = self.lab.context.scenario.methods
         kinds: dict[str, ArtifactKind] = {method.name: method.artifact for method in methods}
         n_scores = 0
-        for record in self.lab.registry.arrivals(run=self.lab.run.name, status="finished"):
+        for record in self.lab.registry.arrivals.list(run=self.lab.run.name, status="finished"):
             later = record.seed != arrival.seed or record.sequence >= arrival.sequence
             if later or (record.id, arrival.sequence) in self._scored:
                 continue
@@ -272,7 +272,7 @@ class Stream:
             )
             task = self.lab.context.encoded(earlier)
             scores = scores_of(outputs, task, after_sequence=arrival.sequence)
-            self.lab.registry.add_scores(record.id, scores)
+            self.lab.registry.arrivals.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores
 
@@ -284,7 +284,7 @@ def measured_before(
 
     `before`: the number of a run; only earlier ones count. Raises UsageError where there are none.
     """
-    records = registry.arrivals(method=scenario.defaults.method.name, status="finished")
+    records = registry.arrivals.list(method=scenario.defaults.method.name, status="finished")
     found = [r.training_seconds for r in records if before is None or r.run_id < before]
     if not found:
         raise no_history()

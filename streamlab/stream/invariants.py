@@ -67,9 +67,9 @@ def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> It
         yield _base_after(outcome, worlds[0])
     with Registry.open(home.registry_url, clock=clock, read_only=True) as registry:
         values = defaultdict(list)
-        for score in registry.scores():
+        for score in registry.scores.list():
             values[score.arrival_id, score.split, score.metric].append(score.value)
-        records = {record.id: record for record in registry.arrivals()}
+        records = {record.id: record for record in registry.arrivals.list()}
     for (number, split, metric), taken in values.items():
         if len(taken) > 1:
             subject = f"{_name(identity_of(records[number]))}: {metric} on {split}"

@@ -15,12 +15,13 @@ from streamlab.errors import BaseMismatchError, DiffError, RefusedError, Trainin
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.details import ArrivalDetails
-from streamlab.registry.device_log import NewPlacement, PlacementRecord
 from streamlab.registry.records import (
     ArrivalRecord,
     DiffRecord,
     NewArrival,
+    NewPlacement,
     NewScore,
+    PlacementRecord,
     RunRecord,
 )
 from streamlab.registry.registry import Registry
@@ -108,7 +109,7 @@ class Lab:
             return self._keep(arrival, attempt, answer, times, admitted, began)
         except RefusedError as refused:
             new = self._describe(arrival, attempt, times, answer)
-            record = self.registry.add_quarantined(new, refused.rule, str(refused))
+            record = self.registry.arrivals.add_quarantined(new, refused.rule, str(refused))
             return Outcome(arrival, record, None, ())
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it everything after it
@@ -117,7 +118,7 @@ class Lab:
 
     def _fail(self, arrival: Arrival, attempt: Attempt, times: Times, reason: str) -> Outcome:
         new = self._describe(arrival, attempt, times)
-        return Outcome(arrival, self.registry.add_failure(new, reason), None, ())
+        return Outcome(arrival, self.registry.arrivals.add_failed(new, reason), None, ())
 
     def _admit(self, arrival: Arrival, answer: Answer) -> _Admitted:
         """Check a submission by the rules of admission.
@@ -196,11 +197,11 @@ class Lab:
             probe=probe,
         )
         new = replace(new, details=details, evaluation_seconds=time.perf_counter() - began)
-        record = self.registry.add_arrival(new, described, scores)
+        record = self.registry.arrivals.add(new, described, scores)
         if admitted.content is not None:
             self.ledger.add(record, described.file_bytes)
         self.reached("recorded")
-        return Outcome(arrival, record, self.registry.diff(digest), tuple(scores))
+        return Outcome(arrival, record, self.registry.artifacts.get(digest), tuple(scores))
 
     def _describe(
         self, arrival: Arrival, attempt: Attempt, times: Times, answer: Answer | None = None
@@ -277,20 +278,20 @@ def place_on_device(lab: Lab, seed: int) -> None:
     items = _items(lab, seed)
     until_us = items[-1][0] if items else 0
     log = simulate_device(device, items, seed=seed, until_us=until_us).log
-    there = [line for line in lab.registry.placements(lab.run.name) if line.seed == seed]
+    there = [line for line in lab.registry.placements.list(lab.run.name) if line.seed == seed]
     if [_key(line) for line in there] == [_key(line) for line in log[: len(there)]]:
-        lab.registry.add_placements(log[len(there) :])
+        lab.registry.placements.add(log[len(there) :])
 
 
 def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
     """Return what is placed on the device, and when, in order."""
     scores = {
         score.arrival_id: score.value
-        for score in lab.registry.scores(run=lab.run.name, primary=True)
+        for score in lab.registry.scores.list(run=lab.run.name, primary=True)
         if score.split == "dev"  # the same after every arrival, as the base is fixed
     }
     method = lab.context.scenario.defaults.method.name
-    records = lab.registry.arrivals(run=lab.run.name, method=method, status="finished")
+    records = lab.registry.arrivals.list(run=lab.run.name, method=method, status="finished")
     own = [r for r in records if r.seed == seed and r.digest and r.ended_us is not None]
     own.sort(key=lambda record: (record.ended_us, record.sequence))
     return [
@@ -299,7 +300,7 @@ def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
             Item(
                 arrival_id=record.id,
                 task=record.task,
-                n_bytes=lab.registry.diff(record.digest or "").file_bytes,
+                n_bytes=lab.registry.artifacts.get(record.digest or "").file_bytes,
                 score=scores[record.id],
             ),
         )
@@ -323,9 +324,9 @@ class Ledger:
     def __init__(self, registry: Registry, run: str, method: str) -> None:
         """Read the arrivals of `method`, the scenario's own: baselines are not admitted."""
         self._entries = [
-            _Entry(record, registry.diff(record.digest).file_bytes)
+            _Entry(record, registry.artifacts.get(record.digest).file_bytes)
             for record in sorted(
-                registry.arrivals(run=run, method=method, status="finished"),
+                registry.arrivals.list(run=run, method=method, status="finished"),
                 key=lambda record: (record.ended_us or 0, record.sequence),
             )
             if record.digest is not None and record.details.content is not None

@@ -223,8 +223,8 @@ class Side:
 
 def run_side(registry: Registry, name: str) -> Side:
     """Return a run's side: its scenario, environment, base, data, scores and storage."""
-    run = registry.run(name)
-    arrivals = registry.arrivals(run=run.id)
+    run = registry.runs.get(name)
+    arrivals = registry.arrivals.list(run=run.id)
     data = {
         f"{a.provider}.{a.task}.{a.version}": {
             "source": a.source, "detail": a.source_detail, "rows": a.examples_fingerprint,
@@ -235,17 +235,17 @@ def run_side(registry: Registry, name: str) -> Side:
     return Side(
         run.name,
         {**_of_run(registry, run), "data": leaves(data)},
-        task_scores(registry.scores(run=run.id)),
+        task_scores(registry.scores.list(run=run.id)),
         _run_sizes(registry, run),
     )
 
 
 def arrival_side(registry: Registry, name: str) -> Side:
     """Return an arrival's side: its record and details, its run's settings, scores and bytes."""
-    arrival = registry.arrival(int(name))
-    diff = None if arrival.digest is None else registry.diff(arrival.digest)
+    arrival = registry.arrivals.get(int(name))
+    diff = None if arrival.digest is None else registry.artifacts.get(arrival.digest)
     record = {key: value for key, value in asdict(arrival).items() if key not in _NOT_ARRIVAL}
-    run = registry.run(arrival.run_id)
+    run = registry.runs.get(arrival.run_id)
     return Side(
         f"arrival:{name}",
         {
@@ -260,9 +260,9 @@ def arrival_side(registry: Registry, name: str) -> Side:
 
 def diff_side(registry: Registry, name: str) -> Side:
     """Return an artifact's side: its record, its bytes, and the scores of its first arrival."""
-    diff = registry.diff(name)
-    arrivals = [a for a in registry.arrivals(status="finished") if a.digest == diff.digest]
-    base = registry.base(diff.base_fingerprint)
+    diff = registry.artifacts.get(name)
+    arrivals = [a for a in registry.arrivals.list(status="finished") if a.digest == diff.digest]
+    base = registry.bases.get(diff.base_fingerprint)
     facts: dict[str, dict[str, Cell]] = {
         "artifact": _artifact(diff),
         "base": {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint},
@@ -311,7 +311,7 @@ def _item_names(items: Sequence[Any]) -> list[str]:
 
 
 def _of_run(registry: Registry, run: RunRecord) -> dict[str, Mapping[str, Cell]]:
-    base = registry.base(run.base_fingerprint)
+    base = registry.bases.get(run.base_fingerprint)
     known = {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint}
     return {
         "settings": leaves({k: v for k, v in run.scenario.items() if k != "base"}),
@@ -348,7 +348,7 @@ def _sizes(diff: DiffRecord) -> dict[str, Cell]:
 
 def _own_scores(registry: Registry, arrival: ArrivalRecord) -> list[TaskScore]:
     """Return every score taken right after an arrival, whatever its seed as the one pair."""
-    scores = registry.scores(arrival_id=arrival.id)
+    scores = registry.scores.list(arrival_id=arrival.id)
     return [_alone(score) for score in scores if score.after_sequence == arrival.sequence]
 
 

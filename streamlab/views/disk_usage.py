@@ -41,11 +41,11 @@ def usage(registry: Registry, by: By) -> Table:
 
     Removed arrivals are left out.
     """
-    every = _physical(registry.totals("all"))
+    every = _physical(registry.totals.list("all"))
     rows = tuple(
-        _by_part(registry.totals("all"), every)
+        _by_part(registry.totals.list("all"), every)
         if by == "part"
-        else _by_name(registry.totals(by), every)
+        else _by_name(registry.totals.list(by), every)
     )
     columns = (Column(by), *(_BYTES if by == "part" else _GROUPED))
     return Table("usage", f"Bytes by {by}", columns, rows).sort("physical_bytes", descending=True)
@@ -53,8 +53,8 @@ def usage(registry: Registry, by: By) -> Table:
 
 def home_usage(registry: Registry, home: Home) -> Table:
     """Add up everything in a home: files in use, removed and quarantined ones, curves, ..."""
-    kinds = registry.totals("all")
-    removed = registry.removed().artifacts
+    kinds = registry.totals.list("all")
+    removed = registry.removal.list().artifacts
     n_curves, curve_bytes = _walked(home.curves)
     n_held, held_bytes = _walked(home.quarantine)
     drawn = zip(_walked(home.figures), _walked(home.reports), strict=True)

@@ -9,7 +9,6 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import islice
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
@@ -251,9 +250,9 @@ def _sorted(table: Table, sort: str | None) -> Table:
 
 
 def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    runs = registry.runs(limit) if run is None else (registry.run(run),)
+    runs = registry.runs.list(limit) if run is None else (registry.runs.get(run),)
     totals: dict[str, list[Total]] = defaultdict(list)
-    for total in registry.totals("run"):
+    for total in registry.totals.list("run"):
         totals[total.name].append(total)
     return tuple(_run(record, totals[record.name]) for record in runs)
 
@@ -286,19 +285,19 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
 
 
 def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    arrivals = registry.arrivals(run=run, limit=limit, removed=True)
+    arrivals = registry.arrivals.list(run=run, limit=limit, removed=True)
     return _as_they_are(arrivals, REMOVED_ARRIVALS)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    arrivals = registry.arrivals(run=run, limit=limit)
+    arrivals = registry.arrivals.list(run=run, limit=limit)
     if limit is None:
-        diffs = {diff.digest: diff for diff in registry.diffs(run=run)}
-        scores = by_arrival(registry.scores(run=run))
+        diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run)}
+        scores = by_arrival(registry.scores.list(run=run))
     else:  # a few of possibly very many
-        found = registry.diffs_of({a.digest for a in arrivals if a.digest})
+        found = registry.artifacts.with_digests({a.digest for a in arrivals if a.digest})
         diffs = {diff.digest: diff for diff in found}
-        scores = by_arrival(registry.scores_of({a.id for a in arrivals}))
+        scores = by_arrival(registry.scores.of_arrivals({a.id for a in arrivals}))
     return tuple(
         _arrival(a, diffs.get(a.digest or ""), find_own_score(scores.get(a.id, ())))
         for a in arrivals
@@ -362,7 +361,7 @@ def _diffs(registry: Registry, run: str | None, limit: int | None) -> Rows:
             diff.base_fingerprint,
             diff.added_at,
         )
-        for diff in registry.diffs(run=run, limit=limit)
+        for diff in registry.artifacts.list(run=run, limit=limit)
     )
 
 
@@ -383,34 +382,32 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
             score.is_primary,
             "synthetic" if score.synthetic else score.source,
         )
-        for score in registry.scores(run=run, limit=limit)
+        for score in registry.scores.list(run=run, limit=limit)
     )
 
 
 def _placements(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    runs = [record.id for record in registry.runs()] if run is None else [run]
-    lines = (line for ref in runs for line in registry.placements(ref))
-    return _as_they_are(islice(lines, limit), PLACEMENTS)
+    return _as_they_are(registry.placements.list(run, limit=limit), PLACEMENTS)
 
 
 def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.tasks(), SUMMARIES)
+    return _as_they_are(registry.totals.tasks(), SUMMARIES)
 
 
 def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.providers(), SUMMARIES)
+    return _as_they_are(registry.totals.providers(), SUMMARIES)
 
 
 def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.bases(), BASES)
+    return _as_they_are(registry.bases.list(), BASES)
 
 
 def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.tags(), TAGS)
+    return _as_they_are(registry.tags.list(), TAGS)
 
 
 def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
-    return _as_they_are(registry.events(limit), EVENTS)
+    return _as_they_are(registry.events.list(limit), EVENTS)
 
 
 def _as_they_are(records: Iterable[object], known: Sequence[Column]) -> Rows:

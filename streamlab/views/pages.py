@@ -9,18 +9,15 @@ from typing import Any, get_args
 
 from streamlab.errors import NotInRegistryError
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.device_log import (
-    PlacementAction,
-    PlacementRecord,
-    find_full_us,
-)
-from streamlab.registry.own import own_method
+from streamlab.registry.placements import find_full_us
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
     DiffRecord,
     ExamplesUsed,
     MethodStorage,
+    PlacementAction,
+    PlacementRecord,
     RunRecord,
     ScoreRecord,
     Total,
@@ -83,8 +80,8 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
         Facts("data", "Data", rows),
     ]
     if arrival.digest is not None:
-        sections.append(_artifact_facts(registry.diff(arrival.digest)))
-    sections.append(_scores(registry.scores(arrival_id=arrival.id)))
+        sections.append(_artifact_facts(registry.artifacts.get(arrival.digest)))
+    sections.append(_scores(registry.scores.list(arrival_id=arrival.id)))
     sections.append(Facts("details", "Details", tuple(flat(arrival.details.to_json()))))
     record = {**asdict(arrival), "details": arrival.details.to_json()}
     return Page("arrival", str(arrival.id), record, tuple(sections))
@@ -104,7 +101,7 @@ def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
 
 def diff_page(registry: Registry, diff: DiffRecord) -> Page:
     """Show one artifact: its bytes by part, the tensors it touches, and who shares it."""
-    base = registry.base(diff.base_fingerprint)
+    base = registry.bases.get(diff.base_fingerprint)
     facts = (
         Fact("kind", diff.kind),
         Fact("base", base.model),
@@ -128,7 +125,7 @@ def diff_page(registry: Registry, diff: DiffRecord) -> Page:
         ),
         tuple(
             (a.id, a.run, a.seed, a.provider, a.task, a.method)
-            for a in registry.arrivals(digest=diff.digest)
+            for a in registry.arrivals.list(digest=diff.digest)
         ),
     )
     sections: tuple[Facts | Table, ...] = (
@@ -145,10 +142,10 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
 
     Raises NotInRegistryError where nothing arrived for it in that run.
     """
-    record = registry.run(run)
-    arrivals = registry.arrivals(run=record.id, task=task)
+    record = registry.runs.get(run)
+    arrivals = registry.arrivals.list(run=record.id, task=task)
     if not arrivals:
-        known = sorted({arrival.task for arrival in registry.arrivals(run=record.id)})
+        known = sorted({arrival.task for arrival in registry.arrivals.list(run=record.id)})
         raise NotInRegistryError(
             f"Nothing arrived for the task `{task}` in the run `{record.name}`. "
             f"{nearest(task, known)} Name another run with `--run`."
@@ -159,9 +156,11 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
         Fact("provider", arrivals[0].provider),
         *(f for f in flat(settings) if not f.name.startswith("training.")),
     )
-    scores = registry.scores(run=record.id, task=task)
+    scores = registry.scores.list(run=record.id, task=task)
     own = by_arrival(scores)
-    found = registry.diffs_of({arrival.digest for arrival in arrivals if arrival.digest})
+    found = registry.artifacts.with_digests(
+        {arrival.digest for arrival in arrivals if arrival.digest}
+    )
     diffs = {diff.digest: diff for diff in found}
     rows = tuple(
         _task_row(a, diffs.get(a.digest or ""), find_own_score(own.get(a.id, ()))) for a in arrivals
@@ -304,15 +303,18 @@ def _task_row(
 
 def run_page(registry: Registry, run: RunRecord) -> Page:
     """Show one run; the scenario as a whole is in the record."""
-    base = registry.base(run.base_fingerprint)
-    totals = registry.totals("run", name=run.name)
-    storage = registry.method_storage(run.id)
-    scores = task_scores(registry.scores(run=run.id, primary=True))
-    methods = list(dict.fromkeys([own_method(run), *(score.method for score in scores)]))
+    base = registry.bases.get(run.base_fingerprint)
+    totals = registry.totals.list("run", name=run.name)
+    storage = registry.totals.by_method(run.id)
+    scores = task_scores(registry.scores.list(run=run.id, primary=True))
+    methods = list(
+        dict.fromkeys([run.settings.primary_method, *(score.method for score in scores)])
+    )
     tables = [
         score_table(
             f"scores_{method}",
-            f"Scores by {method}" + ("" if method == own_method(run) else " (a baseline)"),
+            f"Scores by {method}"
+            + ("" if method == run.settings.primary_method else " (a baseline)"),
             [score for score in scores if score.method == method],
         )
         for method in methods
@@ -321,11 +323,11 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         _facts(run, base, totals),
         Facts("settings", "Settings", _settings(run)),
         Facts("environment", "Environment", tuple(flat(run.environment))),
-        _data(registry.rows_used(run.id)),
+        _data(registry.arrivals.examples_used(run.id)),
         *tables,
         _storage(storage),
         _totals(run, base, storage, totals),
-        *_device(registry.placements(run.id)),
+        *_device(registry.placements.list(run.id)),
     )
     return Page("run", run.name, asdict(run), sections)
 
@@ -423,12 +425,12 @@ def _storage(storage: Sequence[MethodStorage]) -> Table:
 def _totals(
     run: RunRecord, base: BaseRecord, storage: Sequence[MethodStorage], totals: Sequence[Total]
 ) -> Facts:
-    own = [method for method in storage if method.method == own_method(run)]
+    own = [method for method in storage if method.method == run.settings.primary_method]
     ours = base.file_bytes + sum(method.file_bytes for method in own)
     full = sum(method.full_checkpoint_bytes for method in own)
     facts = (
         Fact("base file", base.file_bytes, "bytes"),
-        Fact(f"base + {own_method(run)}", ours, "bytes"),
+        Fact(f"base + {run.settings.primary_method}", ours, "bytes"),
         Fact("full checkpoints", full, "bytes"),
         Fact("times smaller", full / ours, "ratio"),
         Fact("artifacts on disk", sum(total.stored.file_bytes for total in totals), "bytes"),
@@ -437,9 +439,9 @@ def _totals(
 
 
 _PAGES: Mapping[Kind, Callable[[Registry, str, str], Page]] = {
-    "run": lambda registry, name, _: run_page(registry, registry.run(name)),
-    "arrival": lambda registry, name, _: arrival_page(registry, registry.arrival(int(name))),
-    "diff": lambda registry, name, _: diff_page(registry, registry.diff(name)),
+    "run": lambda registry, name, _: run_page(registry, registry.runs.get(name)),
+    "arrival": lambda registry, name, _: arrival_page(registry, registry.arrivals.get(int(name))),
+    "diff": lambda registry, name, _: diff_page(registry, registry.artifacts.get(name)),
     "task": task_page,
-    "base": lambda registry, name, _: base_page(registry.base(name)),
+    "base": lambda registry, name, _: base_page(registry.bases.get(name)),
 }

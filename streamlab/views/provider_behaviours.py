@@ -6,7 +6,6 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from streamlab.registry.own import own_method
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.views.table import Column, Table
 from streamlab.views.task_scores import by_arrival, find_own_score
@@ -34,7 +33,7 @@ def behaviour_table(
     `declared - found` is the mean over admitted arrivals of what the provider declared less the
     score that the lab measured.
     """
-    own = [a for a in arrivals if a.method == own_method(run)]
+    own = [a for a in arrivals if a.method == run.settings.primary_method]
     groups: dict[tuple[str, float | None], list[ArrivalRecord]] = defaultdict(list)
     for arrival in own:
         groups[arrival.behaviour or HONEST, wrong_labels(run, arrival)].append(arrival)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import StreamlabError
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.layouts import recorded_layout
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.table import Cell, Column, Page, Table
@@ -23,7 +22,7 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     """
     if page.kind != "diff":
         return page
-    record = registry.diff(page.name)
+    record = registry.artifacts.get(page.name)
     if record.kind != "diff" or record.digest not in store:
         return page
     try:
@@ -59,7 +58,7 @@ def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dic
     from streamlab.diff.format.container import open_diff
 
     file = open_diff(store.get(record.digest))
-    diff = file.decode(recorded_layout(registry.base(record.base_fingerprint)))
+    diff = file.decode(registry.bases.get(record.base_fingerprint).as_layout())
     return {
         "positions": two_part_bound(diff).bits / 8,
         "values": value_entropy(diff, file.header.value_type) / 8,
@@ -69,8 +68,8 @@ def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dic
 def _decoded(data: bytes, record: DiffRecord, registry: Registry) -> DiffVector:
     from streamlab.diff.format.container import decode
 
-    base = registry.base(record.base_fingerprint)
-    return decode(data, recorded_layout(base))
+    base = registry.bases.get(record.base_fingerprint)
+    return decode(data, base.as_layout())
 
 
 def _extended(table: Table, bounds: dict[Cell, float]) -> Table:

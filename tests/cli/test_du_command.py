@@ -26,11 +26,11 @@ def rows(result: Result) -> list[dict[str, Any]]:
 def share(home: Home) -> None:
     """Let every second artifact arrive once more, for a task of its own."""
     with Registry.open(home.registry_url, clock=lambda: 1e9) as registry:
-        for arrival in registry.arrivals(status="finished")[::2]:
-            diff = registry.diff(arrival.digest or "")
+        for arrival in registry.arrivals.list(status="finished")[::2]:
+            diff = registry.artifacts.get(arrival.digest or "")
             again = {field.name: getattr(arrival, field.name) for field in fields(NewArrival)}
             known = {field.name: getattr(diff, field.name) for field in fields(NewDiff)}
-            registry.add_arrival(NewArrival(**again | {"task": "again"}), NewDiff(**known), [])
+            registry.arrivals.add(NewArrival(**again | {"task": "again"}), NewDiff(**known), [])
 
 
 @pytest.mark.parametrize("by", ["task", "provider", "method", "run"])
@@ -38,8 +38,8 @@ def test_sums_are_those_of_every_row(by: str, home: Home, call: Callable[..., Re
     share(home)
     call("rm", "5")
     with Registry.open(home.registry_url, clock=lambda: 0.0, read_only=True) as registry:
-        arrivals = registry.arrivals(status="finished")
-        sizes = {diff.digest: diff.file_bytes for diff in registry.diffs()}
+        arrivals = registry.arrivals.list(status="finished")
+        sizes = {diff.digest: diff.file_bytes for diff in registry.artifacts.list()}
     logical: Counter[str] = Counter()
     for arrival in arrivals:
         logical[getattr(arrival, by)] += sizes[arrival.digest or ""]

@@ -38,7 +38,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     carry_out(scenario(lab, "glue_stream", baselines=["head_only"]), folder / "home")
     carry_out(scenario(lab, "tiny"), folder / "home")
     with Registry.open(Home(folder / "home").registry_url, clock=time.time) as registry:
-        registry.remove_arrivals([8])  # of rte in tiny-1
+        registry.removal.remove([8])  # of rte in tiny-1
     others = carry_out(scenario(lab, "elsewhere"), folder / "other-home")
     (folder / "reviews.jsonl").write_text('{"text": "dull"}\n{"text": "fine"}\n', encoding="utf-8")
     sent = others.outcomes[0].record.digest

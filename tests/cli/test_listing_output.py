@@ -128,7 +128,9 @@ def test_csv_and_json_hold_the_registrys_own_numbers(
     tree = json.loads(call("ls", "diffs", "--format", "json").stdout)
 
     with Registry.open(home.registry_url, clock=lambda: 0.0, read_only=True) as registry:
-        expected = [(diff.digest, diff.file_bytes, diff.density) for diff in registry.diffs()]
+        expected = [
+            (diff.digest, diff.file_bytes, diff.density) for diff in registry.artifacts.list()
+        ]
     read = [(row["digest"], int(row["file_bytes"]), float(row["density"])) for row in rows]
     assert read == expected
     assert [(row["digest"], row["file_bytes"], row["density"]) for row in tree] == expected

@@ -237,7 +237,7 @@ def test_without_a_finished_run_there_is_nothing_to_go_by(
     arguments: tuple[str, ...], tmp_path: Path, home: Home, call: Callable[..., Result]
 ) -> None:
     with Registry.open(home.registry_url, clock=lambda: 2e9) as registry:
-        registry.start_run(registry.run("glue_stream-1"))
+        registry.runs.start(registry.runs.get("glue_stream-1"))
 
     started = call(*arguments)
     nowhere = CliRunner().invoke(cli, [*arguments, "--home", str(tmp_path / "nowhere")])

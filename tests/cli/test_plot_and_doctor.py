@@ -45,9 +45,11 @@ def test_plotted_numbers_are_the_registrys(
 
     rows = read_csv(tmp_path / "out" / "storage.csv")
     with Registry.open(home.registry_url, clock=lambda: 0.0, read_only=True) as registry:
-        base = registry.bases()[0].file_bytes
-        arrivals = registry.arrivals(run="glue_stream-1", method="diff_pruning", status="finished")
-        diffs = [registry.diff(a.digest or "") for a in arrivals if a.seed == 1]
+        base = registry.bases.list()[0].file_bytes
+        arrivals = registry.arrivals.list(
+            run="glue_stream-1", method="diff_pruning", status="finished"
+        )
+        diffs = [registry.artifacts.get(a.digest or "") for a in arrivals if a.seed == 1]
     # The first seed only, in the order of arrival, and no baseline among them.
     assert [row["task"] for row in rows] == ["", "sst2", "mrpc"]
     assert [int(row["diff_bytes"]) for row in rows] == [0, *(diff.file_bytes for diff in diffs)]

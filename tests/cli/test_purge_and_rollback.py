@@ -30,11 +30,11 @@ def opened(home: Home) -> Registry:
 
 def again(registry: Registry, number: int, **changes: object) -> int:
     """Record an arrival once more, with changes and the same artifact."""
-    old = registry.arrival(number)
-    diff = registry.diff(old.digest or "")
+    old = registry.arrivals.get(number)
+    diff = registry.artifacts.get(old.digest or "")
     new = NewArrival(**{f.name: getattr(old, f.name) for f in fields(NewArrival)})
     known = NewDiff(**{f.name: getattr(diff, f.name) for f in fields(NewDiff)})
-    return registry.add_arrival(replace(new, **changes), known, []).id  # type: ignore[arg-type]
+    return registry.arrivals.add(replace(new, **changes), known, []).id  # type: ignore[arg-type]
 
 
 def files_in(home: Home) -> dict[str, bytes]:
@@ -52,7 +52,7 @@ def full(home: Home) -> Home:
     """The fixed registry with files, curves and quarantined bytes, and one artifact of two."""
     store = ArtifactStore(home.store)
     with opened(home) as registry:
-        for arrival in registry.arrivals(status="finished"):
+        for arrival in registry.arrivals.list(status="finished"):
             name = f"{arrival.run} {arrival.seed} {arrival.task} {arrival.method}"
             assert store.put(name.encode()) == arrival.digest
             path = curve_path(
@@ -107,15 +107,15 @@ def test_all_that_came_from_a_provider_goes_and_nothing_else(
     assert files_in(full).items() <= before.items()
     assert not full.quarantine_of("newswire").exists()
     with opened(full) as registry:
-        every = (*registry.arrivals(), *registry.arrivals(removed=True))
+        every = (*registry.arrivals.list(), *registry.arrivals.list(removed=True))
         assert {arrival.provider for arrival in every} == {"reviews_inc", "copycat"}
-        assert "newswire" not in {summary.name for summary in registry.providers()}
-        assert {score.provider for score in registry.scores()} == {"reviews_inc"}
-        revoked = [e for e in registry.events() if e.kind == "arrival-revoked"]
+        assert "newswire" not in {summary.name for summary in registry.totals.providers()}
+        assert {score.provider for score in registry.scores.list()} == {"reviews_inc"}
+        revoked = [e for e in registry.events.list() if e.kind == "arrival-revoked"]
         assert [(e.subject, e.message) for e in revoked] == [
             (number, "from `newswire`") for number in ("4", "5", "6")
         ]
-        assert registry.damage().links == ()
+        assert registry.integrity.find_damage().links == ()
 
 
 @pytest.mark.usefixtures("full")
@@ -144,7 +144,7 @@ def test_an_artifact_that_changed_meanwhile_is_a_finding(
 ) -> None:
     """A planted slip: purging deletes a file too many."""
     with opened(full) as registry:
-        digest = registry.arrival(1).digest or ""
+        digest = registry.arrivals.get(1).digest or ""
     path, delete = ArtifactStore(full.store).path(digest), ArtifactStore.delete
 
     def slip(store: ArtifactStore, which: Path) -> None:
@@ -183,7 +183,7 @@ def test_what_a_tag_keeps_is_not_removed(
     thing: str, full: Home, call: Callable[..., Result]
 ) -> None:
     with opened(full) as registry:
-        on = f"diff:{registry.arrival(6).digest}" if thing == "diff" else thing
+        on = f"diff:{registry.arrivals.get(6).digest}" if thing == "diff" else thing
     call("tag", "precious", on)
     before = files_in(full)
 
@@ -200,8 +200,8 @@ def test_nothing_is_removed_while_a_run_is_worked_on(
     full: Home, call: Callable[..., Result]
 ) -> None:
     with Registry.open(full.registry_url, clock=time.time) as registry:
-        run = registry.run("tiny-1")
-        registry.resume_run(run.id)
+        run = registry.runs.get("tiny-1")
+        registry.runs.resume(run.id)
     before = files_in(full)
 
     result = call("purge", "--provider", "newswire", "--yes")
@@ -219,7 +219,7 @@ def test_what_came_since_the_plan_stops_the_purge(full: Home) -> None:
 
         with pytest.raises(Exception, match=r"since that was looked up; nothing was removed"):
             carry_out(registry, store, full, planned)
-        assert len(registry.arrivals(provider="newswire")) == 4
+        assert len(registry.arrivals.list(provider="newswire")) == 4
 
 
 @pytest.fixture
@@ -271,9 +271,9 @@ def test_a_version_is_taken_back_into_use_and_the_later_ones_restored(
     assert result.stderr == (
         f"`sst2` in `{RUN}` is at version 2 again. Undo with: streamlab restore 8\n"
     )
-    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrival(9)
+    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrivals.get(9)
     assert call("restore", "8").exit_code == 0
-    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrival(8)
+    assert find_artifact(versions, "sst2", TaskFilter(run=RUN)).arrival == versions.arrivals.get(8)
 
 
 def test_without_a_run_the_latest_that_has_the_task_is_meant(call: Callable[..., Result]) -> None:

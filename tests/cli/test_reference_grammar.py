@@ -119,10 +119,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Home:
     ran = learn(lab, tmp_path_factory.mktemp("ran") / "home")
     home = Home(copied(ran, tmp_path_factory.mktemp("served")))
     with Registry.open(home.registry_url, clock=lambda: 0.0) as registry:
-        (arrival,) = registry.arrivals(task="sst2")
-        registry.add_tag("best", "arrival", arrival.id)
-        registry.add_tag("small", "diff", arrival.digest or "")
-        registry.add_tag("first", "run", 1)
+        (arrival,) = registry.arrivals.list(task="sst2")
+        registry.tags.add("best", "arrival", arrival.id)
+        registry.tags.add("small", "diff", arrival.digest or "")
+        registry.tags.add("first", "run", 1)
     return home
 
 
@@ -136,7 +136,7 @@ ARTIFACT = (
 def test_every_form_of_an_artifact_is_used(command: str, served: Home, tmp_path: Path) -> None:
     call: Call = caller(served.path)
     with Registry.open(served.registry_url, clock=lambda: 0.0) as registry:
-        (arrival,) = registry.arrivals(task="sst2")
+        (arrival,) = registry.arrivals.list(task="sst2")
     digest = arrival.digest or ""
     names = {"id": arrival.id, "digest": digest[:10], "short": digest[:4]}
     forms = [form.format(**names) for form in ARTIFACT]

@@ -17,7 +17,7 @@ from streamlab import open_home
 from streamlab.home.folder import Home
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
-from streamlab.registry.whole import given_part
+from streamlab.registry.transfer import given_part
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,9 @@ def test_a_missing_home_is_one_paragraph(
 def test_a_version_is_named_wherever_a_task_is(ran: Ran, tmp_path: Path) -> None:
     home = Home(copied(ran, tmp_path))
     with Registry.open(home.registry_url, clock=time.time) as registry:
-        (first,) = registry.arrivals(task="sst2")
-        diff = given_part(registry.diff(first.digest or ""), NewDiff)
-        second = registry.add_arrival(given_part(first, NewArrival, version=2), diff, [])
+        (first,) = registry.arrivals.list(task="sst2")
+        diff = given_part(registry.artifacts.get(first.digest or ""), NewDiff)
+        second = registry.arrivals.add(given_part(first, NewArrival, version=2), diff, [])
     call = caller(home.path)
 
     for word, meant in (
@@ -228,7 +228,7 @@ def test_a_version_is_named_wherever_a_task_is(ran: Ran, tmp_path: Path) -> None
 def test_swap_without_a_task_says_so(ran: Ran, tmp_path: Path) -> None:
     home = Home(copied(ran, tmp_path))
     with Registry.open(home.registry_url, clock=time.time) as registry:
-        registry.remove_arrivals([arrival.id for arrival in registry.arrivals()])
+        registry.removal.remove([arrival.id for arrival in registry.arrivals.list()])
 
     result = caller(home.path)("swap")
 

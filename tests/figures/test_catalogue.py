@@ -54,10 +54,10 @@ def test_a_run_whose_arrivals_all_failed_is_refused(name: str, many: Ran, tmp_pa
         Registry.open(many.home.registry_url, clock=time.time, read_only=True) as other,
         Registry.open(home.registry_url, clock=time.time) as registry,
     ):
-        registry.add_base(other.bases()[0])
-        run = registry.start_run(other.run("latest"))
-        arrival = replace(other.arrivals()[0], run_id=run.id)
-        registry.add_failure(arrival, "The loss became NaN.")
+        registry.bases.add(other.bases.list()[0])
+        run = registry.runs.start(other.runs.get("latest"))
+        arrival = replace(other.arrivals.list()[0], run_id=run.id)
+        registry.arrivals.add_failed(arrival, "The loss became NaN.")
 
     asked = ["plot", name, "--home", str(home.path), "-o", str(tmp_path / "out")]
     done = CliRunner().invoke(cli, asked)
@@ -75,7 +75,7 @@ def test_bytes_are_those_of_the_records_and_stand_over_the_bound(
 
     assert [row["task"] for row in rows] == ["mood", "same"]
     for row in rows:
-        diff = many_registry.diff(row["digest"])
+        diff = many_registry.artifacts.get(row["digest"])
         for part in ("positions_bytes", "values_bytes", "head_bytes", "metadata_bytes"):
             assert int(row[part]) == getattr(diff, part)
         assert int(row["file_bytes"]) == diff.file_bytes
@@ -98,8 +98,8 @@ def test_scores_are_the_registrys_for_every_method_and_seed(
 
     own = {
         (score.task, score.method, str(score.seed)): score.value
-        for arrival in many_registry.arrivals()
-        for score in many_registry.scores(arrival_id=arrival.id)
+        for arrival in many_registry.arrivals.list()
+        for score in many_registry.scores.list(arrival_id=arrival.id)
         if score.is_primary and score.after_sequence == arrival.sequence and score.split == "dev"
     }
     assert len(own) == 8
@@ -111,7 +111,7 @@ def test_pareto_has_the_bytes_of_the_stored_files(
     many: Ran, many_registry: Registry, tmp_path: Path
 ) -> None:
     for row in read_csv(plotted("pareto", many.home, tmp_path)[2]):
-        assert int(row["file_bytes"]) == many_registry.diff(row["digest"]).file_bytes
+        assert int(row["file_bytes"]) == many_registry.artifacts.get(row["digest"]).file_bytes
 
 
 def test_the_matrix_has_every_task_after_every_arrival(
@@ -124,7 +124,7 @@ def test_the_matrix_has_every_task_after_every_arrival(
     ]
     scores = {
         (score.task, str(score.after_sequence)): score.value
-        for score in many_registry.scores(run="latest")
+        for score in many_registry.scores.list(run="latest")
         if score.seed == 1 and score.method == "diff_pruning"
         if score.is_primary and score.split == "dev"
     }
@@ -177,7 +177,7 @@ def test_layers_and_kinds_each_add_up_to_the_kept_entries(
     for digest in {row["digest"] for row in rows}:
         for by in ("layer", "kind"):
             mine = [row for row in rows if (row["digest"], row["by"]) == (digest, by)]
-            kept = many_registry.diff(digest).n_entries
+            kept = many_registry.artifacts.get(digest).n_entries
             assert sum(int(row["n_entries"]) for row in mine) == kept
             assert sum(float(row["share"]) for row in mine) == pytest.approx(1)
             assert sum(float(row["share_of_base"]) for row in mine) == pytest.approx(1)
@@ -202,7 +202,7 @@ def test_overlap_is_that_of_the_stored_positions(
 ) -> None:
     (row,) = read_csv(plotted("overlap", many.home, tmp_path)[2])
 
-    base = many_registry.bases()[0]
+    base = many_registry.bases.list()[0]
     names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
     store, layout = ArtifactStore(many.home.store), Layout(base.fingerprint, names, shapes)
     one, two = (

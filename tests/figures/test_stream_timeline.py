@@ -19,7 +19,6 @@ from streamlab.figures.stream_timeline import read_times, stream_times
 from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
-from streamlab.registry.streams import own_stream
 
 BUDGET = 40_000
 
@@ -61,7 +60,7 @@ def test_the_timeline_has_every_attempt_with_the_registrys_times(
     }
     assert found == {
         a.id: (a.status, str(a.arrived_us), str(a.began_us), str(a.ended_us))
-        for a in registry.arrivals()
+        for a in registry.arrivals.list()
     }
     assert {status for status, *_ in found.values()} == {"finished", "failed", "quarantined"}
 
@@ -102,7 +101,7 @@ def test_the_device_is_its_log_and_stays_below_its_budget(
 ) -> None:
     rows = read_csv(device.write_device(device.read_device(registry, "latest"), tmp_path)[2])
 
-    log = registry.placements("latest")
+    log = registry.placements.list("latest")
     assert [(row["action"], int(row["device_bytes"]), int(row["arrival"])) for row in rows] == [
         (line.action, line.device_bytes, line.arrival_id) for line in log
     ]
@@ -114,8 +113,8 @@ def test_the_device_is_its_log_and_stays_below_its_budget(
 def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed: Home) -> None:
     with reading(untimed) as opened:
         data = device.read_device(opened, "latest")
-        arrivals = own_stream(opened, "latest").arrivals
-        sizes = [opened.diff(arrival.digest or "").file_bytes for arrival in arrivals]
+        arrivals = opened.primary_stream("latest").arrivals
+        sizes = [opened.artifacts.get(arrival.digest or "").file_bytes for arrival in arrivals]
 
     assert data.times.clock == "real"
     assert all(stay.arrived == stay.began for stay in data.times.stays)
@@ -127,10 +126,10 @@ def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed:
 def test_attempts_without_virtual_times_are_counted_beside_those_that_have_them(
     registry: Registry,
 ) -> None:
-    first, *others = registry.arrivals()
+    first, *others = registry.arrivals.list()
     lost = replace(first, arrived_us=None, began_us=None, ended_us=None)
 
-    data = stream_times(own_stream(registry, "latest"), [lost, *others])
+    data = stream_times(registry.primary_stream("latest"), [lost, *others])
 
     assert (data.clock, data.n_untimed, len(data.stays)) == ("virtual", 1, len(others))
     assert "1 attempts have no virtual time" in data.head

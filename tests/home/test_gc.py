@@ -47,7 +47,7 @@ def sharers(home: Home) -> list[int]:
     """Return the two arrivals that share the first artifact."""
     digest = first_diff(home).digest
     with opened(home) as registry:
-        return [arrival.id for arrival in registry.arrivals() if arrival.digest == digest]
+        return [arrival.id for arrival in registry.arrivals.list() if arrival.digest == digest]
 
 
 def test_nothing_goes_from_a_whole_home(home: Home) -> None:
@@ -81,7 +81,7 @@ def test_after_damage_nothing_goes_that_a_row_needs(name: str, home: Home) -> No
 
 def _has_row(home: Home, path: Path) -> bool:
     with opened(home) as registry:
-        return path.parent.name + path.name in registry.digests()
+        return path.parent.name + path.name in registry.artifacts.digests()
 
 
 def test_a_digest_that_was_edited_does_not_cost_its_file(home: Home) -> None:
@@ -97,12 +97,12 @@ def test_a_digest_that_was_edited_does_not_cost_its_file(home: Home) -> None:
 def test_a_shared_file_stays_as_long_as_one_arrival_needs_it(home: Home) -> None:
     path, (first, second) = path_of(home), sharers(home)
     with opened(home) as registry:
-        registry.remove_arrivals([first])
+        registry.removal.remove([first])
     assert gather(home).files == ()
     assert path.is_file()
 
     with opened(home) as registry:
-        registry.remove_arrivals([second])
+        registry.removal.remove([second])
     planned = gather(home)
 
     assert [(w.path, w.reason) for w in planned.files] == [(path, "removed")]
@@ -113,9 +113,9 @@ def test_a_shared_file_stays_as_long_as_one_arrival_needs_it(home: Home) -> None
 
 def test_a_restored_arrival_has_its_file(home: Home) -> None:
     with opened(home) as registry:
-        numbers = [arrival.id for arrival in registry.arrivals()]
-        registry.remove_arrivals(numbers)
-        registry.restore_arrivals(numbers)
+        numbers = [arrival.id for arrival in registry.arrivals.list()]
+        registry.removal.remove(numbers)
+        registry.removal.restore(numbers)
     before = files_of(home)
 
     gather(home, young_too=True)
@@ -126,7 +126,7 @@ def test_a_restored_arrival_has_its_file(home: Home) -> None:
 
 def test_a_missing_file_of_a_removed_arrival_is_survived(home: Home) -> None:
     with opened(home) as registry:
-        registry.remove_arrivals(sharers(home))
+        registry.removal.remove(sharers(home))
     path_of_removed = {path for path in files_of(home) if not _is_listed(home, path)}
     assert len(path_of_removed) == 1
     path_of_removed.pop().unlink()
@@ -139,7 +139,7 @@ def test_a_missing_file_of_a_removed_arrival_is_survived(home: Home) -> None:
 
 def _is_listed(home: Home, path: Path) -> bool:
     with opened(home) as registry:
-        return path.parent.name + path.name in {diff.digest for diff in registry.diffs()}
+        return path.parent.name + path.name in {diff.digest for diff in registry.artifacts.list()}
 
 
 def test_a_file_without_a_row_goes_when_it_is_old_enough(home: Home) -> None:
@@ -170,7 +170,7 @@ def test_a_removed_file_that_a_run_has_stored_again_stays(home: Home) -> None:
     store, path = ArtifactStore(home.store), path_of(home)
     data, numbers = path.read_bytes(), sharers(home)
     with opened(home) as registry:
-        registry.remove_arrivals(numbers)
+        registry.removal.remove(numbers)
     # As if removed long ago, and learnt again now.
     execute(home, "UPDATE arrivals SET removed_at = 1.0 WHERE removed_at IS NOT NULL")
     work_on(home)
@@ -187,19 +187,19 @@ def test_a_removed_file_that_a_run_has_stored_again_stays(home: Home) -> None:
 def test_each_file_that_goes_is_logged(home: Home) -> None:
     digest, n_bytes = first_diff(home).digest, path_of(home).stat().st_size
     with opened(home) as registry:
-        registry.remove_arrivals(sharers(home))
+        registry.removal.remove(sharers(home))
     gather(home)
 
     with opened(home) as registry:
-        deleted = [event for event in registry.events() if event.kind == "file-deleted"]
+        deleted = [event for event in registry.events.list() if event.kind == "file-deleted"]
     assert [(e.digest, e.message) for e in deleted] == [(digest, f"removed, {n_bytes} bytes")]
 
 
 def test_a_collection_that_breaks_off_is_finished_by_the_next(home: Home) -> None:
     with opened(home) as registry:
-        registry.remove_arrivals(sharers(home))
+        registry.removal.remove(sharers(home))
         planned = plan(registry, ArtifactStore(home.store), now=NOW)
-        registry.forget(planned.arrivals)  # and no file is deleted
+        registry.removal.delete(planned.arrivals)  # and no file is deleted
 
     assert [waste.reason for waste in gather(home).files] == ["orphan"]
     assert found_in(home) == []

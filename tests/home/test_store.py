@@ -188,8 +188,8 @@ def test_bytes_are_on_the_disk_before_they_get_their_name(
 
 def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
     with Registry.open("sqlite://", clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run())
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run())
         for version, n_bytes in enumerate((100, 64, 100)):
             data = bytes(n_bytes)
             diff = new_diff(
@@ -200,9 +200,9 @@ def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
                 head_bytes=0,
                 metadata_bytes=len(data),
             )
-            registry.add_arrival(new_arrival(run.id, version=version), diff, [])
+            registry.arrivals.add(new_arrival(run.id, version=version), diff, [])
 
-        recorded = {diff.digest: diff.file_bytes for diff in registry.diffs()}
+        recorded = {diff.digest: diff.file_bytes for diff in registry.artifacts.list()}
 
     assert recorded == {digest: store.path(digest).stat().st_size for digest in store.digests()}
     assert sorted(recorded.values()) == [64, 100]

@@ -16,7 +16,7 @@ from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import Finding, verify
-from streamlab.registry.counts import pack_counts
+from streamlab.registry.artifacts import pack_counts
 
 
 def findings(home: Home, *, now: float = NOW) -> list[Finding]:

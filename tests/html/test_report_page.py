@@ -122,7 +122,7 @@ def test_the_numbers_that_stand_out_are_those_of_the_storage_figure(
     (tiles,) = [e for e in page.all("dl") if e.attributes.get("class") == "tiles"]
     found = [data.attributes["value"] for data in tiles.all("data")]
 
-    base = many_registry.bases()[0].file_bytes
+    base = many_registry.bases.list()[0].file_bytes
     assert found[:4] == [
         *(str(last.n_tasks), str(last.ours_bytes - base), str(last.full_bytes), str(last.ratio))
     ]
@@ -135,8 +135,8 @@ def test_scores_and_bytes_by_task_are_the_registrys(page: Element, many_registry
     def mean(task: str, method: str) -> float:
         values = [
             score.value
-            for arrival in many_registry.arrivals(task=task, method=method)
-            for score in many_registry.scores(arrival_id=arrival.id)
+            for arrival in many_registry.arrivals.list(task=task, method=method)
+            for score in many_registry.scores.list(arrival_id=arrival.id)
             if score.is_primary and score.after_sequence == arrival.sequence
             if score.split == "dev"
         ]
@@ -146,8 +146,8 @@ def test_scores_and_bytes_by_task_are_the_registrys(page: Element, many_registry
     assert [row["task"] for row in rows] == ["mood", "same"]
     for row in rows:
         own, full = mean(row["task"], "diff_pruning"), mean(row["task"], "full_finetuning")
-        (first,) = many_registry.arrivals(task=row["task"], method="diff_pruning", seed=1)
-        diff = many_registry.diff(first.digest or "")
+        (first,) = many_registry.arrivals.list(task=row["task"], method="diff_pruning", seed=1)
+        diff = many_registry.artifacts.get(first.digest or "")
         assert float(row["mean score"]) == pytest.approx(own, abs=1e-12)
         assert float(row["by full_finetuning"]) == pytest.approx(full, abs=1e-12)
         assert float(row["difference from full_finetuning"]) == pytest.approx(own - full, abs=1e-12)
@@ -160,9 +160,9 @@ def test_every_arrival_is_there_with_its_bytes(page: Element, many_registry: Reg
     table = page.one(id="table-arrivals")
     rows = [dict(zip(table.headers(), row, strict=True)) for row in table.cells()]
 
-    arrivals = many_registry.arrivals()
+    arrivals = many_registry.arrivals.list()
     assert [int(row["id"]) for row in rows] == [arrival.id for arrival in arrivals]
-    sizes = [many_registry.diff(arrival.digest or "").file_bytes for arrival in arrivals]
+    sizes = [many_registry.artifacts.get(arrival.digest or "").file_bytes for arrival in arrivals]
     assert [int(row["file"]) for row in rows] == sizes
 
 
@@ -187,7 +187,7 @@ def test_a_name_cannot_turn_the_text_around(hostile: str) -> None:
 def test_a_run_where_nothing_finished_has_a_page(many: Ran, tmp_path: Path) -> None:
     home = hostile_home(many.home, tmp_path / "home")
     with Registry.open(home.registry_url, clock=lambda: 0.0) as registry:
-        registry.remove_arrivals([a.id for a in registry.arrivals(status="finished")])
+        registry.removal.remove([a.id for a in registry.arrivals.list(status="finished")])
 
     page = parsed(page_of(home))
 
@@ -217,8 +217,8 @@ def test_the_scenario_on_the_page_is_the_scenario_that_ran(
 
     path = many.path.with_name("again.yaml")
     path.write_text(written[0], encoding="utf-8")
-    assert yaml.safe_load(written[0]) == many_registry.run("latest").scenario
-    assert load_scenario(path).digest == many_registry.run("latest").scenario_digest
+    assert yaml.safe_load(written[0]) == many_registry.runs.get("latest").scenario
+    assert load_scenario(path).digest == many_registry.runs.get("latest").scenario_digest
     assert "counts as a new scenario" not in page.one(id="repeat").text
     assert written[1:] == ["streamlab run many.yaml", "streamlab report many-1"]
 
@@ -226,11 +226,11 @@ def test_the_scenario_on_the_page_is_the_scenario_that_ran(
 def test_tasks_are_written_in_the_order_they_arrived_in(many_registry: Registry) -> None:
     scenario = {"tasks": {"a": {"dataset": "x"}, "b": {"dataset": "y"}}}
     run = replace(
-        many_registry.run("latest"),
+        many_registry.runs.get("latest"),
         scenario=scenario,
         scenario_digest=digest([scenario, ["b", "a"]]),
     )
-    first, second, *_ = many_registry.arrivals(method="diff_pruning", seed=1)
+    first, second, *_ = many_registry.arrivals.list(method="diff_pruning", seed=1)
     arrivals = [replace(second, task="a"), replace(first, task="b")]
 
     assert (first.sequence, second.sequence) == (0, 1)

@@ -27,16 +27,15 @@ from streamlab.home.folder import Home
 from streamlab.home.import_home import Import, import_home
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.import_file import import_file
-from streamlab.registry.counts import pack_counts
-from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.records import NewArrival
+from streamlab.registry.artifacts import pack_counts
+from streamlab.registry.records import NewArrival, NewPlacement
 from streamlab.registry.registry import Registry
-from streamlab.registry.whole import given_part
+from streamlab.registry.transfer import given_part
 
 if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.open_home import OpenHome
-    from streamlab.registry.whole import TakenIn
+    from streamlab.registry.transfer import Imported
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +68,7 @@ def take_home(here: Home, other: Home) -> tuple[Import, ...]:
         return import_home(registry, ArtifactStore(here.store), here, other)
 
 
-def take_file(here: Home, path: Path, **options: Any) -> TakenIn:
+def take_file(here: Home, path: Path, **options: Any) -> Imported:
     with Registry.open(here.registry_url, clock=time.time) as registry:
         options = {"provider": "press", "task": None} | options
         return import_file(registry, ArtifactStore(here.store), path, **options)
@@ -85,8 +84,9 @@ def content(home: Home) -> list[Any]:
     }
     with reading(home) as registry:
         return [
-            registry.bases(), registry.runs(), registry.arrivals(), registry.diffs(),
-            registry.scores(), registry.events(), files,
+            registry.bases.list(), registry.runs.list(), registry.arrivals.list(),
+            registry.artifacts.list(),
+            registry.scores.list(), registry.events.list(), files,
         ]  # fmt: skip
 
 
@@ -94,11 +94,11 @@ def told(home: Home) -> list[Any]:
     """Return what a home says of its runs, without the numbers of rows."""
     with reading(home) as registry:
         return [
-            [replace(base, added_at=0) for base in registry.bases()],
-            [replace(run, heartbeat_at=0) for run in registry.runs()],
-            registry.arrivals(),
-            [replace(diff, added_at=0) for diff in registry.diffs()],
-            [replace(score, id=0) for score in registry.scores()],
+            [replace(base, added_at=0) for base in registry.bases.list()],
+            [replace(run, heartbeat_at=0) for run in registry.runs.list()],
+            registry.arrivals.list(),
+            [replace(diff, added_at=0) for diff in registry.artifacts.list()],
+            [replace(score, id=0) for score in registry.scores.list()],
         ]
 
 
@@ -121,11 +121,11 @@ def test_a_home_comes_whole_into_a_new_one(ran: Ran, tmp_path: Path) -> None:
 def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) -> None:
     other = Home(shutil.copytree(ran.home.path, tmp_path / "other"))
     with Registry.open(other.registry_url, clock=time.time) as registry:
-        first, gone, last = registry.arrivals(run="served-1", status="finished")[:3]
+        first, gone, last = registry.arrivals.list(run="served-1", status="finished")[:3]
         new = given_part(first, NewArrival, attempt=2, arrived_us=1, began_us=2, ended_us=3)
-        registry.add_quarantined(new, "norm", "too far")
-        registry.remove_arrivals([gone.id])
-        registry.add_placements(
+        registry.arrivals.add_quarantined(new, "norm", "too far")
+        registry.removal.remove([gone.id])
+        registry.placements.add(
             [
                 NewPlacement(at_us=n, arrival_id=arrival.id, action="stored", device_bytes=n)
                 for n, arrival in enumerate((last, gone, first))
@@ -135,9 +135,9 @@ def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) ->
     take_home(Home(tmp_path / "new"), other)
 
     with reading(Home(tmp_path / "new")) as registry:
-        (found,) = registry.arrivals(status="quarantined")
+        (found,) = registry.arrivals.list(status="quarantined")
         assert (found.rule, found.reason, found.ended_us) == ("norm", "too far", 3)
-        log = [(line.at_us, line.task, line.seed) for line in registry.placements("served-1")]
+        log = [(line.at_us, line.task, line.seed) for line in registry.placements.list("served-1")]
     assert log == [(0, last.task, last.seed), (2, first.task, first.seed)]
 
 
@@ -236,8 +236,8 @@ def test_a_file_becomes_an_arrival_of_its_own_with_no_score(
 
     assert (taken.is_new, taken.run.name, taken.run.status) == (True, "imported-1", "finished")
     with reading(here) as registry:
-        (arrival,) = registry.arrivals(run="imported-1")
-        assert registry.scores(arrival_id=arrival.id) == ()
+        (arrival,) = registry.arrivals.list(run="imported-1")
+        assert registry.scores.list(arrival_id=arrival.id) == ()
     facts = (arrival.provider, arrival.task, arrival.method, arrival.source)
     assert facts == ("press", "mood", "imported", "import")
     assert arrival.source_detail == "mood.diff"
@@ -322,9 +322,9 @@ def test_a_file_without_a_task_a_change_or_a_known_base_is_refused(
 def test_a_refused_import_leaves_no_file(ran: Ran, here: Home) -> None:
     take_home(here, ran.home)
     with Registry.open(here.registry_url, clock=time.time) as registry:
-        one = next(a for a in registry.arrivals(run="served-1", status="finished"))
-        registry.remove_arrivals([one.id])
-        registry.forget([one.id])
+        one = next(a for a in registry.arrivals.list(run="served-1", status="finished"))
+        registry.removal.remove([one.id])
+        registry.removal.delete([one.id])
     ArtifactStore(here.store).path(one.digest or "").unlink()
     before = content(here)
 
@@ -357,4 +357,4 @@ def test_an_altered_file_that_is_here_already_is_not_trusted(ran: Ran, tmp_path:
         take_home(new, ran.home)
 
     with reading(new) as registry:
-        assert registry.runs() == ()
+        assert registry.runs.list() == ()

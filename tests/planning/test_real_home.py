@@ -20,7 +20,7 @@ from streamlab.planning.storage_model import in_blocks
 from streamlab.planning.what_if import WhatIf
 from streamlab.registry.records import NewArrival
 from streamlab.registry.registry import Registry
-from streamlab.registry.whole import given_part
+from streamlab.registry.transfer import given_part
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +71,12 @@ def test_the_parts_add_up_to_the_bytes_on_disk(lab: Lab, ran: Ran, registry: Reg
 def test_what_failed_or_was_stopped_has_its_share_of_the_registry(ran: Ran, tmp_path: Path) -> None:
     home = Home(Path(shutil.copytree(ran.home.path, tmp_path / "home")))
     with Registry.open(home.registry_url, clock=time.time) as registry:
-        first = registry.arrivals()[0]
-        registry.add_failure(given_part(first, NewArrival, attempt=2), "no rows")
+        first = registry.arrivals.list()[0]
+        registry.arrivals.add_failed(given_part(first, NewArrival, attempt=2), "no rows")
         for attempt in (3, 4):
-            registry.add_quarantined(given_part(first, NewArrival, attempt=attempt), "norm", "far")
+            registry.arrivals.add_quarantined(
+                given_part(first, NewArrival, attempt=attempt), "norm", "far"
+            )
 
         measured = measured_in(home, registry)
 
@@ -111,9 +113,9 @@ def test_an_unknown_run_and_a_run_without_tasks_are_refused(
     with pytest.raises(NotInRegistryError):
         measure(registry, "nothing-1")
     with Registry.open(f"sqlite:///{tmp_path}/new.db", clock=time.time) as empty:
-        (run,) = registry.runs()
-        empty.add_base(registry.base(run.base_fingerprint))
-        empty.start_run(run)
+        (run,) = registry.runs.list()
+        empty.bases.add(registry.bases.get(run.base_fingerprint))
+        empty.runs.start(run)
         with pytest.raises(RegistryError, match="has finished, so there is nothing to show"):
             measure(empty, "latest")
 
@@ -126,7 +128,7 @@ def test_the_formula_of_lora_is_what_peft_writes(lab: Lab, tmp_path: Path) -> No
 
     with Registry.open(ran.home.registry_url, clock=time.time, read_only=True) as registry:
         measured = measured_in(ran.home, registry)
-        (adapter,) = [diff for diff in registry.diffs() if diff.kind == "adapter"]
+        (adapter,) = [diff for diff in registry.artifacts.list() if diff.kind == "adapter"]
     entries = find_n_adapter_entries(measured.base.layout)
     assert entries is not None
     assert adapter.values_bytes == FP32_BYTES * entries

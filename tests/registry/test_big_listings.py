@@ -16,10 +16,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name a registry of one run with many arrivals of three tasks."""
     url = f"sqlite:///{tmp_path_factory.mktemp('big')}/registry.db"
     with Registry.open(url, clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run()).id
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run()).id
         places = range(N_ARRIVALS)
-        registry.add_arrivals([finished_arrival(run, n, task=f"t{n % 3}") for n in places])
+        registry.arrivals.add_all([finished_arrival(run, n, task=f"t{n % 3}") for n in places])
     return url
 
 

@@ -36,8 +36,8 @@ def noted(place: int) -> ArrivalDetails:
 
 @pytest.fixture
 def run(registry: Registry) -> RunRecord:
-    registry.add_base(new_base())
-    return registry.start_run(new_run())
+    registry.bases.add(new_base())
+    return registry.runs.start(new_run())
 
 
 def several(run_id: int) -> list[FinishedArrival]:
@@ -54,8 +54,13 @@ def several(run_id: int) -> list[FinishedArrival]:
 
 def everything(registry: Registry) -> list[Any]:
     return [
-        *(registry.arrivals(), registry.diffs(), registry.scores(), registry.events()),
-        *(registry.tasks(), registry.providers()),
+        *(
+            registry.arrivals.list(),
+            registry.artifacts.list(),
+            registry.scores.list(),
+            registry.events.list(),
+        ),
+        *(registry.totals.tasks(), registry.totals.providers()),
     ]
 
 
@@ -63,11 +68,11 @@ def test_many_at_once_leave_what_one_after_another_leaves(
     registry: Registry, run: RunRecord
 ) -> None:
     with Registry.open("sqlite://", clock=Clock()) as other:
-        other.add_base(new_base())
-        new = several(other.start_run(new_run()).id)
-        one_by_one = [other.add_arrival(n.arrival, n.diff, n.scores).id for n in new]
+        other.bases.add(new_base())
+        new = several(other.runs.start(new_run()).id)
+        one_by_one = [other.arrivals.add(n.arrival, n.diff, n.scores).id for n in new]
 
-        numbers = registry.add_arrivals(several(run.id))
+        numbers = registry.arrivals.add_all(several(run.id))
 
         assert list(numbers) == one_by_one
         for at_once, single in zip(everything(registry), everything(other), strict=True):
@@ -78,16 +83,16 @@ def test_a_big_batch_leaves_every_field_that_a_small_one_leaves(
     registry: Registry, run: RunRecord
 ) -> None:
     with Registry.open("sqlite://", clock=Clock()) as other:
-        other.add_base(new_base())
-        other.start_run(new_run())
+        other.bases.add(new_base())
+        other.runs.start(new_run())
         new = [finished_arrival(run.id, place, details=noted(place)) for place in range(30)]
         for one in new:
-            other.add_arrivals([one])
+            other.arrivals.add_all([one])
 
-        registry.add_arrivals(new)
+        registry.arrivals.add_all(new)
 
         assert everything(registry) == everything(other)
-        assert [a.details for a in registry.arrivals()] == [noted(n) for n in range(30)]
+        assert [a.details for a in registry.arrivals.list()] == [noted(n) for n in range(30)]
 
 
 def test_numbers_come_in_the_order_given_however_many_there_are(
@@ -95,22 +100,22 @@ def test_numbers_come_in_the_order_given_however_many_there_are(
 ) -> None:
     places = [*range(1500, 0, -1)]
 
-    numbers = registry.add_arrivals([finished_arrival(run.id, place) for place in places])
+    numbers = registry.arrivals.add_all([finished_arrival(run.id, place) for place in places])
 
-    recorded = {record.id: record.sequence for record in registry.arrivals()}
+    recorded = {record.id: record.sequence for record in registry.arrivals.list()}
     assert [recorded[number] for number in numbers] == places
-    assert len(registry.diffs()) == len(registry.scores()) == 1500
+    assert len(registry.artifacts.list()) == len(registry.scores.list()) == 1500
     with pytest.raises(
         RegistryError, match=f"finished already in this run, as arrival {numbers[-1]}"
     ):
-        registry.add_arrivals([finished_arrival(run.id, place) for place in range(1, 1501)])
+        registry.arrivals.add_all([finished_arrival(run.id, place) for place in range(1, 1501)])
 
 
 def test_nothing_to_record_records_nothing(registry: Registry, run: RunRecord) -> None:
-    before = registry.events()
+    before = registry.events.list()
 
-    assert registry.add_arrivals([]) == ()
-    assert (registry.arrivals(run=run.id), registry.events()) == ((), before)
+    assert registry.arrivals.add_all([]) == ()
+    assert (registry.arrivals.list(run=run.id), registry.events.list()) == ((), before)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_nothing_to_record_records_nothing(registry: Registry, run: RunRecord) -
 def test_one_wrong_arrival_among_many_and_none_is_recorded(
     registry: Registry, run: RunRecord, wrong: dict[str, dict[str, Any]], message: str
 ) -> None:
-    registry.add_arrivals([finished_arrival(run.id, 0, task="recorded", version=1)])
+    registry.arrivals.add_all([finished_arrival(run.id, 0, task="recorded", version=1)])
     before = everything(registry)
     bad = FinishedArrival(
         arrival=new_arrival(**{"run_id": run.id, "version": 1} | wrong.get("arrival", {})),
@@ -138,6 +143,6 @@ def test_one_wrong_arrival_among_many_and_none_is_recorded(
     )
 
     with pytest.raises((RegistryError, NotInRegistryError), match=message):
-        registry.add_arrivals([finished_arrival(run.id, 7), finished_arrival(run.id, 8), bad])
+        registry.arrivals.add_all([finished_arrival(run.id, 7), finished_arrival(run.id, 8), bad])
 
     assert everything(registry) == before

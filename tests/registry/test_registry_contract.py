@@ -21,9 +21,9 @@ from registry_samples import (
 
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.audits import Damage
 from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.records import Grouping, MethodStorage, RunRecord
+from streamlab.registry.integrity import Damage
+from streamlab.registry.records import ArrivalRecord, Grouping, MethodStorage, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
 
@@ -32,8 +32,8 @@ NOT_JSON = ArrivalDetails(reported=ReportedDetails(training={"loss": float("nan"
 
 @pytest.fixture
 def run(registry: Registry) -> RunRecord:
-    registry.add_base(new_base())
-    return registry.start_run(new_run())
+    registry.bases.add(new_base())
+    return registry.runs.start(new_run())
 
 
 def given(record: Any, new: Any) -> Any:
@@ -43,10 +43,10 @@ def given(record: Any, new: Any) -> Any:
 
 
 def test_a_base_comes_back_as_it_was_given(registry: Registry) -> None:
-    record = registry.add_base(new_base())
+    record = registry.bases.add(new_base())
 
     assert given(record, new_base()) == new_base()
-    assert (record.added_at, registry.base(FINGERPRINT), registry.bases()) == (
+    assert (record.added_at, registry.bases.get(FINGERPRINT), registry.bases.list()) == (
         1000.0,
         record,
         (record,),
@@ -56,35 +56,40 @@ def test_a_base_comes_back_as_it_was_given(registry: Registry) -> None:
 def test_a_base_with_nothing_optional_comes_back_as_it_was_given(registry: Registry) -> None:
     base = new_base(layers=None, revision="v1", initialised=())
 
-    assert given(registry.add_base(base), base) == base
+    assert given(registry.bases.add(base), base) == base
 
 
 def test_a_base_is_added_once_per_fingerprint(registry: Registry, clock: Clock) -> None:
-    first = registry.add_base(new_base())
+    first = registry.bases.add(new_base())
     clock.now += 5
 
-    assert registry.add_base(new_base(model="another name")) == first
-    assert [event.kind for event in registry.events()] == ["base-added"]
+    assert registry.bases.add(new_base(model="another name")) == first
+    assert [event.kind for event in registry.events.list()] == ["base-added"]
 
 
 def test_an_unknown_base_is_refused_with_near_names(registry: Registry) -> None:
-    registry.add_base(new_base())
+    registry.bases.add(new_base())
 
     with pytest.raises(NotInRegistryError, match=f"Did you mean `{FINGERPRINT}`"):
-        registry.base("f" * 60)
+        registry.bases.get("f" * 60)
 
 
 def test_a_run_comes_back_as_it_was_given(registry: Registry, run: RunRecord) -> None:
     assert given(run, new_run()) == new_run()
     assert (run.name, run.status, run.reason, run.finished_at) == ("glue-1", "running", None, None)
     assert run.started_at == run.heartbeat_at == 1000.0
-    assert registry.run("glue-1") == registry.run(run.id) == registry.run(str(run.id)) == run
+    assert (
+        registry.runs.get("glue-1")
+        == registry.runs.get(run.id)
+        == registry.runs.get(str(run.id))
+        == run
+    )
 
 
 @pytest.mark.usefixtures("run")
 def test_runs_are_counted_per_scenario_name(registry: Registry) -> None:
     names = [
-        registry.start_run(new_run(scenario_name=name)).name for name in ("glue", "sst", "glue")
+        registry.runs.start(new_run(scenario_name=name)).name for name in ("glue", "sst", "glue")
     ]
 
     assert names == ["glue-2", "sst-1", "glue-3"]
@@ -92,18 +97,18 @@ def test_runs_are_counted_per_scenario_name(registry: Registry) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_the_latest_run_answers_to_latest(registry: Registry) -> None:
-    second = registry.start_run(new_run())
+    second = registry.runs.start(new_run())
 
-    assert registry.run("latest") == second
+    assert registry.runs.get("latest") == second
 
 
 @pytest.mark.usefixtures("run")
 def test_runs_are_listed_oldest_first_and_a_limit_keeps_the_last(registry: Registry) -> None:
     for _ in range(2):
-        registry.start_run(new_run())
+        registry.runs.start(new_run())
 
-    assert [r.name for r in registry.runs()] == ["glue-1", "glue-2", "glue-3"]
-    assert [r.name for r in registry.runs(limit=2)] == ["glue-2", "glue-3"]
+    assert [r.name for r in registry.runs.list()] == ["glue-1", "glue-2", "glue-3"]
+    assert [r.name for r in registry.runs.list(limit=2)] == ["glue-2", "glue-3"]
 
 
 @pytest.mark.usefixtures("run")
@@ -111,85 +116,85 @@ def test_an_unknown_run_is_refused_naming_what_there_is(registry: Registry) -> N
     refs: list[str | int] = ["glue-11", 77, "77", "gleu-1"]
 
     for ref in refs:
-        with pytest.raises(NotInRegistryError, match="`glue-1`"):
-            registry.run(ref)
+        with pytest.raises(NotInRegistryError, match="glue-1"):
+            registry.runs.get(ref)
 
 
 def test_a_run_on_an_unknown_base_is_refused(registry: Registry) -> None:
     with pytest.raises(NotInRegistryError, match="holds no base"):
-        registry.start_run(new_run())
-    assert registry.runs() == ()
+        registry.runs.start(new_run())
+    assert registry.runs.list() == ()
 
 
 def test_a_run_ends_once(registry: Registry, run: RunRecord, clock: Clock) -> None:
     ends: tuple[RunEnd, ...] = ("finished", "failed", "interrupted")
 
     for status in ends:
-        run = registry.start_run(new_run())
+        run = registry.runs.start(new_run())
         clock.now += 60.0
-        ended = registry.finish_run(run.id, status, "as planned")
+        ended = registry.runs.finish(run.id, status, "as planned")
         assert (ended.status, ended.reason, ended.finished_at) == (status, "as planned", clock.now)
         with pytest.raises(RegistryError, match=f"already ended as {status}"):
-            registry.finish_run(run.id, "finished")
+            registry.runs.finish(run.id, "finished")
 
 
 def test_a_heartbeat_is_recorded_until_the_run_ends(
     registry: Registry, run: RunRecord, clock: Clock
 ) -> None:
     clock.now = 1042.0
-    registry.heartbeat(run.id)
-    assert registry.run(run.id).heartbeat_at == 1042.0
+    registry.runs.heartbeat(run.id)
+    assert registry.runs.get(run.id).heartbeat_at == 1042.0
 
-    registry.finish_run(run.id, "failed", "out of luck")
+    registry.runs.finish(run.id, "failed", "out of luck")
     with pytest.raises(RegistryError, match="already ended as failed"):
-        registry.heartbeat(run.id)
+        registry.runs.heartbeat(run.id)
 
 
 def test_the_latest_unfinished_run_of_a_scenario_is_found(
     registry: Registry, run: RunRecord
 ) -> None:
     digest = run.scenario_digest
-    second = registry.start_run(new_run())
-    registry.start_run(new_run(scenario_digest=digest_of("another")))
+    second = registry.runs.start(new_run())
+    registry.runs.start(new_run(scenario_digest=digest_of("another")))
 
-    assert registry.find_unfinished_run(digest) == second
-    registry.finish_run(second.id, "finished")
-    assert registry.find_unfinished_run(digest) == run
-    failed = registry.finish_run(run.id, "failed", "no luck")
-    assert registry.find_unfinished_run(digest) == failed
-    assert registry.find_unfinished_run(digest_of("never run")) is None
+    assert registry.runs.find_unfinished(digest) == second
+    registry.runs.finish(second.id, "finished")
+    assert registry.runs.find_unfinished(digest) == run
+    failed = registry.runs.finish(run.id, "failed", "no luck")
+    assert registry.runs.find_unfinished(digest) == failed
+    assert registry.runs.find_unfinished(digest_of("never run")) is None
 
 
 def test_an_interrupted_run_is_resumed_under_its_name(
     registry: Registry, run: RunRecord, clock: Clock
 ) -> None:
-    registry.finish_run(run.id, "interrupted", "stopped")
+    registry.runs.finish(run.id, "interrupted", "stopped")
     clock.now = 2000.0
 
-    resumed = registry.resume_run(run.id)
+    resumed = registry.runs.resume(run.id)
 
     assert resumed == dataclasses.replace(run, heartbeat_at=2000.0)
 
 
 def test_a_finished_run_is_not_resumed(registry: Registry, run: RunRecord) -> None:
-    registry.finish_run(run.id, "finished")
+    registry.runs.finish(run.id, "finished")
 
     with pytest.raises(RegistryError, match="nothing to resume"):
-        registry.resume_run(run.id)
+        registry.runs.resume(run.id)
 
 
 def test_an_arrival_comes_back_as_it_was_given(registry: Registry, run: RunRecord) -> None:
     arrival, diff = new_arrival(run.id), new_diff()
     scores = [new_score(), new_score(split="validation", value=1, is_primary=False)]
 
-    record = registry.add_arrival(arrival, diff, scores)
+    record = registry.arrivals.add(arrival, diff, scores)
 
     assert given(record, arrival) == arrival
     assert (record.run, record.status, record.reason) == ("glue-1", "finished", None)
     assert record.digest == diff.digest
-    assert registry.arrival(record.id) == record
-    assert given(registry.diff(diff.digest), diff) == diff
-    stored = registry.scores(arrival_id=record.id)
+    assert registry.arrivals.get(record.id) == record
+    assert given(registry.artifacts.get(diff.digest), diff) == diff
+    stored = registry.scores.list(arrival_id=record.id)
     assert [given(score, scores[0]) for score in stored] == scores
     assert [(s.run, s.seed, s.task, s.provider, s.method, s.source) for s in stored] == [
         ("glue-1", 1, "sst2", "reviews_inc", "diff_pruning", "files")
@@ -199,17 +204,17 @@ def test_an_arrival_comes_back_as_it_was_given(registry: Registry, run: RunRecor
 def test_a_baselines_checkpoint_needs_no_counts(registry: Registry, run: RunRecord) -> None:
     checkpoint = new_diff(kind="checkpoint", n_entries=128, tensor_counts=())
 
-    registry.add_arrival(new_arrival(run.id), checkpoint, [])
+    registry.arrivals.add(new_arrival(run.id), checkpoint, [])
 
-    assert given(registry.diff(checkpoint.digest), checkpoint) == checkpoint
+    assert given(registry.artifacts.get(checkpoint.digest), checkpoint) == checkpoint
 
 
 def test_scores_on_synthetic_rows_say_so(registry: Registry, run: RunRecord) -> None:
     for source in ("synthetic", "hub"):
         arrival = new_arrival(run.id, source=source, task=f"from {source}")
-        registry.add_arrival(arrival, new_diff(), [new_score()])
+        registry.arrivals.add(arrival, new_diff(), [new_score()])
 
-    assert [(s.source, s.synthetic) for s in registry.scores()] == [
+    assert [(s.source, s.synthetic) for s in registry.scores.list()] == [
         ("synthetic", True),
         ("hub", False),
     ]
@@ -217,83 +222,85 @@ def test_scores_on_synthetic_rows_say_so(registry: Registry, run: RunRecord) -> 
 
 def test_two_arrivals_share_one_artifact(registry: Registry, run: RunRecord) -> None:
     for version in (1, 2):
-        registry.add_arrival(new_arrival(run.id, version=version), new_diff(), [])
+        registry.arrivals.add(new_arrival(run.id, version=version), new_diff(), [])
 
-    assert len(registry.diffs()) == 1
-    assert [record.digest for record in registry.arrivals()] == [new_diff().digest] * 2
+    assert len(registry.artifacts.list()) == 1
+    assert [record.digest for record in registry.arrivals.list()] == [new_diff().digest] * 2
 
 
 def test_one_digest_with_other_facts_is_refused_whole(registry: Registry, run: RunRecord) -> None:
-    registry.add_arrival(new_arrival(run.id), new_diff(), [])
-    before = registry.events()
+    registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    before = registry.events.list()
 
     with pytest.raises(RegistryError, match="another `value_type`: 'bf16', given 'fp32'"):
-        registry.add_arrival(
+        registry.arrivals.add(
             new_arrival(run.id, version=2, task="new"), new_diff(value_type="fp32"), []
         )
 
-    assert len(registry.arrivals()) == 1
-    assert [task.name for task in registry.tasks()] == ["sst2"]
-    assert registry.events() == before
+    assert len(registry.arrivals.list()) == 1
+    assert [task.name for task in registry.totals.tasks()] == ["sst2"]
+    assert registry.events.list() == before
 
 
 def test_a_finished_arrival_is_not_finished_twice(registry: Registry, run: RunRecord) -> None:
-    first = registry.add_arrival(new_arrival(run.id), new_diff(), [new_score()])
+    first = registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score()])
 
     with pytest.raises(RegistryError, match=f"as arrival {first.id}"):
-        registry.add_arrival(new_arrival(run.id, attempt=2, sequence=9), new_diff("b"), [])
+        registry.arrivals.add(new_arrival(run.id, attempt=2, sequence=9), new_diff("b"), [])
 
-    assert registry.arrivals() == (first,)
-    assert len(registry.diffs()) == 1
+    assert registry.arrivals.list() == (first,)
+    assert len(registry.artifacts.list()) == 1
 
 
 def test_another_identity_is_another_arrival(registry: Registry, run: RunRecord) -> None:
     changes = ({}, {"seed": 2}, {"provider": "p"}, {"task": "t"}, {"version": 2}, {"method": "m"})
 
     for change in changes:
-        registry.add_arrival(new_arrival(run.id, **change), new_diff(), [])
+        registry.arrivals.add(new_arrival(run.id, **change), new_diff(), [])
 
-    assert len(registry.arrivals()) == len(changes)
+    assert len(registry.arrivals.list()) == len(changes)
 
 
 def test_another_run_may_finish_the_same_arrival(registry: Registry, run: RunRecord) -> None:
-    second = registry.start_run(new_run())
+    second = registry.runs.start(new_run())
     for run_id in (run.id, second.id):
-        registry.add_arrival(new_arrival(run_id), new_diff(), [])
+        registry.arrivals.add(new_arrival(run_id), new_diff(), [])
 
-    assert [record.run for record in registry.arrivals()] == ["glue-1", "glue-2"]
+    assert [record.run for record in registry.arrivals.list()] == ["glue-1", "glue-2"]
 
 
 def test_failed_attempts_may_be_followed_by_a_finished_one(
     registry: Registry, run: RunRecord
 ) -> None:
     for attempt in (1, 2):
-        failed = registry.add_failure(new_arrival(run.id, attempt=attempt), "the loss is NaN")
+        failed = registry.arrivals.add_failed(
+            new_arrival(run.id, attempt=attempt), "the loss is NaN"
+        )
         assert (failed.status, failed.reason, failed.digest) == ("failed", "the loss is NaN", None)
-    registry.add_arrival(new_arrival(run.id, attempt=3), new_diff(), [])
+    registry.arrivals.add(new_arrival(run.id, attempt=3), new_diff(), [])
 
-    statuses = [(record.attempt, record.status) for record in registry.arrivals()]
+    statuses = [(record.attempt, record.status) for record in registry.arrivals.list()]
     assert statuses == [(1, "failed"), (2, "failed"), (3, "finished")]
 
 
 def test_an_arrival_of_an_unknown_run_is_refused(registry: Registry) -> None:
     with pytest.raises(NotInRegistryError, match="no run"):
-        registry.add_arrival(new_arrival(5), new_diff(), [])
+        registry.arrivals.add(new_arrival(5), new_diff(), [])
     with pytest.raises(NotInRegistryError, match="no run"):
-        registry.add_failure(new_arrival(5), "no run")
-    assert registry.providers() == ()
+        registry.arrivals.add_failed(new_arrival(5), "no run")
+    assert registry.totals.providers() == ()
 
 
 def test_an_arrival_stays_on_the_base_of_its_run(registry: Registry, run: RunRecord) -> None:
-    other = registry.add_base(new_base(fingerprint="e" * 64))
+    other = registry.bases.add(new_base(fingerprint="e" * 64))
 
     with pytest.raises(RegistryError, match="stays on its run's base"):
-        registry.add_arrival(new_arrival(run.id), new_diff(base_fingerprint=other.fingerprint), [])
+        registry.arrivals.add(new_arrival(run.id), new_diff(base_fingerprint=other.fingerprint), [])
 
 
 def test_an_artifact_that_contradicts_itself_is_refused(registry: Registry, run: RunRecord) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"digest": "A" * 64}, "is no digest"),
+        ({"digest": "A" * 64}, "is not a digest"),
         ({"file_bytes": 101}, "have 100 bytes, but `file_bytes` says 101"),
         ({"tensor_counts": (4, 0, 4)}, "add up to 8, but `n_entries` says 7"),
         ({"tensor_counts": ()}, "add up to 0, but `n_entries` says 7"),
@@ -305,9 +312,9 @@ def test_an_artifact_that_contradicts_itself_is_refused(registry: Registry, run:
 
     for change, message in wrong:
         with pytest.raises(RegistryError, match=message):
-            registry.add_arrival(new_arrival(run.id), new_diff(**change), [])
+            registry.arrivals.add(new_arrival(run.id), new_diff(**change), [])
 
-    assert registry.arrivals() == registry.diffs() == ()
+    assert registry.arrivals.list() == registry.artifacts.list() == ()
 
 
 def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: RunRecord) -> None:
@@ -317,65 +324,64 @@ def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: Ru
         ({"peak_memory_bytes": None}, "NOT NULL"),
         ({"task": ""}, "ck_tasks_name"),
         ({"seed": 2**63}, "too large"),
-        (
-            {"details": NOT_JSON},
-            "not JSON compliant",
-        ),
+        ({"details": NOT_JSON}, "not JSON compliant"),
         ({"source_detail": "\ud800"}, "surrogates not allowed"),
     ]
 
     for change, message in wrong:
         with pytest.raises(RegistryError, match=f"could not be written: .*{message}"):
-            registry.add_arrival(new_arrival(run.id, **change), new_diff(), [])
+            registry.arrivals.add(new_arrival(run.id, **change), new_diff(), [])
 
-    assert registry.arrivals() == registry.diffs() == ()
+    assert registry.arrivals.list() == registry.artifacts.list() == ()
 
 
 def test_a_name_is_data_and_never_sql(registry: Registry, run: RunRecord) -> None:
     name = "sst2'); DROP TABLE arrivals; -- %s :x ?"
 
-    record = registry.add_arrival(new_arrival(run.id, task=name, provider=name), new_diff(), [])
+    record = registry.arrivals.add(new_arrival(run.id, task=name, provider=name), new_diff(), [])
 
-    assert registry.arrivals(task=name, provider=name) == (record,)
-    assert [task.name for task in registry.tasks()] == [name]
+    assert registry.arrivals.list(task=name, provider=name) == (record,)
+    assert [task.name for task in registry.totals.tasks()] == [name]
 
 
 def test_scores_are_added_later_and_never_replaced(registry: Registry, run: RunRecord) -> None:
-    arrival = registry.add_arrival(new_arrival(run.id), new_diff(), [new_score()])
-    registry.add_scores(arrival.id, [new_score(after_sequence=1, value=0.5)])
+    arrival = registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score()])
+    registry.arrivals.add_scores(arrival.id, [new_score(after_sequence=1, value=0.5)])
 
     with pytest.raises(RegistryError, match="never replaced"):
-        registry.add_scores(arrival.id, [new_score(after_sequence=2), new_score(after_sequence=1)])
+        registry.arrivals.add_scores(
+            arrival.id, [new_score(after_sequence=2), new_score(after_sequence=1)]
+        )
 
-    assert [(s.after_sequence, s.value) for s in registry.scores()] == [(0, 0.875), (1, 0.5)]
+    assert [(s.after_sequence, s.value) for s in registry.scores.list()] == [(0, 0.875), (1, 0.5)]
 
 
 def test_one_score_given_twice_is_refused(registry: Registry, run: RunRecord) -> None:
     with pytest.raises(RegistryError, match="never replaced"):
-        registry.add_arrival(new_arrival(run.id), new_diff(), [new_score(), new_score()])
-    assert registry.arrivals() == ()
+        registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score(), new_score()])
+    assert registry.arrivals.list() == ()
 
 
 def test_a_score_that_is_not_finite_is_refused(registry: Registry, run: RunRecord) -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(RegistryError, match="finite number"):
-            registry.add_arrival(new_arrival(run.id), new_diff(), [new_score(value=value)])
+            registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score(value=value)])
 
-    assert registry.arrivals() == ()
+    assert registry.arrivals.list() == ()
 
 
 def test_a_failed_arrival_has_no_scores(registry: Registry, run: RunRecord) -> None:
-    failed = registry.add_failure(new_arrival(run.id), "the loss is NaN")
+    failed = registry.arrivals.add_failed(new_arrival(run.id), "the loss is NaN")
 
     with pytest.raises(RegistryError, match="left no artifact"):
-        registry.add_scores(failed.id, [new_score()])
+        registry.arrivals.add_scores(failed.id, [new_score()])
     with pytest.raises(NotInRegistryError, match="no arrival 99"):
-        registry.add_scores(99, [new_score()])
+        registry.arrivals.add_scores(99, [new_score()])
 
 
 def fill(registry: Registry, run: RunRecord) -> None:
     """Add arrivals of two runs out of order; one failed."""
-    second = registry.start_run(new_run(scenario_name="sst"))
+    second = registry.runs.start(new_run(scenario_name="sst"))
     for run_id, seed, sequence, method, task in [
         (second.id, 1, 0, "diff_pruning", "sst2"),
         (run.id, 2, 0, "diff_pruning", "sst2"),
@@ -395,8 +401,8 @@ def fill(registry: Registry, run: RunRecord) -> None:
         later = new_score(after_sequence=sequence + 1)
         scores = [later, new_score(after_sequence=sequence, metric="f1")]
         scores.append(new_score(after_sequence=sequence))
-        registry.add_arrival(arrival, new_diff(name), scores)
-    registry.add_failure(new_arrival(run.id, task="cola", sequence=2), "no rows")
+        registry.arrivals.add(arrival, new_diff(name), scores)
+    registry.arrivals.add_failed(new_arrival(run.id, task="cola", sequence=2), "no rows")
 
 
 ORDER = [
@@ -431,7 +437,7 @@ def test_arrivals_are_filtered_and_listed_in_order(registry: Registry, run: RunR
     fill(registry, run)
 
     for filters, places in FILTERS:
-        found = [(r.run, r.seed, r.sequence, r.method) for r in registry.arrivals(**filters)]
+        found = [(r.run, r.seed, r.sequence, r.method) for r in registry.arrivals.list(**filters)]
         assert found == [ORDER[place] for place in places], filters
 
 
@@ -439,14 +445,17 @@ def test_arrivals_are_narrowed_to_a_seed_or_to_those_that_share_an_artifact(
     registry: Registry, run: RunRecord
 ) -> None:
     fill(registry, run)
-    everything = registry.arrivals()
-    shared = registry.add_arrival(
+    everything = registry.arrivals.list()
+    shared = registry.arrivals.add(
         new_arrival(run.id, version=7), new_diff("1 2 0 diff_pruning"), []
     )
 
-    assert [a.seed for a in registry.arrivals(run=run.id, seed=2)] == [2]
-    assert [a.id for a in registry.arrivals(digest=shared.digest)] == [shared.id, everything[4].id]
-    assert registry.arrivals(digest=digest_of("never stored")) == ()
+    assert [a.seed for a in registry.arrivals.list(run=run.id, seed=2)] == [2]
+    assert [a.id for a in registry.arrivals.list(digest=shared.digest)] == [
+        shared.id,
+        everything[4].id,
+    ]
+    assert registry.arrivals.list(digest=digest_of("never stored")) == ()
 
 
 def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
@@ -454,20 +463,22 @@ def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
 ) -> None:
     fill(registry, run)
     shared = new_diff("1 2 0 diff_pruning")
-    registry.add_arrival(new_arrival(run.id, version=7, examples_fingerprint="other"), shared, [])
-    registry.add_failure(
+    registry.arrivals.add(new_arrival(run.id, version=7, examples_fingerprint="other"), shared, [])
+    registry.arrivals.add_failed(
         new_arrival(run.id, method="never_done", n_train_examples=5), "the loss is NaN"
     )
-    other = registry.start_run(new_run()).id
-    registry.add_arrival(new_arrival(other, method="bitfit"), shared, [])
-    registry.finish_run(run.id, "finished")
-    arrivals = registry.arrivals(run=run.id)
-    registry.remove_arrivals([registry.add_arrival(
+    other = registry.runs.start(new_run()).id
+    registry.arrivals.add(new_arrival(other, method="bitfit"), shared, [])
+    registry.runs.finish(run.id, "finished")
+    arrivals = registry.arrivals.list(run=run.id)
+    registry.removal.remove([registry.arrivals.add(
         new_arrival(run.id, version=8, n_train_examples=6), new_diff("gone"), []
     ).id])  # fmt: skip
-    diffs = {diff.digest: diff for diff in registry.diffs()}
+    diffs = {diff.digest: diff for diff in registry.artifacts.list()}
 
-    assert [dataclasses.astuple(used) for used in registry.rows_used(run.name)] == list(
+    assert [
+        dataclasses.astuple(used) for used in registry.arrivals.examples_used(run.name)
+    ] == list(
         dict.fromkeys(
             (
                 a.task,
@@ -480,7 +491,7 @@ def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
             for a in arrivals
         )
     )
-    storage = registry.method_storage(run.name)
+    storage = registry.totals.by_method(run.name)
     assert {own.method for own in storage} == {a.method for a in arrivals}
     for own in storage:
         files = [diffs[a.digest] for a in arrivals if a.method == own.method and a.digest]
@@ -497,11 +508,11 @@ def test_totals_are_told_of_one_thing_by_its_name(registry: Registry, run: RunRe
     groupings: tuple[Grouping, ...] = ("run", "task", "provider", "method")
 
     for by in groupings:
-        everything = registry.totals(by)
+        everything = registry.totals.list(by)
         for name in {total.name for total in everything}:
             own = tuple(total for total in everything if total.name == name)
-            assert registry.totals(by, name=name) == own
-        assert registry.totals(by, name="nothing") == ()
+            assert registry.totals.list(by, name=name) == own
+        assert registry.totals.list(by, name="nothing") == ()
 
 
 def test_scores_are_narrowed_to_those_an_arrival_is_judged_by(
@@ -509,23 +520,25 @@ def test_scores_are_narrowed_to_those_an_arrival_is_judged_by(
 ) -> None:
     fill(registry, run)
     both = [new_score(metric="f1", is_primary=False), new_score()]
-    registry.add_arrival(new_arrival(run.id, version=7), new_diff("both"), both)
+    registry.arrivals.add(new_arrival(run.id, version=7), new_diff("both"), both)
 
-    primary = tuple(score for score in registry.scores() if score.is_primary)
-    assert registry.scores(primary=True) == primary != registry.scores()
+    primary = tuple(score for score in registry.scores.list() if score.is_primary)
+    assert registry.scores.list(primary=True) == primary != registry.scores.list()
 
 
 def test_artifacts_and_scores_are_found_for_many_at_once(
     registry: Registry, run: RunRecord
 ) -> None:
     fill(registry, run)
-    arrivals = registry.arrivals(task="rte")
+    arrivals = registry.arrivals.list(task="rte")
 
     digests = {a.digest for a in arrivals if a.digest}
-    assert {d.digest for d in registry.diffs_of({*digests, digest_of("nothing")})} == digests
-    found = sorted(registry.scores_of([a.id for a in arrivals] + [99]), key=lambda s: s.id)
-    assert found == sorted(registry.scores(task="rte"), key=lambda s: s.id) != []
-    assert (registry.diffs_of([]), registry.scores_of([])) == ((), ())
+    assert {
+        d.digest for d in registry.artifacts.with_digests({*digests, digest_of("nothing")})
+    } == digests
+    found = sorted(registry.scores.of_arrivals([a.id for a in arrivals] + [99]), key=lambda s: s.id)
+    assert found == sorted(registry.scores.list(task="rte"), key=lambda s: s.id) != []
+    assert (registry.artifacts.with_digests([]), registry.scores.of_arrivals([])) == ((), ())
 
 
 def test_scores_are_listed_in_the_order_of_their_arrivals(
@@ -533,7 +546,7 @@ def test_scores_are_listed_in_the_order_of_their_arrivals(
 ) -> None:
     fill(registry, run)
 
-    found = [(s.run, s.seed, s.method, s.after_sequence, s.metric) for s in registry.scores()]
+    found = [(s.run, s.seed, s.method, s.after_sequence, s.metric) for s in registry.scores.list()]
 
     assert found == [
         (name, seed, method, sequence + later, metric)
@@ -541,27 +554,27 @@ def test_scores_are_listed_in_the_order_of_their_arrivals(
         if sequence < 2
         for later, metric in ((0, "accuracy"), (0, "f1"), (1, "accuracy"))
     ]
-    assert registry.scores(limit=4) == registry.scores()[:4]
-    assert {s.task for s in registry.scores(task="rte")} == {"rte"}
-    assert {s.run for s in registry.scores(run="sst-1")} == {"sst-1"}
-    assert len(registry.scores(run="glue-1", task="rte")) == 6
+    assert registry.scores.list(limit=4) == registry.scores.list()[:4]
+    assert {s.task for s in registry.scores.list(task="rte")} == {"rte"}
+    assert {s.run for s in registry.scores.list(run="sst-1")} == {"sst-1"}
+    assert len(registry.scores.list(run="glue-1", task="rte")) == 6
 
 
 def test_artifacts_are_listed_of_one_run_or_of_all(registry: Registry, run: RunRecord) -> None:
     fill(registry, run)
-    registry.add_arrival(
+    registry.arrivals.add(
         new_arrival(run.id, version=7), new_diff("2 1 0 diff_pruning"), []
     )  # shared with the other run
 
-    digests = [d.digest for d in registry.diffs()]
+    digests = [d.digest for d in registry.artifacts.list()]
     assert len(digests) == len(set(digests)) == 5
-    assert [d.digest for d in registry.diffs(run="sst-1")] == digests[:1]
-    assert [d.digest for d in registry.diffs(run="glue-1", limit=2)] == digests[:2]
+    assert [d.digest for d in registry.artifacts.list(run="sst-1")] == digests[:1]
+    assert [d.digest for d in registry.artifacts.list(run="glue-1", limit=2)] == digests[:2]
 
 
 @pytest.mark.usefixtures("run")
 def test_a_listing_of_an_unknown_run_is_refused(registry: Registry) -> None:
-    for listing in (registry.arrivals, registry.scores, registry.diffs):
+    for listing in (registry.arrivals.list, registry.scores.list, registry.artifacts.list):
         with pytest.raises(NotInRegistryError, match="Did you mean `glue-1`"):
             listing(run="glue-7")
 
@@ -579,13 +592,13 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
         (new_arrival(run.id, task="rte", provider="newswire"), new_diff("rte")),
         (new_arrival(run.id, task="rte", provider="reviews_inc"), new_diff()),
     ]:
-        registry.add_arrival(arrival, diff, [])
-    registry.add_failure(new_arrival(run.id, task="rte"), "no rows")
-    registry.add_failure(new_arrival(run.id, task="cola"), "no rows")
-    registry.add_quarantined(new_arrival(run.id, task="cola"), "size", "too big")
+        registry.arrivals.add(arrival, diff, [])
+    registry.arrivals.add_failed(new_arrival(run.id, task="rte"), "no rows")
+    registry.arrivals.add_failed(new_arrival(run.id, task="cola"), "no rows")
+    registry.arrivals.add_quarantined(new_arrival(run.id, task="cola"), "size", "too big")
 
-    tasks = [dataclasses.astuple(task) for task in registry.tasks()]
-    providers = [dataclasses.astuple(provider) for provider in registry.providers()]
+    tasks = [dataclasses.astuple(task) for task in registry.totals.tasks()]
+    providers = [dataclasses.astuple(provider) for provider in registry.totals.providers()]
 
     assert tasks == [
         ("cola", 0, 1, 1, 0, 0, 0, 0),
@@ -601,31 +614,31 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
 def test_a_diff_answers_to_the_beginning_of_its_digest(registry: Registry, run: RunRecord) -> None:
     diffs = [new_diff(digest=digest) for digest in ("ab" + "0" * 62, "ab" + "f" * 62, "ac" * 32)]
     for version, diff in enumerate(diffs):
-        registry.add_arrival(new_arrival(run.id, version=version), diff, [])
+        registry.arrivals.add(new_arrival(run.id, version=version), diff, [])
 
-    assert registry.diff("abf").digest == diffs[1].digest
-    assert registry.diff("AC").digest == diffs[2].digest
+    assert registry.artifacts.get("abf").digest == diffs[1].digest
+    assert registry.artifacts.get("AC").digest == diffs[2].digest
     with pytest.raises(NotInRegistryError, match=r"begin with 'ab': ab00.*, abff"):
-        registry.diff("ab")
+        registry.artifacts.get("ab")
     with pytest.raises(NotInRegistryError, match="no artifact whose digest begins with 'ad'"):
-        registry.diff("ad")
+        registry.artifacts.get("ad")
     for wrong in ("", "xyz", "%", "a" * 65):
-        with pytest.raises(NotInRegistryError, match="no beginning of a digest"):
-            registry.diff(wrong)
+        with pytest.raises(NotInRegistryError, match="does not begin a digest"):
+            registry.artifacts.get(wrong)
 
 
 def test_everything_that_happens_is_logged_in_order(
     registry: Registry, run: RunRecord, clock: Clock
 ) -> None:
     clock.now = 1001.0
-    arrival = registry.add_arrival(new_arrival(run.id), new_diff(), [])
-    registry.add_scores(arrival.id, [new_score()])
-    failed = registry.add_failure(new_arrival(run.id, task="rte"), "no rows")
-    registry.finish_run(run.id, "interrupted", "stopped")
-    registry.resume_run(run.id)
-    event = registry.add_event("note", "glue-1", "looks fine")
+    arrival = registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    registry.arrivals.add_scores(arrival.id, [new_score()])
+    failed = registry.arrivals.add_failed(new_arrival(run.id, task="rte"), "no rows")
+    registry.runs.finish(run.id, "interrupted", "stopped")
+    registry.runs.resume(run.id)
+    event = registry.events.add("note", "glue-1", "looks fine")
 
-    assert [(e.kind, e.subject) for e in registry.events()] == [
+    assert [(e.kind, e.subject) for e in registry.events.list()] == [
         ("base-added", FINGERPRINT),
         ("run-started", "glue-1"),
         ("arrival-finished", str(arrival.id)),
@@ -636,7 +649,7 @@ def test_everything_that_happens_is_logged_in_order(
         ("note", "glue-1"),
     ]
     assert (event.at, event.message, event.version) == (1001.0, "looks fine", __version__)
-    assert [e.kind for e in registry.events(limit=2)] == ["run-resumed", "note"]
+    assert [e.kind for e in registry.events.list(limit=2)] == ["run-resumed", "note"]
 
 
 def test_threads_may_write_at_once(registry: Registry, run: RunRecord) -> None:
@@ -646,8 +659,8 @@ def test_threads_may_write_at_once(registry: Registry, run: RunRecord) -> None:
         try:
             for version in range(10):
                 arrival = new_arrival(run.id, task=f"t{thread}", version=version)
-                registry.add_arrival(arrival, new_diff(f"{thread} {version}"), [new_score()])
-                registry.arrivals(run=run.name, limit=3)
+                registry.arrivals.add(arrival, new_diff(f"{thread} {version}"), [new_score()])
+                registry.arrivals.list(run=run.name, limit=3)
         except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
             failures.append(error)
 
@@ -658,20 +671,32 @@ def test_threads_may_write_at_once(registry: Registry, run: RunRecord) -> None:
         thread.join()
 
     assert failures == []
-    assert len(registry.arrivals()) == len(registry.scores()) == 30
+    assert len(registry.arrivals.list()) == len(registry.scores.list()) == 30
 
 
 def test_an_empty_registry_lists_nothing_and_answers_with_errors(registry: Registry) -> None:
     asks: tuple[Callable[[], object], ...] = (
-        lambda: registry.run("latest"),
-        lambda: registry.run(1),
-        lambda: registry.arrival(1),
-        lambda: registry.diff("ab"),
-        lambda: registry.base(FINGERPRINT),
+        lambda: registry.runs.get("latest"),
+        lambda: registry.runs.get(1),
+        lambda: registry.arrivals.get(1),
+        lambda: registry.artifacts.get("ab"),
+        lambda: registry.bases.get(FINGERPRINT),
     )
 
-    assert registry.bases() == registry.runs() == registry.arrivals() == registry.diffs() == ()
-    assert registry.scores() == registry.tasks() == registry.providers() == registry.events() == ()
+    assert (
+        registry.bases.list()
+        == registry.runs.list()
+        == registry.arrivals.list()
+        == registry.artifacts.list()
+        == ()
+    )
+    assert (
+        registry.scores.list()
+        == registry.totals.tasks()
+        == registry.totals.providers()
+        == registry.events.list()
+        == ()
+    )
     for ask in asks:
         with pytest.raises(NotInRegistryError, match="registry holds no"):
             ask()
@@ -682,11 +707,49 @@ def test_a_registry_tells_what_it_takes_and_that_it_is_whole(
 ) -> None:
     fill(registry, run)
 
-    assert registry.damage() == Damage(pages=(), links=(), lost=())
+    assert registry.integrity.find_damage() == Damage(pages=(), links=(), lost=())
     assert (registry.disk_bytes() > 0) == ("/" in registry.url.removeprefix("sqlite://"))
-    assert registry.task_names() == ("sst2", "rte", "cola")
-    stored = registry.stored(limit=9)
-    assert [one.digest for one in stored] == [diff.digest for diff in registry.diffs()]
+    assert registry.arrivals.task_names() == ("sst2", "rte", "cola")
+    stored = registry.integrity.artifacts(limit=9)
+    assert [one.digest for one in stored] == [diff.digest for diff in registry.artifacts.list()]
     assert [(one.n_counted, one.base, one.used) for one in stored] == [(7, FINGERPRINT, True)] * 5
-    assert registry.stored(after=stored[1].id, limit=2) == stored[2:4]
-    assert registry.n_artifacts() == 5
+    assert registry.integrity.artifacts(after=stored[1].id, limit=2) == stored[2:4]
+    assert registry.artifacts.count() == 5
+
+
+def test_changes_in_one_transaction_are_kept_together_or_not_at_all(
+    registry: Registry, run: RunRecord
+) -> None:
+    def work() -> ArrivalRecord:
+        arrival = registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score()])
+        registry.runs.heartbeat(run.id)
+        return arrival
+
+    def broken() -> None:
+        registry.arrivals.add(new_arrival(run.id, version=2), new_diff(), [])
+        registry.runs.heartbeat(99)
+
+    arrival = registry.transaction(work)
+    before = (registry.events.list(), registry.totals.list("all"))
+    with pytest.raises(NotInRegistryError):
+        registry.transaction(broken)
+
+    assert registry.arrivals.list() == (arrival,)
+    assert (registry.events.list(), registry.totals.list("all")) == before
+
+
+def test_the_primary_stream_is_the_first_seed_by_the_primary_method(
+    registry: Registry, run: RunRecord
+) -> None:
+    with pytest.raises(RegistryError, match="nothing to show"):
+        registry.primary_stream(run.name)
+    second = registry.arrivals.add(new_arrival(run.id, version=2, sequence=1), new_diff("b"), [])
+    first = registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    for other in ({"seed": 2}, {"method": "lora"}):
+        registry.arrivals.add(new_arrival(run.id, **other), new_diff("c"), [])
+
+    stream = registry.primary_stream(run.name)
+
+    assert (stream.seed, stream.method, stream.arrivals) == (1, "diff_pruning", (first, second))
+    assert stream.diffs.keys() == {first.digest, second.digest}
+    assert (stream.run, stream.base) == (run, registry.bases.get(FINGERPRINT))

@@ -41,31 +41,31 @@ def test_processes_that_write_at_once_lose_nothing(
     assert start(new_url, n_writers, n_arrivals) == [0] * n_writers
 
     with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
-        runs = registry.runs()
+        runs = registry.runs.list()
         assert [run.name for run in runs] == [f"glue-{n + 1}" for n in range(n_writers)]
         assert {run.status for run in runs} == {"finished"}
         for run in runs:
-            arrivals = registry.arrivals(run=run.name)
+            arrivals = registry.arrivals.list(run=run.name)
             assert [arrival.sequence for arrival in arrivals] == list(range(n_arrivals))
-            assert len(registry.scores(run=run.name)) == n_arrivals
+            assert len(registry.scores.list(run=run.name)) == n_arrivals
         # Of every two artifacts one is its writer's own, and one they all share.
         n_files = n_writers * n_arrivals // 2 + n_arrivals // 2
-        assert len(registry.diffs()) == n_files
-        assert [(t.n_arrivals, t.n_files) for t in registry.totals("all")] == [
+        assert len(registry.artifacts.list()) == n_files
+        assert [(t.n_arrivals, t.n_files) for t in registry.totals.list("all")] == [
             (n_writers * n_arrivals, n_files)
         ]
-        assert len(registry.tasks()) == n_arrivals
-        assert len(registry.bases()) == 1
-        assert len(registry.events()) == 1 + n_writers * (n_arrivals + 2)
+        assert len(registry.totals.tasks()) == n_arrivals
+        assert len(registry.bases.list()) == 1
+        assert len(registry.events.list()) == 1 + n_writers * (n_arrivals + 2)
 
 
 def test_processes_that_write_batches_at_once_lose_nothing(new_url: str) -> None:
     assert start(new_url, 3, 300, work=write_batches) == [0] * 3
 
     with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
-        (total,) = registry.totals("all")
+        (total,) = registry.totals.list("all")
         assert (total.n_arrivals, total.n_files) == (900, 300)
-        assert len(registry.events()) == 1 + 3 * (300 + 2)
+        assert len(registry.events.list()) == 1 + 3 * (300 + 2)
 
 
 def loaded_by(script: str, *arguments: str) -> set[str]:
@@ -87,7 +87,7 @@ def test_reading_a_registry_that_is_up_to_date_loads_nothing_it_can_do_without(
 import sys
 from streamlab.registry.registry import Registry
 with Registry.open(sys.argv[1], clock=lambda: 0.0) as registry:
-    registry.arrivals()
+    registry.arrivals.list()
 """
     loaded = loaded_by(script, file_url)
 

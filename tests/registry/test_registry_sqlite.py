@@ -18,9 +18,9 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
 
 from streamlab.errors import RegistryError
-from streamlab.registry import arrivals, diffs, finished, scores, sqlite, sums, totals
+from streamlab.registry import arrivals, artifacts, scores, totals
+from streamlab.registry.backends.sqlite import SQLite, find_disk_kind
 from streamlab.registry.database import Database
-from streamlab.registry.disks import find_disk_kind
 from streamlab.registry.records import Grouping
 from streamlab.registry.registry import Registry
 
@@ -71,7 +71,7 @@ def test_a_read_does_not_wait_for_a_writer(file_url: str, raw: sqlite3.Connectio
     raw.execute("INSERT INTO tasks (name) VALUES ('unfinished')")
 
     with Registry.open(file_url, clock=Clock()) as registry:
-        assert registry.tasks() == ()
+        assert registry.totals.tasks() == ()
 
 
 def test_a_lock_that_stays_is_explained(file_url: str, raw: sqlite3.Connection) -> None:
@@ -113,7 +113,7 @@ def test_a_transaction_that_breaks_off_leaves_nothing(file_url: str) -> None:
 
 def test_the_log_is_only_ever_appended_to(file_url: str, raw: sqlite3.Connection) -> None:
     with Registry.open(file_url, clock=Clock()) as registry:
-        registry.add_event("note", "me", "first")
+        registry.events.add("note", "me", "first")
 
     for statement in ("UPDATE events SET message = 'x'", "DELETE FROM events"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -122,12 +122,12 @@ def test_the_log_is_only_ever_appended_to(file_url: str, raw: sqlite3.Connection
 
 def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.Connection) -> None:
     with Registry.open(file_url, clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run())
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run())
         for version in (1, 2):
             arrival = new_arrival(run.id, version=version)
             later = new_score(after_sequence=5)
-            registry.add_arrival(arrival, new_diff(), [new_score(), later])
+            registry.arrivals.add(arrival, new_diff(), [new_score(), later])
 
     for statement in (
         "UPDATE arrivals SET run_id = 99",
@@ -182,11 +182,10 @@ def plan_of(raw: sqlite3.Connection, query: Select[Any]) -> str:
 
 
 def test_every_listing_of_arrivals_walks_an_index_in_order(raw: sqlite3.Connection) -> None:
-    nothing = dict.fromkeys(FILTERS)
     every_choice = [c for n in range(len(FILTERS) + 1) for c in combinations(FILTERS.items(), n)]
 
     for choice in every_choice:
-        plan = plan_of(raw, arrivals.filtered(arrivals.query(), **nothing | dict(choice)))
+        plan = plan_of(raw, arrivals.arrivals_of(**dict(choice)))
         first, _, rest = plan.partition("\n")
         # By a filter straight to its rows; without one along the rows in order.
         verb = "SEARCH" if choice else "SCAN"
@@ -199,14 +198,14 @@ def test_every_listing_of_arrivals_walks_an_index_in_order(raw: sqlite3.Connecti
 def test_the_arrivals_that_share_an_artifact_are_searched_for_by_it(
     raw: sqlite3.Connection,
 ) -> None:
-    plan = plan_of(raw, arrivals.sharing(arrivals.query(), "a" * 64))
+    plan = plan_of(raw, arrivals.arrivals_of(digest="a" * 64))
 
     assert plan.startswith("SEARCH arrivals USING INDEX ix_arrivals_diff (diff_id=?)")
     assert "SCAN" not in plan
 
 
 def test_the_scores_of_a_few_arrivals_are_searched_for_by_these(raw: sqlite3.Connection) -> None:
-    plan = plan_of(raw, scores.found_for([1, 2, 3]))
+    plan = plan_of(raw, scores.scores_of(arrival_ids=[1, 2, 3]))
 
     assert "SEARCH scores USING INDEX sqlite_autoindex_scores_1 (arrival_id=?" in plan
     assert "SEARCH arrivals USING INTEGER PRIMARY KEY" in plan
@@ -217,19 +216,17 @@ def test_totals_are_looked_up_and_nothing_is_added_up(raw: sqlite3.Connection) -
     groupings: tuple[Grouping, ...] = ("all", "run", "task", "provider", "method")
 
     for by in groupings:
-        plan = plan_of(raw, totals.query(by))
+        plan = plan_of(raw, totals.totals_by(by))
         assert "SEARCH totals USING INDEX sqlite_autoindex_totals_1 (grouping=?" in plan
         assert "arrivals" not in plan
-        first = plan_of(raw, totals.quarantined(by)).partition("\n")[0]
-        assert first == "SEARCH arrivals USING INDEX ix_arrivals_status (status=?)"
 
 
 def test_what_a_run_comes_to_is_searched_for_by_the_run(raw: sqlite3.Connection) -> None:
-    rows = plan_of(raw, sums.rows_query(1))
+    rows = plan_of(raw, arrivals.examples_of(1))
     assert rows.startswith("SEARCH arrivals USING INDEX ix_arrivals_run (run_id=?)")
     assert "TEMP B-TREE" not in rows
 
-    for plan in (rows, plan_of(raw, sums.method_query(1))):
+    for plan in (rows, plan_of(raw, totals.storage_by_method(1))):
         assert "SEARCH arrivals USING INDEX" in plan
         assert "SCAN" not in plan
 
@@ -238,8 +235,7 @@ def test_failed_arrivals_are_searched_for_and_finished_ones_are_not(
     raw: sqlite3.Connection,
 ) -> None:
     def index(**choice: Any) -> str:
-        chosen = dict.fromkeys(FILTERS) | choice
-        plan = plan_of(raw, arrivals.filtered(arrivals.query(), **chosen))
+        plan = plan_of(raw, arrivals.arrivals_of(**choice))
         return plan.partition("INDEX ")[2].split()[0]
 
     # Few fail, and going through all of a method or a task would take long.
@@ -255,15 +251,15 @@ def test_every_listing_of_scores_walks_an_index_in_order(raw: sqlite3.Connection
     choices: list[dict[str, Any]] = [{}, {"run_id": 1}, {"arrival_id": 1}, {"task": "t"}]
 
     for choice in choices:
-        first, _, rest = plan_of(raw, scores.query(**choice)).partition("\n")
+        first, _, rest = plan_of(raw, scores.scores_of(**choice)).partition("\n")
         assert " arrivals USING I" in first, choice
         assert "SCAN" not in rest, choice
         assert "TEMP B-TREE" not in rest, choice
 
 
 def test_every_listing_of_artifacts_walks_an_index_in_order(raw: sqlite3.Connection) -> None:
-    assert "TEMP B-TREE" not in plan_of(raw, diffs.query(run_id=None))
-    plan = plan_of(raw, diffs.query(run_id=1))
+    assert "TEMP B-TREE" not in plan_of(raw, artifacts.artifacts_of(None))
+    plan = plan_of(raw, artifacts.artifacts_of(1))
     assert "TEMP B-TREE" not in plan
     assert "SCAN" not in plan
 
@@ -279,7 +275,7 @@ def test_the_twins_of_new_arrivals_are_searched_for_in_the_index_of_finished_one
         raw = connection.connection.driver_connection
         assert raw is not None
         raw.set_trace_callback(seen.append)
-        connection.execute(finished.twin((1, 1, 1, 1, 1, "m")))
+        connection.execute(arrivals.finished_with((1, 1, 1, 1, 1, "m")))
         raw.set_trace_callback(None)
 
     database.read(work)
@@ -294,12 +290,12 @@ def test_the_twins_of_new_arrivals_are_searched_for_in_the_index_of_finished_one
 
 def test_a_registry_opened_to_read_cannot_be_written_to(file_url: str) -> None:
     with Registry.open(file_url, clock=Clock()) as registry:
-        registry.add_base(new_base())
+        registry.bases.add(new_base())
 
     with Registry.open(file_url, clock=Clock(), read_only=True) as registry:
-        assert len(registry.bases()) == 1
+        assert len(registry.bases.list()) == 1
         with pytest.raises(RegistryError, match="for reading only"):
-            registry.add_event("note", "me", "x")
+            registry.events.add("note", "me", "x")
     database = Database.open(file_url, read_only=True)
     with pytest.raises(RegistryError, match="readonly database"):
         database.read(lambda c: c.execute(text("INSERT INTO tasks (name) VALUES ('x')")))
@@ -311,9 +307,9 @@ def test_a_reader_sees_what_a_writer_adds(file_url: str) -> None:
         Registry.open(file_url, clock=Clock()) as writer,
         Registry.open(file_url, clock=Clock(), read_only=True) as reader,
     ):
-        assert reader.bases() == ()
-        writer.add_base(new_base())
-        assert len(reader.bases()) == 1
+        assert reader.bases.list() == ()
+        writer.bases.add(new_base())
+        assert len(reader.bases.list()) == 1
 
 
 def test_a_missing_registry_is_not_made_by_reading(new_url: str) -> None:
@@ -338,7 +334,7 @@ Registry.open("sqlite://", clock=lambda: 0.0).close()  # loads what another user
 if os.geteuid() == 0:
     os.setuid(65534)
 with Registry.open(sys.argv[1], clock=lambda: 0.0, read_only=True) as registry:
-    print(len(registry.bases()))
+    print(len(registry.bases.list()))
 """
 
 
@@ -355,7 +351,7 @@ def open_folder() -> Iterator[Path]:
 def test_a_registry_in_a_folder_that_cannot_be_written_to_is_read(open_folder: Path) -> None:
     url = f"sqlite:///{open_folder}/registry.db"
     with Registry.open(url, clock=Clock()) as registry:
-        registry.add_base(new_base())
+        registry.bases.add(new_base())
     open_folder.chmod(0o555)
 
     ran = subprocess.run(
@@ -371,7 +367,7 @@ def test_a_registry_in_a_folder_that_cannot_be_written_to_is_read(open_folder: P
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("registry.db", "is no database URL"),
+        ("registry.db", "is not a database URL"),
         ("postgresql://me:secret@host/db", "is not supported"),
         ("sqlite+aiosqlite:///x.db", "is not supported"),
         ("sqlite:////no/such/folder/registry.db", "unable to open database file.*Make its folder"),
@@ -397,7 +393,7 @@ def test_a_damaged_file_is_explained(file_url: str) -> None:
     path_of(file_url).write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
 
     with pytest.raises(RegistryError, match=r"malformed.*restore"):
-        Registry.open(file_url, clock=Clock(), read_only=True).run(1)
+        Registry.open(file_url, clock=Clock(), read_only=True).runs.get(1)
 
 
 def test_a_full_database_keeps_what_it_had(file_url: str) -> None:
@@ -460,24 +456,24 @@ def test_a_registry_on_a_network_disk_is_refused(file_url: str, tmp_path: Path) 
     url = make_url(file_url)
 
     with pytest.raises(RegistryError, match=r"network disk \(nfs4\).*local disk"):
-        sqlite.make_engine(url, read_only=False, mounts=mounts)
+        SQLite(url, read_only=False, mounts=mounts)
     # At rest it may be read; beside a log it may not.
-    sqlite.make_engine(url, read_only=True, mounts=mounts).dispose()
+    SQLite(url, read_only=True, mounts=mounts).engine.dispose()
     (tmp_path / "registry.db-wal").touch()
     with pytest.raises(RegistryError, match="network disk"):
-        sqlite.make_engine(url, read_only=True, mounts=mounts)
+        SQLite(url, read_only=True, mounts=mounts)
 
 
 def test_a_database_in_memory_is_shared_by_every_thread() -> None:
     with Registry.open("sqlite://", clock=Clock()) as registry:
-        thread = threading.Thread(target=registry.add_base, args=(new_base(),))
+        thread = threading.Thread(target=registry.bases.add, args=(new_base(),))
         thread.start()
         thread.join()
 
-        assert len(registry.bases()) == 1
+        assert len(registry.bases.list()) == 1
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
 def test_every_spelling_of_memory_is_one(url: str) -> None:
     with Registry.open(url, clock=Clock()) as registry:
-        assert registry.add_base(new_base()) == registry.base(new_base().fingerprint)
+        assert registry.bases.add(new_base()) == registry.bases.get(new_base().fingerprint)

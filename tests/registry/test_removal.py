@@ -21,33 +21,33 @@ from streamlab.registry.registry import Registry
 @pytest.fixture
 def run(registry: Registry) -> RunRecord:
     """Two arrivals that share an artifact, one with its own, and a failed one."""
-    registry.add_base(new_base())
-    run = registry.start_run(new_run())
+    registry.bases.add(new_base())
+    run = registry.runs.start(new_run())
     for seed, name in ((1, "shared"), (2, "shared"), (3, "own")):
-        registry.add_arrival(new_arrival(run.id, seed=seed), new_diff(name), [new_score()])
-    registry.add_failure(new_arrival(run.id, task="mrpc"), "The loss became NaN.")
-    return registry.finish_run(run.id, "finished")
+        registry.arrivals.add(new_arrival(run.id, seed=seed), new_diff(name), [new_score()])
+    registry.arrivals.add_failed(new_arrival(run.id, task="mrpc"), "The loss became NaN.")
+    return registry.runs.finish(run.id, "finished")
 
 
 def listed(registry: Registry) -> list[int]:
-    return [arrival.id for arrival in registry.arrivals()]
+    return [arrival.id for arrival in registry.arrivals.list()]
 
 
 @pytest.mark.usefixtures("run")
 def test_a_removed_arrival_is_left_out_of_every_listing(registry: Registry, clock: Clock) -> None:
     clock.now = 2000.0
 
-    removed = registry.remove_arrivals([3])
+    removed = registry.removal.remove([3])
 
     assert [(a.id, a.removed_at) for a in removed] == [(3, 2000.0)]
-    assert registry.arrival(3) == removed[0]
+    assert registry.arrivals.get(3) == removed[0]
     assert listed(registry) == [1, 4, 2]
-    assert registry.arrivals(removed=True) == removed
-    assert [diff.digest for diff in registry.diffs()] == [digest_of("shared")]
-    assert [diff.digest for diff in registry.diffs(run="latest")] == [digest_of("shared")]
-    assert [score.arrival_id for score in registry.scores()] == [1, 2]
-    assert [score.arrival_id for score in registry.scores(arrival_id=3)] == [3]
-    assert {t.name: (t.n_arrivals, t.stored_bytes) for t in registry.tasks()} == {
+    assert registry.arrivals.list(removed=True) == removed
+    assert [diff.digest for diff in registry.artifacts.list()] == [digest_of("shared")]
+    assert [diff.digest for diff in registry.artifacts.list(run="latest")] == [digest_of("shared")]
+    assert [score.arrival_id for score in registry.scores.list()] == [1, 2]
+    assert [score.arrival_id for score in registry.scores.list(arrival_id=3)] == [3]
+    assert {t.name: (t.n_arrivals, t.stored_bytes) for t in registry.totals.tasks()} == {
         "mrpc": (0, 0),
         "sst2": (2, 100),
     }
@@ -55,82 +55,96 @@ def test_a_removed_arrival_is_left_out_of_every_listing(registry: Registry, cloc
 
 @pytest.mark.usefixtures("run")
 def test_an_artifact_is_listed_as_long_as_one_arrival_has_it(registry: Registry) -> None:
-    registry.remove_arrivals([1])
-    assert len(registry.diffs()) == 2
-    registry.remove_arrivals([2])
-    assert [diff.digest for diff in registry.diffs()] == [digest_of("own")]
+    registry.removal.remove([1])
+    assert len(registry.artifacts.list()) == 2
+    registry.removal.remove([2])
+    assert [diff.digest for diff in registry.artifacts.list()] == [digest_of("own")]
 
 
 @pytest.mark.usefixtures("run")
 def test_restoring_gives_everything_back(registry: Registry) -> None:
-    before = (registry.arrivals(), registry.diffs(), registry.scores(), registry.tasks())
+    before = (
+        registry.arrivals.list(),
+        registry.artifacts.list(),
+        registry.scores.list(),
+        registry.totals.tasks(),
+    )
 
-    registry.remove_arrivals([1, 2, 3, 4])
-    assert (registry.arrivals(), registry.diffs(), registry.scores()) == ((), (), ())
-    registry.restore_arrivals([4, 3, 2, 1])
+    registry.removal.remove([1, 2, 3, 4])
+    assert (registry.arrivals.list(), registry.artifacts.list(), registry.scores.list()) == (
+        (),
+        (),
+        (),
+    )
+    registry.removal.restore([4, 3, 2, 1])
 
-    assert (registry.arrivals(), registry.diffs(), registry.scores(), registry.tasks()) == before
+    assert (
+        registry.arrivals.list(),
+        registry.artifacts.list(),
+        registry.scores.list(),
+        registry.totals.tasks(),
+    ) == before
 
 
 @pytest.mark.usefixtures("run")
 def test_removal_is_all_or_nothing(registry: Registry) -> None:
-    registry.remove_arrivals([2])
+    registry.removal.remove([2])
 
     with pytest.raises(RegistryError, match=r"Arrival 2 is removed already"):
-        registry.remove_arrivals([1, 2])
+        registry.removal.remove([1, 2])
     with pytest.raises(NotInRegistryError, match="no arrival 99"):
-        registry.remove_arrivals([1, 99])
+        registry.removal.remove([1, 99])
     with pytest.raises(RegistryError, match="Arrival 3 is not removed"):
-        registry.restore_arrivals([2, 3])
+        registry.removal.restore([2, 3])
     assert listed(registry) == [1, 4, 3]
 
 
 def test_a_removed_arrival_may_be_made_anew(registry: Registry, run: RunRecord) -> None:
-    registry.remove_arrivals([3])
+    registry.removal.remove([3])
 
-    again = registry.add_arrival(new_arrival(run.id, seed=3), new_diff("own"), [])
+    again = registry.arrivals.add(new_arrival(run.id, seed=3), new_diff("own"), [])
 
     with pytest.raises(RegistryError, match=f"made anew as arrival {again.id}"):
-        registry.restore_arrivals([3])
-    registry.remove_arrivals([again.id])
-    assert [arrival.id for arrival in registry.restore_arrivals([3])] == [3]
+        registry.removal.restore([3])
+    registry.removal.remove([again.id])
+    assert [arrival.id for arrival in registry.removal.restore([3])] == [3]
 
 
 def test_arrivals_of_a_run_at_work_stay(registry: Registry, clock: Clock) -> None:
-    registry.add_base(new_base())
-    run = registry.start_run(new_run())
-    registry.add_arrival(new_arrival(run.id), new_diff(), [])
+    registry.bases.add(new_base())
+    run = registry.runs.start(new_run())
+    registry.arrivals.add(new_arrival(run.id), new_diff(), [])
 
-    with pytest.raises(RegistryError, match=r"which process .* works on"):
-        registry.remove_arrivals([1])
+    with pytest.raises(RegistryError, match="is being worked on by process"):
+        registry.removal.remove([1])
     clock.now += 1000.0  # long silent
-    assert registry.remove_arrivals([1])
+    assert registry.removal.remove([1])
 
 
 @pytest.mark.usefixtures("run")
 def test_an_artifact_is_forgotten_with_its_last_arrival(registry: Registry) -> None:
-    registry.remove_arrivals([1])
-    assert (registry.removed().arrivals, registry.removed().artifacts) == ((1,), ())
-    assert registry.forget([1]) == ()
-    assert registry.diff(digest_of("shared")).file_bytes == 100
+    registry.removal.remove([1])
+    assert (registry.removal.list().arrivals, registry.removal.list().artifacts) == ((1,), ())
+    assert registry.removal.delete([1]) == ()
+    assert registry.artifacts.get(digest_of("shared")).file_bytes == 100
 
-    registry.remove_arrivals([2, 4])
-    gone = registry.forget([2, 4])
+    registry.removal.remove([2, 4])
+    gone = registry.removal.delete([2, 4])
 
     assert [(a.digest, a.file_bytes) for a in gone] == [(digest_of("shared"), 100)]
-    assert registry.digests() == {digest_of("own")}
+    assert registry.artifacts.digests() == {digest_of("own")}
     with pytest.raises(NotInRegistryError):
-        registry.arrival(2)
+        registry.arrivals.get(2)
     assert listed(registry) == [3]
 
 
 @pytest.mark.usefixtures("run")
 def test_what_came_back_meanwhile_is_not_forgotten(registry: Registry) -> None:
-    registry.remove_arrivals([1, 2, 3])
-    planned = registry.removed()
-    registry.restore_arrivals([1])
+    registry.removal.remove([1, 2, 3])
+    planned = registry.removal.list()
+    registry.removal.restore([1])
 
-    gone = registry.forget(planned.arrivals)
+    gone = registry.removal.delete(planned.arrivals)
 
     assert [artifact.digest for artifact in gone] == [digest_of("own")]
     assert listed(registry) == [1, 4]
@@ -138,9 +152,9 @@ def test_what_came_back_meanwhile_is_not_forgotten(registry: Registry) -> None:
 
 @pytest.mark.usefixtures("run")
 def test_an_artifact_left_out_keeps_its_arrivals(registry: Registry) -> None:
-    registry.remove_arrivals([1, 2, 3])
+    registry.removal.remove([1, 2, 3])
 
-    left = registry.removed(but=[digest_of("shared")])
+    left = registry.removal.list(but=[digest_of("shared")])
 
     assert left.arrivals == (3,)
     assert [artifact.digest for artifact in left.artifacts] == [digest_of("own")]
@@ -154,10 +168,10 @@ def test_a_file_that_has_a_row_is_not_let_go(registry: Registry) -> None:
         told.append(digest)
         return "orphan, 5 bytes"
 
-    registry.release([digest_of("own"), digest_of("nobody's")], delete)
+    registry.removal.release([digest_of("own"), digest_of("nobody's")], delete)
 
     assert told == [digest_of("nobody's")]
-    last = registry.events(1)[0]
+    last = registry.events.list(1)[0]
     assert (last.kind, last.subject, last.digest, last.message) == (
         "file-deleted",
         digest_of("nobody's"),
@@ -174,25 +188,27 @@ def test_a_file_that_has_a_row_is_not_let_go(registry: Registry) -> None:
 def test_what_has_a_tag_is_not_forgotten(
     kind: TagKind, thing: str | int, left: tuple[int, ...], registry: Registry
 ) -> None:
-    registry.remove_arrivals([1, 2, 3, 4])
-    registry.add_tag("keep", kind, thing)
+    registry.removal.remove([1, 2, 3, 4])
+    registry.tags.add("keep", kind, thing)
 
-    assert registry.removed().arrivals == left
-    registry.forget([1, 2, 3, 4])
-    assert {arrival.id for arrival in registry.arrivals(removed=True)} == {1, 2, 3, 4} - {*left}
-    registry.remove_tag("keep")
-    registry.forget([1, 2, 3, 4])
-    assert registry.digests() == frozenset()
+    assert registry.removal.list().arrivals == left
+    registry.removal.delete([1, 2, 3, 4])
+    assert {arrival.id for arrival in registry.arrivals.list(removed=True)} == {1, 2, 3, 4} - {
+        *left
+    }
+    registry.tags.remove("keep")
+    registry.removal.delete([1, 2, 3, 4])
+    assert registry.artifacts.digests() == frozenset()
 
 
 @pytest.mark.usefixtures("run")
 def test_every_change_is_logged(registry: Registry) -> None:
-    registry.remove_arrivals([3])
-    registry.restore_arrivals([3])
-    registry.remove_arrivals([3])
-    registry.forget([3])
+    registry.removal.remove([3])
+    registry.removal.restore([3])
+    registry.removal.remove([3])
+    registry.removal.delete([3])
 
-    assert [(e.kind, e.subject, e.digest) for e in registry.events(4)] == [
+    assert [(e.kind, e.subject, e.digest) for e in registry.events.list(4)] == [
         ("arrival-removed", "3", digest_of("own")),
         ("arrival-restored", "3", digest_of("own")),
         ("arrival-removed", "3", digest_of("own")),

@@ -12,9 +12,9 @@ import pytest
 from registry_samples import Clock, new_base, new_run
 
 from streamlab.errors import RegistryError
-from streamlab.registry.heartbeat import STALE_SECONDS
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.registry.runs import STALE_SECONDS
 
 STARTS_A_RUN = """
 import sys, time
@@ -22,7 +22,7 @@ from registry_samples import new_run
 from streamlab.registry.registry import Registry
 
 with Registry.open(sys.argv[1], clock=lambda: 1000.0) as registry:
-    print(registry.start_run(new_run()).name, flush=True)
+    print(registry.runs.start(new_run()).name, flush=True)
     time.sleep(600)
 """
 
@@ -30,7 +30,7 @@ with Registry.open(sys.argv[1], clock=lambda: 1000.0) as registry:
 @pytest.fixture
 def opened(file_url: str, clock: Clock) -> Iterator[Registry]:
     with Registry.open(file_url, clock=clock) as registry:
-        registry.add_base(new_base())
+        registry.bases.add(new_base())
         yield registry
 
 
@@ -58,59 +58,59 @@ def give_away(opened: Registry, run: RunRecord) -> None:
 
 
 def test_a_run_that_is_silent_for_too_long_is_stale(opened: Registry, clock: Clock) -> None:
-    run = opened.start_run(new_run())
+    run = opened.runs.start(new_run())
 
     clock.now = 1000.0 + STALE_SECONDS
-    assert opened.run(run.id).status == "running"
+    assert opened.runs.get(run.id).status == "running"
     clock.now += 0.001
-    assert opened.run(run.id).status == "stale"
-    assert [r.status for r in opened.runs()] == ["stale"]
-    found = opened.find_unfinished_run(run.scenario_digest)
+    assert opened.runs.get(run.id).status == "stale"
+    assert [r.status for r in opened.runs.list()] == ["stale"]
+    found = opened.runs.find_unfinished(run.scenario_digest)
     assert found is not None
     assert found.status == "stale"
 
 
 def test_a_late_heartbeat_brings_a_run_back(opened: Registry, clock: Clock) -> None:
-    run = opened.start_run(new_run())
+    run = opened.runs.start(new_run())
     clock.now = 1000.0 + 2 * STALE_SECONDS
 
-    opened.heartbeat(run.id)
+    opened.runs.heartbeat(run.id)
 
-    assert opened.run(run.id).status == "running"
+    assert opened.runs.get(run.id).status == "running"
 
 
 def test_an_ended_run_is_never_stale(opened: Registry, clock: Clock) -> None:
-    run = opened.start_run(new_run())
-    opened.finish_run(run.id, "interrupted")
+    run = opened.runs.start(new_run())
+    opened.runs.finish(run.id, "interrupted")
     clock.now += 10 * STALE_SECONDS
 
-    assert opened.run(run.id).status == "interrupted"
+    assert opened.runs.get(run.id).status == "interrupted"
 
 
 def test_a_killed_process_leaves_a_stale_run_at_once(
     opened: Registry, child: subprocess.Popen[str]
 ) -> None:
-    alive = opened.run("glue-1")
+    alive = opened.runs.get("glue-1")
     assert (alive.status, alive.pid) == ("running", child.pid)
 
     child.send_signal(signal.SIGKILL)
     child.wait()
 
-    assert opened.run("glue-1").status == "stale"
+    assert opened.runs.get("glue-1").status == "stale"
 
 
 def test_a_run_at_work_is_neither_resumed_nor_ended_by_another(
     opened: Registry, child: subprocess.Popen[str]
 ) -> None:
-    run = opened.run("glue-1")
+    run = opened.runs.get("glue-1")
 
     with pytest.raises(RegistryError, match=f"being worked on by process {child.pid}"):
-        opened.resume_run(run.id)
+        opened.runs.resume(run.id)
     with pytest.raises(RegistryError, match="taken over"):
-        opened.finish_run(run.id, "failed")
+        opened.runs.finish(run.id, "failed")
     with pytest.raises(RegistryError, match="taken over"):
-        opened.heartbeat(run.id)
-    assert opened.run("glue-1") == run
+        opened.runs.heartbeat(run.id)
+    assert opened.runs.get("glue-1") == run
 
 
 def test_a_dead_run_is_resumed_by_another_process(
@@ -120,7 +120,7 @@ def test_a_dead_run_is_resumed_by_another_process(
     child.wait()
     clock.now = 1010.0
 
-    resumed = opened.resume_run(opened.run("glue-1").id)
+    resumed = opened.runs.resume(opened.runs.get("glue-1").id)
 
     assert (resumed.status, resumed.pid, resumed.heartbeat_at) == ("running", os.getpid(), 1010.0)
     assert resumed.started_at == 1000.0
@@ -132,7 +132,7 @@ def test_a_dead_run_may_be_ended_by_whoever_finds_it(
     child.kill()
     child.wait()
 
-    ended = opened.finish_run(opened.run("glue-1").id, "failed", "found dead")
+    ended = opened.runs.finish(opened.runs.get("glue-1").id, "failed", "found dead")
 
     assert (ended.status, ended.reason) == ("failed", "found dead")
 
@@ -140,20 +140,20 @@ def test_a_dead_run_may_be_ended_by_whoever_finds_it(
 def test_a_process_elsewhere_is_judged_by_its_heartbeat_alone(
     opened: Registry, clock: Clock
 ) -> None:
-    run = opened.start_run(new_run())
+    run = opened.runs.start(new_run())
     give_away(opened, run)
 
-    assert opened.run(run.id).status == "running"
+    assert opened.runs.get(run.id).status == "running"
     with pytest.raises(RegistryError, match="being worked on by process 1 on 'elsewhere'"):
-        opened.resume_run(run.id)
+        opened.runs.resume(run.id)
     clock.now += STALE_SECONDS + 1
-    assert opened.resume_run(run.id).pid == os.getpid()
+    assert opened.runs.resume(run.id).pid == os.getpid()
 
 
 def test_the_process_that_lost_its_run_is_told_to_stop(opened: Registry, clock: Clock) -> None:
-    run = opened.start_run(new_run())
+    run = opened.runs.start(new_run())
     clock.now += STALE_SECONDS + 1  # as after a laptop's sleep
     give_away(opened, run)
 
     with pytest.raises(RegistryError, match="taken over by process 1 on 'elsewhere'"):
-        opened.heartbeat(run.id)
+        opened.runs.heartbeat(run.id)

@@ -11,15 +11,14 @@ import pytest
 from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.records import RunRecord
+from streamlab.registry.records import NewPlacement, RunRecord
 from streamlab.registry.registry import Registry
 
 
 @pytest.fixture
 def run(registry: Registry) -> RunRecord:
-    registry.add_base(new_base())
-    return registry.start_run(new_run())
+    registry.bases.add(new_base())
+    return registry.runs.start(new_run())
 
 
 def line(arrival: int, at_us: int = 0, **changes: Any) -> NewPlacement:
@@ -32,7 +31,7 @@ def test_a_quarantined_submission_has_a_rule_and_no_artifact(
 ) -> None:
     new = new_arrival(run.id, behaviour="oversized", declared_score=0.75)
 
-    record = registry.add_quarantined(new, "size", "9 bytes, 5 may be")
+    record = registry.arrivals.add_quarantined(new, "size", "9 bytes, 5 may be")
 
     assert (record.status, record.rule, record.reason) == (
         "quarantined",
@@ -40,45 +39,50 @@ def test_a_quarantined_submission_has_a_rule_and_no_artifact(
         "9 bytes, 5 may be",
     )
     assert (record.digest, record.behaviour, record.declared_score) == (None, "oversized", 0.75)
-    assert registry.arrivals(status="quarantined") == (record,)
-    assert (registry.arrivals(status="failed"), registry.arrivals(status="finished")) == ((), ())
-    event = registry.events(1)[0]
+    assert registry.arrivals.list(status="quarantined") == (record,)
+    assert (registry.arrivals.list(status="failed"), registry.arrivals.list(status="finished")) == (
+        (),
+        (),
+    )
+    event = registry.events.list(1)[0]
     assert (event.kind, event.subject) == ("arrival-quarantined", str(record.id))
     assert event.message == "size: 9 bytes, 5 may be"
 
 
 def test_each_status_is_listed_by_itself(registry: Registry, run: RunRecord) -> None:
-    registry.add_failure(new_arrival(run.id), "no rows")
-    registry.add_quarantined(new_arrival(run.id, attempt=2), "norm", "too far")
-    registry.add_arrival(new_arrival(run.id, attempt=3), new_diff(), [])
+    registry.arrivals.add_failed(new_arrival(run.id), "no rows")
+    registry.arrivals.add_quarantined(new_arrival(run.id, attempt=2), "norm", "too far")
+    registry.arrivals.add(new_arrival(run.id, attempt=3), new_diff(), [])
 
-    found = {s: len(registry.arrivals(status=s)) for s in ("finished", "failed", "quarantined")}
+    found = {
+        s: len(registry.arrivals.list(status=s)) for s in ("finished", "failed", "quarantined")
+    }
     assert found == {"finished": 1, "failed": 1, "quarantined": 1}
     with pytest.raises(RegistryError, match="Arrival 2 is quarantined and left no artifact"):
-        registry.add_scores(2, [new_score()])
+        registry.arrivals.add_scores(2, [new_score()])
 
 
 def test_a_quarantined_submission_is_removed_restored_and_forgotten(
     registry: Registry, run: RunRecord
 ) -> None:
-    registry.add_quarantined(new_arrival(run.id), "norm", "too far")
-    registry.finish_run(run.id, "finished")
+    registry.arrivals.add_quarantined(new_arrival(run.id), "norm", "too far")
+    registry.runs.finish(run.id, "finished")
 
-    registry.remove_arrivals([1])
-    assert (registry.arrivals(), registry.totals("all")) == ((), ())
-    registry.restore_arrivals([1])
-    assert [(t.kind, t.n_arrivals) for t in registry.totals("all")] == [("quarantined", 1)]
-    registry.remove_arrivals([1])
-    assert registry.forget([1]) == ()
+    registry.removal.remove([1])
+    assert (registry.arrivals.list(), registry.totals.list("all")) == ((), ())
+    registry.removal.restore([1])
+    assert [(t.kind, t.n_arrivals) for t in registry.totals.list("all")] == [("quarantined", 1)]
+    registry.removal.remove([1])
+    assert registry.removal.delete([1]) == ()
     with pytest.raises(NotInRegistryError):
-        registry.arrival(1)
+        registry.arrivals.get(1)
 
 
 def test_virtual_times_come_back_as_they_were_given(registry: Registry, run: RunRecord) -> None:
     late = 2**40  # past 32 bits
     new = new_arrival(run.id, arrived_us=0, began_us=5, ended_us=late)
 
-    record = registry.add_arrival(new, new_diff(), [])
+    record = registry.arrivals.add(new, new_diff(), [])
 
     assert (record.arrived_us, record.began_us, record.ended_us) == (0, 5, late)
 
@@ -92,28 +96,30 @@ def test_virtual_times_out_of_order_are_refused(
     )
 
     with pytest.raises(RegistryError, match="each no earlier than the one before, or none"):
-        registry.add_arrival(new, new_diff(), [])
-    assert registry.arrivals() == ()
+        registry.arrivals.add(new, new_diff(), [])
+    assert registry.arrivals.list() == ()
 
 
 def test_a_declared_score_that_is_no_number_is_refused(registry: Registry, run: RunRecord) -> None:
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(RegistryError, match="must be a finite number, or be left out"):
-            registry.add_quarantined(new_arrival(run.id, declared_score=wrong), "score", "x")
+            registry.arrivals.add_quarantined(
+                new_arrival(run.id, declared_score=wrong), "score", "x"
+            )
 
 
 def test_a_devices_log_comes_back_in_its_order(registry: Registry, run: RunRecord) -> None:
     for version in (1, 2):
-        registry.add_arrival(new_arrival(run.id, version=version), new_diff(str(version)), [])
-    other = registry.start_run(new_run(scenario_name="other"))
+        registry.arrivals.add(new_arrival(run.id, version=version), new_diff(str(version)), [])
+    other = registry.runs.start(new_run(scenario_name="other"))
 
-    registry.add_placements([line(1, 2**40)])
-    registry.add_placements([])
-    registry.add_placements(
+    registry.placements.add([line(1, 2**40)])
+    registry.placements.add([])
+    registry.placements.add(
         [line(2, 2**40 + 1, device_bytes=200), line(1, 2**40 + 1, action="superseded", note="by 2")]
     )
 
-    log = registry.placements(run.id)
+    log = registry.placements.list(run.id)
     assert [(x.arrival_id, x.version, x.action, x.note) for x in log] == [
         (1, 1, "stored", ""),
         (2, 2, "stored", ""),
@@ -122,14 +128,14 @@ def test_a_devices_log_comes_back_in_its_order(registry: Registry, run: RunRecor
     assert {(x.run, x.seed, x.provider, x.task, x.method) for x in log} == {
         (run.name, 1, "reviews_inc", "sst2", "diff_pruning")
     }
-    assert registry.placements(other.name) == ()
+    assert registry.placements.list(other.name) == ()
 
 
 def test_only_what_finished_in_one_run_is_placed(registry: Registry, run: RunRecord) -> None:
-    registry.add_arrival(new_arrival(run.id), new_diff(), [])
-    registry.add_quarantined(new_arrival(run.id, task="rte"), "norm", "too far")
-    other = registry.start_run(new_run())
-    registry.add_arrival(new_arrival(other.id), new_diff(), [])
+    registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    registry.arrivals.add_quarantined(new_arrival(run.id, task="rte"), "norm", "too far")
+    other = registry.runs.start(new_run())
+    registry.arrivals.add(new_arrival(other.id), new_diff(), [])
 
     for lines, message in (
         ([line(1), line(2)], "Arrival 2 is quarantined and left no artifact"),
@@ -137,30 +143,30 @@ def test_only_what_finished_in_one_run_is_placed(registry: Registry, run: RunRec
         ([line(1), line(99)], "no arrival 99"),
     ):
         with pytest.raises(RegistryError, match=message):
-            registry.add_placements(lines)
-    assert registry.placements(run.id) == ()
+            registry.placements.add(lines)
+    assert registry.placements.list(run.id) == ()
 
 
 def test_a_removed_arrivals_lines_stay_until_it_is_forgotten(
     registry: Registry, run: RunRecord
 ) -> None:
     for version in (1, 2):
-        registry.add_arrival(new_arrival(run.id, version=version), new_diff(), [])
-    registry.add_placements([line(1), line(2)])
-    registry.finish_run(run.id, "finished")
+        registry.arrivals.add(new_arrival(run.id, version=version), new_diff(), [])
+    registry.placements.add([line(1), line(2)])
+    registry.runs.finish(run.id, "finished")
 
-    registry.remove_arrivals([2])
-    assert [x.arrival_id for x in registry.placements(run.id)] == [1, 2]
-    registry.forget([2])
-    assert [x.arrival_id for x in registry.placements(run.id)] == [1]
+    registry.removal.remove([2])
+    assert [x.arrival_id for x in registry.placements.list(run.id)] == [1, 2]
+    registry.removal.delete([2])
+    assert [x.arrival_id for x in registry.placements.list(run.id)] == [1]
 
 
 def test_the_devices_log_is_only_ever_appended_to(file_url: str) -> None:
     with Registry.open(file_url, clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run())
-        registry.add_arrival(new_arrival(run.id), new_diff(), [])
-        registry.add_placements([line(1)])
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run())
+        registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+        registry.placements.add([line(1)])
 
     with closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as raw:
         for statement in ("UPDATE placements SET note = 'x'", "DELETE FROM placements"):

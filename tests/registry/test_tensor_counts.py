@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import RegistryError
-from streamlab.registry.counts import pack_counts, unpack_counts
+from streamlab.registry.artifacts import pack_counts, unpack_counts
 
 
 @given(st.lists(st.integers(min_value=0, max_value=2**32 - 1), max_size=200))

@@ -17,33 +17,32 @@ from registry_samples import (
 )
 
 from streamlab.errors import RegistryError
-from streamlab.registry.device_log import NewPlacement
-from streamlab.registry.records import NewArrival, NewDiff, NewRun, NewScore
+from streamlab.registry.records import NewArrival, NewDiff, NewPlacement, NewRun, NewScore
 from streamlab.registry.registry import Registry
-from streamlab.registry.whole import WholeArrival, WholeRun, given_part
+from streamlab.registry.transfer import ImportedArrival, ImportedRun, given_part
 
 
-def whole_run(**changes: Any) -> WholeRun:
+def whole_run(**changes: Any) -> ImportedRun:
     """A run with a failed attempt, the arrival it became, and another one with two scores."""
     parts = (
-        WholeArrival(arrival=new_arrival(0), diff=None, reason="The loss became NaN."),
-        WholeArrival(
+        ImportedArrival(arrival=new_arrival(0), diff=None, reason="The loss became NaN."),
+        ImportedArrival(
             arrival=new_arrival(0, behaviour="oversized", declared_score=0.99),
             diff=None,
             reason="9 bytes, 5 may be",
             rule="size",
         ),
-        WholeArrival(
+        ImportedArrival(
             arrival=new_arrival(0, attempt=2, arrived_us=1, began_us=2, ended_us=3),
             diff=new_diff("a"),
         ),
-        WholeArrival(
+        ImportedArrival(
             arrival=new_arrival(0, task="rte", sequence=1),
             diff=new_diff("b"),
             scores=(new_score(after_sequence=1), new_score(after_sequence=2, value=0.5)),
         ),
     )
-    run = WholeRun(
+    run = ImportedRun(
         base=new_base(),
         run=new_run(),
         name="glue-4",
@@ -65,73 +64,74 @@ def whole_run(**changes: Any) -> WholeRun:
 def content(registry: Registry) -> list[Any]:
     """Return every record there is."""
     return [
-        registry.bases(), registry.runs(), registry.arrivals(), registry.diffs(),
-        registry.scores(), registry.tasks(), registry.providers(), registry.events(),
+        registry.bases.list(), registry.runs.list(), registry.arrivals.list(),
+        registry.artifacts.list(), registry.scores.list(), registry.totals.tasks(),
+        registry.totals.providers(), registry.events.list(),
     ]  # fmt: skip
 
 
 def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
     whole = whole_run()
 
-    taken = registry.import_run(whole)
+    taken = registry.transfer.add(whole)
 
     assert taken.is_new
-    assert registry.runs() == (taken.run,)
+    assert registry.runs.list() == (taken.run,)
     assert given_part(taken.run, NewRun) == whole.run
     facts = (taken.run.name, taken.run.status, taken.run.host, taken.run.pid)
     assert facts == ("glue-4", "finished", "elsewhere", 77)
     assert (taken.run.started_at, taken.run.finished_at) == (100.25, 200.5)
-    found = sorted(registry.arrivals(run="glue-4"), key=lambda arrival: arrival.id)
+    found = sorted(registry.arrivals.list(run="glue-4"), key=lambda arrival: arrival.id)
     for arrival, part in zip(found, whole.arrivals, strict=True):
         assert given_part(arrival, NewArrival, run_id=0) == part.arrival
         assert (arrival.reason, arrival.rule) == (part.reason, part.rule)
         if part.diff is not None:
-            assert given_part(registry.diff(arrival.digest or ""), NewDiff) == part.diff
-        scores = [given_part(s, NewScore) for s in registry.scores(arrival_id=arrival.id)]
+            assert given_part(registry.artifacts.get(arrival.digest or ""), NewDiff) == part.diff
+        scores = [given_part(s, NewScore) for s in registry.scores.list(arrival_id=arrival.id)]
         assert scores == list(part.scores)
     log = [
         given_part(line, NewPlacement, arrival_id=line.arrival_id - found[0].id)
-        for line in registry.placements("glue-4")
+        for line in registry.placements.list("glue-4")
     ]
     assert tuple(log) == whole.placements
 
 
 def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Registry) -> None:
-    registry.import_run(whole_run())
+    registry.transfer.add(whole_run())
 
-    lines = [(event.kind, event.message) for event in registry.events()]
+    lines = [(event.kind, event.message) for event in registry.events.list()]
     assert [kind for kind, _ in lines] == ["base-added", *["arrival-imported"] * 4, "run-imported"]
-    assert registry.events()[3].digest == digest_of("a")
+    assert registry.events.list()[3].digest == digest_of("a")
     assert lines[-1][1] == "`glue-4` of /other, 4 arrivals"
 
 
 def test_taking_it_in_again_changes_nothing(registry: Registry, clock: Clock) -> None:
-    first = registry.import_run(whole_run())
+    first = registry.transfer.add(whole_run())
     before = content(registry)
     clock.now += 1000
 
-    again = registry.import_run(whole_run(name="renamed-9", number=9))
+    again = registry.transfer.add(whole_run(name="renamed-9", number=9))
 
     assert (again.is_new, again.run) == (False, first.run)
     assert content(registry) == before
 
 
 def test_a_name_that_is_taken_is_left_to_its_run(registry: Registry) -> None:
-    registry.add_base(new_base())
-    names = [registry.start_run(new_run()).name for _ in range(4)]
+    registry.bases.add(new_base())
+    names = [registry.runs.start(new_run()).name for _ in range(4)]
 
-    other = registry.import_run(whole_run())
-    later = registry.import_run(whole_run(started_at=101.0))
+    other = registry.transfer.add(whole_run())
+    later = registry.transfer.add(whole_run(started_at=101.0))
 
     assert names[-1] == "glue-4"
     assert (other.run.name, later.run.name) == ("glue-5", "glue-6")
-    assert registry.start_run(new_run()).name == "glue-7"
+    assert registry.runs.start(new_run()).name == "glue-7"
 
 
 @pytest.mark.parametrize("change", ["other digest", "less", "other reason", "other rule"])
 def test_the_same_run_with_other_content_is_refused(change: str, registry: Registry) -> None:
     whole = whole_run()
-    registry.import_run(whole)
+    registry.transfer.add(whole)
     before = content(registry)
     failed, stopped, first, last = whole.arrivals
     other = {
@@ -142,7 +142,7 @@ def test_the_same_run_with_other_content_is_refused(change: str, registry: Regis
     }[change]
 
     with pytest.raises(RegistryError, match="here already as `glue-4`, with other content"):
-        registry.import_run(replace(whole, arrivals=other))
+        registry.transfer.add(replace(whole, arrivals=other))
     assert content(registry) == before
 
 
@@ -150,17 +150,17 @@ def test_the_same_run_with_other_content_is_refused(change: str, registry: Regis
 def test_a_run_of_another_start_or_host_is_another(
     changes: dict[str, Any], registry: Registry
 ) -> None:
-    registry.import_run(whole_run())
+    registry.transfer.add(whole_run())
 
-    taken = registry.import_run(whole_run(**changes))
+    taken = registry.transfer.add(whole_run(**changes))
 
     assert (taken.is_new, taken.run.name) == (True, "glue-5")
 
 
 def test_a_run_of_one_file_is_known_by_its_digest_alone(registry: Registry) -> None:
-    first = registry.import_run(whole_run(by_digest_alone=True))
+    first = registry.transfer.add(whole_run(by_digest_alone=True))
 
-    again = registry.import_run(whole_run(by_digest_alone=True, started_at=9.0, host="third"))
+    again = registry.transfer.add(whole_run(by_digest_alone=True, started_at=9.0, host="third"))
 
     assert (again.is_new, again.run.id) == (False, first.run.id)
 
@@ -170,38 +170,38 @@ def test_whatever_is_wrong_with_one_part_leaves_nothing(registry: Registry) -> N
     last = replace(whole.arrivals[-1], scores=(new_score(value=float("nan")),))
 
     with pytest.raises(RegistryError, match="finite"):
-        registry.import_run(replace(whole, arrivals=(*whole.arrivals[:3], last)))
+        registry.transfer.add(replace(whole, arrivals=(*whole.arrivals[:3], last)))
 
     assert content(registry) == [()] * 8
 
 
 def test_a_base_that_is_known_stays_as_it_is(registry: Registry) -> None:
-    registry.add_base(new_base())
+    registry.bases.add(new_base())
 
-    registry.import_run(whole_run(base=new_base(model="somewhere/else")))
+    registry.transfer.add(whole_run(base=new_base(model="somewhere/else")))
 
-    assert [base.model for base in registry.bases()] == ["package:tiny"]
+    assert [base.model for base in registry.bases.list()] == ["package:tiny"]
 
 
 def test_a_run_is_found_before_anything_of_it_is_taken_in(registry: Registry) -> None:
     whole = whole_run()
-    assert registry.find_whole(whole) is None
+    assert registry.transfer.find(whole) is None
 
-    taken = registry.import_run(whole)
+    taken = registry.transfer.add(whole)
 
-    assert registry.find_whole(whole) == taken.run
+    assert registry.transfer.find(whole) == taken.run
     with pytest.raises(RegistryError, match="with other content"):
-        registry.find_whole(replace(whole, arrivals=whole.arrivals[:3]))
+        registry.transfer.find(replace(whole, arrivals=whole.arrivals[:3]))
 
 
 def test_a_run_that_lost_all_its_arrivals_comes_anew(registry: Registry) -> None:
-    first = registry.import_run(whole_run())
-    numbers = [arrival.id for arrival in registry.arrivals()]
-    registry.remove_arrivals(numbers)
-    registry.forget(numbers)
+    first = registry.transfer.add(whole_run())
+    numbers = [arrival.id for arrival in registry.arrivals.list()]
+    registry.removal.remove(numbers)
+    registry.removal.delete(numbers)
 
-    again = registry.import_run(whole_run())
+    again = registry.transfer.add(whole_run())
 
     assert again.is_new
     assert again.run.name != first.run.name
-    assert len(registry.arrivals()) == len(numbers)
+    assert len(registry.arrivals.list()) == len(numbers)

@@ -23,7 +23,7 @@ def opened(home: Home, *, read_only: bool = False) -> Registry:
 def first_diff(home: Home) -> DiffRecord:
     """Return the artifact that the damage is done to."""
     with opened(home, read_only=True) as registry:
-        return registry.diffs()[0]
+        return registry.artifacts.list()[0]
 
 
 def path_of(home: Home) -> Path:

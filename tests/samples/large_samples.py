@@ -19,14 +19,15 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.device_log import NewPlacement, PlacementAction
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
     NewBase,
     NewDiff,
+    NewPlacement,
     NewRun,
     NewScore,
+    PlacementAction,
 )
 from streamlab.registry.registry import Registry
 from streamlab.units import DAY_US
@@ -54,13 +55,13 @@ def make_home(folder: Path, n_tasks: int, *, n_failed: int = 0, n_providers: int
     home.create()
     store = ArtifactStore(home.store)
     with Registry.open(home.registry_url, clock=lambda: 1.7e9) as registry:
-        registry.add_base(_base())
-        run = registry.start_run(_run(n_tasks))
+        registry.bases.add(_base())
+        run = registry.runs.start(_run(n_tasks))
         finished = []
         for place in range(n_tasks):
             own = _arrival(run.id, place, METHODS[0], place % n_providers)
             if place < n_failed:
-                registry.add_failure(own, "The loss became NaN.")
+                registry.arrivals.add_failed(own, "The loss became NaN.")
             diff = _drawn(draw, place)
             encoded = encode(diff, value_type="int8")
             store.put(encoded.data)
@@ -70,8 +71,8 @@ def make_home(folder: Path, n_tasks: int, *, n_failed: int = 0, n_providers: int
             baseline = _arrival(run.id, place, METHODS[1], place % n_providers)
             better = min(value + float(draw.normal(0.01, 0.02)), 1.0)
             finished.append(_finished(baseline, _checkpoint(place), better))
-        registry.add_arrivals(finished)
-        registry.finish_run(run.id, "finished")
+        registry.arrivals.add_all(finished)
+        registry.runs.finish(run.id, "finished")
     return home
 
 
@@ -88,8 +89,8 @@ def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000)
     kept: list[tuple[int, int]] = []
     log: list[NewPlacement] = []
     with Registry.open(home.registry_url, clock=lambda: 1.7e9) as registry:
-        registry.add_base(_base())
-        run = registry.start_run(_run(n_tasks, budget))
+        registry.bases.add(_base())
+        run = registry.runs.start(_run(n_tasks, budget))
         for place in range(n_tasks):
             at += int(draw.exponential(DAY_US / 3))
             for attempt in (1, 2) if place % 8 == 0 else (1,):
@@ -98,17 +99,17 @@ def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000)
                 times = {"arrived_us": at, "began_us": began, "ended_us": free, "attempt": attempt}
                 new = replace(_arrival(run.id, place, METHODS[0], place % 5), **times)
                 if place % 8 == 0 and attempt == 1:
-                    registry.add_failure(new, "The provider crashed.")
+                    registry.arrivals.add_failed(new, "The provider crashed.")
                 elif place % 11 == 10:
-                    registry.add_quarantined(new, "norm", "too far")
+                    registry.arrivals.add_quarantined(new, "norm", "too far")
                 else:
                     diff = _drawn(draw, place)
                     record = _record(encode(diff, value_type="int8"), diff)
-                    added = registry.add_arrival(new, record, [_score(place, 0.9)])
+                    added = registry.arrivals.add(new, record, [_score(place, 0.9)])
                     log += _placed(kept, added.id, record.file_bytes, free, budget)
         if budget is not None:
-            registry.add_placements(log)
-        registry.finish_run(run.id, "finished")
+            registry.placements.add(log)
+        registry.runs.finish(run.id, "finished")
     return home
 
 

@@ -94,7 +94,7 @@ def parsed(page: str) -> Element:
 def page_of(home: Home, run: str = "latest") -> str:
     """Return the page of a run, as if nothing were wrong with its home."""
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        return build_page(registry, home, registry.run(run), (), now=NOW)
+        return build_page(registry, home, registry.runs.get(run), (), now=NOW)
 
 
 def hostile_home(model: Home, folder: Path) -> Home:
@@ -108,18 +108,18 @@ def hostile_home(model: Home, folder: Path) -> Home:
         Registry.open(model.registry_url, clock=time.time, read_only=True) as other,
         Registry.open(home.registry_url, clock=time.time) as registry,
     ):
-        registry.add_base(replace(other.bases()[0], model=SCRIPT))
-        run = other.run("latest")
+        registry.bases.add(replace(other.bases.list()[0], model=SCRIPT))
+        run = other.runs.get("latest")
         names = (SCRIPT, HEBREW + "\u202e")
         scenario = dict(run.scenario) | {
             "name": SCRIPT,
             "seeds": [1],
             "tasks": {name: {"dataset": SCRIPT, "metric": name} for name in names},
         }
-        run = registry.start_run(
+        run = registry.runs.start(
             replace(run, scenario=scenario, scenario_name=SCRIPT, environment={SCRIPT: SCRIPT})
         )
-        arrivals = other.arrivals(method="diff_pruning", seed=1, status="finished")
+        arrivals = other.arrivals.list(method="diff_pruning", seed=1, status="finished")
         # As text, a thousand rows would stand before nine.
         for name, n_rows, arrival in zip(names, (1000, 9), arrivals, strict=True):
             again = replace(
@@ -130,7 +130,7 @@ def hostile_home(model: Home, folder: Path) -> Home:
                 metric="accuracy", value=0.5, split="dev", n_rows=9,
                 after_sequence=arrival.sequence, is_primary=True,
             )  # fmt: skip
-            registry.add_arrival(again, other.diff(arrival.digest or ""), [score])
-        registry.add_failure(replace(again, version=2), SCRIPT)
-        registry.finish_run(run.id, "failed", SCRIPT)
+            registry.arrivals.add(again, other.artifacts.get(arrival.digest or ""), [score])
+        registry.arrivals.add_failed(replace(again, version=2), SCRIPT)
+        registry.runs.finish(run.id, "failed", SCRIPT)
     return home

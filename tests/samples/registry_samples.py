@@ -139,23 +139,23 @@ def finished_arrival(run_id: int, sequence: int, **changes: Any) -> FinishedArri
 def write_arrivals(url: str, writer: int, n_arrivals: int) -> None:
     """Write arrivals of one run of its own, as one of several processes does."""
     with Registry.open(url, clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run())
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run())
         for sequence in range(n_arrivals):
             arrival = new_arrival(run.id, sequence=sequence, version=sequence, task=f"t{sequence}")
             # Every second artifact is one that all writers share.
             name = f"{sequence}" if sequence % 2 else f"{sequence} of {writer}"
-            registry.add_arrival(arrival, new_diff(name), [new_score(after_sequence=sequence)])
-            registry.heartbeat(run.id)
-        registry.finish_run(run.id, "finished")
+            registry.arrivals.add(arrival, new_diff(name), [new_score(after_sequence=sequence)])
+            registry.runs.heartbeat(run.id)
+        registry.runs.finish(run.id, "finished")
 
 
 def write_batches(url: str, writer: int, n_arrivals: int) -> None:  # noqa: ARG001 - as above
     """Write arrivals fifty at a time, whose artifacts all writers share."""
     with Registry.open(url, clock=Clock()) as registry:
-        registry.add_base(new_base())
-        run = registry.start_run(new_run())
+        registry.bases.add(new_base())
+        run = registry.runs.start(new_run())
         for first in range(0, n_arrivals, 50):
             batch = [finished_arrival(run.id, place) for place in range(first, first + 50)]
-            registry.add_arrivals(batch)
-        registry.finish_run(run.id, "finished")
+            registry.arrivals.add_all(batch)
+        registry.runs.finish(run.id, "finished")

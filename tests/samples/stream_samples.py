@@ -109,17 +109,17 @@ def reading(home: Home) -> Registry:
 
 def runs_in(home: Home) -> tuple[RunRecord, ...]:
     with reading(home) as registry:
-        return registry.runs()
+        return registry.runs.list()
 
 
 def arrivals_in(home: Home, **choice: Any) -> tuple[ArrivalRecord, ...]:
     with reading(home) as registry:
-        return registry.arrivals(**choice)
+        return registry.arrivals.list(**choice)
 
 
 def scores_in(home: Home) -> tuple[ScoreRecord, ...]:
     with reading(home) as registry:
-        return registry.scores()
+        return registry.scores.list()
 
 
 def stored(home: Home) -> dict[str, bytes]:

@@ -156,7 +156,7 @@ def test_a_device_is_logged_in_order_once_every_failure_has_been_made_up_for(
     for _ in range(3):
         ran = carry_out(broken, tmp_path / "home", resume=(tmp_path / "home").exists())
         with reading(ran.home) as registry:
-            logs.append(registry.placements(runs_in(ran.home)[0].name))
+            logs.append(registry.placements.list(runs_in(ran.home)[0].name))
 
     *before, log = logs
     assert before == [(), ()]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamlab.registry.device_log import NewPlacement, find_full_us
+from streamlab.registry.placements import find_full_us
+from streamlab.registry.records import NewPlacement
 from streamlab.stream.device import (
     Device,
     DeviceSettings,

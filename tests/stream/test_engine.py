@@ -85,7 +85,7 @@ def test_baselines_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ra
 
 def test_the_registry_counts_the_bytes_that_lie_in_the_store(many: Ran) -> None:
     with reading(many.home) as registry:
-        diffs = registry.diffs()
+        diffs = registry.artifacts.list()
     store = ArtifactStore(many.home.store)
 
     assert {diff.digest for diff in diffs} == set(store.digests())
@@ -185,7 +185,7 @@ def test_a_finished_run_is_recorded_with_its_scenario_base_and_environment(plain
     (record,) = runs_in(plain.home)
     loaded = load_scenario(plain.path)
     with reading(plain.home) as registry:
-        base = registry.base(record.base_fingerprint)
+        base = registry.bases.get(record.base_fingerprint)
 
     assert (record.name, record.status, record.reason) == ("plain-1", "finished", None)
     assert record.scenario == loaded.resolved
@@ -243,7 +243,7 @@ def test_a_row_is_there_when_its_outcome_comes(lab: Lab, tmp_path: Path) -> None
     path = lab.scenario(name="rows", **only("mood", "degree"))
     for outcome in run(path, tmp_path / "home"):
         with reading(Home(tmp_path / "home")) as registry:
-            seen.append(registry.arrivals())
+            seen.append(registry.arrivals.list())
         assert outcome.record in seen[-1]
 
     assert [len(rows) for rows in seen] == [1, 2]
@@ -284,7 +284,7 @@ def test_a_base_in_a_folder_beside_the_scenario_is_found_from_anywhere(
     carry_out(scenario, tmp_path / "home")
 
     with reading(Home(tmp_path / "home")) as registry:
-        (base,), (recorded,) = registry.bases(), registry.runs()
+        (base,), (recorded,) = registry.bases.list(), registry.runs.list()
     assert base.model == str(lab.base)
     assert recorded.scenario["base"]["model"] == "base"
     monkeypatch.chdir(tmp_path)

@@ -143,6 +143,6 @@ def test_a_device_that_fills_up_is_logged_and_goes_on_after_a_kill(
     home = Home(tmp_path / "home")
     assert stored(home) == stored(plain.home)  # the store keeps what the device let go
     with reading(home) as registry:
-        log = registry.placements("device-1")
+        log = registry.placements.list("device-1")
     assert [line.action for line in log] == ["stored", "evicted", "stored", "evicted", "stored"]
     assert max(line.device_bytes for line in log) <= storage["budget"]

@@ -44,7 +44,7 @@ def test_a_diffs_page_tells_how_few_bytes_its_parts_could_take(
 
     found = parts(registry, f"diff:{diff.digest}", store)
 
-    base = registry.bases()[0]
+    base = registry.bases.list()[0]
     names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
     held = decode(store.get(diff.digest), Layout(base.fingerprint, names, shapes))
     assert found["positions"]["bound"] == round(two_part_bound(held).bits / 8)

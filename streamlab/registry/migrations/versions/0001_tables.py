@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from alembic import op
 
-from streamlab.registry.sqlite import CREATED_WITH_TABLES
 from streamlab.registry.tables import Tables
 
 revision = "0001"
@@ -19,7 +18,6 @@ depends_on = None
 
 def upgrade() -> None:
     """Create every table with its constraints, indices and triggers."""
-    Tables.metadata.create_all(op.get_bind(), checkfirst=False)
-    if op.get_context().dialect.name == "sqlite":
-        for statement in CREATED_WITH_TABLES:
-            op.execute(statement)
+    config = op.get_context().config
+    assert config is not None  # noqa: S101 - alembic's own, where migrations run from a config
+    config.attributes["backend"].create_tables(op.get_bind(), Tables.metadata)

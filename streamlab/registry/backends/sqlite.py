@@ -1,0 +1,276 @@
+"""SQLite: files in write-ahead mode on a local disk, or a database in memory.
+
+Every writing transaction begins with BEGIN IMMEDIATE: a read that is upgraded to a write fails
+at once, whatever the busy timeout.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import ColumnElement, Connection, MetaData, Table, create_engine, event
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from streamlab.errors import RegistryError
+from streamlab.hashing import canonical_json
+from streamlab.registry.backends import MODE, Backend
+
+BUSY_SECONDS = 30.0
+_CACHE_KIB = 65_536  # allocated as needed; SQLite's own 2 MB make a large registry read the disk
+# Pages in the log before they are copied into the file. Each batch of a large registry changes the
+# same pages again, and with SQLite's own 1,000 all of them would be copied after every batch.
+_LOG_PAGES = 16_384
+_BEGIN = {"read": "BEGIN", "write": "BEGIN IMMEDIATE"}
+
+_APPEND_ONLY = (
+    *(
+        f"CREATE TRIGGER events_no_{verb.lower()} BEFORE {verb} ON events"
+        " BEGIN SELECT RAISE(ABORT, 'the log of events is append-only'); END"
+        for verb in ("UPDATE", "DELETE")
+    ),
+    "CREATE TRIGGER placements_no_update BEFORE UPDATE ON placements"
+    " BEGIN SELECT RAISE(ABORT, 'the log of placements is append-only'); END",
+    # A line of the device log is deleted only together with its removed arrival.
+    "CREATE TRIGGER placements_no_delete BEFORE DELETE ON placements WHEN EXISTS"
+    " (SELECT 1 FROM arrivals WHERE id = OLD.arrival_id AND removed_at IS NULL)"
+    " BEGIN SELECT RAISE(ABORT, 'the log of placements is append-only'); END",
+)
+
+# How many rows share an index's first column, its first two, ...: of a million arrivals. SQLite
+# plans by these, so that a listing takes the same index however full the table is.
+_STATISTICS = (
+    "ANALYZE",
+    *(
+        "INSERT INTO sqlite_stat1 (tbl, idx, stat) "  # noqa: S608 - the constants below
+        f"VALUES ('arrivals', '{index}', '{rows}')"
+        for index, rows in (
+            ("ix_arrivals_run", "1000000 10000 2000 2 1 1"),
+            ("ix_arrivals_task", "1000000 5000 100 20 2 1 1"),
+            ("ix_arrivals_provider", "1000000 1000 100 20 2 1 1"),
+            ("ix_arrivals_method", "1000000 250000 2500 500 1 1"),
+            ("ix_arrivals_status", "1000000 1000 10 2 2 1 1"),  # of the failed ones
+            ("ix_arrivals_diff", "1000000 1"),
+            ("ix_arrivals_run_diff", "1000000 10000 1"),
+            ("uq_arrivals_finished", "1000000 10000 2000 2 2 1 1"),
+            ("ix_arrivals_removed", "1000 2 1"),
+        )
+    ),
+    "ANALYZE sqlite_master",  # load them now
+)
+
+_ADVICE = {
+    "SQLITE_BUSY": "Another process has locked it for too long; try again when that has ended.",
+    "SQLITE_LOCKED": "Another thread has locked it for too long; try again.",
+    "SQLITE_FULL": "The disk is full and the transaction was rolled back; free some space.",
+    "SQLITE_CANTOPEN": "Make its folder, make it readable and writable, or name another place.",
+    "SQLITE_READONLY": "Make the file and its folder writable, or name another place.",
+    "SQLITE_NOTADB": "The file is not an SQLite database; name another one.",
+    "SQLITE_CORRUPT": "The file is damaged; restore it from a copy.",
+    "SQLITE_IOERR": "The disk failed; check it, and restore the file from a copy if need be.",
+}
+
+# File systems that several machines may mount; shared memory does not reach between these.
+NETWORK_DISKS = frozenset(
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.davfs", "fuse.glusterfs"),
+        *("fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    )
+)
+MOUNTS = Path("/proc/self/mountinfo")
+
+
+class SQLite(Backend):
+    """A database in a file, or one in memory whose one connection every thread shares."""
+
+    name = "sqlite"
+    driver = "pysqlite"
+    url_form = "sqlite:///path/to/registry.db"
+
+    def __init__(
+        self,
+        url: URL,
+        *,
+        read_only: bool,
+        busy_seconds: float | None = None,
+        mounts: Path = MOUNTS,
+    ) -> None:
+        """Create the engine.
+
+        Raises RegistryError where the file is to be read and missing, or on a network disk.
+        """
+        self.url = url
+        self.shares_connection = url.database in (None, "", ":memory:")
+        if self.path is not None:
+            url = _file_url(url, self.path, read_only=read_only, mounts=mounts)
+        seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
+        self.engine = create_engine(
+            url,
+            poolclass=StaticPool if self.shares_connection else QueuePool,
+            connect_args={"timeout": seconds, "check_same_thread": False},
+            json_serializer=canonical_json,
+        )
+
+        @event.listens_for(self.engine, "connect")
+        def _connected(connection: sqlite3.Connection, _: object) -> None:
+            connection.isolation_level = None  # the driver begins nothing; `_begun` does
+            connection.execute("PRAGMA foreign_keys = ON")
+            # `synchronous` stays FULL, the default: with NORMAL a power cut could take back the
+            # last rows, and a row promises that its artifact is stored.
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+            connection.execute(f"PRAGMA query_only = {'ON' if read_only else 'OFF'}")
+
+        @event.listens_for(self.engine, "begin")
+        def _begun(connection: Connection) -> None:
+            statement = _BEGIN.get(connection.get_execution_options().get(MODE, "read"))
+            if statement is not None:
+                connection.exec_driver_sql(statement)
+
+    @property
+    def path(self) -> Path | None:
+        """Return the database's file, None for one in memory."""
+        return None if self.shares_connection else Path(str(self.url.database)).absolute()
+
+    def configure(self, connection: Connection) -> None:
+        """Switch a file to write-ahead mode, in which readers do not wait for the writer."""
+        if self.path is None:
+            return
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
+        if mode != "wal":
+            mode = connection.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
+        if mode != "wal":
+            raise RegistryError(
+                f"The registry {self.url} cannot use SQLite's write-ahead log: the disk allows "
+                f"{mode!r} only. Put it on a local disk with "
+                "`--registry sqlite:////folder/file.db`."
+            )
+
+    @property
+    def created_with_tables(self) -> Sequence[str]:
+        """Return the triggers of the logs, and the statistics that queries are planned by."""
+        return (*_APPEND_ONLY, *_STATISTICS)
+
+    def create_tables(self, connection: Connection, metadata: MetaData) -> None:
+        """Create every table, its ids from a sequence that never gives one twice."""
+        for table in metadata.tables.values():
+            table.dialect_options[self.name]["autoincrement"] = True
+        super().create_tables(connection, metadata)
+
+    def reserve_ids(self, connection: Connection, table: Table, n: int) -> range:
+        """Move the table's own sequence on."""
+        taken = connection.exec_driver_sql(
+            "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ? RETURNING seq", (n, table.name)
+        ).scalar()
+        if taken is None:  # the sequence begins with the first row
+            connection.exec_driver_sql(
+                "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, n)
+            )
+            taken = n
+        return range(taken - n + 1, taken + 1)
+
+    def upsert(self, table: Table) -> Any:
+        """Return SQLite's INSERT."""
+        return insert(table)
+
+    def like(self, column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
+        """Return a GLOB, in which a bracket stands for itself."""
+        return column.bool_op("GLOB")(re.sub(r"\[", "[[]", pattern))
+
+    def disk_bytes(self, connection: Connection) -> int:  # noqa: ARG002 - the file is at hand
+        """Return the bytes of the file and its log; 0 in memory."""
+        return self.file_bytes() or 0
+
+    def file_bytes(self) -> int | None:
+        """Return the bytes of the file and its log, None for a database in memory."""
+        if self.path is None:
+            return None
+        # The shared memory beside them is deleted with the last process.
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    def is_busy(self, error: DBAPIError) -> bool:
+        """Tell whether another process or thread held the lock."""
+        return _error_name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+    def advice(self, error: DBAPIError) -> str:
+        """Return what to do about an error, by SQLite's name of it."""
+        name = _error_name(error)
+        return next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
+
+    def find_damage(self, connection: Connection) -> list[str]:
+        """Return what SQLite's integrity check finds, each finding once."""
+        found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
+        return list(dict.fromkeys(line for line in found if line != "ok"))
+
+    def find_broken_links(self, connection: Connection) -> list[tuple[str, int, str]]:
+        """Return what SQLite's check of foreign keys finds."""
+        found = connection.exec_driver_sql("PRAGMA foreign_key_check")
+        return [(table, number, target) for table, number, target, _ in found]
+
+
+def find_disk_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
+    """Return the file system's type of a folder, None where it is unknown, as outside Linux.
+
+    `mounts`: a file in the format of proc(5)'s mountinfo.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    folder = folder.resolve()
+    found: tuple[int, str] | None = None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = Path(_unescape(before.split(" ")[4]))
+        # The deepest mount point wins; of two on the same one, the later hides the earlier.
+        if folder.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):
+            found = len(point.parts), after.split(" ")[0]
+    return None if found is None else found[1]
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _file_url(url: URL, path: Path, *, read_only: bool, mounts: Path) -> URL:
+    try:
+        there, logged = path.is_file(), path.with_name(f"{path.name}-wal").exists()
+    except OSError as error:
+        raise RegistryError(
+            f"The registry {path} could not be opened: {error.strerror}. "
+            f"{_ADVICE['SQLITE_CANTOPEN']}"
+        ) from error
+    kind = find_disk_kind(path.parent, mounts=mounts)
+    remote = kind in NETWORK_DISKS
+    if read_only and not there:
+        raise RegistryError(
+            f"There is no registry at {path}. Check the path, or make one with `streamlab run`."
+        )
+    if remote and (logged or not read_only):
+        raise RegistryError(
+            f"The registry {path} is on a network disk ({kind}), where SQLite's write-ahead log "
+            "does not work. Put it on a local disk with `--registry sqlite:////folder/file.db`; "
+            "artifacts may stay where they are."
+        )
+    if not read_only:
+        return url
+    # Without a log beside it, a file in a folder that cannot be written to can be read only
+    # as an immutable one.
+    immutable = not logged and (remote or not os.access(path.parent, os.W_OK))
+    query = {"uri": "true", "mode": "ro" if immutable else "rw"}
+    query |= {"immutable": "1"} if immutable else {}
+    return url.set(database=f"file:{quote(str(path))}", query=query)
+
+
+def _error_name(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlite_errorname", None) or ""

@@ -1,0 +1,173 @@
+"""Conditions on the rows of a listing, and the SQL that they are compiled to.
+
+An empty cell (NULL) equals nothing, is like nothing, and is neither less nor more than anything.
+`Not` is the exact opposite of its part, so that it keeps the rows with an empty cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, Union
+
+from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
+
+Operator = Literal["flag", "null", "=", "<", "<=", ">", ">=", "in", "like"]
+Like = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
+Leaf = TypeVar("Leaf", covariant=True)
+Term = TypeVar("Term")
+
+_INT64 = 1 << 63
+
+
+@dataclass(frozen=True)
+class Span:
+    """The values from `low` up to and without `high`; `low` alone where the two are equal."""
+
+    low: str | float
+    high: str | float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A column compared with values: none for `flag` and `null`, several for `in` only."""
+
+    column: str
+    operator: Operator
+    values: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True)
+class Not(Generic[Leaf]):
+    """The opposite; `!=`, `not in`, `not like` and `is not null` are read as this."""
+
+    part: Node[Leaf]
+
+    def __str__(self) -> str:
+        return f"not ({self.part})" if isinstance(self.part, Both) else f"not {self.part}"
+
+
+@dataclass(frozen=True)
+class Both(Generic[Leaf]):
+    """Two or more parts, of which all hold (`and`), or one at least (`or`)."""
+
+    word: Literal["and", "or"]
+    parts: tuple[Node[Leaf], ...]
+
+    def __str__(self) -> str:
+        # `and` binds closer than `or`.
+        loose = {"or": ("or",), "and": ("or", "and")}[self.word]
+        inner = (
+            f"({part})" if isinstance(part, Both) and part.word in loose else str(part)
+            for part in self.parts
+        )
+        return f" {self.word} ".join(inner)
+
+
+Node = Union[Term, Not[Term], Both[Term]]  # noqa: UP007 - a generic alias
+Condition = Comparison | Not[Comparison] | Both[Comparison]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A column of another table, found by its key, so that an index on the key can be used."""
+
+    key: ColumnElement[Any]
+    id: ColumnElement[Any]
+    column: ColumnElement[Any]  # never NULL
+
+    def where(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+        """Return whether the row that the key leads to satisfies a condition on the column."""
+        return self.key.in_(select(self.id).where(condition))
+
+
+Columns = Mapping[str, ColumnElement[Any] | Joined]
+
+
+def narrow(
+    query: Select[Any], condition: Condition | None, columns: Columns, like: Like
+) -> Select[Any]:
+    """Return a query without the rows that a condition is not true of; values are bound."""
+    if condition is None:
+        return query
+    return query.where(compile_condition(condition, columns, like))
+
+
+def compile_condition(
+    condition: Condition, columns: Columns, like: Like, *, negated: bool = False
+) -> ColumnElement[bool]:
+    """Return a condition as SQL. `negated`: below an odd number of `Not`.
+
+    There what is NULL becomes false, so that its opposite is true. Elsewhere NULL keeps no row
+    anyway, and the bare comparison can use an index.
+    """
+    if isinstance(condition, Not):
+        return not_(compile_condition(condition.part, columns, like, negated=not negated))
+    if isinstance(condition, Both):
+        parts = [compile_condition(p, columns, like, negated=negated) for p in condition.parts]
+        return and_(*parts) if condition.word == "and" else or_(*parts)
+    found = _compare(condition, columns[condition.column], like)
+    return func.coalesce(found, false()) if negated else found
+
+
+def _compare(
+    asked: Comparison, column: ColumnElement[Any] | Joined, like: Like
+) -> ColumnElement[bool]:
+    if isinstance(column, Joined):
+        if asked.operator == "null":
+            return column.key.is_(None)
+        same = asked.operator == "=" and asked.values[0].low == asked.values[0].high
+        if same:
+            # One key at most, so that an index gives the order as well.
+            wanted = select(column.id).where(column.column == asked.values[0].low)
+            return column.key == wanted.scalar_subquery()
+        return column.where(_compare(asked, column.column, like))
+    if asked.operator == "null":
+        return column.is_(None)
+    if asked.operator == "flag":
+        return column
+    if asked.operator == "like":
+        return like(column, str(asked.values[0].low))
+    if asked.operator == "in":
+        return or_(*(_equal(column, span) for span in asked.values))
+    return _COMPARISONS[asked.operator](column, asked.values[0])
+
+
+def _bound(value: str | float) -> str | float:
+    # No database holds a larger integer, and compared as a float it is as far away.
+    return float(value) if isinstance(value, int) and not -_INT64 <= value < _INT64 else value
+
+
+def _below(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
+    return column < _bound(span.low)
+
+
+def _up_to(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
+    if span.low == span.high:
+        return column <= _bound(span.low)
+    return column < _bound(span.high)
+
+
+def _above(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
+    if span.low == span.high:
+        return column > _bound(span.low)
+    return column >= _bound(span.high)
+
+
+def _from(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
+    return column >= _bound(span.low)
+
+
+def _equal(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
+    if span.low == span.high:
+        return column == _bound(span.low)
+    return and_(_from(column, span), _up_to(column, span))
+
+
+_COMPARISONS: Mapping[str, Callable[[ColumnElement[Any], Span], ColumnElement[bool]]] = {
+    "=": _equal,
+    "<": _below,
+    "<=": _up_to,
+    ">": _above,
+    ">=": _from,
+}
