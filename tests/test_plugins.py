@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
+import plugin_samples
 import pytest
 
 from streamlab.errors import UsageError
@@ -14,16 +16,7 @@ METRICS = "streamlab.metrics"
 BUILTIN = {"accuracy": "json:dumps", "f1": "json:loads", "broken": "no_such_module:Name"}
 
 
-def install(
-    folder: Path, *, package: str, entry_points: str, module: str = "", group: str = METRICS
-) -> None:
-    """Lay out what `pip install` leaves of a package with one module and entry points."""
-    name = package.replace("-", "_")
-    (folder / f"{name}.py").write_text(module)
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{entry_points}\n")
+install = partial(plugin_samples.install, group=METRICS)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from streamlab.config import digest
-from streamlab.errors import DataError, SourceError, StreamlabError
+from streamlab.errors import DataError, SourceError
 from streamlab.hashing import fingerprint_examples
 from streamlab.plugins import load
 from streamlab.tasks.column_mapping import (
@@ -21,6 +21,7 @@ from streamlab.tasks.column_mapping import (
 )
 from streamlab.tasks.examples import Example, SourceUsed, TaskData
 from streamlab.tasks.glue import Entry, find_entry
+from streamlab.tasks.labels import infer_labels
 from streamlab.tasks.metrics import Metric, find_metric, suited_names
 from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
 from streamlab.tasks.settings import (
@@ -99,23 +100,11 @@ def _sources(settings: TaskSettings, data: DataSettings) -> Iterator[tuple[str, 
 
 
 def _read(name: str, request: Request) -> RawData | Unavailable:
-    source = cast(Source, load("streamlab.sources", name, SOURCES))
-    try:
-        found = source(request)
-    except StreamlabError:
-        raise
-    except Exception as error:
-        if name in SOURCES:
-            raise
-        raise DataError(
-            f"The data source {name!r} failed on {request.task.dataset!r} with "
-            f"{type(error).__name__}: {error}. Correct the plug-in."
-        ) from error
+    found = cast(Source, load("streamlab.sources", name, SOURCES))(request)
     if not isinstance(found, (RawData, Unavailable)):
         raise DataError(
-            f"The data source {name!r} returned {type(found).__name__} for "
-            f"{request.task.dataset!r}, and must return `RawData` or `Unavailable`. Correct the "
-            "plug-in."
+            f"The data source {name!r} returned {type(found).__name__}, and must return `RawData` "
+            "or `Unavailable`. Correct the plug-in."
         )
     return found
 
@@ -204,7 +193,7 @@ def _labels(
     if named:
         return named
     try:
-        return of_type.find_labels(raw_labels(train, choice))
+        return infer_labels(raw_labels(train, choice))
     except ValueError as error:
         raise DataError(f"A label in {choice.label!r} of {train.origin} {error}.") from error
 

@@ -29,9 +29,12 @@ class Metric:
     kinds: frozenset[TaskKind]  # of the tasks that it can judge
     compute: Callable[[_Vector, _Vector, int], float]
     bounds: tuple[float, float] = (0.0, 1.0)
+    is_correlation: bool = False  # undefined, and taken as 0, where either side is constant
 
     def __call__(self, labels: _Vector, predictions: _Vector, n_outputs: int) -> float:
         """Return the score. Raises DataError where it is NaN or out of bounds."""
+        if self.is_correlation and (_constant(labels) or _constant(predictions)):
+            return 0.0
         value = float(self.compute(labels, predictions, n_outputs))
         lowest, highest = self.bounds
         # A mean of many equal numbers may be a rounding away from them.
@@ -127,24 +130,18 @@ def _f1(labels: _Vector, predictions: _Vector, n_outputs: int) -> float:
 def _matthews(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from sklearn.metrics import matthews_corrcoef
 
-    if _constant(labels) or _constant(predictions):
-        return 0.0  # undefined
     return float(matthews_corrcoef(labels, predictions))
 
 
 def _pearson(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from scipy.stats import pearsonr
 
-    if _constant(labels) or _constant(predictions):
-        return 0.0  # undefined
     return float(pearsonr(labels.astype(np.float64), predictions).statistic)
 
 
 def _spearman(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from scipy.stats import spearmanr
 
-    if _constant(labels) or _constant(predictions):
-        return 0.0  # undefined
     return float(spearmanr(labels, predictions).statistic)
 
 
@@ -159,6 +156,6 @@ _NUMBERS: Final = frozenset[TaskKind]({"regression"})
 
 ACCURACY: Final = Metric("accuracy", _CLASSES, _accuracy)
 F1: Final = Metric("f1", _CLASSES, _f1)
-MATTHEWS: Final = Metric("matthews", _CLASSES, _matthews, (-1.0, 1.0))
-PEARSON: Final = Metric("pearson", _NUMBERS, _pearson, (-1.0, 1.0))
-SPEARMAN: Final = Metric("spearman", _NUMBERS, _spearman, (-1.0, 1.0))
+MATTHEWS: Final = Metric("matthews", _CLASSES, _matthews, (-1.0, 1.0), is_correlation=True)
+PEARSON: Final = Metric("pearson", _NUMBERS, _pearson, (-1.0, 1.0), is_correlation=True)
+SPEARMAN: Final = Metric("spearman", _NUMBERS, _spearman, (-1.0, 1.0), is_correlation=True)

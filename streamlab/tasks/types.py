@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.tasks.labels import ClassReader, LabelReader, NumberReader, infer_labels
+from streamlab.tasks.labels import ClassReader, LabelReader, NumberReader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,29 +35,28 @@ class TaskType(ABC):
     """One type of task. `labels` are the class names in order, empty where there are none."""
 
     kind: ClassVar[TaskKind]  # in scenarios, records and diff files
-    model_class: ClassVar[str]  # the class of `transformers` that has the head
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"  # has the head
+    problem_type: ClassVar[
+        Literal["regression", "single_label_classification"]
+    ]  # in the model's configuration
     label_dtype: ClassVar[type[np.generic]]
+    has_classes: ClassVar[bool]
     default_metrics: ClassVar[tuple[str, ...]]
     least_agreement: ClassVar[float]  # of rounded outputs with the exact ones
-    has_classes: ClassVar[bool]
-
-    @abstractmethod
-    def n_outputs(self, labels: Sequence[str]) -> int:
-        """Return the width of the head."""
 
     @abstractmethod
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ValueError where a task of this type cannot have these class names."""
 
-    def find_labels(self, _values: Iterable[Any]) -> tuple[str, ...]:
-        """Return the class names among raw labels; raises ValueError for one that names none."""
-        return ()
+    def n_outputs(self, labels: Sequence[str]) -> int:
+        """Return the width of the head."""
+        return len(labels) or 1
 
     @abstractmethod
     def label_reader(
         self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str
     ) -> LabelReader:
-        """Return what turns raw labels into labels; `named` are a source's own class names."""
+        """Return a reader of raw labels; `named` are a source's own class names."""
 
     def collate(self, labels: Sequence[int | float]) -> NDArray[Any]:
         """Return labels as an array that the loss and the metrics take, (n_examples,)."""
@@ -79,44 +78,34 @@ class TaskType(ABC):
     def agreement(self, logits: Outputs, expected: Outputs) -> float:
         """Return how well two models' outputs on the same examples agree; 1 at best."""
 
-    @abstractmethod
-    def wrong_label(
-        self, label: float, n_outputs: int, mirror: float, rng: np.random.Generator
-    ) -> float:
-        """Return a wrong label: another class, or the number's mirror image, `mirror - label`."""
-
-    @abstractmethod
     def configure(self, config: PretrainedConfig, labels: Sequence[str]) -> None:
-        """Write into a model's configuration what its outputs mean."""
+        """Write the meaning of the outputs into a model's configuration."""
+        config.num_labels = self.n_outputs(labels)
+        if labels:
+            config.id2label = dict(enumerate(labels))
+            config.label2id = {label: place for place, label in enumerate(labels)}
+        config.problem_type = self.problem_type
 
 
 class Classification(TaskType):
-    """One of several classes for a text or a pair of texts."""
+    """One of several classes; rounded outputs agree by the share of equal classes."""
 
     kind = "classification"
-    model_class = "AutoModelForSequenceClassification"
+    problem_type = "single_label_classification"
     label_dtype = np.int64
-    default_metrics = ("accuracy",)
-    least_agreement = 0.995  # share of equal classes
     has_classes = True
-
-    def n_outputs(self, labels: Sequence[str]) -> int:
-        """Return the number of classes."""
-        return len(labels)
+    default_metrics = ("accuracy",)
+    least_agreement = 0.995
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ValueError for fewer than two classes."""
         if len(labels) < 2:
             raise ValueError("a classification has two `labels` or more")
 
-    def find_labels(self, values: Iterable[Any]) -> tuple[str, ...]:
-        """Return the class names: numbers in their order, or names sorted."""
-        return infer_labels(values)
-
     def label_reader(
         self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str
     ) -> LabelReader:
-        """Return a reader of class names and class indices."""
+        """Return a reader of class names and indices."""
         return ClassReader(labels, named, origin)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -127,46 +116,30 @@ class Classification(TaskType):
 
     def decode(self, logits: Outputs) -> NDArray[Any]:
         """Return the index of the largest output."""
-        classes: NDArray[np.int64] = logits.argmax(axis=1)
-        return classes
+        return np.asarray(logits.argmax(axis=1))
 
     def predictions(self, logits: Outputs, labels: Sequence[str]) -> list[Prediction]:
         """Return the most probable class of each example, by the softmax of the outputs."""
         grown = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares = grown / grown.sum(axis=1, keepdims=True)
-        return [_most_probable(row.tolist(), labels) for row in shares]
+        every = (dict(zip(labels, row.tolist(), strict=True)) for row in shares)
+        best = ((max(found, key=found.__getitem__), found) for found in every)
+        return [Prediction(label, found[label], None, found) for label, found in best]
 
     def agreement(self, logits: Outputs, expected: Outputs) -> float:
         """Return the share of examples with the same class."""
         return float((self.decode(logits) == self.decode(expected)).mean())
 
-    def wrong_label(
-        self, label: float, n_outputs: int, _mirror: float, rng: np.random.Generator
-    ) -> int:
-        """Return one of the other classes, drawn uniformly."""
-        return (int(label) + int(rng.integers(1, n_outputs))) % n_outputs
-
-    def configure(self, config: PretrainedConfig, labels: Sequence[str]) -> None:
-        """Name the classes."""
-        config.num_labels = len(labels)
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: place for place, label in enumerate(labels)}
-        config.problem_type = "single_label_classification"
-
 
 class Regression(TaskType):
-    """A number for a text or a pair of texts."""
+    """A number; rounded outputs agree by Spearman's rank correlation."""
 
     kind = "regression"
-    model_class = "AutoModelForSequenceClassification"
+    problem_type = "regression"
     label_dtype = np.float32
-    default_metrics = ("pearson",)
-    least_agreement = 0.999  # Spearman's rank correlation
     has_classes = False
-
-    def n_outputs(self, _labels: Sequence[str]) -> int:
-        """Return 1."""
-        return 1
+    default_metrics = ("pearson",)
+    least_agreement = 0.999
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ValueError for any class names."""
@@ -194,7 +167,7 @@ class Regression(TaskType):
         return [Prediction(None, None, float(value), {}) for value in logits[:, 0]]
 
     def agreement(self, logits: Outputs, expected: Outputs) -> float:
-        """Return Spearman's rank correlation; 0 where one side is constant, so has no ranks."""
+        """Return the rank correlation; 0 where one side is constant, so has no ranks."""
         from scipy.stats import spearmanr
 
         if np.array_equal(logits, expected):
@@ -203,29 +176,12 @@ class Regression(TaskType):
             return 0.0
         return float(spearmanr(logits[:, 0], expected[:, 0]).statistic)
 
-    def wrong_label(
-        self, label: float, _n_outputs: int, mirror: float, _rng: np.random.Generator
-    ) -> float:
-        """Return `mirror - label`."""
-        return mirror - label
-
-    def configure(self, config: PretrainedConfig, _labels: Sequence[str]) -> None:
-        """Declare a single number."""
-        config.num_labels = 1
-        config.problem_type = "regression"
-
-
-def _most_probable(shares: list[float], labels: Sequence[str]) -> Prediction:
-    probabilities = dict(zip(labels, shares, strict=True))
-    label = max(probabilities, key=probabilities.__getitem__)
-    return Prediction(label, probabilities[label], None, probabilities)
-
 
 TASK_TYPES: Final[Mapping[TaskKind, TaskType]] = MappingProxyType(
-    {task_type.kind: task_type for task_type in (Classification(), Regression())}
+    {"classification": Classification(), "regression": Regression()}
 )
 
 
 def task_type(kind: TaskKind) -> TaskType:
-    """Return the object of a task type by the name it has in scenarios, records and files."""
+    """Return a task type by the name it has in scenarios, records and diff files."""
     return TASK_TYPES[kind]

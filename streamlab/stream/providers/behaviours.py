@@ -151,7 +151,10 @@ def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
     mirror = min(numbers, default=0) + max(numbers, default=0)
 
     def wrong(row: Example) -> Example:
-        return replace(row, label=data.type.wrong_label(row.label, data.n_outputs, mirror, rng))
+        if not data.labels:
+            return replace(row, label=mirror - row.label)
+        step = int(rng.integers(1, len(data.labels)))
+        return replace(row, label=(int(row.label) + step) % len(data.labels))
 
     def flipped(rows: tuple[Example, ...]) -> tuple[Example, ...]:
         chosen = set(rng.choice(len(rows), round(share * len(rows)), replace=False).tolist())
