@@ -29,10 +29,14 @@ MODEL_CLASS: Final = "AutoModelForSequenceClassification"
 class BaseSettings(Settings):
     """The pretrained model that every task of a scenario is a diff on."""
 
-    model: str = Field(min_length=1)  # package:NAME, a folder or a hub id
-    revision: str | None = None  # of a hub id; a commit, so that the base cannot change
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")  # of the weights file
-    layers: PositiveInt | None = None  # keep this many of the lowest layers
+    model: str = Field(min_length=1)
+    """`package:NAME` (a model folder in an installed package), a folder, or a hub id."""
+    revision: str | None = None
+    """Of a hub id: a branch, tag or commit. A commit pins the base."""
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the weights file; another file is an error."""
+    layers: PositiveInt | None = None
+    """Keep only this many of the lowest layers. Default: all."""
 
     def placed(self, folder: Path) -> BaseSettings:
         """Return these settings with a model folder, relative to `folder`, made absolute."""

@@ -27,7 +27,9 @@ Tree = dict[str, Any]
 class Settings(BaseModel):
     """Base of every settings class: frozen, keyword-only, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 _HIDDEN = "hidden"  # the type of a problem whose input is not shown

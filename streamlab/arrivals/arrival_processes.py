@@ -44,7 +44,9 @@ class Periodic(Settings):
 
     process: Literal["periodic"] = "periodic"
     rate_per_day: PositiveFloat
+    """Tasks per day."""
     first_day: Day = 0.0
+    """The day of the first arrival."""
 
     def days(self, n: int, _draw: np.random.Generator) -> Days:
         """Return (n,) days, the first of them `first_day`."""
@@ -56,6 +58,7 @@ class Poisson(Settings):
 
     process: Literal["poisson"] = "poisson"
     rate_per_day: PositiveFloat
+    """Tasks per day, on average."""
 
     def days(self, n: int, draw: np.random.Generator) -> Days:
         """Return (n,) days."""
@@ -67,7 +70,9 @@ class Gamma(Settings):
 
     process: Literal["gamma"] = "gamma"
     rate_per_day: PositiveFloat
-    cv: Annotated[float, Field(ge=0.001, le=100)]  # coefficient of variation of the gaps
+    """Tasks per day, on average."""
+    cv: Annotated[float, Field(ge=0.001, le=100)]
+    """Coefficient of variation of the gaps between arrivals."""
 
     def days(self, n: int, draw: np.random.Generator) -> Days:
         """Return (n,) days; the first comes after one whole gap."""
@@ -79,8 +84,10 @@ class Burst(Settings):
     """Several at once: bursts of `size` tasks, at moments as those of `poisson`."""
 
     process: Literal["burst"] = "burst"
-    rate_per_day: PositiveFloat  # of tasks, not of bursts
+    rate_per_day: PositiveFloat
+    """Tasks (not bursts) per day, on average."""
     size: PositiveInt
+    """Tasks per burst."""
 
     def days(self, n: int, draw: np.random.Generator) -> Days:
         """Return (n,) days, `size` equal ones after another; the last burst may be cut short."""
@@ -93,15 +100,20 @@ class TraceEvent(Settings):
     """One arrival of a trace."""
 
     day: Day
+    """Days from the start; 0.5 is noon of the first day."""
     task: str
+    """One of the provider's tasks."""
 
 
 class Trace(Settings):
     """As a file tells, or as `events` do; loading a scenario puts the file's in their place."""
 
     process: Literal["trace"] = "trace"
-    file: str | None = Field(default=None, min_length=1)  # from the scenario's folder
+    file: str | None = Field(default=None, min_length=1)
+    """CSV or JSON Lines with `day`, `provider` and `task`. A relative path starts at the scenario's
+    folder."""
     events: tuple[TraceEvent, ...] | None = None
+    """The arrivals themselves, in place of a file."""
 
     @model_validator(mode="after")
     def _either_file_or_events(self) -> Self:

@@ -21,8 +21,12 @@ class QueueSettings(Settings):
     """
 
     slots: PositiveInt = 1
+    """Tasks that train at a time."""
     service: Literal["real", "history", "fixed"] = "real"
+    """The duration of a training in virtual time: its own (`real`), sampled from earlier trainings
+    (`history`), or `fixed`."""
     seconds: float | None = Field(default=None, ge=0, le=1e9)
+    """The duration under `service: fixed`."""
 
     @model_validator(mode="after")
     def _seconds_go_with_fixed(self) -> Self:

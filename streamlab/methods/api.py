@@ -26,28 +26,45 @@ class TrainingSettings(Settings):
     """Length, batch size, learning rates and device of a training, whatever the method."""
 
     batch_size: PositiveInt = 32
-    max_length: PositiveInt = 64  # tokens; longer texts are truncated, and their number recorded
-    epochs: PositiveFloat = 6.0  # of all stages together
-    min_steps: NonNegativeInt = 150  # a small task gets more epochs
+    """Examples per batch."""
+    max_length: PositiveInt = 64
+    """Tokens per example. Longer texts are truncated; their number is recorded."""
+    epochs: PositiveFloat = 6.0
+    """Of all stages together."""
+    min_steps: NonNegativeInt = 150
+    """A small task trains for more epochs, up to this many steps."""
     max_steps: PositiveInt | None = None
-    # Steps are skipped evenly where time runs short. How many depends on the machine, so such a
-    # training is not repeatable to the last bit.
+    """Default: no limit."""
     max_seconds: PositiveFloat | None = None
-    accumulate: PositiveInt = 1  # batches per step
-    # The last stage ends after this many evaluations without a better score on the examples split
-    # from train, and the best weights are kept. None: no evaluation; the last weights are kept.
+    """Skip steps evenly if time runs short. How many depends on the machine, so such a training is
+    not repeatable to the last bit."""
+    accumulate: PositiveInt = 1
+    """Batches per step."""
     patience: PositiveInt | None = None
-    evaluate_every: PositiveInt = 20  # steps, with `patience`
+    """End the last stage after this many evaluations without a better score on examples split from
+    the training set, and keep the best weights. Default: no evaluation; the last weights are
+    kept."""
+    evaluate_every: PositiveInt = 20
+    """Steps between evaluations, with `patience`."""
     learning_rate: PositiveFloat = 1e-4
+    """Of the backbone, before the fixed mask."""
     head_learning_rate: PositiveFloat = 1e-3
+    """Of the task head."""
     warmup_share: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """The share of steps with a rising learning rate, of those before the fixed mask and again of
+    those on it."""
     clip_norm: PositiveFloat = 1.0
-    # base: as the base was trained. A short training learns faster with 0.
+    """Largest norm of the gradient; not applied to `head_only`."""
     dropout: Literal["base"] | Annotated[float, Field(ge=0.0, lt=1.0)] = "base"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the hardware has it
+    """`base`: as in the base's configuration. A short training learns faster with 0."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 on hardware that supports it."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: PositiveInt = 2  # changes the last bits of a result
-    step: Literal["auto", "compiled", "eager"] = "auto"  # auto: compiled where possible
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    threads: PositiveInt = 2
+    """Threads per training. Changes the last bits of the result."""
+    step: Literal["auto", "compiled", "eager"] = "auto"
+    """`auto`: the compiled step if there is a C compiler, else `eager`, which is PyTorch."""
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:

@@ -54,8 +54,8 @@ class HeadOnly(Settings):
     artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["head_only"] = "head_only"
-    # The features of a frozen base hardly differ between examples, hence the high value.
     learning_rate: PositiveFloat = 0.1
+    """Of the head. High, because the features of a frozen base hardly differ between examples."""
 
     def expected_entries(self, _layout: Layout) -> int:
         """Return 0."""
@@ -96,6 +96,7 @@ class BitFit(Settings):
 
     name: Literal["bitfit"] = "bitfit"
     learning_rate: PositiveFloat = 1e-3
+    """Of the biases."""
 
     def expected_entries(self, layout: Layout) -> int:
         """Return the number of entries of all biases."""

@@ -50,9 +50,12 @@ class DiffPruning(GateSettings, PrunedMethod):
 
     name: Literal["diff_pruning"] = "diff_pruning"
     preset: Literal["default", "paper", "paper-text"] = "default"
-    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
-    # of the steps before the fixed mask
+    """Values for all settings that are not given: this project's defaults, or the published ones
+    with the penalty of the released code (`paper`) or of the paper (`paper-text`)."""
+    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)
+    """The share of all steps that trains the fixed mask."""
     dense_warmup_share: float = Field(default=0.5, ge=0.0, lt=1.0)
+    """The share of the steps before the fixed mask that trains without gates."""
 
     @model_validator(mode="before")
     @classmethod

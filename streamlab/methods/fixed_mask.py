@@ -156,8 +156,10 @@ class PrunedMethod(MaskSelector):
     artifact: ClassVar[Artifact] = "diff"
 
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    # up to a density of 0.5%; see `scaled_learning_rate`
+    """The share of the backbone's entries that is retained."""
     fixed_mask_learning_rate: PositiveFloat = 5e-3
+    """Of the retained entries, up to a density of 0.5%; above, it falls with the root of the
+    density."""
 
     def expected_entries(self, layout: Layout) -> int:
         """Return round(target_density * d), at least 1."""

@@ -35,11 +35,16 @@ class Lora(Settings):
 
     name: Literal["lora"] = "lora"
     r: PositiveInt = 8
+    """The rank."""
     lora_alpha: PositiveInt = 16
+    """The scale; changes are multiplied by `lora_alpha / r`."""
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
-    # auto: PEFT's choice for the kind of model; for BERT the attention's queries and values
+    """Dropout before the adapter."""
     target_modules: Literal["auto"] | tuple[str, ...] = "auto"
+    """Names of the adapted layers. `auto`: PEFT's choice for the model type; for BERT the
+    attention's queries and values."""
     learning_rate: PositiveFloat = 1e-3
+    """Of the adapter."""
 
     def expected_entries(self, _layout: Layout) -> int:
         """Return 0: an adapter stores no entries of the backbone."""

@@ -89,14 +89,24 @@ class AdmissionSettings(Settings):
     """What the lab lets in; the bounds are wide of every honest diff measured so far."""
 
     max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(64_000_000)
-    max_density: Annotated[float, Field(gt=0, le=1)] = 0.1  # entries, as a share of the base's
-    max_norm: PositiveFloat = 100.0  # L2 of all that is added to the backbone
-    max_value: PositiveFloat = 10.0  # the largest magnitude, of the head too
-    quota_bytes: ByteSize | None = None  # a provider's diffs together
-    quota_tasks: NonNegativeInt | None = None  # how many diffs a provider may have
+    """Size of a submission."""
+    max_density: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Number of entries, as a share of the base's."""
+    max_norm: PositiveFloat = 100.0
+    """L2 norm of the backbone change."""
+    max_value: PositiveFloat = 10.0
+    """Largest magnitude of a value, including the head."""
+    quota_bytes: ByteSize | None = None
+    """Bytes of a provider's diffs within one run and seed. Default: no limit."""
+    quota_tasks: NonNegativeInt | None = None
+    """Number of a provider's diffs within one run and seed. Default: no limit."""
     signatures: Literal["off", "required"] = "off"
-    probe_tolerance: Annotated[float, Field(ge=0)] | None = None  # None: not probed
+    """`required`: every provider needs a `key`."""
+    probe_tolerance: Annotated[float, Field(ge=0)] | None = None
+    """How far the lab's score may be below the declared one, in the metric's unit. Default: no
+    probe."""
     duplicates: Literal["refuse", "allow"] = "refuse"
+    """Whether content that was admitted before is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,9 @@ class UseSettings(Settings):
     """Simulated requests: a Poisson process, each for a task drawn by Zipf's law."""
 
     rate_per_day: PositiveFloat
-    skew: NonNegativeFloat = 1.0  # the r-th task is asked for in proportion to 1 / r**skew
+    """Requests per day."""
+    skew: NonNegativeFloat = 1.0
+    """The r-th most popular task is requested in proportion to 1 / r^skew."""
 
 
 class DeviceSettings(Settings):

@@ -24,14 +24,20 @@ class ProviderSettings(Settings):
     """One party that brings tasks and keeps its rows to itself."""
 
     tasks: tuple[Name, ...] = Field(min_length=1)
+    """The tasks that it submits, in order. Every task belongs to one provider."""
     arrivals: ArrivalProcess = AsListed()
-    # Default: one of each task. With more, the tasks come round again, as their next versions.
+    """When its tasks arrive: a built-in process, or a plug-in. Default: all at the start, in the
+    order of the scenario."""
     n_arrivals: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """With more arrivals than tasks, tasks arrive again as new versions. Default: each task
+    once."""
     behaviour: BehaviourSettings = BehaviourSettings()
-    # `simulated`: a pair derived from the seed and the name, for trying things out. Else the public
-    # key as `streamlab keygen` prints it, and the file that the provider keeps the other in.
+    """Simulated misbehaviour, by probability; a name alone stands for always."""
     key: Key | None = None
+    """The public key, as `streamlab keygen` prints it; or `simulated`, for a pair derived from seed
+    and name."""
     private_key_file: Path | None = None
+    """The file of the private key. A relative path starts at the scenario's folder."""
 
     @field_validator("private_key_file", mode="before")
     @classmethod

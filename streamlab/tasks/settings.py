@@ -40,8 +40,11 @@ class Columns(Settings):
     """The columns of a source; by default `text`, `text2` (for pairs) and `label`."""
 
     text: str | None = Field(default=None, min_length=1)
+    """The column of the text, or of the first text of a pair."""
     text2: str | None = Field(default=None, min_length=1)
+    """The column of the second text of a pair."""
     label: str | None = Field(default=None, min_length=1)
+    """The column of the label."""
 
 
 class TaskFiles(Settings):
@@ -52,9 +55,13 @@ class TaskFiles(Settings):
     """
 
     folder: str | None = Field(default=None, min_length=1)
+    """A folder with all splits."""
     train: str | None = Field(default=None, min_length=1)
+    """The training split."""
     dev: str | None = Field(default=None, min_length=1)
-    test: str | None = Field(default=None, min_length=1)  # reported where there is no dev
+    """The split that is reported."""
+    test: str | None = Field(default=None, min_length=1)
+    """Reported if there is no `dev`."""
 
     @model_validator(mode="after")
     def _either_folder_or_train(self) -> TaskFiles:
@@ -69,10 +76,15 @@ class TaskHub(Settings):
     """A task's own dataset on the hub; where `dev` is not given, the usual names are tried."""
 
     path: str = Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")
-    name: str | None = Field(default=None, min_length=1)  # of the configuration
-    revision: str | None = Field(default=None, min_length=1)  # a commit: the data cannot change
+    """The dataset's id."""
+    name: str | None = Field(default=None, min_length=1)
+    """The name of a configuration."""
+    revision: str | None = Field(default=None, min_length=1)
+    """A commit pins the data."""
     train: str = Field(default="train", min_length=1)
+    """The name of the training split."""
     dev: str | None = Field(default=None, min_length=1)
+    """The name of the split that is reported."""
 
 
 def _listed(given: Any) -> Any:
@@ -98,9 +110,12 @@ class TaskSettings(Settings):
     `columns` and `where` apply to every source but the synthetic one.
     """
 
-    dataset: str  # glue/sst2 and the like, or a new name
-    kind: TaskKind | None = None  # default: what the source says, else classification
-    labels: tuple[str, ...] | None = Field(default=None, min_length=2)  # class names in order
+    dataset: str
+    """A dataset of the catalogue, such as `glue/sst2`, or a new name."""
+    kind: TaskKind | None = None
+    """Default: what the source states, else classification."""
+    labels: tuple[str, ...] | None = Field(default=None, min_length=2)
+    """Class names in order. Default: those of the catalogue or the source."""
     metric: (
         Annotated[
             tuple[str, ...],
@@ -109,15 +124,25 @@ class TaskSettings(Settings):
             Field(min_length=1),
         ]
         | None
-    ) = None  # default: those of the catalogue, else the type's
+    ) = None
+    """One or more metrics, the primary one first: built-in, or a plug-in. Default: those of the
+    catalogue, else of the kind."""
     columns: Columns = Columns()
-    where: Mapping[str, str | int | bool] = Field(default_factory=dict)  # keep matching records
+    """The columns of the source, if they are not `text`, `text2` and `label`."""
+    where: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    """Use only the records whose columns have these values."""
     files: TaskFiles | None = None
+    """Local files. Paths start at the scenario's folder."""
     hub: TaskHub | None = None
-    package: str | None = Field(default=None, min_length=1)  # NAME/path inside the package
-    dev_share: float = Field(default=0.2, gt=0, le=0.5)  # of a source with one split only
-    max_train_examples: PositiveInt | None = None  # default: the one of `data`
-    max_eval_examples: PositiveInt | None = None  # default: the one of `data`
+    """A dataset of the hub."""
+    package: str | None = Field(default=None, min_length=1)
+    """`NAME/path`: a file or folder inside an installed package."""
+    dev_share: float = Field(default=0.2, gt=0, le=0.5)
+    """The share that is split off for reporting if the source has a single split."""
+    max_train_examples: PositiveInt | None = None
+    """Default: the value of `data`."""
+    max_eval_examples: PositiveInt | None = None
+    """Default: the value of `data`."""
 
     @field_validator("dataset")
     @classmethod
@@ -186,8 +211,13 @@ class DataSettings(Settings):
     and at most 500 of them, and never more than a third of the split.
     """
 
-    # `{files: FOLDER}`: a folder with one sub-folder per task; none where the name is empty.
     sources: tuple[DataSource, ...] = ({"files": "${STREAMLAB_DATA:-}"}, "hub", "synthetic")
-    max_train_examples: PositiveInt | None = None  # None: all there are
+    """Tried in order. `{files: FOLDER}` is a folder with one sub-folder per task; an empty name is
+    skipped."""
+    max_train_examples: PositiveInt | None = None
+    """Sampled by seed. Default: all."""
     max_eval_examples: PositiveInt = 1000
+    """Examples to report on, the same for every seed."""
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
+    """The share of the training examples that is split off for choosing: 32 to 500 examples, at
+    most a third."""

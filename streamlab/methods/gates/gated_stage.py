@@ -40,18 +40,25 @@ class GateSettings(Settings):
     """Start, learning rate and L0 penalty of the gates; `structured` adds one gate per tensor."""
 
     structured: bool = True
+    """Add one group gate per tensor."""
     penalty_form: Literal["additive", "product"] = "additive"
-    # auto: measured after the dense warm-up, with a density controller. A number is lambda,
-    # without a controller.
+    """How group gates are penalised: as in the released code (`additive`) or the paper
+    (`product`)."""
     l0_coefficient: Literal["auto"] | PositiveFloat = "auto"
-    # expected density at the end of the gated stage, over `target_density`
+    """lambda. `auto`: measured after the dense warm-up, with a density controller; a number is used
+    without one."""
     candidate_ratio: float = Field(default=10.0, ge=1.0)
+    """Expected density at the end of the gated stage, relative to `target_density`."""
     initial_log_alpha: float = 5.0
-    # auto: gate_travel / steps, at most 1
+    """log_alpha of all gates at the start."""
     gate_learning_rate: Literal["auto"] | PositiveFloat = "auto"
-    gate_travel: PositiveFloat = 25.0  # log-odds that Adam can move a gate by in the stage
-    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"  # auto: l0_coefficient / 100
+    """Of log_alpha. `auto`: `gate_travel` / steps of the stage, at most 1."""
+    gate_travel: PositiveFloat = 25.0
+    """Log-odds by which Adam can move a gate in the stage."""
+    gate_epsilon: Literal["auto"] | PositiveFloat = "auto"
+    """Adam's epsilon for log_alpha. `auto`: `l0_coefficient` / 100."""
     stretch: Stretch = Stretch()
+    """The interval of the Hard-Concrete gate before clamping."""
 
 
 class GatedStage:

@@ -34,7 +34,9 @@ class Stretch(Settings):
     """The interval that s is stretched to before it is clamped to [0, 1]."""
 
     low: float = -1.5
+    """l; below 0."""
     high: float = 1.5
+    """r; above 1."""
 
     @model_validator(mode="after")
     def _covers_the_unit_interval(self) -> Self:

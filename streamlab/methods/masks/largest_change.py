@@ -12,7 +12,8 @@ from streamlab.methods.training_loop import dense_step, ramp
 class LargestChange(MaskSelector):
     """Select the largest |theta - theta_base| after finetuning (Guo et al., 2021, section 5)."""
 
-    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)  # of all steps
+    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)
+    """The share of all steps that trains the fixed mask."""
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Finetune for 1 - `fixed_mask_share` of the steps; the changes are the start values."""

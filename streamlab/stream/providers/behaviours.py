@@ -58,19 +58,33 @@ class BehaviourSettings(Settings):
     """
 
     honest: Share = 0.0
+    """A diff trained as requested."""
     duplicate: Share = 0.0
+    """An earlier diff of any provider, as its own."""
     oversized: Share = 0.0
+    """A file larger than `admission.max_bytes`."""
     wrong_base: Share = 0.0
+    """A diff of another base."""
     nan: Share = 0.0
+    """NaN among the values."""
     truncated: Share = 0.0
+    """A truncated file."""
     tampered: Share = 0.0
+    """Values changed after signing."""
     replayed: Share = 0.0
+    """An earlier submission of its own, with its signature."""
     label_flip: Share = 0.0
+    """A diff trained on partly wrong labels."""
     slow: Share = 0.0
+    """An honest diff, later."""
     crash: Share = 0.0
+    """The provider's process exits."""
     hang: Share = 0.0
-    flipped_labels: Share = 0.5  # the share of labels that `label_flip` makes wrong
-    slowdown: Annotated[float, Field(ge=1)] = 10.0  # what `slow` multiplies the time by
+    """The provider's process never answers."""
+    flipped_labels: Share = 0.5
+    """The share of wrong labels under `label_flip`."""
+    slowdown: Annotated[float, Field(ge=1)] = 10.0
+    """The factor of `slow`."""
 
     @model_validator(mode="before")
     @classmethod
