@@ -24,8 +24,9 @@ from streamlab.registry.registry import Registry
 from streamlab.stream.context import RunContext
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
+from streamlab.stream.executors import Executor
 from streamlab.stream.executors.processes import Processes
-from streamlab.stream.executors.serial import Executor, Serial
+from streamlab.stream.executors.serial import Serial
 from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
@@ -106,6 +107,7 @@ def _executor(loaded: LoadedScenario, context: RunContext) -> Executor:
         max_bytes=2 * context.base.file_bytes + DEFAULT_MAX_BYTES,
         timeout_seconds=execution.timeout_seconds,
         max_memory=execution.memory,
+        workers=execution.workers,
     )
 
 

@@ -1,15 +1,20 @@
-"""Serve the arrivals of a run by the virtual clock: ask, then settle; yield as each is recorded.
+"""The event loop: serve the arrivals of a run by the virtual clock, and yield each as recorded.
 
-A task begins when a slot is free, and is really learnt at that moment; what came of it is settled
-when its virtual time is over. A row means the work is whole, so resuming is skipping what has one.
+The result of an arrival is settled when its virtual time is over, whenever it was really trained,
+so that nothing depends on how many are trained at once. A recorded arrival is complete: resuming
+a run skips it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 
 from streamlab.arrivals.clock import Began, Ended, events
 from streamlab.arrivals.service import no_history, service_us
@@ -20,12 +25,13 @@ from streamlab.errors import (
     RegistryError,
     TrainingError,
 )
-from streamlab.home.curves import curve_path, writing_curve
+from streamlab.home.curves import CurveWriter, curve_path, writing_curve
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, ArtifactKind
 from streamlab.registry.registry import Registry
 from streamlab.seeds import derived_seed
-from streamlab.stream.executors.serial import Executor
+from streamlab.stream.dispatch import Dispatcher, Work
+from streamlab.stream.executors import Executor
 from streamlab.stream.lab import Attempt, Lab, Outcome, Times, place_on_device
 from streamlab.stream.providers.behaviours import draw
 from streamlab.stream.providers.provider import Answer, Order
@@ -36,22 +42,22 @@ from streamlab.stream.scoring import scores_of, stored_outputs
 Watch = Callable[[Arrival, Progress], None]
 Reorder = Callable[[Sequence[Arrival]], list[Arrival]]
 Identity = tuple[int, str, str, int, str]
-_MISUSE = ("duplicate", "replayed")  # behaviours that need what was admitted before
+_MISUSE = ("duplicate", "replayed")  # behaviours that use what was admitted before
 
 
 def identity_of(record: ArrivalRecord) -> Identity:
-    """Return what a recorded arrival is known by, as `Arrival.identity` does."""
+    """Return the identity of a recorded arrival; see `Arrival.identity`."""
     return (record.seed, record.provider, record.task, record.version, record.method)
 
 
 @dataclass
 class _Place:
-    """The arrivals at one place of a stream, and what came of them before it is over."""
+    """The arrivals at one place of a stream, and their attempts until they are settled."""
 
     arrivals: Sequence[Arrival]  # the method's own, then its baselines'
     began_us: int = 0
-    first_us: int = 0  # when the first attempt began that is made now
-    tried: list[tuple[Arrival, Attempt]] = field(default_factory=list)
+    first_us: int = 0  # when the first attempt of this run begins
+    attempts: list[tuple[Arrival, Attempt]] = field(default_factory=list)
     took: list[int] = field(default_factory=list)  # microseconds of the method's own attempts
 
     @property
@@ -72,9 +78,10 @@ class Stream:
     _failed: dict[Identity, list[ArrivalRecord]] = field(default_factory=dict)  # before it began
     _scored: set[tuple[int, int]] = field(default_factory=set)  # arrival, after which place
     _history: list[float] = field(default_factory=list)
+    _dispatcher: Dispatcher = field(init=False)  # of the seed being served
 
     def outcomes(self) -> Iterator[Outcome]:
-        """Serve every arrival that has no row yet, and score the earlier ones again when due."""
+        """Serve every arrival that is not recorded yet, and rescore earlier ones when due."""
         lab, scenario = self.lab, self.lab.context.scenario
         for record in lab.registry.arrivals.list(run=lab.run.name):
             identity = identity_of(record)
@@ -97,34 +104,39 @@ class Stream:
                 place_on_device(lab, seed)
 
     def _of_seed(self, stream: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
-        """Serve one seed's arrivals; those at one place are the method's and its baselines'."""
-        places = [_Place(arrivals) for arrivals in stream]
-        n_settled = 0
-        for event in events(
-            [place.own.arrived_us for place in places],
-            lambda number: self._serve(places[number]),
-            n_slots=self.lab.context.scenario.queue.slots,
-        ):
-            place = places[event.number]
-            if isinstance(event, Began):
-                place.began_us = event.at
-            elif isinstance(event, Ended):
-                n_settled += 1
-                last = places[-1].arrivals if n_settled == len(places) else None
-                yield from self._end(place, event.at, last)
+        """Serve one seed's arrivals; those at one place are the method's and its baselines'.
 
-    def _serve(self, place: _Place) -> int:
-        """Have a place's arrivals learnt, and return the microseconds that its own one takes."""
+        Work is done ahead of its turn where it can be; it is settled in the order of virtual time.
+        """
+        places = [_Place(arrivals) for arrivals in stream]
+        self._dispatcher = Dispatcher(
+            [self._attempts(place) for place in places],
+            [place.own.provider for place in places],
+            workers=self.executor.workers,
+        )
+        n_settled = 0
+        with closing(self._dispatcher):
+            for event in events(
+                [place.own.arrived_us for place in places],
+                lambda number: self._serve(places[number], number),
+                n_slots=self.lab.context.scenario.queue.slots,
+            ):
+                place = places[event.number]
+                if isinstance(event, Began):
+                    place.began_us = event.at
+                elif isinstance(event, Ended):
+                    n_settled += 1
+                    last = places[-1].arrivals if n_settled == len(places) else None
+                    self._dispatcher.poll()
+                    yield from self._end(place, event.at, last)
+
+    def _serve(self, place: _Place, number: int) -> int:
+        """Finish the work at a place, and return the microseconds that its own arrival takes."""
         done = self._done.get(place.own.identity)
         before = 0 if done is not None else self._cut_short_us(place.own)
         place.first_us = place.began_us + before
-        place.tried = [
-            (arrival, attempt)
-            for arrival in place.arrivals
-            if arrival.identity not in self._done
-            for attempt in self._attempts(arrival, place.began_us)
-        ]
-        place.took = [self._took_us(one, t) for one, t in place.tried if one is place.own]
+        self._dispatcher.finish(number)
+        place.took = [self._took_us(one, t) for one, t in place.attempts if one is place.own]
         return before + sum(place.took) if done is None else _recorded_us(done)
 
     def _end(
@@ -135,9 +147,9 @@ class Stream:
         attempts = iter(_shared_out(whole, place.first_us, place.took))
         settled = [
             self._settle(arrival, attempt, next(attempts) if arrival is place.own else whole)
-            for arrival, attempt in place.tried
+            for arrival, attempt in place.attempts
         ]
-        place.tried.clear()  # the answers' bytes
+        place.attempts.clear()  # the answers' bytes
         n_rescored = self._rescore_if_due(place.arrivals, last)
         yield from settled[:-1]
         if settled:
@@ -156,56 +168,64 @@ class Stream:
             self._done[arrival.identity] = outcome.record
         return outcome
 
-    def _attempts(self, arrival: Arrival, began_us: int) -> Iterator[Attempt]:
-        """Ask for one arrival until there is an answer, or it was tried often enough."""
-        attempts = self.lab.context.scenario.execution.attempts
-        for _ in range(attempts - self._n_failed.get(arrival.identity, 0) % attempts):
-            attempt = self._ask(arrival, began_us)
-            yield attempt
-            if attempt.answer is not None:
-                return
-            self._n_failed[arrival.identity] = attempt.number
+    def _attempts(self, place: _Place) -> Work:
+        """Have each arrival of a place answered, or attempted often enough."""
+        limit = self.lab.context.scenario.execution.attempts
+        for arrival in place.arrivals:
+            if arrival.identity in self._done:
+                continue
+            for _ in range(limit - self._n_failed.get(arrival.identity, 0) % limit):
+                attempt = yield from self._attempt(arrival, place)
+                place.attempts.append((arrival, attempt))
+                if attempt.answer is not None:
+                    break
+                self._n_failed[arrival.identity] = attempt.number
 
-    def _ask(self, arrival: Arrival, began_us: int) -> Attempt:
-        lab = self.lab
+    def _attempt(
+        self, arrival: Arrival, place: _Place
+    ) -> Generator[Future[Answer] | None, None, Attempt]:
+        """Submit one order, and return what came of it once its future is done."""
+        lab, number = self.lab, 1 + self._n_failed.get(arrival.identity, 0)
+        order = self._order(arrival, number)
+        if order.behaviour in _MISUSE:
+            yield None  # until everything has been settled that this provider could misuse
+            earlier = lab.ledger.submissions(arrival.seed, lab.store, until_us=place.began_us)
+            order = replace(order, earlier=earlier)
         began_at, began = lab.clock(), time.perf_counter()
-        number = 1 + self._n_failed.get(arrival.identity, 0)
-        order = self._order(arrival, number, began_us)
+        ended: list[float] = []
         answer, reason = None, None
         lab.reached("arrived")
         try:
-            answer = self._learn(order)
+            with writing_curve(self._curve(arrival)) as curve:
+                future = self.executor.submit(order, self._watcher(arrival, curve))
+                future.add_done_callback(lambda _: ended.append(time.perf_counter()))
+                yield future
+                answer = future.result()
             lab.reached("answered")
         except BaseMismatchError:
-            raise  # the base itself is in doubt, and with it all that would follow
+            raise  # the base itself is in doubt, and with it everything after it
         except (TrainingError, ProviderError, DiffError) as error:
             reason = str(error)
         return Attempt(
             number=number,
             behaviour=order.behaviour,
             began_at=began_at,
-            seconds=time.perf_counter() - began,
+            seconds=ended[0] - began,
             answer=answer,
             reason=reason,
         )
 
-    def _order(self, arrival: Arrival, number: int, began_us: int) -> Order:
-        """Say how the provider behaves at this attempt; for a baseline everyone is honest."""
+    def _order(self, arrival: Arrival, number: int) -> Order:
+        """Draw how the provider behaves at this attempt; for a baseline everyone is honest."""
         scenario = self.lab.context.scenario
         if arrival.method != scenario.defaults.method:
             return Order(arrival)
         seed = derived_seed("behaviour", *arrival.identity[:-1], number)
         behaviour = draw(scenario.providers[arrival.provider].behaviour, seed)
-        if behaviour not in _MISUSE:
-            return Order(arrival, behaviour, seed)
-        ledger, store = self.lab.ledger, self.lab.store
-        earlier = ledger.submissions(arrival.seed, store, until_us=began_us)
-        return Order(arrival, behaviour, seed, earlier)
+        return Order(arrival, behaviour, seed)
 
-    def _learn(self, order: Order) -> Answer:
-        """Have the provider learn one arrival, and keep the curve."""
-        arrival = order.arrival
-        path = curve_path(
+    def _curve(self, arrival: Arrival) -> Path:
+        return curve_path(
             self.lab.home.curves,
             run=self.lab.run.name,
             seed=arrival.seed,
@@ -214,13 +234,15 @@ class Stream:
             version=arrival.version,
             method=arrival.method.name,
         )
-        with writing_curve(path) as curve:
 
-            def watch(progress: Progress) -> None:
-                curve.append(asdict(progress))
-                self.watch(arrival, progress)
+    def _watcher(self, arrival: Arrival, curve: CurveWriter) -> Callable[[Progress], None]:
+        """Return what keeps the curve and passes progress on, in the thread of this loop."""
 
-            return self.executor.answer(order, watch)
+        def show(progress: Progress) -> None:
+            curve.append(asdict(progress))
+            self.watch(arrival, progress)
+
+        return lambda progress: self._dispatcher.post(partial(show, progress))
 
     def _took_us(self, arrival: Arrival, attempt: Attempt) -> int:
         """Return the virtual time of one attempt at the method's own training."""

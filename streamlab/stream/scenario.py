@@ -77,6 +77,7 @@ class ExecutionSettings(Settings):
     """
 
     executor: Literal["serial", "processes"] = "serial"
+    workers: PositiveInt = 1  # providers' processes at once; results do not depend on it
     timeout_seconds: PositiveFloat | None = None  # of one attempt, loading included
     attempts: PositiveInt = 1  # in one run; `--resume` tries again
     # What a provider's process may allocate for itself (Linux); libraries and buffers included.
@@ -164,9 +165,14 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
 def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield what would be without effect."""
     execution = scenario.execution
-    if execution.executor != "processes" and execution.memory is not None:
+    if execution.executor == "processes":
+        return
+    if execution.memory is not None:
         message = "bounds providers in processes of their own; add `executor: processes`"
         yield problem(message, int(execution.memory), "execution", "memory")
+    if execution.workers > 1:
+        message = "needs providers in processes of their own; add `executor: processes`"
+        yield problem(message, execution.workers, "execution", "workers")
 
 
 def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:

@@ -6,10 +6,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
@@ -19,9 +22,10 @@ from streamlab.errors import ProviderError, TrainingError
 from streamlab.methods.api import Progress
 from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
+from streamlab.stream.executors import Executor
 from streamlab.stream.executors.processes import Processes
-from streamlab.stream.executors.serial import Executor, Serial
-from streamlab.stream.providers.provider import Answer, Order
+from streamlab.stream.executors.serial import Serial
+from streamlab.stream.providers.provider import Answer, Order, Watch
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 
@@ -34,13 +38,18 @@ def serial(loaded: LoadedScenario) -> Executor:
     )
 
 
-def processes(
-    loaded: LoadedScenario, *, max_bytes: int = 1 << 20, timeout_seconds: float | None = None
-) -> Processes:
+def processes(loaded: LoadedScenario, **settings: Any) -> Processes:
     fingerprint = load_base(loaded.scenario.base, seed=1).fingerprint
-    return Processes(
-        loaded, fingerprint=fingerprint, max_bytes=max_bytes, timeout_seconds=timeout_seconds
-    )
+    given = {"max_bytes": 1 << 20, "timeout_seconds": None, **settings}
+    return Processes(loaded, fingerprint=fingerprint, **given)
+
+
+def two_processes(loaded: LoadedScenario) -> Processes:
+    return processes(loaded, workers=2)
+
+
+def ask(executor: Executor, arrival: Arrival, watch: Watch = lambda _: None) -> Answer:
+    return executor.submit(Order(arrival), watch).result()
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +60,7 @@ def loaded(lab: Lab) -> LoadedScenario:
     return load_scenario(lab.write(tree))
 
 
-@pytest.fixture(scope="module", params=[serial, processes], ids=["serial", "processes"])
+@pytest.fixture(scope="module", params=[serial, processes, two_processes])
 def executor(request: pytest.FixtureRequest, loaded: LoadedScenario) -> Iterator[Executor]:
     """Every executor there is."""
     with closing(request.param(loaded)) as made:
@@ -67,7 +76,7 @@ def test_an_answer_is_the_same_bytes_wherever_it_was_made(
 ) -> None:
     seen: list[Progress] = []
 
-    given = executor.answer(Order(by_task(loaded)["mood"]), seen.append)
+    given = ask(executor, by_task(loaded)["mood"], seen.append)
 
     assert given.submission.data in stored(plain.home).values()
     assert (given.submission.provider, given.submission.task) == ("press", "mood")
@@ -84,9 +93,9 @@ def test_a_training_that_breaks_down_is_told_and_the_provider_goes_on(
     mine = by_task(loaded)
 
     with pytest.raises(TrainingError, match="The loss of `degree` became nan at step"):
-        executor.answer(Order(mine["degree"]), lambda _: None)
+        ask(executor, mine["degree"])
 
-    assert executor.answer(Order(mine["mood"]), lambda _: None).submission.task == "mood"
+    assert ask(executor, mine["mood"]).submission.task == "mood"
 
 
 def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenario) -> None:
@@ -94,14 +103,18 @@ def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenar
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        executor.answer(Order(by_task(loaded)["mood"]), interrupt)
+        ask(executor, by_task(loaded)["mood"], interrupt)
 
-    assert executor.answer(Order(by_task(loaded)["mood"]), lambda _: None).submission.data
+    assert ask(executor, by_task(loaded)["mood"]).submission.data
 
 
 def children() -> set[int]:
     """Return the numbers of the processes that this one has started and that still live."""
     return {child.pid for child in multiprocessing.active_children() if child.pid is not None}
+
+
+def alive(pids: set[int]) -> list[BaseProcess]:
+    return [child for child in multiprocessing.active_children() if child.pid in pids]
 
 
 @pytest.fixture
@@ -119,9 +132,9 @@ def test_a_provider_whose_process_is_killed_is_reported_and_started_anew(
 
     with closing(processes(loaded)) as executor:
         with pytest.raises(ProviderError, match="`press` ended by signal 9, as the system does"):
-            executor.answer(Order(by_task(loaded)["mood"]), kill)
+            ask(executor, by_task(loaded)["mood"], kill)
 
-        assert executor.answer(Order(by_task(loaded)["mood"]), lambda _: None).submission.data
+        assert ask(executor, by_task(loaded)["mood"]).submission.data
 
 
 def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
@@ -132,10 +145,10 @@ def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
             os.kill(child, signal.SIGSTOP)
 
     with closing(processes(loaded, timeout_seconds=60)) as executor:
-        executor.answer(Order(by_task(loaded)["mood"]), lambda _: None)  # loaded by now
+        ask(executor, by_task(loaded)["mood"])  # loaded by now
     with closing(processes(loaded, timeout_seconds=15)) as executor:
         with pytest.raises(ProviderError, match="`press` did not answer in time for `mood`"):
-            executor.answer(Order(by_task(loaded)["mood"]), stop)
+            ask(executor, by_task(loaded)["mood"], stop)
 
         assert children() == others
 
@@ -143,16 +156,14 @@ def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
 def test_an_artifact_larger_than_the_limit_is_never_read(loaded: LoadedScenario) -> None:
     with (
         closing(processes(loaded, max_bytes=100)) as executor,
-        pytest.raises(ProviderError, match="what is no submission"),
+        pytest.raises(ProviderError, match="what is not a submission"),
     ):
-        executor.answer(Order(by_task(loaded)["mood"]), lambda _: None)
+        ask(executor, by_task(loaded)["mood"])
 
 
 def test_closing_ends_every_process(loaded: LoadedScenario, others: set[int]) -> None:
-    executor = processes(loaded)
-    answers: list[Answer] = [
-        executor.answer(Order(by_task(loaded)[name]), lambda _: None) for name in ("mood", "same")
-    ]
+    executor = processes(loaded, workers=2)
+    answers = [ask(executor, by_task(loaded)[name]) for name in ("mood", "same")]
     assert len(children() - others) == len({answer.submission.provider for answer in answers}) == 2
 
     executor.close()
@@ -163,10 +174,41 @@ def test_closing_ends_every_process(loaded: LoadedScenario, others: set[int]) ->
     assert children() == others
 
 
-def test_a_stream_of_processes_leaves_the_same_files(
-    lab: Lab, plain: Ran, tmp_path: Path, others: set[int]
+def test_no_more_providers_have_a_process_than_there_are_workers(
+    loaded: LoadedScenario, others: set[int]
 ) -> None:
-    execution = {"executor": "processes", "timeout_seconds": 300}
+    mine = by_task(loaded)
+    with closing(processes(loaded, workers=1)) as executor:
+        futures = [executor.submit(Order(mine[name]), lambda _: None) for name in ("mood", "same")]
+        answers = [future.result() for future in futures]
+
+        assert [answer.submission.provider for answer in answers] == ["press", "school"]
+        assert [child.name for child in alive(children() - others)] == ["provider school"]
+
+
+def test_closing_stops_orders_that_are_still_worked_on(
+    loaded: LoadedScenario, others: set[int]
+) -> None:
+    started = threading.Event()
+    executor = processes(loaded, workers=1)
+    futures = [
+        executor.submit(Order(by_task(loaded)[name]), lambda _: started.set())
+        for name in ("mood", "same")
+    ]
+    assert started.wait(60)
+
+    executor.close()
+
+    assert isinstance(futures[0].exception(), ProviderError)
+    assert futures[1].cancelled()
+    assert children() == others
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stream_of_processes_leaves_the_same_files(
+    lab: Lab, plain: Ran, tmp_path: Path, others: set[int], workers: int
+) -> None:
+    execution = {"executor": "processes", "workers": workers, "timeout_seconds": 300}
     path = lab.scenario(name="apart", evaluation="full", execution=execution)
 
     ran = carry_out(path, tmp_path / "home")

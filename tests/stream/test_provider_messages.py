@@ -42,7 +42,7 @@ def arrival(lab: Lab) -> Arrival:
 
 
 def note_from(connection: Connection, arrival: Arrival) -> Any:
-    return processes._note(connection, arrival)
+    return processes._receive_message(connection, arrival)
 
 
 @pytest.mark.parametrize("message", [PROGRESS, {"answer": ANSWER}, {"failed": "no rows"}])
@@ -81,7 +81,7 @@ def test_what_is_no_message_fails_the_provider_and_not_the_run(
     ours, theirs = multiprocessing.Pipe()
     theirs.send_bytes(message)
 
-    with pytest.raises(ProviderError, match="sent what is no message"):
+    with pytest.raises(ProviderError, match="sent a message that cannot be read"):
         note_from(ours, arrival)
 
 
@@ -144,7 +144,7 @@ def ask(
     """Ask a real process that does nothing but `act`."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    worker = object.__new__(processes._Worker)
+    worker = object.__new__(processes._Process)
     worker._connection = ours
     worker._process = context.Process(target=act, args=(theirs,), daemon=True)
     worker._process.start()

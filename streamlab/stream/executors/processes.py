@@ -1,7 +1,7 @@
-"""Providers in processes of their own: each has its own copy of the base, and its own rows only.
+"""The executor of processes: each provider has its own, with the base and only its own examples.
 
-What comes back is JSON and plain bytes. Nothing of it is unpickled, so that a provider can hand
-back a wrong answer, or none, but no code.
+What comes back is JSON and plain bytes. Nothing of it is unpickled, so that a provider can send
+a wrong answer, or none, but no code.
 
     lab      -> provider   an order (pickled: the lab is trusted)
     provider -> lab        any number of {"progress": ...}, then
@@ -16,12 +16,15 @@ import os
 import signal
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import field_validator, model_validator
 
@@ -38,13 +41,13 @@ from streamlab.stream.scenario import LoadedScenario
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
 
-_NOTE_BYTES = 1 << 20  # the longest message beside an artifact
-_MOST = 1 << 53  # of steps, seconds or bytes: what every number format holds
+_MAX_MESSAGE_BYTES = 1 << 20  # the longest message beside an artifact
+_LARGEST = 1 << 53  # of steps, seconds or bytes: what every number format holds
 _CRASHED = 70  # the exit code of a simulated crash
 
 
-class _Said(Settings):
-    """An answer but for its artifact, as it comes from a provider: of the right types, no more."""
+class _AnswerMessage(Settings):
+    """An answer without its artifact, as a provider sends it: of the right types, no more."""
 
     kind: ArtifactKind
     declared_score: float | None
@@ -56,27 +59,31 @@ class _Said(Settings):
     @classmethod
     def _can_be_recorded(cls, effort: Effort) -> Effort:
         numbers = (effort.n_steps, effort.training_seconds, effort.peak_memory_bytes)
-        if not all(0 <= number <= _MOST for number in numbers):
-            raise ValueError(f"must take from 0 to {_MOST} of everything, got {numbers}")
+        if not all(0 <= number <= _LARGEST for number in numbers):
+            raise ValueError(f"must take from 0 to {_LARGEST} of everything, got {numbers}")
         return effort
 
 
-class _Note(Settings):
-    """A message from a provider: one of these."""
+class _Message(Settings):
+    """A message from a provider: exactly one of these."""
 
     progress: Progress | None = None
-    answer: _Said | None = None
+    answer: _AnswerMessage | None = None
     failed: str | None = None
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Self:
+    def _is_one(self) -> Self:
         if [self.progress, self.answer, self.failed].count(None) != 2:
             raise ValueError("must be one of `progress`, `answer` and `failed`")
         return self
 
 
 class Processes:
-    """Let every provider work in a process of its own, which is started when it is first needed."""
+    """Let every provider work in a process of its own; some providers at once.
+
+    A process is started when its provider is needed, and ended when another needs its place. No
+    process ever serves two providers.
+    """
 
     def __init__(
         self,
@@ -86,41 +93,78 @@ class Processes:
         max_bytes: int,
         timeout_seconds: float | None,
         max_memory: int | None = None,
+        workers: int = 1,
     ) -> None:
-        """`fingerprint`: of the base that they must have. `max_bytes`: of an artifact.
+        """`fingerprint`: of the base that they must load. `max_bytes`: of an artifact.
 
-        `max_memory`: in bytes, that each process may allocate.
+        `max_memory`: in bytes, that each process may allocate. `workers`: processes at once.
         """
-        self._loaded, self._fingerprint, self._max_memory = loaded, fingerprint, max_memory
+        self.workers: Final = workers
+        self._start = partial(_Process, loaded, fingerprint, max_memory)
         self._max_bytes, self._timeout = max_bytes, timeout_seconds
-        self._workers: dict[str, _Worker] = {}
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="provider")
+        self._lock = threading.Lock()  # of what follows
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._processes: dict[str, _Process] = {}  # by provider; the latest used comes last
+        self._busy: set[str] = set()
+        self._closed = False
 
-    def answer(self, order: Order, watch: Watch) -> Answer:
-        """Ask the provider's process; see `Executor`. One that fails to answer is ended."""
-        arrival = order.arrival
-        worker = self._workers.get(arrival.provider)
-        if worker is None:
-            worker = _Worker(self._loaded, arrival.provider, self._fingerprint, self._max_memory)
-            self._workers[arrival.provider] = worker
-        try:
-            return worker.answer(order, watch, self._timeout, self._max_bytes)
-        except TrainingError:
-            raise  # the provider said so, and can go on
-        except BaseException:
-            self._workers.pop(arrival.provider).end()
-            raise
+    def submit(self, order: Order, watch: Watch) -> Future[Answer]:
+        """Have the provider's process answer; see `Executor`. One that fails to is ended."""
+        return self._threads.submit(self._answer, order, watch)
+
+    def _answer(self, order: Order, watch: Watch) -> Answer:
+        provider = order.arrival.provider
+        with self._lock:
+            turn = self._turns[provider]
+        with turn:
+            process = self._take(provider)
+            try:
+                return process.answer(order, watch, self._timeout, self._max_bytes)
+            except TrainingError:
+                raise  # the provider reported it, and can go on
+            except BaseException:
+                with self._lock:
+                    self._processes.pop(provider, None)
+                process.end()
+                raise
+            finally:
+                with self._lock:
+                    self._busy.discard(provider)
+
+    def _take(self, provider: str) -> _Process:
+        """Return a provider's process; where it must be started, another's may have to end."""
+        with self._lock:
+            if self._closed:
+                raise ProviderError("The run was stopped before the provider could answer.")
+            process = self._processes.pop(provider, None)
+            if process is None:
+                if len(self._processes) >= self.workers:
+                    # Each other thread has one at most, so that one is idle.
+                    idle = next(name for name in self._processes if name not in self._busy)
+                    self._processes.pop(idle).end()
+                process = self._start(provider)
+            self._processes[provider] = process
+            self._busy.add(provider)
+        return process
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
-        while self._workers:
-            self._workers.popitem()[1].end()
+        with self._lock:
+            self._closed = True
+            processes = list(self._processes.values())
+        for process in processes:
+            process.kill()  # which ends what its thread reads from it
+        self._threads.shutdown(cancel_futures=True)
+        for process in processes:
+            process.end()
 
 
-class _Worker:
-    """One provider's process, and the connection to it."""
+class _Process:
+    """One provider's process and the connection to it."""
 
     def __init__(
-        self, loaded: LoadedScenario, provider: str, fingerprint: str, max_memory: int | None
+        self, loaded: LoadedScenario, fingerprint: str, max_memory: int | None, provider: str
     ) -> None:
         # Spawned, not forked: a fork of a process that has used torch's threads may hang.
         spawning = multiprocessing.get_context("spawn")
@@ -141,21 +185,21 @@ class _Worker:
             try:
                 self._connection.send(order)
                 while True:
-                    note = _note(self._connection, arrival)
-                    if note.progress is not None:
-                        watch(note.progress)
-                    elif note.answer is not None:
-                        return self._receive(note.answer, arrival, max_bytes)
+                    message = _receive_message(self._connection, arrival)
+                    if message.progress is not None:
+                        watch(message.progress)
+                    elif message.answer is not None:
+                        return self._receive(message.answer, arrival, max_bytes)
                     else:
-                        raise TrainingError(str(note.failed))
+                        raise TrainingError(str(message.failed))
             except (EOFError, ConnectionError, BrokenPipeError) as error:
                 raise self._died(arrival) from error
 
     @contextmanager
     def _in_time(self, seconds: float | None, arrival: Arrival) -> Iterator[None]:
-        """End the process when time is up: then whatever is read of it comes to an end as well.
+        """Kill the process when time is up, which ends whatever is being read from it.
 
-        A deadline on each message would not do: one can stop half-way, or be one of very many.
+        A deadline for each message would not do: one can stop half-way, or be one of very many.
         """
         if seconds is None:
             yield
@@ -180,28 +224,28 @@ class _Worker:
         if late.is_set():
             raise ProviderError(
                 f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
-                "and its process was ended. Raise `execution.timeout_seconds`, if it was at work."
+                "and its process was killed. Raise `execution.timeout_seconds` if it still worked."
             ) from problem
         if problem is not None:
             raise problem
 
-    def _receive(self, said: _Said, arrival: Arrival, max_bytes: int) -> Answer:
+    def _receive(self, answered: _AnswerMessage, arrival: Arrival, max_bytes: int) -> Answer:
         try:
             submission = Submission(
                 provider=arrival.provider,
                 task=arrival.task,
                 version=arrival.version,
-                kind=said.kind,
+                kind=answered.kind,
                 data=self._connection.recv_bytes(max_bytes),
-                declared_score=said.declared_score,
-                signature=None if said.signature is None else bytes.fromhex(said.signature),
+                declared_score=answered.declared_score,
+                signature=None if answered.signature is None else bytes.fromhex(answered.signature),
             )
-            return Answer(submission, said.effort, said.behaviour)
+            return Answer(submission, answered.effort, answered.behaviour)
         except EOFError:
             raise
         except (OSError, ValueError) as error:
             raise ProviderError(
-                f"The provider `{arrival.provider}` answered with what is no submission: {error}."
+                f"The provider `{arrival.provider}` sent what is not a submission: {error}."
             ) from error
 
     def _died(self, arrival: Arrival) -> ProviderError:
@@ -211,25 +255,30 @@ class _Worker:
         memory = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
         return ProviderError(
             f"The process of the provider `{arrival.provider}` ended {how}{memory} before it "
-            f"had answered for `{arrival.task}`. The run goes on without it."
+            f"had answered for `{arrival.task}`. The run continues without it."
         )
 
+    def kill(self) -> None:
+        """Kill the process, and leave the connection to whoever reads from it."""
+        self._process.kill()
+
     def end(self) -> None:
+        """Kill the process, and close the connection."""
         self._connection.close()
         self._process.kill()
         self._process.join()
 
 
-def _note(connection: Connection, arrival: Arrival) -> _Note:
+def _receive_message(connection: Connection, arrival: Arrival) -> _Message:
     try:
-        said = json.loads(connection.recv_bytes(_NOTE_BYTES))
-        json.dumps(said, ensure_ascii=False).encode()  # half a character cannot be recorded
-        return _Note.model_validate(said)
+        message = json.loads(connection.recv_bytes(_MAX_MESSAGE_BYTES))
+        json.dumps(message, ensure_ascii=False).encode()  # half a character cannot be recorded
+        return _Message.model_validate(message)
     except (ValueError, OSError, RecursionError) as error:
         if isinstance(error, (EOFError, ConnectionError)):
             raise
         raise ProviderError(
-            f"The provider `{arrival.provider}` sent what is no message: {error}."
+            f"The provider `{arrival.provider}` sent a message that cannot be read: {error}."
         ) from error
 
 
@@ -240,14 +289,14 @@ def _work(
     fingerprint: str,
     max_memory: int | None,
 ) -> None:
-    """Answer arrivals until the lab hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the lab's affair, which ends this
-    offer_to_be_ended()  # before the lab is
+    """Answer orders until the lab closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the lab, which ends this
+    offer_to_be_ended()  # before the lab
     if max_memory is not None:
         bound_memory(max_memory)
 
-    def send(note: Mapping[str, object]) -> None:
-        connection.send_bytes(json.dumps(note).encode())
+    def send(message: Mapping[str, object]) -> None:
+        connection.send_bytes(json.dumps(message).encode())
 
     context: RunContext | None = None
     while True:
@@ -260,13 +309,13 @@ def _work(
             context = context or _context(loaded, provider, fingerprint)
             given = answer(order, context, lambda step: send({"progress": asdict(step)}))
         except MemoryError:
-            context = None  # what it holds may be half made
+            context = None  # which may be half made
             send({"failed": _out_of_memory(provider, max_memory)})
             continue
         except (StreamlabError, RuntimeError) as error:
             send({"failed": str(error) or type(error).__name__})
             continue
-        send({"answer": _said(given)})
+        send({"answer": _answer_message(given)})
         connection.send_bytes(given.submission.data)
 
 
@@ -276,15 +325,15 @@ def _out_of_memory(provider: str, allowed: int | None) -> str:
 
 
 def _act_out(order: Order) -> None:
-    """Die, or never answer, where the scenario has the provider do so."""
+    """Exit, or never answer, where the scenario has the provider do so."""
     if order.behaviour == "crash":
         os._exit(_CRASHED)
     while order.behaviour == "hang":
         time.sleep(60)
 
 
-def _said(given: Answer) -> dict[str, Any]:
-    """Return an answer but for its artifact, as JSON."""
+def _answer_message(given: Answer) -> dict[str, Any]:
+    """Return an answer without its artifact, as JSON."""
     submission = given.submission
     return {
         "kind": submission.kind,
@@ -300,6 +349,6 @@ def _context(loaded: LoadedScenario, provider: str, fingerprint: str) -> RunCont
     if base.fingerprint != fingerprint:
         raise ProviderError(
             f"The provider `{provider}` loaded the base {base.fingerprint[:12]}, and the run is on "
-            f"{fingerprint[:12]}. The files of the base were changed while it ran."
+            f"{fingerprint[:12]}. The files of the base were changed during the run."
         )
     return RunContext(loaded.scenario, base, loaded.folder, provider=provider)
