@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamlab.cli.options import Place, with_place
 from streamlab.cli.output import print_page
@@ -35,6 +35,17 @@ _CLOSING = ("scores", "storage", "totals", "device")
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
 @click.option("--resume", is_flag=True, help="Go on with this scenario's latest unfinished run.")
+@click.option(
+    "--executor",
+    type=click.Choice(["serial", "processes"]),
+    help="Where providers work: in this process, or each in one of its own.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Providers' processes at once; implies --executor processes. Results stay the same.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
 @click.option("--verbose", "-v", is_flag=True, help="A line for every stage of every arrival.")
 @with_place
@@ -45,6 +56,8 @@ def run(
     overrides: tuple[str, ...],
     *,
     resume: bool,
+    executor: str | None,
+    workers: int | None,
     quiet: bool,
     verbose: bool,
     place: Place,
@@ -58,6 +71,7 @@ def run(
     Example:
       streamlab run scenarios/smoke.yaml
       streamlab run scenarios/smoke.yaml --set seeds=[1,2,3]
+      streamlab run scenarios/smoke.yaml --executor processes --workers 2
     """
     if quiet and verbose:
         raise UsageError("`--quiet` and `--verbose` contradict each other. Leave one out.")
@@ -65,7 +79,11 @@ def run(
     from streamlab.stream.scenario import load_scenario
 
     notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    loaded = load_scenario(scenario, overrides=overrides)
+    if workers is not None and executor is None:
+        executor = "processes"
+    how = {"executor": executor, "workers": workers}
+    given = [f"execution.{key}={value}" for key, value in how.items() if value is not None]
+    loaded = load_scenario(scenario, overrides=[*overrides, *given])
     live = LiveProgress(notes, stages=verbose)
     name = ""
 
@@ -105,7 +123,7 @@ def _follow(
     with closing(outcomes):
         for outcome in outcomes:
             line = _line(outcome)
-            live.settle()
+            live.settle(outcome.arrival)
             notes.print(line, markup=False)
             if outcome.record.status == "failed":
                 failed[outcome.arrival.identity] = line
@@ -169,19 +187,30 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     return record
 
 
+@dataclass
+class _Bar:
+    """The bar of one arrival, and the line of its present stage."""
+
+    row: TaskID
+    place: str
+    stage: str = ""
+    line: str = ""
+
+
 class LiveProgress:
-    """A bar that lives on a terminal; into a pipe it shows nothing."""
+    """A bar for each arrival being trained, on a terminal; into a pipe it shows nothing.
+
+    With `stages` a line stays for every stage that ended, also where no bar is drawn.
+    """
 
     def __init__(self, console: Console, *, stages: bool = False) -> None:
         """Draw on `console`, once the block that uses this is entered."""
         self._console = console
         self._stages = stages
-        self._stage = ""
-        self._line = ""  # of the stage at work
         self._n_arrivals = 0
         self._n_seen = 0
-        self._current: tuple[object, ...] | None = None
-        self._bar = Progress(
+        self._bars: dict[tuple[object, ...], _Bar] = {}
+        self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
@@ -190,16 +219,16 @@ class LiveProgress:
             transient=True,
             disable=console.quiet or not console.is_terminal,
         )
-        self._row = self._bar.add_task("loading", total=None, facts="base and data")
+        self._loading = self._progress.add_task("loading", total=None, facts="base and data")
 
     def __enter__(self) -> LiveProgress:
         """Start to draw."""
-        self._bar.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bar off the screen."""
-        self._bar.stop()
+        """Take the bars off the screen."""
+        self._progress.stop()
 
     def expect(self, n_arrivals: int) -> None:
         """Say how many arrivals are still to come."""
@@ -207,27 +236,30 @@ class LiveProgress:
 
     def show(self, arrival: Arrival, step: Step) -> None:
         """Show one training step."""
-        if arrival.identity != self._current:
-            self.settle()
-            self._current = arrival.identity
+        bar = self._bars.get(arrival.identity)
+        if bar is None:
             self._n_seen += 1
-            self._bar.reset(self._row, total=step.n_steps)
-        elif step.stage != self._stage:
-            self.settle()
+            place = f"{self._n_seen}/{self._n_arrivals}"
+            description = f"{place} {arrival.task[:14]}"
+            row = self._progress.add_task(description, total=step.n_steps, facts="")
+            bar = self._bars[arrival.identity] = _Bar(row, place)
+            self._progress.update(self._loading, visible=False)
+        elif step.stage != bar.stage:
+            self._leave_line(bar)
         facts = f"{step.stage} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
         if step.density is not None:
             facts += f", {step.density:.1%} open"
-        place = f"{self._n_seen}/{self._n_arrivals}"
-        self._stage, self._line = step.stage, f"  {place} {arrival.task}: {facts}"
-        self._bar.update(
-            self._row,
-            description=f"{place} {arrival.task[:14]}",
-            completed=step.step,
-            facts=facts,
-        )
+        bar.stage, bar.line = step.stage, f"  {bar.place} {arrival.task}: {facts}"
+        self._progress.update(bar.row, completed=step.step, facts=facts)
 
-    def settle(self) -> None:
-        """Leave a line of the stage that ended, where lines are wanted."""
-        if self._stages and self._line:
-            self._console.print(self._line, markup=False)
-        self._line = ""
+    def settle(self, arrival: Arrival) -> None:
+        """Take the bar of an arrival away, once its outcome is known."""
+        bar = self._bars.pop(arrival.identity, None)
+        if bar is not None:
+            self._leave_line(bar)
+            self._progress.remove_task(bar.row)
+
+    def _leave_line(self, bar: _Bar) -> None:
+        if self._stages and bar.line:
+            self._console.print(bar.line, markup=False)
+        bar.line = ""
