@@ -1,9 +1,9 @@
-"""The gated stage as published: a loop over tensors, and autograd for the penalty.
+"""The gated stage as published: a loop over tensors, with autograd for the L0 penalty.
 
-Written after the description of the released code of Guo et al. (2021), for comparison only:
-gates of every tensor are drawn anew before a forward, the effective weights are copied into the
-model, and after the backward the gradients of w and alpha are built from the model's; the
-penalty, the additive form, goes through autograd. One Adam for w, one for alpha.
+Written from a description of the released code of Guo et al. (2021), for comparison only. Before
+every forward the gates of every tensor are sampled and the effective weights copied into the model;
+after the backward the gradients of w and alpha are computed from the model's. The additive penalty
+goes through autograd. One Adam for w, one for alpha.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class PublishedStage:
         self._of_w = torch.optim.AdamW([*self._w, *head], lr=1e-5, foreach=False, fused=False)
         gates = [*self._alpha, *self._group]
         self._of_alpha = torch.optim.Adam(gates, lr=0.1, foreach=False, fused=False)
-        self._drawn: list[tuple[Tensor, Tensor]] = []
-        self._draw()
+        self._gates: list[tuple[Tensor, Tensor]] = []
+        self._sample()
 
     def take_step(self, _share: float) -> None:
-        """Turn the model's gradients into those of w and alpha, step, and draw the next gates."""
+        """Turn the model's gradients into those of w and alpha, step, and sample the next gates."""
         live = self.job.backbone.values()
         for parameter, w, alpha, group, (z, z_group) in zip(
-            live, self._w, self._alpha, self._group, self._drawn, strict=True
+            live, self._w, self._alpha, self._group, self._gates, strict=True
         ):
             grad = torch.zeros_like(w) if parameter.grad is None else parameter.grad
             w.grad = grad * (z * z_group).detach()
@@ -63,16 +63,16 @@ class PublishedStage:
         self._of_alpha.step()
         self._of_w.zero_grad()
         self._of_alpha.zero_grad()
-        self._draw()
+        self._sample()
 
-    def _draw(self) -> None:
-        """Draw every tensor's gates and copy the effective weights into the model."""
-        self._drawn = []
+    def _sample(self) -> None:
+        """Sample every tensor's gates and copy the effective weights into the model."""
+        self._gates = []
         for parameter, base, w, alpha, group in zip(
             self.job.backbone.values(), self._base, self._w, self._alpha, self._group, strict=True
         ):
             z, z_group = _gate(alpha), _gate(group)
-            self._drawn.append((z, z_group))
+            self._gates.append((z, z_group))
             parameter.data.copy_(base + (z * z_group * w).detach())
 
 

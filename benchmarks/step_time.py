@@ -1,15 +1,15 @@
-"""What does a training step cost beside full finetuning's, and how much memory does it hold?
+"""Time and memory of a training step compared with full finetuning's.
 
-One process, in turn, medians: full finetuning with PyTorch's fused AdamW; the gated stage,
-unstructured and structured; the fixed-mask stage, with every tensor touched and with two in five
-untouched; LoRA r=8 through PEFT; and a plain transcription of the published algorithm (a loop
-over tensors, autograd for the penalty). all-MiniLM-L6-v2 whole, on film reviews of a real corpus.
+Medians of one process, the contenders in turn: full finetuning with PyTorch's fused AdamW; the
+gated stage, unstructured and structured; the fixed-mask stage, with every tensor touched and with
+two in five untouched; LoRA r=8 through PEFT; and the published algorithm (a loop over tensors,
+autograd for the L0 penalty). All of all-MiniLM-L6-v2, on film reviews of a real corpus.
 
     python benchmarks/step_time.py --threads 2 --repeats 20 --precision bf16
 
-Bytes a parameter count weights, gradients, all state of the optimisation and, for the gated
-stage, which reads it at every step, the base; nothing of activations. Ratios within one run are
-what counts: machines differ.
+Bytes per parameter count weights, gradients, the state of the optimisers and, for the gated stage,
+which reads it at every step, the base; no activations. Compare ratios within one run: machines
+differ.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ UNTOUCHED = 0.4  # share of tensors, in the second of the fixed-mask stages
 
 @dataclasses.dataclass
 class Contender:
-    """A model in training: its job, what takes a step, and whatever holds its state."""
+    """A model in training: its job, its step function, and the objects that hold its state."""
 
     job: TrainingJob
     take_step: TakeStep
@@ -165,9 +165,9 @@ def batches(rows: Encoded, training: TrainingSettings, epoch: int) -> Iterator[A
 
 
 def enter(base: Base, rows: Encoded, training: TrainingSettings) -> dict[str, Contender]:
-    """Set every contender up at the beginning of its stage.
+    """Prepare every contender at the start of its stage.
 
-    Full finetuning and the gated stages have taken one step of finetuning: they own its moments.
+    Full finetuning and the gated stages have taken one dense step and hold its moments.
     """
     jobs = {name: job_for(base, rows, training) for name in ("full", "stage1", "stage1_structured")}
     contenders = {}
@@ -189,7 +189,7 @@ def enter(base: Base, rows: Encoded, training: TrainingSettings) -> dict[str, Co
 
 
 def _fixed_mask(job: TrainingJob, untouched: float) -> Contender:
-    """Keep entries drawn evenly from all tensors, or from all but every so many of them."""
+    """Select random entries of all tensors but a share of `untouched` ones."""
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randperm(len(job.backbone), generator=generator)
     left_out = set(numbers[: round(untouched * len(job.backbone))].tolist())
@@ -220,7 +220,7 @@ def _lora(job: TrainingJob) -> Contender:
 def run_in_turn(
     contenders: dict[str, Contender], rows: Encoded, training: TrainingSettings, repeats: int
 ) -> None:
-    """Let every contender take a step on the same batch, over and over; the first two warm up."""
+    """Time `repeats` steps of every contender on the same batches, after two to warm up."""
     stream = (batch for epoch in range(10**6) for batch in batches(rows, training, epoch))
     for turn in range(-2, repeats):
         batch = next(stream)

@@ -1,9 +1,9 @@
-"""What does the gated stage's update cost beside Adam's, per step and outside forward/backward?
+"""Time of the gated stage's update compared with Adam's, without forward and backward.
 
-One process, in turn, medians: the fused gated step (unstructured and structured, compiled and
-in PyTorch) against PyTorch's fused AdamW, on tensors of all-MiniLM-L6-v2's sizes. A task uses
-some of the vocabulary's words only (`--words`); one row shows the step with all in use. Ratios
-within one run are what counts: machines differ.
+Medians of one process, in turn: the fused gated step (unstructured and structured, compiled and in
+PyTorch) and PyTorch's fused AdamW, on tensors of all-MiniLM-L6-v2's shapes. A task uses only some
+words of the vocabulary (`--words`); one line shows the step with all in use. Compare ratios within
+one run: machines differ.
 
     python benchmarks/update_time.py --threads 2 --repeats 20
 """

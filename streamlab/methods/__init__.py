@@ -48,7 +48,7 @@ def _method_class(name: str) -> type[Settings]:
     except UsageError as error:
         raise _invalid_name(str(error)) from error
     if not isinstance(found, type) or not issubclass(found, Settings):
-        raise _invalid_name(f"`{name}` is not a method: it must be a `streamlab.config.Settings`")
+        raise _invalid_name(f"`{name}` is not a method: it must be a subclass of `Settings`")
     missing = [a for a in _CONTRACT if a not in found.model_fields and not hasattr(found, a)]
     if missing:
         lacks = ", ".join(f"`{attribute}`" for attribute in missing)

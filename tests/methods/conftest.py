@@ -59,7 +59,7 @@ def fused_step(request: pytest.FixtureRequest) -> NativeStep | None:
 
 @pytest.fixture(scope="session")
 def make_job(tiny_sizes: dict[str, Any]) -> Callable[..., TrainingJob]:
-    """Make the job of learning which of two words a text holds, on a BERT of drawn weights."""
+    """Make the job of learning which of two words a text holds, on a BERT of random weights."""
 
     def make(seed: int = 1, *, regression: bool = False, **training: Any) -> TrainingJob:
         config = BertConfig(**tiny_sizes | {"vocab_size": 200, "num_labels": 2 - regression})

@@ -55,7 +55,7 @@ def doubled(job: TrainingJob) -> TrainingJob:
 
 @each_method
 def test_the_same_batch_twice_to_a_step_is_the_batch_once(name: str, make_job: MakeJob) -> None:
-    # Gates drawn once a batch, and not once a step, would make a difference.
+    # Gates sampled per batch instead of per step would make a difference.
     once, twice = make_job(), doubled(make_job(accumulate=2))
     for job in (once, twice):
         set_dropout(job.model, 0.0)
@@ -112,7 +112,7 @@ def test_patience_evaluates_also_where_time_runs_short(make_job: MakeJob) -> Non
 
 
 @pytest.mark.parametrize("n_steps", [2, 3, 4])
-def test_even_the_shortest_training_opens_before_it_prices(n_steps: int, make_job: MakeJob) -> None:
+def test_even_the_shortest_training_warms_up_for_a_step(n_steps: int, make_job: MakeJob) -> None:
     trained = METHODS["diff pruning"].train(make_job(max_steps=n_steps))
 
     assert trained.summary.details["steps_dense_warmup"] == 1

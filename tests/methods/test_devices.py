@@ -1,4 +1,4 @@
-"""Every method on the CPU and, where there is one, on a GPU; a single step is in test_step.py."""
+"""Every method on the CPU and on a GPU, if there is one; single steps: test_fused_step.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MASK: dict[str, Any] = {
 }
 METHODS: dict[str, Method] = {
     "diff pruning": DiffPruning(**MASK),
-    "a given price": DiffPruning(**MASK, l0_coefficient=1e-7, structured=False),
+    "given coefficient": DiffPruning(**MASK, l0_coefficient=1e-7, structured=False),
     "full finetuning": FullFinetuning(),
     "head only": HeadOnly(),
     "non-adaptive": NonAdaptive(**MASK),
@@ -57,7 +57,7 @@ def test_every_method_learns_where_its_model_lies(
 
     assert {p.device.type for p in job.model.parameters()} == {device}
     assert fingerprint_tensors({n: t.cpu() for n, t in job.base.items()}) == base
-    if name != "head only":  # the features of a base of drawn weights tell nothing
+    if name != "head only":  # the features of a random base carry no information
         losses = [progress.loss for progress in shown]
         assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
     if isinstance(trained, SparseChange) and name not in ("head only", "bitfit"):

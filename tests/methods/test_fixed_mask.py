@@ -1,4 +1,4 @@
-"""The fixed-mask stage: what is kept is trained, and the rest is the base bit for bit."""
+"""The fixed-mask stage: selected entries are trained, all others are the base bit for bit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_base_is_put_back_and_the_values_on_it() -> None:
         assert np.array_equal(kept.values, values.numpy())
 
 
-def test_a_step_changes_every_kept_entry_and_no_other() -> None:
+def test_a_step_changes_every_selected_entry_and_no_other() -> None:
     case = Case()
     before = [parameter.detach().clone() for parameter in case.live]
 
@@ -65,7 +65,7 @@ def test_a_step_changes_every_kept_entry_and_no_other() -> None:
     case.check_reconstruction()
 
 
-def test_a_tensor_with_nothing_kept_needs_no_gradient() -> None:
+def test_a_tensor_with_nothing_selected_needs_no_gradient() -> None:
     case = Case()
     held = case.live[1]
     held.requires_grad_(True)
@@ -115,7 +115,7 @@ def test_steps_are_those_of_dense_adam_under_a_mask() -> None:
     case.check_reconstruction()
 
 
-def test_kept_values_are_handed_out_as_copies() -> None:
+def test_values_are_returned_as_copies() -> None:
     case = Case()
     taken = case.mask.tensors()[0].values.copy()
     handed_out = case.mask.tensors()[0].values
@@ -139,7 +139,7 @@ def test_bases_in_any_memory_order_are_read_right() -> None:
 
 
 @pytest.mark.parametrize("n_steps", [1, 5])
-def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
+def test_the_learning_rate_is_given_at_every_step(n_steps: int) -> None:
     case = Case()
     seen = [case.values[0].numpy().tobytes()]
 
@@ -154,7 +154,7 @@ def test_the_rate_is_given_anew_at_every_step(n_steps: int) -> None:
     assert seen[2] == seen[3]
 
 
-def test_the_rate_holds_up_to_half_a_percent_and_falls_with_the_root_above() -> None:
+def test_the_learning_rate_falls_with_the_root_of_a_density_above_half_a_percent() -> None:
     assert [scaled_learning_rate(density, 5e-3) for density in (1e-6, 0.0005, 0.005)] == [5e-3] * 3
     assert scaled_learning_rate(0.02, 5e-3) == pytest.approx(2.5e-3)
     # However many entries are kept, a step of all of them is as long.

@@ -1,4 +1,4 @@
-"""The end of the gated stage: how its gates are read, and that they are numbers."""
+"""The end of the gated stage: how gates are read, and the refusal of NaN and infinity."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_gates_most_likely_open_let_all_of_w_through_and_the_others_nothing(
     assert float(odds[is_open].min()) > float(odds[~is_open].max())
 
 
-def test_with_a_given_price_gates_are_read_by_what_is_expected_of_them(make_job: MakeJob) -> None:
+def test_with_a_given_coefficient_gates_are_read_by_their_expectation(make_job: MakeJob) -> None:
     settings = DiffPruning(l0_coefficient=1e-7, structured=False)
     stage = stage_of(make_job(step="eager"), settings)
 
@@ -73,7 +73,7 @@ def test_with_a_given_price_gates_are_read_by_what_is_expected_of_them(make_job:
 
 @pytest.mark.parametrize("step", ["auto", "eager"])
 @pytest.mark.parametrize("l0_coefficient", ["auto", 1e-7])
-def test_gates_that_are_no_numbers_end_the_training_by_name(
+def test_gates_that_became_nan_end_the_training_with_the_task(
     make_job: MakeJob, step: str, l0_coefficient: str | float
 ) -> None:
     job = make_job(step=step)
@@ -83,7 +83,7 @@ def test_gates_that_are_no_numbers_end_the_training_by_name(
         parameter.grad = torch.zeros_like(parameter)
 
     with pytest.raises(TrainingError, match=r"gates of `made_up` became NaN .* within 2 steps"):
-        # Compiled, a step counts numbers only, and the end of the stage is what notices.
+        # The sums of the compiled step do not show a NaN; the end of the stage does.
         _ = stage.take_step(1.0), stage.end()
 
 

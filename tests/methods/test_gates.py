@@ -91,7 +91,7 @@ def test_the_open_probability_is_the_share_of_open_gates(alpha: float, stretch: 
 
 @each_gate
 @each_stretch
-def test_the_expected_gate_is_the_mean_of_drawn_ones_and_the_integral(
+def test_the_expected_gate_is_the_mean_of_samples_and_the_integral(
     alpha: float, stretch: Stretch
 ) -> None:
     log_alpha = torch.tensor([alpha], dtype=torch.float64)
@@ -139,7 +139,7 @@ def test_the_gates_most_likely_open_are_those_of_entry_and_group_together() -> N
     entries = [torch.tensor([3.0, -1.0, 0.5]), torch.tensor([2.0, 4.0])]
 
     alone = most_likely_open(entries, [1.0, 1.0], 2, Stretch())
-    behind_a_shut_group = most_likely_open(entries, [1.0, 1e-3], 3, Stretch())
+    behind_a_closed_group = most_likely_open(entries, [1.0, 1e-3], 3, Stretch())
 
     assert [found.tolist() for found in alone] == [[True, False, False], [False, True]]
-    assert [found.tolist() for found in behind_a_shut_group] == [[True] * 3, [False, False]]
+    assert [found.tolist() for found in behind_a_closed_group] == [[True] * 3, [False, False]]

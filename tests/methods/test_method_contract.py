@@ -137,7 +137,7 @@ def test_the_base_is_not_changed(name: str, run: Callable[..., Run]) -> None:
 
 
 @each_method
-def test_exactly_k_entries_are_kept(name: str, run: Callable[..., Run]) -> None:
+def test_exactly_k_entries_are_retained(name: str, run: Callable[..., Run]) -> None:
     done = run(name)
 
     kinds = {"full finetuning": Checkpoint, "lora": Adapter}
@@ -208,7 +208,7 @@ def test_every_step_is_shown_and_the_task_is_learnt(name: str, run: Callable[...
     assert n_steps == done.job.training.n_steps(done.job.n_batches) == 24
     assert [(p.step, p.n_steps) for p in done.shown] == [(i + 1, n_steps) for i in range(n_steps)]
     losses = [p.loss for p in done.shown]
-    if name != "head only":  # drawn weights tell a head next to nothing, and biases little
+    if name != "head only":  # a random base gives a head no features, and biases little
         fall = 0.95 if name == "bitfit" else 0.85
         assert np.mean(losses[-4:]) < fall * np.mean(losses[:4])
     assert not done.job.model.training
@@ -272,7 +272,7 @@ def test_densities_are_shown_while_there_are_gates(name: str, run: Callable[...,
 
 
 @each_pruning
-def test_gates_end_where_they_are_steered_to_and_the_published_price_closes_hardly_any(
+def test_gates_end_at_the_goal_and_the_published_coefficient_closes_hardly_any(
     name: str, run: Callable[..., Run]
 ) -> None:
     density = run(name).trained.summary.details["expected_density"]
@@ -285,7 +285,7 @@ def test_gates_end_where_they_are_steered_to_and_the_published_price_closes_hard
         assert density == pytest.approx(goal, rel=0.006)
 
 
-def test_more_entries_than_have_moved_cannot_be_kept(make_job: MakeJob) -> None:
+def test_more_entries_than_have_moved_cannot_be_retained(make_job: MakeJob) -> None:
     # Words that no text holds have no gradient, and stay where they are.
     with pytest.raises(TrainingError, match=r"only \d+ have changed"):
         NonAdaptive(target_density=1.0).train(make_job(epochs=1.5))
@@ -294,7 +294,7 @@ def test_more_entries_than_have_moved_cannot_be_kept(make_job: MakeJob) -> None:
 @pytest.mark.parametrize(
     "method", [DiffPruning(target_density=1e-6), NonAdaptive(target_density=1e-6)]
 )
-def test_at_least_one_entry_is_kept(method: Method, make_job: MakeJob) -> None:
+def test_at_least_one_entry_is_retained(method: Method, make_job: MakeJob) -> None:
     trained = method.train(make_job(epochs=1.5))
 
     assert isinstance(trained, SparseChange)

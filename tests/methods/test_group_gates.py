@@ -40,7 +40,7 @@ def draw(log_alpha: torch.Tensor, step: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.3, np.linspace(0.0, 2.0, N)])
-def test_the_gates_of_a_step_are_drawn_from_what_the_step_but_one_before_left(
+def test_the_gates_of_a_step_are_sampled_from_log_alpha_two_steps_before(
     penalty: float | Vector,
 ) -> None:
     groups = gates()
@@ -49,13 +49,13 @@ def test_the_gates_of_a_step_are_drawn_from_what_the_step_but_one_before_left(
     history = [alpha.detach().clone()]
 
     for step, gradient in enumerate(gradients(8)):
-        drawn_from = history[max(0, step - 1)].clone().requires_grad_()
-        z = draw(drawn_from, step)
-        price = torch.as_tensor(penalty, dtype=torch.float64) * open_probability(
-            drawn_from, STRETCH
+        sampled_from = history[max(0, step - 1)].clone().requires_grad_()
+        z = draw(sampled_from, step)
+        penalised = torch.as_tensor(penalty, dtype=torch.float64) * open_probability(
+            sampled_from, STRETCH
         )
-        objective = (torch.from_numpy(gradient) * z + price).sum()
-        (alpha.grad,) = torch.autograd.grad(objective, drawn_from)
+        objective = (torch.from_numpy(gradient) * z + penalised).sum()
+        (alpha.grad,) = torch.autograd.grad(objective, sampled_from)
         adam.step()
         history.append(alpha.detach().clone())
 
@@ -79,11 +79,11 @@ def test_a_gradient_reaches_the_gates_two_steps_later() -> None:
     assert not np.array_equal(one.now, other.now)
 
 
-def test_no_group_draws_what_an_entry_draws() -> None:
+def test_no_group_is_sampled_at_the_position_of_an_entry() -> None:
     assert FIRST_POSITION > 2**40
 
 
-def test_groups_are_drawn_apart_and_from_the_seed() -> None:
+def test_groups_are_sampled_independently_and_from_the_seed() -> None:
     assert len(set(gates().now)) > N // 2
     assert np.array_equal(gates().now, gates().now)
     assert not np.array_equal(gates().now, GroupGates(N, 0.5, STRETCH, SEED + 1).now)

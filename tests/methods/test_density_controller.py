@@ -1,4 +1,4 @@
-"""The way down: all gates moved alike at every step, so that as many are open as are wanted."""
+"""The density controller: a common shift of all gates brings the density to its goal."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_goal_above_the_start_is_no_climb() -> None:
 def test_gates_that_move_of_themselves_end_within_a_tenth_of_the_goal(
     seed: int, n_steps: int, goal: float, travel: float, closing: float
 ) -> None:
-    # `closing`: the part of their way that all go down, as under a price; the rest is by chance.
+    # `closing`: the common part of their drift, as by the L0 penalty; the rest is random.
     generator = np.random.default_rng(seed)
     log_alpha = np.full(2_000, 5.0)
     controller = DensityController(n_steps, start=counted(log_alpha).expected, goal=goal)
@@ -91,13 +91,13 @@ def test_no_step_is_longer_than_what_is_allowed() -> None:
 
 
 def test_gates_far_out_do_not_make_a_step_without_bounds() -> None:
-    # Half of them wide open, half shut: hardly any density is to be had by a small move.
+    # Half of them wide open, half closed: hardly any density is to be had by a small move.
     controller = DensityController(5, start=0.5, goal=0.5)
 
     assert controller.shift(Densities(0.51, 0.5, 0.0, 1.0)) == pytest.approx(-10.0 * log_odds(0.51))
 
 
-def test_groups_that_shut_do_not_push_their_entries_up_without_end() -> None:
+def test_groups_that_close_do_not_push_their_entries_up_without_end() -> None:
     log_alpha = np.full(2_000, 5.0)
     controller = DensityController(200, start=counted(log_alpha).expected, goal=0.02)
 
@@ -112,7 +112,7 @@ def test_groups_that_shut_do_not_push_their_entries_up_without_end() -> None:
     st.floats(0.01, 0.99),
     st.floats(0.1, 1.0),
 )
-def test_gates_land_on_the_goal_in_a_few_moves(
+def test_the_final_correction_reaches_the_goal_in_a_few_moves(
     values: list[float], goal: float, group_open: float
 ) -> None:
     log_alpha, moves = np.array(values), 0
@@ -142,7 +142,7 @@ def test_a_training_ends_its_gated_stage_at_the_density_it_was_to_reach(
     assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
 
 
-def test_time_that_runs_short_leaves_the_rest_of_the_way_to_the_landing(make_job: MakeJob) -> None:
+def test_where_time_runs_short_the_final_correction_covers_the_rest(make_job: MakeJob) -> None:
     clock = itertools.count(0.0, 0.2)
     job = replace(make_job(epochs=40, max_seconds=20.0), clock=lambda: next(clock))
 
@@ -153,7 +153,7 @@ def test_time_that_runs_short_leaves_the_rest_of_the_way_to_the_landing(make_job
     assert details["expected_density"] == pytest.approx(0.08, rel=0.006)
 
 
-def test_a_price_that_was_given_is_followed_by_no_way_down(make_job: MakeJob) -> None:
+def test_a_given_coefficient_has_no_density_controller(make_job: MakeJob) -> None:
     shown: list[Progress] = []
     job = replace(make_job(epochs=5), watch=shown.append)
 

@@ -1,4 +1,4 @@
-"""Entries that no row of a task uses are left out of the gated step, and nothing else changes."""
+"""Embeddings of unused words are left out of the gated step, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def gated_weights(
     moments = [
         (torch.randn(s, generator=generator), torch.rand(s, generator=generator)) for s in SHAPES
     ]
-    idle = np.setdiff1d(np.arange(SHAPES[0][0]), ROWS)
+    unused = np.setdiff1d(np.arange(SHAPES[0][0]), ROWS)
     for tensor in (change[0], *moments[0]):
-        tensor[idle] = 0.0
+        tensor[unused] = 0.0
     live = [torch.nn.Parameter(b + w) for b, w in zip(base, change, strict=True)]
     gated = GatedWeights(
         live,
@@ -92,7 +92,7 @@ def take_steps(
 
 
 @pytest.mark.parametrize(("groups", "product"), [(False, False), (True, False), (True, True)])
-def test_leaving_idle_rows_out_changes_nothing(
+def test_leaving_unused_rows_out_changes_nothing(
     fused_step: NativeStep | None, groups: bool, product: bool
 ) -> None:
     whole, whole_live = gated_weights(fused_step, {}, groups=groups)
@@ -115,7 +115,7 @@ def test_leaving_idle_rows_out_changes_nothing(
         np.testing.assert_allclose(whole.groups.log_alpha, part.groups.log_alpha, rtol=1e-6)
 
 
-def test_idle_gates_move_with_all_others(fused_step: NativeStep | None) -> None:
+def test_unused_gates_move_with_all_others(fused_step: NativeStep | None) -> None:
     whole, whole_live = gated_weights(fused_step, {}, groups=True)
     part, part_live = gated_weights(fused_step, {0: ROWS}, groups=True)
 
@@ -130,7 +130,7 @@ def test_idle_gates_move_with_all_others(fused_step: NativeStep | None) -> None:
     assert moved[0].expected < 0.5 * stepped[0].expected
 
 
-def test_idle_entries_hold_no_state_and_stay_the_base(fused_step: NativeStep | None) -> None:
+def test_unused_entries_hold_no_state_and_stay_the_base(fused_step: NativeStep | None) -> None:
     gated, live = gated_weights(fused_step, {0: ROWS}, groups=True)
     before = live[0].detach().clone()
 
@@ -183,7 +183,7 @@ def test_the_used_rows_are_the_words_of_all_batches(make_job: MakeJob) -> None:
     assert {number: rows.tolist() for number, rows in found.items()} == {0: sorted(words)}
 
 
-def test_no_row_is_idle_before_a_step_or_where_a_gradient_reached_other_rows(
+def test_no_row_is_unused_before_a_step_or_where_a_gradient_reached_other_rows(
     make_job: MakeJob,
 ) -> None:
     job = make_job()
@@ -194,9 +194,9 @@ def test_no_row_is_idle_before_a_step_or_where_a_gradient_reached_other_rows(
     assert find_used_rows(job, squares(job, [stranger]), n_steps=3) == {}
 
 
-# At the second density more entries are to stay open than have ever moved.
+# At the second density more entries may stay open than have ever moved.
 @pytest.mark.parametrize("density", [0.02, 0.1])
-def test_a_training_is_the_same_with_and_without_idle_rows(
+def test_a_training_is_the_same_with_and_without_unused_rows(
     density: float, make_job: MakeJob, native_step: NativeStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert native_step is not None  # without it nothing is left out

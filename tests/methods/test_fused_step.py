@@ -32,7 +32,7 @@ W_ADAM, ALPHA_ADAM = AdamSettings(learning_rate=1e-2), AdamSettings(learning_rat
 
 
 class Case:
-    """Gated weights with drawn numbers in them, and a loss of which the gradient is known.
+    """Gated weights with random values, and a loss of which the gradient is known.
 
     L = sum of coefficient * theta + theta^2 / 2
     """
@@ -50,8 +50,8 @@ class Case:
         generator = torch.Generator().manual_seed(2)
 
         def draw(scale: float) -> list[Tensor]:
-            drawn = [torch.randn(shape, generator=generator) * scale for shape in shapes]
-            return [tensor.to(device) for tensor in drawn]
+            random_values = [torch.randn(shape, generator=generator) * scale for shape in shapes]
+            return [tensor.to(device) for tensor in random_values]
 
         self.base, self.coefficients = draw(1.0), draw(1.0)
         self.live = [torch.nn.Parameter(b + w) for b, w in zip(self.base, draw(0.5), strict=True)]
@@ -70,8 +70,8 @@ class Case:
             native=step,
         )
         for log_alpha in self.gated.log_alpha:
-            drawn = torch.empty(log_alpha.shape).normal_(0.3, 2.0, generator=generator)
-            log_alpha.copy_(drawn)
+            random_values = torch.empty(log_alpha.shape).normal_(0.3, 2.0, generator=generator)
+            log_alpha.copy_(random_values)
         sizes = [b.numel() for b in self.base]
         self.starts = [sum(sizes[:i]) for i in range(len(sizes))]
 
@@ -146,10 +146,10 @@ def test_gradients_are_those_of_the_formula(
     case.step(READ_GRADIENT, READ_GRADIENT, penalty=penalty, product=product)
 
     if gated.groups is not None:
-        # The group's price is its entries' expected count as the pass over them left it.
+        # The group's penalty is its entries' expected count after the pass over them.
         counts = [probability(a, stretch).sum() if product else 1.0 for a in gated.log_alpha]
-        prices = penalty * torch.tensor([float(count) for count in counts]).double()
-        objective = objective + (prices * probability(group_alpha, stretch)).sum()
+        penalties = penalty * torch.tensor([float(count) for count in counts]).double()
+        objective = objective + (penalties * probability(group_alpha, stretch)).sum()
     objective.backward()
     for old, new in zip([*w, *alpha], [*gated.w, *gated.log_alpha], strict=True):
         assert old.grad is not None
@@ -184,7 +184,7 @@ def test_steps_are_those_of_adam_going_on_from_the_moments_it_is_given(
             coefficient = case.coefficients[i].reshape(-1).double()
             objective = objective + (coefficient * theta + theta**2 / 2.0).sum()
             objective = objective + 0.1 * probability(alpha[i], case.stretch).sum()
-            if step == 0:  # the gates that were drawn at the start had other log-odds
+            if step == 0:  # the first gates were sampled from other log-odds
                 case.live[i].data.copy_(theta.detach().reshape(base.shape))
         objective.backward()
         for optimizer in (w_adam, alpha_adam):
@@ -256,7 +256,7 @@ def test_the_number_of_threads_does_not_change_a_bit(
 
 
 @pytest.mark.parametrize("shapes", [SMALL, LARGE], ids=["small", "large"])
-def test_the_model_computes_with_the_base_plus_what_the_redrawn_gates_let_through(
+def test_the_model_computes_with_the_base_plus_what_the_resampled_gates_let_through(
     fused_step: NativeStep | None, shapes: Sequence[tuple[int, ...]]
 ) -> None:
     case = Case(shapes, fused_step, groups=True)
@@ -275,18 +275,18 @@ def test_the_model_computes_with_the_base_plus_what_the_redrawn_gates_let_throug
             )
 
 
-def test_the_first_weights_are_drawn_at_once(fused_step: NativeStep | None) -> None:
+def test_the_first_weights_are_sampled_at_once(fused_step: NativeStep | None) -> None:
     case = Case(SMALL, fused_step, groups=True)
     gated = case.gated
 
     assert gated.groups is not None
     for i, base in enumerate(case.base):
-        drawn = sample(torch.zeros(base.numel()), case.uniforms(i), case.stretch)
-        expected = base.reshape(-1) + drawn * gated.w[i] * float(gated.groups.now[i])
+        random_values = sample(torch.zeros(base.numel()), case.uniforms(i), case.stretch)
+        expected = base.reshape(-1) + random_values * gated.w[i] * float(gated.groups.now[i])
         torch.testing.assert_close(case.live[i].detach().reshape(-1), expected)
 
 
-def test_shut_gates_leave_the_base_to_the_last_bit(fused_step: NativeStep | None) -> None:
+def test_closed_gates_leave_the_base_to_the_last_bit(fused_step: NativeStep | None) -> None:
     case = Case(LARGE, fused_step)
     for log_alpha in case.gated.log_alpha:
         log_alpha.fill_(-80.0)
@@ -326,7 +326,7 @@ def test_densities_are_those_of_the_gates_after_the_step(
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["unstructured", "structured"])
-def test_a_shift_moves_the_gates_of_all_entries_alike_before_they_are_drawn(
+def test_a_shift_moves_the_gates_of_all_entries_alike_before_they_are_sampled(
     fused_step: NativeStep | None, grouped: bool
 ) -> None:
     plain, shifted = (Case(SMALL, fused_step, groups=grouped) for _ in range(2))

@@ -178,7 +178,7 @@ def test_the_shortest_ramps_are_no_trouble(n_steps: int) -> None:
     assert ramp(n_steps, 0.1) == [1.0] * n_steps
 
 
-def test_the_rate_of_every_group_is_scaled_by_the_share() -> None:
+def test_the_learning_rate_of_every_group_is_scaled_by_the_share() -> None:
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     optimizer, set_share = adam_optimizer([([parameters[0]], 1e-2), ([parameters[1]], 1e-1)])
     for parameter in parameters:
@@ -204,7 +204,7 @@ def test_there_is_no_weight_decay() -> None:
     assert parameter.tolist() == [1.0, 1.0]
 
 
-def test_dropout_is_drawn_from_its_seed_and_the_global_generator_is_left_as_it_was() -> None:
+def test_dropout_comes_from_its_seed_and_the_global_generator_is_restored() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
 

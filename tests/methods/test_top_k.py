@@ -18,7 +18,7 @@ scores = st.lists(
 
 @settings(deadline=None, max_examples=300)
 @given(scores=scores, data=st.data())
-def test_the_k_largest_are_kept_and_ties_go_to_the_lowest_index(
+def test_the_k_largest_are_selected_and_ties_go_to_the_lowest_index(
     scores: list[list[float]], data: st.DataObject
 ) -> None:
     flat = [score for tensor in scores for score in tensor]
