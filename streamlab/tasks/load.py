@@ -79,7 +79,7 @@ def load_task(
         )  # fmt: skip
         found = _read(source, request)
         if isinstance(found, RawData):
-            return _assembled(name, settings, data, seed, source, found, tuple(tried))
+            return _assembled(name, request, seed, source, found, tuple(tried))
         tried.append(f"{title}: {found.reason}")
     reasons = "\n".join(f"  {reason}" for reason in tried) or "  nothing: no source is named."
     raise SourceError(
@@ -110,14 +110,9 @@ def _read(name: str, request: Request) -> RawData | Unavailable:
 
 
 def _assembled(
-    name: str,
-    settings: TaskSettings,
-    data: DataSettings,
-    seed: int,
-    source: str,
-    raw: RawData,
-    tried: tuple[str, ...],
+    name: str, request: Request, seed: int, source: str, raw: RawData, tried: tuple[str, ...]
 ) -> LoadedTask:
+    settings, data = request.task, request.data
     every = _all_examples(settings, raw)
     dataset = settings.dataset
     train, validation = split_train(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from streamlab.tasks.glue import GLUE, find_entry
 from streamlab.tasks.metrics import find_metric
-from streamlab.tasks.synthetic import describes, generate
+from streamlab.tasks.synthetic.generator import describes, generate
 
 
 def test_all_nine_tasks_are_known_and_have_synthetic_data() -> None:

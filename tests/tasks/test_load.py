@@ -13,7 +13,7 @@ from streamlab.errors import DataError, SourceError
 from streamlab.tasks.load import LoadedTask, load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
-from streamlab.tasks.synthetic import generate
+from streamlab.tasks.synthetic.generator import generate
 
 NAMES = ("negative", "positive")
 

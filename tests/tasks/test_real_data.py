@@ -13,7 +13,7 @@ from streamlab.tasks.sources.hub import HubReach
 pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(
-        not os.environ.get("STREAMLAB_DATA"), reason="STREAMLAB_DATA names no folder of real rows"
+        not os.environ.get("STREAMLAB_DATA"), reason="STREAMLAB_DATA is not a folder of real data"
     ),
 ]
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.synthetic import describes, generate
+from streamlab.tasks.synthetic.generator import describes, generate
 
 CLASSES = {
     "glue/cola": 2,

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from streamlab.tasks.synthetic import generate
+from streamlab.tasks.synthetic.generator import generate
 
 if TYPE_CHECKING:
     from streamlab.tasks.examples import Example

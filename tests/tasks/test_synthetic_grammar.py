@@ -11,7 +11,6 @@ from random import Random
 import pytest
 
 from streamlab.tasks.synthetic import grammar, lexicon
-from streamlab.tasks.synthetic.acceptability import acceptability
 from streamlab.tasks.synthetic.entailment import entailment
 from streamlab.tasks.synthetic.grammar import Telling, draw_event, draw_telling, tell
 from streamlab.tasks.synthetic.sentence_pairs import (
@@ -21,7 +20,7 @@ from streamlab.tasks.synthetic.sentence_pairs import (
     paraphrase,
     pronouns,
 )
-from streamlab.tasks.synthetic.sentiment import sentiment
+from streamlab.tasks.synthetic.single_sentences import acceptability, sentiment
 
 SEEDS = range(150)
 

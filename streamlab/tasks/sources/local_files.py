@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from streamlab.errors import DataError, SourceError
 from streamlab.sources import PACKAGE_PREFIX, package_path
@@ -54,12 +55,19 @@ def package_source(request: Request) -> RawData | Unavailable:
     return read_package(request.argument)
 
 
-@dataclass(frozen=True)
-class _Meta:
-    """What `meta.json` beside the data says; other keys in it are not read."""
+def _without_repeats(labels: list[str]) -> list[str]:
+    if len(set(labels)) < len(labels):
+        raise ValueError("a name is given twice")
+    return labels
+
+
+class _Meta(BaseModel, extra="ignore", strict=True):
+    """The contents of `meta.json` beside the data; other keys in it are not read."""
 
     kind: TaskKind | None = None
-    labels: tuple[str, ...] | None = None
+    labels: Annotated[list[str], Field(min_length=2), AfterValidator(_without_repeats)] | None = (
+        None
+    )
 
 
 def read_from_folder(folder: Path, dataset: str) -> RawData | Unavailable:
@@ -143,7 +151,8 @@ def _chosen(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData
 
 
 def _raw_data(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
-    named = {name: replace(split, label_names=meta.labels) for name, split in splits.items()}
+    labels = tuple(meta.labels) if meta.labels else None
+    named = {name: replace(split, label_names=labels) for name, split in splits.items()}
     return RawData(detail=detail, train=named["train"], dev=named.get("dev"), task_kind=meta.kind)
 
 
@@ -152,26 +161,15 @@ def _read_meta(folder: Path) -> _Meta:
     if not path.is_file():
         return _Meta()
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as JSON ({error}). Correct it.") from error
-    kind = tree.get("kind") if isinstance(tree, dict) else None
-    labels = tree.get("labels") if isinstance(tree, dict) else ()
-    if kind not in (None, *get_args(TaskKind)) or not _are_names(labels):
+        return _Meta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except ValidationError as error:
         raise DataError(
             f"{str(path)!r} must hold an object whose `kind` is one of "
-            f"{', '.join(get_args(TaskKind))} and whose `labels` are two or more different names "
-            f"(or null), got kind {kind!r} and labels {labels!r}. Correct it."
-        )
-    return _Meta(kind, tuple(labels) if labels else None)
-
-
-def _are_names(labels: object) -> bool:
-    if labels is None:
-        return True
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-        return False
-    return len(set(labels)) == len(labels) >= 2
+            f"{', '.join(get_args(TaskKind))} and whose `labels` are two or more different names, "
+            f"or null: {error.errors()[0]['msg']}. Correct it."
+        ) from error
 
 
 def read_package(name: str) -> RawData | Unavailable:

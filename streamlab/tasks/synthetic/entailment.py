@@ -33,11 +33,6 @@ _WORDS: Final = MappingProxyType(
     {"all": ("all", "all the"), "some": ("some", "some of the"), "no": ("no", "none of the")}
 )
 
-_DEEDS: Final = lexicon.words(
-    """sell buy paint draw photograph steal find hide count weigh measure inspect move describe
-    deliver collect export import notice admire choose lose bring display film protect"""
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -81,7 +76,7 @@ def quantified_inference(label: int, rng: Random) -> Example:
     premise, hypothesis = rng.choice(pairs_of_claims(label))
     kind = rng.choice(tuple(lexicon.KINDS))
     nouns = {"narrow": plural(rng.choice(lexicon.KINDS[kind])), "wide": plural(kind)}
-    deed = participle(rng.choice(_DEEDS))
+    deed = participle(rng.choice(lexicon.DONE_TO_THINGS))
     verbs = {"narrow": f"were {deed} {draw_setting(rng)}", "wide": f"were {deed}"}
     text, text2 = (
         sentence(rng.choice(_WORDS[claim.quantifier]), nouns[claim.noun], verbs[claim.verb])
@@ -113,10 +108,6 @@ def _holds(claim: Claim, model: _Model) -> bool:
 _DONE: Final[tuple[str, ...]] = ("managed to", "remembered to", "was able to", "was forced to")
 _NOT_DONE: Final[tuple[str, ...]] = ("failed to", "forgot to", "refused to", "was unable to")
 _OPEN: Final[tuple[str, ...]] = ("hoped to", "planned to")
-_GOVERNED: Final = lexicon.words(
-    """buy sell find borrow repair steal lose paint hide destroy bring order rent photograph
-    clean draw describe choose damage inspect obtain collect return"""
-)
 
 
 def entailment(label: int, rng: Random) -> Example:
@@ -130,7 +121,7 @@ def entailment(label: int, rng: Random) -> Example:
         governors = _DONE if done else _NOT_DONE
     else:
         governors = rng.choice((_NOT_DONE if done else _DONE,) * 4 + (_OPEN,))
-    who, verb = _person(rng), rng.choice(_GOVERNED)
+    who, verb = _person(rng), rng.choice(lexicon.GOVERNED)
     what = "the " + rng.choice(lexicon.THINGS)
     told = past(verb) if done else f"did not {verb}"
     return Example(

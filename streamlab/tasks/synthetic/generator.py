@@ -16,7 +16,6 @@ from streamlab.errors import DataError, SourceError
 from streamlab.tasks.glue import find_entry
 from streamlab.tasks.sampling import n_validation_examples
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Unavailable
-from streamlab.tasks.synthetic.acceptability import acceptability
 from streamlab.tasks.synthetic.entailment import entailment, quantified_inference
 from streamlab.tasks.synthetic.sentence_pairs import (
     answerability,
@@ -25,7 +24,7 @@ from streamlab.tasks.synthetic.sentence_pairs import (
     paraphrase,
     pronouns,
 )
-from streamlab.tasks.synthetic.sentiment import sentiment
+from streamlab.tasks.synthetic.single_sentences import acceptability, sentiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

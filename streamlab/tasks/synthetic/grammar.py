@@ -7,7 +7,6 @@ the same, and an event with one thing changed means something else.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.synthetic import lexicon
@@ -15,45 +14,11 @@ from streamlab.tasks.synthetic import lexicon
 if TYPE_CHECKING:
     from random import Random
 
-_IRREGULAR_PLURALS: Final = MappingProxyType(
-    {
-        "goose": "geese",
-        "potato": "potatoes",
-        "wolf": "wolves",
-        "knife": "knives",
-    }
-)
-
-# base -> (past, past participle)
-_IRREGULAR_PASTS: Final = MappingProxyType(
-    {
-        "bring": ("brought", "brought"),
-        "buy": ("bought", "bought"),
-        "choose": ("chose", "chosen"),
-        "draw": ("drew", "drawn"),
-        "fall": ("fell", "fallen"),
-        "find": ("found", "found"),
-        "forgive": ("forgave", "forgiven"),
-        "hide": ("hid", "hidden"),
-        "hurt": ("hurt", "hurt"),
-        "kneel": ("knelt", "knelt"),
-        "lend": ("lent", "lent"),
-        "lose": ("lost", "lost"),
-        "make": ("made", "made"),
-        "sell": ("sold", "sold"),
-        "sleep": ("slept", "slept"),
-        "steal": ("stole", "stolen"),
-        "upset": ("upset", "upset"),
-        "weep": ("wept", "wept"),
-    }
-)
-_DOUBLING: Final = frozenset({"chat", "deter", "grab", "nap", "regret", "snub", "spot"})
-
 
 def plural(noun: str) -> str:
     """Give the plural of a noun."""
-    if noun in _IRREGULAR_PLURALS:
-        return _IRREGULAR_PLURALS[noun]
+    if noun in lexicon.IRREGULAR_PLURALS:
+        return lexicon.IRREGULAR_PLURALS[noun]
     if _ends_in_consonant_y(noun):
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
@@ -61,12 +26,14 @@ def plural(noun: str) -> str:
 
 def past(verb: str) -> str:
     """Give the simple past."""
-    return _IRREGULAR_PASTS[verb][0] if verb in _IRREGULAR_PASTS else _regular_past(verb)
+    irregular = lexicon.IRREGULAR_PASTS.get(verb)
+    return irregular[0] if irregular else _regular_past(verb)
 
 
 def participle(verb: str) -> str:
     """Give the past participle."""
-    return _IRREGULAR_PASTS[verb][1] if verb in _IRREGULAR_PASTS else _regular_past(verb)
+    irregular = lexicon.IRREGULAR_PASTS.get(verb)
+    return irregular[1] if irregular else _regular_past(verb)
 
 
 def sentence(*parts: str, end: str = ".") -> str:
@@ -78,7 +45,7 @@ def sentence(*parts: str, end: str = ".") -> str:
 def _regular_past(verb: str) -> str:
     if _ends_in_consonant_y(verb):
         return verb[:-1] + "ied"
-    if verb in _DOUBLING:
+    if verb in lexicon.DOUBLING:
         return verb + verb[-1] + "ed"
     return verb + ("d" if verb.endswith("e") else "ed")
 

@@ -19,6 +19,10 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+def _forms(name: str) -> list[list[str]]:
+    return [one.split("/") for one in words(_TEXTS[name])]
+
+
 FEMALE_NAMES: Final = words(_TEXTS["female_names"])
 MALE_NAMES: Final = words(_TEXTS["male_names"])
 NAMES: Final = FEMALE_NAMES + MALE_NAMES
@@ -43,3 +47,13 @@ LIKING: Final = words(_TEXTS["liking"])
 DISLIKING: Final = words(_TEXTS["disliking"])
 WORKS: Final = words(_TEXTS["works"])
 ASPECTS: Final = words(_TEXTS["aspects"])
+IRREGULAR_PLURALS: Final = dict(_forms("irregular_plurals"))
+IRREGULAR_PASTS: Final = {verb: forms for verb, *forms in _forms("irregular_pasts")}
+DOUBLING: Final = frozenset(words(_TEXTS["doubling"]))
+STATES: Final = words(_TEXTS["states"])
+MOODS: Final = words(_TEXTS["moods"])
+MEETINGS: Final = tuple(_TEXTS["meetings"])
+DONE_TO_THINGS: Final = words(_TEXTS["done_to_things"])
+GOVERNED: Final = words(_TEXTS["governed"])
+KEEPING: Final = tuple(_TEXTS["keeping"])
+TURNING: Final = tuple(_TEXTS["turning"])

@@ -164,16 +164,6 @@ def _ask_for(word: str, event: Event, rng: Random) -> str:
     return sentence(word, event.patient.was, patient, participle(verb), "by", doer, end="?")
 
 
-_MEETINGS: Final = (
-    "beat", "lost to", "called", "waited for", "thanked", "lent money to", "borrowed money from",
-    "apologized to", "spoke to", "sat next to", "smiled at", "gave a book to", "wrote to",
-)  # fmt: skip
-_STATES: Final = lexicon.words(
-    """strong tired lonely generous kind rich worried late bored happy curious friendly lucky
-    nervous hungry polite proud sad angry calm"""
-)
-
-
 def pronouns(label: int, rng: Random) -> Example:
     """Draw a sentence and one reading of its pronoun: `label` 1 is the right one.
 
@@ -184,6 +174,6 @@ def pronouns(label: int, rng: Random) -> Example:
     meant = rng.randrange(2)
     read = names[meant if label == RIGHT else 1 - meant]
     first, second = rng.sample(names, 2)
-    said = "was " + rng.choice(_STATES)
-    told = (first, rng.choice(_MEETINGS), second, "because", ("she", "he")[meant], said)
+    said = "was " + rng.choice(lexicon.MOODS)
+    told = (first, rng.choice(lexicon.MEETINGS), second, "because", ("she", "he")[meant], said)
     return Example(sentence(*told), sentence(read, said), label)
