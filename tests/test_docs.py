@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from stream_samples import carry_out, make_lab
 
 from streamlab.cli.manual import every_command, settings_reference
 from streamlab.config import override, parse_yaml
 from streamlab.stream.scenario import resolve_scenario
+from streamlab.units import DAY_US
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -134,3 +137,25 @@ def test_every_setting_given_on_a_command_line_is_valid(path: Path) -> None:
         given = [after for word, after in itertools.pairwise(words) if word == "--set"]
         if given and "$density" not in line:
             resolve_scenario(override(tree, given), origin=line, folder=ROOT)
+
+
+def test_the_plug_ins_of_the_guide_on_extending_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "guides" / "extending.md").read_text(encoding="utf-8")
+    module, (scenario,) = (
+        re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "yaml")
+    )
+    (tmp_path / "my_lab.py").write_text("\n\n".join(module), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_lab", raising=False)
+    lab = make_lab(tmp_path)
+    tree = parse_yaml(scenario, origin="extending.md")
+    tree["defaults"]["training"] = lab.tree()["defaults"]["training"]
+
+    ran = carry_out(lab.scenario(**tree), tmp_path / "home")
+
+    (outcome,) = ran.outcomes
+    assert outcome.record.method == "my_lab:RandomMask"
+    assert outcome.scores[0].metric == "balanced_accuracy"
+    assert outcome.record.arrived_us == 2 * DAY_US
