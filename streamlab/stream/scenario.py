@@ -45,9 +45,14 @@ class StorageSettings(Settings):
     """
 
     values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
+    """The value type of diffs. `auto`: for each diff the smallest that leaves predictions
+    unchanged."""
     budget: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Capacity of the simulated device for artifacts. Default: no device."""
     policy: Policy = "reject"
+    """What happens to artifacts that do not fit the device."""
     uses: UseSettings | None = None
+    """Simulated requests, for `evict_lru` and the hit rate."""
 
     @property
     def device(self) -> DeviceSettings | None:
@@ -61,13 +66,16 @@ class Defaults(Settings):
     """What every task is learnt with, unless it says otherwise."""
 
     method: MethodSettings = DiffPruning()
+    """The method of all tasks: built-in, or a plug-in. Default: `diff_pruning`."""
     training: TrainingSettings = TrainingSettings()
+    """The training settings of all tasks and methods."""
 
 
 class TaskEntry(TaskSettings):
     """A task of the scenario: its data, and its own training where it differs."""
 
     training: TrainingSettings = TrainingSettings()
+    """Replaces single settings of `defaults.training`."""
 
 
 class ExecutionSettings(Settings):
@@ -77,30 +85,48 @@ class ExecutionSettings(Settings):
     """
 
     executor: Literal["serial", "processes"] = "serial"
-    workers: PositiveInt = 1  # providers' processes at once; results do not depend on it
-    timeout_seconds: PositiveFloat | None = None  # of one attempt, loading included
-    attempts: PositiveInt = 1  # in one run; `--resume` tries again
-    # What a provider's process may allocate for itself (Linux); libraries and buffers included.
+    """`processes`: each provider in its own process, with only its own examples."""
+    workers: PositiveInt = 1
+    """Provider processes at work at once."""
+    timeout_seconds: PositiveFloat | None = None
+    """Of one attempt, including loading."""
+    attempts: PositiveInt = 1
+    """Per arrival within one run; `--resume` tries again."""
     memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None = None
+    """What a provider's process may allocate (Linux), including libraries and buffers."""
 
 
 class Scenario(Settings):
     """Everything a run depends on but the home and the machine."""
 
     version: Literal[1]
+    """Of the scenario format."""
     name: Name
+    """Runs are called `NAME-1`, `NAME-2`, ..."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
+    """The whole stream runs once per seed; tables show mean and spread."""
     base: BaseSettings
+    """The one pretrained model that all diffs refer to."""
     data: DataSettings = DataSettings()
+    """Where examples come from, and how many are used."""
     defaults: Defaults = Defaults()
+    """Method and training."""
     providers: Mapping[Name, ProviderSettings] = Field(min_length=1)
+    """Who submits which tasks, and when."""
     tasks: Mapping[Name, TaskEntry] = Field(min_length=1)
+    """In the order of their arrival, unless providers have arrival processes."""
     evaluation: Literal["last", "full"] = "last"
+    """When earlier tasks are scored again: after the `last` arrival or after every one (`full`)."""
     baselines: tuple[MethodSettings, ...] = ()
+    """Methods trained on every task as well, for comparison: names, or mappings with settings."""
     storage: StorageSettings = StorageSettings()
+    """Value types, and a simulated device."""
     execution: ExecutionSettings = ExecutionSettings()
+    """Where providers work."""
     queue: QueueSettings = QueueSettings()
+    """Slots and durations in virtual time."""
     admission: AdmissionSettings = AdmissionSettings()
+    """What a submission must satisfy."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
