@@ -145,7 +145,7 @@ def test_the_plug_ins_of_the_guide_on_extending_run(
     module, (scenario,) = (
         re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "yaml")
     )
-    (tmp_path / "my_lab.py").write_text("\n\n".join(module), encoding="utf-8")
+    (tmp_path / "my_lab.py").write_text("\n\n".join(module[:-1]), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_lab", raising=False)
     lab = make_lab(tmp_path)
