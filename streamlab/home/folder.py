@@ -113,7 +113,10 @@ def find_file_bytes(url: str) -> int | None:
     """Return the bytes of a registry's file and its log; None if it is not a file."""
     from streamlab.registry.backends import backend_of
 
-    return backend_of(url).file_bytes() or None
+    try:
+        return backend_of(url).file_bytes() or None
+    except RegistryError:  # not a database that this program opens
+        return None
 
 
 def empty_file_bytes() -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self
 
 from streamlab.errors import RegistryError
 
-_STRICT = ConfigDict(extra="forbid")
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, TypeAdapter
+
+_STRICT: ConfigDict = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +56,16 @@ class ArrivalDetails:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object without the fields that are None."""
-        tree: dict[str, Any] = _ADAPTER.dump_python(self, exclude_none=True)
+        tree: dict[str, Any] = _adapter().dump_python(self, exclude_none=True)
         return tree
 
     @classmethod
     def from_json(cls, tree: Any) -> Self:
         """Read what `to_json` returned. Raises RegistryError for anything else."""
+        from pydantic import ValidationError
+
         try:
-            return _ADAPTER.validate_python(tree)  # type: ignore[return-value]
+            return _adapter().validate_python(tree)  # type: ignore[return-value]
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "details"
@@ -71,4 +75,8 @@ class ArrivalDetails:
             ) from error
 
 
-_ADAPTER = TypeAdapter(ArrivalDetails)
+@cache
+def _adapter() -> TypeAdapter[ArrivalDetails]:
+    from pydantic import TypeAdapter  # here, since a short command has no arrival to read
+
+    return TypeAdapter(ArrivalDetails)

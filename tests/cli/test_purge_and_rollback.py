@@ -81,7 +81,7 @@ def test_a_dry_run_lists_all_and_changes_nothing(full: Home, call: Callable[...,
     kinds = [row["what"] for row in found]
     assert kinds == ["arrival"] * 3 + ["shared", "artifact"] + ["curve"] * 2 + ["quarantined"]
     assert [row["name"] for row in found[:3]] == ["4", "5", "6"]
-    assert found[3]["note"] == "stays, since it came from copycat too"
+    assert found[3]["note"] == "kept, as it also came from copycat"
     assert files_in(full) == before
     assert len(rows(call("ls", "arrivals", "--format", "json"))) == 8
 
@@ -217,7 +217,7 @@ def test_what_came_since_the_plan_stops_the_purge(full: Home) -> None:
         planned = plan(registry, store, full, "newswire")
         again(registry, 5, task="more")
 
-        with pytest.raises(Exception, match=r"since that was looked up; nothing was removed"):
+        with pytest.raises(Exception, match=r"since they were listed; nothing was removed"):
             carry_out(registry, store, full, planned)
         assert len(registry.arrivals.list(provider="newswire")) == 4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,6 +72,9 @@ def _edit(home: Home) -> None:
 
 
 def _forget(home: Home) -> None:
+    with Registry.open(home.registry_url, clock=time.time) as registry:
+        digest = registry.artifacts.list()[0].digest
+        registry.removal.remove([a.id for a in registry.arrivals.list(digest=digest)])
     execute(
         home,
         "DELETE FROM scores WHERE arrival_id IN (SELECT id FROM arrivals WHERE diff_id = 1)",

@@ -25,9 +25,8 @@ from stream_samples import (
 from streamlab.errors import BaseMismatchError, UsageError
 from streamlab.home.folder import Home
 from streamlab.methods.api import Progress
+from streamlab.registry.arrivals import Arrivals
 from streamlab.registry.records import ArrivalRecord, NewArrival, NewDiff, NewScore
-from streamlab.registry.registry import Registry
-from streamlab.stream import engine
 from streamlab.stream.engine import run
 from streamlab.stream.schedule import Arrival
 
@@ -66,19 +65,19 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_never_been_killed(
 def test_a_run_stopped_between_a_file_and_its_row_makes_the_same_file_again(
     plain: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class StopsBeforeTheRow(Registry):
-        """Stop when the second arrival's file is stored and its row is due."""
+    add = Arrivals.add
 
-        def add_arrival(
-            self, arrival: NewArrival, diff: NewDiff, scores: Sequence[NewScore]
-        ) -> ArrivalRecord:
-            if arrival.sequence == 1:
-                raise KeyboardInterrupt
-            return super().add_arrival(arrival, diff, scores)
+    def stop_before_the_row(
+        self: Arrivals, arrival: NewArrival, diff: NewDiff, scores: Sequence[NewScore]
+    ) -> ArrivalRecord:
+        """Stop when the second arrival's file is stored and its row is due."""
+        if arrival.sequence == 1:
+            raise KeyboardInterrupt
+        return add(self, arrival, diff, scores)
 
     home = Home(tmp_path / "home")
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "Registry", StopsBeforeTheRow)
+        patched.setattr(Arrivals, "add", stop_before_the_row)
         with pytest.raises(KeyboardInterrupt):
             list(run(plain.path, home.path))
     assert len(stored(home)) == 2
@@ -93,17 +92,17 @@ def test_a_run_stopped_between_a_file_and_its_row_makes_the_same_file_again(
 def test_a_run_stopped_while_it_scores_again_goes_on_with_the_scores_that_are_missing(
     plain: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class StopsScoring(Registry):
-        """Stop when the second of two earlier arrivals is to be scored after the last."""
+    add_scores = Arrivals.add_scores
 
-        def add_scores(self, arrival_id: int, new_scores: Sequence[NewScore]) -> None:
-            if new_scores[0].after_sequence == 2 and arrival_id == 2:
-                raise KeyboardInterrupt
-            super().add_scores(arrival_id, new_scores)
+    def stop_scoring(self: Arrivals, arrival_id: int, new_scores: Sequence[NewScore]) -> None:
+        """Stop when the second of two earlier arrivals is to be scored after the last."""
+        if new_scores[0].after_sequence == 2 and arrival_id == 2:
+            raise KeyboardInterrupt
+        add_scores(self, arrival_id, new_scores)
 
     home = Home(tmp_path / "home")
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "Registry", StopsScoring)
+        patched.setattr(Arrivals, "add_scores", stop_scoring)
         with pytest.raises(KeyboardInterrupt):
             list(run(plain.path, home.path))
 
