@@ -1,9 +1,8 @@
-"""How does one task's score grow with the density of its diff, and what does each step cost?
+"""How do one task's score and bytes depend on the density of its diff?
 
-Reads every run of one scenario in a home, each with another target density, and draws the score
-and the bytes of the task's diffs against the density that was reached, with full finetuning's
-score as a line; writes the numbers as CSV. `scenarios/density_sweep.yaml` says how to make the
-runs:
+Reads every run of one scenario in a home, each with another target density, and plots the score and
+the bytes of the task's diffs against the density reached, with full finetuning's score as a line;
+writes the numbers as CSV. `scenarios/density_sweep.yaml` says how to make the runs:
 
     python analysis/density_sweep.py sweep
     python analysis/density_sweep.py sweep --scenario density_sweep --task polarity -o figures

@@ -1,15 +1,15 @@
-"""How far is diff pruning from full finetuning on GLUE, and how sure is that?
+"""How far is diff pruning from full finetuning on GLUE, with which confidence interval?
 
-Puts the stored artifacts of some runs on the base again, asks each for its dev rows, holds the
-score against the recorded one, and draws the differences by a paired bootstrap over rows and
-seeds (streamlab/stats/bootstrap.py). Prints a Markdown table with the mean over tasks, WNLI left
-out of it, and writes glue_table.csv and glue_answers.npz. What this file answers already is not
-asked again; with --answers nothing is, and no model is needed:
+Applies the stored artifacts of some runs to the base, predicts the dev examples of each, compares
+the score with the recorded one, and resamples the differences by a paired bootstrap over examples
+and seeds (streamlab/stats/bootstrap.py). Prints a Markdown table with the mean over tasks without
+WNLI, and writes glue_table.csv and glue_predictions.npz. Predictions already in this file are not
+made again; with --predictions none are, and no model is needed:
 
     python analysis/glue_table.py --home streamlab-home --run glue_eight-1 -o figures
-    python analysis/glue_table.py --answers figures/glue_answers.npz -o figures
+    python analysis/glue_table.py --predictions figures/glue_predictions.npz -o figures
 
-STREAMLAB_DATA must be what it was for the runs; other paths start at the current folder.
+STREAMLAB_DATA must be what it was for the runs; other paths are relative to the current folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,13 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord, ArtifactKind, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.stats.bootstrap import N_DRAWS, draw_differences, interval, mean_scores
-from streamlab.stats.predictions import Answered, Facts, find_pairs, read_answers, write_answers
+from streamlab.stats.predictions import (
+    PredictionFacts,
+    Predictions,
+    find_pairs,
+    read_predictions,
+    write_predictions,
+)
 from streamlab.stream.context import RunContext
 from streamlab.stream.event_loop import identity_of
 from streamlab.stream.scenario import resolve_scenario
@@ -49,13 +55,13 @@ from streamlab.views.table import Cell
 from streamlab.views.task_scores import by_arrival, find_own_score
 
 OURS, THEIRS = "diff_pruning", "full_finetuning"
-SHOWN_ONLY = "glue/wnli"  # 71 adversarial rows: never averaged in
-ROUNDING = 0.005  # what another machine or library may do to a score: a few of 1,000 rows
+SHOWN_ONLY = "glue/wnli"  # 71 adversarial examples: never averaged in
+ROUNDING = 0.005  # difference allowed between machines: a few of 1,000 examples
 
 
 @dataclass(frozen=True)
 class Stored:
-    """One finished arrival of a GLUE task, its artifact and the score it is judged by."""
+    """One finished arrival of a GLUE task, its artifact and its own score."""
 
     run: RunRecord
     arrival: ArrivalRecord
@@ -71,7 +77,7 @@ class Line:
 
     name: str
     metric: str | None
-    n_rows: int | None
+    n_examples: int | None
     n_seeds: int | None
     ours: float
     theirs: float
@@ -82,7 +88,7 @@ class Line:
     def cells(self) -> tuple[Cell, ...]:
         """Return the raw numbers."""
         difference = self.ours - self.theirs
-        start = (self.name, self.metric, self.n_rows, self.n_seeds)
+        start = (self.name, self.metric, self.n_examples, self.n_seeds)
         return (*start, self.ours, self.theirs, difference, self.low, self.high)
 
     @property
@@ -97,29 +103,29 @@ class Line:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table, write the files and return the exit code."""
     options = _parser().parse_args(arguments)
-    path = options.answers or options.output / "glue_answers.npz"
+    path = options.predictions or options.output / "glue_predictions.npz"
     try:
-        if options.answers is None:
+        if options.predictions is None:
             gather(Home(options.home), options.run or ["latest"], path)
-        answered = read_answers(path)
-        lines = table(answered, seed=options.seed, n_draws=options.draws)
-        header = ("task", "metric", "rows", "seeds", OURS, THEIRS, "difference")
+        predictions = read_predictions(path)
+        lines = table(predictions, seed=options.seed, n_draws=options.draws)
+        header = ("task", "metric", "examples", "seeds", OURS, THEIRS, "difference")
         raw = (*header, "low", "high")
         write_csv(options.output / "glue_table.csv", raw, (line.cells for line in lines))
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     print(markdown_table((*header, "95% interval"), (line.written for line in lines)))
-    print(f"\n{told(answered)}")
+    print(f"\n{reproduced(predictions)}")
     return 0
 
 
 def gather(home: Home, names: Sequence[str], path: Path) -> None:
-    """Ask every artifact that `path` has no answers of, and write the answers of all there.
+    """Predict with every artifact missing in `path`, and write the predictions of all there.
 
-    Raises NotInRegistryError where no task has both methods, and what asking raises.
+    Raises NotInRegistryError where no task has both methods, and what `Predictor` raises.
     """
-    known = {one.facts.digest: one for one in read_answers(path)} if path.exists() else {}
+    known = {one.facts.digest: one for one in read_predictions(path)} if path.exists() else {}
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
         listed = [one for name in names for one in _stored(registry, registry.runs.get(name))]
     wanted = list(_in_pairs(listed))
@@ -128,21 +134,23 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
             f"No task of GLUE has finished by both {OURS} and {THEIRS} in {', '.join(names)}. "
             "Let the runs go on, or run scenarios/glue_eight.yaml."
         )
-    asked: dict[int, Asker] = {}
+    predictors: dict[int, Predictor] = {}
     for one in wanted:
         if one.digest in known:
             continue
-        if one.run.id not in asked:
-            asked = {one.run.id: Asker(one.run, ArtifactStore(home.store))}  # one at a time
-        known[one.digest] = asked[one.run.id].ask(one)
+        if one.run.id not in predictors:
+            predictors = {
+                one.run.id: Predictor(one.run, ArtifactStore(home.store))
+            }  # one at a time
+        known[one.digest] = predictors[one.run.id].predict(one)
         facts = known[one.digest].facts
         what = f"{facts.task}, {facts.method}, seed {facts.seed}: {facts.metric} {facts.score:.4f}"
         print(f"{what}, {facts.recorded:.4f} recorded", file=sys.stderr)
-    write_answers(path, [known[one.digest] for one in wanted])
+    write_predictions(path, [known[one.digest] for one in wanted])
 
 
 def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
-    """Yield what a run holds of GLUE by either method. Raises UsageError for synthetic data."""
+    """Yield a run's finished GLUE tasks by either method. Raises UsageError for synthetic data."""
     scores = by_arrival(registry.scores.list(run=run.id))
     kinds = {diff.digest: diff.kind for diff in registry.artifacts.list(run=run.id)}
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
@@ -155,13 +163,13 @@ def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
         if recorded.synthetic:
             raise UsageError(
                 f"The data of `{arrival.task}` in {run.name} are synthetic, and no score on them "
-                "is one of GLUE. Set STREAMLAB_DATA to a folder of GLUE's rows and run again."
+                "is one of GLUE. Set STREAMLAB_DATA to a folder with GLUE's data and run again."
             )
         yield Stored(run, arrival, arrival.digest, kinds[arrival.digest], dataset, recorded)
 
 
 def _in_pairs(listed: Sequence[Stored]) -> Iterator[Stored]:
-    """Yield what has a partner by the other method, and say what is left out."""
+    """Yield tasks that both methods have under the same seed, and report the others."""
     done = {(one.dataset, one.arrival.seed, one.arrival.method) for one in listed}
     for one in listed:
         arrival = one.arrival
@@ -169,14 +177,14 @@ def _in_pairs(listed: Sequence[Stored]) -> Iterator[Stored]:
             yield one
         else:
             what = f"{arrival.task}, seed {arrival.seed}"
-            print(f"{what}: by {arrival.method} alone so far, left out", file=sys.stderr)
+            print(f"{what}: only by {arrival.method}, left out", file=sys.stderr)
 
 
-class Asker:
-    """A run's base and rows, loaded again, to ask its artifacts."""
+class Predictor:
+    """A run's base and data, loaded again, to predict with its artifacts."""
 
     def __init__(self, run: RunRecord, store: ArtifactStore) -> None:
-        """Load the base; raises BaseMismatchError where it is another one now."""
+        """Load the base. Raises BaseMismatchError where it has changed."""
         origin = f"the scenario of {run.name}"
         loaded = resolve_scenario(dict(run.scenario), origin=origin, folder=Path.cwd())
         base = load_base(loaded.scenario.base, seed=loaded.scenario.seeds[0])
@@ -189,21 +197,21 @@ class Asker:
         self._planned = {arrival.identity: arrival for arrival in arrivals(loaded.scenario)}
         self._store = store
 
-    def ask(self, stored: Stored) -> Answered:
-        """Put an artifact on the base and ask it for its dev rows.
+    def predict(self, stored: Stored) -> Predictions:
+        """Apply an artifact to the base and predict its dev examples.
 
-        Raises DataError where the rows are not those it was scored on, StoreError where its
-        score is another one.
+        Raises DataError where the data differ from those it was scored on, StoreError where the
+        score differs.
         """
         record, context = stored.arrival, self._context
         task = context.encoded(self._planned[identity_of(record)])
         fingerprint = task.data.source.examples_fingerprint
         if fingerprint != record.examples_fingerprint:
             raise DataError(
-                f"The rows of `{record.task}` are not those that {record.run} was scored on. "
-                "Set STREAMLAB_DATA to the folder that it was set to then."
+                f"The data of `{record.task}` are not those that {record.run} was scored on. "
+                "Set STREAMLAB_DATA to the folder used for that run."
             )
-        rows, outputs = stored_outputs(
+        examples, outputs = stored_outputs(
             context,
             self._planned[identity_of(record)],
             stored.digest,
@@ -212,7 +220,7 @@ class Asker:
             record.details,
             splits=("dev",),
         )["dev"]
-        facts = Facts(
+        facts = PredictionFacts(
             task=record.task,
             dataset=stored.dataset,
             method=record.method,
@@ -221,35 +229,35 @@ class Asker:
             examples_fingerprint=fingerprint,
             metric=task.data.metrics[0].name,
             recorded=stored.recorded.value,
-            score=task.data.primary_score(outputs, rows.labels),
+            score=task.data.primary_score(outputs, examples.labels),
         )
         _check_score(facts)
-        return Answered(facts, rows.labels, task.data.type.decode(outputs))
+        return Predictions(facts, examples.labels, task.data.type.decode(outputs))
 
 
-def _check_score(facts: Facts) -> None:
+def _check_score(facts: PredictionFacts) -> None:
     if abs(facts.score - facts.recorded) > ROUNDING:
         raise StoreError(
             f"The artifact {facts.digest} of `{facts.task}` ({facts.method}, seed {facts.seed}) "
-            f"has a {facts.metric} of {facts.score}, and {facts.recorded} was recorded. What puts "
-            "it on the base, or the base, is not what it was; train the task again."
+            f"has a {facts.metric} of {facts.score}, and {facts.recorded} was recorded. "
+            "The code that applies it, or the base, has changed; train the task again."
         )
 
 
-def table(answered: Sequence[Answered], *, seed: int, n_draws: int) -> list[Line]:
-    """Draw every task's difference, and that of their mean. Raises UsageError as `find_pairs`."""
+def table(predictions: Sequence[Predictions], *, seed: int, n_draws: int) -> list[Line]:
+    """Resample the difference of each task and of their mean. Raises UsageError as `find_pairs`."""
     lines: list[Line] = []
     means, drawn_means = [], []
     for place, (dataset, entry) in enumerate(GLUE.items()):
-        own = [one for one in answered if one.facts.dataset == dataset]
+        own = [one for one in predictions if one.facts.dataset == dataset]
         pairs = find_pairs(own, OURS, THEIRS) if own else None
         if pairs is None:
             continue
         scores = mean_scores(pairs)
         drawn = draw_differences(pairs, np.random.default_rng([seed, place]), n_draws=n_draws)
-        n_seeds, n_rows = pairs.this.shape
+        n_seeds, n_examples = pairs.this.shape
         name = f"{entry.hub_name} (not averaged)" if dataset == SHOWN_ONLY else entry.hub_name
-        lines.append(Line(name, pairs.metric, n_rows, n_seeds, *scores, *interval(drawn)))
+        lines.append(Line(name, pairs.metric, n_examples, n_seeds, *scores, *interval(drawn)))
         if dataset != SHOWN_ONLY:
             means.append(scores)
             drawn_means.append(drawn)
@@ -261,11 +269,11 @@ def table(answered: Sequence[Answered], *, seed: int, n_draws: int) -> list[Line
     return lines
 
 
-def told(answered: Sequence[Answered]) -> str:
-    """Say how the scores taken again compare with the recorded ones."""
-    apart = [abs(one.facts.score - one.facts.recorded) for one in answered]
+def reproduced(predictions: Sequence[Predictions]) -> str:
+    """Return a sentence that compares the scores with the recorded ones."""
+    apart = [abs(one.facts.score - one.facts.recorded) for one in predictions]
     n_exact = sum(distance == 0.0 for distance in apart)
-    start = f"{len(apart)} scores taken again from the stored artifacts: {n_exact} exactly"
+    start = f"{len(apart)} scores measured again from the stored artifacts: {n_exact} exactly"
     if n_exact == len(apart):
         return f"{start} as recorded."
     return f"{start} as recorded, the others within {max(apart):.2g} (rounding)."
@@ -275,9 +283,9 @@ def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--home", type=Path, default=Path("streamlab-home"))
-    parser.add_argument("--run", action="append", help="several times, for runs of other seeds")
-    parser.add_argument("--answers", type=Path, metavar="FILE", help="in place of a home and runs")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws; default: 0")
+    parser.add_argument("--run", action="append", help="repeat for runs of other seeds")
+    parser.add_argument("--predictions", type=Path, metavar="FILE", help="in place of a home")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap; default: 0")
     parser.add_argument("--draws", type=int, default=N_DRAWS, help=f"default: {N_DRAWS}")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("figures"), metavar="DIR", help="default: figures"

@@ -1,8 +1,8 @@
-"""From which share of wrong labels on does the probe notice, and at which tolerance?
+"""Which share of wrong labels does the probe detect, at which tolerance?
 
-Reads a run whose providers make labels wrong (scenarios/label_flip.yaml), holds the score that
-each declared against the one that the lab found, prints what the probe would have stopped at
-several tolerances as a Markdown table, and writes figure and numbers:
+Reads a run whose providers flip labels (scenarios/label_flip.yaml), compares the score that each
+declared with the one measured by the lab, prints the share of submissions that the probe would stop
+at several tolerances as a Markdown table, and writes the figure and its numbers:
 
     streamlab run scenarios/label_flip.yaml
     python analysis/label_flip.py streamlab-home@label_flip-1 -o figures
@@ -48,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _table(data: FlipFigure) -> str:
-    header = ("wrong labels", "n", "declared", "found", *(f"caught at {t:g}" for t in TOLERANCES))
+    header = (
+        "wrong labels",
+        "n",
+        "declared",
+        "measured",
+        *(f"caught at {t:g}" for t in TOLERANCES),
+    )
     rows = (
         (
             *(f"{share:.0%}", str(len(points))),

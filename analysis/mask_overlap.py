@@ -1,7 +1,7 @@
-"""Do the diffs of different tasks keep the same positions, more than chance would have it?
+"""Do the diffs of different tasks change the same positions, more often than by chance?
 
-Draws the Jaccard index of every two tasks of one run, writes the numbers as CSV, and prints what
-they come to:
+Plots the Jaccard index of each pair of tasks of one run, writes the numbers as CSV, and prints a
+summary:
 
     python analysis/mask_overlap.py streamlab-home
     python analysis/mask_overlap.py streamlab-home@glue_stream-1 -o figures
@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.mask_overlap import OverlapFigure, read_overlap, write_overlap
-from streamlab.home.store import ArtifactStore
+from streamlab.figures.mask_overlap import OverlapFigure, read, write
 from streamlab.views.run_source import open_source
 
 
@@ -29,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with open_source(options.source) as source:
-            data = read_overlap(source.registry, source.run, ArtifactStore(source.home.store))
-        files = write_overlap(data, options.output)
+            data = read(source)
+        files = write(data, options.output)
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(data: OverlapFigure) -> str:
-    """Return how much two tasks have in common, on average and at the most, against chance."""
+    """Return the mean and the largest overlap of two tasks, compared with chance."""
     over = [pair.jaccard / pair.chance for pair in data.pairs if pair.chance]
     most = max(data.pairs, key=lambda pair: pair.jaccard)
     names = " and ".join(data.tasks[place] for place in (most.first, most.second))

@@ -1,9 +1,8 @@
-"""Is diff pruning as good as full finetuning, and better than cheaper ways, task by task?
+"""How does diff pruning compare with full finetuning and other baselines, task by task?
 
-Reads a run that trained baselines beside its own method, or several that split its seeds, and
-prints a table of mean scores over seeds, then the difference to every baseline with a 95%
-interval: a bootstrap over seeds within tasks, paired, as every method saw the same examples under
-the same seed.
+Reads a run that trained baselines beside its own method, or several that split its seeds. Prints a
+table of mean scores over seeds, then the difference from each baseline with a 95% interval: a
+paired bootstrap over seeds within tasks, since all methods saw the same examples under each seed.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the comparison of one run, and write it as CSV where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--home", type=Path, default=Path("streamlab-home"))
-    parser.add_argument("--run", action="append", help="may be given several times")
-    parser.add_argument("--csv", type=Path, help="write the table here too")
+    parser.add_argument("--run", action="append", help="repeat for runs of other seeds")
+    parser.add_argument("--csv", type=Path, help="also write the table to this file")
     options = parser.parse_args(arguments)
     try:
         compare(options.home, options.run or ["latest"], options.csv)
@@ -39,9 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
-    """Compare the methods of some runs with other seeds each.
+    """Compare the methods of runs that differ in their seeds.
 
-    Raises NotInRegistryError where there is no baseline, UsageError where runs do not go together.
+    Raises NotInRegistryError without a baseline, UsageError for runs that differ otherwise.
     """
     with Registry.open(Home(home).registry_url, clock=time.time, read_only=True) as registry:
         runs = [registry.runs.get(name) for name in names]
@@ -69,10 +68,10 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
 def _check_together(runs: Sequence[RunRecord]) -> None:
     seeds = [seed for run in runs for seed in run.scenario["seeds"]]
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"Some of the seeds {seeds} are in two of the runs. Name one of these.")
+        raise UsageError(f"Some of the seeds {seeds} are in two of the runs. Name one of them.")
     settings = [{**run.scenario, "seeds": None} for run in runs]
     if any(other != settings[0] for other in settings):
-        raise UsageError("The runs differ in more than their seeds, and cannot be put together.")
+        raise UsageError("The runs differ in more than their seeds and cannot be combined.")
 
 
 def _row(
@@ -89,8 +88,7 @@ def _difference(
 ) -> str:
     """Average the paired differences over tasks, with a bootstrap interval over seeds.
 
-    `streamlab.stats.bootstrap` says how. One seed tells nothing of others: then there is no
-    interval.
+    See `streamlab.stats.bootstrap`. With one seed there is no interval.
     """
     by_task = [
         np.array(paired(a, b).differences)
@@ -113,7 +111,7 @@ def _difference(
 def _draw_means(
     differences: NDArray[np.float64], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Draw the mean over seeds of one task's differences; (N_DRAWS,)."""
+    """Resample the mean over seeds of one task's differences; (N_DRAWS,)."""
     n_seeds = differences.size
     seeds = generator.integers(0, n_seeds, (N_DRAWS, n_seeds))
     return mean_over_seeds(np.broadcast_to(differences, seeds.shape), seeds)

@@ -1,7 +1,7 @@
-"""Does keeping a diff per task stay cheap while the tasks keep arriving?
+"""How does storage grow with the number of tasks, for diffs and for full checkpoints?
 
-Draws what is stored after each task, one base and a diff a task against one full checkpoint a
-task, from one run or from a few on common axes, and writes the numbers as CSV:
+Plots the bytes stored after each task, one base and a diff for each task compared with a full
+checkpoint for each, of one run or several on common axes, and writes the numbers as CSV:
 
     python analysis/storage_scaling.py streamlab-home
     python analysis/storage_scaling.py streamlab-home@sparse-1 streamlab-home@dense-1 -o figures
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.storage import StorageSeries, storage_series, write_storage
+from streamlab.figures.storage import StorageFigure, StorageSeries, storage_series, write
 from streamlab.views.run_source import open_source
 
 
@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         series = [read_series(source) for source in options.sources]
-        files = write_storage(series, options.output)
+        files = write(StorageFigure(tuple(series)), options.output)
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
-    for path in (files.png, files.svg, files.csv):
+    for path in files:
         print(path)
     return 0
 

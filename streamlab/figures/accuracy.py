@@ -1,7 +1,7 @@
-"""The figure `accuracy`: each task's score by the own method and by full finetuning.
+"""The figure `accuracy`: each task's score by the run's own method and by full finetuning.
 
 Large markers are means over seeds, small ones single seeds, bars one sample standard deviation
-each way. More tasks than names have room for are sorted by their score, best first.
+each way. Too many tasks to be named are sorted by their score, best first.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from streamlab.figures.style import (
     COLOURS,
     MARKERS,
     MOST_NAMED,
-    UNNAMED_LEFT,
-    WIDTH,
-    Sheet,
+    add_legend,
+    fit_panels,
     lay_out_rows,
+    new_page,
     plain,
     rows_height,
     widened,
-    write_with_numbers,
+    write_figure,
 )
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 from streamlab.views.table import Cell
 from streamlab.views.task_scores import TaskScore, task_scores
 
@@ -36,7 +36,6 @@ BASELINE = "full_finetuning"
 _COLUMNS = (
     "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread", "seed", "value"
 )  # fmt: skip
-_LEFT, _RIGHT, _BELOW, _ABOVE = 1.25, 0.14, 0.42, 0.3  # inches around the panel
 _ROW = 0.26  # inches a task
 
 
@@ -59,13 +58,13 @@ class AccuracyFigure:
         return len(self.tasks) > MOST_NAMED
 
 
-def read_accuracy(registry: Registry, run: str) -> AccuracyFigure:
-    """Read a run's scores by its own method, and by full finetuning where that was a baseline.
+def read(source: RunSource) -> AccuracyFigure:
+    """Read a run's scores by its own method, and by full finetuning where it was a baseline.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    record = registry.runs.get(run)
-    found = require_scores(record.name, task_scores(registry.scores.list(run=record.id)))
+    record = source.registry.runs.get(source.run)
+    found = require_scores(record.name, task_scores(source.registry.scores.list(run=record.id)))
     own = record.settings.primary_method
     wanted = dict.fromkeys((own, BASELINE))
     scores = [score for method in wanted for score in found if score.method == method]
@@ -79,12 +78,12 @@ def require_scores(run: str, scores: list[TaskScore]) -> list[TaskScore]:
     if not scores:
         raise RegistryError(
             f"In the run `{run}` no finished arrival has a score, so there is nothing to show. "
-            "Let the run go on, or name another one with `--run`."
+            "Resume the run, or name another one with `--run`."
         )
     return scores
 
 
-def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
     """Write accuracy.png, .svg and .csv, a row a seed. Raises StoreError where the disk refuses."""
     rows: list[tuple[Cell, ...]] = [
         (
@@ -94,16 +93,14 @@ def write_accuracy(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
         for score in data.scores
         for seed, value in score.by_seed.items()
     ]
-    return write_with_numbers(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: AccuracyFigure) -> Figure:
     """Draw a row a task, the first on top; call it in `house_style`."""
     tasks = _best_first(data) if data.is_crowded else data.tasks
     height = rows_height(len(tasks), _ROW)
-    sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
-    left = UNNAMED_LEFT if data.is_crowded else _LEFT
-    axes = sheet.panel(left, _BELOW, WIDTH - left - _RIGHT, height)
+    figure, (axes,) = new_page([_caption(data)], height)
     apart = 0.3 if len(data.methods) > 1 else 0.0
     for number, method in enumerate(data.methods):
         places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
@@ -113,12 +110,12 @@ def draw(data: AccuracyFigure) -> Figure:
     axes.set_xlim(widened(axes.get_xlim(), 0.05))
     names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
     lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
-    sheet.legend(2)
-    return sheet.figure
+    add_legend(figure, 2)
+    return fit_panels(figure, height)
 
 
 def _best_first(data: AccuracyFigure) -> tuple[str, ...]:
-    """Sort tasks by the score that the first method has of them."""
+    """Sort tasks by their score by the first method."""
     means = {score.task: score.mean for score in reversed(data.scores)}
     return tuple(sorted(data.tasks, key=lambda task: -means[task]))
 
@@ -156,4 +153,4 @@ def _caption(data: AccuracyFigure) -> str:
     order = ""
     if data.is_crowded:
         order = f" {len(data.tasks):,} tasks, best first; the CSV names them."
-    return f"Run {data.run}: measured on {splits} rows{rows}.{bars}{order}"
+    return f"Run {data.run}: measured on {splits} examples{rows}.{bars}{order}"

@@ -1,8 +1,8 @@
 """The figure `matrix`: the score of every task after every arrival, as a heat map with numbers.
 
-Diffs are kept apart, so a row that changes from left to right would be a fault. Only
-`evaluation: full` scores every task after every arrival; what was not scored then stays blank.
-Of very many tasks the figure shows some, evenly along the stream; the CSV has all.
+Diffs are stored apart, so a score that changes from left to right is a defect. Only
+`evaluation: full` scores every task after every arrival; other cells stay blank. Of very many tasks
+the figure shows some, evenly spaced along the stream; the CSV has all.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
-from streamlab.figures.style import plain, write_with_numbers
+from streamlab.figures.style import plain, write_figure
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 from streamlab.views.task_scores import by_arrival
 
 if TYPE_CHECKING:
@@ -30,22 +30,23 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class MatrixFigure:
-    """One seed's arrivals in order, and of each the scores by the place after which they were."""
+    """One seed's arrivals in order, and the scores of each by the arrival they were taken after."""
 
     run: str
     seed: int
     method: str
     arrivals: tuple[ArrivalRecord, ...]
     scores: tuple[dict[int, ScoreRecord], ...]  # beside the arrivals
-    tasks: dict[int, str]  # of every place, also where what came was not kept
+    tasks: dict[int, str]  # by sequence number, of failed and quarantined arrivals too
 
 
-def read_matrix(registry: Registry, run: str) -> MatrixFigure:
-    """Read the primary scores of a run's own stream, on dev rows where there are any.
+def read(source: RunSource) -> MatrixFigure:
+    """Read the primary scores of a run's own stream, on dev examples where there are any.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    stream = registry.primary_stream(run)
+    registry = source.registry
+    stream = registry.primary_stream(source.run)
     found = by_arrival(registry.scores.list(run=stream.run.id))
     scores = tuple(_by_place(found.get(arrival.id, ())) for arrival in stream.arrivals)
     if not any(scores):
@@ -53,19 +54,19 @@ def read_matrix(registry: Registry, run: str) -> MatrixFigure:
             f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
             "to show. Name another run with `--run`."
         )
-    came = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
-    tasks = {arrival.sequence: arrival.task for arrival in came}
+    arrived = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
+    tasks = {arrival.sequence: arrival.task for arrival in arrived}
     return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores, tasks)
 
 
 def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
-    """Sort the primary scores of one arrival by place; of two splits the dev rows count."""
+    """Sort the primary scores of one arrival by place; of two splits dev counts."""
     primary = [score for score in scores if score.is_primary]
     ordered = sorted(primary, key=lambda s: (s.after_sequence, s.split == "dev"))
     return {score.after_sequence: score for score in ordered}
 
 
-def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
     """Write matrix.png, matrix.svg and matrix.csv. Raises StoreError where the disk refuses."""
     rows = [
         (
@@ -75,7 +76,7 @@ def write_matrix(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
         for arrival, scores in zip(data.arrivals, data.scores, strict=True)
         for place, score in scores.items()
     ]
-    return write_with_numbers(folder, "matrix", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "matrix", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: MatrixFigure) -> Figure:
@@ -85,7 +86,7 @@ def draw(data: MatrixFigure) -> Figure:
     by_row = [data.scores[place] for place in shown]
     names = [plain(arrival.task, 14) for arrival in arrivals]
     metrics = [next((s.metric for s in scores.values()), "none") for scores in by_row]
-    # Also what was stopped or failed has a place, after which others were scored.
+    # Other tasks were scored after failed and quarantined arrivals too.
     kept = {arrival.sequence for arrival in data.arrivals}
     beside = {place for scores in data.scores for place in scores} - kept
     after = sorted({arrival.sequence for arrival in arrivals} | _some(beside))
@@ -123,11 +124,13 @@ def _caption(data: MatrixFigure, *, blank: bool) -> str:
     found = [score for scores in data.scores for score in scores.values()]
     splits = ", ".join(sorted({score.split for score in found}))
     synthetic = " (some or all synthetic)" if any(score.synthetic for score in found) else ""
-    note = " Blank right of a row's first: not scored then." if blank else ""
+    note = " Blank right of the diagonal: not scored." if blank else ""
     low = f"{min([0.0, *(score.value for score in found)]):.2g}"
     n_all, n_shown = len(data.arrivals), len(evenly(len(data.arrivals)))
-    some = f" {n_shown} of {n_all:,} tasks, evenly along the stream." if n_shown < n_all else ""
+    some = (
+        f" {n_shown} of {n_all:,} tasks, evenly spaced along the stream." if n_shown < n_all else ""
+    )
     return (
-        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} rows{synthetic}; "
-        f"scores from {low} (dark) to 1 (light).{note}{some}"
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured on {splits} examples"
+        f"{synthetic}; scores from {low} (dark) to 1 (light).{note}{some}"
     )

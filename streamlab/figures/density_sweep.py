@@ -1,7 +1,7 @@
 """The figure `density_sweep`: score and bytes of one task against the density of its diff.
 
-Every run of one scenario is a point on the way; small markers are seeds, the line goes through
-their means. Full finetuning's mean score, where a run trained it, is a line across.
+Each run of a scenario contributes one density. Small markers are seeds, the line connects their
+means. The dashed line is full finetuning's mean score, where a run trained it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
     GREYS,
-    GRID,
-    SMALL,
-    WIDTH,
-    Sheet,
+    PLAIN_NUMBERS,
+    add_legend,
+    fit_panels,
+    new_page,
     plain,
     widened,
-    write_with_numbers,
+    write_figure,
 )
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
@@ -41,7 +41,6 @@ _COLUMNS = (
     "run", "seed", "task", "method", "target_density", "density", "digest", "file_bytes",
     "metric", "split", "source", "value",
 )  # fmt: skip
-_LEFT, _RIGHT, _BELOW, _BETWEEN, _ABOVE = 0.56, 0.14, 0.42, 0.42, 0.42  # inches round the panels
 _PANEL = 1.3  # inches
 
 
@@ -70,7 +69,7 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
     """Read one task of every run of a scenario; `task` is the first that arrived by default.
 
     Runs of a method without a target density are left out. Raises RegistryError where nothing of
-    it has a score, or where the runs differ in base, rows or metric.
+    it has a score, or where the runs differ in base, data or metric.
     """
     runs = [run for run in registry.runs.list() if run.scenario_name == scenario]
     bases = {run.name: run.base_fingerprint for run in runs}
@@ -90,8 +89,8 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
     alike = {(point.score.metric, point.score.source, bases[point.run]) for point in mine}
     if len(alike) > 1:
         raise RegistryError(
-            f"The runs of `{scenario}` differ in more than density: their base, rows or metric are "
-            "not the same. Keep those of one sweep in a home of their own."
+            f"The runs of `{scenario}` differ in more than density: their base, data or metric are "
+            "not the same. Keep the runs of one sweep in a home of their own."
         )
     baselines = tuple(point for point in mine if point.target is None)
     return SweepFigure(task, points[0].arrival.method, tuple(points), baselines)
@@ -102,7 +101,7 @@ def _points(registry: Registry, run: RunRecord) -> list[Point]:
     diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run.id)}
     target = run.scenario["defaults"]["method"].get("target_density")
     if target is None:
-        return []  # a method without one, which is no point of a sweep
+        return []  # a method without a target density
     points = []
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
         score, diff = find_own_score(own.get(arrival.id, ())), diffs.get(arrival.digest or "")
@@ -125,15 +124,12 @@ def write_sweep(data: SweepFigure, folder: Path) -> tuple[Path, ...]:
         )
         for p in (*data.points, *data.baselines)
     ]
-    return write_with_numbers(folder, "density_sweep", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "density_sweep", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: SweepFigure) -> Figure:
     """Draw the score above and the bytes below, over one axis of density."""
-    sheet = Sheet(2 * _PANEL + _BELOW + _BETWEEN + _ABOVE, [_caption(data)])
-    width = WIDTH - _LEFT - _RIGHT
-    score = sheet.panel(_LEFT, _BELOW + _PANEL + _BETWEEN, width, _PANEL)
-    size = sheet.panel(_LEFT, _BELOW, width, _PANEL)
+    figure, (score, size) = new_page([_caption(data)], _PANEL, n_rows=2)
     _line(score, data.points, lambda point: point.score.value)
     _line(size, data.points, lambda point: point.diff.file_bytes / 1e3)
     if data.baselines:
@@ -143,24 +139,23 @@ def draw(data: SweepFigure) -> Figure:
     score.set_ylim(widened(score.get_ylim(), 0.05))
     score.yaxis.set_major_locator(MaxNLocator(nbins=5))
     metric = data.points[0].score.metric
-    score.set_title(f"{plain(data.task, 20)}: {metric}", loc="left", fontsize=SMALL, pad=3)
+    score.set_title(f"{plain(data.task, 20)}: {metric}")
     size.set_yscale("log")
     sizes = [math.log10(point.diff.file_bytes / 1e3) for point in data.points]
-    # Whole powers of ten, so that there are numbers to read.
+    # Whole powers of ten, so that ticks have labels.
     size.set_ylim(10.0 ** math.floor(min(sizes) - 0.1), 10.0 ** math.ceil(max(sizes) + 0.1))
-    size.set_title("file (kB of 1000 bytes)", loc="left", fontsize=SMALL, pad=3)
-    size.set_xlabel("kept entries (% of the base's)")
+    size.set_title("file size (kB of 1000 bytes)")
+    size.set_xlabel("retained weights (% of the base's)")
     places = sorted({100 * (point.target or 0.0) for point in data.points})
     for axes in (score, size):
         axes.set_xscale("log")
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.set_xticks([], minor=True)
-        axes.grid(color=GRID, linewidth=0.5)
-    size.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.grid()
+    size.yaxis.set_major_formatter(PLAIN_NUMBERS)
     size.yaxis.set_minor_formatter(NullFormatter())
-    handles = score.get_legend_handles_labels()[0]
-    sheet.legend(2, handles)
-    return sheet.figure
+    add_legend(figure, 2, score.get_legend_handles_labels()[0])
+    return fit_panels(figure, _PANEL)
 
 
 def _line(axes: Axes, points: Sequence[Point], of: Callable[[Point], float]) -> None:
@@ -186,5 +181,5 @@ def _caption(data: SweepFigure) -> str:
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     return (
         f"Runs {', '.join(runs)}; {len(seeds)} seeds, small markers; large ones: their means. "
-        f"Scores on {splits} rows{synthetic} and files, both measured."
+        f"Scores on {splits} examples{synthetic} and files, both measured."
     )

@@ -1,8 +1,7 @@
 """The figure `device`: the bytes on the run's device over time, with its budget.
 
-The line is the device's log; what was evicted or rejected for want of room is marked. Without a
-simulated device nothing has to go, and the line adds up every file as its arrival ended. The base
-lies beside the files and is not counted.
+The line is the device's log; evictions and rejections are marked. Without a simulated device every
+file is kept, and the line adds them up as their arrivals ended. The base is not counted.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from streamlab.errors import RegistryError
 from streamlab.figures.stream_timeline import StreamTimes, read_times
 from streamlab.figures.style import (
     COLOURS,
-    GRID,
     INK,
-    WIDTH,
-    Sheet,
-    write_with_numbers,
+    add_legend,
+    fit_panels,
+    new_page,
+    write_figure,
 )
 from streamlab.registry.records import PlacementRecord
-from streamlab.registry.registry import Registry
 from streamlab.units import SECOND_US, bytes_unit
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,13 +41,12 @@ _MARKS = (
     ("rolled back", "<", COLOURS[4]),
     ("revoked", "P", COLOURS[2]),
 )
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.56, 0.14, 0.42, 0.5  # inches around the panel
 _PANEL = 1.7  # inches
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happened to one artifact, and the bytes on the device after it."""
+    """One event of one artifact, and the bytes on the device after it."""
 
     seconds: float  # from the start of the stream
     arrival_id: int
@@ -75,29 +73,29 @@ class DeviceFigure:
         return self.times.stream.run.name
 
 
-def read_device(registry: Registry, run: str) -> DeviceFigure:
-    """Read the device's log of a run's own stream, or what its files add up to without one.
+def read(source: RunSource) -> DeviceFigure:
+    """Read the device's log of a run's own stream; without one, add up its files.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
-    times = read_times(registry, run)
+    times = read_times(source.registry, source.run)
     stream = times.stream
     log = [
         line
-        for line in registry.placements.list(stream.run.id)
+        for line in source.registry.placements.list(stream.run.id)
         if (line.seed, line.method) == (stream.seed, stream.method)
     ]
     if not log and find_budget(stream.run.scenario) is not None:
         raise RegistryError(
-            f"The device of `{stream.run.name}` is logged when all arrivals of the first seed "
-            "have come through, which they have not. Go on with `streamlab run SCENARIO --resume`."
+            f"The device of `{stream.run.name}` is logged once all arrivals of the first seed have "
+            "completed, which they have not. Resume with `streamlab run SCENARIO --resume`."
         )
     changes = tuple(map(_change, log)) if log else tuple(_kept(times))
     return DeviceFigure(times, bool(log), find_budget(stream.run.scenario), changes)
 
 
 def find_budget(scenario: Mapping[str, Any]) -> int | None:
-    """Return the bytes that a scenario's device has for files; None without a limit."""
+    """Return the bytes for files on a scenario's device; None without a limit."""
     budget = (scenario.get("storage") or {}).get("budget")
     return budget if isinstance(budget, int) else None
 
@@ -122,7 +120,7 @@ def _kept(times: StreamTimes) -> Sequence[Change]:
     return changes
 
 
-def write_device(data: DeviceFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: DeviceFigure, folder: Path) -> tuple[Path, ...]:
     """Write device.png, device.svg and device.csv, a row a change. Raises StoreError."""
     clock = data.times.clock
     rows = [
@@ -132,7 +130,7 @@ def write_device(data: DeviceFigure, folder: Path) -> tuple[Path, ...]:
         )
         for one in data.changes
     ]
-    return write_with_numbers(folder, "device", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "device", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: DeviceFigure) -> Figure:
@@ -140,8 +138,7 @@ def draw(data: DeviceFigure) -> Figure:
     scale = data.times.unit[1]
     most = max([data.budget or 0, *(one.device_bytes for one in data.changes)])
     unit, size = bytes_unit(most)
-    sheet = Sheet(_PANEL + _BELOW + _ABOVE, [_caption(data)])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, _PANEL)
+    figure, (axes,) = new_page([_caption(data)], _PANEL)
     end = max(stay.ended for stay in data.times.stays) / scale
     x = [0.0, *(one.seconds / scale for one in data.changes)]
     y = [0.0, *(one.device_bytes / size for one in data.changes)]
@@ -161,11 +158,11 @@ def draw(data: DeviceFigure) -> Figure:
     axes.set_ylim(0, 1.1 * max([*y, (data.budget or 0) / size]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    axes.grid(axis="y")
     axes.set_xlabel(data.times.axis)
     axes.set_ylabel(f"files ({unit})")
-    sheet.legend(3)
-    return sheet.figure
+    add_legend(figure, 3)
+    return fit_panels(figure, _PANEL)
 
 
 def _caption(data: DeviceFigure) -> str:

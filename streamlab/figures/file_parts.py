@@ -1,9 +1,8 @@
-"""The figure `bytes`: what each task's file is made of, one stacked bar a task.
+"""The figure `bytes`: the parts of each task's file, one stacked bar a task.
 
-The tick on the positions is the two-part bound: the fewest bytes that any code which tells
-tensors apart by their counts alone could give them, worked out from the file where it is there.
-More tasks than names have room for are sorted, the largest first, and have no bound, which would
-take each of their files to be decoded.
+The tick on the positions is the two-part bound: the fewest bytes for any code that distinguishes
+tensors by their counts alone, computed from the stored file. Too many tasks to be named are sorted,
+the largest first, and have no bound, which would require decoding each file.
 """
 
 from __future__ import annotations
@@ -16,18 +15,16 @@ from typing import TYPE_CHECKING
 from streamlab.figures.style import (
     COLOURS,
     MOST_NAMED,
-    SMALL,
-    UNNAMED_LEFT,
-    WIDTH,
-    Sheet,
+    add_legend,
+    fit_panels,
     lay_out_rows,
+    new_page,
     plain,
     rows_height,
-    write_with_numbers,
+    write_figure,
 )
-from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import DiffRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 from streamlab.views.size_bounds import find_positions_bound
 
 if TYPE_CHECKING:
@@ -40,18 +37,17 @@ _COLUMNS = (
 )  # fmt: skip
 _PARTS = ("positions", "values", "head", "metadata")
 _PART_COLOURS = (COLOURS[0], COLOURS[4], COLOURS[2], "#bbbbbb")
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.85, 0.12, 0.42, 0.34  # inches around the panel
 _BAR = 0.2  # inches a task
 
 
 @dataclass(frozen=True)
 class TaskBar:
-    """One task's file; `bound` is None where the file is not in the store, or no diff."""
+    """One task's file; `bound` is None where the file is not in the store, or not a diff."""
 
     task: str
     provider: str
     diff: DiffRecord
-    bound: float | None  # bytes of the positions at least
+    bound: float | None  # fewest bytes for the positions
 
 
 @dataclass(frozen=True)
@@ -65,22 +61,22 @@ class BytesFigure:
     bars: tuple[TaskBar, ...]
 
 
-def read_bytes(registry: Registry, run: str, store: ArtifactStore) -> BytesFigure:
-    """Read the parts of a run's files, and bounds from the store.
+def read(source: RunSource) -> BytesFigure:
+    """Read the parts of a run's files from the registry, and bounds from the store.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
-    stream = registry.primary_stream(run)
+    stream = source.registry.primary_stream(source.run)
     bars = []
     few = len(stream.arrivals) <= MOST_NAMED
     for arrival in stream.arrivals:
         diff = stream.diffs[arrival.digest or ""]
-        bound = find_positions_bound(diff, registry, store) if few else None
+        bound = find_positions_bound(diff, source.registry, source.store) if few else None
         bars.append(TaskBar(arrival.task, arrival.provider, diff, bound))
     return BytesFigure(stream.run.name, stream.seed, stream.method, stream.base.model, tuple(bars))
 
 
-def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
     """Write bytes.png, bytes.svg and bytes.csv. Raises StoreError where the disk refuses."""
     rows = [
         (
@@ -90,16 +86,14 @@ def write_bytes(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
         )
         for place, bar in enumerate(data.bars)
     ]
-    return write_with_numbers(folder, "bytes", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "bytes", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: BytesFigure) -> Figure:
     """Draw a bar a task, the first on top; call it in `house_style`."""
     is_crowded = len(data.bars) > MOST_NAMED
-    left = UNNAMED_LEFT if is_crowded else _LEFT
     height = rows_height(len(data.bars), _BAR)
-    sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data)])
-    axes = sheet.panel(left, _BELOW, WIDTH - left - _RIGHT, height)
+    figure, (axes,) = new_page([_caption(data)], height)
     bars = sorted(data.bars, key=lambda bar: -bar.diff.file_bytes) if is_crowded else data.bars
     places = range(len(bars))
     ends = [0.0] * len(bars)
@@ -124,12 +118,9 @@ def draw(data: BytesFigure) -> Figure:
         )
     axes.set_xlim(0, 1.03 * max(ends))
     names = [plain(bar.task, 14) for bar in bars]
-    lay_out_rows(axes, names, "size of the file (kB of 1000 bytes)", order="largest first")
-    sheet.figure.legend(
-        loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=5, fontsize=SMALL - 0.5, frameon=False,
-        handlelength=0.9, handletextpad=0.4, columnspacing=0.9, borderaxespad=0.2,
-    )  # fmt: skip
-    return sheet.figure
+    lay_out_rows(axes, names, "file size (kB of 1000 bytes)", order="largest first")
+    add_legend(figure, 5)
+    return fit_panels(figure, height)
 
 
 def _sizes(diff: DiffRecord) -> Sequence[int]:

@@ -1,7 +1,7 @@
-"""A heat map of shares with names on both sides, for the figures that are one.
+"""A heat map with named rows and columns, for the figures `matrix`, `layers` and `overlap`.
 
-Rows that are too many to be named are counted. Columns always have names: whoever has very many
-shows `MOST_COLUMNS` of them.
+Rows too many to be named are counted. Columns always have names: callers with very many show
+`MOST_COLUMNS` of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from matplotlib import colormaps
 from streamlab.figures.style import (
     MOST_NAMED,
     SMALL,
-    UNNAMED_LEFT,
-    WIDTH,
-    Sheet,
+    fit_panels,
+    lay_out,
     name_rows,
+    new_page,
+    panel_size,
     rows_height,
 )
 
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_RIGHT, _BELOW, _ABOVE = 0.1, 0.3, 0.1  # inches around the panel, names apart
 _ROW = 0.22  # inches
-_LETTER = 0.053  # inches, of a small name that stands upright
-_NAME = 0.072  # inches, of a letter to the left
-MOST_NUMBERS = 16  # columns that numbers fit in
-MOST_COLUMNS = 20  # columns of a square that names fit below
+_WIDEST = 4 * _ROW  # inches a column, so that one task is no banner
+MOST_NUMBERS = 16  # columns wide enough for numbers
+MOST_COLUMNS = 20  # columns wide enough for names
 
 
 def heat_map(
@@ -45,19 +44,14 @@ def heat_map(
     caption: Sequence[str],
     split: int | None = None,
 ) -> Figure:
-    """Draw a cell for each (row, column), dark at the lower of `limits`; names are plain already.
+    """Draw a cell for each (row, column), dark at the lower of `limits`.
 
-    `write`: how a number reads in its cell. `title`: of what is shown, on one line. `split`: the
-    column that a line stands before.
+    Names must be plain already. `write` formats a cell's number, `title` describes it, and a line
+    is drawn before the column `split`.
     """
     is_crowded = len(rows) > MOST_NAMED
     height = rows_height(len(rows), _ROW)
-    below = _BELOW + _LETTER * max(map(len, columns))
-    left = UNNAMED_LEFT if is_crowded else 0.15 + _NAME * max(map(len, rows))
-    sheet = Sheet(height + below + _ABOVE, caption)
-    # No cell is wider than four are high, so that one task is no banner.
-    width = min(WIDTH - left - _RIGHT, 4 * _ROW * len(columns))
-    axes = sheet.panel(left, below, width, height)
+    figure, (axes,) = new_page(caption, height)
     grid = np.full((len(rows), len(columns)), np.nan)
     for place, value in cells.items():
         grid[place] = value
@@ -71,21 +65,26 @@ def heat_map(
     if split is not None and split < len(columns):
         axes.axvline(split - 0.5, color="black", linewidth=1.0)
     name_rows(axes, rows, order="in the order of arrival")
-    # No name is wider than its column.
-    size = min(SMALL - 1, 72 * width / len(columns))
-    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=size)
-    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=SMALL - 1)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(length=0)
-    # Below the longest of the names.
-    sheet.figure.text(
-        1 - _RIGHT / WIDTH, sheet.share(0.04), title, fontsize=SMALL, va="bottom", ha="right"
-    )
-    return sheet.figure
+    axes.set_xlabel(title, loc="right", fontsize=SMALL)
+    return _fit(figure, axes, height, len(columns))
+
+
+def _fit(figure: Figure, axes: Axes, height: float, n_columns: int) -> Figure:
+    """Fit the page to the panel; no column is wider than `_WIDEST`, no name than its column."""
+    lay_out(figure)
+    width = panel_size(axes)[0]
+    n_places = max(n_columns, width / _WIDEST)  # few columns leave the right side blank
+    axes.set_xlim(-0.5, n_places - 0.5)
+    axes.spines.bottom.set_bounds(-0.5, n_columns - 0.5)
+    axes.tick_params(axis="x", labelsize=min(SMALL - 1, 72 * width / n_places))
+    return fit_panels(figure, height)
 
 
 def evenly(n_all: int, n_some: int = MOST_COLUMNS) -> list[int]:
-    """Choose places from 0 to n_all - 1 as evenly as may be, both ends included; all of a few.
+    """Return `n_some` indices evenly spaced from 0 to n_all - 1, both included; all of a few.
 
     >>> evenly(1000, 5), evenly(3, 5)
     ([0, 250, 500, 749, 999], [0, 1, 2])

@@ -1,7 +1,7 @@
-"""The figure `label_flip`: what providers with wrong labels declare, and when the probe tells.
+"""The figure `label_flip`: declared and measured scores of providers with wrong labels.
 
-Above, the score that the provider declares and the one that the lab finds, against the share of
-labels that are wrong; below, the share of submissions that `admission.probe_tolerance` would stop.
+Above, the score declared by the provider and the one measured by the lab, against the share of
+wrong labels; below, the share of submissions that `admission.probe_tolerance` would stop.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
-    GRID,
     MARKERS,
     SMALL,
-    WIDTH,
-    Sheet,
-    write_with_numbers,
+    add_legend,
+    fit_panels,
+    new_page,
+    write_figure,
 )
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
@@ -35,15 +35,14 @@ if TYPE_CHECKING:
 TOLERANCES = (0.05, 0.1, 0.2)  # of the probe, in the metric's own unit
 _COLUMNS = (
     "run", "seed", "provider", "task", "digest", "wrong_labels", "n_validation_examples",
-    "declared", "metric", "split", "source", "found", *(f"caught_at_{t:g}" for t in TOLERANCES),
+    "declared", "metric", "split", "source", "measured", *(f"caught_at_{t:g}" for t in TOLERANCES),
 )  # fmt: skip
-_LEFT, _RIGHT, _BELOW, _BETWEEN, _ABOVE = 0.5, 0.14, 0.42, 0.56, 0.36  # inches round the panels
 _PANEL = 1.2  # inches
 
 
 @dataclass(frozen=True)
 class Flipped:
-    """One admitted submission of a provider that made a share of its labels wrong."""
+    """One admitted submission of a provider that flipped a share of its labels."""
 
     share: float
     declared: float
@@ -51,7 +50,7 @@ class Flipped:
     score: ScoreRecord
 
     def is_caught(self, tolerance: float) -> bool:
-        """Say whether the probe would have stopped it; see `admission.check_probe`."""
+        """Return whether the probe would have stopped it; see `admission.check_probe`."""
         return self.score.value < self.declared - tolerance
 
 
@@ -72,16 +71,16 @@ class FlipFigure:
 
 
 def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
-    """Read what was declared and found in a run that stops nothing by the probe.
+    """Read declared and measured scores of a run without a probe.
 
     Raises RegistryError where the run has no such submission, where its tasks have different
-    metrics, or where the probe was in force: what it stopped has no score to compare with.
+    metrics, or where the probe was on: submissions it stopped have no score to compare with.
     """
     tolerance = run.scenario.get("admission", {}).get("probe_tolerance")
     if tolerance is not None:
         raise RegistryError(
-            f"The run `{run.name}` was made with `admission.probe_tolerance: {tolerance:g}`, and "
-            "what the probe stops is not scored. Run it without, and every tolerance can be told."
+            f"The run `{run.name}` had `admission.probe_tolerance: {tolerance:g}`, and submissions "
+            "that the probe stops are not scored. Run it without, to compare all tolerances."
         )
     own = by_arrival(registry.scores.list(run=run.id))
     points = []
@@ -122,37 +121,35 @@ def write_flips(data: FlipFigure, folder: Path) -> tuple[Path, ...]:
         )
         for p in data.points
     ]
-    return write_with_numbers(folder, "label_flip", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "label_flip", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: FlipFigure) -> Figure:
-    """Draw declared and found scores above, and what each tolerance catches below."""
-    sheet = Sheet(2 * _PANEL + _BELOW + _BETWEEN + _ABOVE, [_caption(data)])
-    width = WIDTH - _LEFT - _RIGHT
-    scores = sheet.panel(_LEFT, _BELOW + _PANEL + _BETWEEN, width, _PANEL)
-    stopped = sheet.panel(_LEFT, _BELOW, width, _PANEL)
+    """Draw declared and measured scores above, and what each tolerance stops below."""
+    figure, (scores, stopped) = new_page([_caption(data)], _PANEL, n_rows=2)
     _scores(scores, data)
     shares = [100 * share for share in data.by_share]
     for tolerance, colour, marker in zip(TOLERANCES, COLOURS[2:], MARKERS[2:], strict=False):
         y = [100 * caught(points, tolerance) for points in data.by_share.values()]
         stopped.plot(shares, y, color=colour, marker=marker, markersize=3.5, linewidth=1.0,
                      label=f"tolerance {tolerance:g}", clip_on=False)  # fmt: skip
-    scores.set_title(f"score ({data.points[0].score.metric})", loc="left", fontsize=SMALL, pad=3)
-    stopped.set_title("stopped by the probe (% of submissions)", loc="left", fontsize=SMALL, pad=15)
+    scores.set_title(f"score ({data.points[0].score.metric})")
+    stopped.set_title("stopped by the probe (% of submissions)", pad=15)
     stopped.set_ylim(0, 100)
-    stopped.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3, fontsize=SMALL - 0.5,
-                   frameon=False, borderaxespad=0.1, columnspacing=1.0)  # fmt: skip
-    stopped.set_xlabel("labels that the provider made wrong (%)")
+    stopped.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=3, fontsize=SMALL - 0.5
+    )  # fmt: skip
+    stopped.set_xlabel("labels flipped by the provider (%)")
     for axes in (scores, stopped):
         axes.set_xticks(shares)
-        axes.grid(color=GRID, linewidth=0.5)
-    sheet.legend(2, scores.get_legend_handles_labels()[0])
-    return sheet.figure
+        axes.grid()
+    add_legend(figure, 2, scores.get_legend_handles_labels()[0])
+    return fit_panels(figure, _PANEL)
 
 
 def _scores(axes: Axes, data: FlipFigure) -> None:
-    """Draw every submission, and lines through the means of a share."""
-    for number, label in enumerate(("declared by the provider", "found by the lab")):
+    """Draw every submission, and lines through the means of each share."""
+    for number, label in enumerate(("declared by the provider", "measured by the lab")):
         of = [
             [p.score.value if number else p.declared for p in points]
             for points in data.by_share.values()
@@ -172,6 +169,6 @@ def _caption(data: FlipFigure) -> str:
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     return (
         f"Run {data.run}; {len(data.points)} submissions, {len(seeds)} seeds: small markers; "
-        f"large ones are means. The provider declares its score on rows of its own, as wrong as "
-        f"the rest; the lab finds its score on right {splits} rows{synthetic}. Both measured."
+        f"large ones are means. The provider measures its score on its own examples, with the same "
+        f"share of wrong labels; the lab measures on correct {splits} examples{synthetic}."
     )

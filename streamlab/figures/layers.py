@@ -1,13 +1,14 @@
-"""The figure `layers`: where each task's kept entries lie, by layer and by kind of tensor.
+"""The figure `layers`: where each task's retained weights are, by layer and by kind of tensor.
 
-    share = kept entries in the tensors of one layer (or kind) / all kept entries of the diff
+    share = retained weights in the tensors of one layer (or kind) / all retained of the diff
 
-A layer is known by the number after `layer`, `layers`, `h`, `block` or `blocks` in a tensor's
-name. A kind is what is left of the name without it and without `weight` or `bias`.
+A layer is the number after `layer`, `layers`, `h`, `block` or `blocks` in a tensor's name. A kind
+is the rest of the name, without `weight` or `bias`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import heat_map
-from streamlab.figures.style import MOST_NAMED, plain, write_with_numbers
+from streamlab.figures.style import MOST_NAMED, plain, write_figure
 from streamlab.registry.records import BaseRecord, DiffRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ _MOST_KINDS = 9  # columns; the CSV has the rarer kinds too
 
 @dataclass(frozen=True)
 class TaskLayers:
-    """One diff's kept entries by layer and by kind."""
+    """One diff's retained weights by layer and by kind."""
 
     task: str
     diff: DiffRecord
@@ -76,13 +77,13 @@ def kind_of(tensor: str) -> str:
     return re.sub(r"\.?(weight|bias)$", "", tensor[found.end() :]) or "other"
 
 
-def read_layers(registry: Registry, run: str) -> LayersFigure:
-    """Count the kept entries of a run's own stream.
+def read(source: RunSource) -> LayersFigure:
+    """Count the retained weights of a run's own stream.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet or
-    no artifact tells its tensors apart.
+    no artifact counts them by tensor.
     """
-    stream = registry.primary_stream(run)
+    stream = source.registry.primary_stream(source.run)
     tasks = []
     for arrival in stream.arrivals:
         diff = stream.diffs[arrival.digest or ""]
@@ -92,21 +93,14 @@ def read_layers(registry: Registry, run: str) -> LayersFigure:
             tasks.append(TaskLayers(arrival.task, diff, layers, kinds))
     if not tasks:
         raise RegistryError(
-            f"No artifact of the run `{stream.run.name}` tells how many entries each tensor "
-            "keeps, so there is nothing to show. Name another run with `--run`."
+            f"No artifact of the run `{stream.run.name}` records how many weights each tensor "
+            "retains, so there is nothing to show. Name another run with `--run`."
         )
-    sizes = [_size(shape) for _, shape in stream.base.layout]
+    sizes = [math.prod(shape) for _, shape in stream.base.layout]
     return LayersFigure(
         stream.run.name, stream.seed, stream.method, stream.base.model,
         _sums(stream.base, sizes, layer_of), _sums(stream.base, sizes, kind_of), tuple(tasks),
     )  # fmt: skip
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _sums(base: BaseRecord, counts: Sequence[int], of: Callable[[str], str]) -> dict[str, int]:
@@ -116,7 +110,7 @@ def _sums(base: BaseRecord, counts: Sequence[int], of: Callable[[str], str]) -> 
     return dict(sums)
 
 
-def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
     """Write layers.png, layers.svg and layers.csv. Raises StoreError where the disk refuses."""
     n_base = sum(data.base_by_layer.values())
     rows = [
@@ -131,7 +125,7 @@ def write_layers(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
         )
         for name, count in sums.items()
     ]
-    return write_with_numbers(folder, "layers", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "layers", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: LayersFigure) -> Figure:
@@ -154,7 +148,7 @@ def draw(data: LayersFigure) -> Figure:
         cells,
         (0.0, most),
         write=lambda value: f"{value:.0f}",
-        title="kept entries (% of the diff's)",
+        title="retained weights (% of the diff's)",
         caption=[_caption(data, most)],
         split=len(layers),
     )
@@ -166,5 +160,5 @@ def _caption(data: LayersFigure, most: float) -> str:
         order = f" {len(data.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
     return (
         f"Run {data.run}, seed {data.seed}, {data.method} on {data.base}: measured. Left: by "
-        f"layer, adding up to 100%. Right: by kind of tensor, all layers together.{order}"
+        f"layer, adding up to 100%. Right: by kind of tensor over all layers.{order}"
     )

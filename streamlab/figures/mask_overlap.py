@@ -1,10 +1,10 @@
-"""The figure `overlap`: how many positions two tasks' diffs have in common, against chance.
+"""The figure `overlap`: positions that two tasks' diffs have in common, compared with chance.
 
-    Jaccard = shared / union          chance = p / (2 - p)
+    Jaccard = shared / union          chance = p q / (p + q - p q)
 
-Chance is what two draws of a share p of all entries have in common, for the mean density p of the
-two. A cell shows the Jaccard index in percent; the CSV has chance beside it. Of very many tasks
-some are compared, evenly along the stream, since pairs grow with the square of the tasks.
+Chance is the Jaccard index of two uniform random masks of the two densities p and q. A cell shows
+the Jaccard index in percent; the CSV has chance beside it. Of very many tasks some are compared,
+evenly spaced along the stream, since the number of pairs grows with the square of the tasks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 from streamlab.diff.format.container import decode
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
-from streamlab.figures.style import plain, write_with_numbers
-from streamlab.home.store import ArtifactStore
+from streamlab.figures.style import plain, write_figure
 from streamlab.registry.records import DiffRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +32,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """Two diffs by their places; `chance` is the Jaccard index of two even draws."""
+    """Two diffs by their index; `chance` is the Jaccard index of two uniform random masks."""
 
     first: int
     second: int
@@ -52,11 +51,11 @@ class OverlapFigure:
     diffs: tuple[DiffRecord, ...]  # beside the tasks
     pairs: tuple[Pair, ...]
     n_missing: int
-    n_all: int  # that are there, of which these are some
+    n_all: int  # diffs in the store, of which `diffs` is all or a selection
 
 
 def chance(one: float, two: float) -> float:
-    """Return the Jaccard index that two even draws have, of a share `one` and a share `two`.
+    """Return the Jaccard index of uniform random masks with densities `one` and `two`.
 
     >>> chance(1.0, 0.25)
     0.25
@@ -64,13 +63,13 @@ def chance(one: float, two: float) -> float:
     return one * two / (one + two - one * two)
 
 
-def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapFigure:
-    """Compare the diffs of a run's own stream, read from the store, two by two.
+def read(source: RunSource) -> OverlapFigure:
+    """Compare all pairs of the stored diffs of a run's own stream.
 
-    Raises NotInRegistryError for an unknown run, RegistryError where fewer than two diffs are
-    there, StoreError and DiffError for a file that is damaged.
+    Raises NotInRegistryError for an unknown run, RegistryError for fewer than two diffs,
+    StoreError and DiffError for a file that is damaged.
     """
-    stream = registry.primary_stream(run)
+    stream, store = source.registry.primary_stream(source.run), source.store
     there = [
         (arrival.task, diff)
         for arrival in stream.arrivals
@@ -81,8 +80,8 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     if len(there) < 2:
         raise RegistryError(
             f"Of the run `{stream.run.name}` the store has {len(there)} of the "
-            f"{len(stream.arrivals)} files. Only diffs that change anything overlap, two "
-            "or more, so there is nothing to show. Name another run with `--run`, or another "
+            f"{len(stream.arrivals)} files. An overlap needs two diffs that change "
+            "something, so there is nothing to show. Name another run with `--run`, or another "
             "home with `--home`."
         )
     n_missing = len(stream.arrivals) - len(there)
@@ -100,7 +99,7 @@ def read_overlap(registry: Registry, run: str, store: ArtifactStore) -> OverlapF
     )  # fmt: skip
 
 
-def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
     """Write overlap.png, overlap.svg and overlap.csv. Raises StoreError where the disk refuses."""
     rows = []
     for pair in data.pairs:
@@ -113,7 +112,7 @@ def write_overlap(data: OverlapFigure, folder: Path) -> tuple[Path, ...]:
                 *(pair.jaccard, pair.chance, over),
             )
         )
-    return write_with_numbers(folder, "overlap", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "overlap", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: OverlapFigure) -> Figure:
@@ -139,8 +138,8 @@ def _caption(data: OverlapFigure) -> str:
     if len(data.tasks) > MOST_NUMBERS:
         gone += f" Dark: 0%, light: {100 * max(pair.jaccard for pair in data.pairs):.2g}%."
     if len(data.tasks) < data.n_all:
-        gone += f" {len(data.tasks)} of {data.n_all:,} tasks, evenly along the stream."
+        gone += f" {len(data.tasks)} of {data.n_all:,} tasks, evenly spaced."
     return (
-        f"Run {data.run}, seed {data.seed}, {data.method}: measured on the stored files. Two even "
-        f"draws of as many positions have {by_chance} in common.{gone}"
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured on the stored files. Uniform "
+        f"random masks of the same densities have {by_chance} in common.{gone}"
     )

@@ -1,7 +1,7 @@
-"""The figure `pareto`: score against stored bytes, one small panel a task, one marker a method.
+"""The figure `pareto`: score against stored bytes, a small panel a task, a marker a method.
 
-Up and to the left is better. Bytes are of the file that the registry holds, on a logarithmic
-axis; several seeds are several markers. More tasks than panels are readable share one panel.
+Up and to the left is better. Bytes are those of the stored file, on a logarithmic axis; several
+seeds are several markers. Too many tasks for panels of their own share one.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from streamlab.figures.accuracy import require_scores
 from streamlab.figures.style import (
     COLOURS,
-    GRID,
-    LINE,
     MARKERS,
+    PLAIN_NUMBERS,
     SMALL,
-    WIDTH,
-    Sheet,
+    add_legend,
+    fit_panels,
+    new_page,
     plain,
     widened,
-    write_with_numbers,
+    write_figure,
 )
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 from streamlab.views.task_scores import by_arrival, find_own_score, task_scores
 
 if TYPE_CHECKING:
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
 _COLUMNS = ("run", "seed", "task", "method", "kind", "digest", "file_bytes", "metric", "value")
 _ACROSS = 2  # panels beside each other
 _MOST_PANELS = 40
-_LEFT, _BETWEEN, _RIGHT, _BELOW = 0.42, 0.5, 0.12, 0.42  # inches around the panels
-_ONE_PANEL = 2.4  # inches
-_PANEL, _TITLE, _TICKS = 0.8, 0.2, 0.22  # inches: a panel's height, and what it has round it
+_PANEL, _ONE_PANEL = 0.8, 2.4  # inches
 
 
 @dataclass(frozen=True)
 class Point:
-    """One stored artifact and what it scores."""
+    """One stored artifact and its score."""
 
     arrival: ArrivalRecord
     diff: DiffRecord
@@ -66,13 +64,21 @@ class ParetoFigure:
         """Return the tasks in the order of arrival."""
         return tuple(dict.fromkeys(point.arrival.task for point in self.points))
 
+    @property
+    def trivial(self) -> str | None:
+        """Return why there is nothing to compare; None where there is."""
+        if len({(point.arrival.method, point.arrival.seed) for point in self.points}) > 1:
+            return None
+        return "With one method and one seed there is nothing to compare."
 
-def read_pareto(registry: Registry, run: str) -> ParetoFigure:
+
+def read(source: RunSource) -> ParetoFigure:
     """Read scores and bytes of a run, baselines and seeds included.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
     """
-    record = registry.runs.get(run)
+    registry = source.registry
+    record = registry.runs.get(source.run)
     scores = registry.scores.list(run=record.id)
     require_scores(record.name, task_scores(scores))
     own = by_arrival(scores)
@@ -89,7 +95,7 @@ def read_pareto(registry: Registry, run: str) -> ParetoFigure:
     return ParetoFigure(record.name, tuple(methods), tuple(points))
 
 
-def write_pareto(data: ParetoFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: ParetoFigure, folder: Path) -> tuple[Path, ...]:
     """Write pareto.png, pareto.svg and pareto.csv. Raises StoreError where the disk refuses."""
     rows = [
         (
@@ -98,20 +104,19 @@ def write_pareto(data: ParetoFigure, folder: Path) -> tuple[Path, ...]:
         )
         for p in data.points
     ]
-    return write_with_numbers(folder, "pareto", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "pareto", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: ParetoFigure) -> Figure:
     """Draw a panel a task, two beside each other; call it in `house_style`."""
-    above = LINE * 1.4 * math.ceil(len(data.methods) / 2) + 0.1
     sizes = [point.diff.file_bytes / 1e6 for point in data.points]
-    # Whole powers of ten, and no marker at the very edge.
+    # Whole powers of ten, and no marker on the edge.
     limits = (
         10.0 ** math.floor(math.log10(min(sizes) * 0.8)),
         10.0 ** math.ceil(math.log10(max(sizes) * 1.25)),
     )
-    n_tasks = len(data.tasks)
-    sheet = (_together if n_tasks > _MOST_PANELS else _apart)(data, above, limits)
+    is_crowded = len(data.tasks) > _MOST_PANELS
+    figure = (_one_panel if is_crowded else _panels)(data, limits)
     marks = [
         Line2D(
             [], [], linestyle="", color=COLOURS[n % 6], marker=MARKERS[n % 6], markersize=4.8,
@@ -119,40 +124,34 @@ def draw(data: ParetoFigure) -> Figure:
         )
         for n, name in enumerate(data.methods)
     ]  # fmt: skip
-    sheet.legend(2, marks)
-    return sheet.figure
+    add_legend(figure, 2, marks)
+    return fit_panels(figure, _ONE_PANEL if is_crowded else _PANEL)
 
 
-def _apart(data: ParetoFigure, above: float, limits: tuple[float, float]) -> Sheet:
-    """Lay out a panel a task."""
+def _panels(data: ParetoFigure, limits: tuple[float, float]) -> Figure:
+    """Draw a panel a task."""
     tasks = data.tasks
     n_rows = math.ceil(len(tasks) / _ACROSS)
-    step = _PANEL + _TITLE + _TICKS
-    sheet = Sheet(n_rows * step + _BELOW - _TICKS + above, [_caption(data)])
-    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / _ACROSS
-    for number, task in enumerate(tasks):
-        row, column = divmod(number, _ACROSS)
-        bottom = _BELOW + (n_rows - 1 - row) * step
-        axes = sheet.panel(_LEFT + column * (width + _BETWEEN), bottom, width, _PANEL)
+    figure, panels = new_page([_caption(data)], _PANEL, n_rows, _ACROSS)
+    for number, (task, axes) in enumerate(zip(tasks, panels, strict=False)):
         points = [point for point in data.points if point.arrival.task == task]
         _panel(axes, data.methods, points, limits, size=4.0)
-        axes.set_title(
-            f"{plain(task, 14)} ({points[0].score.metric})", loc="left", fontsize=SMALL, pad=3
-        )
+        axes.set_title(f"{plain(task, 14)} ({points[0].score.metric})")
         if number + _ACROSS >= len(tasks):
-            axes.set_xlabel("file (MB)", fontsize=SMALL)
-    return sheet
+            axes.set_xlabel("file size (MB)", fontsize=SMALL)
+    for axes in panels[len(tasks) :]:
+        axes.remove()
+    return figure
 
 
-def _together(data: ParetoFigure, above: float, limits: tuple[float, float]) -> Sheet:
-    """Lay out one panel for all tasks."""
+def _one_panel(data: ParetoFigure, limits: tuple[float, float]) -> Figure:
+    """Draw one panel for all tasks."""
     note = f"{len(data.tasks):,} tasks in one panel; the CSV names them and their metrics."
-    sheet = Sheet(_ONE_PANEL + _BELOW + _TITLE + above, [_caption(data), note])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, _ONE_PANEL)
+    figure, (axes,) = new_page([_caption(data), note], _ONE_PANEL)
     _panel(axes, data.methods, data.points, limits, size=1.5)
-    axes.set_title("score", loc="left", fontsize=SMALL, pad=3)
-    axes.set_xlabel("file (MB)", fontsize=SMALL)
-    return sheet
+    axes.set_title("score")
+    axes.set_xlabel("file size (MB)", fontsize=SMALL)
+    return figure
 
 
 def _panel(
@@ -174,23 +173,23 @@ def _panel(
     axes.set_xscale("log")
     axes.set_xlim(*limits)
     axes.xaxis.set_major_locator(LogLocator(numticks=4))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_major_formatter(PLAIN_NUMBERS)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(y=0.2)
     axes.set_ylim(widened(axes.get_ylim(), 0.03))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
-    axes.grid(color=GRID, linewidth=0.5)
+    axes.grid()
 
 
 def _caption(data: ParetoFigure) -> str:
     splits = ", ".join(sorted({point.score.split for point in data.points}))
     seeds = sorted({point.arrival.seed for point in data.points})
-    named = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    named = f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
     synthetic = {point.score.synthetic for point in data.points}
-    rows = f"{splits} rows"
+    examples = f"{splits} examples"
     if True in synthetic:
-        rows += " (some synthetic)" if False in synthetic else " (synthetic)"
+        examples += " (some synthetic)" if False in synthetic else " (synthetic)"
     return (
-        f"Run {data.run}, {named}: score on {rows} against the stored file's size, both "
-        "measured. Up and left is better. The base is not counted."
+        f"Run {data.run}, {named}: score on {examples} against the size of the stored file, "
+        "both measured. Up and left is better. The base is not counted."
     )

@@ -1,4 +1,4 @@
-"""The figure `queue`: how many arrivals wait, and how many are being learnt, over time."""
+"""The figure `queue`: how many arrivals wait, and how many are in training, over time."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
-from streamlab.figures.stream_timeline import Stay, StreamTimes
-from streamlab.figures.style import COLOURS, GRID, WIDTH, Sheet, write_with_numbers
+from streamlab.figures.stream_timeline import Stay, StreamTimes, read_times
+from streamlab.figures.style import (
+    COLOURS,
+    add_legend,
+    fit_panels,
+    new_page,
+    write_figure,
+)
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = ("run", "seed", "clock", "seconds", "n_waiting", "n_training")
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.5, 0.14, 0.42, 0.3  # inches around the panel
 _PANEL = 1.7  # inches
 
 
 def queue_lengths(stays: Sequence[Stay]) -> list[tuple[float, int, int]]:
-    """Return every time at which something changes, with who waits and who is learnt from then on.
+    """Return (seconds, waiting, training) at every change, from the start of the stream.
 
-    In seconds from the start of the stream; what begins as something ends takes its place.
+    An arrival that begins as another one ends takes its place.
     """
     waiting: Counter[float] = Counter()
     training: Counter[float] = Counter()
@@ -41,21 +47,25 @@ def queue_lengths(stays: Sequence[Stay]) -> list[tuple[float, int, int]]:
     return rows
 
 
-def write_queue(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
+def read(source: RunSource) -> StreamTimes:
+    """Read the times of a run's own stream, as the figure `timeline` does."""
+    return read_times(source.registry, source.run)
+
+
+def write(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
     """Write queue.png, queue.svg and queue.csv, a row a change. Raises StoreError."""
     rows = [
         (data.stream.run.name, data.stream.seed, data.clock, *row)
         for row in queue_lengths(data.stays)
     ]
-    return write_with_numbers(folder, "queue", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "queue", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: StreamTimes) -> Figure:
     """Draw both lengths as steps; call it in `house_style`."""
     rows = queue_lengths(data.stays)
     times = [at / data.unit[1] for at, _, _ in rows]
-    sheet = Sheet(_PANEL + _BELOW + _ABOVE, [_caption(data, rows)])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, _PANEL)
+    figure, (axes,) = new_page([_caption(data, rows)], _PANEL)
     training = [n_training for _, _, n_training in rows]
     waiting = [n_waiting for _, n_waiting, _ in rows]
     axes.fill_between(
@@ -66,11 +76,11 @@ def draw(data: StreamTimes) -> Figure:
     axes.set_ylim(0, 1.08 * max(1, *waiting, *training))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    axes.grid(axis="y")
     axes.set_xlabel(data.axis)
     axes.set_ylabel("arrivals")
-    sheet.legend(2)
-    return sheet.figure
+    add_legend(figure, 2)
+    return fit_panels(figure, _PANEL)
 
 
 def _caption(data: StreamTimes, rows: Sequence[tuple[float, int, int]]) -> str:

@@ -1,8 +1,9 @@
-"""When the arrivals of a run's own stream came, were learnt and ended, on one clock.
+"""The figure `timeline`: a row a provider, with its arrivals, their waiting and their training.
 
-The clock is the run's virtual one where it recorded that, else the machine's: then an arrival
-comes when its training begins, and nothing waits. A further attempt at an arrival waits from the
-end of the attempt before it.
+A tick is an arrival, a thin bar its waiting, a thick one its training; failed and quarantined
+attempts are marked where they ended. The clock is the run's virtual one where it was recorded, else
+the machine's: then an arrival comes when its training begins, and nothing waits. A further attempt
+at an arrival waits from the end of the previous attempt.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from streamlab.figures.style import (
     COLOURS,
     INK,
     MOST_NAMED,
-    WIDTH,
-    Sheet,
+    add_legend,
+    fit_panels,
     lay_out_rows,
+    new_page,
     plain,
     rows_height,
-    write_with_numbers,
+    write_figure,
 )
 from streamlab.registry.records import ArrivalRecord, PrimaryStream
 from streamlab.registry.registry import Registry
 from streamlab.units import SECOND_US, seconds_unit
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +54,7 @@ class StreamTimes:
 
     stream: PrimaryStream
     clock: Clock
-    start: float  # seconds on the clock, of the first arrival on the machine's, 0 on a virtual one
+    start: float  # seconds on the clock; 0 on a virtual one
     stays: tuple[Stay, ...]  # in the order of arrival
     n_untimed: int
 
@@ -61,8 +64,15 @@ class StreamTimes:
         return self.stream.run.name
 
     @property
+    def trivial(self) -> str | None:
+        """Return why nothing waits; None on a virtual clock."""
+        if self.clock == "virtual":
+            return None
+        return "The run has no virtual time: its tasks arrived one after another."
+
+    @property
     def head(self) -> str:
-        """Return what a caption begins with, and how times are known."""
+        """Return the start of a caption: the run, and which clock its times are from."""
         known = "in virtual time, simulated"
         if self.clock == "real":
             known = "in real time, measured; no virtual time was recorded, so nothing waits"
@@ -71,7 +81,7 @@ class StreamTimes:
 
     @property
     def unit(self) -> tuple[str, float]:
-        """Return the largest unit of time that the stream lasts two of, and its seconds."""
+        """Return the unit of the axis of time, and its seconds."""
         return seconds_unit(max(stay.ended for stay in self.stays))
 
     @property
@@ -81,7 +91,7 @@ class StreamTimes:
 
 
 def read_times(registry: Registry, run: str) -> StreamTimes:
-    """Read the times of a run's own stream, of what failed and was quarantined too.
+    """Read the times of a run's own stream, failed and quarantined attempts included.
 
     Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
     """
@@ -128,12 +138,16 @@ _COLUMNS = (
     "arrived_us", "began_us", "ended_us", "started_at", "finished_at",
 )  # fmt: skip
 _MARKS = (("failed", "x", COLOURS[1]), ("quarantined", "D", COLOURS[3]))
-_LEFT, _RIGHT, _BELOW, _ABOVE = 1.1, 0.14, 0.42, 0.42  # inches around the panel
 _ROW = 0.26  # inches a provider
-_LEAST = 1 / 400  # of the axis: what is shorter is drawn as long
+_SHORTEST = 1 / 400  # of the axis: shorter trainings are drawn as long
 
 
-def write_timeline(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
+def read(source: RunSource) -> StreamTimes:
+    """Read a run's own stream; see `read_times`."""
+    return read_times(source.registry, source.run)
+
+
+def write(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
     """Write timeline.png, .svg and .csv, a row an attempt. Raises StoreError."""
     rows = [
         (
@@ -143,26 +157,25 @@ def write_timeline(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
         )
         for one in (stay.arrival for stay in data.stays)
     ]
-    return write_with_numbers(folder, "timeline", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "timeline", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: StreamTimes) -> Figure:
-    """Draw a row a provider, the first to bring something on top; call it in `house_style`."""
+    """Draw a row a provider, the first to submit on top; call it in `house_style`."""
     rows = {name: row for row, name in enumerate(_shown(data))}
     stays = [stay for stay in data.stays if stay.arrival.provider in rows]
     height = rows_height(len(rows), _ROW)
-    sheet = Sheet(height + _BELOW + _ABOVE, [_caption(data, len(rows))])
-    axes = sheet.panel(_LEFT, _BELOW, WIDTH - _LEFT - _RIGHT, height)
+    figure, (axes,) = new_page([_caption(data, len(rows))], height)
     span = max(stay.ended for stay in stays) / data.unit[1]
-    _bars(axes, data, stays, rows, span * _LEAST)
+    _bars(axes, data, stays, rows, span * _SHORTEST)
     axes.set_xlim(-0.01 * span, 1.02 * span)
     lay_out_rows(axes, [plain(name, 14) for name in rows], data.axis, order="")
-    sheet.legend(3)
-    return sheet.figure
+    add_legend(figure, 3)
+    return fit_panels(figure, height)
 
 
 def _shown(data: StreamTimes) -> list[str]:
-    """Return the providers in the order of their first arrivals; of very many the busiest."""
+    """Return the providers in the order of their first arrivals; of very many, the busiest."""
     counts = Counter(stay.arrival.provider for stay in data.stays)
     busiest = {name for name, _ in counts.most_common(MOST_NAMED)}
     return [name for name in counts if name in busiest]

@@ -1,7 +1,8 @@
-"""What all figures share: the style, the page of one text column with its caption, the files.
+"""What all figures share: style, page layout with a caption, rows of tasks, and files.
 
-A page is 89 mm wide. Its panels are placed in inches, so that text keeps its size whatever
-there is to show. The same numbers give the same bytes on one machine.
+A page is as wide as one text column (89 mm). matplotlib's constrained layout makes room for
+labels, legend and caption; `fit_panels` then sets the page's height so that the panels have theirs,
+whatever there is to show. The same numbers give the same bytes on one machine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from streamlab.files import write_atomically
 from streamlab.views.export import write_csv
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, told apart by the colour-blind; the darkest hues first.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; the darkest hues first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 GREYS = ("#555555", "#999999")
@@ -36,107 +37,164 @@ GRID = "#e4e4e4"
 
 WIDTH = 3.5  # inches
 LINE = 0.125  # inches, one line of small text
+_BETWEEN, _AROUND = 0.8, 2.5  # inches between and around panels before the page is fitted: ample
 SMALL = 7.0  # points
-_FONT = "DejaVu Sans"  # comes with matplotlib, so the same on every machine
-_CAPTION_LETTERS = 62  # in a line
+MOST_NAMED = 40  # rows
+_UNNAMED_HEIGHT = 4.0  # inches of a panel whose rows are counted
+_N_COUNTS = 4  # ticks on a panel whose rows are counted, after the first
+_FONT = "DejaVu Sans"  # comes with matplotlib, so it is the same on every machine
+_CAPTION_WIDTH = 62  # characters
 _STYLE: dict[Any, Any] = {
     "font.family": [_FONT],
     "font.size": 8.0,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
-    "axes.titlesize": 8.0,
+    "axes.titlesize": SMALL,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 3.0,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.4,
+    "legend.borderaxespad": 0.2,
+    "legend.columnspacing": 1.0,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
     "text.parse_math": False,  # a name with two dollars in it is still a name
     "svg.hashsalt": "streamlab",
     "svg.fonttype": "path",
 }
+# Ticks of a logarithmic axis as plain numbers.
+PLAIN_NUMBERS = FuncFormatter(lambda value, _: f"{value:,.10g}")
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw by matplotlib's own defaults with ours on top, whatever this machine's settings are."""
+    """Draw with matplotlib's defaults and our style, whatever this machine's settings are."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         yield
 
 
-class Sheet:
-    """A figure of one column: `height` inches of panels above the caption's lines."""
+def new_page(
+    caption: Sequence[str], height: float, n_rows: int = 1, n_columns: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure above its caption, and its panels row by row, about `height` inches each.
 
-    def __init__(self, height: float, caption: Sequence[str]) -> None:
-        """Lay out the page; every paragraph of the caption begins on a line of its own."""
-        lines = [line for text in caption for line in textwrap.wrap(plain(text), _CAPTION_LETTERS)]
-        self._bottom = LINE * (len(lines) + 0.4)  # inches below the panels' place
-        self._height = height + self._bottom
-        self.figure = Figure(figsize=(WIDTH, self._height), dpi=300)
-        for number, text in enumerate(lines):
-            y = (len(lines) - number - 0.6) * LINE / self._height
-            self.figure.text(0.06 / WIDTH, y, text, fontsize=SMALL - 0.5, color=INK, va="baseline")
-
-    def panel(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        """Add axes, in inches from the left and from the bottom of the panels' place."""
-        axes = self.figure.add_axes(
-            (
-                *(left / WIDTH, (bottom + self._bottom) / self._height),
-                *(width / WIDTH, height / self._height),
-            )
-        )
-        axes.tick_params(width=0.6, labelsize=SMALL)
-        axes.tick_params(which="minor", width=0.4)
-        axes.set_axisbelow(True)
-        return axes
-
-    def legend(self, n_columns: int, handles: Sequence[Artist] | None = None) -> None:
-        """Name what is drawn, or `handles`, in the top left corner of the page."""
-        self.figure.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(0.0, 1.0), ncols=n_columns,
-            fontsize=SMALL, frameon=False, handletextpad=0.2, borderaxespad=0.2,
-        )  # fmt: skip
-
-    def share(self, above: float) -> float:
-        """Return the place of what is so many inches above the caption, as matplotlib takes it."""
-        return (above + self._bottom) / self._height
-
-
-def write_figure(folder: Path, name: str, draw: Callable[[], Figure]) -> tuple[Path, Path]:
-    """Write NAME.png and NAME.svg, each aside and renamed; return their paths.
-
-    `draw` is called in the house's style. Raises StoreError where the disk refuses.
+    Each paragraph of the caption begins on a line of its own.
     """
-    png = io.BytesIO()
-    with house_style():
-        figure = draw()
-        figure.savefig(png, format="png", metadata={"Software": None})
-        svg = _svg(figure)
-    paths = (folder / f"{name}.png", folder / f"{name}.svg")
-    for path, picture in zip(paths, (png.getvalue(), svg), strict=True):
-        write_atomically(path, picture)
-    return paths
+    lines = [line for text in caption for line in textwrap.wrap(plain(text), _CAPTION_WIDTH)]
+    size = (WIDTH, n_rows * (height + _BETWEEN) + len(lines) * LINE + _AROUND)
+    figure = Figure(figsize=size, dpi=300, layout="constrained")
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.04, h_pad=0.04, wspace=0.04, hspace=0.04)
+    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=SMALL - 0.5, color=INK)
+    return figure, list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
 
 
-def write_with_numbers(
+def fit_panels(figure: Figure, height: float) -> Figure:
+    """Set the page's height so that each panel is `height` inches high, and fix the layout."""
+    lay_out(figure)
+    n_rows = figure.axes[0].get_gridspec().nrows  # type: ignore[union-attr]
+    grown = height - panel_size(figure.axes[0])[1]
+    figure.set_figheight(figure.get_figheight() + n_rows * grown)
+    lay_out(figure)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def lay_out(figure: Figure) -> None:
+    """Place the panels, with room for all that is around them."""
+    layout = figure.get_layout_engine()
+    assert layout is not None  # noqa: S101 - for types: `new_page` sets it
+    layout.execute(figure)
+
+
+def panel_size(axes: Axes) -> tuple[float, float]:
+    """Return the width and the height of a panel in inches, as it was last laid out."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # noqa: S101 - for types: a panel is on a page
+    box = axes.get_position(original=True)
+    return box.width * figure.get_figwidth(), box.height * figure.get_figheight()
+
+
+def add_legend(figure: Figure, n_columns: int, handles: Sequence[Artist] | None = None) -> None:
+    """Name what is drawn, or `handles`, above the panels."""
+    figure.legend(handles=handles, loc="outside upper left", ncols=n_columns)
+
+
+def rows_height(n_rows: int, each: float) -> float:
+    """Return the height in inches of a panel with a row a task; a single row gets that of two.
+
+    Rows keep a fixed height while they are named, up to `MOST_NAMED`; beyond, the panel does.
+    """
+    return max(n_rows, 2) * each if n_rows <= MOST_NAMED else _UNNAMED_HEIGHT
+
+
+def lay_out_rows(axes: Axes, names: Sequence[str], unit: str, *, order: str) -> None:
+    """Label rows, the first on top, and the axis below them.
+
+    `order`: how rows too many to be named are sorted, as "best first".
+    """
+    name_rows(axes, names, order=order)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="x")
+    axes.set_xlabel(unit)
+
+
+def name_rows(axes: Axes, names: Sequence[str], *, order: str) -> None:
+    """Name the rows at 0, 1, ..., or count them from 1 where they are too many."""
+    n_rows = len(names)
+    if n_rows <= MOST_NAMED:
+        axes.set_yticks(range(n_rows), names)
+        return
+    counts = [1, *(round(n_rows * number / _N_COUNTS) for number in range(1, _N_COUNTS + 1))]
+    axes.set_yticks([count - 1 for count in counts], [f"{count:,}" for count in counts])
+    axes.set_ylabel(f"tasks, {order}")
+
+
+def write_figure(
     folder: Path,
     name: str,
     draw: Callable[[], Figure],
     header: Sequence[str],
     rows: Iterable[Sequence[Cell]],
 ) -> tuple[Path, Path, Path]:
-    """Write a figure as `write_figure` does, and NAME.csv beside it; return the three paths."""
-    pictures = write_figure(folder, name, draw)
-    numbers = folder / f"{name}.csv"
-    write_csv(numbers, header, rows)
-    return (*pictures, numbers)
+    """Write NAME.png, NAME.svg and the numbers as NAME.csv, each atomically; return their paths.
+
+    `draw` is called in the house style. Raises StoreError where the disk refuses.
+    """
+    png = io.BytesIO()
+    with house_style():
+        figure = draw()
+        figure.savefig(png, format="png", metadata={"Software": None})
+        svg = _svg(figure)
+    paths = (folder / f"{name}.png", folder / f"{name}.svg", folder / f"{name}.csv")
+    for path, picture in zip(paths, (png.getvalue(), svg), strict=False):
+        write_atomically(path, picture)
+    write_csv(paths[2], header, rows)
+    return paths
 
 
 def drawn_svg(draw: Callable[[], Figure]) -> tuple[bytes, str]:
-    """Return a figure as SVG, and the words that stand around its panels as one text.
-
-    `draw` is called in the house's style.
-    """
+    """Return a figure as SVG, and its caption. `draw` is called in the house style."""
     with house_style():
         figure = draw()
-        return _svg(figure), " ".join(text.get_text() for text in figure.texts)
+        return _svg(figure), caption_of(figure)
+
+
+def caption_of(figure: Figure) -> str:
+    """Return the caption of a page as one line."""
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 def _svg(figure: Figure) -> bytes:
@@ -146,13 +204,13 @@ def _svg(figure: Figure) -> bytes:
 
 
 def plain(text: str, most: int | None = None) -> str:
-    """Return a name as the font can show it, a box for every other sign; `most` letters of it."""
+    """Return text the font can show, a box for any other character, cut to `most` of them."""
     shown = "".join(sign if sign == " " or _is_drawn(sign) else "\u25a1" for sign in text)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "\u2026"
 
 
 def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:
-    """Return the ends of an axis, `least` apart at least, so that its numbers stay short.
+    """Return the limits of an axis at least `least` apart, so that its tick labels stay short.
 
     >>> widened((0.5, 0.5), 0.2), widened((0.1, 0.9), 0.2)
     ((0.4, 0.6), (0.1, 0.9))
@@ -165,64 +223,3 @@ def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:
 @cache
 def _is_drawn(sign: str) -> bool:
     return sign.isprintable() and get_font(findfont(_FONT)).get_char_index(ord(sign)) != 0
-
-
-def spread(places: Sequence[float], heights: Sequence[float]) -> list[float]:
-    """Move the centres of boxes on a line apart until none overlaps, each as little as may be.
-
-    `places` and `heights` are in shares of the axis; the order is kept and nothing goes below 0.
-    """
-    order = sorted(range(len(places)), key=lambda i: (places[i], -i))
-    groups: list[tuple[list[int], float]] = []  # boxes that touch, and their common bottom
-    for index in order:
-        members, bottom = [index], max(places[index] - heights[index] / 2, 0.0)
-        while groups and _top(groups[-1], heights) > bottom:
-            before, _ = groups.pop()
-            members = before + members
-            centre = sum(places[i] for i in members) / len(members)
-            bottom = max(centre - sum(heights[i] for i in members) / 2, 0.0)
-        groups.append((members, bottom))
-    moved = [0.0] * len(places)
-    for members, bottom in groups:
-        for index in members:
-            moved[index] = bottom + heights[index] / 2
-            bottom += heights[index]
-    return moved
-
-
-def _top(group: tuple[list[int], float], heights: Sequence[float]) -> float:
-    return group[1] + sum(heights[i] for i in group[0])
-
-
-MOST_NAMED = 40
-UNNAMED_LEFT = 0.62  # inches to the left of a panel whose rows are counted
-_TALL = 4.0  # inches of a panel whose rows are counted
-_N_TICKS = 4  # after the first
-
-
-def rows_height(n_rows: int, each: float) -> float:
-    """Return the height of so many rows in inches; one row alone gets the place of two."""
-    return max(n_rows, 2) * each if n_rows <= MOST_NAMED else _TALL
-
-
-def lay_out_rows(axes: Axes, names: Sequence[str], unit: str, *, order: str) -> None:
-    """Name the rows and the axis below them, and lay a grid that numbers are read by.
-
-    `order`: by what the rows are sorted where they are too many to be named, as "best first".
-    """
-    name_rows(axes, names, order=order)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.grid(axis="x", color=GRID, linewidth=0.5)
-    axes.set_xlabel(unit)
-
-
-def name_rows(axes: Axes, names: Sequence[str], *, order: str) -> None:
-    """Name the rows at 0, 1, ..., or count them from 1 where they are too many."""
-    n_rows = len(names)
-    if n_rows <= MOST_NAMED:
-        axes.set_yticks(range(n_rows), names)
-        return
-    counts = [1, *(round(n_rows * number / _N_TICKS) for number in range(1, _N_TICKS + 1))]
-    axes.set_yticks([count - 1 for count in counts], [f"{count:,}" for count in counts])
-    axes.set_ylabel(f"tasks, {order}")

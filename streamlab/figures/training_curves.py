@@ -1,8 +1,8 @@
 """The figure `curves`: loss and density over the steps of each task's training.
 
-Stages follow one another on one axis of steps, thin lines stand between them. Density is the
-share of entries that the gates keep, in the stages that tell it. Of more tasks than rows are
-readable, the middle and the spread over tasks are shown, step by step.
+Stages follow one another on one axis of steps, separated by thin lines. Density is the expected
+share of weights that the gates retain, in stages that record it. Of too many tasks for rows of
+their own, the median and the spread over tasks are shown, step by step.
 """
 
 from __future__ import annotations
@@ -14,31 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from streamlab.errors import RegistryError, StoreError
 from streamlab.figures.style import (
     COLOURS,
-    GRID,
+    PLAIN_NUMBERS,
     SMALL,
-    WIDTH,
-    Sheet,
+    fit_panels,
+    new_page,
     plain,
-    write_with_numbers,
+    write_figure,
 )
 from streamlab.home.curves import curve_path, read_curve
 from streamlab.registry.records import ArrivalRecord
-from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLUMNS = ("run", "seed", "place", "task", "total_step", "stage", "step", "loss", "density")
-_LEFT, _BETWEEN, _RIGHT, _BELOW, _ABOVE = 0.45, 0.52, 0.12, 0.42, 0.22  # inches round the panels
 _MOST_ROWS = 24  # tasks with panels of their own
-_ONE_PANEL = 1.6  # inches
-_PANEL, _TITLE = 0.5, 0.34  # inches: a panel's height, and what is above it
+_PANEL, _ONE_PANEL = 0.5, 1.6  # inches
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,16 @@ class Curve:
     """One arrival's curve, a point a step."""
 
     arrival: ArrivalRecord
-    points: tuple[dict[str, Any], ...]  # stage, step, loss and density, which may be None
+    points: tuple[dict[str, Any], ...]  # stage, step, loss and density; the last may be None
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Return the steps, from 1 through all stages, that have a number, and the numbers."""
+        """Return the steps that have a value, counted from 1 through all stages, and the values."""
         known = [(x, p.get(name)) for x, p in enumerate(self.points, start=1)]
         found = [(x, float(y)) for x, y in known if isinstance(y, (int, float))]
         return [x for x, _ in found], [y for _, y in found]
 
     def starts(self) -> list[int]:
-        """Return the steps that a stage begins with, the first apart."""
+        """Return the first step of each stage after the first."""
         stages = [point.get("stage") for point in self.points]
         return [i + 1 for i in range(1, len(stages)) if stages[i] != stages[i - 1]]
 
@@ -71,17 +69,17 @@ class CurvesFigure:
     n_missing: int
 
 
-def read_curves(registry: Registry, run: str, folder: Path) -> CurvesFigure:
-    """Read the curves of a run's own stream; `folder`: the home's, of curves.
+def read(source: RunSource) -> CurvesFigure:
+    """Read the curves of a run's own stream.
 
-    Raises NotInRegistryError for an unknown run, RegistryError where no curve is there.
+    Raises NotInRegistryError for an unknown run, RegistryError where the home has no curve of it.
     """
-    stream = registry.primary_stream(run)
+    stream, folder = source.registry.primary_stream(source.run), source.home.curves
     curves = tuple(_read(stream.arrivals, folder, stream.run.name))
     if not curves:
         raise RegistryError(
             f"Of the run `{stream.run.name}` no curve lies in {folder}, so there is nothing to "
-            "show. Curves stay where a run was worked on; name that home with `--home`."
+            "show. Curves stay in the home in which a run was made; name it with `--home`."
         )
     n_missing = len(stream.arrivals) - len(curves)
     return CurvesFigure(stream.run.name, stream.seed, stream.method, curves, n_missing)
@@ -96,12 +94,12 @@ def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterable
         try:
             points = read_curve(path)
         except StoreError:
-            continue  # counted, and said in the caption
+            continue  # the caption says how many are missing
         if points:
             yield Curve(one, points)
 
 
-def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
+def write(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
     """Write curves.png, curves.svg and curves.csv. Raises StoreError where the disk refuses."""
     rows = [
         (
@@ -111,41 +109,34 @@ def write_curves(data: CurvesFigure, folder: Path) -> tuple[Path, ...]:
         for curve in data.curves
         for number, point in enumerate(curve.points, start=1)
     ]
-    return write_with_numbers(folder, "curves", lambda: draw(data), _COLUMNS, rows)
+    return write_figure(folder, "curves", lambda: draw(data), _COLUMNS, rows)
 
 
 def draw(data: CurvesFigure) -> Figure:
     """Draw a row a task, loss on the left and density on the right; call it in `house_style`."""
     if len(data.curves) > _MOST_ROWS:
         return _draw_spread(data)
-    step = _PANEL + _TITLE
-    n_rows = len(data.curves)
-    sheet = Sheet(n_rows * step - _TITLE + _BELOW + _ABOVE, [_caption(data)])
-    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / 2
-    for row, curve in enumerate(data.curves):
-        bottom = _BELOW + (n_rows - 1 - row) * step
-        loss = sheet.panel(_LEFT, bottom, width, _PANEL)
-        density = sheet.panel(_LEFT + width + _BETWEEN, bottom, width, _PANEL)
+    figure, panels = new_page([_caption(data)], _PANEL, len(data.curves), 2)
+    for curve, loss, density in zip(data.curves, panels[::2], panels[1::2], strict=True):
         _panel(loss, curve, "loss", COLOURS[0])
         _panel(density, curve, "density", COLOURS[1])
-        loss.set_title(f"{plain(curve.arrival.task, 14)}: loss", loc="left", fontsize=SMALL, pad=3)
-        density.set_title("density (%)", loc="left", fontsize=SMALL, pad=3)
-    for axes in (loss, density):
+        loss.set_title(f"{plain(curve.arrival.task, 14)}: loss")
+        density.set_title("density (%)")
+    for axes in panels[-2:]:
         axes.set_xlabel("training step", fontsize=SMALL)
-    return sheet.figure
+    return fit_panels(figure, _PANEL)
 
 
 def _draw_spread(data: CurvesFigure) -> Figure:
-    """Draw the median over tasks and a band of 90% of them, step by step."""
+    """Draw the median over tasks and a band that holds 90% of them, step by step."""
     note = (
-        f"{len(data.curves):,} tasks: line, the median over those that got as far; band, from 5% "
-        "to 95% of them. The CSV has every curve."
+        f"{len(data.curves):,} tasks. Line: median over tasks with that many steps; band: 5% to "
+        "95% of them. The CSV has every curve."
     )
-    sheet = Sheet(_ONE_PANEL + _BELOW + _ABOVE, [_caption(data), note])
-    width = (WIDTH - _LEFT - _BETWEEN - _RIGHT) / 2
+    figure, panels = new_page([_caption(data), note], _ONE_PANEL, n_columns=2)
     n_steps = max(len(curve.points) for curve in data.curves)
-    for place, (name, title) in enumerate((("loss", "loss"), ("density", "density (%)"))):
-        axes = sheet.panel(_LEFT + place * (width + _BETWEEN), _BELOW, width, _ONE_PANEL)
+    titles = (("loss", "loss"), ("density", "density (%)"))
+    for axes, colour, (name, title) in zip(panels, COLOURS, titles, strict=False):
         by_step: dict[int, list[float]] = defaultdict(list)
         for curve in data.curves:
             for step, value in zip(*_shown(curve, name), strict=True):
@@ -153,12 +144,12 @@ def _draw_spread(data: CurvesFigure) -> Figure:
         steps = sorted(by_step)
         spread = [np.quantile(by_step[step], (0.05, 0.5, 0.95)).tolist() for step in steps]
         low, middle, high = ([three[which] for three in spread] for which in range(3))
-        axes.plot(steps, middle, color=COLOURS[place], linewidth=0.9)
-        axes.fill_between(steps, low, high, color=COLOURS[place], alpha=0.25, linewidth=0)
+        axes.plot(steps, middle, color=colour, linewidth=0.9)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
         _lay_out(axes, name, [*low, *high], n_steps)
-        axes.set_title(title, loc="left", fontsize=SMALL, pad=3)
+        axes.set_title(title)
         axes.set_xlabel("training step", fontsize=SMALL)
-    return sheet.figure
+    return fit_panels(figure, _ONE_PANEL)
 
 
 def _panel(axes: Axes, curve: Curve, name: str, colour: str) -> None:
@@ -170,7 +161,7 @@ def _panel(axes: Axes, curve: Curve, name: str, colour: str) -> None:
 
 
 def _shown(curve: Curve, name: str) -> tuple[list[int], list[float]]:
-    """Return a curve as it is drawn: a density in percent, where it is not 0."""
+    """Return a curve as drawn: a density in percent, without zeros."""
     x, y = curve.series(name)
     if name != "density":
         return x, y
@@ -183,7 +174,7 @@ def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=4))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.yaxis.set_major_formatter(PLAIN_NUMBERS)
         low, high = (min(y, default=1.0), max(y, default=100.0))
         axes.set_ylim(min(low * 0.7, high / 20), high * 1.5)
     else:
@@ -195,7 +186,7 @@ def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int) -> None:
         )  # fmt: skip
     axes.set_xlim(0, n_steps)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    axes.grid(axis="y", color=GRID, linewidth=0.5)
+    axes.grid(axis="y")
 
 
 def _caption(data: CurvesFigure) -> str:
@@ -205,6 +196,6 @@ def _caption(data: CurvesFigure) -> str:
     lines = f" Grey lines: stages ({named})." if several else ""
     gone = f" {data.n_missing} arrivals have no curve here." if data.n_missing else ""
     return (
-        f"Run {data.run}, seed {data.seed}, {data.method}: measured while training, per step."
+        f"Run {data.run}, seed {data.seed}, {data.method}: measured during training, per step."
         f"{lines}{gone}"
     )

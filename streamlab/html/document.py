@@ -1,8 +1,8 @@
-"""The page as a whole: what it holds, and how it becomes one file of HTML.
+"""The report page of a run: its content, rendered to one HTML file.
 
-Whatever is put into the template is escaped by Jinja, the figures excepted: these were written by
-an XML serializer. Style and script stand in the page and are allowed by their digests, nothing
-else is: `default-src 'none'`.
+Jinja escapes everything put into the template except the figures, which an XML serializer wrote.
+The page's own style and script are allowed by their digests and nothing else is:
+`default-src 'none'`.
 """
 
 from __future__ import annotations
@@ -21,34 +21,35 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from streamlab.config import digest
 from streamlab.files import write_atomically
 from streamlab.home.folder import Home
 from streamlab.home.verify import Finding
-from streamlab.html.figures import Source, draw_pictures
+from streamlab.html.inline_figures import inline_figures
 from streamlab.html.report_tables import arrival_tables, findings_table, settings_table, task_table
-from streamlab.html.summary import short_answer
+from streamlab.html.summary import summarise
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
+from streamlab.stream.scenario import scenario_digest
 from streamlab.units import counted
 from streamlab.version import __version__
 from streamlab.views.pages import run_page
 from streamlab.views.provider_behaviours import behaviour_table
+from streamlab.views.run_source import RunSource
 from streamlab.views.table import LEFT, readable
 from streamlab.views.task_scores import task_scores
 
-MOST_ROWS = 2000  # of one table; a browser is slow with many more
+MOST_ROWS = 2000  # of one table; many more make a browser slow
 
 
 def write_page(page: str, path: Path) -> None:
-    """Write a page aside and rename it. Raises StoreError where the disk refuses."""
+    """Write a page atomically. Raises StoreError where the disk refuses."""
     write_atomically(path, page.encode())
 
 
 def build_page(
     registry: Registry, home: Home, run: RunRecord, findings: Sequence[Finding], *, now: float
 ) -> str:
-    """Return the page of a run; `findings`: of its home, `now`: seconds since the epoch."""
+    """Return the page of a run; `findings` are those of its home, `now` is in seconds UTC."""
     arrivals = registry.arrivals.list(run=run.id)
     diffs = registry.artifacts.list(run=run.id)
     scores = registry.scores.list(run=run.id)
@@ -57,8 +58,8 @@ def build_page(
     content = {
         "run": run,
         "base": base,
-        "answer": short_answer(run, base, arrivals, diffs, task_scores(scores), findings),
-        "pictures": list(draw_pictures(Source(registry, home, run.name))),
+        "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings),
+        "figures": list(inline_figures(RunSource(registry, home, run.name))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
         "task_settings": settings_table(run),
         "arrivals": every,
@@ -97,7 +98,7 @@ def _asset(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Allow what stands in the page, known by its digest, and nothing else."""
+    """Return a policy that allows the page's own style and script, and nothing else."""
     return (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -113,7 +114,7 @@ def _utc(seconds: float) -> str:
 
 
 def _words(name: str) -> str:
-    """Write a column's name as words.
+    """Return a column's name as words, without its unit.
 
     >>> _words("training_seconds"), _words("by full_finetuning"), _words("n_steps")
     ('training', 'by full_finetuning', 'steps')
@@ -125,17 +126,17 @@ def _words(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Repeat:
-    """The text of a scenario file; `is_same` where it has the digest of the one that ran."""
+class ScenarioFile:
+    """A scenario file; `is_same`: it has the digest of the scenario that ran."""
 
     text: str
     is_same: bool
 
 
-def scenario_file(run: RunRecord, arrivals: Iterable[ArrivalRecord]) -> Repeat:
-    """Write a run's scenario with its tasks in the order that they arrived in.
+def scenario_file(run: RunRecord, arrivals: Iterable[ArrivalRecord]) -> ScenarioFile:
+    """Return a run's scenario with its tasks in the order of arrival.
 
-    The record knows no order; a task of which nothing arrived comes last.
+    The record has no order; tasks without an arrival come last.
     """
     places: dict[str, int] = {}
     for arrival in arrivals:
@@ -143,5 +144,5 @@ def scenario_file(run: RunRecord, arrivals: Iterable[ArrivalRecord]) -> Repeat:
     tasks = dict(run.scenario.get("tasks", {}))
     order = sorted(tasks, key=lambda task: places.get(task, len(tasks)))
     scenario = dict(run.scenario) | {"tasks": {task: tasks[task] for task in order}}
-    is_same = digest([scenario, order]) == run.scenario_digest
-    return Repeat(yaml.safe_dump(scenario, sort_keys=False), is_same)
+    is_same = scenario_digest(scenario, order) == run.scenario_digest
+    return ScenarioFile(yaml.safe_dump(scenario, sort_keys=False), is_same)

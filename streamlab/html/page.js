@@ -1,5 +1,5 @@
 "use strict";
-// Headers become buttons that sort their table. Without this script the page is whole.
+// Turn table headers into buttons that sort. The page is complete without this script.
 const words = new Intl.Collator("en", { numeric: true });
 
 function key(row, column) {
@@ -14,7 +14,7 @@ function compare(one, other) {
   return words.compare(String(one), String(other));
 }
 
-// Empty cells stay last in either direction, and equals keep their order.
+// Empty cells come last in either direction; equal rows keep their order.
 function sort(table, header, column) {
   const descending = header.getAttribute("aria-sort") === "ascending";
   for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");

@@ -1,4 +1,4 @@
-"""The tables of the page: what each task scores and takes, how it was set, and what failed."""
+"""The tables of the report page: tasks, settings, arrivals, failures and findings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from streamlab.views.table import Cell, Column, Table
 from streamlab.views.task_scores import by_arrival, find_own_score
 
 _Key = tuple[str, str, int]  # method, task, version
-_ALWAYS = ("dataset", "metric")  # settings that are shown though no task differs in them
+_ALWAYS = ("dataset", "metric")  # shown even where all tasks have the same
 _ARRIVALS = (
     "id", "task", "provider", "seed", "method", "status", "score", "file_bytes", "n_steps",
     "training_seconds", "peak_memory_bytes", "started_at", "digest",
@@ -30,7 +30,7 @@ def task_table(
     diffs: Mapping[str, DiffRecord],
     scores: Iterable[ScoreRecord],
 ) -> Table:
-    """Lay out the first seed's finished tasks by the own method, with scores by every method.
+    """Return the first seed's finished tasks by the own method, with scores by every method.
 
     A score is the mean over the run's seeds, a spread the sample standard deviation.
     """
@@ -46,7 +46,11 @@ def task_table(
         *(Column(f"by {baseline}", "score") for baseline in baselines),
         *([Column(f"difference from {BASELINE}", "change")] if BASELINE in baselines else []),
         *(Column("density", "share"), Column("file", "bytes"), Column("full checkpoint", "bytes")),
-        *(Column("train rows", "count"), Column("steps", "count"), Column("training", "seconds")),
+        *(
+            Column("training examples", "count"),
+            Column("steps", "count"),
+            Column("training", "seconds"),
+        ),
     )
     rows = []
     for arrival in (a for a in finished if (a.method, a.seed) == (own, first)):
@@ -65,12 +69,12 @@ def task_table(
         row += [diff.density, diff.file_bytes, diff.full_checkpoint_bytes] if diff else [None] * 3
         row += [arrival.n_train_examples, arrival.n_steps, arrival.training_seconds]
         rows.append(tuple(row))
-    seeds = f", score over seeds and the rest of seed {first}" if several else ""
-    return Table("tasks", f"What each task scores and takes{seeds}", columns, tuple(rows))
+    seeds = f": scores over all seeds, other columns of seed {first}" if several else ""
+    return Table("tasks", f"Scores and bytes by task{seeds}", columns, tuple(rows))
 
 
 def settings_table(run: RunRecord) -> Table:
-    """Lay out the settings that tasks differ in; the rest is in the scenario."""
+    """Return the settings in which tasks differ; the others are in the scenario."""
     tasks: Mapping[str, Mapping[str, Cell]] = {
         task: {fact.name: fact.value for fact in flat(settings)}
         for task, settings in run.scenario.get("tasks", {}).items()
@@ -88,22 +92,20 @@ def settings_table(run: RunRecord) -> Table:
 
 
 def arrival_tables(registry: Registry, run: RunRecord) -> tuple[Table, Table]:
-    """Return every arrival of a run, and those that did not finish with their reasons."""
+    """Return every arrival of a run, and those that did not finish, with reasons."""
     listed = list_records(registry, "arrivals", run=run.name)
     every = listed.select(_ARRIVALS)
     place = [column.name for column in listed.columns].index("status")
     rows = tuple(row for row in listed.rows if row[place] != "finished")
     failed = listed.having(rows).select(_FAILED)
     return (
-        Table(
-            "arrivals", "Every arrival, baselines and all seeds included", every.columns, every.rows
-        ),
-        Table("failed", "Arrivals that were not taken in", failed.columns, failed.rows),
+        Table("arrivals", "All arrivals, with baselines and all seeds", every.columns, every.rows),
+        Table("failed", "Failed and quarantined arrivals", failed.columns, failed.rows),
     )
 
 
 def findings_table(findings: Sequence[Finding], digests: frozenset[str]) -> Table:
-    """Count what verification found by its kind; `digests`: of the run's own artifacts."""
+    """Count findings of verification by kind; `digests` are those of the run's artifacts."""
     counts = Counter(finding.problem for finding in findings)
     own = Counter(finding.problem for finding in findings if finding.digest in digests)
     advice = {finding.problem: finding.advice for finding in findings}
@@ -112,7 +114,7 @@ def findings_table(findings: Sequence[Finding], digests: frozenset[str]) -> Tabl
         Column("what to do"),
     )
     rows = tuple((kind, number, own[kind], advice[kind]) for kind, number in counts.items())
-    return Table("findings", "What verification found, by kind", columns, rows)
+    return Table("findings", "Findings by kind", columns, rows)
 
 
 def _by_key(

@@ -1,4 +1,4 @@
-"""The short answer that the page begins with: a few numbers, and what they mean in plain words."""
+"""The summary at the top of the page: a few numbers, two paragraphs, and warnings."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from streamlab.home.verify import Finding
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.units import counted, format_bytes
 from streamlab.views.table import Fact, readable
-from streamlab.views.task_scores import TaskScore, paired, together
+from streamlab.views.task_scores import TaskScore, paired, pooled
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The numbers that stand out, what they mean, and what a reader must not overlook."""
+class Summary:
+    """Key numbers, what they mean, and warnings about them."""
 
     numbers: tuple[Fact, ...]
     paragraphs: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
-def short_answer(
+def summarise(
     run: RunRecord,
     base: BaseRecord,
     arrivals: Sequence[ArrivalRecord],
     diffs: Sequence[DiffRecord],
     scores: Sequence[TaskScore],
     findings: Sequence[Finding],
-) -> Answer:
-    """Say what a run shows: its first seed's bytes by the own method, and scores over all seeds."""
+) -> Summary:
+    """Summarise a run: bytes of its first seed by the own method, and scores over all seeds."""
     method, seed = run.settings.primary_method, run.settings.seeds[0]
     own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
     last = storage_rows(base, own, diffs)[-1]
     mine = [score for score in scores if score.method == method]
     numbers = _numbers(base, last, mine) if own else ()
-    told = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
+    paragraphs = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
     warnings = tuple(_warnings(run, arrivals, own, findings))
-    return Answer(tuple(numbers), tuple(" ".join(sentences) for sentences in told), warnings)
+    return Summary(tuple(numbers), tuple(" ".join(sentences) for sentences in paragraphs), warnings)
 
 
 def _numbers(base: BaseRecord, last: StorageRow, mine: Sequence[TaskScore]) -> Iterator[Fact]:
-    yield Fact("diffs kept", last.n_tasks, "count")
+    yield Fact("diffs stored", last.n_tasks, "count")
     yield Fact("all diffs", last.ours_bytes - base.file_bytes, "bytes")
     yield Fact("full checkpoints", last.full_bytes, "bytes")
     yield Fact("times smaller, base included", last.ratio, "ratio")
@@ -62,14 +62,14 @@ def _storage(
     n_tasks = len({(arrival.provider, arrival.task) for arrival in own})
     versions = "" if n_tasks == len(own) else f" in {len(own):,} versions"
     yield (
-        f"{counted(n_tasks, 'task')}{versions} from {providers}, learnt by "
-        f"{run.settings.primary_method}{which}, {'is' if len(own) == 1 else 'are'} kept as "
+        f"{counted(n_tasks, 'task')}{versions} from {providers}, trained with "
+        f"{run.settings.primary_method}{which}, {'is' if len(own) == 1 else 'are'} stored as "
         f"diffs of {format_bytes(diffs)} beside one base of {format_bytes(base.file_bytes)}: "
-        f"{format_bytes(last.ours_bytes)} in all. One full checkpoint for each would "
+        f"{format_bytes(last.ours_bytes)} in total. A full checkpoint for each would "
         f"take {format_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
     )
     yield (
-        f"A further one like these adds {format_bytes(diffs / last.n_tasks)}, where a full "
+        f"Another task like these adds {format_bytes(diffs / last.n_tasks)}, where a full "
         f"checkpoint adds {format_bytes(last.full_bytes / last.n_tasks)}."
     )
 
@@ -81,11 +81,11 @@ def _scores(mine: Sequence[TaskScore], scores: Sequence[TaskScore]) -> Iterator[
     splits = " and ".join(sorted({score.split for score in mine}))
     yield (
         f"The mean score is {_mean(mine):.4f} over {counted(len(mine), 'task')}, each by its own "
-        f"metric on {splits} rows."
+        f"metric on {splits} examples."
     )
     full = {score.task: score for score in scores if score.method == BASELINE}
     both = [score for score in mine if score.task in full]
-    pairs = together(paired(score, full[score.task]) for score in both)
+    pairs = pooled(paired(score, full[score.task]) for score in both)
     if pairs.mean is None:
         yield "Full finetuning was not trained in this run, so there is no score to compare with."
         return
@@ -111,7 +111,7 @@ def _warnings(
         reason = f": {run.reason}" if run.reason else ""
         yield (
             f"The run is {run.status}{reason}. {len(own)} tasks of its first seed are finished; "
-            f"of all {run.n_expected} arrivals that it expects, "
+            f"of all {run.n_expected} expected arrivals, "
             f"{sum(a.status == 'finished' for a in arrivals)} are."
         )
     made = {arrival.task for arrival in own if arrival.source == "synthetic"}
@@ -120,7 +120,7 @@ def _warnings(
             f"{len(made)} of {counted(len({a.task for a in own}), 'task')}"
         )  # fmt: skip
         yield (
-            f"The data of {whose} are synthetic, in the shape of the data sets that they are named "
+            f"The data of {whose} are synthetic, in the shape of the data sets they are named "
             "after. Their scores say nothing about the real data sets."
         )
     n_failed = sum(arrival.status == "failed" for arrival in arrivals)
@@ -129,8 +129,8 @@ def _warnings(
     n_stopped = sum(arrival.status == "quarantined" for arrival in arrivals)
     if n_stopped:
         yield (
-            f"{counted(n_stopped, 'submission')} broke a rule of admission, and nothing of that is "
-            "used; which rules is told below."
+            f"{counted(n_stopped, 'submission')} broke an admission rule, and nothing of them is "
+            "used; the rules are below."
         )
     if findings:
         yield f"Verification found {counted(len(findings), 'problem')} in the home; see below."

@@ -1,19 +1,19 @@
-"""By how much two methods differ on the same rows: a paired bootstrap over rows and seeds.
+"""Paired bootstrap of the difference between two methods, over examples and seeds.
 
-    d_s = m(this_s, rows drawn) - m(other_s, rows drawn)          of every seed s
-    d*  = mean of d_s + sqrt(S / (S - 1)) (mean of d_s over the seeds drawn - mean of d_s)
+    d_s = m(this_s, sampled examples) - m(other_s, sampled examples)          for each seed s
+    d*  = mean of d_s + sqrt(S / (S - 1)) (mean of d_s over the sampled seeds - mean of d_s)
 
-A draw takes as many rows as a task has, and as many seeds, each with replacement, and computes
-the metric m anew; the interval lies between quantiles of the draws (Efron and Tibshirani, 1993:
-pairs are drawn as pairs, section 9.5; percentile intervals, chapter 13). Both methods and every
-seed answer the same rows, so a row drawn is drawn for all of them: rows cross seeds, and are not
-drawn anew within each (Owen, 2007, the pigeonhole bootstrap). Tasks are not drawn, as a mean is
-of the very tasks it names; a draw of that mean is the mean of one draw of each.
+Each replicate samples as many examples as a task has and as many seeds, both with replacement, and
+recomputes the metric m. The interval lies between quantiles of the replicates (Efron and
+Tibshirani, 1993: paired samples, section 9.5; percentile intervals, chapter 13). Both methods and
+all seeds predict the same examples, so examples are crossed with seeds: one sample of examples
+serves all of them (Owen, 2007, the pigeonhole bootstrap). Tasks are fixed and not sampled; a
+replicate of a mean over tasks is the mean of one replicate of each.
 
-S seeds drawn from S vary (S - 1) / S as much as they should, a third less for three; the root
-makes up for that (Rao and Wu, 1988). So the variance of rows counts once, that of seeds once, and
-what is of one row under one seed alone three times: where the interval is not right it is wide.
-With a single seed nothing is known of seeds, and it tells of rows alone.
+S seeds sampled from S have (S - 1) / S of the variance they should have, a third less for three;
+the root corrects that (Rao and Wu, 1988). The variances of examples and of seeds each count once,
+and that of their interaction three times, so that the interval is conservative. With a single seed
+the interval covers examples only.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from numpy.typing import NDArray
 from streamlab.errors import UsageError
 
 N_DRAWS: Final = 10_000
-_BLOCK: Final = 500  # draws at once: their counts of 1,000 rows take 4 MB
+_BLOCK: Final = 500  # replicates at once: their counts of 1,000 examples take 4 MB
 
 _Vector = NDArray[Any]
 _Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class PairedAnswers:
-    """What two methods answered to the rows of one task, under the same seeds in the same order.
+class PairedPredictions:
+    """Predictions of two methods for the examples of one task, under the same seeds in order.
 
-    Class numbers from 0, or numbers where the metric is `pearson`. Raises UsageError for a metric
-    that cannot be drawn, ValueError for shapes that do not fit.
+    Class indices from 0, or numbers where the metric is `pearson`. Raises UsageError for a metric
+    without a bootstrap, ValueError for shapes that do not match.
     """
 
     metric: str
-    labels: _Vector  # (n_rows,)
-    this: _Vector  # (n_seeds, n_rows)
+    labels: _Vector  # (n_examples,)
+    this: _Vector  # (n_seeds, n_examples)
     other: _Vector
 
     def __post_init__(self) -> None:
@@ -58,46 +58,46 @@ class PairedAnswers:
         fits = self.this.shape == self.other.shape == (len(self.this), *self.labels.shape)
         if not fits or self.labels.ndim != 1 or not self.this.size:
             raise ValueError(
-                "answers must be (n_seeds, n_rows) for both methods, with a label a row, got "
-                f"{self.this.shape}, {self.other.shape} and {self.labels.shape}"
+                "predictions must be (n_seeds, n_examples) by both methods, with a label for each, "
+                f"got {self.this.shape}, {self.other.shape} and {self.labels.shape}"
             )
 
 
-def mean_scores(answers: PairedAnswers) -> tuple[float, float]:
-    """Return both methods' scores on all rows, each the mean over seeds."""
-    every_row = np.ones((1, len(answers.labels)))
+def mean_scores(predictions: PairedPredictions) -> tuple[float, float]:
+    """Return both methods' scores on all examples, each the mean over seeds."""
+    each_once = np.ones((1, len(predictions.labels)))
     this, other = (
-        float(_scores(answers.metric, answers.labels, by_seed, every_row).mean())
-        for by_seed in (answers.this, answers.other)
+        float(_scores(predictions.metric, predictions.labels, by_seed, each_once).mean())
+        for by_seed in (predictions.this, predictions.other)
     )
     return this, other
 
 
 def draw_differences(
-    answers: PairedAnswers, generator: np.random.Generator, *, n_draws: int = N_DRAWS
+    predictions: PairedPredictions, generator: np.random.Generator, *, n_draws: int = N_DRAWS
 ) -> _Floats:
-    """Draw the difference of the two methods' mean scores, this minus other; (n_draws,).
+    """Sample the difference of the two methods' mean scores, this minus other; (n_draws,).
 
-    A score that a draw leaves undefined is 0, as in `tasks.metrics`: Matthews' where only one
-    class is drawn or answered, F1 where class 1 is neither, Pearson's where all that is drawn or
-    answered is alike.
+    A score undefined on a sample is 0, as in `tasks.metrics`: Matthews' correlation where only one
+    class is sampled or predicted, F1 where class 1 is neither, Pearson's correlation where all
+    labels or predictions are equal.
     """
-    n_seeds, n_rows = answers.this.shape
+    n_seeds, n_examples = predictions.this.shape
     seeds = generator.integers(0, n_seeds, (n_draws, n_seeds))
     drawn = np.empty(n_draws)
     for first in range(0, n_draws, _BLOCK):
         here = slice(first, first + _BLOCK)
-        counts = _row_counts(generator.integers(0, n_rows, (len(drawn[here]), n_rows)))
-        by_seed = _scores(answers.metric, answers.labels, answers.this, counts)
-        by_seed -= _scores(answers.metric, answers.labels, answers.other, counts)
+        counts = _example_counts(generator.integers(0, n_examples, (len(drawn[here]), n_examples)))
+        by_seed = _scores(predictions.metric, predictions.labels, predictions.this, counts)
+        by_seed -= _scores(predictions.metric, predictions.labels, predictions.other, counts)
         drawn[here] = mean_over_seeds(by_seed, seeds[here])
     return drawn
 
 
 def mean_over_seeds(by_seed: _Floats, seeds: NDArray[np.int64]) -> _Floats:
-    """Return d* of every draw, from the differences and the seeds drawn, (n_draws, n_seeds) both.
+    """Return d* of each replicate from differences and sampled seeds, both (n_draws, n_seeds).
 
-    It varies as much as it should, see above; of one seed it is the difference itself.
+    With one seed it is the difference itself.
     """
     n_seeds = by_seed.shape[1]
     stretch = math.sqrt(n_seeds / max(1, n_seeds - 1))
@@ -107,45 +107,47 @@ def mean_over_seeds(by_seed: _Floats, seeds: NDArray[np.int64]) -> _Floats:
 
 
 def interval(drawn: _Floats, *, share: float = 0.95) -> tuple[float, float]:
-    """Return the quantiles that hold the middle `share` of the draws between them."""
+    """Return the quantiles that enclose the central `share` of the replicates."""
     low, high = np.quantile(drawn, [(1.0 - share) / 2.0, (1.0 + share) / 2.0])
     return float(low), float(high)
 
 
-def _row_counts(rows: NDArray[np.int64]) -> _Floats:
-    """Count how often each row stands in each draw; (n_draws, n_rows)."""
-    n_draws, n_rows = rows.shape
-    places = rows + n_rows * np.arange(n_draws)[:, None]
-    counts = np.bincount(places.ravel(), minlength=n_draws * n_rows)
-    return counts.reshape(n_draws, n_rows).astype(np.float64)
+def _example_counts(examples: NDArray[np.int64]) -> _Floats:
+    """Count how often each example is in each sample; (n_draws, n_examples)."""
+    n_draws, n_examples = examples.shape
+    places = examples + n_examples * np.arange(n_draws)[:, None]
+    counts = np.bincount(places.ravel(), minlength=n_draws * n_examples)
+    return counts.reshape(n_draws, n_examples).astype(np.float64)
 
 
 def _scores(metric: str, labels: _Vector, by_seed: _Vector, counts: _Floats) -> _Floats:
-    """Score every seed's answers on rows that stand there `counts` times; (n_draws, n_seeds)."""
+    """Score each seed's predictions on examples taken `counts` times; (n_draws, n_seeds)."""
     measure = _MEASURES[metric]
-    columns = [measure.score(counts @ measure.terms(labels, answers)) for answers in by_seed]
+    columns = [
+        measure.score(counts @ measure.terms(labels, predictions)) for predictions in by_seed
+    ]
     return np.stack(columns, axis=1)
 
 
 class _Measure(NamedTuple):
-    """A metric as a function of sums over rows, so that a draw costs one product of matrices."""
+    """A metric as a function of sums over examples: one matrix product scores all samples."""
 
-    terms: Callable[[_Vector, _Vector], _Floats]  # labels, answers -> (n_rows, n_terms)
+    terms: Callable[[_Vector, _Vector], _Floats]  # labels, predictions -> (n_examples, n_terms)
     score: Callable[[_Floats], _Floats]  # sums (n_draws, n_terms) -> (n_draws,)
 
 
-def _hits(labels: _Vector, answers: _Vector) -> _Floats:
-    return np.stack([labels == answers, np.ones(len(labels))], axis=1)
+def _hits(labels: _Vector, predictions: _Vector) -> _Floats:
+    return np.stack([labels == predictions, np.ones(len(labels))], axis=1)
 
 
 def _accuracy(sums: _Floats) -> _Floats:
     return sums[:, 0] / sums[:, 1]
 
 
-def _confusions(labels: _Vector, answers: _Vector) -> _Floats:
-    """Return for every row a 1 at its label and answer, among all pairs of classes."""
-    n_classes = 1 + int(max(labels.max(), answers.max()))
-    pairs = labels.astype(np.int64) * n_classes + answers.astype(np.int64)
+def _confusions(labels: _Vector, predictions: _Vector) -> _Floats:
+    """Return for each example a 1 at its label and prediction, among all pairs of classes."""
+    n_classes = 1 + int(max(labels.max(), predictions.max()))
+    pairs = labels.astype(np.int64) * n_classes + predictions.astype(np.int64)
     terms = np.zeros((len(labels), n_classes**2))
     terms[np.arange(len(labels)), pairs] = 1.0
     return terms
@@ -155,34 +157,38 @@ def _matthews(sums: _Floats) -> _Floats:
     """Return Matthews' correlation, for two classes or more (Gorodkin, 2004)."""
     n_classes = math.isqrt(sums.shape[1])
     confusion = sums.reshape(-1, n_classes, n_classes)
-    labelled, answered = confusion.sum(axis=2), confusion.sum(axis=1)
-    n_rows = labelled.sum(axis=1)
-    together = n_rows * np.trace(confusion, axis1=1, axis2=2) - (labelled * answered).sum(axis=1)
-    spreads = (n_rows**2 - (labelled**2).sum(axis=1)) * (n_rows**2 - (answered**2).sum(axis=1))
-    return _over_root(together, spreads)
+    labelled, predicted = confusion.sum(axis=2), confusion.sum(axis=1)
+    n_examples = labelled.sum(axis=1)
+    covariance = n_examples * np.trace(confusion, axis1=1, axis2=2) - (labelled * predicted).sum(
+        axis=1
+    )
+    variances = (n_examples**2 - (labelled**2).sum(axis=1)) * (
+        n_examples**2 - (predicted**2).sum(axis=1)
+    )
+    return _over_root(covariance, variances)
 
 
 def _f1(sums: _Floats) -> _Floats:
-    """Return F1 of class 1 of two, or the mean over the classes that are there of more."""
+    """Return F1 of class 1 for two classes, else the mean over the classes that occur."""
     n_classes = math.isqrt(sums.shape[1])
     confusion = sums.reshape(-1, n_classes, n_classes)
-    spoken_of = confusion.sum(axis=2) + confusion.sum(axis=1)
-    by_class: _Floats = 2.0 * np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(spoken_of, 1.0)
+    involved = confusion.sum(axis=2) + confusion.sum(axis=1)
+    by_class: _Floats = 2.0 * np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(involved, 1.0)
     if n_classes == 1:
         return np.zeros(len(sums))
     if n_classes == 2:
         return by_class[:, 1]
-    macro: _Floats = by_class.sum(axis=1) / (spoken_of > 0.0).sum(axis=1)
+    macro: _Floats = by_class.sum(axis=1) / (involved > 0.0).sum(axis=1)
     return macro
 
 
-def _moments(labels: _Vector, answers: _Vector) -> _Floats:
-    x, y = _standardised(labels), _standardised(answers)
+def _moments(labels: _Vector, predictions: _Vector) -> _Floats:
+    x, y = _standardised(labels), _standardised(predictions)
     return np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=1)
 
 
 def _standardised(values: _Vector) -> _Floats:
-    """Return numbers of mean 0 and spread 1, which no sum of squares drowns; 0 if all alike."""
+    """Return numbers with mean 0 and deviation 1, for precise sums of squares; 0 if all equal."""
     floats = values.astype(np.float64)
     if np.ptp(floats) <= 1e-12 * np.abs(floats).max():
         return np.zeros(len(floats))
@@ -192,17 +198,17 @@ def _standardised(values: _Vector) -> _Floats:
 
 def _pearson(sums: _Floats) -> _Floats:
     n, x, y, xx, yy, xy = sums.T
-    # Far above what rounding leaves of a spread of nothing, and far below any spread there is.
+    # Far above the rounding error of a zero variance, and far below any other.
     spread_x, spread_y = (
         np.where(v > 1e-12 * n**2, v, 0.0) for v in (n * xx - x**2, n * yy - y**2)
     )
     return _over_root(n * xy - x * y, spread_x * spread_y)
 
 
-def _over_root(together: _Floats, spreads: _Floats) -> _Floats:
-    """Return together / sqrt(spreads), and 0 where one has no spread."""
-    defined = spreads > 0.0
-    return np.where(defined, together, 0.0) / np.sqrt(np.where(defined, spreads, 1.0))
+def _over_root(covariance: _Floats, variances: _Floats) -> _Floats:
+    """Return covariance / sqrt(variances), and 0 where a variance is 0."""
+    defined = variances > 0.0
+    return np.where(defined, covariance, 0.0) / np.sqrt(np.where(defined, variances, 1.0))
 
 
 _MEASURES: Final[Mapping[str, _Measure]] = MappingProxyType(

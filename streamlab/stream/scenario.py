@@ -261,14 +261,17 @@ def resolve_scenario(
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
     # Variables stay as they were written: where the files lie is no part of the experiment.
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
-    # The order of the tasks is the order of the stream, and a digest of a mapping has none.
-    identity = digest([_without_how(resolved), list(scenario.tasks)])
+    identity = scenario_digest(resolved, list(scenario.tasks))
     return LoadedScenario(scenario, resolved, identity, folder)
 
 
-def _without_how(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out how a run is executed, which may differ when it is resumed."""
-    return {**resolved, "execution": {"attempts": resolved["execution"]["attempts"]}}
+def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    """Return the digest of a resolved scenario with its tasks in the order of the stream.
+
+    How a run is executed is left out, since it may differ when the run is resumed.
+    """
+    execution = {"attempts": resolved["execution"]["attempts"]}
+    return digest([{**resolved, "execution": execution}, list(tasks)])
 
 
 def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:

@@ -1,53 +1,51 @@
-"""Runs, arrivals or diffs side by side: the settings that differ, scores by pairs, bytes.
+"""Comparison of runs, arrivals or diffs: settings that differ, paired scores, and bytes.
 
-Every score is held against that of the first side: the same task, method, metric and split,
-seed by seed.
+Each score is compared with that of the first item for the same task, method, metric, split and
+seed.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from streamlab.errors import UsageError
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.references import Target, TaskFilter, find, find_task_arrival
 from streamlab.registry.registry import Registry
-from streamlab.views.pages import run_page
+from streamlab.views.pages import leaves, run_page
 from streamlab.views.table import Cell, Column, Facts, Kind, Page, Table
-from streamlab.views.task_scores import Paired, TaskScore, paired, task_scores, together
+from streamlab.views.task_scores import Paired, TaskScore, paired, pooled, task_scores
 
 _Key = tuple[str, str, str, str]  # method, task, metric, split
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is the same and what is not, of two sides or more."""
+    """Two or more items compared with the first."""
 
     kind: str
     names: tuple[str, ...]
-    facts: tuple[Table, ...]  # a part each: a name, then a column for each side
-    scores: tuple[Table, ...]  # a method each: a row for each task and side
-    together: Table  # over all tasks
+    facts: tuple[Table, ...]  # one for each part: a name, then a column for each item
+    scores: tuple[Table, ...]  # one for each method: a row for each task and item
+    overall: Table  # over all tasks
     sizes: Table
 
     @property
     def page(self) -> Page:
-        """Return all of it under headings."""
+        """Return the comparison as a page."""
         record = {"kind": self.kind, "names": list(self.names)}
-        sections = (*self.facts, *self.scores, self.together, self.sizes)
+        sections = (*self.facts, *self.scores, self.overall, self.sizes)
         return Page("comparison of", ", ".join(self.names), record, sections)
 
     @property
     def n_pairs(self) -> int:
-        """Return how many pairs of scores the differences are made of."""
+        """Return the number of pairs of scores."""
         return sum(int(row[-1] or 0) for table in self.scores for row in table.rows)
 
     @property
     def rows(self) -> Table:
-        """Return all of it as one table, a row for each value of each side."""
+        """Return the comparison as one table, a row for each value of each item."""
         columns = ("part", "name", self.kind, "value", "difference", "spread", "pairs", "source")
         rows: list[tuple[Cell, ...]] = [
             (table.key, row[0], name, value, None, None, None, None)
@@ -61,8 +59,8 @@ class Comparison:
             for task, metric, split, source, *rest in table.rows
         ]
         rows += [
-            (self.together.key, method, name, None, *rest, None)
-            for method, name, _tasks, *rest in self.together.rows
+            (self.overall.key, method, name, None, *rest, None)
+            for method, name, _tasks, *rest in self.overall.rows
         ]
         return Table("comparison", "Comparison", tuple(map(Column, columns)), tuple(rows))
 
@@ -70,19 +68,18 @@ class Comparison:
 def compare(
     registry: Registry, references: Sequence[str], *, everything: bool = False
 ) -> Comparison:
-    """Compare what references mean, each with the first.
+    """Compare what references refer to, each with the first.
 
-    With `everything` what is equal is kept too. Raises UsageError below two, for one thing
-    named twice, for things of different kinds, and NotInRegistryError.
+    `everything`: include equal values. Raises UsageError for fewer than two, for one named twice,
+    or for different kinds; NotInRegistryError for an unknown one.
     """
     if len(references) < 2:
-        raise UsageError("A comparison needs two things or more; `streamlab ls` lists what is.")
+        raise UsageError("A comparison needs two or more; `streamlab ls` lists them.")
     targets = [_record_of(registry, find(registry, reference)) for reference in references]
     kinds = list(dict.fromkeys(target.kind for target in targets))
     if len(kinds) > 1 or kinds[0] not in SIDES:
         raise UsageError(
-            "Runs, arrivals or diffs can be compared, each with its like; "
-            f"got {' and '.join(kinds)}."
+            f"Runs, arrivals or diffs can be compared, all of one kind; got {' and '.join(kinds)}."
         )
     twice = next(
         (t for t, n in zip(references, targets, strict=True) if targets.count(n) > 1), None
@@ -101,9 +98,9 @@ def _record_of(registry: Registry, target: Target) -> Target:
 
 
 def lay_out(kind: str, sides: Sequence[Side], *, everything: bool) -> Comparison:
-    """Lay sides of one kind beside each other."""
+    """Compare sides of one kind."""
     parts = dict.fromkeys(part for side in sides for part in side.facts)
-    only = "" if everything else ": what differs"
+    only = "" if everything else ": differences"
     facts = (
         _beside(part, part.capitalize() + only, sides, _of_part(part), everything=everything)
         for part in parts
@@ -117,7 +114,7 @@ def lay_out(kind: str, sides: Sequence[Side], *, everything: bool) -> Comparison
         names,
         tuple(facts),
         tuple(_scores(kind, method, names, by_side) for method in methods),
-        _together(kind, tuple(methods), names, by_side),
+        _overall(kind, tuple(methods), names, by_side),
         sizes,
     )
 
@@ -156,7 +153,7 @@ _Scores = Sequence[Mapping[_Key, TaskScore]]  # by side
 
 
 def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> Table:
-    """Return a row for each task and each side that has it; the first has no difference."""
+    """Return a row for each task and side; the first side has no difference."""
     columns = (
         *(Column("task"), Column("metric"), Column("split"), Column("source"), Column(kind)),
         *(Column("score", "score"), Column("difference", "change"), Column("spread", "score")),
@@ -170,15 +167,15 @@ def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> T
             score = scores[key]
             first = by_side[0].get(key) if place else None
             pairs = None if first is None else paired(score, first)
-            told = (None, None, None) if pairs is None else _told(pairs)
-            rows.append((*key[1:], score.source, name, score.mean, *told))
+            difference = (None, None, None) if pairs is None else _difference(pairs)
+            rows.append((*key[1:], score.source, name, score.mean, *difference))
     by = f" by {method}" if method else ""
     title = f"Scores{by}, and the difference from {names[0]}" + (", seed by seed" * bool(method))
     return Table(f"scores_{method}" if method else "scores", title, columns, tuple(rows))
 
 
-def _together(kind: str, methods: Sequence[str], names: Sequence[str], by_side: _Scores) -> Table:
-    """Return the pairs of all tasks together, where there are several tasks."""
+def _overall(kind: str, methods: Sequence[str], names: Sequence[str], by_side: _Scores) -> Table:
+    """Return the differences over the pairs of all tasks, where there are several tasks."""
     columns = (
         *(Column("method"), Column(kind), Column("tasks", "count")),
         *(Column("difference", "change"), Column("spread", "score"), Column("pairs", "count")),
@@ -186,14 +183,14 @@ def _together(kind: str, methods: Sequence[str], names: Sequence[str], by_side: 
     rows: list[tuple[Cell, ...]] = []
     for method in filter(None, methods):
         for name, scores in zip(names[1:], by_side[1:], strict=True):
-            lots = list(_lots(method, scores, by_side[0]))
-            if len(lots) > 1:
-                rows.append((method, name, len(lots), *_told(together(lots))))
-    title = f"All tasks together: the difference from {names[0]}, pair by pair"
-    return Table("together", title, columns, tuple(rows))
+            by_task = list(_by_task(method, scores, by_side[0]))
+            if len(by_task) > 1:
+                rows.append((method, name, len(by_task), *_difference(pooled(by_task))))
+    title = f"All tasks: difference from {names[0]}, pair by pair"
+    return Table("overall", title, columns, tuple(rows))
 
 
-def _lots(
+def _by_task(
     method: str, scores: Mapping[_Key, TaskScore], first: Mapping[_Key, TaskScore]
 ) -> Iterator[Paired]:
     for key in first:
@@ -203,7 +200,7 @@ def _lots(
                 yield pairs
 
 
-def _told(pairs: Paired) -> tuple[Cell, ...]:
+def _difference(pairs: Paired) -> tuple[Cell, ...]:
     return (pairs.mean, pairs.spread, pairs.n_pairs)
 
 
@@ -213,7 +210,7 @@ _NOT_DIFF = ("id", "added_at", "tensor_counts")
 
 @dataclass(frozen=True)
 class Side:
-    """What stands in one column: facts by part and dotted path, scores, and bytes by name."""
+    """One item of a comparison: facts by part and dotted path, scores, and bytes by name."""
 
     name: str
     facts: Mapping[str, Mapping[str, Cell]]
@@ -227,7 +224,7 @@ def run_side(registry: Registry, name: str) -> Side:
     arrivals = registry.arrivals.list(run=run.id)
     data = {
         f"{a.provider}.{a.task}.{a.version}": {
-            "source": a.source, "detail": a.source_detail, "rows": a.examples_fingerprint,
+            "source": a.source, "detail": a.source_detail, "examples": a.examples_fingerprint,
             "n_train_examples": a.n_train_examples,
         }
         for a in arrivals
@@ -278,38 +275,6 @@ SIDES: Mapping[str, Callable[[Registry, str], Side]] = {
 }
 
 
-def leaves(tree: Mapping[str, Any]) -> dict[str, Cell]:
-    """Return the leaves of nested settings by dotted path.
-
-    A list of plain values is one leaf; one of settings has a path for each, by its `name` where
-    it has one of its own, else by its place.
-
-    >>> leaves({"seeds": [1, 2], "baselines": [{"name": "lora", "rank": 8}]})
-    {'seeds': '1, 2', 'baselines.lora.name': 'lora', 'baselines.lora.rank': 8}
-    """
-    return dict(_leaves(tree, ""))
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Cell]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, (list, tuple)):
-        if any(isinstance(item, (Mapping, list, tuple)) for item in value):
-            for name, item in zip(_item_names(value), value, strict=True):
-                yield from _leaves(item, f"{path}.{name}")
-        else:
-            yield path, ", ".join(map(str, value)) or "none"
-    else:
-        yield path, value if isinstance(value, (str, int, float, bool)) else None
-
-
-def _item_names(items: Sequence[Any]) -> list[str]:
-    named = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
-    times = Counter(named)
-    return [n if n and times[n] == 1 else str(place) for place, n in enumerate(named)]
-
-
 def _of_run(registry: Registry, run: RunRecord) -> dict[str, Mapping[str, Cell]]:
     base = registry.bases.get(run.base_fingerprint)
     known = {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint}
@@ -321,7 +286,7 @@ def _of_run(registry: Registry, run: RunRecord) -> dict[str, Mapping[str, Cell]]
 
 
 def _run_sizes(registry: Registry, run: RunRecord) -> dict[str, Cell]:
-    """Return the bytes of a run's page: mean and total by method, and what it all comes to."""
+    """Return the bytes of a run's page: mean and total by method, and totals."""
     found: dict[str, Cell] = {}
     for section in run_page(registry, run).sections:
         if section.key == "storage" and isinstance(section, Table):
@@ -347,7 +312,7 @@ def _sizes(diff: DiffRecord) -> dict[str, Cell]:
 
 
 def _own_scores(registry: Registry, arrival: ArrivalRecord) -> list[TaskScore]:
-    """Return every score taken right after an arrival, whatever its seed as the one pair."""
+    """Return the scores taken right after an arrival, paired whatever their seeds."""
     scores = registry.scores.list(arrival_id=arrival.id)
     return [_alone(score) for score in scores if score.after_sequence == arrival.sequence]
 

@@ -1,7 +1,7 @@
-"""What a home takes: logical bytes, a file counted once per arrival, and physical ones, once.
+"""Disk usage of a home: logical bytes count a file once per arrival, physical bytes once.
 
-Sums come from totals that the database keeps, so that no row of an arrival is read. A file that
-two tasks share is physical in both, and once in the sum of all.
+Sums are aggregated by the registry, so that no arrival is read. A file shared by two tasks is
+physical in both, and counted once in the sum over all.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ BYS: tuple[By, ...] = get_args(By)
 
 _BYTES = (
     *(Column("logical_bytes", "bytes"), Column("physical_bytes", "bytes")),
-    Column("share", "share"),  # of the physical bytes of all
+    Column("share", "share"),  # of all physical bytes
 )
 _GROUPED = (
     *(Column("arrivals", "count"), Column("files", "count")),
     *_BYTES,
-    Column("baseline_bytes", "bytes", default=False),  # of the physical ones, what is no diff
+    Column("baseline_bytes", "bytes", default=False),  # physical bytes of checkpoints and adapters
 )
 _PLACES = (
     *(Column("what"), Column("files", "count"), Column("logical_bytes", "bytes")),
@@ -37,7 +37,7 @@ _PLACES = (
 
 
 def usage(registry: Registry, by: By) -> Table:
-    """Add up the bytes of stored files by one thing, most physical ones first.
+    """Return the bytes of stored files by task, provider, ..., the most physical bytes first.
 
     Removed arrivals are left out.
     """
@@ -52,7 +52,7 @@ def usage(registry: Registry, by: By) -> Table:
 
 
 def home_usage(registry: Registry, home: Home) -> Table:
-    """Add up everything in a home: files in use, removed and quarantined ones, curves, ..."""
+    """Return the bytes of everything in a home: files in use, removed, quarantined, curves, ..."""
     kinds = registry.totals.list("all")
     removed = registry.removal.list().artifacts
     n_curves, curve_bytes = _walked(home.curves)
@@ -64,11 +64,11 @@ def home_usage(registry: Registry, home: Home) -> Table:
     ]
     known = (_summed(rows, 1), _summed(rows, 3))
     n_more, more = (
-        max(0, there - told) for there, told in zip(_walked(home.store), known, strict=True)
+        max(0, found - known) for found, known in zip(_walked(home.store), known, strict=True)
     )
     n_drawn, drawn_bytes = (figures + reports for figures, reports in drawn)
     rows += [
-        # Kept by a tag though removed, without a row, or left half-written: `verify` tells.
+        # Kept by a tag though removed, without a record, or partly written; see `verify`.
         ("other in store", n_more, None, more),
         ("curves", n_curves, None, curve_bytes),
         ("figures", n_drawn, None, drawn_bytes),
@@ -134,7 +134,7 @@ def _share(n_bytes: int, every: int) -> float | None:
 
 
 def _walked(folder: Path) -> tuple[int, int]:
-    """Count the files below a folder and their bytes; those that go meanwhile are not there."""
+    """Return the number and the bytes of the files below a folder; ignore files that vanish."""
     n_files = n_bytes = 0
     for where, _, names in os.walk(folder):
         for name in names:

@@ -1,4 +1,4 @@
-"""CSV files that are whole or not there."""
+"""Tables as CSV, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from streamlab.views.table import Cell, Table
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Write rows as CSV under a header: raw numbers, empty cells for None, lines ending in LF."""
+    """Return rows as CSV with a header: raw numbers, empty cells for None, lines ending in LF."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -23,7 +23,7 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a CSV file aside and rename it. Raises StoreError where the disk refuses."""
+    """Write a CSV file atomically. Raises StoreError where the disk refuses."""
     write_atomically(path, csv_text(header, rows).encode())
 
 
@@ -31,16 +31,13 @@ ENDINGS = (".csv", ".json")
 
 
 def check_ending(path: Path) -> None:
-    """Raise UsageError for a file whose ending names no format."""
+    """Raise UsageError for a file name that does not end in a known format."""
     if path.suffix not in ENDINGS:
-        raise UsageError(
-            f"A table is written as {' or '.join(ENDINGS)}, by the ending of the file; got "
-            f"{str(path)!r}."
-        )
+        raise UsageError(f"The file must end in {' or '.join(ENDINGS)}, got {str(path)!r}.")
 
 
 def write_table(table: Table, path: Path) -> None:
-    """Write a table aside and rename it. Raises UsageError, StoreError."""
+    """Write a table atomically as CSV or JSON, by its ending. Raises UsageError, StoreError."""
     check_ending(path)
     if path.suffix == ".csv":
         write_csv(path, [column.name for column in table.columns], table.rows)
@@ -50,7 +47,7 @@ def write_table(table: Table, path: Path) -> None:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table of cells that are text already.
+    """Return a Markdown table of text cells.
 
     >>> print(markdown_table(["task", "score"], [["cola", "12.3"]]))
     | task | score |

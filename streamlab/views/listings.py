@@ -1,6 +1,7 @@
-"""Listings: one table of records for each thing the registry remembers.
+"""Listings of `ls`: one table of records for each subject, and its columns.
 
-A score taken on rows that a generator of this project made says `synthetic` as its source.
+The default columns fit into 80 characters if names are short. Scores on synthetic data have the
+source `synthetic`.
 """
 
 from __future__ import annotations
@@ -239,7 +240,7 @@ def list_records(
 
 
 def columns_of(subject: Subject) -> tuple[Column, ...]:
-    """Return every column of a subject, in order."""
+    """Return all columns of a subject."""
     return _LISTINGS[subject][0]
 
 
@@ -286,7 +287,7 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
 
 def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
     arrivals = registry.arrivals.list(run=run, limit=limit, removed=True)
-    return _as_they_are(arrivals, REMOVED_ARRIVALS)
+    return _attributes(arrivals, REMOVED_ARRIVALS)
 
 
 def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
@@ -387,31 +388,31 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
 
 
 def _placements(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    return _as_they_are(registry.placements.list(run, limit=limit), PLACEMENTS)
+    return _attributes(registry.placements.list(run, limit=limit), PLACEMENTS)
 
 
 def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.totals.tasks(), SUMMARIES)
+    return _attributes(registry.totals.tasks(), SUMMARIES)
 
 
 def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.totals.providers(), SUMMARIES)
+    return _attributes(registry.totals.providers(), SUMMARIES)
 
 
 def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.bases.list(), BASES)
+    return _attributes(registry.bases.list(), BASES)
 
 
 def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _as_they_are(registry.tags.list(), TAGS)
+    return _attributes(registry.tags.list(), TAGS)
 
 
 def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
-    return _as_they_are(registry.events.list(limit), EVENTS)
+    return _attributes(registry.events.list(limit), EVENTS)
 
 
-def _as_they_are(records: Iterable[object], known: Sequence[Column]) -> Rows:
-    """Return records whose columns are called as their own parts."""
+def _attributes(records: Iterable[object], known: Sequence[Column]) -> Rows:
+    """Return records whose attributes have the names of the columns."""
     return tuple(tuple(getattr(record, column.name) for column in known) for record in records)
 
 

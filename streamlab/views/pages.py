@@ -1,4 +1,4 @@
-"""Pages: all of one arrival, diff, task or base, with what belongs to it."""
+"""Pages of `show`: one run, arrival, diff, task or base with its records."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def find_page(
 
 
 def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
-    """Show one arrival: what it took, its rows, its artifact and its scores."""
+    """Return the page of one arrival: its costs, data, artifact and scores."""
     facts = (
         Fact("run", arrival.run),
         Fact("seed", arrival.seed, "number"),
-        Fact("place in stream", arrival.sequence, "number"),
+        Fact("sequence", arrival.sequence, "number"),
         Fact("provider", arrival.provider),
         Fact("task", arrival.task),
         Fact("version", arrival.version, "number"),
@@ -69,15 +69,15 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
         Fact("evaluation", arrival.evaluation_seconds, "seconds"),
         Fact("peak memory", arrival.peak_memory_bytes, "bytes"),
     )
-    rows = (
+    data = (
         Fact("source", arrival.source),
         Fact("detail", arrival.source_detail),
-        Fact("train rows", arrival.n_train_examples, "count"),
-        Fact("rows fingerprint", arrival.examples_fingerprint, "digest"),
+        Fact("training examples", arrival.n_train_examples, "count"),
+        Fact("examples fingerprint", arrival.examples_fingerprint, "digest"),
     )
     sections: list[Facts | Table] = [
         Facts("facts", "", facts),
-        Facts("data", "Data", rows),
+        Facts("data", "Data", data),
     ]
     if arrival.digest is not None:
         sections.append(_artifact_facts(registry.artifacts.get(arrival.digest)))
@@ -88,7 +88,7 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
 
 
 def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
-    """Yield what only a stream with providers that act up, or with a virtual clock, has."""
+    """Yield facts that only streams with misbehaving providers or a virtual clock have."""
     times = ("arrived", "began", "ended")
     facts = (
         Fact("rule", arrival.rule),
@@ -100,17 +100,17 @@ def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
 
 
 def diff_page(registry: Registry, diff: DiffRecord) -> Page:
-    """Show one artifact: its bytes by part, the tensors it touches, and who shares it."""
+    """Return the page of one artifact: its bytes by part, changed tensors, and arrivals."""
     base = registry.bases.get(diff.base_fingerprint)
     facts = (
         Fact("kind", diff.kind),
         Fact("base", base.model),
         Fact("base fingerprint", diff.base_fingerprint, "digest"),
         Fact("value type", diff.value_type),
-        Fact("gated entries", diff.n_gated, "count"),
-        Fact("kept entries", diff.n_entries, "count"),
+        Fact("gated weights", diff.n_gated, "count"),
+        Fact("retained weights", diff.n_entries, "count"),
         Fact("density", diff.density, "share"),
-        Fact("head entries", diff.n_head_entries, "count"),
+        Fact("head weights", diff.n_head_entries, "count"),
         Fact("file", diff.file_bytes, "bytes"),
         Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
         Fact("times smaller", diff.full_checkpoint_bytes / diff.file_bytes, "ratio"),
@@ -138,7 +138,7 @@ def diff_page(registry: Registry, diff: DiffRecord) -> Page:
 
 
 def task_page(registry: Registry, task: str, run: str) -> Page:
-    """Show one task in one run: its settings, its arrivals and its scores by method.
+    """Return the page of one task in one run: settings, arrivals, and scores by method.
 
     Raises NotInRegistryError where nothing arrived for it in that run.
     """
@@ -187,7 +187,7 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
 
 
 def base_page(base: BaseRecord) -> Page:
-    """Show one base."""
+    """Return the page of one base."""
     facts = (
         Fact("model", base.model),
         Fact("revision", base.revision),
@@ -202,20 +202,41 @@ def base_page(base: BaseRecord) -> Page:
     return Page("base", base.fingerprint, asdict(base), (Facts("facts", "", facts),))
 
 
-def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[Fact]:
-    """Yield the leaves of nested settings as facts named by their path; lists in one line."""
-    for name, value in tree.items():
-        place = f"{path}.{name}" if path else str(name)
-        if isinstance(value, Mapping):
-            yield from flat(value, place)
-        elif isinstance(value, (list, tuple)):
-            yield Fact(place, ", ".join(str(_named(item)) for item in value) or "none")
+def flat(tree: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield the leaves of nested settings as facts named by their dotted path."""
+    yield from (Fact(path, value) for path, value in leaves(tree).items())
+
+
+def leaves(tree: Mapping[str, Any]) -> dict[str, Cell]:
+    """Return the leaves of nested settings by dotted path.
+
+    A list of plain values is one leaf. Items of a list of settings have a path each, by their
+    `name` where it is unique, else by their index.
+
+    >>> leaves({"seeds": [1, 2], "baselines": [{"name": "lora", "rank": 8}]})
+    {'seeds': '1, 2', 'baselines.lora.name': 'lora', 'baselines.lora.rank': 8}
+    """
+    return dict(_leaves(tree, ""))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Cell]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, (list, tuple)):
+        if any(isinstance(item, (Mapping, list, tuple)) for item in value):
+            for name, item in zip(_item_names(value), value, strict=True):
+                yield from _leaves(item, f"{path}.{name}")
         else:
-            yield Fact(place, value if isinstance(value, (str, int, float, bool)) else None)
+            yield path, ", ".join(map(str, value)) or "none"
+    else:
+        yield path, value if isinstance(value, (str, int, float, bool)) else None
 
 
-def _named(item: Any) -> Any:
-    return item.get("name", item) if isinstance(item, Mapping) else item
+def _item_names(items: Sequence[Any]) -> list[str]:
+    named = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
+    times = Counter(named)
+    return [n if n and times[n] == 1 else str(place) for place, n in enumerate(named)]
 
 
 def _artifact_facts(diff: DiffRecord) -> Facts:
@@ -224,8 +245,8 @@ def _artifact_facts(diff: DiffRecord) -> Facts:
         Fact("kind", diff.kind),
         Fact("value type", diff.value_type),
         Fact("density", diff.density, "share"),
-        Fact("kept entries", diff.n_entries, "count"),
-        Fact("head entries", diff.n_head_entries, "count"),
+        Fact("retained weights", diff.n_entries, "count"),
+        Fact("head weights", diff.n_head_entries, "count"),
         Fact("file", diff.file_bytes, "bytes"),
         Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
     )
@@ -249,7 +270,7 @@ def _parts(diff: DiffRecord) -> Table:
 
 
 def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
-    """Yield the tensors with the most kept entries, where they were counted."""
+    """Yield the tensors with the most retained weights, where they were counted."""
     if len(diff.tensor_counts) != len(base.layout):
         return
     pairs = zip(base.layout, diff.tensor_counts, strict=True)
@@ -258,11 +279,11 @@ def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
     touched = f"{len(counted)} of {len(base.layout)}"
     title = f"Tensors changed: {touched}"
     if len(counted) > _MOST_TENSORS:
-        title += f"; the {_MOST_TENSORS} with the most kept entries"
+        title += f"; the {_MOST_TENSORS} with the most retained weights"
     yield Table(
         "tensors",
         title,
-        (Column("tensor"), Column("shape"), Column("kept", "count"), Column("share", "share")),
+        (Column("tensor"), Column("shape"), Column("retained", "count"), Column("share", "share")),
         tuple(
             (name, " x ".join(map(str, shape)), count, count / diff.n_entries)
             for name, shape, count in counted[:_MOST_TENSORS]
@@ -272,8 +293,8 @@ def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
 
 def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
     columns = (
-        *(Column("metric"), Column("split"), Column("value", "score"), Column("rows", "count")),
-        *(Column("after place", "number"), Column("primary"), Column("source")),
+        *(Column("metric"), Column("split"), Column("value", "score"), Column("examples", "count")),
+        *(Column("after sequence", "number"), Column("primary"), Column("source")),
     )
     rows = tuple(
         (
@@ -302,7 +323,7 @@ def _task_row(
 
 
 def run_page(registry: Registry, run: RunRecord) -> Page:
-    """Show one run; the scenario as a whole is in the record."""
+    """Return the page of one run; the complete scenario is in the record."""
     base = registry.bases.get(run.base_fingerprint)
     totals = registry.totals.list("run", name=run.name)
     storage = registry.totals.by_method(run.id)
@@ -335,8 +356,8 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
 def _facts(run: RunRecord, base: BaseRecord, totals: Sequence[Total]) -> Facts:
     counted = Counter[str]()
     for total in totals:
-        lost = total.kind in ("failed", "quarantined")
-        counted[total.kind if lost else "finished"] += total.n_arrivals
+        stored = total.kind not in ("failed", "quarantined")
+        counted["finished" if stored else total.kind] += total.n_arrivals
     return Facts(
         "facts",
         "",
@@ -346,11 +367,11 @@ def _facts(run: RunRecord, base: BaseRecord, totals: Sequence[Total]) -> Facts:
             Fact("reason", run.reason),
             Fact("started", run.started_at, "time"),
             Fact("finished", run.finished_at, "time"),
-            Fact("last sign of life", run.heartbeat_at, "time"),
+            Fact("last heartbeat", run.heartbeat_at, "time"),
             Fact("arrivals finished", counted["finished"], "count"),
             Fact("arrivals expected", run.n_expected, "count"),
             Fact("failed attempts", counted["failed"], "count"),
-            *_quarantined(counted["quarantined"]),
+            Fact("quarantined submissions", counted["quarantined"] or None, "count"),
             Fact("base", base.model),
             Fact("base layers", "all" if base.layers is None else base.layers, "number"),
             Fact("base fingerprint", base.fingerprint, "digest"),
@@ -362,13 +383,8 @@ def _facts(run: RunRecord, base: BaseRecord, totals: Sequence[Total]) -> Facts:
     )
 
 
-def _quarantined(count: int) -> tuple[Fact, ...]:
-    """Return how many submissions were stopped, where any was."""
-    return (Fact("quarantined submissions", count, "count"),) if count else ()
-
-
 def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
-    """Yield what became of the artifacts on the device, one section for each seed's."""
+    """Yield the events of each seed's device, counted."""
     for seed in dict.fromkeys(line.seed for line in log):
         own = [line for line in log if line.seed == seed]
         counted = Counter(line.action for line in own)
@@ -383,7 +399,7 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
 
 
 def _settings(run: RunRecord) -> tuple[Fact, ...]:
-    """Return what holds for every task; each task's own settings are on the task's page."""
+    """Return the settings for all tasks; those of one task are on its own page."""
     elsewhere = ("version", "name", "base", "providers", "tasks")
     tree = {name: value for name, value in run.scenario.items() if name not in elsewhere}
     return tuple(flat(tree))
@@ -392,7 +408,7 @@ def _settings(run: RunRecord) -> tuple[Fact, ...]:
 def _data(used: Sequence[ExamplesUsed]) -> Table:
     columns = (
         *(Column("task"), Column("provider"), Column("source"), Column("detail")),
-        *(Column("train_rows", "count"), Column("rows", "digest")),
+        *(Column("train_examples", "count"), Column("examples", "digest")),
     )
     rows = tuple(
         (own.task, own.provider, own.source, own.source_detail, own.n_train_examples,

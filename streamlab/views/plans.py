@@ -1,4 +1,4 @@
-"""Plans as pages: what fits a budget, and what many tasks take."""
+"""Pages of `fit` and `simulate`: what fits a budget, and what many tasks need."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fit_page(
     *,
     density: float | None = None,
 ) -> Page:
-    """Show what fits a budget; `model`: as it was measured, `density`: the one supposed."""
+    """Return the page of a fit; `model` is the measured one, `density` the assumed one."""
     n_measured = len(measured.tasks)
     sections: list[Facts | Table] = [_basis(measured, model)]
     if isinstance(found, Fit):
@@ -52,14 +52,14 @@ def fit_page(
 
 
 def simulation_page(simulated: Simulation) -> Page:
-    """Show what many tasks take, beside full finetuning and LoRA, and when they are learnt."""
+    """Return the page of a simulation: bytes beside full finetuning and LoRA, and times."""
     measured, what_if, steps = simulated.measured, simulated.what_if, simulated.steps
     before = measured.model(block_bytes=simulated.model.block_bytes)
     sections: list[Facts | Table] = [
         _basis(measured, simulated.model),
         Facts(
             "what_if",
-            "Supposed",
+            "Assumed",
             (
                 Fact("density", what_if.density, "share"),
                 Fact("value type", what_if.value_type),
@@ -68,7 +68,7 @@ def simulation_page(simulated: Simulation) -> Page:
                 Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count"),
             ),
         ),
-        Table("steps", "Bytes kept", STEPS, tuple(map(_step_row, steps))),
+        Table("steps", "Bytes stored", STEPS, tuple(map(_step_row, steps))),
         parts_table(before.at(len(measured.tasks)), steps[-1].storage),
         _baselines(simulated),
     ]
@@ -91,7 +91,7 @@ def simulation_page(simulated: Simulation) -> Page:
 
 
 def parts_table(measured: Storage, planned: Storage) -> Table:
-    """Show the parts of two storages side by side; each column adds up to its last line."""
+    """Return the parts of two storages side by side; the last row is the total."""
     before, after = measured.parts(), planned.parts()
     names = [*after, *(name for name in before if name not in after)]
     rows: list[tuple[Cell, ...]] = [
@@ -119,7 +119,7 @@ def _basis(measured: Measured, model: StorageModel) -> Facts:
             Fact("mean density", sum(densities) / n_tasks, "share"),
             Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),
             Fact("mean file", sum(task.file for task in measured.tasks) / n_tasks, "bytes"),
-            Fact("bytes a block", model.block_bytes, "count"),
+            Fact("bytes per block", model.block_bytes, "count"),
         ),
     )
 
@@ -130,7 +130,7 @@ def _fitting(found: Fit, density: float | None) -> Facts:
         "Fits",
         (
             Fact("budget", found.budget, "bytes"),
-            Fact("density supposed", density, "share"),
+            Fact("assumed density", density, "share"),
             Fact("tasks that fit", found.n_tasks, "count"),
             Fact("at least (95%)", found.low, "count"),
             Fact("at most (95%)", found.high, "count"),
@@ -147,10 +147,10 @@ def _density(found: DensityFit) -> Facts:
         (
             Fact("budget", found.budget, "bytes"),
             Fact("tasks", found.n_tasks, "count"),
-            # As many digits as an entry more or less shows in.
+            # Enough digits to tell one weight more or less.
             Fact("density that fits", f"{100 * found.density:.6g}%"),
             Fact("density", found.density, "share"),
-            Fact("entries a task", found.n_entries, "count"),
+            Fact("retained weights per task", found.n_entries, "count"),
             Fact("any density up to one half fits", True if found.is_most else None),
             Fact("at least (95%)", interval.low if interval else None, "bytes"),
             Fact("at most (95%)", interval.high if interval else None, "bytes"),
@@ -168,8 +168,8 @@ def _check(check: Backtest) -> Facts:
             Fact("predicted", check.predicted, "bytes"),
             Fact("low (95%)", interval.low if interval else None, "bytes"),
             Fact("high (95%)", interval.high if interval else None, "bytes"),
-            Fact("either way", check.half_share, "share"),
-            Fact("either way, base apart", check.half_share_of_tasks, "share"),
+            Fact("half-width", check.half_share, "share"),
+            Fact("half-width without the base", check.half_share_of_tasks, "share"),
             Fact("measured", check.measured, "bytes"),
             Fact("covered", check.is_covered),
         ),
@@ -203,7 +203,7 @@ def _baselines(simulated: Simulation) -> Facts:
         "baselines",
         "Baselines",
         (
-            Fact("full finetuning", "one checkpoint a task"),
+            Fact("full finetuning", "one checkpoint per task"),
             Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
             Fact("LoRA", source),
             Fact(
@@ -216,7 +216,7 @@ def _baselines(simulated: Simulation) -> Facts:
 
 
 def _queue(queue: Queue) -> Facts:
-    # Here, because numpy's percentiles are of no use to a plan without a queue.
+    # Here, because a plan without a queue does not need numpy.
     import numpy as np
 
     process = queue.process
@@ -226,9 +226,13 @@ def _queue(queue: Queue) -> Facts:
         "Queue",
         (
             Fact("arrivals", process.process),
-            Fact("arrivals a day", process.rate_per_day, "ratio"),
-            Fact("cv of the gaps", process.cv if isinstance(process, Gamma) else None, "ratio"),
-            Fact("at once", process.size if isinstance(process, Burst) else None, "count"),
+            Fact("arrivals per day", process.rate_per_day, "ratio"),
+            Fact(
+                "coefficient of variation",
+                process.cv if isinstance(process, Gamma) else None,
+                "ratio",
+            ),
+            Fact("burst size", process.size if isinstance(process, Burst) else None, "count"),
             Fact("slots", queue.n_slots, "count"),
             Fact("seed", queue.seed, "number"),
             Fact("load", queue.load, "share"),

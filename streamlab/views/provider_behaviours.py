@@ -1,4 +1,4 @@
-"""How simulated providers behaved in a run, what stopped them, and what they declared."""
+"""Behaviours of the simulated providers of a run, counted by outcome."""
 
 from __future__ import annotations
 
@@ -12,26 +12,22 @@ from streamlab.views.task_scores import by_arrival, find_own_score
 
 HONEST = "honest"
 FLIP = "label_flip"
-_DEFAULT_SHARE = 0.5  # of labels flipped, in the records of runs that do not say
 
 
 def wrong_labels(run: RunRecord, arrival: ArrivalRecord) -> float | None:
-    """Return the share of labels that an arrival's provider made wrong, None if it made none so."""
+    """Return the share of labels that an arrival's provider flipped; None without `label_flip`."""
     if arrival.behaviour != FLIP:
         return None
-    provider: Mapping[str, object] = run.scenario["providers"][arrival.provider]
-    behaviour = provider.get("behaviour")
-    share = behaviour.get("flipped_labels") if isinstance(behaviour, Mapping) else None
-    return float(share) if isinstance(share, int | float) else _DEFAULT_SHARE
+    return float(run.scenario["providers"][arrival.provider]["behaviour"]["flipped_labels"])
 
 
 def behaviour_table(
     run: RunRecord, arrivals: Iterable[ArrivalRecord], scores: Iterable[ScoreRecord]
 ) -> Table:
-    """Count arrivals of the own method by behaviour, the honest first; empty if all were honest.
+    """Count arrivals of the own method by behaviour, honest ones first; empty if all are honest.
 
-    `declared - found` is the mean over admitted arrivals of what the provider declared less the
-    score that the lab measured.
+    `declared - measured` is the mean over admitted arrivals of the provider's declared score minus
+    the score measured by the lab.
     """
     own = [a for a in arrivals if a.method == run.settings.primary_method]
     groups: dict[tuple[str, float | None], list[ArrivalRecord]] = defaultdict(list)
@@ -40,7 +36,7 @@ def behaviour_table(
     columns = (
         *(Column("behaviour"), Column("wrong labels", "share"), Column("attempts", "count")),
         *(Column("admitted", "count"), Column("stopped", "count"), Column("failed", "count")),
-        *(Column("stopped by"), Column("declared - found", "change")),
+        *(Column("stopped by"), Column("declared - measured", "change")),
     )
     found = by_arrival(scores)
     rows = tuple(
@@ -52,7 +48,7 @@ def behaviour_table(
         for (behaviour, share), group in sorted(groups.items(), key=_honest_first)
     )
     misbehaved = any(behaviour != HONEST for behaviour, _ in groups)
-    title = "How the simulated providers behaved, and what stopped them"
+    title = "Behaviours of the simulated providers"
     return Table("behaviours", title, columns, rows if misbehaved else ())
 
 

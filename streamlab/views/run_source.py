@@ -1,4 +1,4 @@
-"""Where a study reads from: "HOME", which is its latest run, or "HOME@RUN"."""
+"""A run to read: an open registry, its home with the files, and the run's name."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.home.folder import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run
 from streamlab.registry.registry import Registry
 
 
 @dataclass(frozen=True)
-class Source:
+class RunSource:
     """A run of an open registry, and the home with its files."""
 
-    home: Home
     registry: Registry
+    home: Home
     run: str
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Return the home's artifact store."""
+        return ArtifactStore(self.home.store)
 
 
 @contextmanager
-def open_source(text: str) -> Iterator[Source]:
-    """Open the registry that a text names, to be read. Raises RegistryError where none is."""
+def open_source(text: str) -> Iterator[RunSource]:
+    """Open "HOME", meaning its latest run, or "HOME@RUN", to be read.
+
+    Raises RegistryError where the home has no registry.
+    """
     folder, _, run = text.rpartition("@")
     if not folder or Path(text).is_dir():
         folder, run = text, "latest"
     home = Home(Path(folder))
     home.require_registry()
     with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
-        yield Source(home, registry, find_run(registry, run).name)
+        yield RunSource(registry, home, find_run(registry, run).name)

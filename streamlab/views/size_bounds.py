@@ -1,4 +1,4 @@
-"""How few bytes the parts of a stored diff could take, worked out from its file."""
+"""Lower bounds on the bytes of a stored diff's parts, computed from its file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
-    """Put bounds beside the bytes of a diff's page; any other page comes back as it is.
+    """Add bounds to the bytes on a diff's page; any other page is returned unchanged.
 
-    So does that of a diff whose file the store does not have.
+    So is the page of a diff whose file is not in the store or cannot be read.
     """
     if page.kind != "diff":
         return page
@@ -28,7 +28,7 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     try:
         bounds = _bounds(record, registry, store)
     except StreamlabError:
-        return page  # what is wrong with the file is for whoever checks the store to say
+        return page  # `verify` reports damaged files
     sections = (
         _extended(part, bounds) if isinstance(part, Table) and part.key == "parts" else part
         for part in page.sections
@@ -39,7 +39,7 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
 def find_positions_bound(
     record: DiffRecord, registry: Registry, store: ArtifactStore
 ) -> float | None:
-    """Return the two-part bound of a diff's positions in bytes; None without a sound file."""
+    """Return the two-part bound of a diff's positions in bytes; None without a readable file."""
     if record.kind != "diff" or record.digest not in store:
         return None
     try:
@@ -53,7 +53,7 @@ def find_positions_bound(
 
 def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dict[Cell, float]:
     """Return bytes by part: the two-part bound of positions, the entropy of values."""
-    # Here, so that no other page costs the codecs.
+    # Here, so that other pages do not load the codecs.
     from streamlab.diff.entropy import two_part_bound, value_entropy
     from streamlab.diff.format.container import open_diff
 

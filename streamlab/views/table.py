@@ -1,7 +1,7 @@
-"""What a listing or a page is made of: columns that know their kind, rows of raw values.
+"""Tables and pages of raw values under typed columns, and their text for people.
 
-A cell holds the raw number (bytes, seconds, a share of one); how it is written for people is
-for whoever prints it.
+A cell holds a raw number (bytes, seconds, a share of one). `readable` formats it by its column's
+kind.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Cell = str | int | float | bool | None
 Kind = Literal[
     "text",
     "status",
-    "setting",  # a value as somebody wrote it
+    "setting",  # a value as written in a scenario
     "flag",  # yes or no
-    "digest",  # hexadecimal digits, of which the first twelve tell enough
-    "number",  # a name made of digits: a seed, an arrival
+    "digest",  # hexadecimal, shown as its first twelve digits
+    "number",  # an identifier: a seed, an arrival
     "count",
     "bytes",
     "seconds",
@@ -44,7 +44,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Column:
-    """One column; one that is not `default` is shown to those who ask for it."""
+    """One column; unless `default`, it is shown on request only."""
 
     name: str
     kind: Kind = "text"
@@ -53,9 +53,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns, as many cells in each as there are columns."""
+    """Rows under columns; each row has a cell for each column."""
 
-    key: str  # what it is called in JSON
+    key: str  # its name in JSON
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -79,11 +79,11 @@ class Table:
         )
 
     def brief(self) -> Table:
-        """Keep the columns that are shown to those who ask for none."""
+        """Keep the default columns."""
         return self.select(tuple(column.name for column in self.columns if column.default))
 
     def sort(self, name: str, *, descending: bool) -> Table:
-        """Order the rows by one column, empty cells last; equals stay. Raises UsageError."""
+        """Sort the rows by one column, stably, empty cells last. Raises UsageError."""
         place = self._place(name)
         filled = [row for row in self.rows if row[place] is not None]
         empty = [row for row in self.rows if row[place] is None]
@@ -92,7 +92,7 @@ class Table:
         return self.having((*filled, *empty))
 
     def having(self, rows: tuple[tuple[Cell, ...], ...]) -> Table:
-        """Put these rows in place of its own."""
+        """Return the table with these rows."""
         return Table(self.key, self.title, self.columns, rows)
 
     def _place(self, name: str) -> int:
@@ -122,7 +122,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Page:
-    """All of one thing: the record as it is, and the sections that explain it."""
+    """One record with sections that present it."""
 
     kind: str
     name: str
@@ -140,13 +140,13 @@ class Page:
         return tree
 
 
-# Kinds of which a column stands on the left.
+# Kinds whose columns are aligned left.
 LEFT: tuple[Kind, ...] = ("text", "status", "setting", "flag", "digest", "time", "virtual")
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def readable(value: Cell, kind: Kind) -> str:
-    """Write one cell for people; an empty one is a dash."""
+    """Return one cell as text; an empty one is a dash."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -155,7 +155,7 @@ def readable(value: Cell, kind: Kind) -> str:
         digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
         text = value[:12] if digest else value
         text = "STALE" if (kind, text) == ("status", "stale") else text
-        # A name from a scenario must not move the cursor or change colours.
+        # Control characters in a name must not reach the terminal.
         return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return _NUMBERS.get(kind, str)(value)
 

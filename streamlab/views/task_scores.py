@@ -1,7 +1,8 @@
-"""Scores side by side: one row a task, one column a seed, mean and spread where there are several.
+"""Scores of tasks over seeds, and paired differences between two methods or runs.
 
-The spread is the sample standard deviation (n - 1). Only an arrival's own score counts, the one
-measured right after it, on dev rows where there are any; a later one belongs to the matrix.
+A spread is a sample standard deviation (n - 1). An arrival's own score is the primary one measured
+right after it, on dev examples where there are any. A pair is one task under one seed, trained and
+scored twice on the same examples, so that its difference says more than that of two means.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from dataclasses import dataclass
 from streamlab.registry.records import ScoreRecord
 from streamlab.views.table import Cell, Column, Table
 
-_MOST_SEEDS = 3  # as columns of their own; of more, the lowest and the highest are shown
+_MOST_SEEDS = 3  # with a column each; of more, the lowest and highest are shown
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What one task reached by one method, over the seeds."""
+    """The scores of one task by one method over seeds."""
 
     task: str
     method: str
     metric: str
     split: str
-    source: str  # "synthetic" where the rows were
+    source: str  # "synthetic" for synthetic data
     by_seed: Mapping[int, float]
 
     @property
@@ -40,7 +41,7 @@ class TaskScore:
 
 
 def by_arrival(scores: Iterable[ScoreRecord]) -> dict[int, tuple[ScoreRecord, ...]]:
-    """Sort scores by the number of their arrival."""
+    """Group scores by the id of their arrival."""
     found: dict[int, list[ScoreRecord]] = defaultdict(list)
     for score in scores:
         found[score.arrival_id].append(score)
@@ -48,15 +49,15 @@ def by_arrival(scores: Iterable[ScoreRecord]) -> dict[int, tuple[ScoreRecord, ..
 
 
 def find_own_score(scores: Iterable[ScoreRecord]) -> ScoreRecord | None:
-    """Return the score one arrival is judged by; None where it has no score."""
+    """Return an arrival's own score; None where it has none."""
     primary = [score for score in scores if score.is_primary]
     return min(primary, key=lambda s: (s.after_sequence, s.split != "dev"), default=None)
 
 
 def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
-    """Bring the scores of one run together by method and task, in the order of arrival.
+    """Group the scores of one run by method and task, in the order of arrival.
 
-    Of several versions of a task the last counts.
+    Of several versions of a task, the last counts.
     """
     seeds: dict[tuple[str, str], dict[int, ScoreRecord]] = defaultdict(dict)
     for own in map(find_own_score, by_arrival(scores).values()):
@@ -72,7 +73,7 @@ def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
 
 
 def score_table(key: str, title: str, scores: Sequence[TaskScore]) -> Table:
-    """Lay out tasks by seeds, with the mean and the spread where there are several seeds."""
+    """Return a table of tasks by seeds, with mean and spread where there are several seeds."""
     seeds = sorted({seed for score in scores for seed in score.by_seed})
     columns = [Column("task"), Column("metric"), Column("split"), Column("source")]
     if len(seeds) <= _MOST_SEEDS:
@@ -95,7 +96,7 @@ def _row(score: TaskScore, seeds: Sequence[int]) -> tuple[Cell, ...]:
 
 @dataclass(frozen=True)
 class Paired:
-    """The differences of pairs, `this - other`, in the order of their seeds."""
+    """Differences of pairs, `this - other`, in the order of their seeds."""
 
     differences: tuple[float, ...]
 
@@ -111,16 +112,16 @@ class Paired:
 
     @property
     def n_pairs(self) -> int:
-        """Return how many pairs there are."""
+        """Return the number of pairs."""
         return len(self.differences)
 
 
 def paired(this: TaskScore, other: TaskScore) -> Paired:
-    """Pair two lots of one task's scores by seed; a seed that one of them lacks is left out."""
+    """Pair two sets of one task's scores by seed; seeds that only one has are left out."""
     both = [seed for seed in sorted(this.by_seed) if seed in other.by_seed]
     return Paired(tuple(this.by_seed[seed] - other.by_seed[seed] for seed in both))
 
 
-def together(lots: Iterable[Paired]) -> Paired:
-    """Bring the pairs of several tasks together."""
-    return Paired(tuple(difference for lot in lots for difference in lot.differences))
+def pooled(by_task: Iterable[Paired]) -> Paired:
+    """Return the pairs of several tasks as one set."""
+    return Paired(tuple(difference for task in by_task for difference in task.differences))

@@ -58,18 +58,18 @@ def home(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Home:
 def study(
     study_module: ModuleType, home: Home, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Study:
-    """Run the study where the scenarios' paths start, on runs of the home or on answers."""
+    """Run the study where the scenarios' paths start, on runs of the home or on predictions."""
 
     def run(
         *runs: str,
-        answers: Path | None = None,
+        predictions: Path | None = None,
         folder: Path = lab.folder,
         home: Path = home.path,
     ) -> int:
         monkeypatch.chdir(folder)
         words = ["--home", str(home), "--draws", "200", "-o", str(tmp_path)]
-        if answers is not None:
-            words += ["--answers", str(answers)]
+        if predictions is not None:
+            words += ["--predictions", str(predictions)]
         for name in runs:
             words += ["--run", name]
         code: int = study_module.main(words)
@@ -106,7 +106,7 @@ def test_the_table_holds_the_recorded_scores_and_leaves_wnli_out_of_the_mean(
     )
 
 
-def test_answers_once_given_are_not_asked_for_again_and_give_the_same_table(
+def test_stored_predictions_are_not_made_again_and_give_the_same_table(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study("eight-1") == 0
@@ -115,7 +115,7 @@ def test_answers_once_given_are_not_asked_for_again_and_give_the_same_table(
 
     assert study("eight-1") == 0
     again = capsys.readouterr()
-    assert study(answers=tmp_path / "glue_answers.npz", folder=tmp_path) == 0
+    assert study(predictions=tmp_path / "glue_predictions.npz", folder=tmp_path) == 0
     replayed = capsys.readouterr()
 
     assert first.err.count(" recorded") == 6
@@ -136,7 +136,7 @@ def test_what_has_no_partner_or_two_is_refused(
     assert "learnt twice by one method under one seed" in shown
 
 
-def test_other_rows_than_the_recorded_ones_are_refused(
+def test_data_other_than_the_recorded_are_refused(
     study: Study, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -147,7 +147,7 @@ def test_other_rows_than_the_recorded_ones_are_refused(
     assert study("eight-1", folder=elsewhere) == 2
 
     assert "are not those that eight-1 was scored on" in capsys.readouterr().err
-    assert not (tmp_path / "glue_answers.npz").exists()
+    assert not (tmp_path / "glue_predictions.npz").exists()
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_score_may_be_rounded_otherwise_than_the_recorded_one_and_no_more(
     assert shown in "".join(capsys.readouterr())
 
 
-def test_synthetic_rows_are_not_glue(
+def test_synthetic_data_are_not_glue(
     study_module: ModuleType, lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = lab.tree(name="made", data={"sources": ["synthetic"], "max_train_examples": 40})

@@ -12,20 +12,20 @@ from click.testing import CliRunner
 from figure_samples import HOSTILE, check_pictures, read_csv
 
 from streamlab.cli import cli
-from streamlab.cli.plots import FIGURES
 from streamlab.diff.format.container import decode
 from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
-from streamlab.figures import accuracy, layers, pareto
+from streamlab.figures import accuracy, file_parts, layers, pareto
 from streamlab.figures import accuracy_matrix as matrix
-from streamlab.figures import file_parts as bytes_figure
 from streamlab.figures import mask_overlap as overlap
 from streamlab.figures import training_curves as curves
+from streamlab.figures.catalogue import BY_NAME
 from streamlab.figures.style import house_style
 from streamlab.home.curves import read_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
     from stream_samples import Ran
@@ -37,7 +37,7 @@ def plotted(name: str, home: Home, folder: Path) -> tuple[Path, ...]:
     return tuple(map(Path, done.stdout.splitlines()))
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_every_figure_is_whole_and_the_same_twice(name: str, many: Ran, tmp_path: Path) -> None:
     first, second = (plotted(name, many.home, tmp_path / at) for at in ("a", "b"))
 
@@ -46,7 +46,7 @@ def test_every_figure_is_whole_and_the_same_twice(name: str, many: Ran, tmp_path
     assert read_csv(first[2])
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_a_run_whose_arrivals_all_failed_is_refused(name: str, many: Ran, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()
@@ -85,7 +85,7 @@ def test_bytes_are_those_of_the_records_and_stand_over_the_bound(
 def test_bytes_of_files_that_are_gone_have_no_bound(
     many_registry: Registry, tmp_path: Path
 ) -> None:
-    data = bytes_figure.read_bytes(many_registry, "latest", ArtifactStore(tmp_path))
+    data = file_parts.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
     assert [bar.bound for bar in data.bars] == [None, None]
 
@@ -131,14 +131,14 @@ def test_the_matrix_has_every_task_after_every_arrival(
     assert {(row["task"], row["after_place"]): float(row["value"]) for row in rows} == scores
 
 
-def test_scores_taken_after_what_was_stopped_have_a_column(
-    many_registry: Registry, tmp_path: Path
+def test_scores_taken_after_a_quarantined_arrival_have_a_column(
+    many: Ran, many_registry: Registry, tmp_path: Path
 ) -> None:
-    grid = matrix.read_matrix(many_registry, "latest")
+    grid = matrix.read(RunSource(many_registry, many.home, "latest"))
     # As if the second arrival had been quarantined, after which the first was scored again.
     first = replace(grid, arrivals=grid.arrivals[:1], scores=grid.scores[:1])
 
-    rows = read_csv(matrix.write_matrix(first, tmp_path)[2])
+    rows = read_csv(matrix.write(first, tmp_path)[2])
     with house_style():
         axes = matrix.draw(first).axes[0]
 
@@ -165,7 +165,7 @@ def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> No
 
 def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"no curve lies in .*nothing to show"):
-        curves.read_curves(many_registry, "latest", tmp_path)
+        curves.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
 
 def test_layers_and_kinds_each_add_up_to_the_kept_entries(
@@ -220,23 +220,21 @@ def test_overlap_is_that_of_the_stored_positions(
 
 def test_files_that_are_not_there_do_not_overlap(many_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="the store has 0 of the 2 files"):
-        overlap.read_overlap(many_registry, "latest", ArtifactStore(tmp_path))
+        overlap.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
 
 def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:
-    store = ArtifactStore(many.home.store)
-    bars = bytes_figure.read_bytes(many_registry, "latest", store)
-    scores = accuracy.read_accuracy(many_registry, "latest")
-    points = pareto.read_pareto(many_registry, "latest")
+    source = RunSource(many_registry, many.home, "latest")
+    bars, scores, points = file_parts.read(source), accuracy.read(source), pareto.read(source)
     bars = replace(bars, run=HOSTILE, bars=tuple(replace(b, task=HOSTILE) for b in bars.bars))
     named = tuple(replace(score, task=HOSTILE) for score in scores.scores)
     scores = replace(scores, run=HOSTILE, scores=named)
     arrivals = [replace(p.arrival, task=HOSTILE) for p in points.points]
     marked = tuple(replace(p, arrival=a) for p, a in zip(points.points, arrivals, strict=True))
     points = replace(points, run=HOSTILE, points=marked)
-    grid = matrix.read_matrix(many_registry, "latest")
+    grid = matrix.read(source)
     grid = replace(grid, arrivals=tuple(replace(a, task=HOSTILE) for a in grid.arrivals))
-    drawn = curves.read_curves(many_registry, "latest", many.home.curves)
+    drawn = curves.read(source)
     learnt = [replace(curve.arrival, task=HOSTILE) for curve in drawn.curves]
     drawn = replace(
         drawn,
@@ -244,11 +242,11 @@ def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: P
     )
 
     for at in ("a", "b"):
-        bytes_figure.write_bytes(bars, tmp_path / at)
-        accuracy.write_accuracy(scores, tmp_path / at)
-        pareto.write_pareto(points, tmp_path / at)
-        matrix.write_matrix(grid, tmp_path / at)
-        curves.write_curves(drawn, tmp_path / at)
+        file_parts.write(bars, tmp_path / at)
+        accuracy.write(scores, tmp_path / at)
+        pareto.write(points, tmp_path / at)
+        matrix.write(grid, tmp_path / at)
+        curves.write(drawn, tmp_path / at)
 
     for name in ("bytes", "accuracy", "pareto", "matrix", "curves"):
         first, second = (

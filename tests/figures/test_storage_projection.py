@@ -10,8 +10,8 @@ import pytest
 from figure_samples import HOSTILE, check_labels, check_pictures, read_csv
 
 from streamlab.errors import UsageError
-from streamlab.figures.storage import project, storage_figure, storage_series, write_storage
-from streamlab.figures.style import house_style
+from streamlab.figures.storage import StorageFigure, draw, project, storage_series, write
+from streamlab.figures.style import caption_of, house_style
 from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import Measured, measure
 from streamlab.registry.registry import Registry
@@ -62,9 +62,8 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
 ) -> None:
     series = storage_series(many_registry, "latest", project_to=500)
     series = replace(series, run=HOSTILE, lora_bytes=(5_000, 6_000, 7_000))
-    written = [write_storage([series], tmp_path / at, budget=100_000) for at in ("a", "b")]
+    first, second = (write(StorageFigure((series,), budget=100_000), tmp_path / at) for at in "ab")
 
-    first, second = ((files.png, files.svg, files.csv) for files in written)
     check_pictures(first, second)
     rows = read_csv(first[2])
     n_tasks = [int(row["n_tasks"]) for row in rows]
@@ -77,8 +76,10 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
 def test_the_caption_says_what_is_measured_and_what_is_not(many_registry: Registry) -> None:
     def caption(project_to: int | None) -> str:
         with house_style():
-            figure = storage_figure([storage_series(many_registry, "1", project_to=project_to)])
-        return " ".join(text.get_text() for text in figure.texts)
+            figure = draw(
+                StorageFigure((storage_series(many_registry, "1", project_to=project_to),))
+            )
+        return caption_of(figure)
 
     assert "measured" in caption(None)
     assert "extrapolated" not in caption(None)
@@ -88,7 +89,7 @@ def test_the_caption_says_what_is_measured_and_what_is_not(many_registry: Regist
 def test_no_label_of_a_tick_overlaps_another(many_registry: Registry) -> None:
     with house_style():
         series = storage_series(many_registry, "1", project_to=1_000_000)
-        figure = storage_figure([series], budget=10**9)
+        figure = draw(StorageFigure((series,), budget=10**9))
         figure.draw_without_rendering()
         for axes in figure.axes:
             boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
@@ -102,7 +103,7 @@ def test_coordinates_are_computed_from_the_entries_the_type_and_the_head(
 ) -> None:
     series = storage_series(many_registry, "latest", project_to=4)
 
-    rows = read_csv(write_storage([series], tmp_path).csv)
+    rows = read_csv(write(StorageFigure((series,)), tmp_path)[2])
 
     bits = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
     sizes = [
@@ -128,7 +129,7 @@ def test_five_lines_have_five_labels_apart(many_registry: Registry) -> None:
     series = replace(series, lora_bytes=series.coo_bytes)
 
     with house_style():
-        figure = storage_figure([series], budget=series.coo_bytes[-1])
+        figure = draw(StorageFigure((series,), budget=series.coo_bytes[-1]))
         check_labels(figure)
 
     for axes in figure.axes:

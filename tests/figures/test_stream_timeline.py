@@ -19,6 +19,7 @@ from streamlab.figures.stream_timeline import read_times, stream_times
 from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
+from streamlab.views.run_source import RunSource
 
 BUDGET = 40_000
 
@@ -51,7 +52,7 @@ def test_the_timeline_has_every_attempt_with_the_registrys_times(
 ) -> None:
     data = read_times(registry, "latest")
 
-    first, second = (timeline.write_timeline(data, tmp_path / at) for at in "ab")
+    first, second = (timeline.write(data, tmp_path / at) for at in "ab")
 
     check_pictures(first, second)
     found = {
@@ -97,9 +98,10 @@ def test_the_queue_holds_who_waits_as_long_as_they_wait(registry: Registry) -> N
 
 
 def test_the_device_is_its_log_and_stays_below_its_budget(
-    registry: Registry, tmp_path: Path
+    streamed: Home, registry: Registry, tmp_path: Path
 ) -> None:
-    rows = read_csv(device.write_device(device.read_device(registry, "latest"), tmp_path)[2])
+    source = RunSource(registry, streamed, "latest")
+    rows = read_csv(device.write(device.read(source), tmp_path)[2])
 
     log = registry.placements.list("latest")
     assert [(row["action"], int(row["device_bytes"]), int(row["arrival"])) for row in rows] == [
@@ -112,7 +114,7 @@ def test_the_device_is_its_log_and_stays_below_its_budget(
 
 def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed: Home) -> None:
     with reading(untimed) as opened:
-        data = device.read_device(opened, "latest")
+        data = device.read(RunSource(opened, untimed, "latest"))
         arrivals = opened.primary_stream("latest").arrivals
         sizes = [opened.artifacts.get(arrival.digest or "").file_bytes for arrival in arrivals]
 
@@ -137,8 +139,9 @@ def test_attempts_without_virtual_times_are_counted_beside_those_that_have_them(
 
 @pytest.mark.parametrize("which", ["streamed", "untimed"])
 def test_no_two_labels_overlap_in_time(which: str, request: pytest.FixtureRequest) -> None:
-    with reading(request.getfixturevalue(which)) as opened, house_style():
-        times, kept = read_times(opened, "latest"), device.read_device(opened, "latest")
+    home = request.getfixturevalue(which)
+    with reading(home) as opened, house_style():
+        times, kept = read_times(opened, "latest"), device.read(RunSource(opened, home, "latest"))
         for figure in (timeline.draw(times), queue.draw(times), device.draw(kept)):
             check_labels(figure)
 

@@ -52,7 +52,7 @@ def test_what_verification_finds_is_on_the_page(many: Ran, tmp_path: Path) -> No
     rows = page.one(id="table-findings").cells()
     assert [row[:3] for row in rows] == [["missing", "2", "2"]]
     assert "2 problems in the home" in result.stderr
-    assert "Verification found 2 problems" in page.one(id="answer").text
+    assert "Verification found 2 problems" in page.one(id="summary").text
 
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one(many: Ran, tmp_path: Path) -> None:

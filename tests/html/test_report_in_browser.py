@@ -119,7 +119,7 @@ def test_a_click_sorts_numbers_and_a_second_one_turns_them(
 
 def test_numbers_are_sorted_as_numbers(browser: webdriver.Chrome, hostile_address: str) -> None:
     opened(browser, hostile_address)
-    rows = header(browser, "tasks", "train rows")
+    rows = header(browser, "tasks", "training examples")
     before = column(browser, "tasks", rows)
 
     rows.find_element(By.TAG_NAME, "button").click()

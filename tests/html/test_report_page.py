@@ -12,14 +12,13 @@ import pytest
 import yaml
 from page_samples import HEBREW, SCRIPT, Element, hostile_home, page_of, parsed
 
-from streamlab.config import digest
-from streamlab.figures.storage import storage_figure, storage_series
+from streamlab.figures.catalogue import FIGURES
+from streamlab.figures.storage import StorageFigure, draw, storage_series
 from streamlab.figures.style import drawn_svg
 from streamlab.html.document import scenario_file
-from streamlab.html.figures import PLATES
-from streamlab.html.svg import inline_svg
+from streamlab.html.inline_figures import inline_svg
 from streamlab.registry.registry import Registry
-from streamlab.stream.scenario import load_scenario
+from streamlab.stream.scenario import load_scenario, scenario_digest
 
 if TYPE_CHECKING:
     from stream_samples import Ran
@@ -105,12 +104,12 @@ def test_the_same_run_gives_the_same_page(many: Ran, text: str) -> None:
 def test_every_figure_is_drawn_once_or_the_reason_is_told(page: Element, hostile: str) -> None:
     drawn = [figure.attributes["aria-labelledby"] for figure in page.all("svg")]
     without = parsed(hostile)
-    plates = [figure.attributes["id"] for figure in without.all("figure")]
+    plots = [figure.attributes["id"] for figure in without.all("figure")]
 
-    assert drawn == [f"figure-{plate.name}-title" for plate in PLATES]
+    assert drawn == [f"figure-{entry.name}-title" for entry in FIGURES]
     # No file and no curve is in that home, and there is one method with one seed.
     left_out = {"pareto", "overlap", "curves"}
-    assert plates == [f"plate-{plate.name}" for plate in PLATES if plate.name not in left_out]
+    assert plots == [f"plot-{entry.name}" for entry in FIGURES if entry.name not in left_out]
     (told,) = [e for e in without.all("ul") if e.attributes.get("class") == "left-out"]
     assert [item.text.strip() != "" for item in told.children] == [True] * 3
 
@@ -193,13 +192,13 @@ def test_a_run_where_nothing_finished_has_a_page(many: Ran, tmp_path: Path) -> N
 
     check_structure(page)
     assert not page.all("svg")
-    assert "No task of this run has finished" in page.one(id="answer").text
-    assert "counts as a new scenario" in page.one(id="repeat").text
+    assert "No task of this run has finished" in page.one(id="summary").text
+    assert "counts as a new scenario" in page.one(id="reproduce").text
 
 
 def test_a_figure_has_ids_of_its_own_and_no_style(many_registry: Registry) -> None:
     series = storage_series(many_registry, "latest")
-    svg, _ = drawn_svg(lambda: storage_figure([series]))
+    svg, _ = drawn_svg(lambda: draw(StorageFigure((series,))))
 
     one, two = (inline_svg(svg, name=name, title="t", description="d") for name in ("a", "b"))
 
@@ -219,16 +218,19 @@ def test_the_scenario_on_the_page_is_the_scenario_that_ran(
     path.write_text(written[0], encoding="utf-8")
     assert yaml.safe_load(written[0]) == many_registry.runs.get("latest").scenario
     assert load_scenario(path).digest == many_registry.runs.get("latest").scenario_digest
-    assert "counts as a new scenario" not in page.one(id="repeat").text
+    assert "counts as a new scenario" not in page.one(id="reproduce").text
     assert written[1:] == ["streamlab run many.yaml", "streamlab report many-1"]
 
 
 def test_tasks_are_written_in_the_order_they_arrived_in(many_registry: Registry) -> None:
-    scenario = {"tasks": {"a": {"dataset": "x"}, "b": {"dataset": "y"}}}
+    scenario = {
+        "execution": {"attempts": 1},
+        "tasks": {"a": {"dataset": "x"}, "b": {"dataset": "y"}},
+    }
     run = replace(
         many_registry.runs.get("latest"),
         scenario=scenario,
-        scenario_digest=digest([scenario, ["b", "a"]]),
+        scenario_digest=scenario_digest(scenario, ["b", "a"]),
     )
     first, second, *_ = many_registry.arrivals.list(method="diff_pruning", seed=1)
     arrivals = [replace(second, task="a"), replace(first, task="b")]

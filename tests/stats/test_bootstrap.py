@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamlab.errors import UsageError
 from streamlab.stats.bootstrap import (
-    PairedAnswers,
+    PairedPredictions,
     draw_differences,
     interval,
     mean_scores,
@@ -26,23 +26,25 @@ METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews", "pearson")
 each_metric = pytest.mark.parametrize("metric", METRICS)
 
 
-def answers(metric: str, generator: np.random.Generator, *, n_rows: int = 40) -> PairedAnswers:
+def predictions(
+    metric: str, generator: np.random.Generator, *, n_examples: int = 40
+) -> PairedPredictions:
     """Answer at random, so that a good half is right; three classes where there are classes."""
-    shape = (3, n_rows)
+    shape = (3, n_examples)
     if metric == "pearson":
-        labels = generator.normal(size=n_rows)
+        labels = generator.normal(size=n_examples)
         this, other = (labels + generator.normal(size=shape) for _ in range(2))
-        return PairedAnswers(metric, labels, this, other)
-    classes = generator.integers(0, 3, n_rows)
+        return PairedPredictions(metric, labels, this, other)
+    classes = generator.integers(0, 3, n_examples)
     this, other = (
         np.where(generator.random(shape) < 0.4, classes, generator.integers(0, 3, shape))
         for _ in range(2)
     )
-    return PairedAnswers(metric, classes, this, other)
+    return PairedPredictions(metric, classes, this, other)
 
 
 def scored(metric: str, labels: NDArray[Any], predictions: NDArray[Any]) -> float:
-    """Score answers as a run scores outputs."""
+    """Score predictions as a run scores outputs."""
     asked = [find_metric(metric)]
     if metric == "pearson":
         return score(task_type("regression"), asked, predictions[:, None], labels)[metric]
@@ -52,8 +54,8 @@ def scored(metric: str, labels: NDArray[Any], predictions: NDArray[Any]) -> floa
 
 
 @each_metric
-def test_scores_on_all_rows_are_those_of_a_run(metric: str) -> None:
-    drawn = answers(metric, np.random.default_rng(1))
+def test_scores_on_all_examples_are_those_of_a_run(metric: str) -> None:
+    drawn = predictions(metric, np.random.default_rng(1))
 
     this, other = mean_scores(drawn)
 
@@ -64,9 +66,9 @@ def test_scores_on_all_rows_are_those_of_a_run(metric: str) -> None:
     assert [this, other] == pytest.approx(expected, abs=1e-12)
 
 
-def by_hand(metric: str, labels: Sequence[float], answered: Sequence[float]) -> float:
+def by_hand(metric: str, labels: Sequence[float], predicted: Sequence[float]) -> float:
     """Write the metrics out, one row after the other."""
-    pairs = list(zip(labels, answered, strict=True))
+    pairs = list(zip(labels, predicted, strict=True))
     if metric == "accuracy":
         return sum(label == answer for label, answer in pairs) / len(pairs)
     if metric == "pearson":
@@ -93,7 +95,9 @@ def correlation(*lots: list[tuple[float, float]]) -> float:
     return xy / math.sqrt(xx * yy) if min(xx, yy) > 1e-20 else 0.0
 
 
-def one_draw(metric: str, drawn: PairedAnswers, rows: Sequence[int], seeds: Sequence[int]) -> float:
+def one_draw(
+    metric: str, drawn: PairedPredictions, rows: Sequence[int], seeds: Sequence[int]
+) -> float:
     """Write the definition out for one draw."""
     picked = list(rows)
     by_seed = [
@@ -108,24 +112,24 @@ def one_draw(metric: str, drawn: PairedAnswers, rows: Sequence[int], seeds: Sequ
 
 
 @each_metric
-@pytest.mark.parametrize("n_rows", [3, 12])
-def test_every_draw_is_what_the_definition_says(metric: str, n_rows: int) -> None:
-    # Of three rows many draws leave a score undefined; 700 draws are more than are made at once.
-    drawn = answers(metric, np.random.default_rng(2), n_rows=n_rows)
+@pytest.mark.parametrize("n_examples", [3, 12])
+def test_every_draw_is_what_the_definition_says(metric: str, n_examples: int) -> None:
+    # With three examples many draws leave a score undefined; 700 draws exceed one block.
+    drawn = predictions(metric, np.random.default_rng(2), n_examples=n_examples)
     n_draws = 700
 
     found = draw_differences(drawn, np.random.default_rng(3), n_draws=n_draws)
 
     generator = np.random.default_rng(3)
     seeds = generator.integers(0, 3, (n_draws, 3))
-    rows = generator.integers(0, n_rows, (n_draws, n_rows))
+    rows = generator.integers(0, n_examples, (n_draws, n_examples))
     expected = [one_draw(metric, drawn, *pair) for pair in zip(rows, seeds, strict=True)]
     assert found == pytest.approx(expected, abs=1e-9)
 
 
 @each_metric
 def test_exchanging_the_methods_turns_every_sign(metric: str) -> None:
-    drawn = answers(metric, np.random.default_rng(4))
+    drawn = predictions(metric, np.random.default_rng(4))
     exchanged = dataclasses.replace(drawn, this=drawn.other, other=drawn.this)
 
     there = draw_differences(drawn, np.random.default_rng(5), n_draws=600)
@@ -137,8 +141,8 @@ def test_exchanging_the_methods_turns_every_sign(metric: str) -> None:
 
 
 @each_metric
-def test_equal_answers_differ_by_exactly_nothing(metric: str) -> None:
-    drawn = answers(metric, np.random.default_rng(6))
+def test_equal_predictions_differ_by_exactly_nothing(metric: str) -> None:
+    drawn = predictions(metric, np.random.default_rng(6))
     equal = dataclasses.replace(drawn, other=drawn.this.copy())
 
     differences = draw_differences(equal, np.random.default_rng(7), n_draws=600)
@@ -149,9 +153,9 @@ def test_equal_answers_differ_by_exactly_nothing(metric: str) -> None:
 
 @each_metric
 def test_a_score_that_is_undefined_is_zero(metric: str) -> None:
-    # Of two rows every other draw holds one of them twice; `other` answers both alike.
+    # Of two rows every other draw holds one of them twice; `other` predictions both alike.
     labels = np.array([0, 1])
-    drawn = PairedAnswers(metric, labels, np.array([[0, 1]]), np.array([[1, 1]]))
+    drawn = PairedPredictions(metric, labels, np.array([[0, 1]]), np.array([[1, 1]]))
 
     differences = draw_differences(drawn, np.random.default_rng(8), n_draws=400)
 
@@ -165,13 +169,13 @@ def test_a_score_that_is_undefined_is_zero(metric: str) -> None:
 @pytest.mark.parametrize("value", [0.1, 1e9, 0.0])
 def test_numbers_that_are_all_alike_correlate_with_nothing(value: float) -> None:
     labels = np.array([0.1, 0.7, 0.3])
-    drawn = PairedAnswers("pearson", labels, labels[None] * 3 + 1e6, np.full((1, 3), value))
+    drawn = PairedPredictions("pearson", labels, labels[None] * 3 + 1e6, np.full((1, 3), value))
 
     assert mean_scores(drawn) == pytest.approx((1.0, 0.0))
 
 
-def test_one_seed_alone_tells_of_rows_only() -> None:
-    drawn = answers("accuracy", np.random.default_rng(9))
+def test_one_seed_covers_examples_only() -> None:
+    drawn = predictions("accuracy", np.random.default_rng(9))
     single = dataclasses.replace(drawn, this=drawn.this[:1], other=drawn.other[:1])
     repeated = dataclasses.replace(drawn, this=drawn.this[[0, 0, 0]], other=drawn.other[[0, 0, 0]])
 
@@ -183,36 +187,36 @@ def test_one_seed_alone_tells_of_rows_only() -> None:
     assert spreads[0] == pytest.approx(spreads[1], rel=0.05)
 
 
-def learnt(generator: np.random.Generator, *, by_row: bool, by_seed: bool) -> PairedAnswers:
+def learnt(generator: np.random.Generator, *, by_example: bool, by_seed: bool) -> PairedPredictions:
     """Learn a task under three seeds by two methods, of which this is right 20% more often.
 
-    The other is always right at 40% of the rows; this one at 60%, either of the rows (by row),
-    or of the seeds (by seed), or at 60% of the rows anew for each seed (neither).
+    The other is always right on 40% of the examples; this one on 60% of the examples
+    (by example), of the seeds (by seed), or of the examples anew for each seed (neither).
     """
-    n_seeds, n_rows = 3, 60
-    other = np.tile(generator.random(n_rows) < 0.4, (n_seeds, 1))
-    shape = (n_seeds if by_seed or not by_row else 1, 1 if by_seed else n_rows)
+    n_seeds, n_examples = 3, 60
+    other = np.tile(generator.random(n_examples) < 0.4, (n_seeds, 1))
+    shape = (n_seeds if by_seed or not by_example else 1, 1 if by_seed else n_examples)
     this = np.broadcast_to(generator.random(shape) < 0.6, other.shape)
-    right = np.ones(n_rows, np.int64)
-    return PairedAnswers("accuracy", right, this.astype(np.int64), other.astype(np.int64))
+    right = np.ones(n_examples, np.int64)
+    return PairedPredictions("accuracy", right, this.astype(np.int64), other.astype(np.int64))
 
 
 @pytest.mark.parametrize(
-    ("by_row", "by_seed", "least", "most"),
+    ("by_example", "by_seed", "least", "most"),
     [
-        pytest.param(True, False, 0.91, 0.98, id="rows differ"),
+        pytest.param(True, False, 0.91, 0.98, id="examples differ"),
         pytest.param(False, True, 0.91, 0.98, id="seeds differ"),
-        pytest.param(False, False, 0.95, 1.0, id="rows differ by seed"),
+        pytest.param(False, False, 0.95, 1.0, id="examples differ by seed"),
     ],
 )
 def test_the_interval_of_a_mean_of_eight_tasks_holds_the_truth_as_often_as_it_says(
-    by_row: bool, by_seed: bool, least: float, most: float
+    by_example: bool, by_seed: bool, least: float, most: float
 ) -> None:
     generator = np.random.default_rng(11)
     n_trials, n_held = 200, 0
 
     for _ in range(n_trials):
-        tasks = [learnt(generator, by_row=by_row, by_seed=by_seed) for _ in range(8)]
+        tasks = [learnt(generator, by_example=by_example, by_seed=by_seed) for _ in range(8)]
         drawn = [draw_differences(task, generator, n_draws=300) for task in tasks]
         low, high = interval(np.mean(drawn, axis=0))
         n_held += low <= 0.2 <= high
@@ -220,11 +224,11 @@ def test_the_interval_of_a_mean_of_eight_tasks_holds_the_truth_as_often_as_it_sa
     assert least <= n_held / n_trials <= most
 
 
-def test_a_metric_without_sums_is_refused_and_so_are_answers_to_other_rows() -> None:
-    labels, answered = np.zeros(4, np.int64), np.zeros((2, 4), np.int64)
+def test_a_metric_without_sums_is_refused_and_so_are_predictions_for_other_examples() -> None:
+    labels, predicted = np.zeros(4, np.int64), np.zeros((2, 4), np.int64)
 
     with pytest.raises(UsageError, match="no bootstrap of the metric 'spearman'"):
-        PairedAnswers("spearman", labels, answered, answered)
-    for this, other in ((answered, answered[:1]), (answered[:, :3], answered[:, :3])):
-        with pytest.raises(ValueError, match="answers must be"):
-            PairedAnswers("accuracy", labels, this, other)
+        PairedPredictions("spearman", labels, predicted, predicted)
+    for this, other in ((predicted, predicted[:1]), (predicted[:, :3], predicted[:, :3])):
+        with pytest.raises(ValueError, match="predictions must be"):
+            PairedPredictions("accuracy", labels, this, other)

@@ -1,4 +1,4 @@
-"""Comparisons: only what differs, each score against the first side's, seed by seed."""
+"""Comparisons: settings that differ, and each score compared with the first item's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamlab.views.comparison import Comparison, Side, lay_out, leaves
 from streamlab.views.table import Cell
-from streamlab.views.task_scores import Paired, TaskScore, paired, together
+from streamlab.views.task_scores import Paired, TaskScore, paired, pooled
 
 seeds = st.dictionaries(st.integers(1, 6), st.floats(0, 1), min_size=1)
 
@@ -47,8 +47,8 @@ def test_mean_and_spread_are_those_of_the_pairs_alone() -> None:
     assert paired(score({1: 0.5}), score({2: 0.5})) == Paired(())
 
 
-def test_pairs_of_tasks_are_brought_together() -> None:
-    assert together([Paired((0.1, 0.2)), Paired(()), Paired((0.3,))]) == Paired((0.1, 0.2, 0.3))
+def test_pairs_of_tasks_are_pooled() -> None:
+    assert pooled([Paired((0.1, 0.2)), Paired(()), Paired((0.3,))]) == Paired((0.1, 0.2, 0.3))
 
 
 def test_leaves_have_dotted_paths_and_items_their_names() -> None:
@@ -123,7 +123,7 @@ def test_every_side_is_held_against_the_first(three: Comparison) -> None:
 
 
 def test_all_tasks_together_count_pairs_and_name_only_sides_with_some(three: Comparison) -> None:
-    (row,) = three.together.records()
+    (row,) = three.overall.records()
 
     assert (row["method"], row["run"], row["tasks"], row["pairs"]) == ("lora", "b", 2, 3)
     assert row["difference"] == pytest.approx((0.1 + 0.2 - 0.1) / 3)

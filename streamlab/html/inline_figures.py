@@ -1,8 +1,7 @@
-"""A figure of matplotlib's as an element of a page.
+"""Figures as inline SVG elements of a page.
 
-Every id is made the figure's own, and what is for files alone is left out. `style` attributes
-become attributes of their own, since a strict Content-Security-Policy forbids styles that stand
-beside elements.
+Every id is prefixed with the figure's name, and metadata is dropped. `style` attributes become
+presentation attributes, since a strict Content-Security-Policy forbids inline styles.
 """
 
 from __future__ import annotations
@@ -10,21 +9,56 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+from streamlab.errors import StreamlabError
+from streamlab.figures.catalogue import FIGURES, CatalogueEntry
+from streamlab.figures.style import drawn_svg
+from streamlab.views.run_source import RunSource
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-# What matplotlib says of all elements in a style sheet, which would reach beyond the figure.
+# From matplotlib's style sheet, which would apply to the whole page.
 _INHERITED = {"stroke-linejoin": "round", "stroke-linecap": "butt"}
 
 
-def inline_svg(svg: bytes, *, name: str, title: str, description: str) -> str:
-    """Return the figure as a page has it: an image with a title and a description.
+@dataclass(frozen=True)
+class InlineFigure:
+    """One figure as an element of the page, or the reason why it is left out."""
 
-    `name` is unique on the page. The text of all three is escaped.
+    entry: CatalogueEntry
+    svg: str | None
+    reason: str | None = None
+
+
+def inline_figures(source: RunSource) -> Iterator[InlineFigure]:
+    """Draw every figure of a run; one that does not apply to it comes with the reason."""
+    for entry in FIGURES:
+        try:
+            plot = entry.read(source)
+        except StreamlabError as error:
+            # A damaged file must not prevent the page that reports it.
+            reason = str(error).replace(str(source.home.path), "this home")
+            yield InlineFigure(entry, None, reason)
+            continue
+        if plot.trivial is not None:
+            yield InlineFigure(entry, None, plot.trivial)
+            continue
+        svg, caption = drawn_svg(plot.draw)
+        described = f"{entry.reading} {caption}"
+        name = f"figure-{entry.name}"
+        yield InlineFigure(
+            entry, inline_svg(svg, name=name, title=entry.title, description=described)
+        )
+
+
+def inline_svg(svg: bytes, *, name: str, title: str, description: str) -> str:
+    """Return a figure as an `<svg>` element with a title and a description.
+
+    `name` is unique on the page. All texts are escaped.
     """
-    # What is parsed here was drawn by this process a moment ago.
-    root = ET.fromstring(svg)  # noqa: S314
+    root = ET.fromstring(svg)  # noqa: S314 - drawn by this process
     _drop(root, ("metadata", "style"))
     used = set(_references(root))
     for element in root.iter():
@@ -60,7 +94,7 @@ def _references(root: ET.Element) -> Iterator[str]:
 
 
 def _rename(element: ET.Element, name: str, used: set[str]) -> None:
-    """Put the figure's name before an id; one that nothing refers to goes."""
+    """Prefix an id with the figure's name; drop an id that nothing refers to."""
     known = element.attrib.pop("id", None)
     if known in used:
         element.set("id", f"{name}-{known}")
