@@ -23,6 +23,12 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 COMMANDS = every_command()
 SETTINGS = set(re.findall(r"^\| `(\w+)` \|", settings_reference(), re.M))
 FOLDERS = "streamlab|tests|docs|analysis|benchmarks|scenarios"
+PROGRAM = "\n".join(
+    path.read_text(encoding="utf-8")
+    for folder in ("streamlab", "scenarios", "analysis", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*.*"))
+    if path.suffix in {".py", ".yaml", ".c"}
+)
 NO_KEYS = {"labels", "columns", "where"}  # mappings whose keys belong to the data
 
 page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -158,3 +164,23 @@ def test_the_plug_ins_of_the_guide_on_extending_run(
     (outcome,) = ran.outcomes
     assert outcome.record.method == "my_lab:RandomMask"
     assert outcome.scores[0].metric == "balanced_accuracy"
+
+
+@page
+def test_every_name_in_code_type_occurs_in_the_program(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    names = {
+        part
+        for code in re.findall(r"`([^`\n]+)`", text)
+        if "/" not in code and "my_lab" not in code
+        for part in re.findall(r"\b[a-z]+_[a-z_]+[a-z]\b", code)
+    }
+
+    assert sorted(name for name in names if name not in PROGRAM) == []
+
+
+def test_every_setting_is_described() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", settings_reference(), re.M)
+
+    assert len(rows) > 100
+    assert {key for key, meaning in rows if not meaning.strip()} <= {"name", "process"}

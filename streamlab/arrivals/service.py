@@ -14,11 +14,7 @@ from streamlab.units import SECOND_US
 
 
 class QueueSettings(Settings):
-    """The slots that tasks wait for, and what a task's time in one is taken from.
-
-    `real`: from its own training; `history`: drawn from trainings that were measured before;
-    `fixed`: `seconds`, alike for all.
-    """
+    """The slots that tasks wait for, and how long a task occupies one in virtual time."""
 
     slots: PositiveInt = 1
     """Tasks that train at a time."""

@@ -86,7 +86,7 @@ _RULE_OF: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class AdmissionSettings(Settings):
-    """What the lab lets in; the bounds are wide of every honest diff measured so far."""
+    """What the lab admits; the default bounds are far above every honest diff measured so far."""
 
     max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(64_000_000)
     """Size of a submission."""

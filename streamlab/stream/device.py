@@ -23,7 +23,7 @@ Policy = Literal["reject", "evict_lru", "evict_worst"]
 
 
 class UseSettings(Settings):
-    """Simulated requests: a Poisson process, each for a task drawn by Zipf's law."""
+    """Simulated requests: a Poisson process; the task of each follows Zipf's law."""
 
     rate_per_day: PositiveFloat
     """Requests per day."""

@@ -21,7 +21,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,6
 
 
 class ProviderSettings(Settings):
-    """One party that brings tasks and keeps its rows to itself."""
+    """One provider: its tasks, when they arrive, its simulated behaviour and its key."""
 
     tasks: tuple[Name, ...] = Field(min_length=1)
     """The tasks that it submits, in order. Every task belongs to one provider."""

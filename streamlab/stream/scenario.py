@@ -38,11 +38,7 @@ from streamlab.tasks.settings import DataSettings, TaskSettings
 
 
 class StorageSettings(Settings):
-    """How the values of a diff are stored; `auto`: the smallest type that changes no answers.
-
-    With a `budget` a simulated device keeps the diffs, in virtual time:
-    docs/concepts/device.md.
-    """
+    """How diffs are stored, and a simulated device that holds them (docs/concepts/device.md)."""
 
     values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
     """The value type of diffs. `auto`: for each diff the smallest that leaves predictions
@@ -63,7 +59,7 @@ class StorageSettings(Settings):
 
 
 class Defaults(Settings):
-    """What every task is learnt with, unless it says otherwise."""
+    """The method and the training settings of every task."""
 
     method: MethodSettings = DiffPruning()
     """The method of all tasks: built-in, or a plug-in. Default: `diff_pruning`."""
@@ -72,17 +68,14 @@ class Defaults(Settings):
 
 
 class TaskEntry(TaskSettings):
-    """A task of the scenario: its data, and its own training where it differs."""
+    """One task: its data, and training settings that differ from the defaults."""
 
     training: TrainingSettings = TrainingSettings()
     """Replaces single settings of `defaults.training`."""
 
 
 class ExecutionSettings(Settings):
-    """Where arrivals are trained, how long one may take, and how often it is attempted.
-
-    `processes`: each provider in a process of its own, with the base and only its own examples.
-    """
+    """Where arrivals are trained, how long one may take, and how often it is attempted."""
 
     executor: Literal["serial", "processes"] = "serial"
     """`processes`: each provider in its own process, with only its own examples."""
@@ -97,7 +90,7 @@ class ExecutionSettings(Settings):
 
 
 class Scenario(Settings):
-    """Everything a run depends on but the home and the machine."""
+    """Everything that a run depends on except the home and the machine."""
 
     version: Literal[1]
     """Of the scenario format."""

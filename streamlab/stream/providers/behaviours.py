@@ -52,9 +52,9 @@ _ROUNDING = 1e-9  # so that 0.7 and three times 0.1 are not above 1
 
 
 class BehaviourSettings(Settings):
-    """How likely a provider is to do what at an arrival; it is honest the rest of the time.
+    """The probability of each behaviour at an arrival; the provider is honest otherwise.
 
-    A bare name stands for that behaviour at every arrival.
+    A bare name means that behaviour at every arrival.
     """
 
     honest: Share = 0.0
