@@ -17,15 +17,9 @@ from streamlab.methods.diff_pruning import DiffPruning
 from streamlab.methods.lora import Lora
 from streamlab.plugins import load
 
+_CLASSES = (BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive)
 BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "bitfit": "streamlab.methods.baselines:BitFit",
-        "diff_pruning": "streamlab.methods.diff_pruning:DiffPruning",
-        "full_finetuning": "streamlab.methods.baselines:FullFinetuning",
-        "head_only": "streamlab.methods.baselines:HeadOnly",
-        "lora": "streamlab.methods.lora:Lora",
-        "non_adaptive": "streamlab.methods.baselines:NonAdaptive",
-    }
+    {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
 )
 _CONTRACT: Final = ("name", "artifact", "expected_entries", "train")
 

@@ -62,20 +62,15 @@ class TrainingLoop:
     def __init__(self, job: TrainingJob, n_steps: int) -> None:
         self._job = job
         self._batches = endless(job.batches)
-        self._n_steps = n_steps
+        self.n_steps = n_steps  # planned, of all stages together
         self._step = 0  # of those planned
         self.taken: Counter[str] = Counter()  # steps by stage
         self.device = next(job.model.parameters()).device
 
     @property
-    def n_steps(self) -> int:
-        """Return the number of steps planned for all stages together."""
-        return self._n_steps
-
-    @property
     def n_left(self) -> int:
         """Return the number of planned steps that no stage has used yet."""
-        return self._n_steps - self._step
+        return self.n_steps - self._step
 
     @property
     def n_taken(self) -> int:
@@ -108,7 +103,7 @@ class TrainingLoop:
             density = take_step(share)
             for parameter in self._job.model.parameters():
                 parameter.grad = None
-            self._job.watch(Progress(stage, self._step, self._n_steps, value, density))
+            self._job.watch(Progress(stage, self._step, self.n_steps, value, density))
             last = first + len(schedule)
             if early_stopping is not None and self._should_stop(early_stopping, last):
                 break
@@ -129,7 +124,7 @@ class TrainingLoop:
             if not math.isfinite(value):
                 raise TrainingError(
                     f"The loss of `{self._job.task}` became {value} at step {self._step} of "
-                    f"{self._n_steps} ({stage}). Lower `training.learning_rate`, or train with "
+                    f"{self.n_steps} ({stage}). Lower `training.learning_rate`, or train with "
                     "`training.precision: fp32`."
                 )
             loss.backward()
@@ -158,7 +153,7 @@ class TrainingLoop:
         seconds = self._job.training.max_seconds
         if seconds is None:
             return 0
-        due = (self._job.clock() - began) * self._n_steps / seconds
+        due = (self._job.clock() - began) * self.n_steps / seconds
         # The last step is always taken: its learning rate is the smallest.
         return max(0, min(math.floor(due), n_steps - 1) - n_done)
 
