@@ -38,7 +38,8 @@ class FixedMask:
     ) -> None:
         """Reset the `live` tensors to the base and add the selection's start values."""
         self._live = list(live)
-        self._positions = list(selection.positions)
+        device = self._live[0].device
+        self._positions = [p.to(device) for p in selection.positions]
         self._counts = [p.numel() for p in self._positions]
         self._base = torch.cat(
             [b.reshape(-1)[p] for b, p in zip(base, self._positions, strict=True)]
@@ -47,7 +48,7 @@ class FixedMask:
         self._state = AdamState(
             torch.zeros_like(self._base, dtype=torch.float32)
             if values is None
-            else torch.cat(list(values)).to(torch.float32)
+            else torch.cat(list(values)).to(device, torch.float32)
         )
         for parameter, original, count in zip(live, base, self._counts, strict=True):
             parameter.data.copy_(original)

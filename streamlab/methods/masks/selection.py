@@ -35,7 +35,7 @@ class MaskSelector(Settings):
 
     @abstractmethod
     def select(self, job: TrainingJob, k: int) -> Selection:
-        """Choose exactly `k` entries, on the job's device.
+        """Choose exactly `k` entries; the result may lie on any device.
 
         The model holds the base and is in training mode, with dropout seeded. A selector that
         trains does so in `job.loop`; the fixed-mask training gets the steps it leaves, and resets
