@@ -267,3 +267,12 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 def digest(tree: Any) -> str:
     """Return the SHA-256 of the canonical JSON of `tree`, in hex."""
     return hashlib.sha256(canonical_json(tree).encode()).hexdigest()
+
+
+def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
+    """Return the digest of a resolved scenario with its tasks in the order of the stream.
+
+    How a run is executed is left out, since it may differ when the run is resumed.
+    """
+    execution = {"attempts": resolved["execution"]["attempts"]}
+    return digest([{**resolved, "execution": execution}, list(tasks)])

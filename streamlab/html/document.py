@@ -21,6 +21,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from streamlab.config import scenario_digest
 from streamlab.files import write_atomically
 from streamlab.home.folder import Home
 from streamlab.home.verify import Finding
@@ -29,7 +30,6 @@ from streamlab.html.report_tables import arrival_tables, findings_table, setting
 from streamlab.html.summary import summarise
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.scenario import scenario_digest
 from streamlab.units import counted
 from streamlab.version import __version__
 from streamlab.views.pages import run_page

@@ -16,11 +16,11 @@ from streamlab.base import BaseSettings
 from streamlab.config import (
     Settings,
     Tree,
-    digest,
     expand_variables,
     override,
     problem,
     read_yaml,
+    scenario_digest,
     validate,
 )
 from streamlab.errors import ConfigError
@@ -256,15 +256,6 @@ def resolve_scenario(
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
     identity = scenario_digest(resolved, list(scenario.tasks))
     return LoadedScenario(scenario, resolved, identity, folder)
-
-
-def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
-    """Return the digest of a resolved scenario with its tasks in the order of the stream.
-
-    How a run is executed is left out, since it may differ when the run is resumed.
-    """
-    execution = {"attempts": resolved["execution"]["attempts"]}
-    return digest([{**resolved, "execution": execution}, list(tasks)])
 
 
 def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:

@@ -101,7 +101,7 @@ def test_the_table_holds_the_recorded_scores_and_leaves_wnli_out_of_the_mean(
     mean_line = lines["mean of 2"]
     assert float(mean_line["difference"]) == pytest.approx(sum(differences) / 2)
     assert float(mean_line["low"]) <= float(mean_line["difference"]) <= float(mean_line["high"])
-    assert "12 scores taken again from the stored artifacts: 12 exactly as recorded." in (
+    assert "12 scores measured again from the stored artifacts: 12 exactly as recorded." in (
         capsys.readouterr().out
     )
 

@@ -79,9 +79,9 @@ def test_the_density_that_fits_is_one_at_which_as_many_fit(call: Callable[..., R
     there = call("fit", "--budget", "95MB", "--density", str(density), *RUN, "--format", "json")
 
     assert asked["fit"]["tasks"] == 200
-    assert asked["fit"]["density"] == asked["fit"]["entries a task"] / 60_040
+    assert asked["fit"]["density"] == asked["fit"]["retained weights per task"] / 60_040
     assert tree(there)["fit"]["tasks that fit"] >= 200
-    assert tree(there)["fit"]["density supposed"] == density
+    assert tree(there)["fit"]["assumed density"] == density
 
 
 def test_a_simulation_inside_the_data_is_the_storage_figure(
@@ -119,7 +119,7 @@ def test_markdown_shows_every_table(call: Callable[..., Result]) -> None:
 
     assert result.exit_code == 0
     titles = [line for line in result.stdout.splitlines() if line.startswith("## ")]
-    assert "## Bytes kept" in titles
+    assert "## Bytes stored" in titles
     assert "## Time" in titles
 
 
@@ -165,7 +165,7 @@ def test_tasks_that_come_unevenly_wait_longer(call: Callable[..., Result]) -> No
     )
 
     assert [q["arrivals"] for q in (plain, uneven, bursts)] == ["poisson", "gamma", "burst"]
-    assert (uneven["cv of the gaps"], bursts["at once"]) == (3, 20)
+    assert (uneven["coefficient of variation"], bursts["burst size"]) == (3, 20)
     waits = [queue["mean wait"] for queue in (even, plain, uneven, bursts)]
     assert waits == sorted(waits)
 

@@ -28,7 +28,7 @@ def test_report_prints_the_path_in_the_homes_reports(many: Ran) -> None:
 
     path = many.home.reports / "many-1.html"
     assert (result.exit_code, result.stdout, result.stderr) == (0, f"{path}\n", "")
-    assert "All is well." in path.read_text(encoding="utf-8")
+    assert "Consistent." in path.read_text(encoding="utf-8")
     assert [p.name for p in many.home.reports.iterdir()] == ["many-1.html"]
 
 

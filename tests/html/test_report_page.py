@@ -12,13 +12,14 @@ import pytest
 import yaml
 from page_samples import HEBREW, SCRIPT, Element, hostile_home, page_of, parsed
 
+from streamlab.config import scenario_digest
 from streamlab.figures.catalogue import FIGURES
 from streamlab.figures.storage import StorageFigure, draw, storage_series
 from streamlab.figures.style import drawn_svg
 from streamlab.html.document import scenario_file
 from streamlab.html.inline_figures import inline_svg
 from streamlab.registry.registry import Registry
-from streamlab.stream.scenario import load_scenario, scenario_digest
+from streamlab.stream.scenario import load_scenario
 
 if TYPE_CHECKING:
     from stream_samples import Ran
