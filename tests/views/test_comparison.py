@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.views.comparison import Comparison, Side, lay_out, leaves
+from streamlab.views.comparison import Comparison, Side, lay_out
+from streamlab.views.pages import leaves
 from streamlab.views.table import Cell
 from streamlab.views.task_scores import Paired, TaskScore, paired, pooled
 

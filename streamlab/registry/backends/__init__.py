@@ -129,7 +129,7 @@ class Backend(ABC):
             return
         compiled = adding.compile(dialect=connection.dialect, column_keys=list(rows[0]))
         names = compiled.positiontup or []  # such a dialect has an order
-        columns = list(zip(*map(itemgetter(*names), rows), strict=True))
+        columns = [tuple(map(itemgetter(name), rows)) for name in names]
         for place, name in enumerate(names):
             kind = table.c[name].type
             process = kind.dialect_impl(connection.dialect).bind_processor(connection.dialect)
