@@ -10,15 +10,22 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    ValidationError,
+)
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from streamlab.errors import ConfigError
+from streamlab.errors import ConfigError, UsageError
 from streamlab.hashing import canonical_json as canonical_json
+from streamlab.plugins import Group, load
 from streamlab.units import nearest
 
 Tree = dict[str, Any]
@@ -207,6 +214,51 @@ def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySetti
             for e in error.errors()
         ]
         raise ValidationError.from_exception_data(cls.__name__, details) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedSettings:
+    """Settings whose class is a plug-in: the subclass of `base` that the name in `key` stands for.
+
+    `validated` and `dumped` are the validator and serialiser of a field; a bare name stands for
+    settings without other keys.
+    """
+
+    group: Group
+    key: str
+    builtin: Mapping[str, str]
+    base: type[BaseModel]
+
+    def validated(self, given: Any) -> BaseModel:
+        """Build the settings from a name or a mapping. Raises as validators do."""
+        if isinstance(given, self.base):
+            return given
+        tree = {self.key: given} if isinstance(given, str) else given
+        if not isinstance(tree, Mapping):
+            raise secret_problem(f"must be a name or a mapping with the key `{self.key}`")
+        if self.key not in tree:
+            raise self._invalid_name("is required and missing")
+        return validate_nested(self._class(str(tree[self.key])), tree)
+
+    def dumped(self, settings: BaseModel, info: SerializationInfo) -> Tree:
+        """Return the settings as a mapping, by their own class."""
+        return settings.model_dump(mode=info.mode)
+
+    def _class(self, name: str) -> type[BaseModel]:
+        try:
+            found = load(self.group, name, self.builtin)
+        except UsageError as error:
+            raise self._invalid_name(str(error)) from error
+        if not isinstance(found, type) or not issubclass(found, self.base):
+            base = f"{self.base.__module__}.{self.base.__name__}"
+            raise self._invalid_name(f"`{name}` must be a subclass of `{base}`")
+        if missing := sorted(getattr(found, "__abstractmethods__", ())):
+            raise self._invalid_name(f"`{name}` lacks {', '.join(missing)}")
+        return found
+
+    def _invalid_name(self, message: str) -> ValidationError:
+        details = InitErrorDetails(type=secret_problem(message), loc=(self.key,), input=None)
+        return ValidationError.from_exception_data(self.base.__name__, [details])
 
 
 def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:

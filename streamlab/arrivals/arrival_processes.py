@@ -1,4 +1,4 @@
-"""Arrival processes: when the tasks of one provider come, in virtual time from day 0.
+"""Arrival processes: when the tasks of one provider arrive, in virtual time from day 0.
 
     periodic   t_i = first_day + i / rate                                  cv = 0
     poisson    t_i = t_{i-1} + g_i,   g_i exponential of mean 1 / rate     cv = 1
@@ -6,41 +6,74 @@
     burst      `size` tasks at once; the bursts are a Poisson process
                of size / rate days between them                            cv = sqrt(2 size - 1)
 
-i from 0, t_{-1} = 0; cv is the standard deviation of the gaps between arrivals over their mean.
-All draws come from a generator that is used for nothing else, one task or burst after the other,
-so that a longer stream begins with the shorter one.
+i from 0, t_{-1} = 0; cv is the coefficient of variation of the gaps between arrivals. Each process
+has a random generator of its own and draws one task or burst after the other, so that a longer
+stream begins with the shorter one.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
-from streamlab.config import Settings
+from streamlab.config import NamedSettings, Settings
 from streamlab.errors import UsageError
 from streamlab.units import DAY_US
 
-LAST_DAY: Final = 1e8  # later ones are no longer counted in 64 bits of microseconds
+LAST_DAY: Final = 1e8  # later days exceed 64 bits of microseconds
+BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "as_listed": "streamlab.arrivals.arrival_processes:AsListed",
+        "periodic": "streamlab.arrivals.arrival_processes:Periodic",
+        "poisson": "streamlab.arrivals.arrival_processes:Poisson",
+        "gamma": "streamlab.arrivals.arrival_processes:Gamma",
+        "burst": "streamlab.arrivals.arrival_processes:Burst",
+        "trace": "streamlab.arrivals.arrival_processes:Trace",
+    }
+)
 
 Days = NDArray[np.float64]
 Day = Annotated[float, Field(ge=0, le=LAST_DAY)]
 
 
-class AsListed(Settings):
-    """All at time 0, in the order in which the scenario lists its tasks."""
+class ArrivalProcess(Settings, ABC):
+    """The settings of one arrival process, found by its name in `process`."""
+
+    process: str
+
+    @abstractmethod
+    def days(self, n: int, rng: np.random.Generator) -> Days:
+        """Return the days of the first n arrivals, (n,), 0 or more, in ascending order.
+
+        A longer stream must begin with the shorter one of the same generator.
+        """
+
+
+class AsListed(ArrivalProcess):
+    """All tasks at time 0, in the order of the scenario."""
 
     process: Literal["as_listed"] = "as_listed"
 
-    def days(self, n: int, _draw: np.random.Generator) -> Days:
-        """Return the day of each of the first n arrivals; so do all processes."""
+    def days(self, n: int, _rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`."""
         return np.zeros(n)
 
 
-class Periodic(Settings):
-    """One at a time, at even distances."""
+class Periodic(ArrivalProcess):
+    """One task at a time, at even intervals."""
 
     process: Literal["periodic"] = "periodic"
     rate_per_day: PositiveFloat
@@ -48,25 +81,25 @@ class Periodic(Settings):
     first_day: Day = 0.0
     """The day of the first arrival."""
 
-    def days(self, n: int, _draw: np.random.Generator) -> Days:
-        """Return (n,) days, the first of them `first_day`."""
+    def days(self, n: int, _rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`."""
         return self.first_day + np.arange(n) / self.rate_per_day
 
 
-class Poisson(Settings):
-    """One at a time, at any moment as likely as at any other."""
+class Poisson(ArrivalProcess):
+    """One task at a time, with independent exponential gaps."""
 
     process: Literal["poisson"] = "poisson"
     rate_per_day: PositiveFloat
     """Tasks per day, on average."""
 
-    def days(self, n: int, draw: np.random.Generator) -> Days:
-        """Return (n,) days."""
-        return np.cumsum(draw.standard_exponential(n)) / self.rate_per_day
+    def days(self, n: int, rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`."""
+        return np.cumsum(rng.standard_exponential(n)) / self.rate_per_day
 
 
-class Gamma(Settings):
-    """One at a time, more evenly (`cv` below 1) or more in clusters (above 1) than `poisson`."""
+class Gamma(ArrivalProcess):
+    """One task at a time; more regular (`cv` < 1) or more clustered (`cv` > 1) than `poisson`."""
 
     process: Literal["gamma"] = "gamma"
     rate_per_day: PositiveFloat
@@ -74,14 +107,14 @@ class Gamma(Settings):
     cv: Annotated[float, Field(ge=0.001, le=100)]
     """Coefficient of variation of the gaps between arrivals."""
 
-    def days(self, n: int, draw: np.random.Generator) -> Days:
-        """Return (n,) days; the first comes after one whole gap."""
+    def days(self, n: int, rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`."""
         variance = self.cv**2
-        return np.cumsum(draw.standard_gamma(1 / variance, n)) * variance / self.rate_per_day
+        return np.cumsum(rng.standard_gamma(1 / variance, n)) * variance / self.rate_per_day
 
 
-class Burst(Settings):
-    """Several at once: bursts of `size` tasks, at moments as those of `poisson`."""
+class Burst(ArrivalProcess):
+    """Bursts of `size` tasks at once; the bursts are a Poisson process."""
 
     process: Literal["burst"] = "burst"
     rate_per_day: PositiveFloat
@@ -89,10 +122,10 @@ class Burst(Settings):
     size: PositiveInt
     """Tasks per burst."""
 
-    def days(self, n: int, draw: np.random.Generator) -> Days:
-        """Return (n,) days, `size` equal ones after another; the last burst may be cut short."""
+    def days(self, n: int, rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`; the last burst may be incomplete."""
         n_bursts = -(-n // self.size)
-        bursts = np.cumsum(draw.standard_exponential(n_bursts)) * self.size / self.rate_per_day
+        bursts = np.cumsum(rng.standard_exponential(n_bursts)) * self.size / self.rate_per_day
         return bursts[np.arange(n) // self.size]
 
 
@@ -105,8 +138,8 @@ class TraceEvent(Settings):
     """One of the provider's tasks."""
 
 
-class Trace(Settings):
-    """As a file tells, or as `events` do; loading a scenario puts the file's in their place."""
+class Trace(ArrivalProcess):
+    """The arrivals of `events`, or of a file, which loading a scenario replaces by its events."""
 
     process: Literal["trace"] = "trace"
     file: str | None = Field(default=None, min_length=1)
@@ -123,41 +156,48 @@ class Trace(Settings):
 
     @property
     def in_order(self) -> list[TraceEvent]:
-        """Return the events by day; those of one day stay as they were told.
-
-        Raises ValueError where they are still in their file.
-        """
+        """Return the events by day, stable within a day. Raises ValueError for an unread file."""
         if self.events is None:
             raise ValueError(f"the trace {self.file!r} has not been read")
         return sorted(self.events, key=lambda event: event.day)
 
-    def days(self, n: int, _draw: np.random.Generator) -> Days:
-        """Return (n,) days. Raises ValueError where the trace has fewer arrivals."""
+    def days(self, n: int, _rng: np.random.Generator) -> Days:
+        """See `ArrivalProcess`. Raises ValueError if the trace has fewer arrivals."""
         days = [event.day for event in self.in_order]
         if n > len(days):
-            raise ValueError(f"the trace has {len(days)} arrivals, and {n} were asked for")
+            raise ValueError(f"the trace has {len(days)} arrivals, but {n} were requested")
         return np.array(days[:n], dtype=np.float64)
 
 
-Steady = Periodic | Poisson | Gamma | Burst  # the processes that go on for ever, at a rate
-ArrivalProcess = Annotated[AsListed | Steady | Trace, Field(discriminator="process")]
+Steady = Periodic | Poisson | Gamma | Burst  # processes with a rate and no end
+_NAMED = NamedSettings(
+    group="streamlab.arrival_processes", key="process", builtin=BUILTIN, base=ArrivalProcess
+)
+ArrivalProcessSettings = Annotated[
+    ArrivalProcess, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+]
 
 
 def times(
     process: ArrivalProcess, n: int, *, seed: int | np.random.SeedSequence
 ) -> NDArray[np.int64]:
-    """Return when the first n tasks arrive: (n,) microseconds from the start, in order.
+    """Return the times of the first n arrivals: (n,) microseconds from the start, in order.
 
-    Raises UsageError where that is more than a hundred million days away, ValueError where a
-    trace is shorter or has not been read.
+    Raises UsageError for times beyond a hundred million days or that are not ascending numbers,
+    and ValueError for a trace that is too short or was not read.
 
     >>> times(Periodic(rate_per_day=2), 3, seed=1).tolist()
     [0, 43200000000, 86400000000]
     """
-    days = process.days(n, np.random.default_rng(seed))
+    days = np.asarray(process.days(n, np.random.default_rng(seed)))
+    if days.shape != (n,) or not (days[1:] >= days[:-1]).all() or not (days[:1] >= 0).all():
+        raise UsageError(
+            f"The arrival process `{process.process}` must return {n:,} ascending days, 0 or more. "
+            "Correct its `days`."
+        )
     if n and not days[-1] <= LAST_DAY:
         raise UsageError(
             f"With `{process.process}` the last of {n:,} tasks would arrive after more than "
-            f"{LAST_DAY:,.0f} days. Raise the rate, or let fewer arrive."
+            f"{LAST_DAY:,.0f} days. Raise the rate, or let fewer tasks arrive."
         )
     return np.rint(days * DAY_US).astype(np.int64)

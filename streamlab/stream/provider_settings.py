@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import InitErrorDetails
 
-from streamlab.arrivals.arrival_processes import ArrivalProcess, AsListed, Trace, TraceEvent
+from streamlab.arrivals.arrival_processes import ArrivalProcessSettings, AsListed, Trace, TraceEvent
 from streamlab.arrivals.trace import read_trace
 from streamlab.config import Settings, Tree, problem, secret_problem
 from streamlab.errors import UsageError
@@ -25,7 +25,7 @@ class ProviderSettings(Settings):
 
     tasks: tuple[Name, ...] = Field(min_length=1)
     """The tasks that it submits, in order. Every task belongs to one provider."""
-    arrivals: ArrivalProcess = AsListed()
+    arrivals: ArrivalProcessSettings = AsListed()
     """When its tasks arrive: a built-in process, or a plug-in. Default: all at the start, in the
     order of the scenario."""
     n_arrivals: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from streamlab.arrivals.arrival_processes import (
     LAST_DAY,
     ArrivalProcess,
+    ArrivalProcessSettings,
     AsListed,
     Burst,
     Gamma,
@@ -39,7 +40,7 @@ RANDOM: list[ArrivalProcess] = [
     Burst(rate_per_day=RATE, size=8),
 ]
 ALL: list[ArrivalProcess] = [AsListed(), Periodic(rate_per_day=RATE, first_day=1.5), TRACE, *RANDOM]
-READ: TypeAdapter[ArrivalProcess] = TypeAdapter(ArrivalProcess)
+READ: TypeAdapter[ArrivalProcess] = TypeAdapter(ArrivalProcessSettings)
 
 
 def named(process: ArrivalProcess) -> str:
@@ -146,8 +147,8 @@ def test_bursts_come_together() -> None:
 def test_a_stream_is_the_same_in_another_process() -> None:
     code = (
         "import sys, pydantic\n"
-        "from streamlab.arrivals.arrival_processes import ArrivalProcess, times\n"
-        "read = pydantic.TypeAdapter(ArrivalProcess)\n"
+        "from streamlab.arrivals.arrival_processes import ArrivalProcessSettings, times\n"
+        "read = pydantic.TypeAdapter(ArrivalProcessSettings)\n"
         "for line in sys.stdin:\n"
         "    print(times(read.validate_json(line), 4, seed=5).tolist())\n"
     )
@@ -189,7 +190,7 @@ def test_arrivals_that_are_out_of_reach_are_refused_with_the_way_out() -> None:
 
 
 def test_a_trace_that_is_too_short_or_was_not_read_is_told() -> None:
-    with pytest.raises(ValueError, match="has 4 arrivals, and 5 were asked for"):
+    with pytest.raises(ValueError, match="has 4 arrivals, but 5 were requested"):
         times(TRACE, 5, seed=1)
     with pytest.raises(ValueError, match=r"'t\.csv' has not been read"):
         times(Trace(file="t.csv"), 1, seed=1)

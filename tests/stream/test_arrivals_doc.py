@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 import pytest
 
-from streamlab.arrivals.arrival_processes import ArrivalProcess
+from streamlab.arrivals.arrival_processes import BUILTIN, ArrivalProcess
 from streamlab.arrivals.service import QueueSettings
 from streamlab.config import parse_yaml
+from streamlab.plugins import load
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.units import DAY_US
@@ -63,11 +64,12 @@ def test_every_process_and_service_is_told_of_with_its_settings() -> None:
     rows = {
         row[0]: row for row in re.findall(r"^\| `(\w+)`(?: \(default\))? \|(.*)\|$", TEXT, re.M)
     }
-    processes = get_args(get_args(ArrivalProcess)[0])
+    processes = [load("streamlab.arrival_processes", name, BUILTIN) for name in BUILTIN]
     services = get_args(QueueSettings.model_fields["service"].annotation)
 
-    names = [process.model_fields["process"].default for process in processes]
-    assert list(rows) == [*names, *services]
-    for process, name in zip(processes, names, strict=True):
+    assert list(rows) == [*BUILTIN, *services]
+    for process, name in zip(processes, BUILTIN, strict=True):
+        assert isinstance(process, type)
+        assert issubclass(process, ArrivalProcess)
         settings = set(process.model_fields) - {"process"}
         assert settings <= set(re.findall(r"`(\w+)`", rows[name][1]))

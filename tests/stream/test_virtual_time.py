@@ -223,8 +223,8 @@ def test_a_fault_in_a_process_is_told_under_its_provider() -> None:
     )
 
     assert [problem.partition(": ")[0] for problem in found] == [
-        "providers.press.arrivals.gamma.rate_per_day",
-        "providers.press.arrivals.gamma.cv",
+        "providers.press.arrivals.rate_per_day",
+        "providers.press.arrivals.cv",
         "providers.press.n_arrivals",
         "queue.slots",
     ]
