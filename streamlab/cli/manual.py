@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from streamlab.arrivals.arrival_processes import BUILTIN as ARRIVAL_PROCESSES
 from streamlab.cli import cli
 from streamlab.methods import BUILTIN
 from streamlab.stream.scenario import Scenario
@@ -136,6 +137,7 @@ def _sections(root: type[Scenario]) -> dict[str, _Section]:
     schema = root.model_json_schema()
     method, baselines = schema["$defs"]["Defaults"]["properties"]["method"], schema["properties"]
     _offer(schema, BUILTIN, method, baselines["baselines"]["items"])
+    _offer(schema, ARRIVAL_PROCESSES, schema["$defs"]["ProviderSettings"]["properties"]["arrivals"])
     found: dict[str, _Section] = {}
 
     def visit(name: str, heading: str, tree: dict[str, Any]) -> None:

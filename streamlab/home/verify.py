@@ -84,7 +84,7 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
             problems.add(finding.problem)
             yield finding
         # Damaged rows have no meaningful totals.
-        if problems.isdisjoint(("database", "lost", "row")):
+        if problems.isdisjoint(("database", "lost", "row", "unused")):
             for line in registry.totals.verify():
                 yield Finding("database", None, line)
     except RegistryError as error:
