@@ -17,6 +17,7 @@ from stream_samples import carry_out, make_lab
 from streamlab.cli.manual import every_command, settings_reference
 from streamlab.config import override, parse_yaml
 from streamlab.stream.scenario import resolve_scenario
+from streamlab.units import DAY_US
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -151,12 +152,11 @@ def test_the_plug_ins_of_the_guide_on_extending_run(
     module, (scenario,) = (
         re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "yaml")
     )
-    (tmp_path / "my_lab.py").write_text("\n\n".join(module[:-1]), encoding="utf-8")
+    (tmp_path / "my_lab.py").write_text("\n\n".join(module), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_lab", raising=False)
     lab = make_lab(tmp_path)
     tree = parse_yaml(scenario, origin="extending.md")
-    del tree["providers"]["school"]["arrivals"]  # until processes are plug-ins
     tree["defaults"]["training"] = lab.tree()["defaults"]["training"]
 
     ran = carry_out(lab.scenario(**tree), tmp_path / "home")
@@ -164,6 +164,7 @@ def test_the_plug_ins_of_the_guide_on_extending_run(
     (outcome,) = ran.outcomes
     assert outcome.record.method == "my_lab:RandomMask"
     assert outcome.scores[0].metric == "balanced_accuracy"
+    assert outcome.record.arrived_us == 2 * DAY_US
 
 
 @page

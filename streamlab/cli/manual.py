@@ -18,7 +18,7 @@ import click
 
 from streamlab.arrivals.arrival_processes import BUILTIN as ARRIVAL_PROCESSES
 from streamlab.cli import cli
-from streamlab.methods import BUILTIN
+from streamlab.methods import BUILTIN as METHODS
 from streamlab.stream.scenario import Scenario
 from streamlab.views.listings import SUBJECTS, columns_of
 
@@ -135,9 +135,10 @@ def settings_reference() -> str:
 def _sections(root: type[Scenario]) -> dict[str, _Section]:
     """Return every settings class from `root` down by its name in the schema, depth first."""
     schema = root.model_json_schema()
-    method, baselines = schema["$defs"]["Defaults"]["properties"]["method"], schema["properties"]
-    _offer(schema, BUILTIN, method, baselines["baselines"]["items"])
-    _offer(schema, ARRIVAL_PROCESSES, schema["$defs"]["ProviderSettings"]["properties"]["arrivals"])
+    method = schema["$defs"]["Defaults"]["properties"]["method"]
+    arrivals = schema["$defs"]["ProviderSettings"]["properties"]["arrivals"]
+    _offer(schema, METHODS, method, schema["properties"]["baselines"]["items"])
+    _offer(schema, ARRIVAL_PROCESSES, arrivals)
     found: dict[str, _Section] = {}
 
     def visit(name: str, heading: str, tree: dict[str, Any]) -> None:
