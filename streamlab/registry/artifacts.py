@@ -28,7 +28,10 @@ _values = attrgetter(*_GIVEN)
 _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
-DENSITY = case((DiffRow.n_gated > 0, 1.0 * DiffRow.n_entries / DiffRow.n_gated), else_=0.0)
+# NULL where there is no artifact.
+DENSITY = case(
+    (DiffRow.n_gated > 0, 1.0 * DiffRow.n_entries / DiffRow.n_gated), (DiffRow.n_gated == 0, 0.0)
+)
 _COLUMNS: Columns = {
     **{f.name: getattr(DiffRow, f.name, BaseRow.fingerprint) for f in fields(DiffRecord)},
     "density": DENSITY,

@@ -229,8 +229,7 @@ def storage_by_method(run_id: int) -> Select[Any]:
         select(
             arrival.method,
             func.count(arrival.diff_id),
-            # Of no artifact there is no mean.
-            func.avg(case((arrival.diff_id.is_not(None), DENSITY))),
+            func.avg(DENSITY),
             func.coalesce(func.sum(diff.file_bytes), 0),
             func.coalesce(func.sum(diff.full_checkpoint_bytes), 0),
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Literal, get_args
 
 from streamlab.errors import UsageError
+from streamlab.registry.conditions import Condition
 from streamlab.registry.records import (
     ArrivalRecord,
     DiffRecord,
@@ -21,9 +21,9 @@ from streamlab.registry.records import (
     Total,
 )
 from streamlab.registry.registry import Registry
-from streamlab.views.matching import first_matching, matcher
 from streamlab.views.table import Cell, Column, Table
 from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.where import parse_condition
 
 RUNS = (
     Column("id", "number", default=False),
@@ -223,16 +223,12 @@ def list_records(
         # The one run that was asked for needs no column of its own beside every row.
         known = tuple(Column("run", default=False) if c.name == "run" else c for c in known)
     table = Table(subject, subject.capitalize(), known, ())
-    # What was asked is read before any row, so that a mistake costs no time.
-    matches = None if where is None else matcher(where, known)
+    # What was asked is parsed before any row is read, so that a mistake costs no time.
+    condition = None if where is None else parse_condition(where, known)
     table = _sorted(table, sort)
     limit = None if limit is None else min(limit, sys.maxsize)  # as far as anything counts
     most = limit if sort is None else None
-    if matches is None:
-        table = table.having(rows(registry, run, most))
-    else:
-        table = table.having(first_matching(partial(rows, registry, run), matches, most))
-    table = _sorted(table, sort)
+    table = _sorted(table.having(rows(registry, run, condition, most)), sort)
     if limit is None:
         return table
     last = subject in _LATEST and sort is None
@@ -250,8 +246,8 @@ def _sorted(table: Table, sort: str | None) -> Table:
     return table.sort(sort.removeprefix("-"), descending=sort.startswith("-"))
 
 
-def _runs(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    runs = registry.runs.list(limit) if run is None else (registry.runs.get(run),)
+def _runs(registry: Registry, run: str | None, where: Condition | None, limit: int | None) -> Rows:
+    runs = registry.runs.list(limit, run=run, where=where)
     totals: dict[str, list[Total]] = defaultdict(list)
     for total in registry.totals.list("run"):
         totals[total.name].append(total)
@@ -285,14 +281,18 @@ def _run(run: RunRecord, totals: Sequence[Total]) -> tuple[Cell, ...]:
     )
 
 
-def _removed_arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    arrivals = registry.arrivals.list(run=run, limit=limit, removed=True)
+def _removed_arrivals(
+    registry: Registry, run: str | None, where: Condition | None, limit: int | None
+) -> Rows:
+    arrivals = registry.arrivals.list(run=run, where=where, limit=limit, removed=True)
     return _attributes(arrivals, REMOVED_ARRIVALS)
 
 
-def _arrivals(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    arrivals = registry.arrivals.list(run=run, limit=limit)
-    if limit is None:
+def _arrivals(
+    registry: Registry, run: str | None, where: Condition | None, limit: int | None
+) -> Rows:
+    arrivals = registry.arrivals.list(run=run, where=where, limit=limit)
+    if limit is None and where is None:
         diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run)}
         scores = by_arrival(registry.scores.list(run=run))
     else:  # a few of possibly very many
@@ -343,7 +343,7 @@ def _arrival(
     )
 
 
-def _diffs(registry: Registry, run: str | None, limit: int | None) -> Rows:
+def _diffs(registry: Registry, run: str | None, where: Condition | None, limit: int | None) -> Rows:
     return tuple(
         (
             diff.digest,
@@ -362,11 +362,13 @@ def _diffs(registry: Registry, run: str | None, limit: int | None) -> Rows:
             diff.base_fingerprint,
             diff.added_at,
         )
-        for diff in registry.artifacts.list(run=run, limit=limit)
+        for diff in registry.artifacts.list(run=run, where=where, limit=limit)
     )
 
 
-def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
+def _scores(
+    registry: Registry, run: str | None, where: Condition | None, limit: int | None
+) -> Rows:
     return tuple(
         (
             score.arrival_id,
@@ -381,34 +383,46 @@ def _scores(registry: Registry, run: str | None, limit: int | None) -> Rows:
             score.n_rows,
             score.after_sequence,
             score.is_primary,
-            "synthetic" if score.synthetic else score.source,
+            score.source,
         )
-        for score in registry.scores.list(run=run, limit=limit)
+        for score in registry.scores.list(run=run, where=where, limit=limit)
     )
 
 
-def _placements(registry: Registry, run: str | None, limit: int | None) -> Rows:
-    return _attributes(registry.placements.list(run, limit=limit), PLACEMENTS)
+def _placements(
+    registry: Registry, run: str | None, where: Condition | None, limit: int | None
+) -> Rows:
+    return _attributes(registry.placements.list(run, where=where, limit=limit), PLACEMENTS)
 
 
-def _tasks(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _attributes(registry.totals.tasks(), SUMMARIES)
+def _tasks(
+    registry: Registry, _run: str | None, where: Condition | None, _limit: int | None
+) -> Rows:
+    return _attributes(registry.totals.tasks(where=where), SUMMARIES)
 
 
-def _providers(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _attributes(registry.totals.providers(), SUMMARIES)
+def _providers(
+    registry: Registry, _run: str | None, where: Condition | None, _limit: int | None
+) -> Rows:
+    return _attributes(registry.totals.providers(where=where), SUMMARIES)
 
 
-def _bases(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _attributes(registry.bases.list(), BASES)
+def _bases(
+    registry: Registry, _run: str | None, where: Condition | None, _limit: int | None
+) -> Rows:
+    return _attributes(registry.bases.list(where=where), BASES)
 
 
-def _tags(registry: Registry, _run: str | None, _limit: int | None) -> Rows:
-    return _attributes(registry.tags.list(), TAGS)
+def _tags(
+    registry: Registry, _run: str | None, where: Condition | None, _limit: int | None
+) -> Rows:
+    return _attributes(registry.tags.list(where=where), TAGS)
 
 
-def _events(registry: Registry, _run: str | None, limit: int | None) -> Rows:
-    return _attributes(registry.events.list(limit), EVENTS)
+def _events(
+    registry: Registry, _run: str | None, where: Condition | None, limit: int | None
+) -> Rows:
+    return _attributes(registry.events.list(limit, where=where), EVENTS)
 
 
 def _attributes(records: Iterable[object], known: Sequence[Column]) -> Rows:
@@ -416,7 +430,7 @@ def _attributes(records: Iterable[object], known: Sequence[Column]) -> Rows:
     return tuple(tuple(getattr(record, column.name) for column in known) for record in records)
 
 
-_Lister = Callable[[Registry, str | None, int | None], Rows]
+_Lister = Callable[[Registry, str | None, Condition | None, int | None], Rows]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "runs": (RUNS, _runs),
     "arrivals": (ARRIVALS, _arrivals),

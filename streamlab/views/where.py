@@ -1,51 +1,105 @@
-"""The language of `--where`: its words, its tree and how it is read; what it means is for others.
+"""The language of `--where`: text is parsed to a tree, and that to a condition on columns.
 
-    expression  = all ("or" all)*
-    all         = one ("and" one)*
-    one         = "not" one | "(" expression ")" | test
-    test        = column                                   a column of yes and no
-                | column ("=" | "!=" | "<" | "<=" | ">" | ">=") value
-                | column ["not"] "in" "(" value ("," value)* ")"
-                | column ["not"] "like" value              a glob: * and ?
-                | column "is" ["not"] "null"
+A value is a bare word, or text in quotes that contains a quote by doubling it. Nothing is ever
+evaluated; `str` of a tree is text that is parsed to the same tree.
 
-A value is a bare word, or a text in quotes that holds a quote by doubling it. Nothing is ever
-evaluated: text becomes a tree, and `str` of a tree is text that becomes the same tree.
+A column decides how a value is read: 200kB under bytes, 5min under seconds, 0.5% under a share,
+a day or a minute (UTC) under a time. A day means all of that day, and the first digits of a digest
+mean every digest that begins so: these are spans, and so is any value, if only of one point.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from streamlab.errors import UsageError
+from streamlab.registry.conditions import (
+    Both,
+    Comparison,
+    Condition,
+    Not,
+    Operator,
+    Span,
+)
+from streamlab.units import (
+    BYTE_UNITS,
+    DAY_US,
+    MICROSECOND_UNITS,
+    MINUTE_US,
+    SECOND_UNITS,
+    SHARE_UNITS,
+    Units,
+    nearest,
+    parse_amount,
+)
+from streamlab.views.table import Column, Kind
 
-Op = Literal["flag", "null", "=", "<", "<=", ">", ">=", "in", "like"]
+if TYPE_CHECKING:
+    from lark import Lark, Token
+    from lark import Tree as ParseTree
 
-_DEEPEST = 50  # parentheses and nots in each other; far from Python's own limit
-_BLANKS = " \t\n\r\f\v"
-_WIDEST = 70  # of what is printed with a mark below
+_DEEPEST = 50  # levels of parentheses and `not`; far from Python's own limit
+_WIDEST = 70  # of text that is printed with a mark below it
+_DIGITS = 64  # of a whole digest
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null"}
-_SIGNS = {"=": "=", "==": "=", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_STRING = r"\"(?:[^\"]|\"\")*\"|'(?:[^']|'')*'"
-_SIGN = "|".join(sorted(_SIGNS, key=len, reverse=True)) + "|[(),]"
-_WORD = r"[^\s\"'(),<>=!]+"
-_BARE = re.compile(_WORD, re.ASCII)
-_END = r"(?![^\s\"'(),<>=!])"
+_BLANK = r" \t\n\r\f\v"
+_WORD = rf"[^{_BLANK}\"'(),<>=!]+"
+_BARE = re.compile(_WORD)
+_END = rf"(?!{_WORD[:-1]})"
 # What tables print with a blank inside: 90.9 MB, 2 h 01 min, 2026-09-21 14:13.
-_QUANTITY = r"[\d.]+\s+(?:[kmgt]?i?b|ms|s|min|h|d)"
-_BLANKED = rf"(?:{_QUANTITY}(?:\s+{_QUANTITY})*|\d{{4}}-\d\d-\d\d\s+\d\d:\d\d(?::\d\d)?){_END}"
-_TOKEN = re.compile(
-    rf"(?P<text>{_STRING})|(?P<sign>{_SIGN})|(?P<word>{_BLANKED}|{_WORD})",
-    re.IGNORECASE | re.ASCII,
+_GAP = f"[{_BLANK}]+"
+_AMOUNT = rf"[0-9.]+{_GAP}(?:[kmgt]?i?b|ms|s|min|h|d)"
+_TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_GAP}[0-9]{{2}}:[0-9]{{2}}(?::[0-9]{{2}})?"
+_QUANTITY = rf"(?:{_AMOUNT}(?:{_GAP}{_AMOUNT})*|{_TIME}){_END}"
+_GRAMMAR = (
+    r"""
+    any: all (OR all)*
+    all: one (AND one)*
+    ?one: NOT one -> negated
+        | LPAR any RPAR -> group
+        | test
+    test: WORD -> flag
+        | WORD SIGN value -> compared
+        | WORD NOT? IN LPAR value (COMMA value)* RPAR -> listed
+        | WORD NOT? LIKE value -> like
+        | WORD IS NOT? NULL -> null
+    ?value: WORD | QUANTITY | STRING
+
+    SIGN: "==" | "!=" | "<>" | "<=" | ">=" | "=" | "<" | ">"
+    LPAR: "("
+    RPAR: ")"
+    COMMA: ","
+    STRING: /"(?:[^"]|"")*"|'(?:[^']|'')*'/
+    """
+    + f"\n%ignore /{_GAP}/"
+    # Not by the flag `i`, for which other letters are an `s` too.
+    + "".join(
+        f"\n{word.upper()}.3: /{''.join(f'[{c}{c.upper()}]' for c in word)}{_END}/"
+        for word in sorted(_KEYWORDS)
+    )
+    + f"\nQUANTITY.2: /{_QUANTITY}/i\nWORD: /{_WORD}/\n"
+)
+# What a parser in a state that takes these tokens expects, the first that fits.
+_EXPECTED: Sequence[tuple[set[str], str]] = (
+    ({"STRING"}, "a value"),
+    ({"WORD", "NOT"}, "a column"),
+    ({"SIGN"}, "a comparison after `{before}`, as in `{before} = ...`"),
+    ({"IN", "LIKE"}, "`in` or `like`"),
+    ({"NULL"}, "`null`"),
+    ({"LPAR"}, "`(`"),
+    ({"RPAR"}, "`)`"),
+    (set(), "`and`, `or` or the end"),
 )
 
 
 @dataclass(frozen=True)
 class Word:
-    """A column's name or a value, and its place in the expression, which tells no two apart."""
+    """A column's name or a value, and its place in the expression, which is not compared."""
 
     text: str
     at: int = field(default=0, compare=False)
@@ -57,10 +111,10 @@ class Word:
 
 @dataclass(frozen=True)
 class Term:
-    """One column held against its values: none for `flag` and `null`, several for `in` only."""
+    """One column compared with values: none for `flag` and `null`, several for `in` only."""
 
     column: Word
-    op: Op
+    op: Operator
     values: tuple[Word, ...] = ()
 
     def __str__(self) -> str:
@@ -73,194 +127,238 @@ class Term:
         return f"{self.column} {self.op} {self.values[0]}"
 
 
-@dataclass(frozen=True)
-class Not:
-    """The opposite; `!=`, `not in`, `not like` and `is not null` are read as this."""
-
-    part: Tree
-
-    def __str__(self) -> str:
-        return f"not ({self.part})" if isinstance(self.part, Both) else f"not {self.part}"
+Tree = Term | Not[Term] | Both[Term]
 
 
-@dataclass(frozen=True)
-class Both:
-    """Two or more parts, of which all hold (`and`), or one at least (`or`)."""
+def parse_condition(text: str, columns: Sequence[Column]) -> Condition:
+    """Parse an expression about rows of these columns.
 
-    word: Literal["and", "or"]
-    parts: tuple[Tree, ...]
-
-    def __str__(self) -> str:
-        # `and` holds its parts together more than `or` does.
-        loose = {"or": ("or",), "and": ("or", "and")}[self.word]
-        inner = (
-            f"({part})" if isinstance(part, Both) and part.word in loose else str(part)
-            for part in self.parts
-        )
-        return f" {self.word} ".join(inner)
+    Raises UsageError, with the place, for a syntax error, for an unknown column with the nearest
+    name, and for a value or a comparison that the column's kind does not have.
+    """
+    return _resolved(parse(text), text, columns)
 
 
-Tree = Term | Not | Both
+def parse(text: str) -> Tree:
+    """Parse an expression to its tree. Raises UsageError, with the place, for a syntax error."""
+    from lark.exceptions import UnexpectedCharacters, UnexpectedToken
+
+    try:
+        parsed = _parser().parse(text)
+    except UnexpectedCharacters as error:
+        at = int(error.pos_in_stream or 0)
+        found = text[at]
+        problem = "this quote is never closed." if found in "\"'" else f"what is {found!r}?"
+        raise _refused(text, at, problem) from error
+    except UnexpectedToken as error:
+        raise _unexpected(text, error.token, error.accepts) from error
+    return _tree(parsed, text, depth=0)
 
 
-def refusal(text: str, at: int, problem: str) -> UsageError:
+@cache
+def _parser() -> Lark:
+    from lark import Lark  # here, since only `--where` needs it
+
+    return Lark(_GRAMMAR, start="any", parser="lalr", lexer="basic")
+
+
+def _unexpected(text: str, token: Token, accepted: set[str]) -> UsageError:
+    at = len(text) if token.type == "$END" else int(token.start_pos or 0)
+    if token.type == "NULL" and "STRING" in accepted:
+        return _refused(text, at, "write `is null` or `is not null`.")
+    expected = next(words for tokens, words in _EXPECTED if tokens <= accepted)
+    before = text[:at].split()[-1] if text[:at].strip() else ""
+    got = "the end" if token.type == "$END" else repr(_unquoted(token))
+    return _refused(text, at, f"expected {expected.format(before=before)}, got {got}.")
+
+
+def _refused(text: str, at: int, problem: str) -> UsageError:
     """Return the error of an expression that is wrong at a place, which is marked."""
     if text.isprintable() and text.isascii() and len(text) <= _WIDEST:
         return UsageError(f"`--where`: {problem}\n  {text}\n  {' ' * at}^")
     return UsageError(f"`--where`, at character {at + 1}: {problem}")
 
 
-def parse(text: str) -> Tree:
-    """Read an expression. Raises UsageError, with the place, where it is none."""
-    return _Parser(text).whole()
+def _unquoted(token: Token) -> str:
+    if token.type != "STRING":
+        return str(token)
+    quote = token[0]
+    return token[1:-1].replace(2 * quote, quote)
+
+
+def _tree(parsed: ParseTree[Token], text: str, *, depth: int) -> Tree:
+    parts = parsed.children
+    if parsed.data in ("any", "all"):
+        found = tuple(_tree(part, text, depth=depth) for part in parts[::2])  # type: ignore[arg-type]
+        return found[0] if len(found) == 1 else Both("or" if parsed.data == "any" else "and", found)
+    if parsed.data not in ("negated", "group"):
+        return _term(parsed.data, cast("Sequence[Token]", parts))
+    if depth == _DEEPEST:
+        at = int(cast("Token", parts[0]).start_pos or 0)
+        raise _refused(text, at, f"more than {_DEEPEST} levels; use fewer.")
+    inner = _tree(cast("ParseTree[Token]", parts[1]), text, depth=depth + 1)
+    return Not(inner) if parsed.data == "negated" else inner
+
+
+def _term(rule: str, tokens: Sequence[Token]) -> Tree:
+    column, *words = (
+        Word(_unquoted(token), int(token.start_pos or 0))
+        for token in tokens
+        if token.type in ("WORD", "QUANTITY", "STRING")
+    )
+    kinds = [token.type for token in tokens]
+    if rule == "compared":
+        sign = str(tokens[1])
+        negated = sign in ("!=", "<>")
+        operator = "=" if negated or sign == "==" else sign
+    else:
+        negated = "NOT" in kinds
+        operator = "in" if rule == "listed" else rule
+    term = Term(column, cast("Operator", operator), tuple(words))
+    return Not(term) if negated else term
 
 
 @dataclass(frozen=True)
-class _Token:
-    kind: Literal["text", "sign", "word", "end"]
-    text: str
-    at: int
+class _Meaning:
+    """How the values of a kind of column are read, and what they are called in an error."""
 
-    @property
-    def keyword(self) -> str:
-        """Return the keyword or sign that this is, else nothing."""
-        if self.kind == "sign":
-            return _SIGNS.get(self.text, self.text)
-        lower = self.text.lower()
-        return lower if self.kind == "word" and lower in _KEYWORDS else ""
-
-    def __str__(self) -> str:
-        return "the end" if self.kind == "end" else f"{self.text!r}"
+    read: Callable[[str], Span | None]
+    holds: str
+    write: str
+    ordered: bool = True
+    is_text: bool = False  # that can be like a pattern
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    while True:
-        while at < len(text) and text[at] in _BLANKS:
-            at += 1
-        if at == len(text):
-            break
-        found = _TOKEN.match(text, at)
-        if found is None:
-            unclosed = text[at] in "\"'"
-            raise refusal(
-                text, at, "this quote is never closed." if unclosed else f"what is {text[at]!r}?"
-            )
-        kind = cast("Literal['text', 'sign', 'word']", found.lastgroup)
-        inner = found.group()
-        if kind == "text":
-            inner = inner[1:-1].replace(inner[0] * 2, inner[0])
-        yield _Token(kind, inner, at)
-        at = found.end()
-    yield _Token("end", "", at)
+def _resolved(tree: Tree, text: str, columns: Sequence[Column]) -> Condition:
+    if isinstance(tree, Not):
+        return Not(_resolved(tree.part, text, columns))
+    if isinstance(tree, Both):
+        return Both(tree.word, tuple(_resolved(part, text, columns) for part in tree.parts))
+    names = [column.name for column in columns]
+    name = tree.column.text
+    if name not in names:
+        near = nearest(name, names)
+        known = "" if near.startswith("Known") else f" Known: {', '.join(names)}."
+        raise _refused(text, tree.column.at, f"there is no column `{name}`. {near}{known}")
+    column = columns[names.index(name)]
+    _refuse_unfit(tree, text, column)
+    if tree.op == "like":
+        return Comparison(name, "like", (_exact(tree.values[0].text),))
+    return Comparison(name, tree.op, tuple(_span(value, text, column) for value in tree.values))
 
 
-class _Parser:
-    """Reads tokens from left to right, one ahead; a method for each line of the grammar."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._tokens = _tokens(text)
-        self._next = next(self._tokens)
-        self._depth = 0
-
-    def whole(self) -> Tree:
-        """Read the expression to its end."""
-        tree = self._any()
-        if self._next.kind != "end":
-            raise self._expected("`and`, `or` or the end")
-        return tree
-
-    def _any(self) -> Tree:
-        parts = [self._all()]
-        while self._took("or"):
-            parts.append(self._all())
-        return parts[0] if len(parts) == 1 else Both("or", tuple(parts))
-
-    def _all(self) -> Tree:
-        parts = [self._one()]
-        while self._took("and"):
-            parts.append(self._one())
-        return parts[0] if len(parts) == 1 else Both("and", tuple(parts))
-
-    def _one(self) -> Tree:
-        opening = self._next
-        if opening.keyword not in ("not", "("):
-            return self._test()
-        self._depth += 1
-        if self._depth > _DEEPEST:
-            raise refusal(self._text, opening.at, f"more than {_DEEPEST} levels; use fewer.")
-        self._step()
-        if opening.keyword == "not":
-            tree: Tree = Not(self._one())
-        else:
-            tree = self._any()
-            self._expect(")")
-        self._depth -= 1
-        return tree
-
-    def _test(self) -> Tree:
-        named = self._next.kind == "word" and not self._next.keyword
-        if not named or str(Word(self._next.text)) != self._next.text:
-            raise self._expected("a column")
-        column = self._word()
-        if self._took("is"):
-            opposite = self._took("not")
-            self._expect("null")
-            return _turned(Term(column, "null"), opposite=opposite)
-        opposite = self._took("not")
-        if self._took("in"):
-            return _turned(Term(column, "in", self._list()), opposite=opposite)
-        if self._took("like"):
-            return _turned(Term(column, "like", (self._value(),)), opposite=opposite)
-        if opposite:
-            raise self._expected("`in` or `like`")
-        if self._next.kind == "sign" and self._next.text in _SIGNS:
-            sign = _SIGNS[self._step().text]
-            op = cast("Op", "=" if sign == "!=" else sign)
-            return _turned(Term(column, op, (self._value(),)), opposite=sign == "!=")
-        if self._next.kind == "end" or self._next.keyword in ("and", "or", ")"):
-            return Term(column, "flag")
-        raise self._expected(f"a comparison after `{column}`, as in `{column} = ...`")
-
-    def _list(self) -> tuple[Word, ...]:
-        self._expect("(")
-        values = [self._value()]
-        while self._took(","):
-            values.append(self._value())
-        self._expect(")")
-        return tuple(values)
-
-    def _value(self) -> Word:
-        if self._next.keyword == "null":
-            raise refusal(self._text, self._next.at, "write `is null` or `is not null`.")
-        if self._next.kind not in ("word", "text") or self._next.keyword:
-            raise self._expected("a value")
-        return self._word()
-
-    def _word(self) -> Word:
-        token = self._step()
-        return Word(token.text, token.at)
-
-    def _step(self) -> _Token:
-        token = self._next
-        if token.kind != "end":
-            self._next = next(self._tokens)
-        return token
-
-    def _took(self, keyword: str) -> bool:
-        found = self._next.keyword == keyword
-        if found:
-            self._step()
-        return found
-
-    def _expect(self, keyword: str) -> None:
-        if not self._took(keyword):
-            raise self._expected(f"`{keyword}`")
-
-    def _expected(self, what: str) -> UsageError:
-        return refusal(self._text, self._next.at, f"expected {what}, got {self._next}.")
+def _refuse_unfit(term: Term, text: str, column: Column) -> None:
+    """Raise UsageError for a comparison that a column's kind does not have."""
+    meaning = _MEANINGS[column.kind]
+    if term.op == "like" and not meaning.is_text:
+        problem = "has nothing that `like` could be asked of"
+    elif term.op == "flag" and column.kind != "flag":
+        problem = "must be compared with something"
+    elif term.op in ("<", "<=", ">", ">=") and not meaning.ordered:
+        problem = f"knows no order, so that `{term.op}` means nothing"
+    else:
+        return
+    asked = f"`{column.name}` holds {meaning.holds} and {problem}."
+    raise _refused(text, term.column.at, f"{asked} Write {meaning.write}, or `is null`.")
 
 
-def _turned(test: Term, *, opposite: bool) -> Tree:
-    return Not(test) if opposite else test
+def _span(value: Word, text: str, column: Column) -> Span:
+    meaning = _MEANINGS[column.kind]
+    try:
+        span = meaning.read(value.text)
+    except (ValueError, OverflowError):
+        span = None
+    if span is None:
+        raise _refused(
+            text,
+            value.at,
+            f"`{column.name}` holds {meaning.holds}, got {value.text!r}. Write {meaning.write}.",
+        )
+    return span
+
+
+def _exact(value: str | float) -> Span:
+    return Span(value, value)
+
+
+def _status(word: str) -> Span:
+    return _exact(word.lower())  # a table writes STALE
+
+
+def _digest(word: str) -> Span | None:
+    low = word.lower()
+    if not re.fullmatch("[0-9a-f]+", low) or len(low) > _DIGITS:
+        return None
+    # "g" follows every hexadecimal digit.
+    return Span(low, low if len(low) == _DIGITS else f"{low}g")
+
+
+def _flag(word: str) -> Span | None:
+    found = {"yes": True, "true": True, "no": False, "false": False}.get(word.lower())
+    return None if found is None else _exact(found)
+
+
+def _amount(units: Units) -> Callable[[str], Span | None]:
+    """Return the reader of a sum of numbers with units, or of a bare number."""
+
+    def read(word: str) -> Span | None:
+        found = parse_amount(word, units)
+        return None if found is None else _exact(found)
+
+    return read
+
+
+_TIMES = {
+    "%Y-%m-%d": timedelta(days=1),
+    "%Y-%m-%d %H:%M": timedelta(minutes=1),
+    "%Y-%m-%d %H:%M:%S": timedelta(seconds=1),
+}
+
+
+def _time(word: str) -> Span | None:
+    blanked = re.sub(r"(?<=\d)[Tt](?=\d)|\s+", " ", word.strip())
+    for form, lasting in _TIMES.items():
+        try:
+            low = datetime.strptime(blanked, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        return Span(low.timestamp(), low.timestamp() + lasting.total_seconds())
+    return _amount({"": 1})(word)
+
+
+_DAY = re.compile(r"day\s*(\d{1,9})(?:\s+(\d\d):(\d\d))?", re.ASCII | re.IGNORECASE)
+
+
+def _virtual(word: str) -> Span | None:
+    """Read `day 6`, `day 6 05:42`, a time since the start as `5d 4h`, or microseconds."""
+    found = _DAY.fullmatch(word.strip())
+    if found is None:
+        return _amount(MICROSECOND_UNITS)(word)
+    day, hour, minute = (int(part or 0) for part in found.groups())
+    if day == 0 or hour > 23 or minute > 59:
+        return None
+    low = (day - 1) * DAY_US + (hour * 60 + minute) * MINUTE_US
+    return Span(low, low + (DAY_US if found[2] is None else MINUTE_US))
+
+
+_TEXT = _Meaning(_exact, "text", 'a word or a "text in quotes"', ordered=False, is_text=True)
+_NUMBER = _Meaning(_amount({"": 1}), "numbers", "one as 12 or 0.9")
+_MEANINGS: Mapping[Kind, _Meaning] = {
+    "text": _TEXT,
+    "setting": _TEXT,
+    "status": _Meaning(_status, "states", "one as `finished`", ordered=False, is_text=True),
+    "digest": _Meaning(
+        _digest, "digests", "hexadecimal digits, the first few or all", ordered=False, is_text=True
+    ),
+    "flag": _Meaning(_flag, "yes or no", "the name alone, or `not` and the name", ordered=False),
+    "number": _NUMBER,
+    "count": _NUMBER,
+    "score": _Meaning(_amount(SHARE_UNITS), "numbers", "one as 0.9 or 90%"),
+    "ratio": _NUMBER,
+    "change": _Meaning(_amount(SHARE_UNITS), "numbers", "one as -0.01 or 1%"),
+    "share": _Meaning(_amount(SHARE_UNITS), "shares", "one as 0.005 or 0.5%"),
+    "bytes": _Meaning(_amount(BYTE_UNITS), "bytes", "a number, or one as 200kB or 1.5MiB"),
+    "seconds": _Meaning(_amount(SECOND_UNITS), "seconds", "a number, or one as 90s or 5min"),
+    "virtual": _Meaning(_virtual, "virtual times", '"day 6", "day 6 05:42", 5d or microseconds'),
+    "time": _Meaning(_time, "times", "a day as 2026-01-31 or a time as 2026-01-31T14:05 (UTC)"),
+}
