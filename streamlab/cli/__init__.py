@@ -1,4 +1,4 @@
-"""The command line: every command parses, makes one library call and prints.
+"""The command line: each command parses, makes one library call and prints.
 
 Data goes to standard output, progress and notes to standard error. A command's module is
 loaded when the command runs, never for `--help`.
@@ -14,34 +14,32 @@ from streamlab.version import __version__
 COMMANDS = {
     "init": LazyCommand("scenarios:init", "Write a commented starter scenario."),
     "run": LazyCommand("run_scenario:run", "Run a scenario and record every arrival."),
-    "plan": LazyCommand("scenarios:plan", "Show what a scenario would run, and stop."),
-    "keygen": LazyCommand("scenarios:keygen", "Make a provider's key pair."),
+    "plan": LazyCommand("scenarios:plan", "Estimate bytes and time without training."),
+    "keygen": LazyCommand("scenarios:keygen", "Make a key pair for a provider."),
     "ls": LazyCommand("inspection:ls", "List runs, arrivals, diffs, scores, tasks, ..."),
-    "show": LazyCommand("inspection:show", "Show all of one run, arrival, diff or task."),
-    "compare": LazyCommand("inspection:compare", "Show what differs, with scores."),
-    "plot": LazyCommand("plots:plot", "Draw a figure and write its numbers as CSV."),
+    "show": LazyCommand("inspection:show", "Show one run, arrival, diff, task or base."),
+    "compare": LazyCommand("inspection:compare", "Compare runs, arrivals or diffs."),
+    "plot": LazyCommand("plots:plot", "Draw a figure and write its data as CSV."),
     "report": LazyCommand("plots:report", "Write a run as one HTML page."),
-    "predict": LazyCommand("inference:predict", "Answer texts with a stored diff."),
-    "swap": LazyCommand("inference:swap", "Time switching among stored tasks."),
-    "merge": LazyCommand("inference:merge", "Write base and diff as one model folder."),
+    "predict": LazyCommand("inference:predict", "Predict labels or values for texts."),
+    "swap": LazyCommand("inference:swap", "Measure how long switching tasks takes."),
+    "merge": LazyCommand("inference:merge", "Write base plus diff as a model folder."),
     "export": LazyCommand("exchange:export", "Write a diff or a table to a file."),
-    "import": LazyCommand("exchange:import_", "Take in a diff file or other runs."),
-    "fit": LazyCommand("planning:fit", "Show how many tasks fit a budget."),
-    "simulate": LazyCommand("planning:simulate", "Show what many tasks would take."),
+    "import": LazyCommand("exchange:import_", "Import a diff file or the runs of a home."),
+    "fit": LazyCommand("planning:fit", "Estimate how many tasks fit a budget."),
+    "simulate": LazyCommand("planning:simulate", "Estimate bytes and waits of many tasks."),
     "diff": LazyCommand("exchange:diff", "Write the diff between two checkpoints."),
-    "du": LazyCommand("inspection:du", "Add up bytes by task, provider, method, part, run."),
-    "verify": LazyCommand("maintenance:verify", "Check every stored file and its row."),
-    "check": LazyCommand("scenarios:check", "Prove that the order changes no file."),
-    "tag": LazyCommand("inspection:tag", "Name a run, arrival or diff; list the names."),
-    "rm": LazyCommand("maintenance:rm", "Remove arrivals, a task's or a run's."),
-    "restore": LazyCommand("maintenance:restore", "Bring removed arrivals back."),
-    "gc": LazyCommand("maintenance:gc", "Delete files that nothing needs any more."),
-    "rollback": LazyCommand(
-        "maintenance:rollback", "Put an earlier version of a task back to use."
-    ),
-    "purge": LazyCommand("maintenance:purge", "Remove all that came from a provider."),
-    "db": LazyCommand("maintenance:db", "Show or change the version of the tables."),
-    "doctor": LazyCommand("doctor:doctor", "Check that all is there that is needed."),
+    "du": LazyCommand("inspection:du", "Show disk usage of the home."),
+    "verify": LazyCommand("maintenance:verify", "Check every stored file and its record."),
+    "check": LazyCommand("scenarios:check", "Test that tasks do not affect each other."),
+    "tag": LazyCommand("inspection:tag", "Name a run, arrival or diff; list names."),
+    "rm": LazyCommand("maintenance:rm", "Remove arrivals from all listings."),
+    "restore": LazyCommand("maintenance:restore", "Restore removed arrivals."),
+    "gc": LazyCommand("maintenance:gc", "Delete files that are no longer needed."),
+    "rollback": LazyCommand("maintenance:rollback", "Use an earlier version of a task again."),
+    "purge": LazyCommand("maintenance:purge", "Delete everything a provider submitted."),
+    "db": LazyCommand("maintenance:db", "Show or upgrade the database schema."),
+    "doctor": LazyCommand("doctor:doctor", "Check the installation and the home."),
 }
 
 
@@ -57,7 +55,7 @@ class Streamlab(LazyGroup):
 )
 @click.version_option(__version__, prog_name="streamlab")
 def cli() -> None:
-    """Simulate tasks that arrive one after another, each kept as a small diff on one base.
+    """Simulate a stream of tasks, each stored as a small diff on one shared base model.
 
     \b
     Example:

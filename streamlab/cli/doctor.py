@@ -35,7 +35,7 @@ _HUB_SECONDS = 2.0
 def doctor(*, place: Place, form: Format) -> None:
     """Check versions, processor, compiler, GPU, hub, home, disk and registry.
 
-    `note` is worth knowing and stops nothing. The exit code is 1 where something is `broken`.
+    A `note` is for information only. The exit code is 1 if something is `broken`.
 
     \b
     Example:
@@ -47,7 +47,7 @@ def doctor(*, place: Place, form: Format) -> None:
     print_table(Table("checks", "Checks", columns, rows), form)
     broken = [finding.name for finding in findings if finding.status == "broken"]
     if broken:
-        click.echo(f"Error: a run cannot do without: {', '.join(broken)}.", err=True)
+        click.echo(f"Error: runs will fail because of: {', '.join(broken)}.", err=True)
         click.get_current_context().exit(1)
 
 
@@ -58,7 +58,7 @@ LIBRARIES = (
 _OLDEST_PYTHON = (3, 11)
 _LOW_DISK_BYTES = 1_000_000_000  # a few checkpoints of a baseline fill this
 _FULL_DISK_BYTES = 50_000_000  # less than the smallest run needs
-# What makes bfloat16, and matrices at all, fast; by the names Linux gives them.
+# Instruction sets that speed up bfloat16 and matrix products, by their names on Linux.
 _INSTRUCTIONS = (
     "avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16",
 )  # fmt: skip
@@ -75,7 +75,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's table; `broken` is what a run cannot do without."""
+    """One row of the table; `broken`: a run would fail."""
 
     name: str
     status: Literal["ok", "note", "broken"]
@@ -83,7 +83,7 @@ class Finding:
 
 
 def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Iterator[Finding]:
-    """Yield every finding; torch is loaded in a process of its own, given `torch_seconds`."""
+    """Yield every finding; torch is loaded in its own process within `torch_seconds`."""
     yield check_python(sys.version_info[:3])
     yield Finding("streamlab", "ok", __version__)
     yield from (check_library(name) for name in LIBRARIES)
@@ -98,7 +98,7 @@ def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Itera
 
 
 def check_python(found: tuple[int, int, int]) -> Finding:
-    """Compare Python's version with the oldest that will do."""
+    """Compare Python's version with the oldest supported one."""
     text = ".".join(map(str, found))
     if found[:2] < _OLDEST_PYTHON:
         return Finding("python", "broken", f"{text}; install 3.11 or newer")
@@ -114,11 +114,11 @@ def check_library(name: str) -> Finding:
 
 
 def check_instructions(cpuinfo: Path) -> Finding:
-    """Name the instruction sets that decide whether bfloat16 pays; `cpuinfo` as Linux writes it."""
+    """List the instruction sets that make bfloat16 fast; `cpuinfo` is Linux's file."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return Finding("instructions", "note", "not known on this system")
+        return Finding("instructions", "note", "unknown on this system")
     flags: set[str] = set()
     for line in lines:
         if line.lower().startswith(("flags", "features")):
@@ -126,12 +126,12 @@ def check_instructions(cpuinfo: Path) -> Finding:
     known = [name for name in _INSTRUCTIONS if name in flags]
     if _BF16 & flags:
         return Finding("instructions", "ok", ", ".join(known))
-    listed = ", ".join(known) or "none that matters"
+    listed = ", ".join(known) or "none that speeds up training"
     return Finding("instructions", "note", f"{listed}; no bf16, so `auto` trains in fp32")
 
 
 def check_compiler() -> Finding:
-    """Look for the C compiler that the fused step is made with."""
+    """Find the C compiler that builds the fused step."""
     found = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if found is None:
         return Finding("C compiler", "note", "none; the slower eager step is used")
@@ -139,29 +139,29 @@ def check_compiler() -> Finding:
 
 
 def check_torch(seconds: float) -> Finding:
-    """Load torch in a process of its own and ask it for a GPU."""
+    """Load torch in its own process and look for a GPU."""
     try:
-        # This very interpreter, on a constant of this file.
+        # Runs this interpreter on a constant of this file.
         answer = subprocess.run(  # noqa: S603
             [sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=seconds
         )
     except subprocess.TimeoutExpired:
-        return Finding("GPU", "note", f"not known; torch took over {seconds:.0f} s to load")
+        return Finding("GPU", "note", f"unknown; torch took over {seconds:.0f} s to load")
     if answer.returncode:
         last = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        return Finding("GPU", "broken", f"torch does not load: {last}")
+        return Finding("GPU", "broken", f"torch cannot be loaded: {last}")
     gpu: dict[str, Any] = json.loads(answer.stdout.strip().splitlines()[-1])
     if gpu["gpu"] is None:
-        return Finding("GPU", "note", "none; the processor trains")
+        return Finding("GPU", "note", "none; training uses the processor")
     return Finding("GPU", "ok", f"{gpu['gpu']}, {format_bytes(gpu['bytes'])}")
 
 
 def check_hub(seconds: float) -> Finding:
-    """Ask whether the model and data hub answers; a run can do without."""
+    """Test whether the model and data hub answers; runs work without it."""
     from streamlab.tasks.sources.hub import HubReach
 
     reach = HubReach(timeout_seconds=seconds)
-    # In a thread that may be left behind, since looking up a name knows no timeout.
+    # In a thread that may be left behind, since a DNS lookup has no timeout.
     asking = threading.Thread(target=reach.find_obstacle, daemon=True)
     asking.start()
     asking.join(seconds + 1.0)
@@ -172,23 +172,23 @@ def check_hub(seconds: float) -> Finding:
 
 
 def check_home(home: Path) -> Finding:
-    """Try to write where the home is, or would be made; nothing is left there."""
+    """Try to write where the home is or would be created."""
     try:
         folder = _existing(home)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         return Finding("home", "broken", f"{home} cannot be written: {error.strerror}")
-    made = "" if folder == home else "; the first run makes it"
+    made = "" if folder == home else "; the first run creates it"
     return Finding("home", "ok", f"{home}, writable{made}")
 
 
 def check_disk(home: Path) -> Finding:
-    """Measure the space left where the home is."""
+    """Measure the free space of the home's disk."""
     try:
         free = shutil.disk_usage(_existing(home)).free
     except OSError as error:
-        return Finding("disk", "note", f"not known: {error.strerror}")
+        return Finding("disk", "note", f"unknown: {error.strerror}")
     text = f"{format_bytes(free)} free"
     if free < _FULL_DISK_BYTES:
         return Finding("disk", "broken", f"{text}; too little for any run")
@@ -198,10 +198,10 @@ def check_disk(home: Path) -> Finding:
 
 
 def check_registry(place: Place) -> Finding:
-    """Open the registry to read and name the version of its tables."""
+    """Open the registry and report its schema version."""
     try:
         if place.registry is None and not place.home.has_registry:
-            return Finding("registry", "ok", "none yet; the first run makes it")
+            return Finding("registry", "ok", "none yet; the first run creates it")
     except StreamlabError as error:
         return Finding("registry", "broken", str(error))
     from streamlab.registry import schema
@@ -216,10 +216,10 @@ def check_registry(place: Place) -> Finding:
     except StreamlabError as error:
         return Finding("registry", "broken", str(error))
     if found != schema.NEWEST:
-        return Finding("registry", "note", f"version {found}; the next run brings it up to date")
+        return Finding("registry", "note", f"version {found}; the next run upgrades it")
     return Finding("registry", "ok", f"version {found}")
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder itself, or the nearest one above it that is there."""
+    """Return the folder, or its nearest existing parent."""
     return next(place for place in (folder, *folder.absolute().parents) if place.exists())

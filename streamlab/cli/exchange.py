@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 @task_options
 @with_place
 def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None:
-    """Write a THING to a file; one that is there already is replaced as a whole.
+    """Write a table or a stored diff to a file; an existing file is replaced.
 
-    THING is a table (runs, arrivals, diffs, scores, tasks, providers or bases), written as CSV
-    or JSON by the file's ending with raw values in every column; or a stored diff, by the name
-    of its task, arrival:NUMBER or the beginning of its digest, written as it is stored.
+    THING is a listing of `streamlab ls`, written with raw values in every column as CSV or JSON
+    by the file's ending; or a reference to a task, an arrival or a diff, whose file is written as
+    it is stored.
 
     \b
     Example:
@@ -67,8 +67,8 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
 def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Path) -> None:
     if among.seed is not None or among.method is not None:
         raise UsageError(
-            f"A table is exported whole; `--seed` and `--method` do not narrow {subject}. For a "
-            f"task of that name write `task:{subject}`."
+            f"`--seed` and `--method` do not apply to the table {subject}. For a task of that name "
+            f"write `task:{subject}`."
         )
     check_ending(output)
     with place.open() as registry:
@@ -78,18 +78,13 @@ def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Pat
 
 
 Row = tuple[str, str, int, str]
-_IMPORT_COLUMNS = (
-    Column("there"),
-    Column("run"),
-    Column("arrivals", "count"),
-    Column("status"),
-)
+_IMPORT_COLUMNS = (Column("source"), Column("run"), Column("arrivals", "count"), Column("status"))
 
 
 @click.command("import")
 @click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
-@click.option("--provider", metavar="NAME", help="Who made the diff of FILE.")
-@click.option("--task", metavar="NAME", help="What FILE is for; default: what it says.")
+@click.option("--provider", metavar="NAME", help="The provider of FILE.")
+@click.option("--task", metavar="NAME", help="The task of FILE; default: the one in the file.")
 @base_option
 @format_option()
 @with_place
@@ -102,12 +97,11 @@ def import_(
     place: Place,
     form: Format,
 ) -> None:
-    """Take in a diff FILE, or all finished runs of another HOME.
+    """Import a diff FILE, or all finished runs of another HOME.
 
-    A FILE is checked against its base, which must be known here, and becomes the one arrival of
-    a run of its own, by the method `imported`, with no score. Runs of a HOME come with their
-    files, scores and curves. What is here already is left as it is, and nothing is written over:
-    a run whose name another one has here gets the next number.
+    A FILE is checked against its base, which must be recorded here, and becomes the only arrival
+    of a new run, by the method `imported`, without scores. Runs of a HOME keep their files, scores
+    and curves. Existing records stay unchanged; a run whose name is taken gets the next number.
 
     \b
     Example:
@@ -117,16 +111,16 @@ def import_(
     if source.is_dir():
         if provider or task or base:
             raise UsageError(
-                "`--provider`, `--task` and `--base` are for a FILE; a HOME's runs have their own."
+                "`--provider`, `--task` and `--base` are for a FILE; leave them out for a HOME."
             )
         rows = _import_home(place, source)
     elif provider:
         rows = [_import_file(place, source, provider=provider, task=task, base=base)]
     else:
-        raise UsageError(f"Say with `--provider` who made {source}.")
+        raise UsageError(f"Give the provider of {source} with `--provider`.")
     print_table(Table("imports", "Imports", _IMPORT_COLUMNS, tuple(rows)), form)
     if not rows:
-        click.echo(f"There is no finished run in the home {source}.", err=True)
+        click.echo(f"The home {source} has no finished run.", err=True)
 
 
 def _import_home(place: Place, source: Path) -> list[Row]:
@@ -144,7 +138,7 @@ def _import_home(place: Place, source: Path) -> list[Row]:
 def _import_file(
     place: Place, path: Path, *, provider: str, task: str | None, base: str | None
 ) -> Row:
-    place.open().close()  # where there is no registry, there is no base to check a file against
+    place.open().close()  # a file cannot be checked without a recorded base
     from streamlab.home.store import ArtifactStore
     from streamlab.inference.import_file import import_file
     from streamlab.registry.registry import Registry
@@ -161,8 +155,8 @@ def _import_file(
     return _row(path.name, taken, 1)
 
 
-def _row(there: str, taken: Imported, n_arrivals: int) -> Row:
-    return there, taken.run.name, n_arrivals, "new" if taken.is_new else "here already"
+def _row(source: str, taken: Imported, n_arrivals: int) -> Row:
+    return source, taken.run.name, n_arrivals, "new" if taken.is_new else "already here"
 
 
 _TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
@@ -174,12 +168,14 @@ _TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
 )
-@click.option("--add", is_flag=True, help="Hold rounded differences in place of exact weights.")
+@click.option("--add", is_flag=True, help="Store rounded differences instead of exact weights.")
 @click.option(
-    "--values", type=click.Choice(_TYPES), help="How values are held; see docs/reference/format.md."
+    "--values",
+    type=click.Choice(_TYPES),
+    help="Type of the stored values (docs/reference/format.md).",
 )
-@click.option("--base-revision", metavar="COMMIT", help="Of a hub id.")
-@click.option("--tuned-revision", metavar="COMMIT", help="Of a hub id.")
+@click.option("--base-revision", metavar="COMMIT", help="Hub revision of BASE.")
+@click.option("--tuned-revision", metavar="COMMIT", help="Hub revision of TUNED.")
 @format_option()
 def diff(
     base: str,
@@ -194,10 +190,9 @@ def diff(
 ) -> None:
     """Write the diff that turns the checkpoint BASE into TUNED.
 
-    Each is a folder, `package:NAME` or a hub id. The file holds the weights whose bits differ,
-    as they are, and TUNED's head: BASE and the file give TUNED back bit for bit, which is tried
-    before this ends. With --add it holds differences, rounded to bf16 unless --values says
-    otherwise: smaller, and close.
+    Each is a folder, `package:NAME` or a hub id. The file holds TUNED's head and every weight
+    whose bits differ, so that BASE and the file give TUNED bit for bit; this is checked. With
+    --add it holds differences instead, as bf16 or the type of --values: smaller, but rounded.
 
     \b
     Example:
@@ -217,7 +212,7 @@ def diff(
     kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"
     click.echo(f"{output}: {kept}; SHA-256 {made.encoded.digest}", err=True)
     if not add:
-        click.echo("Read back and compared: gives TUNED bit for bit.", err=True)
+        click.echo("Read back and compared: equals TUNED, bit for bit.", err=True)
 
 
 def _part_table(made: CheckpointDiff) -> Table:

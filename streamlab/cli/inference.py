@@ -34,15 +34,22 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("task")
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
-@click.option("--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="A pair of texts.")
+@click.option(
+    "--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Predict for a pair of texts."
+)
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Rows as JSONL, CSV, TSV or Parquet.",
+    help="Predict for the examples in this JSONL, CSV, TSV or Parquet file.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, metavar="N"
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Texts per forward pass.",
 )
 @task_options
 @base_option
@@ -60,14 +67,14 @@ def predict(
     place: Place,
     form: Format,
 ) -> None:
-    """Answer TEXTs with the stored diff of TASK: labels with probabilities, or values.
+    """Predict labels with probabilities, or values, for TEXTs with the stored diff of TASK.
 
-    TASK is a name, NAME@VERSION, arrival:NUMBER or the beginning of a diff's digest. A name means
-    the highest version, recorded last, by the run's own method in the latest run that has it.
+    TASK is a task, TASK@VERSION, an arrival, a diff or a tag (see `streamlab show --help`). A task
+    means its highest version by the primary method in the latest run that has one.
 
-    Without TEXT, --pair or --file, standard input is read: a text a line, with a tab between two
-    of a pair, or JSON Lines. Rows have the columns of the task's own data, or `text` (and
-    `text2`). json and csv tell the probability of every label.
+    Without TEXT, --pair or --file, texts are read from standard input: one per line, pairs
+    separated by a tab, or JSON Lines. Examples have the columns of the task's own data, or `text`
+    (and `text2`). json and csv hold the probability of every label.
 
     \b
     Example:
@@ -76,18 +83,16 @@ def predict(
       streamlab predict sst2 --file reviews.jsonl --format csv
     """
     if sum(map(bool, (texts, pairs, file))) > 1:
-        raise UsageError("Give texts, `--pair` or `--file`, one of them at a time.")
+        raise UsageError("Give only one of texts, `--pair` and `--file`.")
     home = opened(place)
     stored = find_task(home, task, among)
     click.echo(described(task, stored), err=True)
     facts = stored.facts()
-    rows: Sequence[Text] = texts or pairs or _read(file, facts, stored.artifact.columns)
+    examples: Sequence[Text] = texts or pairs or _read(file, facts, stored.artifact.columns)
     loaded = home.load_base(stored.base_fingerprint, model=base)
     with stored.applied(loaded) as served:
-        predictions = _answered(served, rows, batch_size)
-    table = _prediction_table(facts, rows, predictions)
-    shown = tuple(column.name for column in table.columns if column.default)
-    print_table(table if form in ("json", "csv") else table.select(shown), form)
+        predictions = _predicted(served, examples, batch_size)
+    print_table(_prediction_table(facts, examples, predictions), form)
 
 
 def _read(
@@ -102,30 +107,30 @@ def _read(
         return texts_in(split.records, facts, columns, origin=split.origin)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
-            "There is nothing to answer. Give texts, `--pair`, `--file`, or a text a line on "
-            "standard input."
+            "There are no texts. Give texts, `--pair`, `--file`, or one text per line on standard "
+            "input."
         )
     origin = "standard input"
-    # What is no UTF-8 is refused with its row, as half a character.
+    # Bytes that are not UTF-8 are refused later, with their example.
     lines = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape").split("\n")
     return texts_in(read_lines(lines, origin=origin), facts, columns, origin=origin)
 
 
-def _answered(served: ServedTask, rows: Sequence[Text], batch_size: int) -> list[Prediction]:
-    encoded = served.encode(rows)
+def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) -> list[Prediction]:
+    encoded = served.encode(examples)
     if encoded.n_truncated:
         click.echo(
-            f"{encoded.n_truncated} of {len(rows)} rows were cut to {encoded.max_length} tokens, "
-            "as in training.",
+            f"{encoded.n_truncated} of {len(examples)} examples were truncated to "
+            f"{encoded.max_length} tokens, as in training.",
             err=True,
         )
     return served.answer(encoded, batch_size=batch_size)
 
 
 def _prediction_table(
-    facts: TaskDescription, rows: Sequence[Text], predictions: Sequence[Prediction]
+    facts: TaskDescription, examples: Sequence[Text], predictions: Sequence[Prediction]
 ) -> Table:
-    texts = [(row,) if isinstance(row, str) else row for row in rows]
+    texts = [(row,) if isinstance(row, str) else row for row in examples]
     names = [Column("text"), Column("text2")][: len(texts[0])]
     if not facts.type.has_classes:
         columns = (*names, Column("value", "score"))
@@ -151,7 +156,7 @@ def _joined(
     default=20,
     show_default=True,
     metavar="N",
-    help="Times per task.",
+    help="Repetitions per task.",
 )
 @task_options
 @base_option
@@ -166,11 +171,16 @@ def swap(
     place: Place,
     form: Format,
 ) -> None:
-    """Measure switching among stored TASKs (default: all of the latest run) in milliseconds.
+    """Measure switching among stored TASKs in milliseconds; the default is all of the latest run.
 
-    decode reads a file and checks it, apply puts a diff on the model, revert takes it off, swap
-    goes from one task to the next, reload loads every weight from one file. The base must come
-    through bit for bit.
+    \b
+    decode  read a file and check it
+    apply   apply a diff to the base
+    revert  restore the base
+    swap    go from one task to the next
+    reload  load every weight from one file
+
+    The base is compared bit for bit before and after.
 
     \b
     Example:
@@ -180,20 +190,18 @@ def swap(
     from streamlab.inference.latency import measure_switching
 
     home = opened(place)
-    words = {word: word for word in tasks} or {
+    references = {task: task for task in tasks} or {
         name: f"task:{name}" for name in home.tasks(among.run or "latest")
     }
-    if not words:
-        raise UsageError(
-            "The run has no finished task to switch among. Name another with `--run`, or run one."
-        )
-    found = {name: find_task(home, word, among) for name, word in words.items()}
-    for word, task in found.items():
-        click.echo(described(word, task), err=True)
+    if not references:
+        raise UsageError("The run has no finished task. Name another run with `--run`.")
+    found = {name: find_task(home, text, among) for name, text in references.items()}
+    for name, task in found.items():
+        click.echo(described(name, task), err=True)
     first = next(iter(found.values()))
     loaded = home.load_base(first.base_fingerprint, model=base)
     print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
-    click.echo("The base came through bit for bit.", err=True)
+    click.echo("The base is unchanged, bit for bit.", err=True)
 
 
 def _timing_table(timings: Sequence[Timing]) -> Table:
@@ -219,16 +227,16 @@ def _timing_table(timings: Sequence[Timing]) -> Table:
     required=True,
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="A folder that is not there yet, or is empty.",
+    help="The folder to write; it must be new or empty.",
 )
 @task_options
 @base_option
 @with_place
 def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place: Place) -> None:
-    """Write the base with the diff of TASK merged into it as a folder for `transformers`.
+    """Write the base with the diff of TASK applied as a model folder for `transformers`.
 
-    It holds weights, configuration (with the task's labels) and tokenizer, and answers exactly
-    as base and diff do. The folder appears when it is whole.
+    It holds weights, configuration (with the task's labels) and tokenizer, and its outputs equal
+    those of base and diff. The folder appears when it is complete.
 
     \b
     Example:
@@ -240,12 +248,12 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     home = opened(place)
     stored = find_task(home, task, among)
     click.echo(described(task, stored), err=True)
-    stored.facts()  # what cannot be used is told before the base is loaded
+    stored.facts()  # refuse what cannot be used before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     click.echo(folder)
     click.echo(
-        f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights other than the base's. Read "
-        "back and compared: bit for bit. Load it with "
+        f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "
+        "and compared, bit for bit. Load it with "
         "`AutoModelForSequenceClassification.from_pretrained`.",
         err=True,
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import click
 
 from streamlab.cli.options import OneOf, Place, with_place
-from streamlab.cli.output import Format, format_option, print_json, print_page, print_table
+from streamlab.cli.output import Format, format_option, print_page, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run, find_tagged, split_tag
@@ -15,20 +13,20 @@ from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
 from streamlab.views.listings import SUBJECTS, Subject, list_records
 from streamlab.views.pages import find_page
-from streamlab.views.table import Table, readable
+from streamlab.views.table import readable
 
 
 @click.command()
 @click.argument("subject", type=OneOf(SUBJECTS, what="listing"), default="runs")
-@click.option("--run", metavar="NAME", help="Only of this run: a name, a number or `latest`.")
+@click.option("--run", metavar="RUN", help="Only the records of this run.")
 @click.option(
     "--where", "conditions", metavar="EXPR", multiple=True,
-    help="Only rows it is true of; see docs/reference/where.md. Given twice: both have to hold.",
+    help="Only rows that meet this condition (docs/reference/where.md); repeat to require several.",
 )  # fmt: skip
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
-@click.option("--sort", metavar="COLUMN", help="Order by a column; -COLUMN: largest first.")
-@click.option("--columns", metavar="A,B", help="These columns; `all` for every one.")
-@click.option("--removed", is_flag=True, help="Of arrivals: those that `rm` removed.")
+@click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN: descending.")
+@click.option("--columns", metavar="A,B", help="Show these columns; `all`: every column.")
+@click.option("--removed", is_flag=True, help="List the arrivals that `rm` removed.")
 @format_option()
 @with_place
 def ls(
@@ -45,10 +43,10 @@ def ls(
 ) -> None:
     """List runs, arrivals, diffs, scores, placements, tasks, providers, bases, tags or events.
 
-    Runs are what is listed if nothing is said. A table shows the columns that matter most,
-    json and csv show all. Times are UTC. --where chooses rows, --sort orders them, --limit then
-    keeps the first (of unsorted runs and events the last). A condition may name every column
-    that `--columns all` shows.
+    The default is runs. A table shows the main columns, json and csv show all. Times are UTC.
+    Rows are filtered by --where, sorted by --sort and then cut to --limit; of unsorted runs and
+    events the last rows are kept. Every column that `--columns all` shows can be used in
+    --where and --sort.
 
     \b
     Example:
@@ -62,11 +60,11 @@ def ls(
         table = list_records(
             registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
         )
-    print_table(_chosen(table, columns, form), form, folded=columns is None)
+    if columns not in (None, "all"):
+        table = table.select(tuple(name.strip() for name in columns.split(",")))
+    print_table(table, form, every=columns is not None, folded=columns is None)
     if not table.rows and where is not None:
-        click.echo(
-            f"There are no {subject} of which this is true: {readable(where, 'text')}", err=True
-        )
+        click.echo(f"No {subject} meet the condition: {readable(where, 'text')}", err=True)
     elif not table.rows and removed:
         click.echo("No arrival is removed.", err=True)
     elif not table.rows:
@@ -84,31 +82,27 @@ def _all_of(conditions: tuple[str, ...]) -> str | None:
     return " and ".join(f"({condition})" for condition in conditions)
 
 
-def _chosen(table: Table, columns: str | None, form: Format) -> Table:
-    if columns is not None and columns != "all":
-        return table.select(tuple(name.strip() for name in columns.split(",")))
-    if columns == "all" or form in ("json", "csv"):
-        return table
-    return table.select(tuple(column.name for column in table.columns if column.default))
-
-
 @click.command()
-@click.argument("word", metavar="[KIND:]NAME", default="latest")
-@click.option("--run", metavar="NAME", default="latest", help="Where a task is looked up.")
+@click.argument("reference", default="latest")
+@click.option(
+    "--run", metavar="RUN", default="latest", show_default=True, help="Look a task up in this run."
+)
 @format_option("table", "json")
 @with_place
-def show(word: str, *, place: Place, run: str, form: Literal["table", "json"]) -> None:
-    """Show all of one run (the latest by default), arrival, diff, task or base.
+def show(reference: str, *, place: Place, run: str, form: Format) -> None:
+    """Show one run, arrival, diff, task or base; the default is the latest run.
 
     \b
-    run:NAME         a run by name or number, or `latest`
-    arrival:NUMBER   an arrival
-    diff:DIGEST      a stored artifact, by the beginning of its digest
-    task:NAME        a task in the latest run, or in that of --run
-    base:DIGEST      a base, by the beginning of its fingerprint
+    latest, run:NAME    a run, by name or number
+    arrival:NUMBER      an arrival
+    diff:DIGEST         a stored artifact, by the first digits of its digest
+    task:NAME           a task in the run of --run
+    NAME@VERSION        the arrival of one version of a task
+    base:FINGERPRINT    a base, by its first digits
 
-    Without a KIND, the NAME may be a run, a task, or at least six digits of a diff's digest;
-    one that means several of these is refused. Digests are shortened; json has them whole.
+    Every command names things in this way. The KIND before the colon can be left out of a run, a
+    task and a digest of six digits or more; a name that fits several things is refused. A tag
+    stands for what it is on. Digests are shortened; json has them whole.
 
     \b
     Example:
@@ -116,30 +110,21 @@ def show(word: str, *, place: Place, run: str, form: Literal["table", "json"]) -
       streamlab show arrival:7
     """
     with place.open() as registry:
-        page = find_page(registry, word, run=run, store=ArtifactStore(place.home.store))
-    if form == "json":
-        print_json(page.tree())
-    else:
-        print_page(page)
+        page = find_page(registry, reference, run=run, store=ArtifactStore(place.home.store))
+    print_page(page, form)
 
 
 @click.command()
-@click.argument("names", metavar="A B ...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="What is equal too.")
+@click.argument("references", metavar="A B ...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
 @format_option()
 @with_place
-def compare(
-    names: tuple[str, ...],
-    *,
-    place: Place,
-    everything: bool,
-    form: Format,
-) -> None:
-    """Show what differs between runs, arrivals or diffs, named as for `show`.
+def compare(references: tuple[str, ...], *, place: Place, everything: bool, form: Format) -> None:
+    """Compare runs, arrivals or diffs with the first of them.
 
-    Settings, environment, base and data that differ, then scores, then bytes. Each is held
-    against the first: a difference is the mean over pairs, which are one task by one method
-    under one seed; the spread is their standard deviation. csv is one row a value.
+    It shows the settings, environment, base and data that differ, then scores and bytes. Scores
+    are paired by task, method and seed: the difference is the mean over the pairs, the spread
+    their standard deviation. csv has one row per value.
 
     \b
     Example:
@@ -147,33 +132,27 @@ def compare(
       streamlab compare arrival:1 arrival:2 --all
     """
     with place.open() as registry:
-        found = compared(registry, names, everything=everything)
-    if form == "csv":
-        print_table(found.rows, form)
-    elif form == "json":
-        print_json(found.page.tree())
-    else:
-        print_page(found.page, form)
+        found = compared(registry, references, everything=everything)
+    print_page(found.page, form, rows=found.rows)
     if not any(table.rows for table in found.facts):
         click.echo("No setting differs; `--all` shows what is equal.", err=True)
     if found.scores and not found.n_pairs:
-        click.echo(
-            "No score has a like among the others: no task, metric and seed is shared.", err=True
-        )
+        click.echo("No scores can be paired: no task, metric and seed is in both.", err=True)
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.argument("thing", metavar="[KIND:]THING", required=False)
-@click.option("--remove", is_flag=True, help="Take the tag NAME off.")
+@click.argument("reference", required=False)
+@click.option("--remove", is_flag=True, help="Remove the tag NAME.")
 @format_option()
 @with_place
-def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form: Format) -> None:
-    """Give a run, an arrival or a diff a NAME of your own, or list the names there are.
+def tag(
+    name: str | None, reference: str | None, *, place: Place, remove: bool, form: Format
+) -> None:
+    """Tag a run, an arrival or a diff with a NAME, or list all tags.
 
-    THING is run:NAME, arrival:NUMBER or diff:DIGEST, or what of these `show` would take
-    without a KIND. `show` then takes the NAME, and `gc` leaves alone what has one. A
-    NAME is on one thing of each kind; `--remove KIND:NAME` says which.
+    Every command then takes the NAME as a reference, and `gc` and `purge` keep what it is on. A
+    NAME can be on one run, one arrival and one diff; `--remove KIND:NAME` removes one of them.
 
     \b
     Example:
@@ -186,35 +165,35 @@ def tag(name: str | None, thing: str | None, *, place: Place, remove: bool, form
             table = list_records(registry, "tags")
         print_table(table, form)
         if not table.rows:
-            click.echo("There is no tag yet. Make one with: streamlab tag NAME THING", err=True)
+            click.echo("There is no tag yet. Make one with: streamlab tag NAME REFERENCE", err=True)
     elif remove:
-        if thing is not None:
-            raise UsageError(f"`--remove` takes the name of a tag only; leave {thing!r} out.")
+        if reference is not None:
+            raise UsageError(f"`--remove` takes the name of a tag only; leave {reference!r} out.")
         with place.open(read_only=False) as registry:
             gone = registry.tags.remove(*split_tag(name))
-        click.echo(f"Took `{gone.name}` off {gone.kind} {gone.target}.", err=True)
-    elif thing is None:
+        click.echo(f"Removed `{gone.name}` from {gone.kind} {gone.target}.", err=True)
+    elif reference is None:
         raise UsageError(
-            f"Say what `{name}` is to be on: `streamlab tag {name} arrival:1`, or take it off "
-            f"with `streamlab tag --remove {name}`."
+            f"Say what to tag: `streamlab tag {name} arrival:1`. To remove the tag: "
+            f"`streamlab tag --remove {name}`."
         )
     else:
         with place.open(read_only=False) as registry:
-            made = registry.tags.add(name, *find_tagged(registry, thing))
+            made = registry.tags.add(name, *find_tagged(registry, reference))
         click.echo(f"`{made.name}` is on {made.kind} {made.target}.", err=True)
 
 
 @click.command()
-@click.option("--by", type=click.Choice(BYS), help="Add up stored files by this.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The N largest.")
+@click.option("--by", type=click.Choice(BYS), help="Group stored files by this.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show the N largest.")
 @format_option()
 @with_place
 def du(*, place: Place, by: By | None, limit: int | None, form: Format) -> None:
-    """Add up what the home takes, or with --by what stored files take by one thing.
+    """Show the disk usage of the home, or with --by that of stored files by group.
 
-    Logical bytes count a file once per arrival, physical ones once; a file that two tasks
-    share is physical in both. Removed arrivals are left out; the files that `gc` would
-    delete for them are a line of their own.
+    Logical bytes count a file once per arrival, physical bytes once; a file that two tasks
+    share counts as physical in both. Removed arrivals are left out; the files that `gc` would
+    delete for them have a row of their own.
 
     \b
     Example:
@@ -222,11 +201,11 @@ def du(*, place: Place, by: By | None, limit: int | None, form: Format) -> None:
       streamlab du --by task --limit 10
     """
     if by is None and limit is not None:
-        raise UsageError("`--limit` keeps the largest of what `--by` names; give `--by` too.")
+        raise UsageError("`--limit` applies to the groups of `--by`; give `--by` too.")
     with place.open() as registry:
         table = home_usage(registry, place.home) if by is None else usage(registry, by)
     if limit is not None:
         table = table.having(table.rows[:limit])
-    print_table(table if form in ("json", "csv") else table.brief(), form)
+    print_table(table, form)
     if not table.rows:
         click.echo("Nothing is stored yet.", err=True)

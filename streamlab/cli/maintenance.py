@@ -30,16 +30,16 @@ _ARRIVAL_COLUMNS = (
 
 
 @click.command()
-@click.argument("words", metavar="ARRIVAL|TASK|RUN...", nargs=-1, required=True)
-@click.option("--run", metavar="NAME", help="Of a task: its arrivals in this run only.")
+@click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
+@click.option("--run", metavar="RUN", help="Of a task, take only the arrivals in this run.")
 @format_option()
 @with_place
-def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
-    """Remove arrivals by their numbers, or all those of a task or a run.
+def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
+    """Remove arrivals: single ones by number, or all of a task, a version, a diff or a run.
 
-    They are left out of listings, scores, plots and `du`; their files stay. `restore` brings
-    them back, until `gc` deletes what nothing needs. An arrival of an unfinished run that is
-    removed is made anew by `run --resume`.
+    Removed arrivals are left out of listings, scores, plots and `du`. Their files stay and
+    `restore` brings them back until `gc` deletes them. `run --resume` repeats the removed
+    arrivals of an unfinished run.
 
     \b
     Example:
@@ -47,55 +47,55 @@ def rm(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -
       streamlab rm task:sst2 --run latest
     """
     with place.open(read_only=False) as registry:
-        chosen = find_arrivals(registry, words, run=run)
+        chosen = find_arrivals(registry, references, run=run)
         removed = registry.removal.remove([arrival.id for arrival in chosen])
     print_table(removed_table(removed), form)
-    numbers = " ".join(str(arrival.id) for arrival in removed[:5])
-    click.echo(
-        f"Removed {counted(len(removed), 'arrival')}. Bring back with: streamlab restore {numbers}"
-        f"{' ...' if len(removed) > 5 else ''}",
-        err=True,
-    )
+    click.echo(f"Removed {counted(len(removed), 'arrival')}. {_undo(removed)}", err=True)
 
 
 @click.command()
-@click.argument("words", metavar="ARRIVAL|TASK|RUN...", nargs=-1, required=True)
-@click.option("--run", metavar="NAME", help="Of a task: its arrivals in this run only.")
+@click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
+@click.option("--run", metavar="RUN", help="Of a task, take only the arrivals in this run.")
 @format_option()
 @with_place
-def restore(words: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
-    """Bring removed arrivals back by their numbers, or all those of a task or a run.
+def restore(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
+    """Restore removed arrivals, named as for `rm`.
 
-    `ls arrivals --removed` lists what there is to bring back.
+    `ls arrivals --removed` lists them.
 
     \b
     Example:
       streamlab restore 8
     """
     with place.open(read_only=False) as registry:
-        chosen = find_arrivals(registry, words, run=run, removed=True)
+        chosen = find_arrivals(registry, references, run=run, removed=True)
         restored = registry.removal.restore([arrival.id for arrival in chosen])
     print_table(removed_table(restored), form)
     click.echo(f"Restored {counted(len(restored), 'arrival')}.", err=True)
 
 
 def removed_table(arrivals: Sequence[ArrivalRecord]) -> Table:
-    """Return the table of arrivals that were removed, or brought back."""
+    """Return a table of arrivals."""
     rows = tuple((a.id, a.run, a.seed, a.task, a.method, a.digest) for a in arrivals)
     return Table("arrivals", "Arrivals", _ARRIVAL_COLUMNS, rows)
 
 
+def _undo(removed: Sequence[ArrivalRecord]) -> str:
+    numbers = " ".join(str(arrival.id) for arrival in removed[:5])
+    return f"Undo with: streamlab restore {numbers}{' ...' if len(removed) > 5 else ''}"
+
+
 @click.command()
-@click.argument("word", metavar="TASK@VERSION")
-@click.option("--run", metavar="NAME", help="In this run; default: the latest that has the task.")
+@click.argument("reference", metavar="TASK@VERSION")
+@click.option("--run", metavar="RUN", help="The run; default: the latest with the task.")
 @format_option()
 @with_place
-def rollback(word: str, *, place: Place, run: str | None, form: Format) -> None:
-    """Put an earlier version of a task back to use.
+def rollback(reference: str, *, place: Place, run: str | None, form: Format) -> None:
+    """Use an earlier version of a task again.
 
-    The task's later versions in that run are removed as by `rm`, for every seed and method,
-    so that the task's name means the highest version that is left. `restore` brings them
-    back, until `gc` lets them go.
+    The task's later versions in the run are removed as by `rm`, for every seed and method, so
+    that the task's name means the highest remaining version. `restore` brings them back until
+    `gc` deletes them. The version can also be given as one of its arrivals.
 
     \b
     Example:
@@ -103,18 +103,13 @@ def rollback(word: str, *, place: Place, run: str | None, form: Format) -> None:
       streamlab rollback sst2@1 --run latest
     """
     with place.open(read_only=False) as registry:
-        name, task, version = find_version(registry, word, run)
+        name, task, version = find_version(registry, reference, run)
         gone = registry.removal.roll_back(name, task, version)
     if not gone:
         click.echo(f"`{task}@{version}` is the highest version in `{name}` already.", err=True)
         return
     print_table(removed_table(gone), form)
-    numbers = " ".join(str(arrival.id) for arrival in gone[:5])
-    click.echo(
-        f"`{task}` in `{name}` is at version {version} again. Undo with: streamlab restore "
-        f"{numbers}{' ...' if len(gone) > 5 else ''}",
-        err=True,
-    )
+    click.echo(f"`{task}` in `{name}` is at version {version} again. {_undo(gone)}", err=True)
 
 
 _PURGE_COLUMNS = (
@@ -125,24 +120,24 @@ _PURGE_COLUMNS = (
 
 
 @click.command()
-@click.option("--provider", required=True, metavar="NAME", help="Whose arrivals go.")
-@click.option("--dry-run", is_flag=True, help="List what would go, and remove nothing.")
-@click.option("--yes", is_flag=True, help="Remove it; it cannot be brought back.")
+@click.option("--provider", required=True, metavar="NAME", help="The provider to delete.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@click.option("--yes", is_flag=True, help="Delete; this cannot be undone.")
 @format_option()
 @with_place
 def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format) -> None:
-    """Remove for good everything that came from one provider, and list it.
+    """Delete everything that one provider submitted, and list it.
 
     \b
-    arrival      its rows, with scores and the device's log; removed ones too
-    artifact     the file of its arrivals alone
-    shared       a file that came from another provider too: it stays
-    curve        what its training looked like
-    quarantined  bytes that admission stopped
+    arrival      its records with scores and device log, removed ones too
+    artifact     a file that only its arrivals use
+    shared       a file that another provider submitted too: it stays
+    curve        the loss and density of its training
+    quarantined  bytes that admission refused
 
-    The bytes of every other artifact are hashed before and after; the exit code is 1 where
-    one of them changed. The log and the scenarios of runs go on naming the provider. What
-    has a tag is not removed, nor anything while a run is being worked on.
+    All other artifacts are hashed before and after; the exit code is 1 if one of them changed.
+    The event log and the scenarios of runs still name the provider. Nothing is deleted while a
+    run is active or while a tag is on something that would be deleted.
 
     \b
     Example:
@@ -152,7 +147,7 @@ def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format
     from streamlab.home.purge import carry_out, plan
 
     if dry_run == yes:
-        raise UsageError("Say either `--dry-run` to list what would go, or `--yes` to remove it.")
+        raise UsageError("Give either `--dry-run` to list, or `--yes` to delete.")
     store = ArtifactStore(place.home.store)
     with place.open(read_only=dry_run) as registry:
         planned = plan(registry, store, place.home, provider)
@@ -164,40 +159,36 @@ def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format
         for p in planned.parts
     )
     table = Table("purge", "Purge", _PURGE_COLUMNS, rows)
-    print_table(table if form in ("json", "csv") else table.brief(), form)
+    print_table(table, form)
     click.echo(_summary(planned, dry_run=dry_run), err=True)
     if not dry_run:
         _compare_hashes(before, store.hashes(but=planned.going))
 
 
 def _compare_hashes(before: dict[str, str], after: dict[str, str]) -> None:
-    """Say whether every other artifact is as it was, and end with 1 where one is not."""
+    """Report whether the other artifacts are unchanged; exit with 1 if one is not."""
     changed = [digest for digest, found in before.items() if after.get(digest) != found]
     if changed:
-        told = ", ".join(digest[:12] for digest in changed)
+        listed = ", ".join(digest[:12] for digest in changed)
         click.echo(
-            f"Error: of {len(before):,} other artifacts {len(changed):,} changed meanwhile: "
-            f"{told}. `streamlab verify` tells more.",
+            f"Error: {len(changed):,} of {len(before):,} other artifacts changed meanwhile: "
+            f"{listed}. `streamlab verify` has details.",
             err=True,
         )
         click.get_current_context().exit(1)
-    click.echo(f"All {len(before):,} other artifacts have the digest they had before.", err=True)
+    click.echo(f"All {len(before):,} other artifacts are unchanged.", err=True)
 
 
 def _summary(planned: Plan, *, dry_run: bool) -> str:
-    counts = {
-        "arrival": len(planned.of("arrival")),
-        "artifact": len(planned.of("artifact")),
-        "curve": len(planned.of("curve")),
-        "quarantined file": len(planned.of("quarantined")),
-    }
-    listed = ", ".join(counted(count, noun) for noun, count in counts.items())
-    verb = "Would remove" if dry_run else "Removed"
+    nouns = {
+        "arrival": "arrival", "artifact": "artifact", "curve": "curve",
+        "quarantined": "quarantined file",
+    }  # fmt: skip
+    listed = ", ".join(counted(len(planned.of(kind)), noun) for kind, noun in nouns.items())
+    verb = "Would delete" if dry_run else "Deleted"
     shared = len(planned.of("shared"))
-    told = f"{verb} of `{planned.provider}`: {listed}."
-    if shared:
-        told += f" {shared:,} shared with other providers stay{'s' if shared == 1 else ''}."
-    return readable(told, "text")
+    kept = f" Kept {counted(shared, 'file')} shared with other providers." if shared else ""
+    return readable(f"{verb} of `{planned.provider}`: {listed}.{kept}", "text")
 
 
 _GC_COLUMNS = (
@@ -207,21 +198,21 @@ _GC_COLUMNS = (
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="List what would go, and delete nothing.")
-@click.option("--now", "young_too", is_flag=True, help="Also files of the last hour without a row.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
+@click.option("--now", "young_too", is_flag=True, help="Include orphans younger than an hour.")
 @format_option()
 @with_place
 def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
-    """Delete the files that nothing needs, and make the removal of arrivals final.
+    """Delete files that are no longer needed, and removed arrivals for good.
 
     \b
-    removed    the file of removed arrivals that no other arrival shares
-    orphan     a file without a row
-    leftover   a file that a process left half-written
+    removed    a file that only removed arrivals use
+    orphan     a file without a record
+    leftover   a partial file that a process left behind
 
-    All are listed first. What has a tag stays, and so does a file without a row that is
-    younger than an hour, since its row may be on its way. Nothing is deleted while the
-    database is damaged; no file without a row while a row lacks its file.
+    Everything tagged is kept. So is a file without a record that is younger than an hour, since
+    its record may still be written. Nothing is deleted while the database is damaged, and no
+    file without a record while a record lacks its file.
 
     \b
     Example:
@@ -235,7 +226,7 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
         planned = plan(registry, store, now=time.time(), young_too=young_too)
         rows = tuple((w.reason, w.digest, w.n_bytes, str(w.path)) for w in planned.files)
         table = Table("files", "Files", _GC_COLUMNS, rows)
-        print_table(table if form in ("json", "csv") else table.brief(), form)
+        print_table(table, form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))
     verb = "Would delete" if dry_run else "Deleted"
     click.echo(
@@ -244,11 +235,11 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
         err=True,
     )
     if planned.n_young:
-        click.echo(f"Left {counted(planned.n_young, 'file')} younger than an hour.", err=True)
+        click.echo(f"Kept {counted(planned.n_young, 'file')} younger than an hour.", err=True)
     if planned.n_held:
         click.echo(
-            f"Left {counted(planned.n_held, 'file')} without a row, since a row lacks its file "
-            "and may want it. `streamlab verify` tells which.",
+            f"Kept {counted(planned.n_held, 'file')} without a record, since a record lacks its "
+            "file. `streamlab verify` lists them.",
             err=True,
         )
 
@@ -263,24 +254,23 @@ _FINDING_COLUMNS = (
 @format_option()
 @with_place
 def verify(*, place: Place, form: Format) -> None:
-    """Check every stored file against its digest and its row, and the database itself.
+    """Check every stored file against its digest and its record, and the database.
 
-    Every file is read, and nothing is changed; json and csv name each file. The
-    exit code is 1 where anything is found. Scores, times and names have nothing to
-    be held against: `verify` cannot tell whether somebody edited them.
+    Every file is read and nothing is changed. The exit code is 1 if anything is found; json and
+    csv name each file. Edited scores, times and names cannot be detected.
 
     \b
-    missing     a row without its file
+    missing     a record without its file
     truncated   a file that lost its end
     altered     a file whose bytes changed
     unreadable  a file that cannot be read
-    row         a row that says other than its file
-    orphan      a file without a row
-    leftover    a file that a process left half-written
-    stray       something in the store that is no artifact
-    unused      an artifact's row without any arrival
-    lost        an arrival whose artifact has no row
-    database    the registry's file is damaged, or a row leads nowhere
+    row         a record that contradicts its file
+    orphan      a file without a record
+    leftover    a partial file that a process left behind
+    stray       something in the store that is not an artifact
+    unused      the record of an artifact without any arrival
+    lost        an arrival whose artifact has no record
+    database    a damaged database, or a record that refers to nothing
 
     \b
     Example:
@@ -296,18 +286,20 @@ def verify(*, place: Place, form: Format) -> None:
         (f.problem, f.digest, f.detail, f.advice, str(f.path) if f.path else None) for f in found
     )
     table = Table("findings", "Findings", _FINDING_COLUMNS, rows)
-    print_table(table if form in ("json", "csv") else table.brief(), form)
+    print_table(table, form)
     if found:
         click.echo(
             f"Error: {counted(len(found), 'finding')} in the home {place.home.path}.", err=True
         )
         click.get_current_context().exit(1)
-    click.echo(f"All is well: {n_artifacts:,} artifacts and the registry were checked.", err=True)
+    click.echo(
+        f"Checked {counted(n_artifacts, 'artifact')} and the registry: no problem found.", err=True
+    )
 
 
 @click.group(cls=SuggestingGroup)
 def db() -> None:
-    """Show or change the version of the registry's tables.
+    """Show or upgrade the schema of the registry.
 
     \b
     Example:
@@ -320,7 +312,7 @@ def db() -> None:
 @format_option()
 @with_place
 def current(*, place: Place, form: Format) -> None:
-    """Show the version of the registry's tables, and the newest this program knows.
+    """Show the schema version of the registry and the newest one.
 
     \b
     Example:
@@ -331,20 +323,20 @@ def current(*, place: Place, form: Format) -> None:
     with _opened(place, read_only=True) as database:
         found = schema.existing(database)
     columns = (Column("version"), Column("newest"), Column("status"))
-    status = "up to date" if found == schema.NEWEST else "to be upgraded"
+    status = "up to date" if found == schema.NEWEST else "outdated"
     print_table(Table("db", "Tables", columns, ((found, schema.NEWEST, status),)), form)
     if found != schema.NEWEST:
-        click.echo("Bring it up to date with: streamlab db upgrade", err=True)
+        click.echo("Upgrade with: streamlab db upgrade", err=True)
 
 
 @db.command()
 @format_option()
 @with_place
 def upgrade(*, place: Place, form: Format) -> None:
-    """Bring the registry's tables to the newest version, as one step: all of it, or nothing.
+    """Upgrade the schema of the registry in one transaction.
 
-    Every row is kept. No copy is made; make one first if you want one: the file registry.db,
-    while nothing works on it. Refused while a run is worked on.
+    Every row is kept. No backup is made: copy registry.db first while nothing uses it. Refused
+    while a run is active.
 
     \b
     Example:
@@ -353,19 +345,19 @@ def upgrade(*, place: Place, form: Format) -> None:
     from streamlab.registry import schema
 
     with _opened(place, read_only=True) as database:
-        schema.existing(database)  # first, so that no file is made where there is none
+        schema.existing(database)  # first, so that no file is created
     with _opened(place, read_only=False) as database:
         steps = schema.upgrade(database)
     columns = (Column("version"), Column("change"))
     rows = tuple((step.version, step.change) for step in steps)
     print_table(Table("steps", "Steps", columns, rows), form)
-    done = f"Now at version {schema.NEWEST}." if steps else "Nothing to do."
-    click.echo(f"{done} Every row was kept." if steps else f"{done} It is up to date.", err=True)
+    upgraded = f"Upgraded to version {schema.NEWEST}; every row was kept."
+    click.echo(upgraded if steps else "The schema is up to date.", err=True)
 
 
 @contextmanager
 def _opened(place: Place, *, read_only: bool) -> Iterator[Database]:
-    """Open the database as it is, whatever its version. Raises RegistryError."""
+    """Open the database at any schema version. Raises RegistryError."""
     from streamlab.registry.database import Database
 
     place.require()

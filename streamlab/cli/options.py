@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share: the home, stored tasks, runs, amounts."""
+"""Options that several commands share: the home, references, scenarios, amounts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Place:
-    """The home and the registry that a command was pointed at."""
+    """The home and the registry that a command works on."""
 
     home: Home
     registry: str | None  # a URL given with `--registry`
@@ -46,7 +46,7 @@ class Place:
         return self.registry or self.home.registry_url
 
     def open(self, *, read_only: bool = True) -> Registry:
-        """Open the registry, to be read unless said otherwise; it is never made or upgraded.
+        """Open the registry, read-only by default; it is never created or upgraded.
 
         Raises RegistryError where there is none, or it has an older version.
         """
@@ -60,13 +60,13 @@ class Place:
         return Registry.open(self.url, clock=time.time)
 
     def require(self) -> None:
-        """Raise RegistryError where the home, not another place, lacks its registry."""
+        """Raise RegistryError where the home has no registry and no URL was given."""
         if self.registry is None:
             self.home.require_registry()
 
 
 def with_place(command: Command) -> Callable[..., Any]:
-    """Give a command `--home` and `--registry`, handed to it as `place`."""
+    """Add `--home` and `--registry`, passed to the command as `place`."""
 
     @click.option(
         "--home",
@@ -74,12 +74,12 @@ def with_place(command: Command) -> Callable[..., Any]:
         default=DEFAULT_HOME,
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
-        help=f"Where everything is kept (STREAMLAB_HOME; default: ./{DEFAULT_HOME}).",
+        help=f"The home folder (STREAMLAB_HOME; default: ./{DEFAULT_HOME}).",
     )
     @click.option(
         "--registry",
         metavar="URL",
-        help="An SQLAlchemy URL to use in place of the home's own registry.",
+        help="SQLAlchemy URL of a registry outside the home.",
     )
     @wraps(command)
     def placed(*args: Any, home: Path, registry: str | None, **options: Any) -> Any:
@@ -89,7 +89,7 @@ def with_place(command: Command) -> Callable[..., Any]:
 
 
 class OneOf(Choice):
-    """A choice whose error names what was probably meant; `what` says what is chosen."""
+    """A choice among names whose error suggests the nearest; `what` is the noun for it."""
 
     def __init__(self, names: tuple[str, ...], *, what: str) -> None:
         super().__init__(names)
@@ -97,7 +97,7 @@ class OneOf(Choice):
         self.what = what
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name as it is. Raises UsageError where it is none of them."""
+        """Return the name. Raises UsageError where it is unknown."""
         if value not in self.names:
             near = nearest(str(value), self.names)
             raise UsageError(f"There is no {self.what} `{value}`. {near}")
@@ -134,11 +134,15 @@ RATE = Amount("rate", {"": 1}, "a number of tasks a day above 0, as 40 or 0.5", 
 
 
 def task_options(command: Command) -> Callable[..., Any]:
-    """Give a command `--run`, `--seed` and `--method`, handed to it as `among`."""
+    """Add `--run`, `--seed` and `--method`, passed to the command as `among`."""
 
-    @click.option("--run", metavar="NAME", help="Look a task up in this run.")
-    @click.option("--seed", type=int, metavar="N", help="Look a task up under this seed.")
-    @click.option("--method", metavar="NAME", help="By this method, not the run's own.")
+    @click.option("--run", metavar="RUN", help="Look the task up in this run.")
+    @click.option("--seed", type=int, metavar="N", help="Use the arrival with this seed.")
+    @click.option(
+        "--method",
+        metavar="NAME",
+        help="Use the arrival by this method.",
+    )
     @wraps(command)
     def chosen_among(
         *args: Any, run: str | None, seed: int | None, method: str | None, **options: Any
@@ -149,41 +153,53 @@ def task_options(command: Command) -> Callable[..., Any]:
 
 
 base_option = click.option(
-    "--base", metavar="MODEL", help="Where the base lies now, if no longer where it did."
+    "--base", metavar="MODEL", help="Load the base from here; default: from where it was recorded."
 )
 
 
 def opened(place: Place) -> OpenHome:
-    """Open the home that a command was pointed at."""
+    """Open the home for inference."""
     from streamlab.inference.open_home import open_home
 
     return open_home(place.home.path, registry_url=place.registry)
 
 
-def find_task(home: OpenHome, word: str, among: TaskFilter) -> StoredTask:
-    """Find the stored task that a word means."""
-    return home.task(word, run=among.run, seed=among.seed, method=among.method)
+def find_task(home: OpenHome, reference: str, among: TaskFilter) -> StoredTask:
+    """Return the stored task that a reference means."""
+    return home.task(reference, run=among.run, seed=among.seed, method=among.method)
 
 
-def described(word: str, task: StoredTask) -> str:
-    """Say in one line what a word was taken to mean."""
+def described(reference: str, task: StoredTask) -> str:
+    """Return one line on what a reference means."""
     arrival, digest = task.artifact.arrival, task.artifact.diff.digest[:12]
     if arrival is None:
-        return f"{word}: diff {digest}"
-    learnt = {
-        "synthetic": "learnt from synthetic data",
+        return f"{reference}: diff {digest}"
+    data = {
+        "synthetic": "trained on synthetic data",
         "import": f"from the file {arrival.source_detail}",
-    }.get(arrival.source, f"learnt from rows from {arrival.source}")
+    }.get(arrival.source, f"trained on examples from {arrival.source}")
     version = "" if arrival.version == 1 else f"@{arrival.version}"
-    told = (
+    text = (
         f"{arrival.task}{version}: arrival {arrival.id} of {arrival.run}, {arrival.method}, seed "
-        f"{arrival.seed}, {learnt}; diff {digest}"
+        f"{arrival.seed}, {data}; diff {digest}"
     )
-    return readable(told, "text")  # names of an imported file must not steer the terminal
+    return readable(text, "text")  # names from an imported file must not control the terminal
 
 
-def run_option(command: Command) -> Command:
-    """Give a command `--run`."""
-    return click.option(
-        "--run", metavar="NAME", default="latest", help="A run's name or number; default: latest."
-    )(command)
+run_option = click.option(
+    "--run", metavar="RUN", default="latest", show_default=True, help="The run to read."
+)
+
+
+def with_scenario(command: Command) -> Callable[..., Any]:
+    """Add the argument SCENARIO and `--set`, passed to the command as `loaded`."""
+
+    @click.argument("scenario", type=click.Path(path_type=Path))
+    @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+    @wraps(command)
+    def with_loaded(*args: Any, scenario: Path, overrides: tuple[str, ...], **options: Any) -> Any:
+        from streamlab.stream.scenario import load_scenario
+
+        return command(*args, loaded=load_scenario(scenario, overrides=overrides), **options)
+
+    return with_loaded

@@ -1,6 +1,6 @@
-"""How a table is printed: for people, or as JSON, CSV or Markdown for whatever comes next.
+"""Print tables and pages: laid out for a terminal, or as JSON, CSV or Markdown.
 
-People get bytes, seconds and times in units they read; JSON and CSV hold the raw numbers.
+A terminal gets bytes, seconds and times in readable units; JSON and CSV hold raw numbers.
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:
-    """Give a command `--format`, with these formats or all."""
+    """Add `--format`, with these formats or all."""
     return click.option(
         "--format",
         "form",
         type=click.Choice(formats or get_args(Format)),
         default="table",
         show_default=True,
-        help="json and csv hold raw numbers.",
+        help="Output format; json and csv hold raw numbers.",
     )
 
 
-def print_table(table: Table, form: Format, *, folded: bool = True) -> None:
-    """Print one table; into a pipe `folded` keeps it to 80 columns."""
+def print_table(table: Table, form: Format, *, every: bool = False, folded: bool = True) -> None:
+    """Print one table: its default columns, or all with `every` and as JSON or CSV.
+
+    Into a pipe `folded` keeps it to 80 columns.
+    """
+    table = table if every or form in ("json", "csv") else table.brief()
     if form == "json":
         print_json(table.records())
     elif form == "csv":
@@ -52,8 +56,14 @@ def print_table(table: Table, form: Format, *, folded: bool = True) -> None:
         click.echo(_laid_out(console, table), color=console.is_terminal or None)
 
 
-def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
-    """Print all of one thing for people; sections with nothing in them are left out."""
+def print_page(page: Page, form: Format = "table", *, rows: Table | None = None) -> None:
+    """Print a page: its sections without the empty ones, as JSON, or its `rows` as CSV."""
+    if form == "json":
+        print_json(page.tree())
+        return
+    if form == "csv" and rows is not None:
+        print_table(rows, form)
+        return
     if form == "md":
         click.echo(_markdown_page(page))
         return
@@ -61,7 +71,7 @@ def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
     blocks = [_drawn(console, Text(f"{page.kind} {page.name}", style="bold"))]
     for section in page.sections:
         if isinstance(section, Table):
-            body = _laid_out(console, section) if section.rows else ""
+            body = _laid_out(console, section.brief()) if section.rows else ""
         else:
             body = _facts(console, section)
         if body:
@@ -71,7 +81,7 @@ def print_page(page: Page, form: Literal["table", "md"] = "table") -> None:
 
 
 def print_json(tree: Any) -> None:
-    """Print JSON, ASCII only, so that no name can steer a terminal."""
+    """Print JSON in ASCII, so that no name can control the terminal."""
     click.echo(json.dumps(tree, indent=2, allow_nan=False))
 
 
@@ -91,7 +101,7 @@ def _console(*, folded: bool) -> Console:
 
 
 def _laid_out(console: Console, table: Table) -> str:
-    """Lay out a table, its columns two blanks apart, or one where that makes it fit."""
+    """Lay out a table with two spaces between columns, or one where that makes it fit."""
     kinds = [column.kind for column in table.columns]
     names = [column.name for column in table.columns]
     rows = [list(map(readable, row, kinds)) for row in table.rows]
@@ -99,7 +109,7 @@ def _laid_out(console: Console, table: Table) -> str:
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
     if sum(widths) + gap * (len(widths) - 1) > console.width:
         return _drawn(console, _grid(names, kinds, rows, gap=gap))
-    # What fits as it is takes rich longer to lay out than it took to read.
+    # rich takes longer to lay out a table that fits than reading it took.
     head, *body = (_line(row, widths, kinds, gap=gap) for row in (names, *rows))
     return "\n".join((_drawn(console, Text(head, style="bold")), *body))
 
@@ -115,7 +125,7 @@ def _line(row: Sequence[str], widths: Sequence[int], kinds: Sequence[Kind], *, g
 def _grid(
     names: Sequence[str], kinds: Sequence[Kind], rows: Sequence[Sequence[str]], *, gap: int
 ) -> RichTable:
-    """Lay out a table that is too wide: text is folded."""
+    """Lay out a table that is too wide by folding its text."""
     grid = RichTable(
         box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
     )
@@ -162,7 +172,7 @@ def _markdown_page(page: Page) -> str:
             facts = tuple((f.name, readable(f.value, f.kind)) for f in section.facts)
             table = Table(section.key, section.title, (Column("name"), Column("value")), facts)
         else:
-            table = section
+            table = section.brief()
         if table.rows:
             title = [f"## {table.title}"] if table.title else []
             blocks += [*title, _markdown(table)]

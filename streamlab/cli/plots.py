@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from streamlab.cli.options import BYTES, COUNT, OneOf, Place, with_place
+from streamlab.cli.options import BYTES, COUNT, OneOf, Place, run_option, with_place
 from streamlab.errors import UsageError
 from streamlab.figures.catalogue import BY_NAME
 from streamlab.registry.references import find_run
@@ -16,18 +16,16 @@ from streamlab.units import counted
 
 @click.command()
 @click.argument("figure", type=OneOf(tuple(BY_NAME), what="figure"))
-@click.option(
-    "--run", metavar="NAME", default="latest", help="A run's name or number; default: latest."
-)
+@run_option
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where to write; default: figures/RUN in the home.",
+    help="The folder to write to; default: figures/RUN in the home.",
 )
-@click.option("--project", type=COUNT, metavar="N", help="storage: extrapolate to N tasks, dashed.")
-@click.option("--budget", type=BYTES, metavar="SIZE", help="storage: a line at SIZE, as 64MB.")
+@click.option("--project", type=COUNT, metavar="N", help="storage: extrapolate to N tasks.")
+@click.option("--budget", type=BYTES, metavar="SIZE", help="storage: mark this budget.")
 @with_place
 def plot(
     figure: str,

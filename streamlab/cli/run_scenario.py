@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from streamlab.stream.lab import Outcome
     from streamlab.stream.schedule import Arrival
 
-# Sections of the run's page, by how their keys begin.
+# Prefixes of the sections of the run's page.
 _CLOSING = ("scores", "storage", "totals", "device")
 
 
 @click.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
-@click.option("--resume", is_flag=True, help="Go on with this scenario's latest unfinished run.")
+@click.option("--resume", is_flag=True, help="Continue the latest unfinished run of this scenario.")
 @click.option(
     "--executor",
     type=click.Choice(["serial", "processes"]),
-    help="Where providers work: in this process, or each in one of its own.",
+    help="Where providers train: in this process, or each in its own.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Providers' processes at once; implies --executor processes. Results stay the same.",
+    help="Provider processes at a time; implies --executor processes.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="No progress and no notes.")
-@click.option("--verbose", "-v", is_flag=True, help="A line for every stage of every arrival.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no progress and no notes.")
+@click.option("--verbose", "-v", is_flag=True, help="Print a line for every training stage.")
 @with_place
 @click.pass_context
 def run(
@@ -62,10 +62,10 @@ def run(
     verbose: bool,
     place: Place,
 ) -> None:
-    """Run SCENARIO: learn every task as it arrives, store its diff, score what was stored.
+    """Run SCENARIO: train every task as it arrives, store its diff and score the stored file.
 
-    A run that was stopped, or in which an arrival failed, goes on with --resume; what is
-    recorded is not done again. Exit code 1 where an arrival failed.
+    --resume continues a run that was stopped or in which an arrival failed; recorded arrivals
+    are skipped. The exit code is 1 if an arrival failed.
 
     \b
     Example:
@@ -106,7 +106,7 @@ def run(
             failed = _follow(outcomes, live, notes)
     except KeyboardInterrupt:
         if name:
-            click.echo(f"\n{name} goes on with the same command and `--resume`.", err=True)
+            click.echo(f"\nContinue {name} with the same command and `--resume`.", err=True)
         raise
     record = _close(place, name, notes)
     if failed:
@@ -117,9 +117,9 @@ def run(
 def _follow(
     outcomes: Generator[Outcome, None, None], live: LiveProgress, notes: Console
 ) -> list[str]:
-    """Print a line on every outcome; returns the last one of each arrival that failed for good."""
+    """Print a line per outcome; return the line of each arrival whose last attempt failed."""
     failed: dict[tuple[object, ...], str] = {}
-    # Closed here and not by chance, so that the run ends as interrupted whatever happens.
+    # Closed explicitly, so that the run is recorded as interrupted whatever happens.
     with closing(outcomes):
         for outcome in outcomes:
             line = _line(outcome)
@@ -133,7 +133,7 @@ def _follow(
 
 
 def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
-    """Say what will run, on what, and where every task's rows come from."""
+    """Print the base, the environment and the data source of every task."""
     environment = record.environment
     n_threads = environment["threads"]
     notes.print(
@@ -154,7 +154,7 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
 
 
 def _line(outcome: Outcome) -> str:
-    """Describe one outcome in a line."""
+    """Return one line on an outcome."""
     arrival, record = outcome.arrival, outcome.record
     task = arrival.task if arrival.version == 1 else f"{arrival.task}@{arrival.version}"
     who = f"{task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
@@ -170,7 +170,7 @@ def _line(outcome: Outcome) -> str:
 
 
 def _close(place: Place, name: str, notes: Console) -> RunRecord:
-    """Print the closing tables, and where everything was written; returns the ended run."""
+    """Print the closing tables and the paths written; return the ended run."""
     began = time.time()
     with place.open() as registry:
         record = registry.runs.get(name)
@@ -189,7 +189,7 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
 
 @dataclass
 class _Bar:
-    """The bar of one arrival, and the line of its present stage."""
+    """The bar of one arrival and the line of its current stage."""
 
     row: TaskID
     place: str
@@ -198,13 +198,10 @@ class _Bar:
 
 
 class LiveProgress:
-    """A bar for each arrival being trained, on a terminal; into a pipe it shows nothing.
-
-    With `stages` a line stays for every stage that ended, also where no bar is drawn.
-    """
+    """A progress bar per arrival on a terminal; into a pipe only the lines of `stages`."""
 
     def __init__(self, console: Console, *, stages: bool = False) -> None:
-        """Draw on `console`, once the block that uses this is entered."""
+        """Draw on `console` within a `with` block; `stages`: print a line per stage."""
         self._console = console
         self._stages = stages
         self._n_arrivals = 0
@@ -222,16 +219,16 @@ class LiveProgress:
         self._loading = self._progress.add_task("loading", total=None, facts="base and data")
 
     def __enter__(self) -> LiveProgress:
-        """Start to draw."""
+        """Start drawing."""
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bars off the screen."""
+        """Remove the bars."""
         self._progress.stop()
 
     def expect(self, n_arrivals: int) -> None:
-        """Say how many arrivals are still to come."""
+        """Set the number of remaining arrivals."""
         self._n_arrivals = n_arrivals
 
     def show(self, arrival: Arrival, step: Step) -> None:
@@ -253,7 +250,7 @@ class LiveProgress:
         self._progress.update(bar.row, completed=step.step, facts=facts)
 
     def settle(self, arrival: Arrival) -> None:
-        """Take the bar of an arrival away, once its outcome is known."""
+        """Remove the bar of an arrival whose outcome is known."""
         bar = self._bars.pop(arrival.identity, None)
         if bar is not None:
             self._leave_line(bar)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.lazy_group import SuggestingGroup
+from streamlab.cli.options import with_scenario
 from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.files import open_private, write_atomically
@@ -20,22 +21,23 @@ from streamlab.views.table import Column, Table
 
 if TYPE_CHECKING:
     from streamlab.stream.invariants import Claim
+    from streamlab.stream.scenario import LoadedScenario
 
 
 @click.command()
 @click.argument(
     "path", type=click.Path(dir_okay=False, path_type=Path), default=Path("scenario.yaml")
 )
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(path: Path, *, force: bool) -> None:
-    """Write a commented starter scenario to PATH (default: scenario.yaml).
+    """Write a commented starter scenario to PATH.
 
     \b
     Example:
       streamlab init mine.yaml
     """
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already. Give another name, or `--force` to replace it.")
+        raise UsageError(f"{path} already exists. Give another name, or `--force` to replace it.")
     text = (files("streamlab.cli") / "starter.yaml").read_text(encoding="utf-8")
     write_atomically(path, text.encode())
     click.echo(f"Wrote {path}. Run it with: streamlab run {path}", err=True)
@@ -50,14 +52,13 @@ _PLAN_COLUMNS = (
 
 
 @click.command()
-@click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@with_scenario
 @format_option()
-def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
-    """Show what SCENARIO would run: every arrival, its expected bytes and time.
+def plan(*, loaded: LoadedScenario, form: Format) -> None:
+    """List the arrivals of SCENARIO with their expected bytes and time, without training.
 
-    Bytes are an upper estimate (positions at their entropy, values at full width, the head).
-    Seconds come from timing two batches of every task here.
+    Bytes are an upper estimate: positions at their entropy, values at full width, the head.
+    Seconds are extrapolated from two timed batches of every task.
 
     \b
     Example:
@@ -66,9 +67,7 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
     from streamlab.base import load_base
     from streamlab.stream.context import RunContext
     from streamlab.stream.estimate import plan as planned
-    from streamlab.stream.scenario import load_scenario
 
-    loaded = load_scenario(scenario, overrides=overrides)
     seeds = loaded.scenario.seeds
     context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
     rows = planned(context)
@@ -85,12 +84,7 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
             for row in rows
         ),
     )
-    shown = (
-        table
-        if form in ("json", "csv")
-        else table.select(tuple(column.name for column in _PLAN_COLUMNS if column.default))
-    )
-    print_table(shown, form)
+    print_table(table, form)
     total = format_seconds(sum(row.seconds for row in rows))
     click.echo(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.", err=True)
 
@@ -101,13 +95,13 @@ def plan(scenario: Path, overrides: tuple[str, ...], form: Format) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("provider.key"),
     show_default=True,
-    help="The file for the private key.",
+    help="The file to write the private key to.",
 )
 def keygen(*, out: Path) -> None:
-    """Make an Ed25519 key pair: the private key to a file, the public one to standard output.
+    """Make an Ed25519 key pair: write the private key to a file and print the public one.
 
     The public key goes into the scenario, under its provider. The private key stays with the
-    provider; only its owner may read the file, and a file that is there is never replaced.
+    provider: only its owner can read the file, and an existing file is never replaced.
 
     \b
     Example:
@@ -121,11 +115,11 @@ def keygen(*, out: Path) -> None:
         write_atomically(out, f"{keys.private}\n".encode(), opener=open_private, replace=False)
     except FileExistsError as error:
         raise UsageError(
-            f"{out} exists already, and a lost private key cannot be recreated. Give another name "
+            f"{out} already exists, and a lost private key cannot be recreated. Give another name "
             "with `--out`."
         ) from error
     click.echo(keys.public)
-    click.echo(f"Wrote the private key to {out}. Give it to nobody.", err=True)
+    click.echo(f"Wrote the private key to {out}. Keep it secret.", err=True)
 
 
 _CLAIM_COLUMNS = (Column("holds"), Column("claim"), Column("found"))
@@ -133,7 +127,7 @@ _CLAIM_COLUMNS = (Column("holds"), Column("claim"), Column("found"))
 
 @click.group(cls=SuggestingGroup)
 def check() -> None:
-    """Run a scenario anew in a folder of its own, and prove what it is to keep.
+    """Run a scenario in a temporary folder and test that its tasks are independent.
 
     \b
     Example:
@@ -143,59 +137,61 @@ def check() -> None:
 
 
 @check.command()
-@click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@with_scenario
 @click.option(
-    "--shuffles", type=click.IntRange(min=1), default=3, show_default=True, help="Other orders."
+    "--shuffles",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Number of other orders.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the orders."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Seed of the orders.",
 )
 @format_option()
-def order(
-    scenario: Path, overrides: tuple[str, ...], *, shuffles: int, seed: int, form: Format
-) -> None:
-    """Show that the same tasks in other orders give the same files, byte for byte.
+def order(*, loaded: LoadedScenario, shuffles: int, seed: int, form: Format) -> None:
+    """Test that the order of the tasks does not change a file.
 
-    The scenario is run once as listed and once for every shuffle. The exit code is 1 where a
-    file differs.
+    The scenario is run once as written and once per shuffle. The exit code is 1 if any file
+    differs.
 
     \b
     Example:
       streamlab check order scenarios/smoke.yaml --shuffles 1
     """
     from streamlab.stream.invariants import check_order
-    from streamlab.stream.scenario import load_scenario
 
-    loaded = load_scenario(scenario, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="streamlab-") as folder:
-        _report(check_order(loaded, Path(folder), n_shuffles=shuffles, seed=seed), form)
+        _print_claims(check_order(loaded, Path(folder), n_shuffles=shuffles, seed=seed), form)
 
 
 @check.command()
-@click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@with_scenario
 @format_option()
-def isolation(scenario: Path, overrides: tuple[str, ...], *, form: Format) -> None:
-    """Show that no arrival changes the base, or the score of an earlier one.
+def isolation(*, loaded: LoadedScenario, form: Format) -> None:
+    """Test that no arrival changes the base or an earlier score.
 
-    The scenario is run once, the base is fingerprinted after every arrival, and every earlier
-    task is scored again. The exit code is 1 where anything moved.
+    The scenario is run once. After every arrival the base is fingerprinted and every earlier
+    task scored again. The exit code is 1 if anything changed.
 
     \b
     Example:
       streamlab check isolation scenarios/smoke.yaml
     """
     from streamlab.stream.invariants import check_isolation
-    from streamlab.stream.scenario import load_scenario
 
-    loaded = load_scenario(scenario, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="streamlab-") as folder:
-        _report(check_isolation(loaded, Path(folder), clock=time.time), form)
+        _print_claims(check_isolation(loaded, Path(folder), clock=time.time), form)
 
 
-def _report(claims: Iterator[Claim], form: Format) -> None:
-    """Print every claim as a table; exits with 1 where one does not hold."""
+def _print_claims(claims: Iterator[Claim], form: Format) -> None:
+    """Print every claim as a table; exit with 1 if one does not hold."""
     found = []
     for claim in claims:
         click.echo(f"{'holds' if claim.holds else 'FAILS'}  {claim.subject}", err=True)
