@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from streamlab.cli.options import (
-    Place,
-    base_option,
-    described,
-    find_task,
-    opened,
-    task_options,
-    with_place,
-)
+from streamlab.cli.options import Place, base_option, find_stored, opened, task_options, with_place
 from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
@@ -58,8 +50,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
     if thing in SUBJECTS:
         _export_table(place, thing, among, output)
     else:
-        stored = find_task(opened(place), thing, among)
-        click.echo(described(thing, stored), err=True)
+        stored = find_stored(opened(place), thing, among)
         stored.save(output)
     click.echo(output)
 
@@ -144,14 +135,8 @@ def _import_file(
     from streamlab.registry.registry import Registry
 
     with Registry.open(place.url, clock=time.time) as registry:
-        taken = import_file(
-            registry,
-            ArtifactStore(place.home.store),
-            path,
-            provider=provider,
-            task=task,
-            model=base,
-        )
+        store = ArtifactStore(place.home.store)
+        taken = import_file(registry, store, path, provider=provider, task=task, model=base)
     return _row(path.name, taken, 1)
 
 
@@ -217,18 +202,9 @@ def diff(
 
 def _part_table(made: CheckpointDiff) -> Table:
     parts = made.encoded.parts
-    sizes = {
-        "positions": parts.positions,
-        "values": parts.values,
-        "head": parts.head,
-        "metadata": parts.metadata,
-        "file": len(made.encoded.data),
-        "whole checkpoint": made.checkpoint_bytes,
-    }
+    sizes = {name: getattr(parts, name) for name in ("positions", "values", "head", "metadata")}
+    sizes |= {"file": len(made.encoded.data), "whole checkpoint": made.checkpoint_bytes}
     bounds = {"positions": round(made.positions_bound_bytes)}
-    return Table(
-        "parts",
-        "Bytes by part",
-        (Column("part"), Column("bytes", "count"), Column("bound", "count")),
-        tuple((name, size, bounds.get(name)) for name, size in sizes.items()),
-    )
+    columns = (Column("part"), Column("bytes", "count"), Column("bound", "count"))
+    rows = tuple((name, size, bounds.get(name)) for name, size in sizes.items())
+    return Table("parts", "Bytes by part", columns, rows)

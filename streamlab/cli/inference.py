@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamlab.cli.options import (
-    Place,
-    base_option,
-    described,
-    find_task,
-    opened,
-    task_options,
-    with_place,
-)
+from streamlab.cli.options import Place, base_option, find_stored, opened, task_options, with_place
 from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import UsageError
 from streamlab.units import format_bytes
@@ -85,8 +77,7 @@ def predict(
     if sum(map(bool, (texts, pairs, file))) > 1:
         raise UsageError("Give only one of texts, `--pair` and `--file`.")
     home = opened(place)
-    stored = find_task(home, task, among)
-    click.echo(described(task, stored), err=True)
+    stored = find_stored(home, task, among)
     facts = stored.facts()
     examples: Sequence[Text] = texts or pairs or _read(file, facts, stored.artifact.columns)
     loaded = home.load_base(stored.base_fingerprint, model=base)
@@ -195,9 +186,7 @@ def swap(
     }
     if not references:
         raise UsageError("The run has no finished task. Name another run with `--run`.")
-    found = {name: find_task(home, text, among) for name, text in references.items()}
-    for name, task in found.items():
-        click.echo(described(name, task), err=True)
+    found = {name: find_stored(home, text, among) for name, text in references.items()}
     first = next(iter(found.values()))
     loaded = home.load_base(first.base_fingerprint, model=base)
     print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
@@ -207,11 +196,8 @@ def swap(
 def _timing_table(timings: Sequence[Timing]) -> Table:
     whole = timings[-1].median
     columns = (
-        Column("step"),
-        Column("p50_ms", "ratio"),
-        Column("p99_ms", "ratio"),
-        Column("p50_over_reload", "ratio"),
-        Column("n", "count"),
+        *(Column("step"), Column("p50_ms", "ratio"), Column("p99_ms", "ratio")),
+        *(Column("p50_over_reload", "ratio"), Column("n", "count")),
     )
     rows = tuple(
         (t.step, 1e3 * t.median, 1e3 * t.p99, t.median / whole, len(t.seconds)) for t in timings
@@ -246,8 +232,7 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
 
     check_free(folder)
     home = opened(place)
-    stored = find_task(home, task, among)
-    click.echo(described(task, stored), err=True)
+    stored = find_stored(home, task, among)
     stored.facts()  # refuse what cannot be used before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     click.echo(folder)

@@ -188,7 +188,7 @@ def _summary(planned: Plan, *, dry_run: bool) -> str:
     verb = "Would delete" if dry_run else "Deleted"
     shared = len(planned.of("shared"))
     kept = f" Kept {counted(shared, 'file')} shared with other providers." if shared else ""
-    return readable(f"{verb} of `{planned.provider}`: {listed}.{kept}", "text")
+    return readable(f"{verb} for provider `{planned.provider}`: {listed}.{kept}", "text")
 
 
 _GC_COLUMNS = (

@@ -164,12 +164,14 @@ def opened(place: Place) -> OpenHome:
     return open_home(place.home.path, registry_url=place.registry)
 
 
-def find_task(home: OpenHome, reference: str, among: TaskFilter) -> StoredTask:
-    """Return the stored task that a reference means."""
-    return home.task(reference, run=among.run, seed=among.seed, method=among.method)
+def find_stored(home: OpenHome, reference: str, among: TaskFilter) -> StoredTask:
+    """Return the stored task that a reference means, and print which one it is."""
+    task = home.task(reference, run=among.run, seed=among.seed, method=among.method)
+    click.echo(_description(reference, task), err=True)
+    return task
 
 
-def described(reference: str, task: StoredTask) -> str:
+def _description(reference: str, task: StoredTask) -> str:
     """Return one line on what a reference means."""
     arrival, digest = task.artifact.arrival, task.artifact.diff.digest[:12]
     if arrival is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -114,9 +114,9 @@ MOST_QUEUED = 10_000_000  # whose times fit in memory
 @click.option(
     "--base-params", type=COUNT, metavar="N", help="Assume a base of N parameters, such as 340M."
 )
-@click.option("--heads", type=COUNT, metavar="N", help="Assume linear heads of N classes.")
+@click.option("--heads", "n_classes", type=COUNT, metavar="N", help="Assume heads of N classes.")
 @click.option(
-    "--replication", type=COUNT, metavar="N", default=1, help="Store N copies of everything."
+    "--replication", "n_copies", type=COUNT, metavar="N", default=1, help="Store N copies."
 )
 @click.option("--rate", type=RATE, metavar="PER_DAY", help="Simulate arrivals at this rate.")
 @click.option(
@@ -132,7 +132,6 @@ MOST_QUEUED = 10_000_000  # whose times fit in memory
 )
 @click.option("--budget", type=BYTES, metavar="BYTES", help="Report when this budget is full.")
 @block_option
-@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @format_option()
 @with_place
 def simulate(
@@ -140,11 +139,6 @@ def simulate(
     place: Place,
     tasks: int,
     run: str,
-    density: float | None,
-    value_type: str | None,
-    base_params: int | None,
-    heads: int | None,
-    replication: int,
     rate: float | None,
     cv: float | None,
     burst: int | None,
@@ -152,8 +146,8 @@ def simulate(
     seed: int,
     budget: int | None,
     block: int,
-    as_json: bool,
     form: Format,
+    **assumptions: Any,
 ) -> None:
     """Estimate the bytes and waiting times of N tasks, compared with full finetuning and LoRA.
 
@@ -170,23 +164,16 @@ def simulate(
     """
     if tasks > MOST_TASKS:
         raise UsageError(f"`--tasks` takes at most {MOST_TASKS:.0e}, got {tasks:,}.")
-    what_if = WhatIf(
-        density=density,
-        value_type=value_type,
-        base_params=base_params,
-        n_classes=heads,
-        n_copies=replication,
-    )
     measured = measured_run(place, run)
     process = _process(rate, cv, burst, slots)
     queue = _queue(measured, tasks, process, slots or 1, seed) if process else None
+    what_if = WhatIf(**assumptions)
     simulated = simulated_steps(
         measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
     )
     page = simulation_page(simulated)
-    (steps,) = (section for section in page.sections if section.key == "steps")
-    assert isinstance(steps, Table)  # noqa: S101 - it is one
-    print_page(page, "json" if as_json else form, rows=steps)
+    tables = (section for section in page.sections if isinstance(section, Table))
+    print_page(page, form, rows=next(table for table in tables if table.key == "steps"))
     _note_on_simulation(simulated)
 
 
@@ -236,7 +223,7 @@ def _note_on_simulation(simulated: Simulation) -> None:
         click.echo("The registry is not a local file; its bytes are not counted.", err=True)
     if queue is not None and queue.load >= 1:
         click.echo(
-            f"Tasks arrive faster than {queue.n_slots} at a time can be trained: waits keep growing.",
+            f"Tasks arrive faster than {queue.n_slots} at a time train: waits keep growing.",
             err=True,
         )
 

@@ -45,7 +45,7 @@ def init(path: Path, *, force: bool) -> None:
 
 _PLAN_COLUMNS = (
     *(Column("seed", "number"), Column("task"), Column("provider"), Column("method")),
-    *(Column("source"), Column("rows", "count"), Column("steps", "count")),
+    *(Column("source"), Column("examples", "count"), Column("steps", "count")),
     *(Column("entries", "count", default=False), Column("bytes", "bytes")),
     Column("seconds", "seconds"),
 )
@@ -71,19 +71,15 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
     seeds = loaded.scenario.seeds
     context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
     rows = planned(context)
-    table = Table(
-        "plan",
-        f"Plan of {loaded.scenario.name}",
-        _PLAN_COLUMNS,
-        tuple(
-            (
-                *(row.arrival.seed, row.arrival.task, row.arrival.provider),
-                *(row.arrival.method.name, row.source, row.n_train_examples, row.n_steps),
-                *(row.n_entries, row.file_bytes, row.seconds),
-            )
-            for row in rows
-        ),
+    cells = tuple(
+        (
+            *(row.arrival.seed, row.arrival.task, row.arrival.provider, row.arrival.method.name),
+            *(row.source, row.n_train_examples, row.n_steps, row.n_entries, row.file_bytes),
+            row.seconds,
+        )
+        for row in rows
     )
+    table = Table("plan", f"Plan of {loaded.scenario.name}", _PLAN_COLUMNS, cells)
     print_table(table, form)
     total = format_seconds(sum(row.seconds for row in rows))
     click.echo(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.", err=True)

@@ -41,9 +41,9 @@ def test_a_home_is_told_run_by_run(call: Call, tmp_path: Path) -> None:
 
     first, second = (new("import", "../other-home", "--format", "json") for _ in range(2))
 
-    row = {"there": "glue_tiny-1", "run": "glue_tiny-1", "arrivals": 3}
+    row = {"source": "glue_tiny-1", "run": "glue_tiny-1", "arrivals": 3}
     assert json.loads(first.stdout) == [row | {"status": "new"}]
-    assert json.loads(second.stdout) == [row | {"status": "here already"}]
+    assert json.loads(second.stdout) == [row | {"status": "already here"}]
     assert new("ls", "scores").stdout == call("ls", "scores").stdout
 
 
@@ -60,7 +60,7 @@ def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["sst2.diff.safetensors"], 2, "Say with `--provider`"),
+        (["sst2.diff.safetensors"], 2, "Give the provider of sst2.diff.safetensors with `--provider`"),
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
         (["../other-home", "--base", "x"], 2, "are for a FILE"),
         (["nowhere"], 2, "does not exist"),

@@ -66,7 +66,7 @@ def test_a_file_that_is_there_is_replaced_by_force_only(tmp_path: Path) -> None:
 
     assert (refused.exit_code, kept) == (2, "mine")
     assert refused.stderr == (
-        f"Error: {path} is there already. Give another name, or `--force` to replace it.\n"
+        f"Error: {path} already exists. Give another name, or `--force` to replace it.\n"
     )
     assert forced.exit_code == 0
     assert "version: 1" in path.read_text()

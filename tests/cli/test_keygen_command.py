@@ -27,7 +27,7 @@ def test_the_private_key_in_the_file_signs_for_the_public_one_that_is_printed(
     assert (result.exit_code, result.stdout) == (0, public + "\n")
     assert is_signed_by(b"m", sign(b"m", private), public)
     assert private not in result.output
-    assert result.stderr == f"Wrote the private key to {path}. Give it to nobody.\n"
+    assert result.stderr == f"Wrote the private key to {path}. Keep it secret.\n"
 
 
 def test_only_its_owner_may_read_the_file(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_a_key_that_is_there_is_never_replaced(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout, path.read_text()) == (2, "", "mine")
     assert result.stderr == (
-        f"Error: {path} exists already, and a lost private key cannot be recreated. Give another "
+        f"Error: {path} already exists, and a lost private key cannot be recreated. Give another "
         "name with `--out`.\n"
     )
 

@@ -213,7 +213,7 @@ def test_where_with_no_row_left_says_so_and_is_no_failure(call: Callable[..., Re
     result = call("ls", "diffs", "--where", "file_bytes > 1TB")
 
     assert (result.exit_code, result.stdout) == (0, "")
-    assert result.stderr == "There are no diffs of which this is true: file_bytes > 1TB\n"
+    assert result.stderr == "No diffs meet the condition: file_bytes > 1TB\n"
 
 
 def test_a_comparison_with_nothing_to_compare_says_so(call: Callable[..., Result]) -> None:
@@ -221,7 +221,7 @@ def test_a_comparison_with_nothing_to_compare_says_so(call: Callable[..., Result
     alike = call("compare", "arrival:1", "arrival:2", "--format", "json")
 
     assert (apart.exit_code, alike.exit_code, alike.stderr) == (0, 0, "")
-    assert apart.stderr.startswith("No score has a like among the others")
+    assert apart.stderr.startswith("No scores can be paired")
 
 
 def test_a_condition_that_cannot_be_is_one_paragraph_with_its_place(

@@ -48,7 +48,7 @@ def test_a_plan_lists_every_arrival_and_leaves_nothing_behind(plan: Plan, lab: L
     assert result.exit_code == 0
     header, *rows = result.stdout.splitlines()
     assert header.split() == (
-        ["seed", "task", "provider", "method", "source", "rows", "steps", "bytes", "seconds"]
+        ["seed", "task", "provider", "method", "source", "examples", "steps", "bytes", "seconds"]
     )
     assert [row.split()[:6] for row in rows] == [
         [seed, task, provider, method, "files", "28"]
@@ -68,7 +68,7 @@ def test_json_and_csv_hold_raw_numbers_of_every_column(plan: Plan, lab: Lab) -> 
 
     assert [record["entries"] for record in records] == [291, 291, 291]
     assert all(record["seconds"] > 0 for record in records)
-    exact = ("seed", "task", "method", "rows", "steps", "entries", "bytes")
+    exact = ("seed", "task", "method", "examples", "steps", "entries", "bytes")
     assert [[row[name] for name in exact] for row in rows] == [
         [str(record[name]) for name in exact] for record in records
     ]

@@ -53,7 +53,7 @@ def test_a_fit_says_how_many_and_at_least_how_many(call: Callable[..., Result]) 
     assert found["basis"] == "extrapolated"
     # Two measured tasks tell little of the most that may fit.
     assert found["at most (95%)"] is None
-    assert result.stderr == "The measured diffs differ too much for an upper end.\n"
+    assert result.stderr == "The measured diffs differ too much for an upper limit.\n"
 
 
 def test_one_task_is_no_ground_for_an_interval(call: Callable[..., Result]) -> None:
@@ -108,7 +108,7 @@ def test_beyond_the_data_a_simulation_says_so(call: Callable[..., Result]) -> No
 
 
 def test_json_is_a_format_by_a_shorter_name(call: Callable[..., Result]) -> None:
-    short = call("simulate", "--tasks", "10", *RUN, "--json")
+    short = call("simulate", "--tasks", "10", *RUN, "--format", "json")
 
     assert short.stdout == call("simulate", "--tasks", "10", *RUN, "--format", "json").stdout
     assert tree(short)["steps"][-1]["n_tasks"] == 10
@@ -126,7 +126,7 @@ def test_markdown_shows_every_table(call: Callable[..., Result]) -> None:
 def test_suppositions_are_named(call: Callable[..., Result]) -> None:
     found = tree(
         call(
-            *("simulate", "--tasks", "100", *RUN, "--json", "--density", "0.1%"),
+            *("simulate", "--tasks", "100", *RUN, "--format", "json", "--density", "0.1%"),
             *("--value-type", "int4", "--base-params", "340k", "--heads", "3"),
             *("--replication", "2"),
         )
@@ -143,7 +143,7 @@ def test_suppositions_are_named(call: Callable[..., Result]) -> None:
 
 
 def test_arrivals_wait_and_finish(call: Callable[..., Result]) -> None:
-    asked = ("simulate", "--tasks", "1000", *RUN, "--json", "--rate", "5000")
+    asked = ("simulate", "--tasks", "1000", *RUN, "--format", "json", "--rate", "5000")
 
     found = tree(call(*asked))
     again, other = tree(call(*asked)), tree(call(*asked, "--seed", "1"))
@@ -158,7 +158,7 @@ def test_arrivals_wait_and_finish(call: Callable[..., Result]) -> None:
 
 
 def test_tasks_that_come_unevenly_wait_longer(call: Callable[..., Result]) -> None:
-    asked = ("simulate", "--tasks", "2000", *RUN, "--json", "--rate", "5000")
+    asked = ("simulate", "--tasks", "2000", *RUN, "--format", "json", "--rate", "5000")
     plain, even, uneven, bursts = (
         tree(call(*asked, *more))["queue"]
         for more in ((), ("--cv", "0.2"), ("--cv", "3"), ("--burst", "20"))
@@ -173,12 +173,12 @@ def test_tasks_that_come_unevenly_wait_longer(call: Callable[..., Result]) -> No
 def test_a_rate_past_the_slots_is_told(call: Callable[..., Result]) -> None:
     asked = ("simulate", "--tasks", "100", *RUN, "--rate", "20000")
 
-    assert "Tasks come faster than 1 at a time" in call(*asked).stderr
+    assert "Tasks arrive faster than 1 at a time" in call(*asked).stderr
     assert call(*asked, "--slots", "2").stderr == ""
 
 
 def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
-    asked = ("simulate", "--tasks", "10000", *RUN, "--budget", "100MB", "--json")
+    asked = ("simulate", "--tasks", "10000", *RUN, "--budget", "100MB", "--format", "json")
 
     assert tree(call(*asked))["budget"]["full on day"] is None
     found = tree(call(*asked, "--rate", "100"))
@@ -208,8 +208,8 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
         (("simulate", "--tasks", "10", "--value-type", "float"), "'float' is not one of"),
         (("simulate", "--tasks", "10", "--base-params", "big"), "`--base-params` takes"),
         (("simulate", "--tasks", "10", "--slots", "2"), "give `--rate PER_DAY` as well"),
-        (("simulate", "--tasks", "10", "--cv", "2"), "`--cv` is about tasks that arrive"),
-        (("simulate", "--tasks", "10", "--burst", "2"), "`--burst` is about tasks that arrive"),
+        (("simulate", "--tasks", "10", "--cv", "2"), "`--cv` applies to simulated arrivals"),
+        (("simulate", "--tasks", "10", "--burst", "2"), "`--burst` applies to simulated arrivals"),
         (
             ("simulate", "--tasks", "10", "--rate", "5", "--cv", "2", "--burst", "2"),
             "Leave one of them out.",
@@ -259,7 +259,18 @@ def test_a_million_tasks_are_light_and_load_no_torch(home: Home) -> None:
         # The most this program took; getrusage would tell of the process that started it, too.
         "print(pathlib.Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0])\n"
     )
-    asked = ["simulate", "--tasks", "1000000", *RUN, "--rate", "5000", "--slots", "2", "--json"]
+    asked = [
+        "simulate",
+        "--tasks",
+        "1000000",
+        *RUN,
+        "--rate",
+        "5000",
+        "--slots",
+        "2",
+        "--format",
+        "json",
+    ]
 
     done = subprocess.run(
         [sys.executable, "-c", code, *asked],

@@ -171,4 +171,4 @@ def test_doctor_ends_with_1_where_something_is_broken(
 
     assert result.exit_code == 1
     assert result.stdout == "check  status  found\ndisk   broken  0 B free\n"
-    assert result.stderr == "Error: a run cannot do without: disk.\n"
+    assert result.stderr == "Error: runs will fail because of: disk.\n"

@@ -99,7 +99,7 @@ def test_all_that_came_from_a_provider_goes_and_nothing_else(
     assert result.stderr == (
         "Removed of `newswire`: 3 arrivals, 1 artifact, 2 curves, 1 quarantined file. "
         "1 shared with other providers stays.\n"
-        "All 5 other artifacts have the digest they had before.\n"
+        "All 5 other artifacts are unchanged.\n"
     )
     gone = before.keys() - files_in(full).keys()
     going = [row["file"] for row in listed if row["what"] in ("artifact", "curve", "quarantined")]
@@ -161,7 +161,7 @@ def test_an_artifact_that_changed_meanwhile_is_a_finding(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["newswire"], 2, "Say either `--dry-run` to list what would go, or `--yes`"),
+        (["newswire"], 2, "Give either `--dry-run` to list, or `--yes` to delete."),
         (["newswire", "--yes", "--dry-run"], 2, "Say either"),
         (["newswir", "--yes"], 2, "no provider 'newswir'. Did you mean `newswire`?"),
     ],

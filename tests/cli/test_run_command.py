@@ -187,7 +187,7 @@ def test_ctrl_c_ends_with_exit_code_130_and_resume_goes_on(
     resumed = run(path, "--resume", "-q")
 
     assert (stopped.exit_code, stopped.stdout) == (130, "")
-    assert "stopped-1 goes on with the same command and `--resume`." in stopped.stderr
+    assert "Continue stopped-1 with the same command and `--resume`." in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert status == ["interrupted"]
     assert (resumed.exit_code, resumed.stderr) == (0, "")

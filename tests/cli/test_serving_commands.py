@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_library(call: Call, ran: Ran) -> None:
         for text, p in zip(texts, expected(ran, "sst2", texts), strict=True)
     ] == rows
     assert result.stderr.startswith(
-        "sst2: arrival 1 of glue_tiny-1, diff_pruning, seed 1, learnt from rows from files; diff "
+        "sst2: arrival 1 of glue_tiny-1, diff_pruning, seed 1, trained on examples from files; diff "
     )
 
 
@@ -122,14 +122,14 @@ def test_a_file_is_answered_whole_in_its_order_whatever_the_batch(
 def test_rows_that_were_cut_are_told(call: Call) -> None:
     result = call("predict", "sst2", "film " * 40, "good")
 
-    assert "1 of 2 rows were cut to 16 tokens" in result.stderr
+    assert "1 of 2 examples were truncated to 16 tokens" in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "stdin", "code", "message"),
     [
         (["sst3", "x"], None, 2, "Did you mean `sst2`"),
-        (["sst2", "x", "--pair", "a", "b"], None, 2, "one of them at a time"),
+        (["sst2", "x", "--pair", "a", "b"], None, 2, "Give only one of texts, `--pair` and `--file`"),
         (["rte", "x"], None, 2, "takes pairs of texts"),
         (["sst2", "--pair", "a", "b"], None, 2, "takes single texts"),
         (["sst2", ""], None, 2, "is empty"),
@@ -162,7 +162,7 @@ def test_swap_times_all_tasks_of_the_latest_run(call: Call) -> None:
     }  # fmt: skip
     assert rows["reload"]["p50_over_reload"] == 1
     assert all(row["p50_ms"] <= row["p99_ms"] for row in rows.values())
-    assert "came through bit for bit" in result.stderr
+    assert "The base is unchanged, bit for bit" in result.stderr
 
 
 def test_swap_takes_the_tasks_that_are_named(call: Call) -> None:

@@ -22,11 +22,11 @@ def test_a_tag_is_made_listed_shown_and_taken_off(call: Callable[..., Result]) -
         ("best", "arrival", 5)
     ]
     assert shown.stdout.startswith("arrival 5\n")
-    assert gone.stderr == "Took `best` off arrival 5.\n"
+    assert gone.stderr == "Removed `best` from arrival 5.\n"
     assert call("show", "best").exit_code == 2
     nothing = call("tag")
     assert nothing.stdout == ""
-    assert nothing.stderr == "There is no tag yet. Make one with: streamlab tag NAME THING\n"
+    assert nothing.stderr == "There is no tag yet. Make one with: streamlab tag NAME REFERENCE\n"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_tag_may_be_given_by_another(call: Callable[..., Result]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["best"], "Say what `best` is to be on"),
+        (["best"], "Say what to tag: `streamlab tag best arrival:1`"),
         (["best", "task:sst2"], "'task:sst2' is a task. Give a run, an arrival or a diff;"),
         (["best", "arrival:99"], "The registry holds no arrival 99."),
         (["best", "nothing"], "The registry holds no run, digest, task or tag 'nothing'."),

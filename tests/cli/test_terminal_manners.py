@@ -97,7 +97,7 @@ def test_data_and_notes_go_to_different_places(home: Home) -> None:
 
     assert result.stdout.startswith("digest,kind,")
     assert result.stdout.count("\n") == 1
-    assert result.stderr.startswith("There are no diffs of which this is true")
+    assert result.stderr.startswith("No diffs meet the condition")
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_the_command_lists_and_deletes_nothing_when_dry(home: Home) -> None:
     wet = call(home, "gc")
 
     assert removed.stderr == (
-        f"Removed 2 arrivals. Bring back with: streamlab restore {numbers[0]} {numbers[1]}\n"
+        f"Removed 2 arrivals. Undo with: streamlab restore {numbers[0]} {numbers[1]}\n"
     )
     assert dry.stdout == wet.stdout
     assert dry.stdout.splitlines()[1].split()[:2] == ["removed", digest[:12]]

@@ -34,7 +34,7 @@ def test_a_whole_home_is_found_well(home: Home) -> None:
     assert findings(home) == []
     assert result.exit_code == 0
     assert result.stdout == ""
-    assert result.stderr == "All is well: 4 artifacts and the registry were checked.\n"
+    assert result.stderr == "Checked 4 artifacts and the registry: no problem found.\n"
 
 
 @pytest.mark.parametrize("name", DAMAGES)
