@@ -20,7 +20,7 @@ from streamlab.units import counted, format_bytes
 from streamlab.views.table import Column, Table, readable
 
 if TYPE_CHECKING:
-    from streamlab.home.purge import Plan
+    from streamlab.home.purge import Kind, Plan
     from streamlab.registry.database import Database
 
 _ARRIVAL_COLUMNS = (
@@ -180,7 +180,7 @@ def _compare_hashes(before: dict[str, str], after: dict[str, str]) -> None:
 
 
 def _summary(planned: Plan, *, dry_run: bool) -> str:
-    nouns = {
+    nouns: dict[Kind, str] = {
         "arrival": "arrival", "artifact": "artifact", "curve": "curve",
         "quarantined": "quarantined file",
     }  # fmt: skip

@@ -60,14 +60,18 @@ def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["sst2.diff.safetensors"], 2, "Give the provider of sst2.diff.safetensors with `--provider`"),
+        (
+            ["sst2.diff.safetensors"],
+            2,
+            "Give the provider of sst2.diff.safetensors with",
+        ),
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
         (["../other-home", "--base", "x"], 2, "are for a FILE"),
         (["nowhere"], 2, "does not exist"),
         (
             [".", "--format", "json"],
             1,
-            "no registry in the home . Give a folder that",
+            "no registry in the home .. Give a folder that",
         ),
     ],
 )

@@ -207,7 +207,7 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
         (("simulate", "--tasks", "10", "--density", "0%"), "`--density` takes a share"),
         (("simulate", "--tasks", "10", "--value-type", "float"), "'float' is not one of"),
         (("simulate", "--tasks", "10", "--base-params", "big"), "`--base-params` takes"),
-        (("simulate", "--tasks", "10", "--slots", "2"), "give `--rate PER_DAY` as well"),
+        (("simulate", "--tasks", "10", "--slots", "2"), "give `--rate PER_DAY` too"),
         (("simulate", "--tasks", "10", "--cv", "2"), "`--cv` applies to simulated arrivals"),
         (("simulate", "--tasks", "10", "--burst", "2"), "`--burst` applies to simulated arrivals"),
         (
