@@ -187,7 +187,7 @@ def _summary(planned: Plan, *, dry_run: bool) -> str:
     listed = ", ".join(counted(len(planned.of(kind)), noun) for kind, noun in nouns.items())
     verb = "Would delete" if dry_run else "Deleted"
     shared = len(planned.of("shared"))
-    kept = f" Kept {counted(shared, 'file')} shared with other providers." if shared else ""
+    kept = f" Files shared with other providers stay: {shared:,}." if shared else ""
     return readable(f"{verb} for provider `{planned.provider}`: {listed}.{kept}", "text")
 
 

@@ -105,7 +105,7 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
         (["plot", "stroage"], 2, "There is no figure `stroage`. Did you mean `storage`?"),
         (["ls", "--srot", "run"], 2, "Did you mean '--sort'?"),
         (["ls", "--format", "jsn"], 2, "'jsn' is not one of 'table', 'json', 'csv', 'md'"),
-        (["ls", "--registry", "nonsense"], 1, "no database URL"),
+        (["ls", "--registry", "nonsense"], 1, "is not a database URL"),
     ],
 )
 def test_an_error_is_one_paragraph_on_standard_error(

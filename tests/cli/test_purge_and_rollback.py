@@ -97,8 +97,8 @@ def test_all_that_came_from_a_provider_goes_and_nothing_else(
 
     assert rows(result) == listed
     assert result.stderr == (
-        "Removed of `newswire`: 3 arrivals, 1 artifact, 2 curves, 1 quarantined file. "
-        "1 shared with other providers stays.\n"
+        "Deleted for provider `newswire`: 3 arrivals, 1 artifact, 2 curves, 1 quarantined file. "
+        "Files shared with other providers stay: 1.\n"
         "All 5 other artifacts are unchanged.\n"
     )
     gone = before.keys() - files_in(full).keys()
@@ -155,14 +155,14 @@ def test_an_artifact_that_changed_meanwhile_is_a_finding(
     result = call("purge", "--provider", "newswire", "--yes")
 
     assert result.exit_code == 1
-    assert f"Error: of 5 other artifacts 1 changed meanwhile: {digest[:12]}." in result.stderr
+    assert f"Error: 1 of 5 other artifacts changed meanwhile: {digest[:12]}." in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["newswire"], 2, "Give either `--dry-run` to list, or `--yes` to delete."),
-        (["newswire", "--yes", "--dry-run"], 2, "Say either"),
+        (["newswire", "--yes", "--dry-run"], 2, "Give either"),
         (["newswir", "--yes"], 2, "no provider 'newswir'. Did you mean `newswire`?"),
     ],
 )

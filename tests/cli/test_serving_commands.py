@@ -188,7 +188,7 @@ def test_merge_prints_the_folder_it_wrote_and_writes_over_nothing(
     assert (first.exit_code, first.stdout) == (0, f"{folder}\n")
     assert "bit for bit" in first.stderr
     assert (second.exit_code, second.stdout) == (2, "")
-    assert "nothing is written over" in second.stderr
+    assert "nothing is overwritten" in second.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

@@ -153,7 +153,7 @@ def test_the_shell_gets_the_script_that_the_reference_tells_of(name: str, home: 
         ("show arrival:" + 5000 * "9", "known by its number"),
         ("ls arrivals --run " + 5000 * "9", "no run"),
         ("ls placements --limit 99999999999999999999", None),
-        ("ls runs --registry postgresql://host:port/db", "no database URL"),
+        ("ls runs --registry postgresql://host:port/db", "is not a database URL"),
     ],
 )
 def test_what_nobody_should_give_ends_in_one_paragraph(
