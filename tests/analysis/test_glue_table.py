@@ -131,7 +131,7 @@ def test_what_has_no_partner_or_two_is_refused(
 
     assert codes == [2, 2]
     shown = capsys.readouterr().err
-    assert "mood, seed 1: by diff_pruning alone so far, left out" in shown
+    assert "mood, seed 1: only by diff_pruning, left out" in shown
     assert "No task of GLUE has finished by both" in shown
     assert "learnt twice by one method under one seed" in shown
 
@@ -154,7 +154,7 @@ def test_data_other_than_the_recorded_are_refused(
     ("shift", "code", "shown"),
     [
         (0.001, 0, "0 exactly as recorded, the others within 0.001 (rounding)."),
-        (0.1, 1, "was recorded. What puts it on the base"),
+        (0.1, 1, "was recorded. The code that applies it"),
     ],
 )
 def test_a_score_may_be_rounded_otherwise_than_the_recorded_one_and_no_more(
