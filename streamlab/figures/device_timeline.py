@@ -166,9 +166,9 @@ def draw(data: DeviceFigure) -> Figure:
 
 
 def _caption(data: DeviceFigure) -> str:
-    gone = {action: sum(one.action == action for one in data.changes) for action, _, _ in _MARKS}
-    counts = [f"{count:,} {action}" for action, count in gone.items() if count]
-    told = f" {', '.join(counts).capitalize()}." if counts else ""
+    totals = {action: sum(one.action == action for one in data.changes) for action, _, _ in _MARKS}
+    counts = [f"{count:,} {action}" for action, count in totals.items() if count]
+    events = f" {', '.join(counts).capitalize()}." if counts else ""
     if not data.is_simulated:
-        told = " No device was simulated: every file is kept."
-    return f"{data.times.head}{told} The base is not counted."
+        events = " No device was simulated: every file is kept."
+    return f"{data.times.head}{events} The base is not counted."

@@ -134,12 +134,12 @@ def _caption(data: OverlapFigure) -> str:
     chances = sorted(100 * pair.chance for pair in data.pairs)
     low, high = (f"{value:.2g}%" for value in (chances[0], chances[-1]))
     by_chance = low if low == high else f"{low} to {high}"
-    gone = f" {data.n_missing} files are not in the store." if data.n_missing else ""
+    note = f" {data.n_missing} files are not in the store." if data.n_missing else ""
     if len(data.tasks) > MOST_NUMBERS:
-        gone += f" Dark: 0%, light: {100 * max(pair.jaccard for pair in data.pairs):.2g}%."
+        note += f" Dark: 0%, light: {100 * max(pair.jaccard for pair in data.pairs):.2g}%."
     if len(data.tasks) < data.n_all:
-        gone += f" {len(data.tasks)} of {data.n_all:,} tasks, evenly spaced."
+        note += f" {len(data.tasks)} of {data.n_all:,} tasks, evenly spaced."
     return (
         f"Run {data.run}, seed {data.seed}, {data.method}: measured on the stored files. Uniform "
-        f"random masks of the same densities have {by_chance} in common.{gone}"
+        f"random masks of the same densities have {by_chance} in common.{note}"
     )

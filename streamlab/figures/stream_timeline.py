@@ -76,8 +76,8 @@ class StreamTimes:
         known = "in virtual time, simulated"
         if self.clock == "real":
             known = "in real time, measured; no virtual time was recorded, so nothing waits"
-        gone = f"; {self.n_untimed} attempts have no virtual time" if self.n_untimed else ""
-        return f"Run {self.stream.run.name}, seed {self.stream.seed}, {known}{gone}."
+        missing = f"; {self.n_untimed} attempts have no virtual time" if self.n_untimed else ""
+        return f"Run {self.stream.run.name}, seed {self.stream.seed}, {known}{missing}."
 
     @property
     def unit(self) -> tuple[str, float]:

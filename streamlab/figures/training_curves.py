@@ -194,8 +194,8 @@ def _caption(data: CurvesFigure) -> str:
     named = ", ".join(str(stage) for stage in stages if stage is not None)
     several = len(stages) > 1 and len(data.curves) <= _MOST_ROWS
     lines = f" Grey lines: stages ({named})." if several else ""
-    gone = f" {data.n_missing} arrivals have no curve here." if data.n_missing else ""
+    missing = f" {data.n_missing} arrivals have no curve here." if data.n_missing else ""
     return (
         f"Run {data.run}, seed {data.seed}, {data.method}: measured during training, per step."
-        f"{lines}{gone}"
+        f"{lines}{missing}"
     )

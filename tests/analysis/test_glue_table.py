@@ -133,7 +133,7 @@ def test_what_has_no_partner_or_two_is_refused(
     shown = capsys.readouterr().err
     assert "mood, seed 1: only by diff_pruning, left out" in shown
     assert "No task of GLUE has finished by both" in shown
-    assert "learnt twice by one method under one seed" in shown
+    assert "trained twice by one method under one seed" in shown
 
 
 def test_data_other_than_the_recorded_are_refused(
