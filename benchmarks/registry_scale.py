@@ -31,6 +31,7 @@ from typing import Any
 
 from streamlab.cli import COMMANDS
 from streamlab.home.folder import Home
+from streamlab.registry.details import ArrivalDetails, OutputProbe, ReportedDetails
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
@@ -46,6 +47,20 @@ BATCH = 2000
 METHODS = ("diff_pruning", "full_finetuning")
 N_TENSORS, N_GATED = 103, 22_713_216
 CHECKPOINT_BYTES = 90_867_920
+# Conditions that an index answers, and others: the last ones of each keep no arrival at all.
+INDEXED = (
+    *("task = task_7", "run = scale-50", "provider = provider_3", "method = full_finetuning"),
+    *("status = finished", "status = failed", "digest = 31f65e", "status = quarantined"),
+)
+OTHERS = (
+    "file_bytes <= 200kB and method in (diff_pruning, lora)",
+    "reason is null and (score < 80e-2 or density >= 1%)",
+    'task like "task_1*" and not provider = provider_3',
+    'task like "ss*" and training_seconds > 2 min',
+    "training_seconds > 5 min",
+    "metric = nothing or file_bytes > 1GB",
+    "score > 2",
+)
 CLI = Path(__file__).parents[1] / "cli.py"
 
 Times = dict[str, tuple[float, float] | None]  # wall clock, processor; None: no such command
@@ -109,7 +124,8 @@ def measure(home: Home, repeats: int) -> tuple[Times, int]:
         *(f"show task:{middle.task}", "du", "du --by part", "du --by provider", "du --by method"),
         f"plot storage --output {home.path / 'figures'}",
     )
-    return {command: _seconds(command, home, repeats) for command in commands}, n_arrivals
+    wheres = [f"ls arrivals --limit 50 --where {text}" for text in (*INDEXED, *OTHERS)]
+    return {c: _seconds(c, home, repeats) for c in (*commands, *wheres)}, n_arrivals
 
 
 def _seconds(command: str, home: Home, repeats: int) -> tuple[float, float] | None:
@@ -119,7 +135,7 @@ def _seconds(command: str, home: Home, repeats: int) -> tuple[float, float] | No
     for _ in range(repeats + 1):
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(  # noqa: S603 - this checkout's own commands
-            [sys.executable, CLI, *command.split(), "--home", home.path],
+            [sys.executable, CLI, *_words(command), "--home", home.path],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -128,6 +144,12 @@ def _seconds(command: str, home: Home, repeats: int) -> tuple[float, float] | No
         cpus.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     # The first finds nothing in the disk's cache.
     return statistics.median(walls[1:]), statistics.median(cpus[1:])
+
+
+def _words(command: str) -> list[str]:
+    """Split a command, whose condition is one word."""
+    before, where, condition = command.partition(" --where ")
+    return [*before.split(), *(["--where", condition] if where else [])]
 
 
 def fill(home: Home, n_arrivals: int, seed: int) -> tuple[float, float]:
@@ -168,7 +190,7 @@ def _batches(
                 metric=name,
                 value=rng.random(),
                 split="dev",
-                n_rows=872,
+                n_examples=872,
                 after_sequence=task,
                 is_primary=name == "accuracy",
             )
@@ -238,13 +260,19 @@ def _arrival(run_id: int, task: int, cycle: int) -> NewArrival:
         "and 200 dev examples",
         examples_fingerprint=_digest(f"rows {task}"),
         n_train_examples=640,
-        details={
-            "closed_groups": 19,
-            "expected_density": 0.0774880283896756,
-            "method": {f"setting_{n}": n / 7 for n in range(25)},
-            "probe": {"n_changed": 113566, "n_rows": 8, "sha256": _digest(f"probe {task}")},
-            "sources_skipped": ["files: No folder is given.", "hub: The hub cannot be reached."],
-        },
+        details=ArrivalDetails(
+            reported=ReportedDetails(
+                training={"closed_groups": 19, "expected_density": 0.0774880283896756}
+            ),
+            method={f"setting_{n}": n / 7 for n in range(25)},
+            probe=OutputProbe(
+                n_changed=113566,
+                n_examples=8,
+                sha256=_digest(f"probe {task}"),
+                machine=_digest("machine"),
+            ),
+            sources_skipped=("files: No folder is given.", "hub: The hub cannot be reached."),
+        ),
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "run", "seed", "place", "task", "after_place", "after_task",
-    "metric", "split", "n_rows", "value",
+    "metric", "split", "n_examples", "value",
 )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def write(data: MatrixFigure, folder: Path) -> tuple[Path, ...]:
     rows = [
         (
             *(data.run, data.seed, arrival.sequence, arrival.task, place, data.tasks.get(place)),
-            *(score.metric, score.split, score.n_rows, score.value),
+            *(score.metric, score.split, score.n_examples, score.value),
         )
         for arrival, scores in zip(data.arrivals, data.scores, strict=True)
         for place, score in scores.items()

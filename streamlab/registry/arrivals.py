@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
 from operator import attrgetter
@@ -30,6 +30,7 @@ from streamlab.registry.runs import Runs
 from streamlab.registry.scores import Scores, own_score
 from streamlab.registry.tables import (
     ArrivalRow,
+    DetailsRow,
     DiffRow,
     ProviderRow,
     RunRow,
@@ -47,8 +48,9 @@ _FOREIGN: dict[str, ColumnElement[Any]] = {
     "provider": ProviderRow.name,
     "task": TaskRow.name,
     "digest": DiffRow.digest,
+    "details": DetailsRow.details,
 }
-_GIVEN = [f.name for f in fields(NewArrival) if f.name not in {*_FOREIGN, "details"}]
+_GIVEN = [f.name for f in fields(NewArrival) if f.name not in _FOREIGN]
 _values = attrgetter(*_GIVEN)
 _SELECTED = [
     *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
@@ -59,7 +61,9 @@ _EXAMPLES: tuple[ColumnElement[Any], ...] = tuple(
     for f in fields(ExamplesUsed)
 )
 _COLUMNS: Columns = {
-    **{f.name: getattr(ArrivalRow, f.name, RunRow.name) for f in fields(ArrivalRecord)},
+    **{
+        f.name: getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN
+    },
     "run": Joined(ArrivalRow.run_id, RunRow.id, RunRow.name),
     "provider": Joined(ArrivalRow.provider_id, ProviderRow.id, ProviderRow.name),
     "task": Joined(ArrivalRow.task_id, TaskRow.id, TaskRow.name),
@@ -135,6 +139,7 @@ class Arrivals(Repository):
         self._totals.add(rows, artifacts, shared=known)
         self._insert(new, keys, rows)
         numbered = dict(zip(ids, new, strict=True))
+        self._add_details({number: one.arrival for number, one in numbered.items()})
         self._scores.add({number: one.scores for number, one in numbered.items()})
         lines = [
             (str(number), f"{one.diff.file_bytes} bytes", one.diff.digest)
@@ -254,6 +259,7 @@ class Arrivals(Repository):
         self._totals.add([row], {})
         added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
         number = self._connection.execute(added).scalar_one()
+        self._add_details({number: arrival})
         self._events.add(event, str(number), message)
         return self.get(number)
 
@@ -280,10 +286,16 @@ class Arrivals(Repository):
                 **dict(zip(_GIVEN, _values(arrival), strict=True)),
                 "provider_id": providers[arrival.provider],
                 "task_id": tasks[arrival.task],
-                "details": arrival.details.to_json(),
             }
             for arrival in new
         ]
+
+    def _add_details(self, new: Mapping[int, NewArrival]) -> None:
+        rows = [
+            {"arrival_id": number, "details": arrival.details.to_json()}
+            for number, arrival in new.items()
+        ]
+        self._backend.insert_rows(self._connection, DetailsRow.__table__, rows)
 
     def _ids_of(self, table: Named, given: Iterable[str]) -> dict[str, int]:
         """Return the id of each provider's or task's name; a new one is added."""
@@ -349,6 +361,7 @@ def arrivals_of(
         .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
         .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
+        .join(DetailsRow, DetailsRow.arrival_id == arrival.id, isouter=True)
         .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
     )
     if removed is not None:

@@ -188,9 +188,10 @@ class Artifacts(Repository):
             }
             for number, diff in zip(ids, fresh, strict=True)
         ]
-        self._backend.insert_new(self._connection, table, rows, "digest")
+        n_added = self._backend.insert_new(self._connection, table, rows, "digest")
         added = {diff.digest: number for number, diff in zip(ids, fresh, strict=True)}
-        known |= self._added_meanwhile(fresh, added)
+        if n_added < len(fresh):
+            known |= self._added_meanwhile(fresh, added)
         return added | known, frozenset(known.values())
 
     def _known(self, new: Collection[NewDiff]) -> dict[str, int]:

@@ -199,7 +199,7 @@ class NewScore:
     metric: str
     value: float
     split: str  # dev, or validation (rows split from train)
-    n_rows: int
+    n_examples: int
     after_sequence: int
     is_primary: bool  # the metric the task is judged by
 

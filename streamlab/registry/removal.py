@@ -21,6 +21,7 @@ from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.runs import Runs
 from streamlab.registry.tables import (
     ArrivalRow,
+    DetailsRow,
     DiffRow,
     PlacementRow,
     ProviderRow,
@@ -172,7 +173,7 @@ class Removal(Repository):
         self._artifacts.lock(met)
         artifacts = self._garbage(chosen, met.keys() - self._needed(met))
         for chunk in in_chunks([one.id for one in chosen]):
-            for table in (ScoreRow, PlacementRow):
+            for table in (DetailsRow, ScoreRow, PlacementRow):
                 self._connection.execute(delete(table).where(table.arrival_id.in_(chunk)))
             self._connection.execute(delete(ArrivalRow).where(ArrivalRow.id.in_(chunk)))
         for chunk in in_chunks([*artifacts]):

@@ -2,7 +2,7 @@
 
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
-    runs, arrivals <- placements
+    arrivals <- details                           runs, arrivals <- placements
     runs, arrivals, diffs <- tags                 totals follow the arrivals
 
 They are declared as classes whose attributes are their columns, without SQLAlchemy's mapper:
@@ -70,9 +70,9 @@ class Tables:
         return cls.__table__
 
 
-def primary_key() -> ColumnElement[int]:
-    """Return the column of a row's id, which the database gives."""
-    return Column(Integer, primary_key=True)
+def primary_key(*parts: SchemaItem) -> ColumnElement[int]:
+    """Return the column of a row's id; without a foreign key the database gives it."""
+    return Column(Integer, *parts, primary_key=True)
 
 
 def required(
@@ -277,7 +277,6 @@ class ArrivalRow(Tables):
     source_detail = required(Text)
     examples_fingerprint = required(Text)
     n_train_examples = required(BigInteger)
-    details = required(JSON)
     removed_at = optional(Double)
     arrived_us = optional(BigInteger)  # these three of the virtual clock
     began_us = optional(BigInteger)
@@ -287,6 +286,15 @@ class ArrivalRow(Tables):
     declared_score = optional(Double)
 
 
+class DetailsRow(Tables):
+    """The details of an arrival, apart from its row: most queries go without these 2 kB."""
+
+    __tablename__ = "details"
+
+    arrival_id = primary_key(ForeignKey("arrivals.id"))
+    details = required(JSON)
+
+
 class ScoreRow(Tables):
     """A score of an arrival's artifact, measured after some arrival."""
 
@@ -294,7 +302,7 @@ class ScoreRow(Tables):
     __table_args__ = (
         # In the order scores are listed in, below their arrival.
         UniqueConstraint("arrival_id", "after_sequence", "split", "metric"),
-        CheckConstraint("n_rows > 0 AND after_sequence >= 0", name="counts"),
+        CheckConstraint("n_examples > 0 AND after_sequence >= 0", name="counts"),
     )
 
     id = primary_key()
@@ -302,7 +310,7 @@ class ScoreRow(Tables):
     metric = required(String(64))
     value = required(Double)
     split = required(String(64))
-    n_rows = required(BigInteger)
+    n_examples = required(BigInteger)
     after_sequence = required(Integer)
     is_primary = required(Boolean)
     added_at = required(Double)

@@ -72,7 +72,7 @@ def scores_of(outputs: Outputs, task: EncodedTask, *, after_sequence: int) -> li
             metric=metric,
             value=value,
             split=split,
-            n_rows=len(examples.labels),
+            n_examples=len(examples.labels),
             after_sequence=after_sequence,
             is_primary=metric == task.data.metrics[0].name,
         )

@@ -298,7 +298,7 @@ def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
     )
     rows = tuple(
         (
-            s.metric, s.split, s.value, s.n_rows, s.after_sequence, s.is_primary,
+            s.metric, s.split, s.value, s.n_examples, s.after_sequence, s.is_primary,
             "synthetic" if s.synthetic else s.source,
         )
         for s in scores

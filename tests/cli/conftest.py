@@ -148,12 +148,12 @@ def arrive(
         metric="accuracy" if task == "sst2" else "f1",
         value=value,
         split="dev",
-        n_rows=872,
+        n_examples=872,
         after_sequence=sequence,
         is_primary=True,
     )
     other = NewScore(
-        metric="accuracy", value=value / 2, split="validation", n_rows=100,
+        metric="accuracy", value=value / 2, split="validation", n_examples=100,
         after_sequence=sequence, is_primary=task == "sst2",
     )  # fmt: skip
     registry.arrivals.add(

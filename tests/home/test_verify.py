@@ -109,7 +109,7 @@ def test_a_row_that_leads_nowhere_is_found(home: Home) -> None:
 
 
 def test_a_value_that_breaks_a_constraint_is_found(home: Home) -> None:
-    execute(home, "PRAGMA ignore_check_constraints = ON", "UPDATE scores SET n_rows = 0")
+    execute(home, "PRAGMA ignore_check_constraints = ON", "UPDATE scores SET n_examples = 0")
 
     assert [f.detail for f in findings(home)] == ["CHECK constraint failed in scores"]
 

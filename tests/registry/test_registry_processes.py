@@ -3,11 +3,22 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
-from registry_samples import Clock, write_arrivals, write_batches
+from registry_samples import (
+    Clock,
+    finished_arrival,
+    new_arrival,
+    new_base,
+    new_diff,
+    new_run,
+    write_arrivals,
+    write_batches,
+)
 
+from streamlab.registry.artifacts import Artifacts
 from streamlab.registry.registry import Registry
 
 
@@ -55,6 +66,7 @@ def test_processes_that_write_at_once_lose_nothing(
             (n_writers * n_arrivals, n_files)
         ]
         assert len(registry.totals.tasks()) == n_arrivals
+        assert registry.totals.verify() == ()
         assert len(registry.bases.list()) == 1
         assert len(registry.events.list()) == 1 + n_writers * (n_arrivals + 2)
 
@@ -65,6 +77,7 @@ def test_processes_that_write_batches_at_once_lose_nothing(new_url: str) -> None
     with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
         (total,) = registry.totals.list("all")
         assert (total.n_arrivals, total.n_files) == (900, 300)
+        assert registry.totals.verify() == ()
         assert len(registry.events.list()) == 1 + 3 * (300 + 2)
 
 
@@ -101,3 +114,56 @@ def test_the_store_the_home_and_curves_need_no_database() -> None:
     script = "import streamlab.home.curves, streamlab.home.folder, streamlab.home.store"
 
     assert not loaded_by(script) & {"sqlalchemy", "alembic", "torch", "numpy"}
+
+
+def test_threads_that_add_and_remove_at_once_leave_right_totals(file_url: str) -> None:
+    with Registry.open(file_url, clock=Clock()) as registry:
+        registry.bases.add(new_base())
+        ended = registry.runs.start(new_run()).id
+        registry.arrivals.add_all([finished_arrival(ended, n) for n in range(20)])
+        registry.runs.finish(ended, "finished")
+        run = registry.runs.start(new_run()).id
+
+        def add(first: int) -> None:
+            for n in range(first, first + 20):
+                # Every artifact is one that the run before has too.
+                new = finished_arrival(run, n)
+                registry.arrivals.add(new.arrival, new_diff(str(n % 20)), new.scores)
+
+        def remove(first: int) -> None:
+            for n in range(first, first + 10):
+                registry.removal.remove([n])
+                registry.removal.restore([n])
+                registry.removal.remove([n])
+
+        work = [(add, 0), (add, 20), (remove, 1), (remove, 11)]
+        threads = [threading.Thread(target=do, args=(first,)) for do, first in work]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        (total,) = registry.totals.list("all")
+        assert (total.n_arrivals, total.n_files) == (40, 20)
+        assert registry.totals.verify() == ()
+
+
+def test_an_artifact_that_was_added_meanwhile_is_used(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.bases.add(new_base())
+    run = registry.runs.start(new_run()).id
+    first = registry.arrivals.add(new_arrival(run), new_diff(), [])
+    known = Artifacts._known
+
+    def blind_at_first(*_: object) -> dict[str, int]:
+        # As if another transaction had committed between the look-up and the insert.
+        monkeypatch.setattr(Artifacts, "_known", known)
+        return {}
+
+    monkeypatch.setattr(Artifacts, "_known", blind_at_first)
+    second = registry.arrivals.add(new_arrival(run, version=2), new_diff(), [])
+
+    assert first.digest == second.digest
+    assert len(registry.artifacts.list()) == 1
+    assert registry.totals.verify() == ()

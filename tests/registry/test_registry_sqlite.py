@@ -149,7 +149,7 @@ def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.
         "UPDATE diffs SET n_entries = n_gated + 1",
         "UPDATE runs SET status = 'stale'",
         "UPDATE runs SET finished_at = 1",
-        "UPDATE scores SET n_rows = 0",
+        "UPDATE scores SET n_examples = 0",
         "UPDATE scores SET after_sequence = 0",
         "DELETE FROM diffs",
         "DELETE FROM bases",

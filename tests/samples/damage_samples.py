@@ -78,6 +78,7 @@ def _forget(home: Home) -> None:
     execute(
         home,
         "DELETE FROM scores WHERE arrival_id IN (SELECT id FROM arrivals WHERE diff_id = 1)",
+        "DELETE FROM details WHERE arrival_id IN (SELECT id FROM arrivals WHERE diff_id = 1)",
         "DELETE FROM arrivals WHERE diff_id = 1",
     )
 

@@ -219,7 +219,7 @@ def _score(place: int, value: float) -> NewScore:
         metric=("accuracy", "f1", "matthews")[place % 3],
         value=value,
         split="dev",
-        n_rows=200,
+        n_examples=200,
         after_sequence=place,
         is_primary=True,
     )

@@ -121,13 +121,13 @@ def hostile_home(model: Home, folder: Path) -> Home:
         )
         arrivals = other.arrivals.list(method="diff_pruning", seed=1, status="finished")
         # As text, a thousand rows would stand before nine.
-        for name, n_rows, arrival in zip(names, (1000, 9), arrivals, strict=True):
+        for name, n_examples, arrival in zip(names, (1000, 9), arrivals, strict=True):
             again = replace(
                 arrival, run_id=run.id, task=name, provider=SCRIPT, source_detail=SCRIPT,
-                n_train_examples=n_rows,
+                n_train_examples=n_examples,
             )  # fmt: skip
             score = NewScore(
-                metric="accuracy", value=0.5, split="dev", n_rows=9,
+                metric="accuracy", value=0.5, split="dev", n_examples=9,
                 after_sequence=arrival.sequence, is_primary=True,
             )  # fmt: skip
             registry.arrivals.add(again, other.artifacts.get(arrival.digest or ""), [score])

@@ -120,7 +120,7 @@ def new_score(**changes: Any) -> NewScore:
         metric="accuracy",
         value=0.875,
         split="dev",
-        n_rows=872,
+        n_examples=872,
         after_sequence=0,
         is_primary=True,
     )

@@ -69,4 +69,4 @@ def test_versions_are_learnt_and_stored_side_by_side(lab: Lab, tmp_path: Path) -
         *((0, "mood", 1), (1, "same", 1), (2, "mood", 2)),
     ]
     assert len({r.digest for r in records}) == 3
-    assert all(s.n_rows for s in scores_in(ran.home))
+    assert all(s.n_examples for s in scores_in(ran.home))

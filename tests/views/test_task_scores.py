@@ -25,7 +25,7 @@ SCORE = ScoreRecord(
     metric="accuracy",
     value=0.5,
     split="dev",
-    n_rows=10,
+    n_examples=10,
     after_sequence=2,
     is_primary=True,
 )

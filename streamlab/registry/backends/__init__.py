@@ -115,18 +115,17 @@ class Backend(ABC):
         rows: Sequence[Mapping[str, Any]],
         *,
         statement: Any = None,
-    ) -> None:
-        """Insert rows that all have the same columns.
+    ) -> int:
+        """Insert rows that all have the same columns, and return how many were inserted.
 
         Many are handed to the driver column by column: SQLAlchemy prepares each row's parameters
         by itself, which takes longer than storing them. `statement`: another INSERT.
         """
         if not rows:
-            return
+            return 0
         adding = insert(table) if statement is None else statement
         if len(rows) <= _FEW or not connection.dialect.positional:
-            connection.execute(adding, list(rows))
-            return
+            return connection.execute(adding, list(rows)).rowcount
         compiled = adding.compile(dialect=connection.dialect, column_keys=list(rows[0]))
         names = compiled.positiontup or []  # such a dialect has an order
         columns = [tuple(map(itemgetter(name), rows)) for name in names]
@@ -135,14 +134,15 @@ class Backend(ABC):
             process = kind.dialect_impl(connection.dialect).bind_processor(connection.dialect)
             if process is not None:
                 columns[place] = tuple(map(process, columns[place]))
-        connection.exec_driver_sql(str(compiled), list(zip(*columns, strict=True)))
+        values = list(zip(*columns, strict=True))
+        return connection.exec_driver_sql(str(compiled), values).rowcount
 
     def insert_new(
         self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str
-    ) -> None:
-        """Insert rows; one whose unique `key` is there already is left out."""
+    ) -> int:
+        """Insert rows whose unique `key` is not there yet, and return how many these were."""
         adding = self.upsert(table).on_conflict_do_nothing(index_elements=[table.c[key]])
-        self.insert_rows(connection, table, rows, statement=adding)
+        return self.insert_rows(connection, table, rows, statement=adding)
 
     def add_to(
         self,

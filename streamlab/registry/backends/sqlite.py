@@ -163,7 +163,8 @@ class SQLite(Backend):
     def create_tables(self, connection: Connection, metadata: MetaData) -> None:
         """Create every table, its ids from a sequence that never gives one twice."""
         for table in metadata.tables.values():
-            table.dialect_options[self.name]["autoincrement"] = True
+            owns_ids = not any(column.foreign_keys for column in table.primary_key)
+            table.dialect_options[self.name]["autoincrement"] = owns_ids
         super().create_tables(connection, metadata)
 
     def reserve_ids(self, connection: Connection, table: Table, n: int) -> range:
