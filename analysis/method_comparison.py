@@ -80,7 +80,7 @@ def _row(
     scores = [found.get((task, method)) for method in methods]
     there = [score for score in scores if score is not None]
     n_seeds = max(len(score.by_seed) for score in there)
-    return [task, there[0].metric, n_seeds, *(score and score.mean for score in scores)]
+    return [task, there[0].metric, n_seeds, *(None if s is None else s.mean for s in scores)]
 
 
 def _difference(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,6 @@ from large_samples import make_home
 from stream_samples import carry_out, make_lab, only, reading
 
 from streamlab.errors import RegistryError
-from streamlab.figures.density_sweep import draw, read_sweep
-from streamlab.figures.label_flip import draw as draw_flips
-from streamlab.figures.label_flip import read_flips
 from streamlab.figures.style import house_style
 from streamlab.home.folder import Home
 from streamlab.views.provider_behaviours import behaviour_table
@@ -31,8 +29,13 @@ def load_study(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look their annotations up
     spec.loader.exec_module(module)
     return module
+
+
+SWEEP = load_study("density_sweep")
+FLIPS = load_study("label_flip")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def test_a_sweep_has_every_run_by_density_and_the_registrys_numbers(
     swept: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = load_study("density_sweep").main([str(swept.path), "-o", str(tmp_path)])
+    code = SWEEP.main([str(swept.path), "-o", str(tmp_path)])
 
     rows = read_csv(tmp_path / "density_sweep.csv")
     assert code == 0
@@ -101,8 +104,8 @@ def test_a_sweep_has_every_run_by_density_and_the_registrys_numbers(
 
 def test_a_sweep_is_drawn_with_labels_apart_and_full_finetuning_across(swept: Home) -> None:
     with reading(swept) as registry, house_style():
-        data = read_sweep(registry, "density_sweep")
-        figure = draw(data)
+        data = SWEEP.read_sweep(registry, "density_sweep")
+        figure = SWEEP.draw(data)
         check_labels(figure)
         assert len(drawn_labels(figure.axes[1].yaxis)) > 1
 
@@ -117,9 +120,9 @@ def test_a_sweep_is_drawn_with_labels_apart_and_full_finetuning_across(swept: Ho
 def test_a_sweep_of_another_scenario_or_task_is_refused(swept: Home) -> None:
     with reading(swept) as registry:
         with pytest.raises(RegistryError, match="Of the scenario `other` no run"):
-            read_sweep(registry, "other")
+            SWEEP.read_sweep(registry, "other")
         with pytest.raises(RegistryError, match="of the task `none`"):
-            read_sweep(registry, "density_sweep", "none")
+            SWEEP.read_sweep(registry, "density_sweep", "none")
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +148,7 @@ def flipped(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def test_a_study_of_wrong_labels_tells_what_each_tolerance_would_stop(
     flipped: Home, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = load_study("label_flip").main([str(flipped.path), "-o", str(tmp_path)])
+    code = FLIPS.main([str(flipped.path), "-o", str(tmp_path)])
 
     rows = read_csv(tmp_path / "label_flip.csv")
     printed = capsys.readouterr().out
@@ -173,19 +176,19 @@ def test_a_study_of_wrong_labels_tells_what_each_tolerance_would_stop(
 
 def test_the_study_of_wrong_labels_is_drawn_with_labels_apart(flipped: Home) -> None:
     with reading(flipped) as registry, house_style():
-        check_labels(draw_flips(read_flips(registry, registry.runs.get("latest"))))
+        check_labels(FLIPS.draw(FLIPS.read_flips(registry, registry.runs.get("latest"))))
 
 
 def test_a_study_of_wrong_labels_is_refused_where_there_are_none_or_the_probe_stopped_them(
     home: Home, flipped: Home
 ) -> None:
     with reading(home) as registry, pytest.raises(RegistryError, match="after `label_flip`"):
-        read_flips(registry, registry.runs.get("latest"))
+        FLIPS.read_flips(registry, registry.runs.get("latest"))
     with reading(flipped) as registry:
         run = registry.runs.get("latest")
         scenario = {**run.scenario, "admission": {"probe_tolerance": 0.1}}
         with pytest.raises(RegistryError, match=r"probe_tolerance: 0\.1"):
-            read_flips(registry, replace(run, scenario=scenario))
+            FLIPS.read_flips(registry, replace(run, scenario=scenario))
 
 
 def test_a_study_of_wrong_labels_is_refused_for_tasks_of_different_metrics(
@@ -198,7 +201,7 @@ def test_a_study_of_wrong_labels_is_refused_for_tasks_of_different_metrics(
         file.execute("UPDATE scores SET metric = 'accuracy' WHERE arrival_id = ?", (grade.id,))
 
     with reading(mixed) as registry, pytest.raises(RegistryError, match="accuracy, pearson"):
-        read_flips(registry, registry.runs.get("latest"))
+        FLIPS.read_flips(registry, registry.runs.get("latest"))
 
 
 def test_the_table_of_behaviours_counts_what_was_admitted_and_what_stopped(flipped: Home) -> None:
