@@ -1,21 +1,21 @@
-"""Admission: what a submission has to be before anything of it is used. Fail closed, by name.
+"""Admission: the rules that a submission must keep before anything in it is used.
 
-The rules in their order, cheapest and safest first: each runs only where those before it held,
-so that what is costly to look at has been bounded, and shown to come from its provider.
+In their order, cheapest and safest first. Each is checked only if those before it hold, so that
+whatever is costly to check has been bounded, and is known to come from its provider.
 
-    size        no more bytes than allowed; asked again of what was read
-    signature   of this provider, for these bytes, this task, this version and this base
-    quota       what the provider has in store, with this, is within its share
-    container   a diff file in the one way to write it, its checksums right
+    size        at most so many bytes
+    signature   by this provider, over these bytes, task, version and base
+    quota       the provider's stored diffs, with this one, are within its share
+    container   a canonical diff file with the right checksums
     base        made for the base in use
-    entries     as many entries as allowed; from here on memory is bounded by that
+    entries     at most so many; from here on this bounds the memory
     positions   sorted, unique and inside their tensors
-    values      as many as there are positions, finite, none of them zero
-    norm        the change as a whole and its largest number within bounds
-    duplicate   the content is nobody's yet
-    probe       the score on the lab's rows is what was declared; see `check_probe`
+    values      one per position, finite and not zero
+    norm        the change as a whole and its largest number are bounded
+    duplicate   nobody has submitted the same content before
+    probe       the score on the lab's examples is as declared; see `check_probe`
 
-docs/concepts/admission.md says what each stops and what it does not.
+docs/concepts/admission.md describes what each rule stops, and what it does not.
 """
 
 from __future__ import annotations
@@ -54,35 +54,18 @@ RULES: Final = (
     "probe",
 )
 
-# The rules of the format that are no matter of the container alone; see docs/reference/format.md.
-_RULE_OF: Final[Mapping[str, str]] = MappingProxyType(
-    {"base-size": "base"}
-    | dict.fromkeys(
-        (
-            "cut-coding",
-            "class-stream",
-            "class-range",
-            "count-coding",
-            "count-sum",
-            "count-range",
-            "position-stream",
-            "position-range",
-        ),
-        "positions",
-    )
-    | dict.fromkeys(
-        (
-            "scale-number",
-            "scale-range",
-            "value-stream",
-            "value-range",
-            "value-finite",
-            "value-zero",
-            "head-finite",
-        ),
-        "values",
-    )
-)
+# Rules of the file format that belong to another rule here than `container`.
+_RULE_OF: Final[Mapping[str, str]] = MappingProxyType({
+    "base-size": "base",
+    **dict.fromkeys([
+        "cut-coding", "class-stream", "class-range", "count-coding", "count-sum", "count-range",
+        "position-stream", "position-range",
+    ], "positions"),
+    **dict.fromkeys([
+        "scale-number", "scale-range", "value-stream", "value-range", "value-finite", "value-zero",
+        "head-finite",
+    ], "values"),
+})  # fmt: skip
 
 
 class AdmissionSettings(Settings):
@@ -111,13 +94,13 @@ class AdmissionSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AdmissionContext:
-    """What the lab knows when a submission comes: of one run, one seed and one method.
+    """What a submission is compared with: what one run admitted for its seed and method.
 
-    The same task learnt again elsewhere gives the same diff, and is no copy.
+    The same task trained in another run gives the same diff, which is not a copy.
     """
 
-    contents: Mapping[str, str] = field(default_factory=dict)  # content digest -> who brought it
-    n_bytes: int = 0  # what the provider has been admitted with
+    contents: Mapping[str, str] = field(default_factory=dict)  # content digest -> its provider
+    n_bytes: int = 0  # of the provider's admitted diffs
     n_tasks: int = 0
     public_key: str | None = None  # the provider's
 
@@ -125,10 +108,10 @@ class AdmissionContext:
 def verify(
     submission: Submission, *, layout: Layout, settings: AdmissionSettings, known: AdmissionContext
 ) -> DiffVector:
-    """Return the diff that a submission holds, if it keeps every rule but the probe.
+    """Return the diff in a submission that keeps every rule but the probe.
 
-    `layout` is that of the base in use. Who brought what is taken from `submission` as the lab
-    filled it in, never from its bytes. Raises RefusedError naming the first rule broken.
+    `layout`: of the base in use. Provider, task and version are those that the lab put into
+    `submission`, never those in its bytes. Raises RefusedError naming the first rule broken.
     """
     data = submission.data
     check_size(len(data), settings)
@@ -144,7 +127,7 @@ def verify(
 
 
 def check_size(n_bytes: int, settings: AdmissionSettings) -> None:
-    """Raise RefusedError where so many bytes are too many; to be asked before they are read."""
+    """Raise RefusedError for too many bytes; to be called before they are read."""
     if n_bytes > settings.max_bytes:
         raise RefusedError(
             "size", f"it may take {settings.max_bytes} bytes (`max_bytes`), got {n_bytes}."
@@ -152,32 +135,31 @@ def check_size(n_bytes: int, settings: AdmissionSettings) -> None:
 
 
 def check_probe(declared: float | None, found: float, *, tolerance: float) -> None:
-    """Raise RefusedError where the lab finds a score lower than declared by over `tolerance`.
+    """Raise RefusedError where the lab's score is lower than declared by more than `tolerance`.
 
-    `declared`, `found`: the primary metric. A score that is missing or is no finite number is
-    refused too.
+    `declared`, `found`: the primary metric. A score that is missing, NaN or infinite is refused.
     """
     if declared is None:
-        raise RefusedError("probe", "its provider declared no score, and one is asked for.")
+        raise RefusedError("probe", "its provider declared no score, and one is required.")
     if not math.isfinite(declared) or not math.isfinite(found):
         raise RefusedError("probe", f"scores must be finite, got {declared} and found {found}.")
     if found < declared - tolerance:
         raise RefusedError(
             "probe",
-            f"its provider declared a score of {declared:.4f}, and on the lab's rows it has "
-            f"{found:.4f}; {tolerance:g} less is let through (`probe_tolerance`).",
+            f"its provider declared a score of {declared:.4f}, and on the lab's examples it is "
+            f"{found:.4f}; at most {tolerance:g} less is allowed (`probe_tolerance`).",
         )
 
 
 def check_head(diff: DiffVector, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise RefusedError where a diff brings another head than its task's, of these `shapes`."""
+    """Raise RefusedError where a diff has another head than its task, which has these `shapes`."""
     given = {name: array.shape for name, array in diff.head.items()}
     for name in sorted({**given, **shapes}):
         if given.get(name) != shapes.get(name):
             raise RefusedError(
                 "container",
-                f"the head of the task has `{name}` as {shapes.get(name, 'no tensor')}, and it "
-                f"has it as {given.get(name, 'no tensor')}.",
+                f"the head of the task has `{name}` as {shapes.get(name, 'no tensor')}, and the "
+                f"diff has it as {given.get(name, 'no tensor')}.",
             )
 
 
@@ -188,9 +170,9 @@ def _check_signature(
         return
     who = f"`{submission.provider}`"
     if known.public_key is None:
-        raise RefusedError("signature", f"no public key of {who} is known, and one is asked for.")
+        raise RefusedError("signature", f"no public key of {who} is known, and one is required.")
     if submission.signature is None:
-        raise RefusedError("signature", f"{who} did not sign it, and a signature is asked for.")
+        raise RefusedError("signature", f"{who} did not sign it, and a signature is required.")
     if not is_signed_by(message_of(submission, base), submission.signature, known.public_key):
         raise RefusedError(
             "signature",
@@ -218,7 +200,7 @@ def _check_quota(n_bytes: int, settings: AdmissionSettings, known: AdmissionCont
 def _open(submission: Submission) -> DiffFile:
     """Return the file, its structure and checksums checked."""
     if submission.kind != "diff":
-        raise RefusedError("container", f"only a diff is let in, got {submission.kind!r}.")
+        raise RefusedError("container", f"only diffs are admitted, got {submission.kind!r}.")
     try:
         return open_diff(submission.data, max_bytes=len(submission.data))
     except DiffError as error:
@@ -233,7 +215,7 @@ def _check_base(file: DiffFile, layout: Layout) -> None:
 
 
 def _check_entries(n_entries: int, layout: Layout, settings: AdmissionSettings) -> None:
-    """Bound what reading the entries can take, by a number that the file is then held to."""
+    """Bound what reading the entries can take, by a number that the reader then enforces."""
     allowed = math.ceil(settings.max_density * layout.n_gated)
     if n_entries > allowed:
         raise RefusedError(
@@ -255,10 +237,10 @@ def _read_diff(file: DiffFile, layout: Layout) -> DiffVector:
 
 
 def _check_norm(diff: DiffVector, settings: AdmissionSettings) -> None:
-    """Bound how far the diff moves the base, and every number by itself."""
+    """Bound how far the diff moves the base, and each number."""
     if diff.mode == "replace":
         raise RefusedError(
-            "norm", "it replaces weights, which does not say how far they move; send the change."
+            "norm", "it replaces weights, so that how far they move is unknown; submit the change."
         )
     squares = sum(float(np.square(t.values, dtype=np.float64).sum()) for t in diff.tensors)
     norm = math.sqrt(squares)
@@ -281,15 +263,21 @@ def _check_duplicate(
 ) -> None:
     owner = known.contents.get(content_digest(diff)) if settings.duplicates == "refuse" else None
     if owner is not None:
-        raise RefusedError("duplicate", f"{owner} brought the same content before.")
+        raise RefusedError("duplicate", f"{owner} submitted the same content before.")
 
 
 def content_digest(diff: DiffVector) -> str:
-    """Return the SHA-256, in hex, of what every way to write this diff has in common."""
+    """Return the SHA-256, in hex, of what every encoding of a diff has in common.
+
+    A copy written in another value type, by another codec, with another task description or with
+    its head in half precision has other bytes, and the same positions, signs of values, names and
+    shapes of the head, and head entries rounded to half precision. Diffs that agree in these
+    count as equal; two that were trained separately never do.
+    """
     shapes = [[name, list(array.shape)] for name, array in sorted(diff.head.items())]
     outline = [diff.layout.fingerprint, diff.mode, list(diff.counts), shapes]
     digest = hashlib.sha256(canonical_json(outline).encode())
-    # The outline says how many bytes of each follow, so that none can pass for another.
+    # The outline determines how many bytes of each part follow, so that none is ambiguous.
     entries = (
         part
         for tensor in diff.tensors

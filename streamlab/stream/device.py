@@ -1,8 +1,8 @@
 """A simulated device that keeps tasks' artifacts within a budget of bytes, in virtual time.
 
-The budget is for the artifacts; the base lies beside them and is not counted. A new version of a
-task is written beside the old one, which is freed once the new one is there: both count until
-then, so that the device is never above its budget and never without a version that it had.
+The budget is for the artifacts; the base is not counted. A new version of a task is written before
+the old one is deleted, and both count until then: the device never exceeds its budget, and never
+loses a version that it had.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UseSettings(Settings):
 
 
 class DeviceSettings(Settings):
-    """A device: bytes for artifacts beside the base, and what gives way when they are full."""
+    """A device: its bytes for artifacts, and what is evicted when they are full."""
 
     budget: Annotated[ByteSize, Field(gt=0)]
     policy: Policy = "reject"
@@ -41,29 +41,29 @@ class DeviceSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """An artifact to be placed: that of a finished arrival."""
+    """The artifact of a finished arrival, to be placed on the device."""
 
     arrival_id: int
     task: str
     n_bytes: int
-    score: float  # the primary metric; `evict_worst` compares it, of whatever metric it is
+    score: float  # on the primary metric; `evict_worst` compares it even between metrics
 
 
 @dataclass
 class _Resident:
     item: Item
-    stored: int  # a count of what happened before it, which no two share
+    stored: int  # the number of events before it, which is unique
     used: int
 
 
-_GIVES_WAY: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
+_EVICTION_ORDER: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
     "evict_lru": lambda resident: (0.0, resident.used),
     "evict_worst": lambda resident: (resident.item.score, resident.stored),
 }
 
 
 class Device:
-    """What is on one device; each change returns the lines that it adds to the log."""
+    """The artifacts on one device; each change returns the lines that it adds to the log."""
 
     def __init__(self, settings: DeviceSettings) -> None:
         self._settings = settings
@@ -81,18 +81,18 @@ class Device:
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """Return what is on the device, in the order of the tasks' first placing."""
+        """Return the items on the device, in the order in which their tasks came first."""
         return tuple(resident.item for resident in self._resident.values())
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Return every task that was ever to be placed, in order."""
+        """Return every task that was ever placed or rejected, in order."""
         return tuple(self._known)
 
     def place(self, item: Item, at_us: int) -> tuple[NewPlacement, ...]:
-        """Place an artifact, in place of the task's earlier one; make room as the policy says.
+        """Store an artifact in place of the task's earlier one, evicting others by the policy.
 
-        One that finds no room is rejected: nothing is evicted for it, and an earlier version
+        One for which no room can be made is rejected: nothing is evicted, and an earlier version
         stays. Raises ValueError for a time before the last one.
         """
         count = self._happen(at_us)
@@ -115,9 +115,9 @@ class Device:
     def drop(
         self, task: str, at_us: int, action: Literal["rolled back", "revoked"]
     ) -> tuple[NewPlacement, ...]:
-        """Take a task off the device; nothing happens where it is not there.
+        """Delete a task from the device, if it is there.
 
-        To go back to an earlier version, place that one after it.
+        To return to an earlier version, place that one afterwards.
         """
         self._happen(at_us)
         gone = self._resident.pop(task, None)
@@ -136,18 +136,18 @@ class Device:
 
     def _happen(self, at_us: int) -> int:
         if at_us < self._now:
-            raise ValueError(f"The device is at {self._now} us already, got {at_us} us.")
+            raise ValueError(f"The device is already at {self._now} us, got {at_us} us.")
         self._now = at_us
         self._n_events += 1
         return self._n_events
 
     def _find_room(self, item: Item) -> list[_Resident] | None:
-        """Return what is to go so that an item fits, None where it cannot be made to fit."""
+        """Return what must be evicted so that an item fits, None where nothing makes it fit."""
         missing = self.n_bytes + item.n_bytes - self._settings.budget
-        gives_way = _GIVES_WAY.get(self._settings.policy)
+        order = _EVICTION_ORDER.get(self._settings.policy)
         others = [r for name, r in self._resident.items() if name != item.task]
         going: list[_Resident] = []
-        for resident in sorted(others, key=gives_way) if gives_way else ():
+        for resident in sorted(others, key=order) if order else ():
             if missing <= 0:
                 break
             going.append(resident)
@@ -176,7 +176,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceHistory:
-    """The log of a device, and how many simulated requests found their task there."""
+    """The log of a device, and how many simulated requests found their task on it."""
 
     log: tuple[NewPlacement, ...]
     n_hits: int
@@ -188,9 +188,9 @@ def simulate_device(
 ) -> DeviceHistory:
     """Place artifacts at their times on an empty device, with the requests in between.
 
-    `arrivals`: microseconds of the virtual clock, in ascending order. Requests go on until
-    `until_us`; one at the very time of an arrival comes after it. The same input gives the same
-    history, so that a log that broke off goes on with what it lacks. Raises ValueError as `place`.
+    `arrivals`: microseconds of the virtual clock, in ascending order. Requests continue until
+    `until_us`; one at the time of an arrival comes after it. The same input gives the same
+    history, so that an interrupted log can be completed. Raises ValueError as `place`.
     """
     device = Device(settings)
     uses = () if settings.uses is None else simulated_uses(settings.uses, seed, until_us)
@@ -209,18 +209,17 @@ def simulate_device(
 
 
 def simulated_uses(settings: UseSettings, seed: int, until_us: int) -> Iterator[tuple[int, float]]:
-    """Yield when a task is asked for, in microseconds up to `until_us`, and a draw from [0, 1)."""
+    """Yield the time of each request, in microseconds up to `until_us`, and a draw in [0, 1)."""
     draw = np.random.default_rng(derived_seed("uses", seed))
     at_us = 0.0
     while (at_us := at_us + draw.exponential(DAY_US / settings.rate_per_day)) <= until_us:
         yield int(at_us), float(draw.random())
 
 
-def asked_for(tasks: Sequence[str], draw: float, *, skew: float, seed: int) -> str:
-    """Return the one of some tasks that a draw from [0, 1) asks for, by Zipf's law.
+def requested_task(tasks: Sequence[str], draw: float, *, skew: float, seed: int) -> str:
+    """Return the task that a draw in [0, 1) requests, by Zipf's law.
 
-    Who is asked for more than whom follows from the tasks' names and the seed, never from the
-    order in which they came.
+    The popularity of tasks follows from their names and the seed, never from their order.
     """
     ranked = sorted(tasks, key=lambda task: (derived_seed("popularity", seed, task), task))
     weights = np.arange(1, len(ranked) + 1, dtype=np.float64) ** -skew
@@ -233,4 +232,4 @@ def _answer(
 ) -> None:
     at_us, draw = request
     if settings.uses is not None and device.known:
-        device.use(asked_for(device.known, draw, skew=settings.uses.skew, seed=seed), at_us)
+        device.use(requested_task(device.known, draw, skew=settings.uses.skew, seed=seed), at_us)

@@ -1,7 +1,7 @@
-"""The engine: a scenario in, outcomes out; it yields, and never prints.
+"""The engine: run a scenario into a home, and yield the outcomes; it never prints.
 
-For every arrival: learn it alone on the base, store the bytes, score what was stored, and write
-the row last. A row means the work is whole, so resuming is skipping what has a row.
+Each arrival is trained alone on the base, stored, scored from the store, and recorded last. A
+record means that the work is complete, so that resuming a run skips what is recorded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
 
-# Told the run, what it works with, and how many arrivals are still to come.
+# Called with the run, what it works with, and how many arrivals are still to come.
 Started = Callable[[RunRecord, RunContext, int], None]
 
 
@@ -49,18 +49,18 @@ def run(
 ) -> Generator[Outcome, None, None]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
 
-    Nothing happens before the first outcome is asked for; a generator that is closed before its
-    end leaves an interrupted run.
-    `registry_url` is for a registry elsewhere than in the home.
-    With `resume` the latest unfinished run of the same scenario goes on, and what has a row is
-    not done again. `started` is told the run, what it will use, and how many arrivals are to
-    come, once everything is loaded. `reached` is told of each of `lab.POINTS` that an arrival
-    passes. `order` may put the arrivals of each seed in another order.
+    Nothing happens before the first outcome is requested; a generator that is closed early leaves
+    an interrupted run.
+    `registry_url` is for a registry outside the home. With `resume` the latest unfinished run of
+    the same scenario continues with what is not recorded yet. All callbacks are called in the
+    caller's thread: `watch` with every training step, `started` once everything is loaded,
+    `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the arrivals
+    of each seed.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
     the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
-    home cannot be written to. An arrival whose training breaks down is recorded as failed, and
-    the stream goes on; the run then ends failed.
+    home cannot be written to. An arrival whose training fails is recorded as failed, and the
+    stream continues; the run then ends as failed.
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
@@ -118,17 +118,17 @@ def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord
     if unfinished.base_fingerprint != base.fingerprint:
         raise BaseMismatchError(
             f"The run `{unfinished.name}` is on the base {unfinished.base_fingerprint[:12]}, and "
-            f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Put the base back to go "
-            "on, or leave `--resume` out to start a new run."
+            f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Restore that base to "
+            "continue, or leave `--resume` out to start a new run."
         )
     return registry.runs.resume(unfinished.id)
 
 
 def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
     return UsageError(
-        f"There is no unfinished run of this very scenario (digest {loaded.digest[:12]}) "
-        "to resume. A changed setting makes another scenario; leave `--resume` out to "
-        "start a new run."
+        f"There is no unfinished run of this scenario (digest {loaded.digest[:12]}) to resume. "
+        "A scenario with a changed setting is another one; leave `--resume` out to start a new "
+        "run."
     )
 
 
@@ -164,13 +164,15 @@ def _start(
 
 @contextmanager
 def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
-    """Write how the run ended, whatever ended it."""
+    """Record how the run ended, whatever ended it."""
     try:
         yield
     except (KeyboardInterrupt, GeneratorExit):
-        # Where this cannot be written, what ended the run is what is to be told; here and below.
+        # An error here must not hide what ended the run; here and below.
         with suppress(RegistryError):
-            registry.runs.finish(run.id, "interrupted", "stopped from outside; `--resume` goes on")
+            registry.runs.finish(
+                run.id, "interrupted", "stopped from outside; `--resume` continues it"
+            )
         raise
     except BaseException as error:
         with suppress(RegistryError):
@@ -199,8 +201,8 @@ def beating(beat: Callable[[], None], *, seconds: float = _SECONDS) -> Iterator[
             try:
                 beat()
             except RegistryError:
-                # A missed beat harms nobody. A run that another process took over goes on to its
-                # end, where the registry refuses to have it ended by this one.
+                # A missed heartbeat is harmless. If another process took the run over, the
+                # registry refuses to let this one end it.
                 continue
 
     thread = threading.Thread(target=keep_beating, name="heartbeat", daemon=True)

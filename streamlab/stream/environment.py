@@ -1,4 +1,4 @@
-"""The machine and the libraries a run happened on: part of what makes a number repeatable."""
+"""The machine and libraries of a run, on which the last bits of its results depend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "transformers", "datasets", "numpy", "safetensors", "pcod
 
 
 def describe_environment(training: TrainingSettings) -> dict[str, str]:
-    """Return versions, processor, device, precision, threads and which step runs."""
+    """Return versions, processor, device, precision, threads and the kind of training step."""
     device = find_device(training.device)
     compiled = (
         device.type == "cpu"

@@ -1,4 +1,4 @@
-"""What a scenario would run, keep and take, without training anything."""
+"""Estimates of what a scenario would train and store, and how long it would take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamlab.stream.context import Classifiers, EncodedTask, RunContext
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
 
-# `auto` seldom comes to more than bf16.
+# `auto` seldom chooses more than bf16.
 _VALUE_BITS = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "int8": 8.0, "int4": 4.0, "auto": 16.0}
 _TIMED_BATCHES = 2
 _FORWARD_SHARE = 1 / 3  # of a step: the backward does twice the forward's work
@@ -23,7 +23,7 @@ _FORWARD_SHARE = 1 / 3  # of a step: the backward does twice the forward's work
 
 @dataclass(frozen=True)
 class PlannedArrival:
-    """One arrival to come: its size, which is a bound, and its time, which is an estimate."""
+    """One future arrival: an upper bound of its size, and an estimate of its time."""
 
     arrival: Arrival
     source: str

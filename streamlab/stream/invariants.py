@@ -1,6 +1,6 @@
-"""Proofs that a user can run: order changes nothing, and no arrival touches the base or another.
+"""Checks of two invariants: the order of arrivals changes nothing, and no arrival affects another.
 
-Each runs the scenario anew, into a folder of its own, and yields one claim at a time.
+Each runs the scenario again, into a folder of its own, and yields one claim at a time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Digests = dict[Identity, str | None]
 
 @dataclass(frozen=True)
 class Claim:
-    """One thing that was looked at; it holds where `found` is as it should be."""
+    """One fact that was checked; it holds where `found` is as expected."""
 
     subject: str
     holds: bool
@@ -38,9 +38,9 @@ class Claim:
 def check_order(
     loaded: LoadedScenario, folder: Path, *, n_shuffles: int, seed: int
 ) -> Iterator[Claim]:
-    """Run a scenario as it is listed and in other orders; its files must be the same bytes.
+    """Run a scenario in its own order and in others; every artifact must have the same bytes.
 
-    `folder`: an empty one, for a home of each run. One claim for every order and arrival.
+    `folder`: an empty one, for a home of each run. One claim per order and arrival.
     """
     listed = _digests(loaded, folder / "listed", list)
     for number in range(1, n_shuffles + 1):
@@ -51,10 +51,10 @@ def check_order(
 
 
 def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> Iterator[Claim]:
-    """Run a scenario, scoring everything again after every arrival; nothing may move.
+    """Run a scenario, rescoring everything after every arrival; nothing may change.
 
-    `folder`: an empty one, for the home. One claim for the base after every arrival, and one for
-    every score that was taken more than once.
+    `folder`: an empty one, for the home. One claim for the base after each arrival, and one for
+    each score that was taken more than once.
     """
     scenario = loaded.scenario.model_copy(update={"evaluation": "full"})
     home = Home(folder / "isolation")
@@ -73,14 +73,14 @@ def check_isolation(loaded: LoadedScenario, folder: Path, *, clock: Clock) -> It
     for (number, split, metric), taken in values.items():
         if len(taken) > 1:
             subject = f"{_name(identity_of(records[number]))}: {metric} on {split}"
-            told = f"{taken[0]:.6f}, {len(taken)} times" if len(set(taken)) == 1 else str(taken)
-            yield Claim(subject, len(set(taken)) == 1, told)
+            found = f"{taken[0]:.6f}, {len(taken)} times" if len(set(taken)) == 1 else str(taken)
+            yield Claim(subject, len(set(taken)) == 1, found)
 
 
 def shuffled(stream: Sequence[Arrival], *, draw: random.Random) -> list[Arrival]:
-    """Return the arrivals of a seed in another order, those of one place kept together.
+    """Return the arrivals of a seed in another order, with baselines kept beside their method.
 
-    The times of arrival stay, and others come at them.
+    The times of arrival stay the same, for other tasks.
     """
     arrived = {arrival.sequence: arrival.arrived_us for arrival in stream}
     places = list(arrived)
@@ -95,14 +95,14 @@ def shuffled(stream: Sequence[Arrival], *, draw: random.Random) -> list[Arrival]
 
 def _digests(loaded: LoadedScenario, folder: Path, order: Reorder) -> Digests:
     return {
-        identity_of(outcome.record): _came_to(outcome.record)
+        identity_of(outcome.record): _result_of(outcome.record)
         for outcome in run(loaded, folder, order=order)
     }
 
 
-def _came_to(record: ArrivalRecord) -> str | None:
+def _result_of(record: ArrivalRecord) -> str | None:
     """Return an arrival's digest, or the rule that stopped it; None where it failed."""
-    return f"stopped by {record.rule}" if record.rule is not None else record.digest
+    return f"refused by {record.rule}" if record.rule is not None else record.digest
 
 
 def _same(
@@ -110,7 +110,9 @@ def _same(
 ) -> Claim:
     subject = f"order {number}: {_name(identity)}"
     if digest is None:
-        return Claim(subject, False, "failed in the listed order, so that nothing compares")
+        return Claim(
+            subject, False, "failed in the listed order, so that there is nothing to compare"
+        )
     if found == digest:
         return Claim(subject, True, _short(digest))
     return Claim(subject, False, f"{_short(digest)} as listed, {_short(found or 'failed')} here")

@@ -1,4 +1,4 @@
-"""What a scenario says of its providers: the tasks that each brings, when, and how often."""
+"""Settings of a provider: its tasks, its arrivals, its behaviour and its keys."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ProviderSettings(Settings):
         return given
 
     def public_key(self, seed: int, name: str) -> str | None:
-        """Return the key that the lab holds of the provider, None where it has none."""
+        """Return the provider's public key, None where it has none."""
         return simulated_keys(seed, name).public if self.key == SIMULATED else self.key
 
     def find_private_key(self, seed: int, name: str, folder: Path) -> str | None:
@@ -70,7 +70,7 @@ class ProviderSettings(Settings):
             ) from error
 
     @property
-    def brought(self) -> list[str]:
+    def arriving(self) -> list[str]:
         """Return the task of every arrival, in order. Raises ValueError for a trace not read."""
         if isinstance(self.arrivals, Trace):
             return [event.task for event in self.arrivals.in_order]
@@ -80,7 +80,7 @@ class ProviderSettings(Settings):
 
 
 def arrival_problems(name: str, provider: ProviderSettings) -> Iterator[InitErrorDetails]:
-    """Yield what is wrong with when the provider `name` brings its tasks."""
+    """Yield what is wrong with the arrivals of the provider `name`."""
     place, n_arrivals = ("providers", name), provider.n_arrivals
     if not isinstance(provider.arrivals, Trace):
         left_out = provider.tasks[n_arrivals:] if n_arrivals is not None else ()
@@ -92,7 +92,7 @@ def arrival_problems(name: str, provider: ProviderSettings) -> Iterator[InitErro
             yield problem(message, n_arrivals, *place, "n_arrivals")
         return
     if n_arrivals is not None:
-        yield problem("is told by the trace; leave it out", n_arrivals, *place, "n_arrivals")
+        yield problem("follows from the trace; leave it out", n_arrivals, *place, "n_arrivals")
     if provider.arrivals.events is not None:
         yield from _in_trace(provider, provider.arrivals.events, place)
 
@@ -103,7 +103,7 @@ def _in_trace(
     known, arriving = ", ".join(provider.tasks), {event.task for event in events}
     for number, event in enumerate(events):
         if event.task not in provider.tasks:
-            message = f"is no task that the provider brings ({known})"
+            message = f"is not a task of the provider ({known})"
             yield problem(message, event.task, *place, "arrivals", "events", number, "task")
     for number, task in enumerate(provider.tasks):
         if task not in arriving:

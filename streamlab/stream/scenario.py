@@ -1,4 +1,4 @@
-"""A scenario: which tasks arrive from whom, on which base, and how each is learnt."""
+"""A scenario: the tasks that arrive, from which providers, on which base, and how they train."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Scenario(Settings):
         return (self.defaults.method, *self.baselines)
 
     def provider_of(self, task: str) -> str:
-        """Return the provider that brings `task`."""
+        """Return the provider of a task."""
         return next(name for name, p in self.providers.items() if task in p.tasks)
 
 
@@ -151,27 +151,27 @@ def _in_providers(
     providers: Mapping[str, ProviderSettings], tasks: Mapping[str, TaskEntry]
 ) -> Iterator[InitErrorDetails]:
     """Yield what is wrong unless every task has exactly one provider."""
-    bringers: dict[str, list[str]] = {task: [] for task in tasks}
+    owners: dict[str, list[str]] = {task: [] for task in tasks}
     known = ", ".join(tasks)
     for name, provider in providers.items():
         yield from arrival_problems(name, provider)
         for number, task in enumerate(provider.tasks):
-            if task in bringers:
-                bringers[task].append(name)
+            if task in owners:
+                owners[task].append(name)
             else:
-                message = f"is no task in `tasks` ({known})"
+                message = f"is not in `tasks` ({known})"
                 yield problem(message, task, "providers", name, "tasks", number)
-    for task, names in bringers.items():
+    for task, names in owners.items():
         if not names:
-            message = "no provider brings it; name it in the `tasks` of one in `providers`"
+            message = "has no provider; add it to the `tasks` of one in `providers`"
             yield problem(message, tasks[task], "tasks", task)
         elif len(names) > 1:
-            message = f"is brought {len(names)} times, by {', '.join(names)}; leave it to one"
+            message = f"has {len(names)} providers: {', '.join(names)}; keep it with one"
             yield problem(message, tasks[task], "tasks", task)
 
 
 def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield every provider that would keep the stream waiting for good."""
+    """Yield every provider for which the stream would wait for ever."""
     execution = scenario.execution
     if execution.executor != "processes" or execution.timeout_seconds is not None:
         return
@@ -182,7 +182,7 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 
 def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield what would be without effect."""
+    """Yield settings that would have no effect."""
     execution = scenario.execution
     if execution.executor == "processes":
         return
@@ -204,17 +204,17 @@ def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield every baseline of a name that the method, or a baseline before it, has."""
+    """Yield every baseline with the name of the method or of an earlier baseline."""
     names = [method.name for method in scenario.methods]
     for number, name in enumerate(names[1:]):
         if name in names[: number + 1]:
-            message = "must be another method than `defaults.method` and the baselines before it"
+            message = "must differ from `defaults.method` and from the baselines before it"
             yield problem(message, name, "baselines", number)
 
 
 @dataclass(frozen=True)
 class LoadedScenario:
-    """A scenario, its tree in full (paths unexpanded) and the digest of that and the order."""
+    """A scenario, its complete tree with variables as written, and the digest of its identity."""
 
     scenario: Scenario
     resolved: Mapping[str, Any]
@@ -248,11 +248,11 @@ def resolve_scenario(
     written = _with_named_baselines(tree)
     unset: dict[str, str] = {}
     expanded = _expand(written, environment, "", unset)
-    # Before the defaults are laid under the tasks: a fault in them is told once, where it is.
+    # Before the tasks get the defaults: an error in these is reported once, in its place.
     traces = read_traces(_checked(expanded, unset, origin=origin).providers, folder)
     written, expanded = (_with_traces(tree, traces) for tree in (written, expanded))
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
-    # Variables stay as they were written: where the files lie is no part of the experiment.
+    # Variables stay as written: the location of files is not part of the experiment.
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
     identity = scenario_digest(resolved, list(scenario.tasks))
     return LoadedScenario(scenario, resolved, identity, folder)
@@ -266,20 +266,20 @@ def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:
         if not problems:
             return scenario
     except ConfigError as error:
-        # What a variable would have held is not to be judged by its name.
+        # Without its value, nothing can be said about the setting of an unset variable.
         problems += [p for p in error.problems if p.partition(":")[0] not in unset]
     raise ConfigError(origin, problems)
 
 
 def _with_traces(tree: Tree, traces: Mapping[str, Tree]) -> Tree:
-    """Put what was read in the place of the files, which are no part of the experiment either."""
+    """Replace trace files by their events, as their location is not part of the experiment."""
     providers = tree["providers"]
-    told = {name: {**providers[name], "arrivals": arrivals} for name, arrivals in traces.items()}
-    return {**tree, "providers": {**providers, **told}}
+    read = {name: {**providers[name], "arrivals": arrivals} for name, arrivals in traces.items()}
+    return {**tree, "providers": {**providers, **read}}
 
 
 def _with_named_baselines(tree: Tree) -> Tree:
-    """Let a baseline with no settings be written as its bare name."""
+    """Replace baselines that are bare names by settings."""
     baselines = tree.get("baselines")
     if not isinstance(baselines, list):
         return tree
@@ -290,7 +290,7 @@ def _with_named_baselines(tree: Tree) -> Tree:
 
 
 def _with_defaults(tree: Tree) -> Tree:
-    """Lay each task's own training over the defaults'."""
+    """Merge each task's own training into the defaults'."""
     defaults, tasks = tree.get("defaults"), tree.get("tasks")
     training = defaults.get("training") if isinstance(defaults, dict) else None
     if not isinstance(tasks, dict) or not isinstance(training, dict):
@@ -305,7 +305,7 @@ def _with_defaults(tree: Tree) -> Tree:
 
 
 def _expand(tree: Any, environment: Mapping[str, str], place: str, unset: dict[str, str]) -> Any:
-    """Fill in variables; where one is not set, `unset` gets the problem under its place."""
+    """Expand variables; `unset` receives the problem of each setting with an unset one."""
     if isinstance(tree, dict):
         return {
             key: _expand(value, environment, f"{place}.{key}" if place else str(key), unset)
@@ -322,7 +322,7 @@ def _expand(tree: Any, environment: Mapping[str, str], place: str, unset: dict[s
 
 
 def _overlay(values: Any, written: Any) -> Any:
-    """Return validated `values`, with every string that holds a variable as it was written."""
+    """Return validated `values`, except strings with a variable, which stay as written."""
     if isinstance(values, dict) and isinstance(written, dict):
         return {key: _overlay(value, written.get(key)) for key, value in values.items()}
     if isinstance(values, list) and isinstance(written, list) and len(values) == len(written):

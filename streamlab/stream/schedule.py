@@ -1,4 +1,4 @@
-"""The stream in order: which task arrives when and from whom, with which seed, and its methods."""
+"""The schedule: the arrivals of a scenario in order, with their times, seeds and methods."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from streamlab.stream.scenario import Scenario
 
 @dataclass(frozen=True)
 class Arrival:
-    """One task, from one provider, to be learnt by one method under one scenario seed."""
+    """One task, from one provider, to be trained by one method under one scenario seed."""
 
     seed: int  # the scenario's
     sequence: int  # place in the stream, shared with the baselines
     provider: str
     task: str
-    version: int  # how many times its provider has brought the task by now
+    version: int  # how many times the task has arrived by now
     method: MethodSettings
     arrived_us: int = 0  # microseconds of virtual time, shared with the baselines
 
     @property
     def identity(self) -> tuple[int, str, str, int, str]:
-        """Return what a seed is derived from and a finished arrival is known by."""
+        """Return what seeds are derived from, and a recorded arrival is found by."""
         return (self.seed, self.provider, self.task, self.version, self.method.name)
 
     @property
@@ -36,13 +36,13 @@ class Arrival:
 
     @property
     def data_seed(self) -> int:
-        """Return the seed that draws and splits rows: the same for every method."""
+        """Return the seed that samples and splits examples: the same for every method."""
         return derived_seed("data", *self.identity[:-1])
 
 
 @dataclass(frozen=True)
-class _Brought:
-    """One version of a task on its way to the lab."""
+class _Version:
+    """One version of a task, before the arrivals of all providers are sorted."""
 
     arrived_us: int
     version: int
@@ -53,7 +53,7 @@ class _Brought:
 def arrivals(scenario: Scenario) -> list[Arrival]:
     """Return every arrival of a scenario: seed by seed, in order of time, baselines after each.
 
-    What arrives at one moment comes by version, and then as the scenario lists its tasks.
+    Simultaneous arrivals are ordered by version, and then as the scenario lists their tasks.
     """
     listed = {task: place for place, task in enumerate(scenario.tasks)}
     return [
@@ -61,7 +61,7 @@ def arrivals(scenario: Scenario) -> list[Arrival]:
         for seed in scenario.seeds
         for sequence, new in enumerate(
             sorted(
-                _brought(scenario, seed),
+                _versions(scenario, seed),
                 key=lambda new: (new.arrived_us, new.version, listed[new.task]),
             )
         )
@@ -69,12 +69,12 @@ def arrivals(scenario: Scenario) -> list[Arrival]:
     ]
 
 
-def _brought(scenario: Scenario, seed: int) -> Iterator[_Brought]:
-    """Yield what every provider brings; the times of one do not depend on the others."""
+def _versions(scenario: Scenario, seed: int) -> Iterator[_Version]:
+    """Yield every provider's tasks; the times of one do not depend on the others."""
     for name, provider in scenario.providers.items():
-        tasks = provider.brought
+        tasks = provider.arriving
         drawn = times(provider.arrivals, len(tasks), seed=derived_seed("arrivals", seed, name))
         versions: Counter[str] = Counter()
         for task, arrived_us in zip(tasks, drawn.tolist(), strict=True):
             versions[task] += 1
-            yield _Brought(arrived_us, versions[task], name, task)
+            yield _Version(arrived_us, versions[task], name, task)

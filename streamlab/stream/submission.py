@@ -1,4 +1,10 @@
-"""A submission: all that crosses from a provider to the lab."""
+"""A submission, all that passes from a provider to the lab, and its Ed25519 signature.
+
+private key    ed25519-private:<base64 of 32 bytes>    stays with the provider
+public key     ed25519:<base64 of 32 bytes>            in the scenario
+signed         a line that names the purpose, then the canonical JSON of
+               [digest, task, version, provider, base]
+"""
 
 from __future__ import annotations
 
@@ -18,49 +24,48 @@ from streamlab.registry.records import ArtifactKind
 
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """The bytes of an artifact, and what its provider says of them; none of it is believed yet."""
+    """The bytes of an artifact, and what its provider states; none of it is verified yet."""
 
     provider: str
     task: str
     version: int
     kind: ArtifactKind
     data: bytes
-    declared_score: float | None = None  # the primary metric on rows that the provider held back
-    signature: bytes | None = None  # Ed25519, over what `signing.signed_message` returns
+    declared_score: float | None = None  # the primary metric on held-out examples
+    signature: bytes | None = None  # over what `signed_message` returns
 
 
-SIMULATED = "simulated"  # in place of a key: a pair derived from the seed and the name
+SIMULATED = "simulated"  # in place of a key: a pair derived from seed and name
 PRIVATE, _PUBLIC = "ed25519-private:", "ed25519:"
 _KEY_BYTES = 32
-# What is signed for one purpose says nothing for another.
+# A signature for one purpose is worthless for another.
 _PURPOSE = b"streamlab submission, version 1\n"
 
 
 @dataclass(frozen=True)
 class KeyPair:
-    """A provider's two keys as text; the private one is left out when it is printed."""
+    """A provider's two keys as text; `repr` leaves the private one out."""
 
     private: str = field(repr=False)
     public: str
 
 
 def generate() -> KeyPair:
-    """Draw a key pair from the operating system's randomness."""
+    """Generate a key pair from the operating system's randomness."""
     return _pair(Ed25519PrivateKey.generate())
 
 
 def simulated_keys(seed: int, provider: str) -> KeyPair:
     """Derive the key pair of a simulated provider.
 
-    No secret: whoever knows the scenario has it. It stands in for a real one where a run has to
-    give the same bytes again.
+    It is not secret, as it follows from the scenario; it makes signed runs repeatable.
     """
     text = canonical_json(["simulated keys", seed, provider])
     return _pair(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(text.encode()).digest()))
 
 
 def checked_key(text: str) -> str:
-    """Return a public key, or SIMULATED, as it is; for settings, whose author may mistake keys."""
+    """Validate a public key, or SIMULATED, for settings. Raises without repeating the text."""
     if text != SIMULATED:
         try:
             _public_key(text)
@@ -70,7 +75,7 @@ def checked_key(text: str) -> str:
 
 
 def checked_private_key(text: str) -> str:
-    """Return a private key's text as it is. Raises ValueError where it is none."""
+    """Return the text of a private key. Raises ValueError for anything else."""
     _raw(text, PRIVATE, "private")
     return text
 
@@ -79,7 +84,7 @@ Key = Annotated[str, AfterValidator(checked_key)]
 
 
 def signed_message(digest: str, *, task: str, version: int, provider: str, base: str) -> bytes:
-    """Return the bytes that a provider signs: each part has one place, and none can run over.
+    """Return the bytes that a provider signs, unambiguously.
 
     `digest`: SHA-256 in hex of the submission's bytes. `base`: the base's fingerprint.
     """
@@ -87,7 +92,7 @@ def signed_message(digest: str, *, task: str, version: int, provider: str, base:
 
 
 def message_of(submission: Submission, base: str) -> bytes:
-    """Return what a signature over `submission` has to be a signature of."""
+    """Return the bytes that the signature of a submission must cover."""
     return signed_message(
         hashlib.sha256(submission.data).hexdigest(),
         task=submission.task,
@@ -98,18 +103,18 @@ def message_of(submission: Submission, base: str) -> bytes:
 
 
 def sign(message: bytes, private: str) -> bytes:
-    """Return the signature, 64 bytes. Raises ValueError where `private` is no private key."""
+    """Return the signature, 64 bytes. Raises ValueError for a malformed key."""
     raw = _raw(private, PRIVATE, "private")
     return Ed25519PrivateKey.from_private_bytes(raw).sign(message)
 
 
 def signed(submission: Submission, *, base: str, private: str) -> Submission:
-    """Return the submission with a signature over all that is signed of it."""
+    """Return the submission with a signature."""
     return replace(submission, signature=sign(message_of(submission, base), private))
 
 
 def is_signed_by(message: bytes, signature: bytes, public: str) -> bool:
-    """Tell whether `signature` is that of `public`. Raises ValueError where that is no key."""
+    """Tell whether `signature` is by the key `public`. Raises ValueError for a malformed key."""
     try:
         _public_key(public).verify(signature, message)
     except InvalidSignature:
@@ -129,13 +134,13 @@ def _public_key(text: str) -> Ed25519PublicKey:
 
 
 def _raw(text: str, prefix: str, which: str) -> bytes:
-    """Return a key's bytes; a refusal never repeats the text, which may be a private key."""
+    """Return a key's bytes. The error never repeats the text, which may be a private key."""
     written = text.removeprefix(prefix)
     try:
         raw = base64.b64decode(written, validate=True)
     except ValueError:
         raw = b""
-    # Written one way only, so that one key is not two texts.
+    # Only the canonical text, so that a key has one.
     if not text.startswith(prefix) or len(raw) != _KEY_BYTES or _encoded(raw) != written:
         hint = "; this is the private one" if text.startswith(PRIVATE) else ""
         raise ValueError(

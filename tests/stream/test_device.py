@@ -18,7 +18,7 @@ from streamlab.stream.device import (
     Item,
     Policy,
     UseSettings,
-    asked_for,
+    requested_task,
     simulate_device,
     simulated_uses,
 )
@@ -255,13 +255,13 @@ def test_requests_come_at_their_rate() -> None:
     assert found != list(simulated_uses(chosen, 2, 400 * DAY_US))
 
 
-def test_tasks_are_asked_for_by_zipfs_law_whatever_order_they_came_in() -> None:
+def test_tasks_are_requested_by_zipfs_law_whatever_order_they_came_in() -> None:
     tasks, n_draws = ["a", "b", "c"], 6000
     draws = [n / n_draws for n in range(n_draws)]
 
-    met = Counter(asked_for(tasks, draw, skew=1.0, seed=3) for draw in draws)
-    turned = Counter(asked_for(tasks[::-1], draw, skew=1.0, seed=3) for draw in draws)
-    even = Counter(asked_for(tasks, draw, skew=0.0, seed=3) for draw in draws)
+    met = Counter(requested_task(tasks, draw, skew=1.0, seed=3) for draw in draws)
+    turned = Counter(requested_task(tasks[::-1], draw, skew=1.0, seed=3) for draw in draws)
+    even = Counter(requested_task(tasks, draw, skew=0.0, seed=3) for draw in draws)
 
     weights = sorted(met.values(), reverse=True)
     assert [round(weight * 11 / n_draws) for weight in weights] == [6, 3, 2]  # 1 : 1/2 : 1/3

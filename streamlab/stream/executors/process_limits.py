@@ -1,4 +1,4 @@
-"""The memory of a process: its peak during one piece of work, and bounds to it."""
+"""The memory of this process: measuring its peak, and limiting it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 _RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
-_SACRIFICE = Path("/proc/self/oom_score_adj")
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 
 def reset_peak() -> None:
-    """Start a new measurement, where the system can (Linux); elsewhere the peak only grows."""
+    """Start a new measurement on Linux; elsewhere the peak only grows."""
     try:
         _RESET.write_text("5")
     except OSError:
@@ -30,10 +30,10 @@ def peak_bytes() -> int:
 
 
 def bound_memory(n_bytes: int) -> None:
-    """Let this process allocate so much and no more: what asks for it gets a MemoryError.
+    """Limit what this process may allocate; beyond it, a MemoryError is raised.
 
-    Counts private memory that can be written to, whether it is in use or not. Not every system
-    holds to it; Linux does. A lower limit that holds already stays.
+    The limit counts writable private memory, used or not. Linux enforces it; other systems may
+    not. A lower existing limit stays.
     """
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     allowed = n_bytes if hard == resource.RLIM_INFINITY else min(n_bytes, hard)
@@ -41,8 +41,8 @@ def bound_memory(n_bytes: int) -> None:
 
 
 def offer_to_be_ended() -> None:
-    """Have the system end this process before others when memory runs out, where it can (Linux)."""
+    """Ask Linux to kill this process before others when memory runs out."""
     try:
-        _SACRIFICE.write_text("1000")
+        _OOM_SCORE.write_text("1000")
     except OSError:
         return

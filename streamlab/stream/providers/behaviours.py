@@ -1,18 +1,18 @@
-"""How providers behave: what each does, how often, and the hostile ones acted out.
+"""Simulated behaviours of providers, and the rule of admission that refuses each.
 
-    duplicate     brings somebody's earlier diff as its own            stopped by `duplicate`
+    duplicate     submits another provider's earlier diff as its own   `duplicate`
     oversized     a file of more bytes than allowed                    `size`
     wrong_base    a well-formed diff of another base                   `base`
-    nan           NaN among the values, the checksums right            `values`
-    truncated     the file cut short                                   `container`
-    tampered      values changed after signing, the checksums right    `signature`, else `probe`
-    replayed      an earlier submission of its own, signature and all  `signature`, else `duplicate`
-    label_flip    learns from labels of which a share is wrong         `probe`, if anything
+    nan           NaN among the values, with right checksums           `values`
+    truncated     a truncated file                                     `container`
+    tampered      values changed after signing, right checksums        `signature`, else `probe`
+    replayed      an earlier submission of its own with its signature  `signature`, else `duplicate`
+    label_flip    trains on labels of which a share is wrong           perhaps `probe`
     slow          takes a multiple of the time
-    crash, hang   its process ends, or never does
+    crash, hang   its process exits, or never answers
 
-All are well-formed as far as they can be, so that the rule named is the one that tells. `slow`,
-`crash` and `hang` are acted out by whoever runs the provider; here they have a name.
+Each is otherwise well-formed, so that only the rule named can refuse it. The event loop simulates
+`slow`, and the executor `crash` and `hang`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import Field, model_validator
 
 from streamlab.config import Settings
 from streamlab.errors import DataError
-from streamlab.stream.providers import forgeries as hostile
+from streamlab.stream.providers import forgeries
 from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.examples import Example, TaskData
 
@@ -103,12 +103,12 @@ class BehaviourSettings(Settings):
         return self
 
     def probability(self, behaviour: Behaviour) -> float:
-        """Return how likely a behaviour is, as it was set."""
+        """Return the probability of a behaviour."""
         return float(getattr(self, behaviour))
 
 
 def draw(settings: BehaviourSettings, seed: int) -> Behaviour:
-    """Draw what a provider does at one arrival; the same settings and seed draw the same."""
+    """Draw the behaviour at one arrival; it depends on the settings and the seed only."""
     point = float(np.random.default_rng(seed).random())
     for behaviour in BEHAVIOURS:
         point -= settings.probability(behaviour)
@@ -127,14 +127,14 @@ def misbehave(
     max_bytes: int,
     private: str | None = None,
 ) -> Submission:
-    """Return what a provider hands over in place of its honest `submission`.
+    """Return what a provider submits in place of its honest `submission`.
 
-    `earlier`: what was admitted so far, from all providers, oldest first. `base`: the base's
-    fingerprint. `max_bytes`: the size to exceed. `private`: the provider's key, which signs anew
-    unless the signature is the point.
-    The very same object comes back where there is nothing to do: for behaviours that are no
-    matter of the bytes, for what is no diff, and for `duplicate` and `replayed` where no earlier
-    diff, of its own for the latter, is there to be used; the provider is then honest.
+    `earlier`: the admitted submissions of all providers, oldest first. `base`: the base's
+    fingerprint. `max_bytes`: the size to exceed. `private`: the provider's key, which signs the
+    new bytes unless the signature is what is wrong.
+    The same object is returned where the provider submits honestly: under behaviours that do not
+    concern the bytes, for artifacts other than diffs, and where `duplicate` or `replayed` find no
+    earlier diff.
     """
     if submission.kind != "diff":
         return submission
@@ -150,35 +150,37 @@ def misbehave(
 
 
 def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
-    """Return a task with a share of the labels wrong that its provider holds: dev is the lab's.
+    """Return a task with wrong labels among the provider's examples; dev belongs to the lab.
 
-    `round(share * n)` rows each of train and validation, drawn by `seed`: a class becomes one of
-    the others, evenly drawn; a number is mirrored at the middle of the range in train.
-    Raises DataError where there is one class only.
+    `round(share * n)` examples each of train and validation, drawn by `seed`: a class becomes one
+    of the others, drawn uniformly; a number is mirrored at the middle of the range in train.
+    Raises DataError where there is only one class.
     """
     try:
         data.type.check_labels(data.labels)
     except ValueError as error:
         raise DataError(f"The labels of `{data.name}` cannot be flipped: {error}.") from error
     rng = np.random.default_rng(seed)
-    numbers = [row.label for row in data.train]
+    numbers = [example.label for example in data.train]
     mirror = min(numbers, default=0) + max(numbers, default=0)
 
-    def wrong(row: Example) -> Example:
+    def wrong(example: Example) -> Example:
         if not data.labels:
-            return replace(row, label=mirror - row.label)
+            return replace(example, label=mirror - example.label)
         step = int(rng.integers(1, len(data.labels)))
-        return replace(row, label=(int(row.label) + step) % len(data.labels))
+        return replace(example, label=(int(example.label) + step) % len(data.labels))
 
-    def flipped(rows: tuple[Example, ...]) -> tuple[Example, ...]:
-        chosen = set(rng.choice(len(rows), round(share * len(rows)), replace=False).tolist())
-        return tuple(wrong(row) if i in chosen else row for i, row in enumerate(rows))
+    def flipped(examples: tuple[Example, ...]) -> tuple[Example, ...]:
+        chosen = set(
+            rng.choice(len(examples), round(share * len(examples)), replace=False).tolist()
+        )
+        return tuple(wrong(one) if i in chosen else one for i, one in enumerate(examples))
 
     return replace(data, train=flipped(data.train), validation=flipped(data.validation))
 
 
 def _replayed(submission: Submission, earlier: Sequence[Submission], seed: int) -> Submission:
-    """Return an earlier submission of the same provider, handed in for this task and version."""
+    """Return an earlier submission of the same provider, submitted for this task and version."""
     own = [old for old in _diffs(earlier) if old.provider == submission.provider]
     if not own:
         return submission
@@ -193,24 +195,24 @@ def _hostile_bytes(
     seed: int,
     max_bytes: int,
 ) -> bytes | None:
-    """Return the bytes in place of the honest ones, None where they stay."""
+    """Return the bytes in place of the honest ones, None to keep those."""
     data = submission.data
     match behaviour:
         case "duplicate":
             diffs = _diffs(earlier)
             return (
-                hostile.described_as(diffs[_pick(len(diffs), seed)].data, data) if diffs else None
+                forgeries.described_as(diffs[_pick(len(diffs), seed)].data, data) if diffs else None
             )
         case "oversized":
-            return hostile.padded(data, max_bytes)
+            return forgeries.padded(data, max_bytes)
         case "wrong_base":
-            return hostile.for_another_base(data)
+            return forgeries.for_another_base(data)
         case "nan":
-            return hostile.with_nan(data, seed=seed)
+            return forgeries.with_nan(data, seed=seed)
         case "truncated":
             return data[: _pick(len(data), seed)]
         case "tampered":
-            return hostile.turned_round(data)
+            return forgeries.inverted(data)
         case _:
             return None
 

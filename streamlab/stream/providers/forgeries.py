@@ -1,6 +1,6 @@
-"""Diff files rewritten by somebody who knows the format: well-formed, with right checksums.
+"""Forged diff files: well-formed, with right checksums, by somebody who knows the format.
 
-No function needs the base, as no attacker would.
+No function needs the base, and neither would an attacker.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def rewritten(
     metadata: Mapping[str, Any] | None = None,
     blocks: Mapping[str, Block] | None = None,
 ) -> bytes:
-    """Return a file with some metadata and blocks in place of its own, and checksums to match."""
+    """Return a file with some metadata and blocks replaced, and matching checksums."""
     held = {**frame.blocks, **(blocks or {})}
     tree = {**frame.metadata, **(metadata or {})}
     del tree["sha256"]
@@ -54,39 +54,36 @@ def described_as(data: bytes, other: bytes) -> bytes:
 
 
 def for_another_base(data: bytes) -> bytes:
-    """Return the diff as one of a base of the same size and another fingerprint."""
+    """Return the diff as one on another base of the same size."""
     frame = read_frame(data)
     other = hashlib.sha256(str(frame.metadata["base"]).encode()).hexdigest()
     return rewritten(frame, metadata={"base": other})
 
 
 def padded(data: bytes, n_bytes: int) -> bytes:
-    """Return the diff with more than `n_bytes` in all, most of it a head that nobody asked for."""
+    """Return the diff with more than `n_bytes` in all, most of it a superfluous head tensor."""
     zeros = Block("F32", (n_bytes // 4 + 1,), bytes(4 * (n_bytes // 4 + 1)))
     return rewritten(read_frame(data), blocks={_HEAD + "padding": zeros})
 
 
 def with_nan(data: bytes, *, seed: int) -> bytes:
-    """Return the diff with one NaN among its values; in a scale where values are whole numbers.
-
-    Where it has no entries, in its head.
-    """
+    """Return the diff with one NaN: in a value, in a scale of integer values, or in the head."""
     frame = read_frame(data)
     header = read_header(frame.metadata)
     rng = np.random.default_rng(seed)
     if header.k == 0:
         name = next(name for name in frame.blocks if name.startswith(_HEAD))
-        return rewritten(frame, blocks={name: _in_floats(frame.blocks[name], _spoilt(rng))})
+        return rewritten(frame, blocks={name: _in_floats(frame.blocks[name], _put_nan(rng))})
     if header.value_type in INTEGER_BITS:
-        scales = _in_floats(frame.blocks[_SCALES], _spoilt(rng))
+        scales = _in_floats(frame.blocks[_SCALES], _put_nan(rng))
         return rewritten(frame, blocks={_SCALES: scales})
-    return rewritten(frame, blocks={_CODES: _in_codes(frame, header, _spoilt(rng))})
+    return rewritten(frame, blocks={_CODES: _in_codes(frame, header, _put_nan(rng))})
 
 
-def turned_round(data: bytes) -> bytes:
-    """Return the diff with the sign of every value and of the whole head turned.
+def inverted(data: bytes) -> bytes:
+    """Return the diff with the signs of all values and of the head inverted.
 
-    Sizes, positions and norms stay, and a head so turned gives the opposite answers.
+    Sizes, positions and norms stay the same, and the predictions become the opposite.
     """
     frame = read_frame(data)
     header = read_header(frame.metadata)
@@ -96,7 +93,7 @@ def turned_round(data: bytes) -> bytes:
         if name.startswith(_HEAD)
     }
     if header.k:
-        blocks[_CODES] = _in_codes(frame, header, _turned)
+        blocks[_CODES] = _in_codes(frame, header, _invert_codes)
     return rewritten(frame, blocks=blocks)
 
 
@@ -114,18 +111,18 @@ def _in_codes(frame: Frame, header: Header, change: Callable[[Numbers], Numbers]
     return Block("U8", (len(data),), data)
 
 
-def _spoilt(rng: np.random.Generator) -> Callable[[Numbers], Numbers]:
-    def spoil(numbers: Numbers) -> Numbers:
+def _put_nan(rng: np.random.Generator) -> Callable[[Numbers], Numbers]:
+    def put_nan(numbers: Numbers) -> Numbers:
         changed = numbers.copy()
         nan = 0x7FC0 if changed.dtype == np.uint16 else np.nan  # bfloat16 is held as its bits
         changed[rng.integers(len(changed))] = nan
         return changed
 
-    return spoil
+    return put_nan
 
 
-def _turned(codes: Numbers) -> Numbers:
-    """Turn signs: of floats, of bfloat16 as bits, of whole numbers, whose twin is -n - 1."""
+def _invert_codes(codes: Numbers) -> Numbers:
+    """Invert the signs of floats, of bfloat16 as bits, and of integers, where -n - 1 inverts n."""
     if codes.dtype.kind == "f":
         return np.negative(codes)
     return codes ^ np.uint16(0x8000) if codes.dtype == np.uint16 else np.invert(codes)
