@@ -175,8 +175,9 @@ def test_nothing_to_resume(refuse: Refuse, lab: Lab) -> None:
     told = refuse(lab.scenario(), "--resume")
 
     assert re.fullmatch(
-        r"There is no unfinished run of this very scenario \(digest [0-9a-f]{12}\) to resume\. "
-        r"A changed setting makes another scenario; leave `--resume` out to start a new run\.",
+        r"There is no unfinished run of this scenario \(digest [0-9a-f]{12}\) to resume\. A "
+        r"scenario with a changed setting is another one; leave `--resume` out to start a new "
+        r"run\.",
         told,
     )
 

@@ -153,7 +153,7 @@ def test_time_does_not_go_back() -> None:
     one = device()
     one.place(item(1, 1), 10)
 
-    with pytest.raises(ValueError, match="at 10 us already, got 9 us"):
+    with pytest.raises(ValueError, match="already at 10 us, got 9 us"):
         one.place(item(2, 1), 9)
     assert tasks_on(one) == {"t1"}
 

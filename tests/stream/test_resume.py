@@ -128,7 +128,7 @@ def test_a_run_interrupted_in_training_says_so_and_goes_on(lab: Lab, tmp_path: P
     (outcome,) = run(path, home.path, resume=True)
 
     assert stopped.status == "interrupted"
-    assert stopped.reason == "stopped from outside; `--resume` goes on"
+    assert stopped.reason == "stopped from outside; `--resume` continues it"
     assert curves == ["1,press,mood,1,diff_pruning.jsonl"]
     assert outcome.arrival.task == "degree"
     (record,) = runs_in(home)
@@ -173,7 +173,7 @@ def test_another_scenario_is_not_resumed(lab: Lab, stopped: Ran, tmp_path: Path)
     order = lab.tree(name="stopped", **only("degree", "mood"))
 
     for tree in (setting, order):
-        with pytest.raises(UsageError, match="no unfinished run of this very scenario"):
+        with pytest.raises(UsageError, match="no unfinished run of this scenario"):
             list(run(lab.write(tree, file="changed.yaml"), home, resume=True))
 
     assert [record.status for record in runs_in(Home(home))] == ["interrupted"]
@@ -202,7 +202,7 @@ def test_a_finished_run_is_not_resumed(plain: Ran, tmp_path: Path) -> None:
 
 
 def test_with_nothing_to_resume_no_home_is_made(lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no unfinished run of this very scenario"):
+    with pytest.raises(UsageError, match="no unfinished run of this scenario"):
         list(run(lab.scenario(), tmp_path / "home", resume=True))
 
     assert not (tmp_path / "home").exists()

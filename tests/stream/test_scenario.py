@@ -113,13 +113,13 @@ def test_training_that_is_no_mapping_is_refused(training: Any) -> None:
 
 def test_a_task_that_no_provider_brings_is_refused() -> None:
     assert problems(providers={"one": {"tasks": ["a"]}}) == (
-        "tasks.b: no provider brings it; name it in the `tasks` of one in `providers`.",
+        "tasks.b: has no provider; add it to the `tasks` of one in `providers`.",
     )
 
 
 def test_a_provider_of_a_task_that_is_not_there_is_refused_by_name() -> None:
     assert problems(providers={"one": {"tasks": ["a", "c"]}, "two": {"tasks": ["b"]}}) == (
-        "providers.one.tasks.1: is no task in `tasks` (a, b), got 'c'.",
+        "providers.one.tasks.1: is not in `tasks` (a, b), got 'c'.",
     )
 
 
@@ -131,9 +131,7 @@ def test_a_provider_of_a_task_that_is_not_there_is_refused_by_name() -> None:
     ],
 )
 def test_a_task_that_is_brought_twice_is_refused(providers: dict[str, Any], who: str) -> None:
-    assert problems(providers=providers) == (
-        f"tasks.b: is brought 2 times, by {who}; leave it to one.",
-    )
+    assert problems(providers=providers) == (f"tasks.b: has 2 providers: {who}; keep it with one.",)
 
 
 def test_all_that_does_not_fit_together_is_told_at_once() -> None:
