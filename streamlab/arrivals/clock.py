@@ -1,8 +1,8 @@
-"""The virtual clock: tasks arrive, wait for one of a few slots, are learnt there, and leave.
+"""The virtual clock: tasks arrive, wait for one of a few slots, are trained, and leave.
 
-First come, first served; of those that come together, the lowest number. Time is in whole
-microseconds, so that it adds up without rounding and is the same everywhere. What happens at one
-moment has an order: first what ends, by number, then what arrives, by number, then what begins.
+First come, first served; simultaneous arrivals by number. Times are whole microseconds, which add
+up without rounding on every machine. At one moment, ends precede arrivals, and both precede
+starts, each by number.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-_ENDS, _ARRIVES = 0, 1  # in the order in which they come at one moment
+_ENDS, _ARRIVES = 0, 1  # in the order at one moment
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happens to one task."""
+    """An event of one task."""
 
     at: int  # microseconds from the start
-    number: int  # of the task: its place among the arrivals given
+    number: int  # of the task: its index in the given arrivals
 
 
 class Arrived(Event):
-    """The task has come, and waits."""
+    """The task has arrived and waits."""
 
 
 class Began(Event):
@@ -32,24 +32,24 @@ class Began(Event):
 
 
 class Ended(Event):
-    """The task is done, and its slot is free."""
+    """The task has ended, and its slot is free."""
 
 
 def events(
     arrived_us: Sequence[int], service: Callable[[int], int], *, n_slots: int
 ) -> Iterator[Event]:
-    """Yield what happens, in order of time.
+    """Yield all events in order of time.
 
-    `arrived_us`: when each task arrives. `service`: called with a task's number once its `Began`
-    was taken, before anything that comes after; says how many microseconds the task takes.
-    Raises ValueError for less than one slot, and for a time below 0.
+    `arrived_us`: arrival time of each task. `service`: returns a task's duration in microseconds;
+    called by number after its `Began` was consumed, before any later event. Raises ValueError for
+    less than one slot, and for a negative time.
 
     >>> [type(event).__name__ for event in events([0, 0], lambda number: 5, n_slots=1)]
     ['Arrived', 'Arrived', 'Began', 'Ended', 'Began', 'Ended']
     """
     if n_slots < 1 or min(arrived_us, default=0) < 0:
         raise ValueError(
-            f"one slot at least is needed, got {n_slots}, and no task may arrive before time 0"
+            f"at least one slot is needed, got {n_slots}, and no task may arrive before time 0"
         )
     upcoming = [(int(at), _ARRIVES, number) for number, at in enumerate(arrived_us)]
     heapq.heapify(upcoming)
@@ -62,7 +62,7 @@ def events(
         else:
             waiting.append(number)
             yield Arrived(now, number)
-        # No task begins while others still end or arrive at the same moment.
+        # No task starts before the last end or arrival at the same moment.
         while waiting and n_slots and (not upcoming or upcoming[0][0] > now):
             number = waiting.popleft()
             n_slots -= 1

@@ -1,4 +1,4 @@
-"""How tasks are served in virtual time: how many at once, and how long each takes."""
+"""Service in virtual time: the number of slots, and the duration of each training."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class QueueSettings(Settings):
 def service_us(
     settings: QueueSettings, *, trained_seconds: float, history: Sequence[float], seed: int
 ) -> int:
-    """Return how many microseconds of virtual time a task's training takes.
+    """Return the duration of a task's training in microseconds of virtual time.
 
-    `trained_seconds`: its own; `history`: those to draw from, in an order that stays the same;
-    `seed`: of the draw, the task's own. Raises UsageError where there is no history to draw from.
+    `trained_seconds`: of the task itself; `history`: earlier durations, in a fixed order; `seed`:
+    of the task's sample. Raises UsageError without a history to sample from.
     """
     seconds = trained_seconds
     if settings.service == "fixed" and settings.seconds is not None:
@@ -50,8 +50,8 @@ def service_us(
 
 
 def no_history() -> UsageError:
-    """Return the error of a registry without trainings to draw from."""
+    """Return the error for a registry without earlier trainings."""
     return UsageError(
-        "`queue.service: history` draws from trainings measured before, and the registry has none. "
-        "Run the scenario once with `service: real`, or give `service: fixed` with `seconds`."
+        "`queue.service: history` samples from earlier trainings, and the registry has none. Run "
+        "the scenario once with `service: real`, or give `service: fixed` with `seconds`."
     )

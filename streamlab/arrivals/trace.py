@@ -1,10 +1,10 @@
-"""Traces: files that say what came when, one arrival a line, from whom.
+"""Trace files: one arrival per line, with its day, provider and task.
 
-    CSV     a header line with `day`, `provider` and `task` in any order; then their values
+    CSV     a header with `day`, `provider` and `task` in any order, then their values
     JSONL   an object with these keys on every line
 
-`day` counts from the start, 0.5 being noon of the first day. Other columns are not read. Lines
-may be in any order; empty ones are passed over.
+`day` counts from the start; 0.5 is noon of the first day. Other columns are ignored. Lines may be
+in any order; empty ones are skipped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS: Final = ("day", "provider", "task")
 
 @dataclass(frozen=True)
 class TraceLine:
-    """One arrival, as the file tells it."""
+    """One arrival of a trace file."""
 
     day: float
     provider: str
@@ -34,10 +34,9 @@ class TraceLine:
 
 
 def read_trace(path: Path, known: Mapping[str, Collection[str]]) -> tuple[TraceLine, ...]:
-    """Read a trace, as its name ends: `.csv` or `.jsonl`.
+    """Read a trace by its suffix: `.csv` or `.jsonl`.
 
-    `known`: the providers that it is for, and the tasks of each. Raises ConfigError naming every
-    line that is malformed, or tells of others.
+    `known`: its providers and the tasks of each. Raises ConfigError naming every invalid line.
     """
     return parse_trace(_read(path), path.suffix, known, origin=str(path))
 
@@ -45,7 +44,7 @@ def read_trace(path: Path, known: Mapping[str, Collection[str]]) -> tuple[TraceL
 def parse_trace(
     text: str, suffix: str, known: Mapping[str, Collection[str]], *, origin: str
 ) -> tuple[TraceLine, ...]:
-    """Parse what a trace holds; see `read_trace`."""
+    """Parse the text of a trace; see `read_trace`."""
     readers = {".csv": _csv_records, ".jsonl": _jsonl_records}
     if suffix not in readers:
         raise ConfigError(origin, [f"must end in {' or '.join(readers)}, ends in {suffix!r}."])
@@ -74,7 +73,7 @@ def _read(path: Path) -> str:
         raise ConfigError(str(path), ["is not UTF-8 text. Save it as UTF-8."]) from error
 
 
-# In place of a record, why it could not be read, so that it is told beside all others.
+# Line number, and the record or the reason why it cannot be read.
 Records = Iterator[tuple[int, Mapping[str, Any] | str]]
 
 
@@ -86,7 +85,7 @@ def _jsonl_records(text: str) -> Records:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        yield number, record if isinstance(record, dict) else "is no JSON object"
+        yield number, record if isinstance(record, dict) else "is not a JSON object"
 
 
 def _csv_records(text: str) -> Records:
@@ -96,7 +95,7 @@ def _csv_records(text: str) -> Records:
         header = next((cells for cells in reader if cells), [])
         if sorted(name for name in header if name in COLUMNS) != sorted(COLUMNS):
             asked = ", ".join(map(repr, COLUMNS))
-            yield max(reader.line_num, 1), f"must name the columns {asked}, each once"
+            yield max(reader.line_num, 1), f"must have the columns {asked}, each once"
             return
         for cells in filter(None, reader):
             if len(cells) == len(header):
@@ -104,7 +103,7 @@ def _csv_records(text: str) -> Records:
             else:
                 yield reader.line_num, f"has {len(cells)} fields, and the header {len(header)}"
     except csv.Error as error:
-        yield reader.line_num, f"is no CSV ({error}); what follows was not read"
+        yield reader.line_num, f"is not CSV ({error}); later lines were not read"
 
 
 def _line(record: Mapping[str, Any] | str, known: Mapping[str, Collection[str]]) -> TraceLine:
@@ -118,17 +117,17 @@ def _line(record: Mapping[str, Any] | str, known: Mapping[str, Collection[str]])
     if not isinstance(provider, str) or provider not in known:
         names = ", ".join(known)
         raise ValueError(
-            f"the provider must be one whose arrivals this trace tells ({names}), got {provider!r}"
+            f"the provider must be one of those with this trace ({names}), got {provider!r}"
         )
     if not isinstance(task, str) or task not in known[provider]:
         names = ", ".join(known[provider])
-        raise ValueError(f"the task must be one that {provider!r} brings ({names}), got {task!r}")
+        raise ValueError(f"the task must be one of {provider!r} ({names}), got {task!r}")
     return TraceLine(_day(record["day"]), provider, task)
 
 
 def _day(given: object) -> float:
     try:
-        # A JSON number, or what stands in a cell of a CSV file.
+        # A JSON number, or the text of a CSV cell.
         day = math.nan if isinstance(given, bool) else float(given)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         day = math.nan

@@ -1,14 +1,14 @@
-"""How few bits positions can take: the yardsticks a file is measured against.
+"""Entropy bounds on the bits of positions and values, which file sizes are compared with.
 
-Evenly drawn positions take H(p)/p bits each. Real masks cluster, and take fewer: the two-part
-bound states some counts and then, for each stretch of n entries with c kept, which of the
-C(n, c) choices it is.
+Uniformly random positions take H(p)/p bits each. Real masks are clustered and take fewer: the
+two-part bound encodes counts, and then, for each group of n entries with c non-zero, one of the
+C(n, c) subsets.
 
     bits = log2 C(k+T-1, T-1) + sum over tensors of min(tensor, rows, columns)
     tensor  = log2 C(n, c)
     rows    = log2 C(c+R-1, R-1) + sum over rows of log2 C(n/R, c_r)       columns alike
 
-with log2 3 more for each matrix that keeps some entries and not all, to say which of the three.
+plus log2 3 for the choice of the minimum, for each matrix that is neither empty nor full.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from streamlab.diff.format.partition import is_matrix
-from streamlab.diff.format.values import ValueType, keep_values, round_values
+from streamlab.diff.format.values import ValueType, diff_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,7 @@ Grouping = Literal["tensor", "rows", "columns"]
 
 @dataclass(frozen=True)
 class TwoPartBound:
-    """The bits that all positions of a diff take, and the grouping chosen for each tensor."""
+    """The bits of all positions of a diff, and the grouping chosen for each tensor."""
 
     bits: float
     n_entries: int
@@ -40,12 +40,12 @@ class TwoPartBound:
 
     @property
     def bits_per_entry(self) -> float:
-        """Return bits / k; 0 for a diff without entries."""
+        """Return bits / k; 0 without entries."""
         return self.bits / self.n_entries if self.n_entries else 0.0
 
 
 def even_bits_per_entry(density: float) -> float:
-    """Return H(p)/p in bits, what each of many evenly drawn positions takes.
+    """Return H(p)/p, the bits of each of many uniformly random positions.
 
     >>> round(even_bits_per_entry(0.005), 3)
     9.083
@@ -70,19 +70,13 @@ def two_part_bound(diff: DiffVector) -> TwoPartBound:
 
 
 def value_entropy(diff: DiffVector, value_type: ValueType) -> float:
-    """Return the zero-order entropy of a diff's codes, scales included, in bits.
+    """Return the zero-order entropy of a diff's codes and its scales, in bits.
 
-    What a coder takes that knows how often each code occurs and nothing more; one that knows
-    where codes stand may take less.
+    A coder that also models positions may take fewer bits.
     """
-    none = np.zeros(0, dtype=np.float32)
-    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
-    if diff.mode == "replace":
-        codes = keep_values(joined, value_type)
-    else:
-        codes = round_values(joined, np.array(diff.counts, dtype=np.int64), value_type)
+    codes = diff_codes(diff, value_type)
     _, tallies = np.unique(codes.numbers, return_counts=True)
-    entropy = float((tallies * np.log2(len(joined) / tallies)).sum()) if len(joined) else 0.0
+    entropy = float((tallies * np.log2(diff.n_entries / tallies)).sum())
     return entropy + 32.0 * len(codes.scales)
 
 
@@ -99,7 +93,7 @@ def _costs(tensor: SparseTensor) -> dict[Grouping, float]:
 
 
 def _grouped(counts: NDArray[np.int64], length: int) -> float:
-    """Return the bits for groups of `length` entries with these counts, counts included."""
+    """Return the bits of groups of `length` entries with these counts, including the counts."""
     tally = np.bincount(counts)
     choices = [_log2_choices(length, count) for count in np.flatnonzero(tally).tolist()]
     inside = float(np.dot(tally[tally > 0], choices))
@@ -115,5 +109,5 @@ def _log2_choices(total: int, kept: int) -> float:
 
 
 def _log2_compositions(total: int, groups: int) -> float:
-    """Return log2 of the number of ways to split `total` over `groups`."""
+    """Return log2 of the number of ways to distribute `total` over `groups`."""
     return _log2_choices(total + groups - 1, groups - 1) if groups else 0.0

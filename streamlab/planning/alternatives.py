@@ -1,8 +1,10 @@
-"""What LoRA keeps of a task: two thin matrices for each of the attention's queries and values.
+"""Bytes of alternatives to the diff file: LoRA adapters and plain coordinates (COO).
 
-    bytes = b (r sum over those matrices of (rows + columns) + head entries)
+    LoRA = b (r sum of (rows + columns) over the query and value matrices + head entries)
+    COO  = ceil(k (32 + value bits) / 8) + 4 head entries
 
-with b = 2 for fp16 and 4 for fp32, which PEFT writes. The file's header, some kB, is left out.
+b = 2 for fp16 and 4 for fp32, which PEFT writes; r is the rank. COO has an int32 position within
+its tensor and a value per entry, and an fp32 head. Headers and scales are left out.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ Layout = Sequence[tuple[str, tuple[int, ...]]]
 RANK = 8
 FP16_BYTES = 2
 FP32_BYTES = 4
-# How BERT and RoBERTa, DistilBERT, T5, Llama and their kin call a layer's queries and values.
+POSITION_BITS = 32
+_VALUE_BITS: Mapping[str, int] = MappingProxyType(
+    {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
+)
+# Names of the query and value matrices in BERT, RoBERTa, DistilBERT, T5, Llama and similar ones.
 _QUERIES_AND_VALUES = frozenset(
     ("query", "value", "q_lin", "v_lin", "q", "v", "q_proj", "v_proj", "query_proj", "value_proj")
 )
 
 
 def find_n_adapter_entries(layout: Layout, rank: int = RANK) -> int | None:
-    """Count the numbers of an adapter; None where no queries and values are known by name."""
+    """Count the entries of an adapter; None if no query or value matrix is recognised."""
     entries = [
         rank * sum(shape)
         for name, shape in layout
@@ -37,15 +43,8 @@ def _layer(name: str) -> str:
     return name.removesuffix(".weight").rpartition(".")[2]
 
 
-PLACE_BITS = 32
-HEAD_BYTES = 4
-VALUE_BITS: Mapping[str, int] = MappingProxyType(
-    {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
-)
-
-
 def find_coordinate_files(tasks: Sequence[TaskBytes]) -> tuple[int, ...] | None:
-    """Return the bytes of every task as coordinates; None where one of them is no diff."""
+    """Return the bytes of every task as coordinates; None if one of them is not a diff."""
     if any(task.kind != "diff" for task in tasks):
         return None
     return tuple(map(coordinate_bytes, tasks))
@@ -53,5 +52,5 @@ def find_coordinate_files(tasks: Sequence[TaskBytes]) -> tuple[int, ...] | None:
 
 def coordinate_bytes(task: TaskBytes) -> int:
     """Return the bytes of one diff as coordinates."""
-    bits = task.n_entries * (PLACE_BITS + VALUE_BITS[task.value_type])
-    return -(-bits // 8) + HEAD_BYTES * task.n_head_entries
+    bits = task.n_entries * (POSITION_BITS + _VALUE_BITS[task.value_type])
+    return -(-bits // 8) + FP32_BYTES * task.n_head_entries

@@ -1,4 +1,4 @@
-"""How many tasks fit a budget, and which density lets a number of them fit.
+"""Capacity: the number of tasks that fit a budget, and the density at which a number fits.
 
 tasks that fit   = the largest N with total(N) <= budget
 at least, most   = the same for the upper and the lower end of the 95% interval
@@ -14,52 +14,52 @@ from streamlab.errors import UsageError
 from streamlab.planning.storage_model import Interval, Storage, StorageModel
 from streamlab.planning.what_if import with_entries
 
-MOST_TASKS = 10**15  # beyond it, nothing is counted
+MOST_TASKS = 10**15  # upper limit of the search
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How many tasks fit; `low` and `high` are None without an interval, `high` without an end."""
+    """The number of tasks that fit, with an interval; None where it is unknown or unbounded."""
 
     budget: int
     n_tasks: int
     low: int | None
     high: int | None
-    storage: Storage  # of that many
+    storage: Storage  # of `n_tasks`
 
 
 @dataclass(frozen=True)
 class DensityFit:
-    """The density at which `n_tasks` fit; the storage and its interval are at that density."""
+    """The density at which `n_tasks` fit, and their storage at that density."""
 
     budget: int
     n_tasks: int
     density: float
     n_entries: int  # of one task
-    is_most: bool  # one half: more would fit too
+    is_most: bool  # the upper limit, one half: a higher density would fit too
     storage: Storage
     interval: Interval | None
 
 
 @dataclass(frozen=True)
 class Backtest:
-    """What the first tasks made of all that were measured."""
+    """The prediction of all measured tasks from the first ones."""
 
     n_first: int
     n_tasks: int
-    base: int  # bytes, part of both sizes
+    base: int  # bytes, included in both sizes
     predicted: int
     interval: Interval | None
     measured: int
 
     @property
     def is_covered(self) -> bool | None:
-        """Return whether the interval has the measured size in it; None without an interval."""
+        """Return whether the interval contains the measured size; None without an interval."""
         return None if self.interval is None else self.measured in self.interval
 
     @property
     def half_share(self) -> float | None:
-        """Return half the width of the interval over the predicted size, base and all."""
+        """Return half the width of the interval over the predicted size, including the base."""
         return self._over(self.predicted)
 
     @property
@@ -72,7 +72,7 @@ class Backtest:
 
 
 def fit(model: StorageModel, budget: int) -> Fit:
-    """Return how many tasks fit `budget` bytes. Raises UsageError where not even the base does."""
+    """Return the number of tasks that fit `budget` bytes. Raises UsageError if none does."""
     _require_base(model, budget)
     n_tasks = _most(lambda n: model.at(n).total <= budget)
     if n_tasks is None:
@@ -87,7 +87,7 @@ def fit(model: StorageModel, budget: int) -> Fit:
 def fit_density(model: StorageModel, n_tasks: int, budget: int) -> DensityFit:
     """Return the density at which `n_tasks` tasks fit `budget` bytes.
 
-    Every task is supposed to keep as many entries. Raises UsageError where they fit at none.
+    All tasks have equally many entries. Raises UsageError if they fit at no density.
     """
     _require_base(model, budget)
     n_gated = model.tasks[0].n_gated
@@ -99,9 +99,9 @@ def fit_density(model: StorageModel, n_tasks: int, budget: int) -> DensityFit:
     least = at(1).at(n_tasks).total
     if least > budget:
         raise UsageError(
-            f"{n_tasks:,} tasks fit {budget:,} bytes at no density: with a single entry each, "
-            f"heads, headers and the base alone take {least:,} bytes. Give a larger budget or "
-            "fewer tasks."
+            f"{n_tasks:,} tasks fit {budget:,} bytes at no density: with one entry each, they "
+            f"take {least:,} bytes with heads, headers and the base. Give a larger budget or fewer "
+            "tasks."
         )
     most = max(n_gated // 2, 1)
     found = _largest(lambda k: at(k).at(n_tasks).total <= budget, 1, most)
@@ -118,7 +118,7 @@ def fit_density(model: StorageModel, n_tasks: int, budget: int) -> DensityFit:
 
 
 def backtest(model: StorageModel, measured: StorageModel) -> Backtest:
-    """Hold what `model`, of the first tasks, says of all tasks against what those take."""
+    """Compare the prediction of `model`, of the first tasks, with all measured tasks."""
     n_tasks = len(measured.tasks)
     return Backtest(
         n_first=len(model.tasks),
@@ -134,8 +134,8 @@ def _require_base(model: StorageModel, budget: int) -> None:
     least = model.at(0).total
     if budget < least:
         raise UsageError(
-            f"The base and an empty registry alone take {least:,} bytes, and the budget is "
-            f"{budget:,}. Give a larger budget, or go by a run on a smaller base."
+            f"The base and an empty registry alone take {least:,} bytes, more than the budget of "
+            f"{budget:,}. Give a larger budget, or use a run on a smaller base."
         )
 
 
@@ -150,7 +150,7 @@ def _lower(model: StorageModel, n_tasks: int) -> int:
 
 
 def _most(fits: Callable[[int], bool]) -> int | None:
-    """Return the largest number that fits, given that 0 does; None where there is no end."""
+    """Return the largest number that fits, given that 0 does; None above the limit."""
     high = 1
     while fits(high):
         high *= 2

@@ -1,4 +1,4 @@
-"""What a run measured: read once from the registry, and all that planning goes by."""
+"""The measurements of a run that planning is based on."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from streamlab.registry.registry import Registry
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One run's own stream: its first seed, by the scenario's own method."""
+    """The primary stream of a run: its first seed and primary method."""
 
     run: str
     seed: int
     method: str
     base: BaseRecord
-    tasks: tuple[TaskBytes, ...]  # in the order of arrival, at least one
+    tasks: tuple[TaskBytes, ...]  # in order of arrival, at least one
     names: tuple[str, ...]  # of the tasks
     training_seconds: tuple[float, ...]
-    adapter_files: tuple[int, ...]  # bytes of each LoRA adapter that a baseline of the run stored
+    adapter_files: tuple[int, ...]  # bytes of each LoRA adapter of the run's baselines
     registry: RegistryBytes | None
 
     def first(self, n_tasks: int) -> Measured:
-        """Forget all tasks but the first. Raises UsageError where there are not that many."""
+        """Return the measurements of the first `n_tasks` tasks. Raises UsageError for too many."""
         if not 1 <= n_tasks <= len(self.tasks):
             raise UsageError(
                 f"The run `{self.run}` has {len(self.tasks)} finished tasks by `{self.method}`, "
-                f"so its first {n_tasks} cannot be taken. Give `--first` a number from 1 to "
-                f"{len(self.tasks)}."
+                f"not {n_tasks}. Give `--first` a number from 1 to {len(self.tasks)}."
             )
         return replace(
             self,
@@ -46,7 +45,7 @@ class Measured:
         )
 
     def model(self, *, block_bytes: int = BLOCK_BYTES) -> StorageModel:
-        """Return the storage model of the tasks as they were measured."""
+        """Return the storage model of the measured tasks."""
         return StorageModel(
             base=self.base.file_bytes,
             tasks=self.tasks,
@@ -58,11 +57,10 @@ class Measured:
 def measure(
     registry: Registry, run: str, *, file_bytes: int | None = None, empty_bytes: int = 0
 ) -> Measured:
-    """Read what a run's own stream takes.
+    """Read the measurements of a run's primary stream.
 
-    `file_bytes`: of the registry's file, None where it is in none; `empty_bytes`: of one that
-    remembers nothing. Raises NotInRegistryError for an unknown run, RegistryError where nothing
-    has finished yet.
+    `file_bytes`: of the registry's file, None if it is not a file; `empty_bytes`: of an empty
+    registry. Raises NotInRegistryError for an unknown run, RegistryError if nothing has finished.
     """
     stream = registry.primary_stream(run)
     size = None
@@ -93,7 +91,7 @@ def _artifact(stream: PrimaryStream, arrival: ArrivalRecord) -> DiffRecord:
 
 
 def _adapters(registry: Registry, stream: PrimaryStream) -> tuple[int, ...]:
-    """Return the adapters' files of the same seed, in the order of arrival."""
+    """Return the bytes of the adapters of the same seed, in order of arrival."""
     found = registry.arrivals.list(run=stream.run.id, status="finished", seed=stream.seed)
     own = sorted(found, key=lambda arrival: (arrival.sequence, arrival.id))
     digests = [arrival.digest for arrival in own if arrival.digest]

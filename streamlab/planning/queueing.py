@@ -1,14 +1,14 @@
-"""Tasks that arrive and wait for a place to be learnt at: a G/G/c queue, first come.
+"""A G/G/c queue of tasks that arrive and wait for training, first come, first served.
 
     arrivals   a_i by one of the processes of `streamlab.arrivals`
-    service    s_i drawn from the training seconds that were measured
-    one place  f_i = max(a_i, f_{i-1}) + s_i
+    service    s_i sampled from measured training seconds
+    one slot   f_i = max(a_i, f_{i-1}) + s_i
                    = S_i + max_{j <= i} (a_j - S_{j-1})     S_i = s_1 + ... + s_i
-    c places   task i begins when it has arrived and one of the c places is free
+    c slots    task i starts when it has arrived and one of c slots is free
 
-In whole microseconds, as the virtual clock of `streamlab.arrivals` counts, and with its result,
-but for millions of tasks. Arrivals and services come from generators of their own, so that a
-longer stream begins with the shorter one.
+Times are whole microseconds, and results equal those of the virtual clock, but for millions of
+tasks. Arrivals and services have separate random generators, so that a longer stream begins with
+the shorter one.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ Microseconds = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """A stream of tasks and how it was served; all times are in seconds from the start."""
+    """A served stream of tasks; times in seconds from the start."""
 
     process: Steady
     n_slots: int
     seed: int
-    load: float  # the share of the places' time that the tasks ask for; from 1 on, waits only grow
+    load: float  # requested share of the slots' time; from 1 on, waits grow without bound
     arrived: Seconds  # (n_tasks,)
-    waited: Seconds  # (n_tasks,), before a place was free
-    all_done: Seconds  # (n_tasks,), when this task and all before it are learnt
+    waited: Seconds  # (n_tasks,), until a slot was free
+    all_done: Seconds  # (n_tasks,), end of this task and all before it
 
 
 def serve(
@@ -50,14 +50,14 @@ def serve(
     service_seconds: Sequence[float],
     seed: int,
 ) -> Queue:
-    """Let tasks arrive, wait and be learnt. Raises UsageError where that takes too many years."""
+    """Simulate the queue. Raises UsageError for times beyond 64-bit microseconds."""
     gaps, services = np.random.SeedSequence(seed).spawn(2)
     arrived = times(process, n_tasks, seed=gaps)
     measured = np.rint(SECOND_US * np.asarray(service_seconds)).astype(np.int64)
     _check_countable(arrived, measured)
     draw = np.random.default_rng(services)
     service = measured[draw.integers(len(measured), size=n_tasks)]
-    done = _one_place(arrived, service) if n_slots == 1 else _places(arrived, service, n_slots)
+    done = _one_slot(arrived, service) if n_slots == 1 else _slots(arrived, service, n_slots)
     return Queue(
         process=process,
         n_slots=n_slots,
@@ -70,24 +70,24 @@ def serve(
 
 
 def _check_countable(arrived: Microseconds, measured: Microseconds) -> None:
-    """Raise UsageError unless the last task is done at a time of 64 bits, come what may."""
+    """Raise UsageError unless the last end fits 64 bits in the worst case."""
     if int(arrived[-1]) + len(arrived) * int(measured.max()) > np.iinfo(np.int64).max:
         raise UsageError(
-            f"To learn {len(arrived):,} such tasks may take more than 290,000 years. "
-            "Follow fewer tasks."
+            f"Training {len(arrived):,} such tasks may take more than 290,000 years. Simulate "
+            "fewer tasks."
         )
 
 
-def _one_place(arrived: Microseconds, service: Microseconds) -> Microseconds:
+def _one_slot(arrived: Microseconds, service: Microseconds) -> Microseconds:
     worked = np.cumsum(service)
     latest: Microseconds = np.maximum.accumulate(arrived - (worked - service))
     return worked + latest
 
 
-def _places(arrived: Microseconds, service: Microseconds, n_slots: int) -> Microseconds:
+def _slots(arrived: Microseconds, service: Microseconds, n_slots: int) -> Microseconds:
     if n_slots >= len(arrived):
         return arrived + service
-    free = [0] * n_slots  # when each place is free again, the soonest first
+    free = [0] * n_slots  # when each slot is free again, as a heap
     done = np.empty_like(arrived)
     for place, (at, takes) in enumerate(zip(arrived.tolist(), service.tolist(), strict=True)):
         done[place] = end = max(at, free[0]) + takes

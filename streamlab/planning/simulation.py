@@ -1,4 +1,4 @@
-"""Storage at a ladder of numbers of tasks, beside full finetuning and LoRA, and over time."""
+"""Simulated storage of many tasks over time, compared with full finetuning and LoRA."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamlab.planning.what_if import WhatIf, suppose, width_growth
 
 @dataclass(frozen=True)
 class LoraFiles:
-    """The bytes of a LoRA file a task: `fp16` and `fp32` by the formula, or as measured."""
+    """The bytes of one LoRA file per task: measured, and calculated in `fp16` and `fp32`."""
 
     measured: tuple[int, ...]
     fp16: tuple[int, ...]
@@ -31,32 +31,33 @@ class LoraFiles:
 
 @dataclass(frozen=True)
 class Step:
-    """One number of tasks: what ours takes, what its baselines do, and when all are learnt.
+    """The storage of one number of tasks, and the day on which all are trained.
 
-    The baselines' bytes are those of their files, LoRA's with the base's: no registry, no rounding.
+    The bytes of baselines are those of their files, with the base for LoRA, without registry and
+    rounding.
     """
 
     storage: Storage
     interval: Interval | None
     full_bytes: int
-    lora_bytes: int | None  # measured files, else fp16 by the formula; None where neither is known
-    lora_fp32_bytes: int | None  # by the formula
+    lora_bytes: int | None  # measured, else calculated in fp16; None if unknown
+    lora_fp32_bytes: int | None  # calculated
     arrived_day: float | None
     done_day: float | None
 
 
 @dataclass(frozen=True)
 class Full:
-    """When a budget is full: after `n_tasks`, the next of which would arrive on `day`."""
+    """A budget is full after `n_tasks`; the next one would arrive on `day`."""
 
     budget: int
     n_tasks: int
-    day: float | None  # None without a rate, or where it comes after the last task
+    day: float | None  # None without a rate, or after the last task
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was simulated; the last step is the number of tasks asked for."""
+    """A simulation; its last step is the requested number of tasks."""
 
     measured: Measured
     what_if: WhatIf
@@ -76,10 +77,10 @@ def simulate(
     queue: Queue | None = None,
     budget: int | None = None,
 ) -> Simulation:
-    """Work out the storage of `n_tasks` tasks and of fewer.
+    """Calculate the storage of `n_tasks` tasks and of fewer.
 
-    `queue`: of as many tasks. Raises UsageError for what cannot be supposed, and for a budget
-    that not even the base fits.
+    `queue`: of as many tasks. Raises UsageError for an impossible supposition, and for a budget
+    that the base exceeds.
     """
     model = suppose(measured.model(block_bytes=block_bytes), measured.base, what_if)
     lora = find_lora_files(measured, model, what_if)
@@ -89,7 +90,7 @@ def simulate(
 
 
 def ladder(n_tasks: int, n_measured: int) -> list[int]:
-    """Return the numbers of tasks to show: powers of ten, the measured one and the last.
+    """Return the numbers of tasks to report: powers of ten, the measured number and the last.
 
     >>> ladder(2000, 9)
     [1, 9, 10, 100, 1000, 2000]
@@ -99,9 +100,9 @@ def ladder(n_tasks: int, n_measured: int) -> list[int]:
 
 
 def find_lora_files(measured: Measured, model: StorageModel, what_if: WhatIf) -> LoraFiles | None:
-    """Return LoRA's files of every task; None where none was measured and no formula applies.
+    """Return LoRA's files of every task; None if neither measured nor calculable.
 
-    Files that were measured hold for the measured base alone.
+    Measured files apply to the measured base only.
     """
     entries = find_n_adapter_entries(measured.base.layout)
     files = measured.adapter_files
@@ -110,7 +111,7 @@ def find_lora_files(measured: Measured, model: StorageModel, what_if: WhatIf) ->
     if entries is None:
         return LoraFiles(files, (), ()) if files else None
     if what_if.base_params is not None:
-        # Thin matrices grow with the width and, the base being deeper alike, with the depth.
+        # Adapters grow with the width and, equally, the depth of the base.
         wider = width_growth(what_if.base_params / measured.base.n_parameters)
         entries = round(wider**2 * entries)
     counts = [entries + task.n_head_entries for task in model.tasks]

@@ -1,16 +1,24 @@
-"""The storage model: what N tasks take on disk, part by part, from the n tasks measured.
+"""The storage model: bytes of N tasks on disk by part, from n measured tasks.
 
-    part(N)     = the first N tasks' own bytes                        N <= n
-                = the n tasks' bytes + (N - n) times their mean       N > n, rounded down
+    part(N)     = bytes of the first N tasks                          N <= n
+                = bytes of the n tasks + (N - n) times their mean     N > n, rounded down
     base        = one base checkpoint
-    positions, values, metadata, heads: the parts of the files; heads count apart
+    positions, values, metadata, heads: the parts of the files
     registry(N) = empty + (file - empty) N / all arrivals in it
-    rounding    = every file's last block filled up, 4096 bytes a block unless said otherwise
-    shared      = minus the files that were there already, byte for byte
+    rounding    = padding of every file's last block, 4096 bytes per block by default
+    shared      = minus the files that are byte-equal to an earlier one
     copies      = (R - 1) times all of that, for R copies of everything
 
-For N = n of a registry that holds this stream alone the parts add up to the bytes on disk. The
-folders of the store are not counted.
+For N = n and a registry of this stream alone the parts add up to the bytes on disk, without the
+folders of the store.
+
+The prediction interval of m future tasks assumes independent normal sizes with the mean a and
+standard deviation s of the n measured ones:
+
+    sum = a m  +-  t(n - 1, 0.975) s sqrt(m + m^2 / n)        s^2 = s_files^2 + (b^2 - 1) / 12
+
+m accounts for the variation of the tasks, m^2 / n for the uncertainty of the mean. The end of a
+file is uniform in its last block of b bytes, which adds to s.
 """
 
 from __future__ import annotations
@@ -26,25 +34,113 @@ from typing import Literal
 from streamlab.registry.records import ArtifactKind, DiffRecord
 
 BLOCK_BYTES = 4096
+CONFIDENCE = 0.95
 Basis = Literal["measured", "extrapolated", "what if"]
 
 
 @dataclass(frozen=True)
 class RegistryBytes:
-    """The bytes of a registry's file: `empty` before the first of its `n_arrivals`."""
+    """The bytes of a registry's file with `n_arrivals`, and of an empty one."""
 
     file: int
     empty: int
     n_arrivals: int
 
     def at(self, n_tasks: int) -> int:
-        """Return the bytes of a registry with that many arrivals."""
+        """Return the bytes with `n_tasks` arrivals."""
         return self.empty + max(self.file - self.empty, 0) * n_tasks // max(self.n_arrivals, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaskBytes:
+    """The bytes of one stored task, measured or hypothetical; four parts add up to the file."""
+
+    digest: str
+    kind: ArtifactKind
+    value_type: str
+    n_gated: int  # d
+    n_entries: int  # k
+    n_head_entries: int
+    positions: int
+    values: int
+    head: int
+    metadata: int
+    full_checkpoint: int  # bytes of full finetuning
+
+    @property
+    def file(self) -> int:
+        """Return the bytes of the file."""
+        return self.positions + self.values + self.head + self.metadata
+
+    def on_disk(self, block_bytes: int) -> int:
+        """Return the bytes of the file in whole blocks."""
+        return in_blocks(self.file, block_bytes)
+
+
+def in_blocks(n_bytes: int, block_bytes: int) -> int:
+    """Round up to whole blocks.
+
+    >>> in_blocks(4097, 4096)
+    8192
+    """
+    return -(-n_bytes // block_bytes) * block_bytes
+
+
+def task_bytes(diff: DiffRecord) -> TaskBytes:
+    """Return the bytes of a recorded artifact."""
+    return TaskBytes(
+        digest=diff.digest,
+        kind=diff.kind,
+        value_type=diff.value_type,
+        n_gated=diff.n_gated,
+        n_entries=diff.n_entries,
+        n_head_entries=diff.n_head_entries,
+        positions=diff.positions_bytes,
+        values=diff.values_bytes,
+        head=diff.head_bytes,
+        metadata=diff.metadata_bytes,
+        full_checkpoint=diff.full_checkpoint_bytes,
+    )
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95% prediction interval of a size in bytes."""
+
+    low: int
+    high: int
+
+    def __contains__(self, value: int) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The spread of at least two measured sizes."""
+
+    n_measured: int
+    deviation: float  # bytes
+    quantile: float  # of Student's t
+
+    def half_width(self, n_future: int) -> float:
+        """Return half the width of the prediction interval of `n_future` more, in bytes."""
+        return self.quantile * self.deviation * math.sqrt(n_future + n_future**2 / self.n_measured)
+
+
+def find_spread(sizes: Sequence[int], block_bytes: int = 1) -> Spread | None:
+    """Return the spread of file sizes in whole blocks; None for fewer than two."""
+    if len(sizes) < 2:
+        return None
+    from scipy.special import stdtrit  # deferred: takes half a second
+
+    quantile = float(stdtrit(len(sizes) - 1, (1 + CONFIDENCE) / 2))
+    deviation = math.hypot(statistics.stdev(sizes), math.sqrt((block_bytes**2 - 1) / 12))
+    return Spread(len(sizes), deviation, quantile)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Storage:
-    """The bytes of one base and `n_tasks` tasks; `registry` is None where it is in no file."""
+    """The bytes of one base and `n_tasks` tasks; `registry` is None if it is not a file."""
 
     n_tasks: int
     basis: Basis
@@ -60,7 +156,7 @@ class Storage:
 
     @property
     def files(self) -> int:
-        """Return the base and a file a task, once: what `plot storage` draws."""
+        """Return the bytes of the base and one file per task, as `plot storage` shows."""
         return self.base + self.positions + self.values + self.metadata + self.heads
 
     @property
@@ -74,7 +170,7 @@ class Storage:
         return self.n_copies * self.once
 
     def parts(self) -> dict[str, int]:
-        """Return every part by its name; they add up to `total`."""
+        """Return every part by name; they add up to `total`."""
         parts = {
             "base": self.base,
             "positions": self.positions,
@@ -96,10 +192,7 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageModel:
-    """The tasks that everything is worked out from, in the order of arrival; at least one.
-
-    `supposed`: they are not as they were measured.
-    """
+    """A base and at least one task in order of arrival; `supposed`: they are hypothetical."""
 
     base: int
     tasks: tuple[TaskBytes, ...]
@@ -109,7 +202,7 @@ class StorageModel:
     supposed: bool = False
 
     def at(self, n_tasks: int) -> Storage:
-        """Return the bytes of `n_tasks` tasks, 0 or more."""
+        """Return the bytes of `n_tasks` tasks."""
         positions, values, metadata, heads, rounding = (grown(sums, n_tasks) for sums in self._sums)
         registry = None if self.registry is None else self.registry.at(n_tasks)
         rounding += sum(
@@ -130,15 +223,15 @@ class StorageModel:
         )
 
     def basis(self, n_tasks: int) -> Basis:
-        """Return how the bytes of `n_tasks` tasks are known."""
+        """Return how the bytes of `n_tasks` tasks are determined."""
         if self.supposed:
             return "what if"
         return "measured" if n_tasks <= len(self.tasks) else "extrapolated"
 
     def interval(self, n_tasks: int) -> Interval | None:
-        """Return the 95% prediction interval of the total, a point where that was measured.
+        """Return the 95% prediction interval of the total: one point where it was measured.
 
-        None where one task alone was measured. What is supposed was not measured for any task.
+        None from a single measured task.
         """
         total = self.at(n_tasks).total
         n_known = 0 if self.supposed else min(n_tasks, len(self.tasks))
@@ -147,7 +240,7 @@ class StorageModel:
         if self._spread is None:
             return None
         half = self.n_copies * self._spread.half_width(n_tasks - n_known)
-        # A task to come takes no less than nothing.
+        # No future task takes less than 0 bytes.
         least = self.at(n_known).total
         return Interval(max(total - round(half), least), total + round(half))
 
@@ -157,7 +250,7 @@ class StorageModel:
 
     @cached_property
     def _sums(self) -> tuple[tuple[int, ...], ...]:
-        """Return the bytes after 0, 1, ..., n tasks, for every part of a file and its rounding."""
+        """Return the bytes of 0, 1, ..., n tasks by part of the files, and of their rounding."""
         tasks = self.tasks
         return (
             running([task.positions for task in tasks]),
@@ -184,9 +277,9 @@ def running(sizes: Sequence[int]) -> tuple[int, ...]:
 
 
 def grown(sums: Sequence[int], n_tasks: int) -> int:
-    """Return the sum of the first `n_tasks` sizes; beyond the last, every one is their mean.
+    """Return the sum of the first `n_tasks` sizes, beyond the last with their mean.
 
-    `sums`: those of `running`.
+    `sums`: from `running`.
 
     >>> grown(running([3, 5]), 1), grown(running([3, 5]), 4)
     (3, 16)
@@ -195,94 +288,3 @@ def grown(sums: Sequence[int], n_tasks: int) -> int:
     if n_tasks <= n_measured:
         return sums[n_tasks]
     return sums[-1] * n_tasks // n_measured
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskBytes:
-    """One stored task, measured or supposed; the four parts add up to the file."""
-
-    digest: str
-    kind: ArtifactKind
-    value_type: str
-    n_gated: int  # d
-    n_entries: int  # k
-    n_head_entries: int
-    positions: int
-    values: int
-    head: int
-    metadata: int
-    full_checkpoint: int  # what full finetuning keeps of the same task
-
-    @property
-    def file(self) -> int:
-        """Return the bytes of the file."""
-        return self.positions + self.values + self.head + self.metadata
-
-    def on_disk(self, block_bytes: int) -> int:
-        """Return the bytes of the blocks that the file lies in."""
-        return in_blocks(self.file, block_bytes)
-
-
-def in_blocks(n_bytes: int, block_bytes: int) -> int:
-    """Round up to whole blocks.
-
-    >>> in_blocks(4097, 4096)
-    8192
-    """
-    return -(-n_bytes // block_bytes) * block_bytes
-
-
-def task_bytes(diff: DiffRecord) -> TaskBytes:
-    """Take the sizes of a stored artifact from its record."""
-    return TaskBytes(
-        digest=diff.digest,
-        kind=diff.kind,
-        value_type=diff.value_type,
-        n_gated=diff.n_gated,
-        n_entries=diff.n_entries,
-        n_head_entries=diff.n_head_entries,
-        positions=diff.positions_bytes,
-        values=diff.values_bytes,
-        head=diff.head_bytes,
-        metadata=diff.metadata_bytes,
-        full_checkpoint=diff.full_checkpoint_bytes,
-    )
-
-
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where a size lies in 95 of 100 cases."""
-
-    low: int
-    high: int
-
-    def __contains__(self, value: int) -> bool:
-        return self.low <= value <= self.high
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What `n_measured` sizes, two or more, tell of those to come."""
-
-    n_measured: int
-    deviation: float  # bytes
-    quantile: float  # of Student's t
-
-    def half_width(self, n_future: int) -> float:
-        """Return half the 95% prediction interval of the sum of `n_future` more, in bytes."""
-        return self.quantile * self.deviation * math.sqrt(n_future + n_future**2 / self.n_measured)
-
-
-def find_spread(sizes: Sequence[int], block_bytes: int = 1) -> Spread | None:
-    """Return the spread of files of these sizes in blocks; None for fewer than two of them."""
-    if len(sizes) < 2:
-        return None
-    # Here, because scipy takes half a second.
-    from scipy.special import stdtrit
-
-    quantile = float(stdtrit(len(sizes) - 1, (1 + CONFIDENCE) / 2))
-    deviation = math.hypot(statistics.stdev(sizes), math.sqrt((block_bytes**2 - 1) / 12))
-    return Spread(len(sizes), deviation, quantile)

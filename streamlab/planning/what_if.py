@@ -1,18 +1,17 @@
-"""Suppositions: the measured tasks as they would be at another density, value type or base.
+"""What-if analysis: the measured tasks at another density, value type, base or head.
 
     positions' = positions * k' h(p') / (k h(p))     h(p) = H(p) / p bits an entry, p = k / d
     values'    = values * k' b' / (k b)              b: bits a value of the type takes
     k'         = p' d'
 
-Positions keep the measured share of what evenly drawn ones take. b is not the type's width but
-what values of that type took where all types were tried on the same diffs.
-A base of P' parameters in place of P is taken to be deeper and wider alike, so that its width
-goes with g^(1/3), g = P' / P:
+Positions keep their measured ratio to uniformly random ones. b is measured, with all types on the
+same diffs, not the type's width. A base of P' parameters instead of P grows equally in depth and
+width, so its width grows by g^(1/3), g = P' / P:
 
     base' = g base,  d' = g d,  k, positions, values * g,  head' = g^(1/3) head
 
-A head of C classes is one linear layer on the base's width w: C (w + 1) entries, at the measured
-bytes an entry. Metadata stay.
+A head of C classes is one linear layer on the base's width w: C (w + 1) entries at the measured
+bytes per entry. Metadata do not change.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from streamlab.errors import UsageError
 from streamlab.planning.storage_model import StorageModel, TaskBytes
 from streamlab.registry.records import BaseRecord
 
-# What a value took in each type, on average over nine diffs of all-MiniLM-L6-v2 at 0.5%.
+# Mean bits per value, over nine diffs of all-MiniLM-L6-v2 at 0.5%.
 VALUE_BITS: Mapping[str, float] = MappingProxyType(
     {"fp32": 26.39, "fp16": 13.37, "bf16": 10.38, "int8": 7.44, "int4": 3.75}
 )
-_HEAD_VALUE_BYTES = 2  # of a head that was measured without an entry
+_HEAD_VALUE_BYTES = 2  # of a measured head without entries
 
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """What is supposed; None stays as it was measured."""
+    """Hypothetical settings; None: as measured."""
 
     density: float | None = None
     value_type: str | None = None
@@ -45,10 +44,10 @@ class WhatIf:
 
 
 def suppose(model: StorageModel, base: BaseRecord, what_if: WhatIf) -> StorageModel:
-    """Return the model of the same tasks under the suppositions.
+    """Return the model of the same tasks under hypothetical settings.
 
-    `base`: the measured one. Raises UsageError for a density outside (0, 1], and where one or
-    a value type is asked of artifacts that are no diffs.
+    `base`: the measured one. Raises UsageError for a density outside (0, 1], and for a density or
+    value type of artifacts that are not diffs.
     """
     if what_if == WhatIf():
         return model
@@ -66,30 +65,27 @@ def suppose(model: StorageModel, base: BaseRecord, what_if: WhatIf) -> StorageMo
 
 
 def width_of(base: BaseRecord) -> int:
-    """Return the width of a base: the columns of its first matrix, which embeds the words."""
+    """Return the width of a base: the columns of its first matrix, the word embeddings."""
     return next((shape[1] for _, shape in base.layout if len(shape) == 2), 1)
 
 
 def width_growth(growth: float) -> float:
-    """Return how much wider a base is that has `growth` times the parameters."""
+    """Return the growth of the width of a base with `growth` times the parameters."""
     return float(growth ** (1 / 3))
 
 
 def at_density(task: TaskBytes, density: float) -> TaskBytes:
     """Return a task's file at another density. Raises UsageError for one outside (0, 1]."""
     if not 0 < density <= 1:
-        raise UsageError(f"A density is a share above 0 and at most 1, got {density:g}.")
+        raise UsageError(f"The density must be in (0, 1], got {density:g}.")
     return with_entries(task, max(round(density * task.n_gated), 1))
 
 
 def with_entries(task: TaskBytes, n_entries: int) -> TaskBytes:
-    """Return a task's file with that many entries.
-
-    Raises UsageError for an artifact that is no diff, or that keeps nothing to go by.
-    """
+    """Return a task's file with `n_entries`. Raises UsageError unless it is a non-empty diff."""
     if task.kind != "diff" or not task.n_entries:
         raise UsageError(
-            "A density can be supposed of diffs with entries only, and the measured run stored "
+            "Another density needs measured diffs with entries, and the run stored "
             f"{'an empty diff' if task.kind == 'diff' else 'a ' + task.kind}. Name another run "
             "with `--run`."
         )
@@ -142,8 +138,8 @@ def _on_base(task: TaskBytes, base: BaseRecord, growth: float) -> TaskBytes:
 def _in_type(task: TaskBytes, value_type: str) -> TaskBytes:
     if task.kind != "diff":
         raise UsageError(
-            f"A value type can be supposed of diffs only, and the measured run stored a "
-            f"{task.kind}. Name another run with `--run`."
+            f"Another value type needs measured diffs, and the run stored a {task.kind}. Name "
+            "another run with `--run`."
         )
     share = VALUE_BITS[value_type] / VALUE_BITS[task.value_type]
     return replace(task, value_type=value_type, values=round(share * task.values))

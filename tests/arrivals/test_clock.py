@@ -136,7 +136,7 @@ def test_kinds_of_events_are_never_equal() -> None:
 @pytest.mark.parametrize(
     ("arrived", "service", "n_slots", "told"),
     [
-        ([0], lambda _: 1, 0, "one slot at least is needed, got 0"),
+        ([0], lambda _: 1, 0, "at least one slot is needed, got 0"),
         ([3, -1], lambda _: 1, 1, "no task may arrive before time 0"),
         ([0], lambda _: -5, 1, "task 0 cannot take -5 microseconds"),
     ],

@@ -99,25 +99,22 @@ def test_every_kind_of_bad_line_is_told_with_what_was_given() -> None:
     ]
     assert found[0] == "line 2: the day must be a number from 0 to 100,000,000, got 'soon'."
     assert found[4] == (
-        "line 6: the provider must be one whose arrivals this trace tells (press, a, b), "
-        "got 'school'."
+        "line 6: the provider must be one of those with this trace (press, a, b), got 'school'."
     )
-    assert (
-        found[5] == "line 7: the task must be one that 'press' brings (mood, same), got ['mood']."
-    )
+    assert found[5] == "line 7: the task must be one of 'press' (mood, same), got ['mood']."
     assert found[6] == "line 8: has no 'provider'."
-    assert found[7:] == ("line 9: is no JSON object.", "line 10: is no JSON object.")
+    assert found[7:] == ("line 9: is not a JSON object.", "line 10: is not a JSON object.")
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "line 1: must name the columns 'day', 'provider', 'task', each once."),
-        ("day,task\n1,mood\n", "line 1: must name the columns"),
-        ("day,day,provider,task\n", "line 1: must name the columns"),
+        ("", "line 1: must have the columns 'day', 'provider', 'task', each once."),
+        ("day,task\n1,mood\n", "line 1: must have the columns"),
+        ("day,day,provider,task\n", "line 1: must have the columns"),
         ("day,provider,task\n", "holds no arrivals; write one a line."),
         ("day,provider,task\n\n1,press\n", "line 3: has 2 fields, and the header 3."),
-        ('day,provider,task\n1,"press"x,mood\n', "line 2: is no CSV"),
+        ('day,provider,task\n1,"press"x,mood\n', "line 2: is not CSV"),
     ],
 )
 def test_a_csv_that_does_not_hold_together_is_told(text: str, told: str) -> None:

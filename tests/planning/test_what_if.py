@@ -43,7 +43,7 @@ def test_a_density_changes_positions_by_their_entropy_and_values_by_their_number
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5])
 def test_a_density_that_is_no_share_is_refused(density: float) -> None:
-    with pytest.raises(UsageError, match=r"above 0 and at most 1, got"):
+    with pytest.raises(UsageError, match=r"must be in \(0, 1\], got"):
         at_density(made_up(0), density)
 
 
@@ -102,7 +102,7 @@ def test_two_classes_are_what_a_task_of_two_was_measured_with() -> None:
 def test_checkpoints_have_no_density_and_no_value_type(what_if: WhatIf) -> None:
     model = model_of(made_up(0, kind="checkpoint", value_type="fp32"))
 
-    with pytest.raises(UsageError, match="the measured run stored a checkpoint"):
+    with pytest.raises(UsageError, match="the run stored a checkpoint"):
         suppose(model, BASE, what_if)
 
 

@@ -1,7 +1,6 @@
-"""A row of numbers <-> bytes, by one of two codecs behind one signature.
+"""Codecs of number streams: `pcodec`, close to the entropy, and `xz`, of the standard library.
 
-`pcodec` comes close to the entropy; `xz` needs nothing but the standard library. Neither lets
-its stream decide how much is allocated: the reader says how many numbers it expects.
+Readers state how many numbers they expect; a stream never decides how much is allocated.
 """
 
 from __future__ import annotations
@@ -23,33 +22,29 @@ if TYPE_CHECKING:
 CodecName = Literal["pcodec", "xz"]
 PAGE_ENTRIES = 32_768
 XZ_DICTIONARY_BYTES = 1 << 20
-XZ_MEMORY_BYTES = 16 << 20  # a decoder may use this much, whatever its stream asks for
+XZ_MEMORY_BYTES = 16 << 20  # limit of a decoder, whatever its stream requests
 
 Numbers = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Compress numbers, and expand exactly as many of them again."""
+    """A pair of functions that compress numbers and expand exactly as many."""
 
     write: Callable[[Numbers, Sequence[int]], bytes]
     read: Callable[[bytes, DTypeLike, int, str], Numbers]
 
     def compress(self, numbers: Numbers, stretches: Sequence[int] = ()) -> bytes:
-        """Write numbers; none at all take no bytes.
+        """Return the compressed bytes; none for no numbers.
 
-        `stretches`: lengths that add up to the numbers, of parts that are alike inside, for a
-        codec that can make use of them.
+        `stretches`: lengths of consecutive homogeneous parts, for codecs that use them.
         """
         return self.write(numbers, stretches or [len(numbers)]) if len(numbers) else b""
 
     def expand(self, data: bytes, dtype: DTypeLike, count: int, rule: str) -> Numbers:
-        """Read exactly `count` numbers.
-
-        Raises DiffFormatError naming `rule` where `data` holds anything else.
-        """
+        """Return exactly `count` numbers. Raises DiffFormatError naming `rule` otherwise."""
         if bool(data) != bool(count):
-            raise DiffFormatError(rule, f"{count} numbers cannot take {len(data)} bytes.")
+            raise DiffFormatError(rule, f"{count} numbers cannot have {len(data)} bytes.")
         return self.read(data, dtype, count, rule) if count else np.zeros(0, dtype=dtype)
 
 
@@ -57,14 +52,14 @@ def _write_pcodec(numbers: Numbers, stretches: Sequence[int]) -> bytes:
     config = ChunkConfig(
         compression_level=12,
         mode_spec=ModeSpec.classic(),
-        delta_spec=DeltaSpec.no_op(),  # gaps are differences already, values have no order
+        delta_spec=DeltaSpec.no_op(),  # gaps are differences already; values are unordered
         paging_spec=PagingSpec.exact_page_sizes(_page_sizes(stretches)),
     )
     return bytes(standalone.simple_compress(np.ascontiguousarray(numbers), config))
 
 
 def _page_sizes(stretches: Sequence[int]) -> list[int]:
-    """Cut each stretch into pages of equal length, or one more, none over the limit."""
+    """Split each stretch into pages of nearly equal length, none over the limit."""
     sizes: list[int] = []
     for length in stretches:
         n_pages = -(-length // PAGE_ENTRIES)
@@ -83,7 +78,7 @@ def _read_pcodec(data: bytes, dtype: DTypeLike, count: int, rule: str) -> Number
         raise DiffFormatError(
             rule,
             f"the pcodec stream must hold {count} numbers, got {progress.n_processed}"
-            f"{'' if progress.finished else ' and more to come'}.",
+            f"{'' if progress.finished else ' or more'}.",
         )
     return numbers
 
@@ -92,15 +87,15 @@ def _write_xz(numbers: Numbers, _stretches: Sequence[int]) -> bytes:
     item = numbers.dtype.newbyteorder("<")
     rows = np.ascontiguousarray(numbers, dtype=item).view(np.uint8).reshape(len(numbers), -1)
     return lzma.compress(
-        rows.T.tobytes(),  # plane by plane: all lowest bytes first
+        rows.T.tobytes(),  # byte planes, lowest first
         format=lzma.FORMAT_XZ,
-        check=lzma.CHECK_NONE,  # the container has a digest of every part
+        check=lzma.CHECK_NONE,  # the container has digests
         filters=[
             {
                 "id": lzma.FILTER_LZMA2,
                 "preset": 6,
                 "dict_size": XZ_DICTIONARY_BYTES,
-                "lc": 0,  # neighbouring bytes say nothing of each other
+                "lc": 0,  # neighbouring bytes are unrelated
                 "lp": 0,
                 "pb": 0,
             }

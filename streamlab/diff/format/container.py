@@ -206,7 +206,7 @@ def rounded(
     Raises DiffError as `encode` does.
     """
     counts = np.array(diff.counts, dtype=np.int64)
-    codes = _codes(diff, counts, value_type)
+    codes = values.diff_codes(diff, value_type)
     widened = values.widen_values(codes, counts, value_type, zeros=diff.mode == "replace")
     parts = np.split(widened, np.cumsum(counts)[:-1])
     tensors = (
@@ -220,7 +220,7 @@ def rounded(
 def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
     compress = CODECS[codec].compress
     streams = positions.split([tensor.positions for tensor in diff.tensors], diff.layout)
-    codes = _codes(diff, np.array(diff.counts, dtype=np.int64), value_type)
+    codes = values.diff_codes(diff, value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     blocks = {
         _CUTS: _bytes_block(streams.cuts),
@@ -233,14 +233,6 @@ def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) ->
         scales = codes.scales.astype("<f4").tobytes()
         blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
     return blocks
-
-
-def _codes(diff: DiffVector, counts: NDArray[np.int64], value_type: ValueType) -> values.Codes:
-    none = np.zeros(0, dtype=np.float32)
-    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
-    if diff.mode == "replace":
-        return values.keep_values(joined, value_type)
-    return values.round_values(joined, counts, value_type)
 
 
 def _bytes_block(data: bytes) -> Block:

@@ -1,9 +1,9 @@
-"""The outer frame: one safetensors file with one metadata key, written one way only.
+"""The frame of a diff file: a safetensors file in canonical form, and its metadata.
 
     8 bytes: length of the header | header: canonical JSON, padded with spaces | tensor bytes
 
-The frame is written here and not by a library, so that the same content always gives the same
-bytes, and read here, so that nothing is allocated before it is checked.
+It is not written by a library, so that the same content always gives the same bytes, and not read
+by one, so that nothing is allocated before it is checked.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Frame:
-    """A file taken apart: its one metadata tree and its blocks by name."""
+    """The metadata of a file and its blocks by name."""
 
     metadata: Mapping[str, Any]
     blocks: Mapping[str, Block]
@@ -53,7 +53,7 @@ class Frame:
 
 
 def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> bytes:
-    """Write a file. Raises DiffError where the header would be longer than a reader accepts."""
+    """Return the bytes of a file. Raises DiffError for a header over the limit of readers."""
     header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
     table = _table(blocks)
     header |= table
@@ -68,7 +68,7 @@ def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> byt
 
 
 def read_frame(data: bytes) -> Frame:
-    """Take a file apart without copying a block.
+    """Parse a file without copying blocks.
 
     Raises DiffFormatError: `file-size`, `header-size`, `header-json`, `header-canonical`,
     `metadata-key`, `tensor-table`.
@@ -91,7 +91,7 @@ def read_frame(data: bytes) -> Frame:
 
 
 def digest_blocks(blocks: Mapping[str, Block]) -> str:
-    """Return the SHA-256 of the blocks' bytes in the file's order, in hex."""
+    """Return the SHA-256 of the blocks in file order, in hex."""
     running = hashlib.sha256()
     for name in _table(blocks):
         running.update(blocks[name].data)
@@ -104,7 +104,7 @@ def digest_header(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> s
 
 
 def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
-    """Return the header's entry of every block, in the file's order."""
+    """Return the header's entry of every block, in file order."""
     table: dict[str, dict[str, Any]] = {}
     end = 0
     for name in sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype)):
@@ -119,7 +119,7 @@ def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
 
 
 def _rank(name: str, dtype: str) -> tuple[int, str]:
-    """Order blocks so that every one starts at a multiple of its own item."""
+    """Return a sort key that aligns every block to its item size."""
     return -_ITEM_BYTES[dtype], name
 
 
@@ -129,16 +129,16 @@ def _padded(text: bytes) -> bytes:
 
 def _header_text(data: bytes) -> bytes:
     if len(data) < _LENGTH_BYTES:
-        raise DiffFormatError("file-size", f"a file takes 8 bytes at least, got {len(data)}.")
+        raise DiffFormatError("file-size", f"must be at least 8 bytes, got {len(data)}.")
     length = int.from_bytes(data[:_LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
         raise DiffFormatError(
-            "header-size", f"the header may take {MAX_HEADER_BYTES} bytes, claims {length}."
+            "header-size", f"the header must be at most {MAX_HEADER_BYTES} bytes, got {length}."
         )
     text = data[_LENGTH_BYTES : _LENGTH_BYTES + length]
     if len(text) != length:
         raise DiffFormatError(
-            "header-size", f"the header claims {length} bytes, {len(text)} are left."
+            "header-size", f"the header must have {length} bytes, got {len(text)}."
         )
     return bytes(text)
 
@@ -146,8 +146,8 @@ def _header_text(data: bytes) -> bytes:
 def _parse(text: bytes, what: str) -> dict[str, Any]:
     try:
         tree = json.loads(text.decode("ascii"))
-        canonical_json(tree)  # refuses NaN and infinities
-        json.dumps(tree, ensure_ascii=False).encode()  # refuses half of a surrogate pair
+        canonical_json(tree)  # rejects NaN and infinities
+        json.dumps(tree, ensure_ascii=False).encode()  # rejects lone surrogates
     except (ValueError, RecursionError) as error:
         raise DiffFormatError("header-json", f"the {what} is not ASCII JSON: {error}.") from error
     if not isinstance(tree, dict):
@@ -156,7 +156,7 @@ def _parse(text: bytes, what: str) -> dict[str, Any]:
 
 
 def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]:
-    """Check that the blocks fill the body in the one order there is, without gap or overlap."""
+    """Check that the blocks fill the body in canonical order, without gap or overlap."""
     for name, entry in header.items():
         _check_entry(name, entry)
     blocks: dict[str, Block] = {}
@@ -172,7 +172,7 @@ def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]
         blocks[name] = Block(entry["dtype"], shape, body[start:end])
     if end != len(body):
         raise DiffFormatError(
-            "tensor-table", f"the tensors take {end} bytes, and {len(body)} follow the header."
+            "tensor-table", f"the tensors take {end} bytes, but {len(body)} follow the header."
         )
     return blocks
 
@@ -199,16 +199,15 @@ def _is_row_of_counts(row: Any, longest: int) -> bool:
 
 FORMAT_NAME: Literal["streamlab-diff"] = "streamlab-diff"
 FORMAT_VERSION: Literal[1] = 1
-MAX_ENTRIES = (1 << 31) - 1  # so that a sum of 32-bit gaps fits in 63 bits
+MAX_ENTRIES = (1 << 31) - 1  # a sum of 32-bit gaps fits in 63 bits
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Digests(Settings):
-    """SHA-256 in hex: of each part's blocks in the file's order, and of the header's JSON.
+    """SHA-256 in hex of each part's blocks in file order, and of the header's JSON.
 
-    Together they cover every byte, so that no accident goes unnoticed even where nobody knows
-    the digest of the file.
+    Together they cover every byte of the file.
     """
 
     model_config = ConfigDict(strict=True)
@@ -220,7 +219,7 @@ class Digests(Settings):
 
 
 class Header(Settings):
-    """The metadata tree: `d` backbone entries of which `k` change, and how they are written."""
+    """The metadata of a diff: `k` of `d` backbone entries change."""
 
     model_config = ConfigDict(strict=True)
 
@@ -237,7 +236,7 @@ class Header(Settings):
 
 
 def read_header(tree: Mapping[str, Any]) -> Header:
-    """Check the metadata tree.
+    """Validate the metadata.
 
     Raises DiffFormatError: `format-name`, `format-version`, `metadata-schema`.
     """
@@ -248,7 +247,7 @@ def read_header(tree: Mapping[str, Any]) -> Header:
     version = tree.get("version")
     if type(version) is not int or version != FORMAT_VERSION:
         raise DiffFormatError(
-            "format-version", f"this reader knows version {FORMAT_VERSION}, got {version!r}."
+            "format-version", f"the version must be {FORMAT_VERSION}, got {version!r}."
         )
     try:
         header = Header.model_validate(tree)
@@ -260,11 +259,12 @@ def read_header(tree: Mapping[str, Any]) -> Header:
         ) from error
     if header.k > header.d:
         raise DiffFormatError(
-            "metadata-schema", f"`k` is {header.k}, more than the {header.d} entries of `d`."
+            "metadata-schema", f"`k` must be at most `d` = {header.d}, got {header.k}."
         )
     if header.mode == "replace" and header.value_type in INTEGER_BITS:
         raise DiffFormatError(
-            "metadata-schema", f"{header.value_type} has scales, and replaces no weight exactly."
+            "metadata-schema",
+            f"{header.value_type} cannot replace weights exactly; use a float type.",
         )
     return header
 

@@ -1,13 +1,16 @@
-"""The writer's choice: how to cut each tensor, and which class each line belongs to.
+"""Partition of tensors into lines, and of lines into classes of similar density.
 
-A line of n entries of which c are kept takes, in a class of density p that a share q of its
-tensor's lines belongs to,
+A tensor is one line, or is cut into its rows or its columns. Each line belongs to a class; class 0
+has no entries. The lines of a class, in the base's order, form one string.
 
-    -c log2 p - (n - c) log2(1 - p) - log2 q        bits,
+The writer chooses cuts and classes. In a class of density p with a share q of its tensor's lines, a
+line of n entries, c of them non-zero, takes
 
-entries first, then the name of the class. Each line goes where it takes fewest, each class takes
-the density of its lines, and so on in turn: an entropy-constrained quantiser (Chou, Lookabaugh
-and Gray, 1989) of densities. A reader does not depend on any of it.
+    -c log2 p - (n - c) log2(1 - p) - log2 q        bits
+
+for its entries and the number of its class. Assigning each line to its cheapest class and
+recomputing the classes' densities in turn is entropy-constrained quantisation (Chou, Lookabaugh
+and Gray, 1989). A reader does not depend on the choice.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ if TYPE_CHECKING:
 
     from streamlab.diff.layout import Layout
 
-CLASS_BITS = 480.0  # a class has pages of its own, and what one costs beside its entropy
-# One class an octave to begin with.
+WHOLE, ROWS, COLUMNS = 0, 1, 2  # cuts
+CLASS_BITS = 480.0  # overhead of a class, which has pages of its own
+# Initially one class per octave.
 START_DENSITIES: NDArray[np.float64] = 2.0 ** -(np.arange(20, dtype=np.float64) + 0.5)
 ROUNDS = 5
 REFINEMENTS = 3
-NAMES_BITS = 320.0  # what the names of a cut tensor's classes take beside their entropy
+NAMES_BITS = 320.0  # overhead of the class numbers of a cut tensor
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -38,9 +42,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Candidate:
-    """One way to cut a tensor: lines of `length`, `tallies` of which keep `kept` entries each.
+    """One way to cut a tensor into lines of `length`.
 
-    `of_line` gives the row of `kept` that each line stands in.
+    `kept`: distinct numbers of entries per line; `tallies`: how many lines have each; `of_line`:
+    index into `kept` of each line.
     """
 
     cut: int
@@ -52,7 +57,7 @@ class _Candidate:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A candidate, the class of each of its rows of `kept`, and the bits all that takes."""
+    """A candidate, the class of each element of its `kept`, and the bits in total."""
 
     candidate: _Candidate
     classes: NDArray[np.int64]
@@ -62,9 +67,9 @@ class _Choice:
 def choose_classes(
     positions: Sequence[Positions], layout: Layout
 ) -> tuple[Cuts, list[NDArray[np.uint16]]]:
-    """Choose a cut for every tensor and a class for each of its lines, 0 for lines left out.
+    """Choose a cut for every tensor and a class for each of its lines, 0 for empty lines.
 
-    Classes 1, 2, ... stand by falling density, and each keeps entries.
+    Classes 1, 2, ... are in order of falling density and not empty.
     """
     if not layout.shapes:
         return np.zeros(0, dtype=np.uint8), []
@@ -104,12 +109,12 @@ def _candidate(cut: int, length: int, counts: NDArray[np.int64]) -> _Candidate:
 
 
 def _best(ways: Sequence[_Candidate], densities: Floats) -> _Choice:
-    """Return the way that takes fewest bits, the first of equal ones."""
+    """Return the cheapest candidate with its classes, the first of equal ones."""
     return min((_assign(way, densities) for way in ways), key=lambda choice: choice.bits)
 
 
 def _assign(way: _Candidate, densities: Floats) -> _Choice:
-    """Put each line where it takes fewest bits, the names of classes priced by their shares."""
+    """Assign each line to its cheapest class, including the cost of class numbers."""
     bits = _bits(way, densities)
     classes = np.asarray(bits.argmin(axis=1))
     if way.cut == WHOLE:
@@ -124,14 +129,14 @@ def _assign(way: _Candidate, densities: Floats) -> _Choice:
 
 
 def _bits(way: _Candidate, densities: Floats) -> Floats:
-    """Return what a line of each row of `kept` takes in class 0, which allows none, and others."""
+    """Return the bits of a line by element of `kept` and class, (n, 1 + n_classes)."""
     kept = way.kept[:, None].astype(np.float64)
     bits = -(kept * np.log2(densities) + (way.length - kept) * np.log2(1 - densities))
     return np.concatenate([np.where(kept > 0, np.inf, 0.0), bits], axis=1)
 
 
 def _measure(choices: Sequence[_Choice], n_classes: int) -> Floats:
-    """Return the densities of the classes that keep entries, falling."""
+    """Return the densities of non-empty classes, falling."""
     kept, sizes = np.zeros(n_classes + 1), np.zeros(n_classes + 1)
     for choice in choices:
         way = choice.candidate
@@ -140,13 +145,13 @@ def _measure(choices: Sequence[_Choice], n_classes: int) -> Floats:
     if not kept[1:].any():
         return START_DENSITIES
     used = kept > 0  # never class 0
-    lowest = 2.0**-50  # so that neither logarithm is of 0
+    lowest = 2.0**-50  # keeps both logarithms finite
     densities: Floats = np.clip(kept[used] / sizes[used], lowest, 1 - lowest)
     return np.sort(densities)[::-1]
 
 
 def _without_needless(choices: Sequence[_Choice], densities: Floats) -> Floats:
-    """Leave out, the least useful first, each class that saves less than a class costs."""
+    """Remove, the least useful first, each class that saves less than its overhead."""
     ways = [choice.candidate for choice in choices]
     bits = np.concatenate([_bits(way, densities) for way in ways])
     tallies = np.concatenate([way.tallies for way in ways])
@@ -162,8 +167,6 @@ def _without_needless(choices: Sequence[_Choice], densities: Floats) -> Floats:
     return densities
 
 
-WHOLE, ROWS, COLUMNS = 0, 1, 2
-
 Cuts = NDArray[np.uint8]
 Classes = NDArray[np.uint16]
 Integers = NDArray[np.int64]
@@ -171,10 +174,10 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Lines:
-    """All lines by number: those of tensors left whole first, both kinds in the base's order.
+    """All lines by number: first uncut tensors, then cut ones, both in the base's order.
 
-    `tensors`: (T,) the tensors in that order. `cuts`, `n_lines`, `lengths`: (T,) how each of
-    these is cut, into how many lines, of how many entries.
+    `tensors`: (T,) the tensors in that order. `cuts`, `n_lines`, `lengths`: (T,) the cut of each,
+    its number of lines and their number of entries.
     """
 
     tensors: Integers
@@ -190,12 +193,12 @@ class Lines:
 
 @dataclass(frozen=True)
 class Strings:
-    """The strings of classes 1, 2, ..., one after another on one number line.
+    """The strings of classes 1, 2, ..., concatenated.
 
-    `n_named`: (T,) how many lines of each tensor are in a class, m in all. `in_tensor`: (m,)
-    their numbers inside their tensors. `lengths`: (m,) their entries. `order`: (m,) the lines as
-    they stand on the number line. `starts`: (m,) where each of these begins there. `ends`:
-    (n_classes,) where each class ends.
+    `n_named`: (T,) number of lines of each tensor in these classes, m in total. `in_tensor`: (m,)
+    their indices within their tensors. `lengths`: (m,) their entries. `order`: (m,) the lines in
+    concatenated order. `starts`: (m,) their starts there. `ends`: (n_classes,) the end of each
+    class.
     """
 
     n_named: Integers
@@ -207,12 +210,12 @@ class Strings:
 
 
 def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Tell whether a tensor has columns: two axes or more (the later ones are one)."""
+    """Return whether a tensor has columns: at least two axes, the later ones flattened."""
     return len(shape) >= 2
 
 
 def cut_into_lines(cuts: Cuts, layout: Layout) -> Lines:
-    """Cut every tensor; `cuts` are valid for the layout."""
+    """Cut every tensor by `cuts` that are valid for the layout."""
     tensors = np.argsort(cuts != WHOLE, kind="stable")
     n_lines = np.ones(len(cuts), dtype=np.int64)
     for index in np.flatnonzero(cuts).tolist():
@@ -223,8 +226,8 @@ def cut_into_lines(cuts: Cuts, layout: Layout) -> Lines:
 
 
 def string_together(lines: Lines, classes: Classes, n_classes: int) -> Strings:
-    """Put the lines of each class on one string; no class is above `n_classes`."""
-    named = np.flatnonzero(classes != 0)  # of booleans: three times as fast
+    """Join the lines of each of `n_classes` classes to one string."""
+    named = np.flatnonzero(classes != 0)  # three times as fast on booleans
     names = classes[named]
     ends = np.cumsum(lines.n_lines)
     n_named = np.diff(np.searchsorted(named, ends), prepend=0)
@@ -238,14 +241,14 @@ def string_together(lines: Lines, classes: Classes, n_classes: int) -> Strings:
 
 
 def write_cuts(cuts: Cuts) -> bytes:
-    """Write two bits a tensor, four tensors a byte, lowest bits first."""
+    """Write two bits per tensor, lowest bits first."""
     padded = np.concatenate([cuts, np.zeros(-len(cuts) % 4, dtype=np.uint8)]).reshape(-1, 4)
     shifted = padded << np.array([0, 2, 4, 6], dtype=np.uint8)
     return bytes(np.bitwise_or.reduce(shifted, axis=1))
 
 
 def read_cuts(data: bytes, layout: Layout) -> Cuts:
-    """Read one cut per tensor; only a matrix with entries may be cut (`cut-coding`)."""
+    """Read one cut per tensor. Raises DiffFormatError (`cut-coding`)."""
     n_tensors = len(layout.shapes)
     expected = (n_tensors + 3) // 4
     if len(data) != expected:
@@ -260,6 +263,6 @@ def read_cuts(data: bytes, layout: Layout) -> Cuts:
         if cuts[index] > COLUMNS or not is_matrix(shape) or not layout.sizes[index]:
             raise DiffFormatError(
                 "cut-coding",
-                f"`{layout.names[index]}` of shape {shape} cannot be cut in way {cuts[index]}.",
+                f"`{layout.names[index]}` of shape {shape} cannot have the cut {cuts[index]}.",
             )
     return np.ascontiguousarray(cuts)

@@ -1,7 +1,7 @@
-"""Positions <-> cuts, classes, counts and gaps: the layout both codecs share.
+"""Positions as streams of cuts, classes, counts and gaps, and back.
 
-Tensors are cut into lines, lines of like density are strung together (see `lines`), and along
-each string the gaps between kept entries are what a codec writes:
+Tensors are cut into lines, and lines of similar density form strings (see `partition`). A codec
+writes the gaps between entries along each string:
 
     gap_0 = position_0,    gap_i = position_i - position_{i-1} - 1
 """
@@ -43,7 +43,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PositionStreams:
-    """Positions ready for a codec; `class_pages` and `pages` are stretches alike inside."""
+    """Streams for a codec; `class_pages` and `pages` are lengths of homogeneous parts."""
 
     cuts: bytes
     classes: Classes
@@ -54,10 +54,7 @@ class PositionStreams:
 
 
 def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
-    """Turn sorted positions per tensor into streams.
-
-    Raises DiffError where two neighbours lie further apart than a gap can span.
-    """
+    """Turn sorted positions per tensor into streams. Raises DiffError for a gap over 32 bits."""
     cuts, chosen = choose_classes(positions, layout)
     lines = cut_into_lines(cuts, layout)
     none = np.zeros(0, dtype=np.uint16)
@@ -69,7 +66,7 @@ def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
     gaps = np.diff(places, prepend=-1) - 1
     gaps[upto - counts] = places[upto - counts] - np.concatenate([[0], strings.ends])[:-1]
     if gaps.max(initial=0) > MAX_GAP:
-        raise DiffError(f"A diff file spans gaps of {MAX_GAP} entries, got {gaps.max()}.")
+        raise DiffError(f"A gap in a diff file is at most {MAX_GAP} entries, got {gaps.max()}.")
     return PositionStreams(
         write_cuts(cuts),
         classes,
@@ -83,11 +80,11 @@ def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
 def join(
     gaps: Gaps, counts: Counts, classes: Classes, lines: Lines, layout: Layout
 ) -> list[Positions]:
-    """Turn the streams into sorted positions per tensor, each shown to lie inside its tensor.
+    """Turn streams into sorted positions per tensor, verified to be inside it.
 
-    `classes`: of every line. Gaps are never negative, so positions ascend strictly; the sum
-    cannot overflow, because the container admits fewer than 2**31 entries. Raises
-    DiffFormatError (`count-range`, `position-range`).
+    `classes`: of every line. Gaps are unsigned, so positions ascend strictly; sums cannot
+    overflow with fewer than 2**31 entries. Raises DiffFormatError (`count-range`,
+    `position-range`).
     """
     strings = string_together(lines, classes, len(counts))
     places = _read_places(gaps, counts, strings)
@@ -101,7 +98,7 @@ def join(
     numbers = np.arange(len(places))
     taken = np.repeat(source - (ends - n_kept), n_kept)
     taken += numbers
-    np.take(places, taken, out=numbers, mode="clip")  # in range; other modes copy through a buffer
+    np.take(places, taken, out=numbers, mode="clip")  # valid; the other modes copy through a buffer
     numbers += np.repeat(shift, n_kept)
     return _by_tensor(numbers, n_kept, strings, lines, layout)
 
@@ -109,7 +106,7 @@ def join(
 def _by_tensor(
     numbers: Positions, n_kept: Counts, strings: Strings, lines: Lines, layout: Layout
 ) -> list[Positions]:
-    """Part the entries of all lines into tensors, and number those of columns row by row."""
+    """Split the entries of all lines by tensor, in row-major numbers."""
     parts: list[Positions] = [numbers] * len(lines.tensors)
     line_ends = np.cumsum(strings.n_named)
     upto = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(n_kept)])[line_ends]
@@ -125,11 +122,13 @@ def _by_tensor(
 
 
 def _by_rows(numbers: Positions, columns: Positions, shape: tuple[int, ...]) -> Positions:
-    """Renumber entries row by row in place of column by column, and sort them."""
+    """Convert column-major numbers to sorted row-major ones."""
     n_rows, n_columns = shape[0], math.prod(shape[1:])
     turned = (numbers - columns * n_rows) * n_columns + columns
     fits = n_rows * n_columns <= MAX_GAP
-    turned = np.sort(turned.astype(np.uint32) if fits else turned)  # 32 bits sort twice as fast
+    turned = np.sort(
+        turned.astype(np.uint32) if fits else turned
+    )  # 32 bits are sorted twice as fast
     turned = turned.astype(np.int64, copy=False)
     turned.flags.writeable = False
     return turned
@@ -142,7 +141,7 @@ def _places(
     strings: Strings,
     layout: Layout,
 ) -> NDArray[np.int64]:
-    """Return where on the strings' number line all entries lie, sorted."""
+    """Return the sorted places of all entries on the concatenated strings."""
     shift = np.zeros(len(classes), dtype=np.int64)
     own = strings.in_tensor * strings.lengths
     shift[np.flatnonzero(classes)[strings.order]] = strings.starts - own[strings.order]
@@ -161,15 +160,15 @@ def _places(
 
 
 def _read_places(gaps: Gaps, counts: Counts, strings: Strings) -> NDArray[np.int64]:
-    """Sum the gaps up, each class from its own start, and check that none leaves its string."""
+    """Sum the gaps from the start of each class, and check that no place exceeds its string."""
     starts = np.concatenate([np.zeros(1, dtype=np.int64), strings.ends])[:-1]
     sizes = strings.ends - starts
     wrong = np.flatnonzero((counts < 1) | (counts > sizes))
     if len(wrong):
         raise DiffFormatError(
             "count-range",
-            f"the lines of class {wrong[0] + 1} have {sizes[wrong[0]]} entries, and the file "
-            f"keeps {counts[wrong[0]]} of them.",
+            f"class {wrong[0] + 1} must have 1 to {sizes[wrong[0]]} entries, got "
+            f"{counts[wrong[0]]}.",
         )
     places = gaps.astype(np.int64)
     places += 1
@@ -180,15 +179,14 @@ def _read_places(gaps: Gaps, counts: Counts, strings: Strings) -> NDArray[np.int
         if own[-1] > sizes[index]:
             raise DiffFormatError(
                 "position-range",
-                f"the lines of class {index + 1} have {sizes[index]} entries, and the file "
-                f"names entry {own[-1] - 1}.",
+                f"positions of class {index + 1} must be below {sizes[index]}, got {own[-1] - 1}.",
             )
         own += starts[index] - 1
     return places
 
 
 def _class_pages(lines: Lines) -> tuple[int, ...]:
-    """Give the classes of tensors left whole a page, and those of cut tensors pages of a size."""
+    """Return page lengths: one page for uncut tensors, then pages of some tensors' lines."""
     pages = [int(np.count_nonzero(lines.cuts == WHOLE))]
     held = 0
     for n_lines in lines.n_lines[lines.cuts != WHOLE].tolist():
@@ -200,7 +198,7 @@ def _class_pages(lines: Lines) -> tuple[int, ...]:
 
 
 def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:
-    """Renumber entries of an (outer, inner) matrix as those of its transpose."""
+    """Convert positions in an (outer, inner) matrix to those in its transpose."""
     outer = positions // n_inner
     return np.asarray((positions - outer * n_inner) * n_outer + outer, dtype=np.int64)
 
@@ -209,7 +207,7 @@ MAX_VARINT_BYTES = 5  # a number below 2**35
 
 
 def write_varints(numbers: Iterable[int]) -> bytes:
-    """Write each number, 0 or more, in its shortest form."""
+    """Encode non-negative numbers as LEB128 (seven bits per byte, lowest first), shortest form."""
     written = bytearray()
     for number in numbers:
         rest = number
@@ -221,10 +219,10 @@ def write_varints(numbers: Iterable[int]) -> bytes:
 
 
 def read_varints(data: bytes, rule: str) -> list[int]:
-    """Read numbers until the bytes end.
+    """Decode LEB128 numbers until the bytes end.
 
-    Raises DiffFormatError naming `rule` where one is cut off, over five bytes or not in its
-    shortest form.
+    Raises DiffFormatError naming `rule` for one that is incomplete, over five bytes long or not
+    in its shortest form.
     """
     numbers: list[int] = []
     number = length = 0

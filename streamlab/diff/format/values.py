@@ -1,11 +1,10 @@
-"""Values <-> codes: five value types, none of which turns an entry into a zero.
+"""Values as codes of five types, and back; no non-zero value becomes zero.
 
-    fp32, fp16, bf16    rounded to the nearest, ties to even
+    fp32, fp16, bf16    rounded to nearest, ties to even
     int8, int4          sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
 
-A value that would round to zero takes the type's smallest magnitude with its own sign, so that a
-kept entry stays a change. The integer code is m - 1 for positive values and -m for negative
-ones: 2**bits codes, none wasted on zero.
+A value that would round to zero takes the type's smallest magnitude with its own sign. The integer
+code is m - 1 for positive values and -m for negative ones: 2**bits codes, none for zero.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ from streamlab.errors import DiffError, DiffFormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from streamlab.diff.vector import DiffVector
+
 ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
 _TINY_FLOAT32 = float(np.finfo(np.float32).smallest_subnormal)
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
-_SCALE_FACTORS = 0.94 ** np.arange(28)  # from 1 down to 0.19 of what the largest value needs
+_SCALE_FACTORS = 0.94 ** np.arange(28)  # 1 to 0.19, relative to the scale of the largest value
 _REFINEMENTS = 2
 
 Floats = NDArray[np.float32]
@@ -34,28 +35,37 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Codes:
-    """Values ready for a codec; `scales` has one float32 per tensor that keeps entries, or none."""
+    """Codes of values; `scales` has one float32 per tensor with entries, or is empty."""
 
     numbers: NDArray[Any]
     scales: Floats
 
 
 def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
-    """Return the type of number in the stream; pcodec holds integer codes in 16 bits."""
+    """Return the type of numbers in the stream; pcodec needs at least 16 bits."""
     if value_type in INTEGER_BITS:
         return np.dtype(np.int16 if codec == "pcodec" else np.int8)
     return np.dtype({"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}[value_type])
 
 
 def n_scales(value_type: ValueType, counts: NDArray[np.int64]) -> int:
-    """Return how many scales a file carries: one per tensor with entries, none for floats."""
+    """Return the number of scales in a file: one per tensor with entries, 0 for floats."""
     return int(np.count_nonzero(counts)) if value_type in INTEGER_BITS else 0
 
 
-def keep_values(values: Floats, value_type: ValueType) -> Codes:
-    """Hold (k,) values as they are, zeros and their signs too.
+def diff_codes(diff: DiffVector, value_type: ValueType) -> Codes:
+    """Return the codes of all values of a diff. Raises DiffError where the type does not fit."""
+    none = np.zeros(0, dtype=np.float32)
+    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
+    if diff.mode == "replace":
+        return keep_values(joined, value_type)
+    return round_values(joined, np.array(diff.counts, dtype=np.int64), value_type)
 
-    Raises DiffError where the type cannot hold every one of them bit for bit.
+
+def keep_values(values: Floats, value_type: ValueType) -> Codes:
+    """Encode (k,) values exactly, including signed zeros.
+
+    Raises DiffError where the type cannot represent one bit for bit.
     """
     numbers: NDArray[Any] = values
     with np.errstate(over="ignore", under="ignore"):
@@ -67,14 +77,16 @@ def keep_values(values: Floats, value_type: ValueType) -> Codes:
     fits = value_type not in INTEGER_BITS
     counts = np.array([len(values)])
     if not fits or _widen(codes, counts, value_type).tobytes() != values.tobytes():
-        raise DiffError(f"{value_type} does not hold every weight bit for bit; use a wider type.")
+        raise DiffError(
+            f"{value_type} cannot represent every weight bit for bit; use a wider type."
+        )
     return codes
 
 
 def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
-    """Round (k,) values; `counts` are those of consecutive tensors, empty ones included.
+    """Round (k,) values; `counts`: entries of consecutive tensors, including empty ones.
 
-    Raises DiffError where a value is too large for the type.
+    Raises DiffError for a value that is too large for the type.
     """
     if value_type in INTEGER_BITS:
         codes = _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
@@ -87,14 +99,14 @@ def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueTyp
     widened = _widen(codes, counts, value_type)
     if not bool(np.isfinite(widened).all()):
         largest = float(np.abs(values).max())
-        raise DiffError(f"{value_type} cannot hold a value of {largest!r}; use a wider type.")
+        raise DiffError(f"{value_type} cannot represent the value {largest!r}; use a wider type.")
     return codes
 
 
 def widen_values(
     codes: Codes, counts: NDArray[np.int64], value_type: ValueType, *, zeros: bool = False
 ) -> Floats:
-    """Widen codes to float32, one multiplication at most: the same bits on every machine.
+    """Decode to float32 with at most one multiplication, so with equal bits on every machine.
 
     `zeros`: whether they are allowed. Raises DiffFormatError: `scale-range`, `value-range`,
     `value-finite`, `value-zero`.
@@ -102,11 +114,11 @@ def widen_values(
     bits = INTEGER_BITS.get(value_type)
     if bits is not None and len(codes.numbers):
         if not bool((np.isfinite(codes.scales) & (codes.scales > 0)).all()):
-            raise DiffFormatError("scale-range", "every scale must be finite and above 0.")
+            raise DiffFormatError("scale-range", "every scale must be finite and positive.")
         lowest, highest = int(codes.numbers.min()), int(codes.numbers.max())
         if lowest < -(1 << bits - 1) or highest >= 1 << bits - 1:
             raise DiffFormatError(
-                "value-range", f"{value_type} codes take {bits} bits, got {lowest} to {highest}."
+                "value-range", f"codes must fit into {bits} bits, got {lowest} to {highest}."
             )
     values = _widen(codes, counts, value_type)
     if not bool(np.isfinite(values).all()):
@@ -114,12 +126,12 @@ def widen_values(
         raise DiffFormatError("value-finite", f"value {bad} in the stream is {values[bad]}.")
     if not zeros and not bool(values.all()):
         bad = int(np.argmin(values != 0))
-        raise DiffFormatError("value-zero", f"value {bad} in the stream is 0, which is no change.")
+        raise DiffFormatError("value-zero", f"value {bad} in the stream is 0.")
     return values
 
 
 def round_to_float16(values: Floats, *, keep_non_zero: bool) -> NDArray[np.float16]:
-    """Round to the nearest half; non-zero values stay so where asked. Too large ones overflow."""
+    """Round to fp16; too large values overflow. `keep_non_zero`: none is rounded to zero."""
     with np.errstate(over="ignore", under="ignore"):
         rounded = values.astype(np.float16)
     if keep_non_zero:
@@ -143,7 +155,7 @@ def _widen(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Fl
 
 
 def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """Keep the upper 16 bits, rounded to the nearest, ties to even."""
+    """Round to the upper 16 bits, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     lost = (rounded & 0x7FFF) == 0
@@ -164,9 +176,9 @@ def _round_to_integers(values: Floats, counts: NDArray[np.int64], bits: int) -> 
 def _search_scales(
     magnitudes: NDArray[np.float64], counts: NDArray[np.int64], levels: int
 ) -> Floats:
-    """Choose each tensor's scale with the least squared error, among a grid, then refine.
+    """Choose each tensor's scale by least squared error on a grid, then refine it.
 
-    A refinement keeps the codes and takes the scale that fits them best: sum(v*m) / sum(m*m).
+    A refinement takes the scale that fits the present codes best: sum(v*m) / sum(m*m).
     """
     starts = np.cumsum(counts) - counts
     full = np.maximum.reduceat(magnitudes, starts) / levels
@@ -174,7 +186,7 @@ def _search_scales(
     least = np.full(len(counts), np.inf)
 
     def consider(scales: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Adopt the scales that do better; return those that fit the codes they gave."""
+        """Keep the scales that are better; return the best scales for their codes."""
         nonlocal best, least
         scales = np.clip(scales, _TINY_FLOAT32, _LARGEST_FLOAT32 / levels)
         multiples = _multiples(magnitudes, scales, counts, levels)
