@@ -24,7 +24,7 @@ from streamlab.files import atomic_folder, atomic_write, open_private, write_ato
 from streamlab.home.curves import writing_curve
 from streamlab.home.store import ArtifactStore
 from streamlab.html.document import write_page
-from streamlab.stats.predictions import Answered, Facts, write_answers
+from streamlab.stats.predictions import PredictionFacts, Predictions, write_predictions
 from streamlab.views.export import write_table
 from streamlab.views.table import Column, Table
 
@@ -43,8 +43,8 @@ def write_folder(target: Path, number: int) -> None:
         (folder / "below" / "file").write_text(str(number))
 
 
-def write_predictions(target: Path, number: int) -> None:
-    facts = Facts(
+def write_some_predictions(target: Path, number: int) -> None:
+    facts = PredictionFacts(
         task="t",
         dataset="d",
         method="m",
@@ -55,7 +55,7 @@ def write_predictions(target: Path, number: int) -> None:
         recorded=0.5,
         score=0.5,
     )
-    write_answers(target, [Answered(facts, np.arange(2), np.arange(2))])
+    write_predictions(target, [Predictions(facts, np.arange(2), np.arange(2))])
 
 
 def write_curve(target: Path, number: int) -> None:
@@ -86,7 +86,7 @@ KINDS: dict[str, tuple[str, Write]] = {
     "csv": ("t.csv", lambda target, number: write_table(table(number), target)),
     "json": ("t.json", lambda target, number: write_table(table(number), target)),
     "report": ("r.html", lambda target, number: write_page(f"<p>{number}</p>", target)),
-    "predictions": ("p.npz", write_predictions),
+    "predictions": ("p.npz", write_some_predictions),
     "curve": ("c.jsonl", write_curve),
     "scenario": ("s.yaml", write_command("init")),
     "private key": ("s.key", write_command("keygen", "--out")),
@@ -196,7 +196,7 @@ def test_a_figure_that_cannot_be_written_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StoreError, match="the disk is full"):
-        write_figure(tmp_path / "figures", "empty", Figure)
+        write_figure(tmp_path / "figures", "empty", Figure, ("n",), [(1,)])
 
     assert [path.name for path in everything(tmp_path)] == ["figures"]
 

@@ -78,16 +78,16 @@ def predict(
         raise UsageError("Give only one of texts, `--pair` and `--file`.")
     home = opened(place)
     stored = find_stored(home, task, among)
-    facts = stored.facts()
-    examples: Sequence[Text] = texts or pairs or _read(file, facts, stored.artifact.columns)
+    description = stored.description()
+    examples: Sequence[Text] = texts or pairs or _read(file, description, stored.artifact.columns)
     loaded = home.load_base(stored.base_fingerprint, model=base)
     with stored.applied(loaded) as served:
         predictions = _predicted(served, examples, batch_size)
-    print_table(_prediction_table(facts, examples, predictions), form)
+    print_table(_prediction_table(description, examples, predictions), form)
 
 
 def _read(
-    file: Path | None, facts: TaskDescription, columns: Mapping[str, str | None]
+    file: Path | None, description: TaskDescription, columns: Mapping[str, str | None]
 ) -> list[Text]:
     from streamlab.inference.inputs import read_lines, texts_in
 
@@ -95,7 +95,7 @@ def _read(
         from streamlab.tasks.sources.readers import read_split
 
         split = read_split(file)
-        return texts_in(split.records, facts, columns, origin=split.origin)
+        return texts_in(split.records, description, columns, origin=split.origin)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(
             "There are no texts. Give texts, `--pair`, `--file`, or one text per line on standard "
@@ -104,7 +104,7 @@ def _read(
     origin = "standard input"
     # Bytes that are not UTF-8 are refused later, with their example.
     lines = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape").split("\n")
-    return texts_in(read_lines(lines, origin=origin), facts, columns, origin=origin)
+    return texts_in(read_lines(lines, origin=origin), description, columns, origin=origin)
 
 
 def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) -> list[Prediction]:
@@ -119,15 +119,15 @@ def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) ->
 
 
 def _prediction_table(
-    facts: TaskDescription, examples: Sequence[Text], predictions: Sequence[Prediction]
+    description: TaskDescription, examples: Sequence[Text], predictions: Sequence[Prediction]
 ) -> Table:
     texts = [(row,) if isinstance(row, str) else row for row in examples]
     names = [Column("text"), Column("text2")][: len(texts[0])]
-    if not facts.type.has_classes:
+    if not description.type.has_classes:
         columns = (*names, Column("value", "score"))
         values = [(p.value,) for p in predictions]
         return Table("predictions", "Predictions", columns, _joined(texts, values))
-    shares = [Column(f"p({label})", "score", default=False) for label in facts.labels]
+    shares = [Column(f"p({label})", "score", default=False) for label in description.labels]
     columns = (*names, Column("label"), Column("probability", "score"), *shares)
     answers = [(p.label, p.probability, *p.probabilities.values()) for p in predictions]
     return Table("predictions", "Predictions", columns, _joined(texts, answers))
@@ -233,7 +233,7 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     check_free(folder)
     home = opened(place)
     stored = find_stored(home, task, among)
-    stored.facts()  # refuse what cannot be used before the base is loaded
+    stored.description()  # refuse what cannot be used before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     click.echo(folder)
     click.echo(

@@ -1,4 +1,4 @@
-"""Rows to be answered: from lines, or from records whose columns are found as in training."""
+"""Texts to predict for, from lines or from records with the columns of the training."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def read_lines(lines: Iterable[str], *, origin: str) -> list[Record]:
-    """Read one text a line, two of a pair with a tab between, or one JSON object a line.
+    """Read one text per line, a pair separated by a tab, or one JSON object per line.
 
-    A first line that begins with a brace decides for JSON. Raises DataError for a line that is
-    neither, and where there is none.
+    The format is JSON if the first line begins with a brace. Raises DataError for an invalid
+    line, and without any.
     """
     numbered = [(n, line.rstrip("\r\n")) for n, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
-        raise DataError(f"{origin} holds no text. Give one a line, or JSON Lines.")
+        raise DataError(f"{origin} has no text. Give one text per line, or JSON Lines.")
     if numbered[0][1].lstrip().startswith("{"):
         return [_object(line, f"Line {number} of {origin}") for number, line in numbered]
     return [dict(zip(("text", "text2"), line.split("\t", 1), strict=False)) for _, line in numbered]
@@ -32,25 +32,25 @@ def read_lines(lines: Iterable[str], *, origin: str) -> list[Record]:
 
 def texts_in(
     records: Sequence[Record],
-    facts: TaskDescription,
+    description: TaskDescription,
     columns: Mapping[str, str | None],
     *,
     origin: str,
 ) -> list[Text]:
-    """Take the text, or the pair of texts, out of every record.
+    """Return the text or pair of texts of every record.
 
-    A column is the one that the task's settings name in `columns`, else `text` and `text2`, else
-    the one its dataset is known to have. Raises DataError naming the first row at fault.
+    Columns are those in `columns`, the task's settings, else `text` and `text2`, else those of its
+    dataset in the catalogue. Raises DataError naming the first invalid record.
     """
-    entry = find_entry(facts.dataset)
+    entry = find_entry(description.dataset)
     first = _known("text", columns, entry.text if entry else None)
     second = _known("text2", columns, entry.text2 if entry else None)
     texts: list[Text] = []
     for number, record in enumerate(records, start=1):
         try:
             text = text_in(record, _column(record, first))
-            pairs = facts.takes_pairs
-            if pairs is None:  # the row decides
+            pairs = description.takes_pairs
+            if pairs is None:  # decided by the record
                 pairs = any(record.get(name) is not None for name in second)
             texts.append((text, text_in(record, _column(record, second))) if pairs else text)
         except ValueError as error:
@@ -62,14 +62,16 @@ def _object(line: str, where: str) -> Record:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON ({error}). Write one JSON object a line.") from error
+        raise DataError(
+            f"{where} is not JSON ({error}). Write one JSON object per line."
+        ) from error
     if not isinstance(record, dict):
-        raise DataError(f"{where} holds {type(record).__name__}, no object.")
+        raise DataError(f"{where} must be a JSON object, got {type(record).__name__}.")
     return record
 
 
 def _known(role: str, columns: Mapping[str, str | None], catalogued: str | None) -> list[str]:
-    """Return the names a column may have, the likeliest first."""
+    """Return the possible names of a column, in order of preference."""
     return list(dict.fromkeys(name for name in (columns.get(role), role, catalogued) if name))
 
 
@@ -78,5 +80,5 @@ def _column(record: Record, names: Sequence[str]) -> str:
     if found is None:
         wanted = " or ".join(map(repr, names))
         there = ", ".join(map(repr, record)) or "none"
-        raise ValueError(f"it has no column {wanted}; there are: {there}")
+        raise ValueError(f"it has no column {wanted}; its columns: {there}")
     return found

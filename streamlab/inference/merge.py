@@ -28,7 +28,7 @@ class Merged:
     """A model folder that was written."""
 
     folder: Path
-    facts: TaskDescription
+    description: TaskDescription
     n_changed: int  # backbone weights that differ from the base's
     n_bytes: int  # of all files
 
@@ -55,21 +55,21 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
     own = LoadedBase(base.base)  # a classifier of its own, whose configuration is changed
     folder = folder.absolute()
     with task.applied(own) as served, atomic_folder(folder) as temporary:
-        _describe(served.model.config, served.facts, task)
+        _describe(served.model.config, served.description, task)
         with disk_errors(folder):
             _write(served, temporary)
         _verify(served.model, temporary)
         n_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
         check_free(folder)  # writing took a while
-    return Merged(folder, served.facts, served.on.n_changed, n_bytes)
+    return Merged(folder, served.description, served.on.n_changed, n_bytes)
 
 
-def _describe(config: PretrainedConfig, facts: TaskDescription, task: StoredTask) -> None:
+def _describe(config: PretrainedConfig, description: TaskDescription, task: StoredTask) -> None:
     """Turn a base's configuration into that of the task."""
-    facts.type.configure(config, facts.labels)
+    description.type.configure(config, description.labels)
     # The provenance of the folder.
     config.streamlab = {
-        "task": facts.task,
+        "task": description.task,
         "diff": task.artifact.diff.digest,
         "base": task.base_fingerprint,
     }
@@ -79,7 +79,7 @@ def _write(served: ServedTask, folder: Path) -> None:
     from safetensors import SafetensorError
 
     tokenizer = copy.deepcopy(served.loaded.tokenizer)
-    tokenizer.model_max_length = served.facts.max_length
+    tokenizer.model_max_length = served.description.max_length
     try:
         with quiet_transformers():
             served.model.save_pretrained(folder)

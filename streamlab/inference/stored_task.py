@@ -1,4 +1,4 @@
-"""A stored task in use: its diff on a loaded base for a while, and answers with it on."""
+"""Stored tasks: their description, and predictions with their diff applied to a loaded base."""
 
 from __future__ import annotations
 
@@ -38,56 +38,56 @@ Text = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class StoredTask:
-    """A stored diff, read from the store whenever it is used."""
+    """A stored diff, read from the store at each use."""
 
     artifact: Artifact
     store: ArtifactStore
 
     @property
     def base_fingerprint(self) -> str:
-        """Return the fingerprint of the base that the diff is on."""
+        """Return the fingerprint of the diff's base."""
         return self.artifact.diff.base_fingerprint
 
-    def facts(self) -> TaskDescription:
-        """Read what the file says of its task; the base is not needed. Raises as `diff` does."""
+    def description(self) -> TaskDescription:
+        """Return the file's task description, without the base. Raises as `diff` does."""
         return parse_description(open_diff(self.data()).header.task)
 
     def diff(self, layout: Layout) -> DiffVector:
-        """Read the diff from the store, its digest and its base checked.
+        """Read the diff from the store and verify its digest and base.
 
-        Raises StoreError or DiffFormatError where the file cannot be trusted, BaseMismatchError
-        where it is on another base, and DiffError for a whole checkpoint.
+        Raises StoreError or DiffFormatError for an invalid file, BaseMismatchError for another
+        base, and DiffError for an artifact that is not a diff.
         """
         return decode(self.data(), layout, expected_digest=self.artifact.diff.digest)
 
     def data(self) -> bytes:
-        """Return the file's bytes, checked against its digest. Raises StoreError, DiffError."""
+        """Return the file's bytes, verified by digest. Raises StoreError, DiffError."""
         record = self.artifact.diff
         if record.kind != "diff":
             raise DiffError(
-                f"The artifact {record.digest[:12]} is a baseline's {record.kind} and no diff, so "
-                "that it cannot be put on a base. Name a task of a method that makes diffs."
+                f"The artifact {record.digest[:12]} is a baseline's {record.kind}, not a diff, and "
+                "cannot be applied to a base. Name a task of a method that trains diffs."
             )
         return self.store.get(record.digest)
 
     def save(self, path: Path) -> None:
-        """Write the file as it is stored to a path, aside first. Raises StoreError, DiffError."""
+        """Copy the stored file to a path, atomically. Raises StoreError, DiffError."""
         write_atomically(path, self.data())
 
     @contextmanager
     def applied(self, loaded: LoadedBase) -> Iterator[ServedTask]:
-        """Hold the diff on a loaded base for the length of a `with` block.
+        """Apply the diff to a loaded base for the duration of a `with` block.
 
-        Raises what `diff` raises, and DiffError where the file does not say how it is used, the
-        diff changes nothing or another one is on; StoreError where it changes other weights than
-        when it was made.
+        Raises what `diff` raises; DiffError where the file has no usable description, the diff
+        changes nothing or another one is applied; StoreError where it does not change as many
+        weights as recorded.
         """
         diff = self.diff(loaded.base.layout)
-        facts = parse_description(diff.task)
-        check_head(diff, facts, loaded.base.head_names)
-        with loaded.holding(facts.task, diff) as on:
+        description = parse_description(diff.task)
+        check_head(diff, description, loaded.base.head_names)
+        with loaded.holding(description.task, diff) as on:
             self._check_changed(on)
-            yield ServedTask(facts, loaded, on)
+            yield ServedTask(description, loaded, on)
 
     def _check_changed(self, on: Applied) -> None:
         arrival = self.artifact.arrival
@@ -102,88 +102,92 @@ class StoredTask:
 
 @dataclass(frozen=True)
 class ServedTask:
-    """A task whose diff is on a model; of use inside its `with` block only."""
+    """A task whose diff is applied to a model, for use inside the `with` block only."""
 
-    facts: TaskDescription
+    description: TaskDescription
     loaded: LoadedBase
     on: Applied
 
     @property
     def model(self) -> PreTrainedModel:
-        """Return the classifier with the diff on it."""
+        """Return the classifier with the diff applied."""
         return self.loaded.model
 
     def predict(self, texts: Sequence[Text], *, batch_size: int = 64) -> list[Prediction]:
-        """Answer texts, or pairs of texts, in their order, tokenised as in training.
+        """Predict for texts, or pairs of texts, in their order, tokenised as in training.
 
-        Raises DataError for what is no text, and for pairs where the task takes single texts or
-        the other way round.
+        Raises DataError for values that are not texts, and for pairs where the task takes single
+        texts or vice versa.
         """
         return self.answer(self.encode(texts), batch_size=batch_size) if len(texts) else []
 
     def encode(self, texts: Sequence[Text]) -> Encoded:
-        """Tokenise texts as in training; `n_truncated` of them were cut. Raises DataError."""
+        """Tokenise texts as in training; `n_truncated` counts truncated ones. Raises DataError."""
         self._check_on()
         if isinstance(texts, str):
-            raise DataError("Give a list of texts; a single one goes into a list of its own.")
-        rows = [_row(number, text) for number, text in enumerate(texts, start=1)]
-        pairs = {row.text2 is not None for row in rows}
-        wanted = self.facts.takes_pairs
-        if len(pairs) > 1 or (wanted is not None and pairs != {wanted}):
-            takes = {True: "pairs of texts", False: "single texts", None: "one kind of rows"}
+            raise DataError("Give a list of texts, for a single text a list of one.")
+        examples = [_example(number, text) for number, text in enumerate(texts, start=1)]
+        n_pairs = sum(example.text2 is not None for example in examples)
+        wanted = self.description.takes_pairs
+        fits = {None: (0, len(examples)), True: (len(examples),), False: (0,)}
+        if n_pairs not in fits[wanted]:
+            takes = {True: "pairs of texts", False: "single texts", None: "either texts or pairs"}
             raise DataError(
-                f"The task `{self.facts.task}` takes {takes[wanted]}, and "
-                f"{sum(row.text2 is not None for row in rows)} of {len(rows)} rows are pairs."
+                f"The task `{self.description.task}` takes {takes[wanted]}, and "
+                f"{n_pairs} of {len(examples)} examples are pairs."
             )
         return encode(
-            rows, self.loaded.tokenizer, self.facts.type, max_length=self.facts.max_length
+            examples,
+            self.loaded.tokenizer,
+            self.description.type,
+            max_length=self.description.max_length,
         )
 
     def answer(self, encoded: Encoded, *, batch_size: int = 64) -> list[Prediction]:
-        """Answer encoded rows in their order."""
-        from streamlab.inference.model import logits  # here, as finding a task needs no torch
+        """Predict for encoded examples in their order."""
+        from streamlab.inference.model import logits  # deferred: loads torch
 
         self._check_on()
         outputs = logits(self.model, encoded, batch_size=batch_size).astype(np.float64)
         if not np.isfinite(outputs).all():
             raise DiffError(
-                f"The diff of `{self.facts.task}` answers with numbers that are not finite. It is "
-                "of no use: have the task learnt again, or take an earlier version."
+                f"The diff of `{self.description.task}` gives outputs that are NaN or infinite. "
+                "Train the task again, or use an earlier version."
             )
-        return self.facts.type.predictions(outputs, self.facts.labels)
+        return self.description.type.predictions(outputs, self.description.labels)
 
     def _check_on(self) -> None:
         if not self.on.is_on:
             raise DiffError(
-                f"The diff of `{self.facts.task}` is no longer on the model, which would answer "
-                "without it. Stay inside the `with` block."
+                f"The diff of `{self.description.task}` is no longer applied. Predict inside the "
+                "`with` block."
             )
 
 
-def _row(number: int, text: Text) -> Example:
+def _example(number: int, text: Text) -> Example:
     texts = text if isinstance(text, (tuple, list)) else (text,)
     if len(texts) not in (1, 2):
         raise DataError(f"Example {number} has {len(texts)} texts; give one, or a pair.")
     record = dict(zip(("text", "text2"), texts, strict=False))
     try:
-        row = Example(text_in(record, "text"), None, 0)
-        return row if len(texts) == 1 else replace(row, text2=text_in(record, "text2"))
+        example = Example(text_in(record, "text"), None, 0)
+        return example if len(texts) == 1 else replace(example, text2=text_in(record, "text2"))
     except ValueError as error:
         raise DataError(f"Example {number}: {error}.") from error
 
 
 class TaskDescription(BaseModel):
-    """One task as its file names it; what else the file says is left alone."""
+    """The description of a task in its diff file; unknown keys are ignored."""
 
-    # A file from elsewhere may say more, and must not be read with a blind eye for types.
+    # The file may be from elsewhere, so types are strict.
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     task: Annotated[str, Field(min_length=1)]
     dataset: str = ""
     kind: TaskKind
     labels: tuple[Annotated[str, Field(min_length=1)], ...]  # by class index
-    max_length: Annotated[int, Field(ge=1)]  # tokens; longer texts were cut in training
-    pair: bool | None = None  # two texts a row; the first files written do not say it
+    max_length: Annotated[int, Field(ge=1)]  # tokens; longer texts are truncated
+    pair: bool | None = None  # two texts per example; None: see `takes_pairs`
 
     @model_validator(mode="after")
     def _labels_suit_kind(self) -> TaskDescription:
@@ -204,7 +208,7 @@ class TaskDescription(BaseModel):
 
     @property
     def takes_pairs(self) -> bool | None:
-        """Tell whether a row is two texts; None where neither file nor catalogue knows."""
+        """Return whether an example is two texts, by file or catalogue; None if unknown."""
         if self.pair is not None:
             return self.pair
         entry = find_entry(self.dataset)
@@ -212,10 +216,7 @@ class TaskDescription(BaseModel):
 
 
 def parse_description(task: Mapping[str, Any]) -> TaskDescription:
-    """Read what a diff's file says of its task.
-
-    Raises DiffError naming what is missing or wrong.
-    """
+    """Validate the task description of a diff file. Raises DiffError naming every problem."""
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in task.items()}
     try:
         return TaskDescription.model_validate(values)
@@ -225,33 +226,33 @@ def parse_description(task: Mapping[str, Any]) -> TaskDescription:
             for found in error.errors(include_url=False, include_input=False)
         )
         raise DiffError(
-            f"The diff's file does not say how it is to be used ({problems}). It can be put on a "
-            "model with `streamlab.diff.apply`; predictions need a file that names the task's "
-            "`kind`, `labels` and `max_length`, as `streamlab run` writes it."
+            f"The task description in the diff's file is invalid ({problems}). Predictions need "
+            "`kind`, `labels` and `max_length`, as written by `streamlab run`; without them the "
+            "diff can still be applied by `streamlab.diff.apply`."
         ) from error
 
 
-def check_head(diff: DiffVector, facts: TaskDescription, head_names: tuple[str, ...]) -> None:
-    """Raise DiffError unless the diff holds a whole head of the width its task has.
+def check_head(diff: DiffVector, description: TaskDescription, head_names: tuple[str, ...]) -> None:
+    """Raise DiffError unless the diff has a complete head of its task's width.
 
-    Under a head that was not stored a model would answer at random, and say nothing of it.
+    A missing head tensor would be random and go unnoticed.
     """
     lacking = sorted(set(head_names) - diff.head.keys())
     if lacking:
         raise DiffError(
-            f"The diff for `{facts.task}` holds no `{lacking[0]}`, so that its answers would be "
-            "those of a random head. Make it again from a classifier."
+            f"The diff of `{description.task}` lacks `{lacking[0]}`, so its predictions would be "
+            "those of a random head. Create it again from a classifier."
         )
     shapes = {name: diff.head[name].shape for name in _last_layer(head_names)}
     for name, shape in shapes.items():
-        if shape[:1] != (facts.n_outputs,):
+        if shape[:1] != (description.n_outputs,):
             raise DiffError(
-                f"The head's `{name}` for `{facts.task}` has the shape {shape}, and its task "
-                f"{facts.n_outputs} outputs: the file contradicts itself. Train the task again."
+                f"The head's `{name}` of `{description.task}` has the shape {shape}, but its "
+                f"task has {description.n_outputs} outputs. Train the task again."
             )
 
 
 def _last_layer(head_names: tuple[str, ...]) -> list[str]:
-    """Return the weight and bias that the outputs come from: those of the last module."""
+    """Return the names of the last module's weight and bias, which give the outputs."""
     owner = head_names[-1].rpartition(".")[0]
     return [name for name in head_names if name.rpartition(".")[0] == owner]

@@ -140,7 +140,7 @@ def test_rows_that_were_cut_are_told(call: Call) -> None:
         (["sst2", "--pair", "a", "b"], None, 2, "takes single texts"),
         (["sst2", ""], None, 2, "is empty"),
         (["sst2", "--file", "none.jsonl"], None, 2, "does not exist"),
-        (["sst2"], "", 2, "standard input holds no text"),
+        (["sst2"], "", 2, "standard input has no text"),
         (["sst2"], b"caf\xe9\n", 2, "half a surrogate pair"),
         (["rte"], "one\n", 2, "no column 'text2'"),
         (["sst2", "x", "--base", "/none"], None, 2, "not an existing folder"),

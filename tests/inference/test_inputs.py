@@ -11,7 +11,7 @@ from streamlab.inference.inputs import read_lines, texts_in
 from streamlab.inference.stored_task import TaskDescription, parse_description
 
 
-def facts(**changes: Any) -> TaskDescription:
+def description(**changes: Any) -> TaskDescription:
     known = {"task": "t", "kind": "classification", "labels": ["a", "b"], "max_length": 8}
     return parse_description(known | changes)
 
@@ -25,10 +25,10 @@ def test_lines_are_texts_pairs_or_json() -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "the pipe holds no text"),
-        (["\n", " \n"], "the pipe holds no text"),
+        ([], "the pipe has no text"),
+        (["\n", " \n"], "the pipe has no text"),
         (['{"text": "a"}', "", "good"], "Line 3 of the pipe is not JSON"),
-        (['{"text": "a"}', "[1]"], "Line 2 of the pipe holds list"),
+        (['{"text": "a"}', "[1]"], "Line 2 of the pipe must be a JSON object, got list"),
         (['{"a":' * 100_000], "Line 1 of the pipe is not JSON"),
     ],
 )
@@ -56,14 +56,14 @@ def test_lines_that_hold_nothing_or_no_objects_are_refused(lines: list[str], mes
 def test_columns_are_the_configured_the_plain_or_the_known_ones(
     record: dict[str, Any], changes: dict[str, Any], columns: dict[str, Any], text: Any
 ) -> None:
-    assert texts_in([record], facts(**changes), columns, origin="x") == [text]
+    assert texts_in([record], description(**changes), columns, origin="x") == [text]
 
 
 @pytest.mark.parametrize(
     ("record", "changes", "message"),
     [
-        ({"body": "x"}, {}, "Row 2 of rows.jsonl: it has no column 'text'; there are: 'body'"),
-        ({}, {"dataset": "glue/sst2"}, "no column 'text' or 'sentence'; there are: none"),
+        ({"body": "x"}, {}, "Row 2 of rows.jsonl: it has no column 'text'; its columns: 'body'"),
+        ({}, {"dataset": "glue/sst2"}, "no column 'text' or 'sentence'; its columns: none"),
         ({"text": "x"}, {"pair": True}, "no column 'text2'"),
         ({"text": " "}, {}, "is empty"),
         ({"text": 7}, {}, "must be a string, got int"),
@@ -76,4 +76,4 @@ def test_a_row_without_its_text_is_refused(
     good = {"text": "x", "text2": "y", "sentence": "z"}
 
     with pytest.raises(DataError, match=message):
-        texts_in([good, record], facts(**changes), {}, origin="rows.jsonl")
+        texts_in([good, record], description(**changes), {}, origin="rows.jsonl")

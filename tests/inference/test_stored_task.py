@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.open_home import OpenHome
 
-FACTS: dict[str, Any] = {
+DESCRIPTION: dict[str, Any] = {
     "task": "mood", "kind": "classification", "labels": ["0", "1"], "max_length": 16,
 }  # fmt: skip
 
@@ -179,7 +179,7 @@ def test_a_name_means_the_last_arrival_of_the_runs_own_method(ran: Ran, opened: 
         ("arrival:x", {}, UsageError, "known by its number"),
         ("arrival:1", {"seed": 1}, UsageError, "one thing already"),
         ("colour:1", {}, UsageError, "no kind `colour`"),
-        ("diff:zz", {}, NotInRegistryError, "no beginning of a digest"),
+        ("diff:zz", {}, NotInRegistryError, "does not begin a digest"),
     ],
 )
 def test_a_word_that_leads_nowhere_is_refused(
@@ -204,7 +204,7 @@ def test_a_home_that_is_not_there_is_refused_and_not_made(tmp_path: Path) -> Non
     [
         ("mood", [("a film", "a book")], "takes single texts"),
         ("same", ["a film"], "takes pairs of texts"),
-        ("same", [("a film", "a book"), "a film"], "1 of 2 rows"),
+        ("same", [("a film", "a book"), "a film"], "1 of 2 examples"),
         ("mood", ["good", " "], "Example 2: the text in 'text' is empty"),
         ("mood", [7], "Example 1"),
         ("same", [("a", "b", "c")], "has 3 texts"),
@@ -236,7 +236,7 @@ def test_a_damaged_file_is_refused(ran: Ran, loaded: LoadedBase, tmp_path: Path)
 def test_a_checkpoint_is_no_diff(opened: OpenHome, loaded: LoadedBase) -> None:
     task = opened.task("mood", method="full_finetuning")
 
-    with pytest.raises(DiffError, match="checkpoint and no diff"), task.applied(loaded):
+    with pytest.raises(DiffError, match="checkpoint, not a diff"), task.applied(loaded):
         pass
 
 
@@ -273,8 +273,8 @@ def test_a_diff_that_changes_nothing_or_holds_no_head_is_refused(
     for changes, message in (
         ({"tensors": faint}, "changes none of its"),
         ({"head": {}}, "random head"),
-        ({"task": {}}, "does not say how it is to be used"),
-        ({"task": FACTS | {"labels": ["a", "b", "c"]}}, "contradicts itself"),
+        ({"task": {}}, "task description in the diff's file is invalid"),
+        ({"task": DESCRIPTION | {"labels": ["a", "b", "c"]}}, "but its task has 3 outputs"),
     ):
         task = stored_again(opened, loaded, tmp_path, **changes)
         with pytest.raises(DiffError, match=message), task.applied(loaded):
@@ -293,5 +293,5 @@ def test_answers_that_are_no_numbers_are_not_given(
     huge = {name: np.full_like(array, 3.4e38) for name, array in diff.head.items()}
     task = stored_again(opened, loaded, tmp_path, head=huge)
 
-    with task.applied(loaded) as served, pytest.raises(DiffError, match="not finite"):
+    with task.applied(loaded) as served, pytest.raises(DiffError, match="NaN or infinite"):
         served.predict(["a fine film"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.open_home import OpenHome
 
-FACTS: dict[str, Any] = {
+DESCRIPTION: dict[str, Any] = {
     "task": "mood", "kind": "classification", "labels": ["0", "1"], "max_length": 16,
 }  # fmt: skip
 
@@ -36,14 +36,14 @@ FACTS: dict[str, Any] = {
 )
 def test_what_a_file_says_of_its_task_is_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DiffError, match=message):
-        parse_description(FACTS | changes)
+        parse_description(DESCRIPTION | changes)
 
 
 def test_whether_rows_are_pairs_is_told_by_the_file_else_by_the_catalogue() -> None:
-    assert parse_description(FACTS).takes_pairs is None
-    assert parse_description(FACTS | {"pair": True}).takes_pairs is True
-    assert parse_description(FACTS | {"dataset": "glue/rte"}).takes_pairs is True
-    assert parse_description(FACTS | {"dataset": "glue/sst2"}).takes_pairs is False
+    assert parse_description(DESCRIPTION).takes_pairs is None
+    assert parse_description(DESCRIPTION | {"pair": True}).takes_pairs is True
+    assert parse_description(DESCRIPTION | {"dataset": "glue/rte"}).takes_pairs is True
+    assert parse_description(DESCRIPTION | {"dataset": "glue/sst2"}).takes_pairs is False
 
 
 def test_only_the_last_layer_of_a_head_has_the_tasks_width(
@@ -57,11 +57,11 @@ def test_only_the_last_layer_of_a_head_has_the_tasks_width(
         names[2]: np.ones(2, np.float32),
     }
 
-    check_head(with_head(diff, head), parse_description(FACTS), names)
+    check_head(with_head(diff, head), parse_description(DESCRIPTION), names)
     with pytest.raises(DiffError, match=r"classifier\.out\.bias"):
         check_head(
             with_head(diff, head | {names[2]: np.ones(3, np.float32)}),
-            parse_description(FACTS),
+            parse_description(DESCRIPTION),
             names,
         )
 

@@ -279,7 +279,7 @@ def test_lines_of_unknown_providers_and_tasks_are_told_by_number(tmp_path: Path)
 
     assert caught.value.origin == str(tmp_path / "trace.csv")
     assert caught.value.problems == (
-        "line 6: the provider must be one whose arrivals this trace tells (press, school), "
+        "line 6: the provider must be one of those with this trace (press, school), "
         "got 'radio'.",
         "line 7: the task must be one that 'press' brings (sst2, mrpc), got 'cola'.",
         "line 8: the day must be a number from 0 to 100,000,000, got 'late'.",
@@ -291,7 +291,7 @@ def test_lines_of_a_provider_that_comes_by_another_process_are_not_passed_over(
 ) -> None:
     (tmp_path / "trace.csv").write_text(CSV, encoding="utf-8")
 
-    with pytest.raises(ConfigError, match=r"line 3: .* this trace tells \(press\), got 'school'"):
+    with pytest.raises(ConfigError, match=r"line 3: .* with this trace \(press\), got 'school'"):
         resolve(tmp_path, providers=both(arrivals=TRACE))
 
 
@@ -301,7 +301,7 @@ def test_a_file_is_for_those_alone_whose_arrivals_it_is_said_to_tell(tmp_path: P
     providers = traced()
     providers["school"]["arrivals"] = {"process": "trace", "file": "other.csv"}
 
-    with pytest.raises(ConfigError, match=r"line 3: .* this trace tells \(press\), got 'school'"):
+    with pytest.raises(ConfigError, match=r"line 3: .* with this trace \(press\), got 'school'"):
         resolve(tmp_path, providers=providers)
 
 
