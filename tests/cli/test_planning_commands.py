@@ -215,7 +215,10 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
             "Leave one of them out.",
         ),
         (("simulate", "--tasks", "10", "--rate", "5", "--cv", "0"), "0.0 is not in the range"),
-        (("simulate", "--tasks", "10", "--rate", "1e-9"), "Raise the rate, or let fewer tasks arrive."),
+        (
+            ("simulate", "--tasks", "10", "--rate", "1e-9"),
+            "Raise the rate, or let fewer tasks arrive.",
+        ),
         (("simulate", "--tasks", "10", "--rate", "often"), "`--rate` takes a number of tasks"),
         (("simulate", "--tasks", "100M", "--rate", "5"), "at most 10,000,000 tasks"),
         (("simulate", "--tasks", "10", "--budget", "1kB"), "the budget is 1,000."),

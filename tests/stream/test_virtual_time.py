@@ -279,9 +279,8 @@ def test_lines_of_unknown_providers_and_tasks_are_told_by_number(tmp_path: Path)
 
     assert caught.value.origin == str(tmp_path / "trace.csv")
     assert caught.value.problems == (
-        "line 6: the provider must be one of those with this trace (press, school), "
-        "got 'radio'.",
-        "line 7: the task must be one that 'press' brings (sst2, mrpc), got 'cola'.",
+        "line 6: the provider must be one of those with this trace (press, school), got 'radio'.",
+        "line 7: the task must be one of 'press' (sst2, mrpc), got 'cola'.",
         "line 8: the day must be a number from 0 to 100,000,000, got 'late'.",
     )
 
