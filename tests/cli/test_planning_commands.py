@@ -197,7 +197,7 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
         (("fit", "--budget", "1GB", "--tasks", "many"), "`--tasks` takes a whole number above 0"),
         (("fit", "--budget", "1GB", "--tasks", "2.5"), "got '2.5'."),
         (("fit", "--budget", "1GB", "--density", "0"), "`--density` takes a share above 0"),
-        (("fit", "--budget", "1GB", "--density", "2"), "at most 1, got 2."),
+        (("fit", "--budget", "1GB", "--density", "2"), "must be in (0, 1], got 2."),
         (("fit", "--budget", "1GB", "--density", "1%", "--tasks", "5"), "Leave one of them out."),
         (("fit", "--budget", "1GB", "--first", "10"), "a number from 1 to 2."),
         (("fit", "--budget", "91.1MB", "--tasks", "9000"), "at no density"),
@@ -221,7 +221,7 @@ def test_a_budget_says_when_it_is_full(call: Callable[..., Result]) -> None:
         ),
         (("simulate", "--tasks", "10", "--rate", "often"), "`--rate` takes a number of tasks"),
         (("simulate", "--tasks", "100M", "--rate", "5"), "at most 10,000,000 tasks"),
-        (("simulate", "--tasks", "10", "--budget", "1kB"), "the budget is 1,000."),
+        (("simulate", "--tasks", "10", "--budget", "1kB"), "more than the budget of 1,000."),
     ],
 )
 def test_what_makes_no_sense_is_one_paragraph(
