@@ -117,4 +117,4 @@ def test_a_checkpoint_is_no_diff(stored: Call, tmp_path: Path) -> None:
     checkpoint = stored("export", "sst2", "--method", "full_finetuning", "-o", tmp_path / "x")
 
     assert (checkpoint.exit_code, (tmp_path / "x").exists()) == (1, False)
-    assert "checkpoint and no diff" in checkpoint.stderr
+    assert "checkpoint, not a diff" in checkpoint.stderr
