@@ -41,18 +41,9 @@ from streamlab.hashing import canonical_json
 from streamlab.stream.submission import Submission, is_signed_by, message_of
 
 RULES: Final = (
-    "size",
-    "signature",
-    "quota",
-    "container",
-    "base",
-    "entries",
-    "positions",
-    "values",
-    "norm",
-    "duplicate",
-    "probe",
-)
+    "size", "signature", "quota", "container", "base", "entries", "positions", "values", "norm",
+    "duplicate", "probe",
+)  # fmt: skip
 
 # Rules of the file format that belong to another rule here than `container`.
 _RULE_OF: Final[Mapping[str, str]] = MappingProxyType({

@@ -184,7 +184,7 @@ class Stream:
     def _attempt(
         self, arrival: Arrival, place: _Place
     ) -> Generator[Future[Answer] | None, None, Attempt]:
-        """Submit one order, and return what came of it once its future is done."""
+        """Submit one order, and return the attempt once its future is done."""
         lab, number = self.lab, 1 + self._n_failed.get(arrival.identity, 0)
         order = self._order(arrival, number)
         if order.behaviour in _MISUSE:

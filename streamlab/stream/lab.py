@@ -261,7 +261,9 @@ def _check_kind(arrival: Arrival, submission: Submission) -> None:
     """Raise RefusedError where a submission is of another kind than its method produces."""
     expected = arrival.method.artifact
     if submission.kind != expected:
-        message = f"{arrival.method.name} produces a {expected}, and a {submission.kind} came."
+        message = (
+            f"{arrival.method.name} produces a {expected}, and a {submission.kind} was submitted."
+        )
         raise RefusedError("container", message)
 
 

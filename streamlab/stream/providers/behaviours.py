@@ -32,19 +32,9 @@ from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.examples import Example, TaskData
 
 Behaviour = Literal[
-    "honest",
-    "duplicate",
-    "oversized",
-    "wrong_base",
-    "nan",
-    "truncated",
-    "tampered",
-    "replayed",
-    "label_flip",
-    "slow",
-    "crash",
-    "hang",
-]
+    "honest", "duplicate", "oversized", "wrong_base", "nan", "truncated", "tampered", "replayed",
+    "label_flip", "slow", "crash", "hang",
+]  # fmt: skip
 BEHAVIOURS: Final[tuple[Behaviour, ...]] = get_args(Behaviour)
 AnyTask = TypeVar("AnyTask", bound=TaskData)
 Share = Annotated[float, Field(ge=0, le=1)]
