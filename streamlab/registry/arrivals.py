@@ -12,11 +12,10 @@ from sqlalchemy import ColumnElement, RowMapping, Select, bindparam, insert, sel
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.artifacts import DENSITY, Artifacts
+from streamlab.registry.artifacts import DENSITY
 from streamlab.registry.conditions import Columns, Condition, Joined, narrow
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.details import ArrivalDetails
-from streamlab.registry.events import Events
 from streamlab.registry.records import (
     ArrivalRecord,
     ArrivalStatus,
@@ -26,8 +25,7 @@ from streamlab.registry.records import (
     NewDiff,
     NewScore,
 )
-from streamlab.registry.runs import Runs
-from streamlab.registry.scores import Scores, own_score
+from streamlab.registry.scores import own_score
 from streamlab.registry.tables import (
     ArrivalRow,
     DetailsRow,
@@ -37,7 +35,6 @@ from streamlab.registry.tables import (
     ScoreRow,
     TaskRow,
 )
-from streamlab.registry.totals import Totals
 
 Named = type[ProviderRow] | type[TaskRow]
 Key = tuple[Any, ...]
@@ -81,23 +78,6 @@ _KEY = [getattr(ArrivalRow, name) for name in _UNIQUE]
 class Arrivals(Repository):
     """The arrivals of all runs, in the order of run, seed, sequence, method and id."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        runs: Runs,
-        artifacts: Artifacts,
-        scores: Scores,
-        totals: Totals,
-        events: Events,
-    ) -> None:
-        super().__init__(database)
-        self._runs = runs
-        self._artifacts = artifacts
-        self._scores = scores
-        self._totals = totals
-        self._events = events
-
     @writes
     def add(
         self,
@@ -130,22 +110,22 @@ class Arrivals(Repository):
         rows = self._rows([finished.arrival for finished in new])
         keys = [tuple(row[name] for name in _UNIQUE) for row in rows]
         _refuse_repeated(new, keys)
-        stored, known = self._artifacts.add([finished.diff for finished in new])
+        stored, known = self._registry.artifacts.add([finished.diff for finished in new])
         ids = self._backend.reserve_ids(self._connection, ArrivalRow.__table__, len(new))
         for number, row, finished in zip(ids, rows, new, strict=True):
             row |= {"id": number, "status": "finished", "diff_id": stored[finished.diff.digest]}
         artifacts: dict[int, NewDiff] = {stored[one.diff.digest]: one.diff for one in new}
-        self._artifacts.lock(known)
-        self._totals.add(rows, artifacts, shared=known)
+        self._registry.artifacts.lock(known)
+        self._registry.totals.add(rows, artifacts, shared=known)
         self._insert(new, keys, rows)
         numbered = dict(zip(ids, new, strict=True))
         self._add_details({number: one.arrival for number, one in numbered.items()})
-        self._scores.add({number: one.scores for number, one in numbered.items()})
+        self._registry.scores.add({number: one.scores for number, one in numbered.items()})
         lines = [
             (str(number), f"{one.diff.file_bytes} bytes", one.diff.digest)
             for number, one in numbered.items()
         ]
-        self._events.add_all(event, lines)
+        self._registry.events.add_all(event, lines)
         return tuple(ids)
 
     @writes
@@ -181,9 +161,9 @@ class Arrivals(Repository):
                 f"Arrival {arrival_id} is {arrival.status} and left no artifact, so that it "
                 "cannot have scores."
             )
-        self._scores.add({arrival_id: scores})
+        self._registry.scores.add({arrival_id: scores})
         message = f"{len(scores)} scores"
-        self._events.add("scores-added", str(arrival_id), message, digest=arrival.digest)
+        self._registry.events.add("scores-added", str(arrival_id), message, digest=arrival.digest)
 
     @reads
     def get(self, number: int) -> ArrivalRecord:
@@ -217,7 +197,7 @@ class Arrivals(Repository):
         left out, here and in every other listing; with `removed` they alone are returned.
         """
         query = arrivals_of(
-            run_id=None if run is None else self._runs.id_of(run),
+            run_id=None if run is None else self._registry.runs.id_of(run),
             task=task,
             provider=provider,
             method=method,
@@ -236,7 +216,7 @@ class Arrivals(Repository):
 
         A run may have very many arrivals, so that no record of them is made.
         """
-        rows = self._connection.execute(examples_of(self._runs.id_of(run)))
+        rows = self._connection.execute(examples_of(self._registry.runs.id_of(run)))
         return tuple(ExamplesUsed(*row) for row in dict.fromkeys(tuple(row) for row in rows))
 
     @reads
@@ -253,19 +233,19 @@ class Arrivals(Repository):
     def _add_without_artifact(
         self, arrival: NewArrival, values: dict[str, str], event: str, message: str
     ) -> ArrivalRecord:
-        self._runs.get(arrival.run_id)
+        self._registry.runs.get(arrival.run_id)
         (row,) = self._rows([arrival])
         row |= values
-        self._totals.add([row], {})
+        self._registry.totals.add([row], {})
         added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
         number = self._connection.execute(added).scalar_one()
         self._add_details({number: arrival})
-        self._events.add(event, str(number), message)
+        self._registry.events.add(event, str(number), message)
         return self.get(number)
 
     def _refuse_other_bases(self, new: Sequence[FinishedArrival]) -> None:
         ids = dict.fromkeys(finished.arrival.run_id for finished in new)
-        runs = {number: self._runs.get(number) for number in ids}
+        runs = {number: self._registry.runs.get(number) for number in ids}
         for finished in new:
             run, diff = runs[finished.arrival.run_id], finished.diff
             if diff.base_fingerprint != run.base_fingerprint:

@@ -14,9 +14,8 @@ from sqlalchemy import Row, Select, case, exists, func, select
 
 from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, RegistryError
 from streamlab.registry.conditions import Columns, Condition, narrow
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import DiffRecord, NewDiff
-from streamlab.registry.runs import Bases, Runs
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
 
 _SELECTED = [
@@ -68,11 +67,6 @@ def unpack_counts(blob: bytes) -> tuple[int, ...]:
 class Artifacts(Repository):
     """Artifacts by their digest: diffs, and the checkpoints and adapters of baselines."""
 
-    def __init__(self, database: Database, bases: Bases, runs: Runs) -> None:
-        super().__init__(database)
-        self._bases = bases
-        self._runs = runs
-
     @reads
     def get(self, prefix: str) -> DiffRecord:
         """Return the artifact of a digest, or of its first digits where only one has these.
@@ -114,7 +108,7 @@ class Artifacts(Repository):
         Each artifact once, however many arrivals share it; those whose arrivals were all removed
         are left out.
         """
-        query = artifacts_of(None if run is None else self._runs.id_of(run))
+        query = artifacts_of(None if run is None else self._registry.runs.id_of(run))
         query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
         return tuple(_record(row) for row in self._connection.execute(query))
 
@@ -173,7 +167,7 @@ class Artifacts(Repository):
             _check(diff)
             _refuse_different(distinct.setdefault(diff.digest, diff), diff)
         fingerprints = {diff.base_fingerprint for diff in new}
-        base_ids = {name: self._bases.id_of(name) for name in sorted(fingerprints)}
+        base_ids = {name: self._registry.bases.id_of(name) for name in sorted(fingerprints)}
         table = DiffRow.__table__
         known = self._known(distinct.values())
         fresh = [diff for digest, diff in distinct.items() if digest not in known]

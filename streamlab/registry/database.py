@@ -12,13 +12,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from streamlab.errors import RegistryError
 from streamlab.registry.backends import MODE, Backend, Mode, backend_of
+
+if TYPE_CHECKING:
+    from streamlab.registry.registry import Registry
 
 _ATTEMPTS = 3  # each waits for the lock as long as the busy timeout says
 _ATTEMPTS_TO_CONFIGURE = 50  # a database may not wait for this lock by itself
@@ -159,9 +162,13 @@ class Database:
 
 
 class Repository:
-    """The records of one subject: what can be asked of them, and done to them."""
+    """The records of one subject: what can be asked of them, and done to them.
 
-    def __init__(self, database: Database) -> None:
+    It may use the others of its registry, within the same transaction.
+    """
+
+    def __init__(self, registry: Registry, database: Database) -> None:
+        self._registry = registry
         self._database = database
 
     @property

@@ -10,9 +10,8 @@ from sqlalchemy import ColumnElement, Row, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.conditions import Columns, Condition, Joined, narrow
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import NewPlacement, PlacementRecord
-from streamlab.registry.runs import Runs
 from streamlab.registry.tables import ArrivalRow, PlacementRow, ProviderRow, RunRow, TaskRow
 
 _FOREIGN: dict[str, ColumnElement[Any]] = {
@@ -32,10 +31,6 @@ _COLUMNS: Columns = {**_SELECTED, "run": Joined(PlacementRow.run_id, RunRow.id, 
 
 class Placements(Repository):
     """The device logs, which are only ever appended to."""
-
-    def __init__(self, database: Database, runs: Runs) -> None:
-        super().__init__(database)
-        self._runs = runs
 
     @writes
     def add(self, new: Sequence[NewPlacement]) -> None:
@@ -86,7 +81,7 @@ class Placements(Repository):
             .order_by(PlacementRow.run_id, PlacementRow.id)
         )
         if run is not None:
-            query = query.where(PlacementRow.run_id == self._runs.id_of(run))
+            query = query.where(PlacementRow.run_id == self._registry.runs.id_of(run))
         query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
         return tuple(PlacementRecord(**row._mapping) for row in self._connection.execute(query))
 

@@ -39,45 +39,18 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.events = Events(database)
-        self.bases = Bases(database, self.events)
-        self.runs = Runs(database, self.bases, self.events)
-        self.artifacts = Artifacts(database, self.bases, self.runs)
-        self.scores = Scores(database, self.runs)
-        self.totals = Totals(database, self.runs)
-        self.placements = Placements(database, self.runs)
-        self.integrity = Integrity(database)
-        self.arrivals = Arrivals(
-            database,
-            runs=self.runs,
-            artifacts=self.artifacts,
-            scores=self.scores,
-            totals=self.totals,
-            events=self.events,
-        )
-        self.tags = Tags(
-            database,
-            runs=self.runs,
-            arrivals=self.arrivals,
-            artifacts=self.artifacts,
-            events=self.events,
-        )
-        self.removal = Removal(
-            database,
-            runs=self.runs,
-            arrivals=self.arrivals,
-            artifacts=self.artifacts,
-            totals=self.totals,
-            events=self.events,
-        )
-        self.transfer = Transfer(
-            database,
-            bases=self.bases,
-            runs=self.runs,
-            arrivals=self.arrivals,
-            placements=self.placements,
-            events=self.events,
-        )
+        self.bases = Bases(self, database)
+        self.runs = Runs(self, database)
+        self.arrivals = Arrivals(self, database)
+        self.artifacts = Artifacts(self, database)
+        self.scores = Scores(self, database)
+        self.placements = Placements(self, database)
+        self.totals = Totals(self, database)
+        self.tags = Tags(self, database)
+        self.removal = Removal(self, database)
+        self.transfer = Transfer(self, database)
+        self.events = Events(self, database)
+        self.integrity = Integrity(self, database)
 
     @classmethod
     def open(cls, url: str, *, clock: Callable[[], float], read_only: bool = False) -> Self:

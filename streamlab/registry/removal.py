@@ -13,12 +13,9 @@ from sqlalchemy import delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.arrivals import Arrivals, finished_with
-from streamlab.registry.artifacts import Artifacts
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
-from streamlab.registry.events import Events
+from streamlab.registry.arrivals import finished_with
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import ArrivalRecord
-from streamlab.registry.runs import Runs
 from streamlab.registry.tables import (
     ArrivalRow,
     DetailsRow,
@@ -28,7 +25,6 @@ from streamlab.registry.tables import (
     ScoreRow,
     TagRow,
 )
-from streamlab.registry.totals import Totals
 from streamlab.units import counted
 
 _COUNTED = ("id", "run_id", "task_id", "provider_id", "method", "status", "diff_id")
@@ -63,39 +59,22 @@ class _Gone:
 class Removal(Repository):
     """Removing, restoring and deleting arrivals and their artifacts."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        runs: Runs,
-        arrivals: Arrivals,
-        artifacts: Artifacts,
-        totals: Totals,
-        events: Events,
-    ) -> None:
-        super().__init__(database)
-        self._runs = runs
-        self._arrivals = arrivals
-        self._artifacts = artifacts
-        self._totals = totals
-        self._events = events
-
     @writes
     def remove(self, ids: Sequence[int]) -> tuple[ArrivalRecord, ...]:
         """Leave arrivals out of every listing; all of them, or none where one cannot be.
 
         Raises RegistryError for one that is removed already or whose run is being worked on.
         """
-        for arrival in map(self._arrivals.get, ids):
-            self._runs.refuse_running(arrival.run_id)
+        for arrival in map(self._registry.arrivals.get, ids):
+            self._registry.runs.refuse_running(arrival.run_id)
             if arrival.removed_at is not None:
                 raise RegistryError(
                     f"Arrival {arrival.id} is removed already; `streamlab restore {arrival.id}` "
                     "brings it back, `streamlab gc` deletes it for good."
                 )
             self._mark([arrival.id], removed_at=self._now)
-            self._events.add("arrival-removed", str(arrival.id), "", digest=arrival.digest)
-        return tuple(map(self._arrivals.get, ids))
+            self._registry.events.add("arrival-removed", str(arrival.id), "", digest=arrival.digest)
+        return tuple(map(self._registry.arrivals.get, ids))
 
     @writes
     def restore(self, ids: Sequence[int]) -> tuple[ArrivalRecord, ...]:
@@ -104,8 +83,8 @@ class Removal(Repository):
         Raises RegistryError for one that is not removed, that was made anew since, or whose run
         is being worked on.
         """
-        for arrival in map(self._arrivals.get, ids):
-            self._runs.refuse_running(arrival.run_id)
+        for arrival in map(self._registry.arrivals.get, ids):
+            self._registry.runs.refuse_running(arrival.run_id)
             if arrival.removed_at is None:
                 raise RegistryError(
                     f"Arrival {arrival.id} is not removed; there is nothing to restore."
@@ -115,8 +94,10 @@ class Removal(Repository):
                     self._mark([arrival.id], removed_at=None)
             except IntegrityError:
                 raise self._made_anew(arrival) from None
-            self._events.add("arrival-restored", str(arrival.id), "", digest=arrival.digest)
-        return tuple(map(self._arrivals.get, ids))
+            self._registry.events.add(
+                "arrival-restored", str(arrival.id), "", digest=arrival.digest
+            )
+        return tuple(map(self._registry.arrivals.get, ids))
 
     @writes
     def roll_back(self, run: str | int, task: str, version: int) -> tuple[ArrivalRecord, ...]:
@@ -126,8 +107,8 @@ class Removal(Repository):
         version, or a seed of the run's primary method lacks it, and RegistryError while the run
         is worked on.
         """
-        record = self._runs.get(run)
-        visible = self._arrivals.list(run=record.id, task=task, status="finished")
+        record = self._registry.runs.get(run)
+        visible = self._registry.arrivals.list(run=record.id, task=task, status="finished")
         if version not in {arrival.version for arrival in visible}:
             raise self._no_version(record.name, task, version, visible)
         primary = record.settings.primary_method
@@ -145,7 +126,7 @@ class Removal(Repository):
         if removed:
             numbers = ", ".join(map(str, later))
             message = f"to version {version} in `{record.name}`; removed: {numbers}"
-            self._events.add("task-rolled-back", task, message)
+            self._registry.events.add("task-rolled-back", task, message)
         return removed
 
     @reads
@@ -170,7 +151,7 @@ class Removal(Repository):
         wanted = set(ids)
         chosen = [one for one in self._gone() if one.id in wanted]
         met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
-        self._artifacts.lock(met)
+        self._registry.artifacts.lock(met)
         artifacts = self._garbage(chosen, met.keys() - self._needed(met))
         for chunk in in_chunks([one.id for one in chosen]):
             for table in (DetailsRow, ScoreRow, PlacementRow):
@@ -181,7 +162,7 @@ class Removal(Repository):
         for one in chosen:
             artifact = artifacts.get(one.diff_id or 0)
             digest = None if artifact is None else artifact.digest
-            self._events.add("arrival-forgotten", str(one.id), "", digest=digest)
+            self._registry.events.add("arrival-forgotten", str(one.id), "", digest=digest)
         return tuple(artifact for _, artifact in sorted(artifacts.items()))
 
     @writes
@@ -192,7 +173,7 @@ class Removal(Repository):
         deleted, which no other provider's arrival has. Raises RegistryError where the provider
         has other arrivals by now, a run is being worked on, or a tag is on what would go.
         """
-        self._runs.refuse_running()
+        self._registry.runs.refuse_running()
         found = self._digests(provider)
         if found.keys() != set(ids):
             raise RegistryError(
@@ -200,10 +181,12 @@ class Removal(Repository):
                 "removed. Try again."
             )
         self._refuse_tagged(provider)
-        removed = {arrival.id for arrival in self._arrivals.list(provider=provider, removed=True)}
+        removed = {
+            arrival.id for arrival in self._registry.arrivals.list(provider=provider, removed=True)
+        }
         self._mark([number for number in found if number not in removed], removed_at=self._now)
         lines = [(str(number), f"from `{provider}`", digest) for number, digest in found.items()]
-        self._events.add_all("arrival-revoked", lines)
+        self._registry.events.add_all("arrival-revoked", lines)
         return self.delete(found)
 
     @writes
@@ -213,11 +196,11 @@ class Removal(Repository):
         `delete_file` takes a digest and returns what is to be said of it in the log, None where
         the file stays. Those that have a row by now are left alone.
         """
-        known = self._artifacts.known_digests(digests)
+        known = self._registry.artifacts.known_digests(digests)
         for digest in digests:
             message = None if digest in known else delete_file(digest)
             if message is not None:
-                self._events.add("file-deleted", digest, message, digest=digest)
+                self._registry.events.add("file-deleted", digest, message, digest=digest)
 
     def _mark(self, ids: Sequence[int], *, removed_at: float | None) -> None:
         """Make arrivals invisible, or visible again, and their totals follow."""
@@ -225,15 +208,15 @@ class Removal(Repository):
         for chunk in in_chunks(ids):
             query = select(*columns).where(ArrivalRow.id.in_(chunk)).order_by(ArrivalRow.id)
             rows = [row._asdict() for row in self._connection.execute(query)]
-            artifacts = self._artifacts.lock(
+            artifacts = self._registry.artifacts.lock(
                 {row["diff_id"] for row in rows if row["diff_id"] is not None}
             )
             if removed_at is None:
-                self._totals.add(rows, artifacts, shared=artifacts.keys())
+                self._registry.totals.add(rows, artifacts, shared=artifacts.keys())
             changed = update(ArrivalRow).where(ArrivalRow.id.in_(chunk))
             self._connection.execute(changed.values(removed_at=removed_at))
             if removed_at is not None:
-                self._totals.subtract(rows, artifacts)
+                self._registry.totals.subtract(rows, artifacts)
 
     def _made_anew(self, arrival: ArrivalRecord) -> RegistryError:
         columns = ("run_id", "seed", "provider_id", "task_id", "version", "method")
@@ -248,7 +231,7 @@ class Removal(Repository):
     def _no_version(
         self, run: str, task: str, version: int, visible: tuple[ArrivalRecord, ...]
     ) -> NotInRegistryError:
-        gone = self._arrivals.list(run=run, task=task, status="finished", removed=True)
+        gone = self._registry.arrivals.list(run=run, task=task, status="finished", removed=True)
         removed = [arrival for arrival in gone if arrival.version == version]
         if removed:
             numbers = " ".join(str(arrival.id) for arrival in removed)

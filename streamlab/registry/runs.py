@@ -13,8 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError, UsageError
 from streamlab.registry.conditions import Columns, Condition, narrow
-from streamlab.registry.database import Database, Repository, reads, writes
-from streamlab.registry.events import Events
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.tables import BaseRow, RunRow, TotalRow
 from streamlab.units import nearest
@@ -78,10 +77,6 @@ def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryErro
 class Bases(Repository):
     """Pretrained bases, one row per fingerprint."""
 
-    def __init__(self, database: Database, events: Events) -> None:
-        super().__init__(database)
-        self._events = events
-
     @writes
     def add(self, base: NewBase) -> BaseRecord:
         """Add a base, or return the one recorded under the same fingerprint."""
@@ -91,7 +86,7 @@ class Bases(Repository):
         adding = self._backend.upsert(BaseRow.__table__).values(**values, added_at=self._now)
         new = adding.on_conflict_do_nothing(index_elements=[BaseRow.fingerprint])
         if self._connection.execute(new.returning(BaseRow.id)).scalar() is not None:
-            self._events.add("base-added", base.fingerprint, base.model)
+            self._registry.events.add("base-added", base.fingerprint, base.model)
         return self.get(base.fingerprint)
 
     @reads
@@ -120,11 +115,6 @@ class Bases(Repository):
 
 class Runs(Repository):
     """Runs: one process works on a running one, and says so by its heartbeat."""
-
-    def __init__(self, database: Database, bases: Bases, events: Events) -> None:
-        super().__init__(database)
-        self._bases = bases
-        self._events = events
 
     @writes
     def start(self, run: NewRun) -> RunRecord:
@@ -298,7 +288,7 @@ class Runs(Repository):
             f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"
         }
         values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
-        values |= {"base_id": self._bases.id_of(run.base_fingerprint)}
+        values |= {"base_id": self._registry.bases.id_of(run.base_fingerprint)}
         values |= {"host": owner.host, "pid": owner.pid} | others
         last = select(func.max(RunRow.number)).where(RunRow.scenario_name == run.scenario_name)
         for _ in range(_ATTEMPTS):
@@ -320,7 +310,7 @@ class Runs(Repository):
 
     def _logged(self, run_id: int, kind: str, message: str) -> RunRecord:
         run = self._by_id(run_id)
-        self._events.add(kind, run.name, message)
+        self._registry.events.add(kind, run.name, message)
         return run
 
     def _names(self) -> tuple[str, ...]:

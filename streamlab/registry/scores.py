@@ -13,9 +13,8 @@ from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import RegistryError
 from streamlab.registry.conditions import Columns, Condition, Joined, narrow
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import NewScore, ScoreRecord
-from streamlab.registry.runs import Runs
 from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
 
 _FOREIGN: dict[str, ColumnElement[Any]] = {
@@ -58,10 +57,6 @@ def own_score(column: ColumnElement[Any]) -> ColumnElement[Any]:
 class Scores(Repository):
     """The scores of arrivals; one is never replaced."""
 
-    def __init__(self, database: Database, runs: Runs) -> None:
-        super().__init__(database)
-        self._runs = runs
-
     @reads
     def list(
         self,
@@ -78,7 +73,7 @@ class Scores(Repository):
         Of one arrival by the place they were measured after, then by split and metric.
         `primary`: those alone that an arrival is judged by.
         """
-        run_id = None if run is None else self._runs.id_of(run)
+        run_id = None if run is None else self._registry.runs.id_of(run)
         query = scores_of(run_id=run_id, arrival_id=arrival_id, task=task)
         if primary:
             query = query.where(ScoreRow.is_primary)

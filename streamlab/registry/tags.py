@@ -9,13 +9,10 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError, UsageError
-from streamlab.registry.arrivals import Arrivals
-from streamlab.registry.artifacts import Artifacts
 from streamlab.registry.conditions import Condition, narrow
-from streamlab.registry.database import Database, Repository, reads, writes
-from streamlab.registry.events import Events
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import TagKind, TagRecord
-from streamlab.registry.runs import Runs, missing
+from streamlab.registry.runs import missing
 from streamlab.registry.tables import ArrivalRow, DiffRow, RunRow, TagRow
 
 # A letter first; no digest, number or `kind:name` can be mistaken for it.
@@ -34,21 +31,6 @@ _COLUMNS: dict[str, ColumnElement[Any]] = {
 
 class Tags(Repository):
     """Tags; a name may be on one thing of each kind."""
-
-    def __init__(
-        self,
-        database: Database,
-        *,
-        runs: Runs,
-        arrivals: Arrivals,
-        artifacts: Artifacts,
-        events: Events,
-    ) -> None:
-        super().__init__(database)
-        self._runs = runs
-        self._arrivals = arrivals
-        self._artifacts = artifacts
-        self._events = events
 
     @writes
     def add(self, name: str, kind: TagKind, thing: str | int) -> TagRecord:
@@ -110,15 +92,15 @@ class Tags(Repository):
         return next(tag for tag in self.list(name) if tag.kind == kind)
 
     def _logged(self, kind: str, tag: TagRecord) -> TagRecord:
-        self._events.add(kind, tag.name, f"{tag.kind} {tag.target}", digest=tag.digest)
+        self._registry.events.add(kind, tag.name, f"{tag.kind} {tag.target}", digest=tag.digest)
         return tag
 
     def _target(self, kind: TagKind, thing: str | int) -> int:
         if kind == "run":
-            return self._runs.id_of(thing)
+            return self._registry.runs.id_of(thing)
         if kind == "diff":
-            return self._artifacts.get(str(thing)).id
-        return self._arrivals.get(int(thing)).id
+            return self._registry.artifacts.get(str(thing)).id
+        return self._registry.arrivals.get(int(thing)).id
 
     def _check(self, name: str) -> None:
         if not _NAME.fullmatch(name):

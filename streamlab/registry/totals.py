@@ -27,7 +27,7 @@ from sqlalchemy import (
 
 from streamlab.registry.artifacts import DENSITY
 from streamlab.registry.conditions import Condition, narrow
-from streamlab.registry.database import Database, Repository, in_chunks, reads, writes
+from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import (
     Grouping,
     MethodStorage,
@@ -38,7 +38,6 @@ from streamlab.registry.records import (
     TaskSummary,
     Total,
 )
-from streamlab.registry.runs import Runs
 from streamlab.registry.tables import (
     ArrivalRow,
     DiffRow,
@@ -74,10 +73,6 @@ AnySummary = TypeVar("AnySummary", bound=Summary)
 class Totals(Repository):
     """The totals of all arrivals that are not removed."""
 
-    def __init__(self, database: Database, runs: Runs) -> None:
-        super().__init__(database)
-        self._runs = runs
-
     @reads
     def list(self, by: Grouping, *, name: str | None = None) -> tuple[Total, ...]:
         """Return what arrived and what it takes by one thing, in the order of names and kinds.
@@ -99,7 +94,7 @@ class Totals(Repository):
     @reads
     def by_method(self, run: str | int) -> tuple[MethodStorage, ...]:
         """Return what each method's artifacts take in a run, the first method first."""
-        rows = self._connection.execute(storage_by_method(self._runs.id_of(run)))
+        rows = self._connection.execute(storage_by_method(self._registry.runs.id_of(run)))
         return tuple(MethodStorage(*row) for row in rows)
 
     @writes

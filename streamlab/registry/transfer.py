@@ -11,10 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from streamlab.errors import RegistryError
-from streamlab.registry.arrivals import Arrivals
-from streamlab.registry.database import Database, Repository, reads, writes
-from streamlab.registry.events import Events
-from streamlab.registry.placements import Placements
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import (
     ArrivalRecord,
     NewArrival,
@@ -25,7 +22,7 @@ from streamlab.registry.records import (
     NewScore,
     RunRecord,
 )
-from streamlab.registry.runs import Bases, Owner, Runs
+from streamlab.registry.runs import Owner
 
 New = TypeVar("New")
 
@@ -78,23 +75,6 @@ class Imported:
 class Transfer(Repository):
     """Importing runs."""
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        bases: Bases,
-        runs: Runs,
-        arrivals: Arrivals,
-        placements: Placements,
-        events: Events,
-    ) -> None:
-        super().__init__(database)
-        self._bases = bases
-        self._runs = runs
-        self._arrivals = arrivals
-        self._placements = placements
-        self._events = events
-
     @reads
     def find(self, run: ImportedRun) -> RunRecord | None:
         """Return a run that finished elsewhere as it is recorded here, None where it is not.
@@ -102,7 +82,7 @@ class Transfer(Repository):
         One that has lost all its arrivals counts as missing. Raises RegistryError where the same
         run is here with other arrivals.
         """
-        for known in self._runs.of_scenario(run.run.scenario_digest):
+        for known in self._registry.runs.of_scenario(run.run.scenario_digest):
             same = (known.started_at, known.host) == (run.started_at, run.host)
             if not (same or run.by_digest_alone):
                 continue
@@ -122,8 +102,8 @@ class Transfer(Repository):
         known = self.find(run)
         if known is not None:
             return Imported(known, is_new=False)
-        self._bases.add(run.base)
-        record = self._runs.add_finished(
+        self._registry.bases.add(run.base)
+        record = self._registry.runs.add_finished(
             run.run,
             number=run.number,
             started_at=run.started_at,
@@ -132,19 +112,21 @@ class Transfer(Repository):
         )
         ids = [self._add(part, record.id) for part in run.arrivals]
         placed = [replace(line, arrival_id=ids[line.arrival_id]) for line in run.placements]
-        self._placements.add(placed)
+        self._registry.placements.add(placed)
         message = f"`{run.name}` of {run.origin}, {len(run.arrivals)} arrivals"
-        self._events.add("run-imported", record.name, message)
+        self._registry.events.add("run-imported", record.name, message)
         return Imported(record, is_new=True)
 
     def _add(self, part: ImportedArrival, run_id: int) -> int:
         arrival, reason = replace(part.arrival, run_id=run_id), part.reason or ""
         if part.diff is not None:
-            added = self._arrivals.add(arrival, part.diff, part.scores, event="arrival-imported")
+            added = self._registry.arrivals.add(
+                arrival, part.diff, part.scores, event="arrival-imported"
+            )
         elif part.rule is None:
-            added = self._arrivals.add_failed(arrival, reason, event="arrival-imported")
+            added = self._registry.arrivals.add_failed(arrival, reason, event="arrival-imported")
         else:
-            added = self._arrivals.add_quarantined(
+            added = self._registry.arrivals.add_quarantined(
                 arrival, part.rule, reason, event="arrival-imported"
             )
         return added.id
@@ -154,7 +136,7 @@ class Transfer(Repository):
         return [
             arrival
             for removed in (False, True)
-            for arrival in self._arrivals.list(run=run.id, removed=removed)
+            for arrival in self._registry.arrivals.list(run=run.id, removed=removed)
         ]
 
 

@@ -1,1 +1,0 @@
-"""Alembic's environment and the versions of the tables; run by `streamlab.registry.schema`."""
