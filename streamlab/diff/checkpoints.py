@@ -6,7 +6,7 @@ diff = DiffVector.from_pretrained(name, base=base)      diff.merge_into(model)
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -85,21 +85,6 @@ def difference(
     return DiffVector(_layout(before), tensors, head, task, "replace" if exact else "add")
 
 
-def merge(model: PreTrainedModel, diff: DiffVector) -> int:
-    """Merge a diff into a model's weights; return how many backbone weights changed.
-
-    Raises BaseMismatchError where the model's weights are not those of the diff's base.
-    """
-    return plan(model, diff, expected=layout_of(model).fingerprint).put_on().n_changed
-
-
-def write_file(diff: DiffVector, path: Path, value_type: ValueType | None) -> EncodedDiff:
-    """Write a diff file atomically; see `encode_diff`. Raises StoreError if that fails."""
-    encoded = encode_diff(diff, value_type)
-    write_atomically(path, encoded.data)
-    return encoded
-
-
 def encode_diff(diff: DiffVector, value_type: ValueType | None) -> EncodedDiff:
     """Encode a diff; the default value type is bf16, or the narrowest exact one to replace weights.
 
@@ -112,17 +97,6 @@ def encode_diff(diff: DiffVector, value_type: ValueType | None) -> EncodedDiff:
         with suppress(DiffError):
             return encode(diff, value_type=candidate)
     return encode(diff, value_type="fp32")
-
-
-def read_file(
-    path: Path, base: Layout | HasLayout | PreTrainedModel, expected_digest: str | None
-) -> DiffVector:
-    """Read a diff file. Raises SourceError if it cannot be read, and what `decode` raises."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"No diff can be read from {path}: {error.strerror}.") from error
-    return decode(data, layout_of(base), expected_digest=expected_digest)
 
 
 def find_file(name: str | Path, revision: str | None) -> Path:
@@ -144,23 +118,6 @@ def find_file(name: str | Path, revision: str | None) -> Path:
             f"that name on the hub: {reason} Give a folder written by `save_pretrained`, or the "
             "name of a repository that can be reached or is in the cache."
         ) from error
-
-
-def write_folder(diff: DiffVector, folder: Path, value_type: ValueType | None) -> EncodedDiff:
-    """Write a diff and its model card into a folder: a new one as a whole, else file by file.
-
-    Raises StoreError where the disk is full or not writable.
-    """
-    if folder.exists():
-        return _write_into(diff, folder, value_type)
-    with atomic_folder(folder) as temporary:
-        return _write_into(diff, temporary, value_type)
-
-
-def _write_into(diff: DiffVector, folder: Path, value_type: ValueType | None) -> EncodedDiff:
-    encoded = write_file(diff, folder / FILE_NAME, value_type)
-    write_atomically(folder / CARD_NAME, _card(diff, encoded).encode())
-    return encoded
 
 
 def _backbone_names(
@@ -293,7 +250,11 @@ class PretrainedDiff(DiffVector):
         expected_digest: str | None = None,
     ) -> Self:
         """Read a diff file of `base`. Raises SourceError, and what `decode` raises."""
-        return cls.of(read_file(Path(path), base, expected_digest))
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise SourceError(f"No diff can be read from {path}: {error.strerror}.") from error
+        return cls.of(decode(data, layout_of(base), expected_digest=expected_digest))
 
     @classmethod
     def from_pretrained(
@@ -305,19 +266,31 @@ class PretrainedDiff(DiffVector):
         expected_digest: str | None = None,
     ) -> Self:
         """Read the diff in a folder or in a repository on the hub. Raises as `load` does."""
-        return cls.of(read_file(find_file(name, revision), base, expected_digest))
+        return cls.load(find_file(name, revision), base=base, expected_digest=expected_digest)
 
     def save(self, path: str | Path, *, value_type: ValueType | None = None) -> str:
-        """Write a diff file and return its SHA-256; default value type as in `encode_diff`."""
-        return write_file(self, Path(path), value_type).digest
+        """Write a diff file atomically and return its SHA-256; see `encode_diff`.
+
+        Raises StoreError where the disk is full or not writable.
+        """
+        encoded = encode_diff(self, value_type)
+        write_atomically(Path(path), encoded.data)
+        return encoded.digest
 
     def save_pretrained(self, folder: str | Path, *, value_type: ValueType | None = None) -> str:
-        """Write the diff and a model card into a folder; return the file's SHA-256."""
-        return write_folder(self, Path(folder), value_type).digest
+        """Write the diff and a model card into a folder; return the file's SHA-256.
+
+        A new folder is written as a whole, an existing one file by file. Raises as `save` does.
+        """
+        folder, encoded = Path(folder), encode_diff(self, value_type)
+        with nullcontext(folder) if folder.exists() else atomic_folder(folder) as target:
+            write_atomically(target / FILE_NAME, encoded.data)
+            write_atomically(target / CARD_NAME, _card(self, encoded).encode())
+        return encoded.digest
 
     def merge_into(self, model: PreTrainedModel) -> int:
         """Merge the diff into a model's weights; return how many backbone weights changed.
 
         Raises BaseMismatchError where the model's weights are not the base's.
         """
-        return merge(model, self)
+        return plan(model, self, expected=layout_of(model).fingerprint).put_on().n_changed

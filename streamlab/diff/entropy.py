@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamlab.diff.format.partition import is_matrix
 from streamlab.diff.format.values import ValueType, diff_codes
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.diff.vector import DiffVector, SparseTensor
 
 Grouping = Literal["tensor", "rows", "columns"]
 

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import canonical_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from streamlab.diff.layout import Layout
-
 
 Mode = Literal["add", "replace"]
 

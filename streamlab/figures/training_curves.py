@@ -26,7 +26,7 @@ from streamlab.figures.style import (
     plain,
     write_figure,
 )
-from streamlab.home.curves import curve_path, read_curve
+from streamlab.home.curves import read_curve, recorded_curve_path
 from streamlab.registry.records import ArrivalRecord
 from streamlab.views.run_source import RunSource
 
@@ -87,10 +87,7 @@ def read(source: RunSource) -> CurvesFigure:
 
 def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterable[Curve]:
     for one in arrivals:
-        path = curve_path(
-            folder, run=run, seed=one.seed, provider=one.provider, task=one.task,
-            version=one.version, method=one.method,
-        )  # fmt: skip
+        path = recorded_curve_path(folder, run, one)
         try:
             points = read_curve(path)
         except StoreError:

@@ -10,12 +10,15 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from streamlab.errors import StoreError
 from streamlab.files import Opener, atomic_write, disk_errors, open_new
 from streamlab.hashing import canonical_json
+
+if TYPE_CHECKING:
+    from streamlab.registry.records import NewArrival
 
 _N_PARTS = 5  # of a name: seed, provider, task, version, method
 _LONGEST_NAME = 200  # bytes; file systems stop at 255
@@ -30,6 +33,12 @@ def curve_path(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
     return folder / short_name(quote(run, safe="")) / f"{short_name(name)}.jsonl"
+
+
+def recorded_curve_path(folder: Path, run: str, arrival: NewArrival) -> Path:
+    """Return the path of a recorded arrival's curve."""
+    names = ("seed", "provider", "task", "version", "method")
+    return curve_path(folder, run=run, **{name: getattr(arrival, name) for name in names})
 
 
 def curves_of(folder: Path, provider: str) -> Iterator[Path]:

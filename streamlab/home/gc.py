@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from streamlab.errors import RegistryError, UsageError
 from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.database import FILES_AT_ONCE, in_chunks
-
-if TYPE_CHECKING:
-    from streamlab.registry.registry import Registry
-    from streamlab.registry.removal import Removed
+from streamlab.registry.registry import Registry
+from streamlab.registry.removal import Removed
 
 GRACE_SECONDS = 3600.0  # the longest time between a file and its row
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
 from streamlab.files import write_atomically
-from streamlab.home.curves import curve_path
+from streamlab.home.curves import recorded_curve_path
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.records import NewBase, NewPlacement, NewRun
+from streamlab.registry.records import NewBase, NewDiff, NewPlacement, NewRun, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.transfer import Imported, ImportedRun, given_part, imported_arrivals
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from streamlab.home.folder import Home
-    from streamlab.registry.records import NewArrival, NewDiff, RunRecord
 
 IMPORTED = "imported"  # the method of an imported file, whose training is unknown
 
@@ -124,19 +119,7 @@ def _copy(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: N
 def _copy_curves(home: Home, other: Home, whole: ImportedRun, run: RunRecord) -> None:
     """Copy the existing curves of a run's arrivals, under the run's name here."""
     for part in whole.arrivals:
-        there = _curve(other.curves, whole.name, part.arrival)
-        here = _curve(home.curves, run.name, part.arrival)
+        there = recorded_curve_path(other.curves, whole.name, part.arrival)
+        here = recorded_curve_path(home.curves, run.name, part.arrival)
         if there.is_file() and not here.exists():
             write_atomically(here, there.read_bytes())
-
-
-def _curve(folder: Path, run: str, arrival: NewArrival) -> Path:
-    return curve_path(
-        folder,
-        run=run,
-        seed=arrival.seed,
-        provider=arrival.provider,
-        task=arrival.task,
-        version=arrival.version,
-        method=arrival.method,
-    )

@@ -9,18 +9,16 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from streamlab.errors import StoreError
-from streamlab.home.curves import curve_path, curves_of
+from streamlab.home.curves import curves_of, recorded_curve_path
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.database import FILES_AT_ONCE, in_chunks
+from streamlab.registry.records import ArrivalRecord
+from streamlab.registry.registry import Registry
 from streamlab.registry.runs import missing
-
-if TYPE_CHECKING:
-    from streamlab.registry.records import ArrivalRecord
-    from streamlab.registry.registry import Registry
 
 Kind = Literal["arrival", "artifact", "shared", "curve", "quarantined"]
 
@@ -124,18 +122,7 @@ def _artifacts(
 
 
 def _curves(home: Home, provider: str, arrivals: Iterable[ArrivalRecord]) -> Iterable[Part]:
-    named = [
-        curve_path(
-            home.curves,
-            run=arrival.run,
-            seed=arrival.seed,
-            provider=provider,
-            task=arrival.task,
-            version=arrival.version,
-            method=arrival.method,
-        )
-        for arrival in arrivals
-    ]
+    named = [recorded_curve_path(home.curves, arrival.run, arrival) for arrival in arrivals]
     # Includes curves of arrivals whose rows were deleted before.
     for path in dict.fromkeys([*named, *curves_of(home.curves, provider)]):
         if path.is_file():

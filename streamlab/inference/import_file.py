@@ -7,11 +7,12 @@ against that base before anything is stored.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from streamlab.base import checkpoint_bytes
 from streamlab.config import digest as digest_of
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES, DiffFile, open_diff
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import (
     NotInRegistryError,
     SourceError,
@@ -19,19 +20,13 @@ from streamlab.errors import (
 )
 from streamlab.home.diff_records import describe_diff
 from streamlab.home.import_home import IMPORTED
-from streamlab.inference.model import load_recorded_base
+from streamlab.home.store import ArtifactStore
+from streamlab.inference.model import LoadedBase, load_recorded_base
 from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
+from streamlab.registry.registry import Registry
 from streamlab.registry.runs import this_process
 from streamlab.registry.transfer import Imported, ImportedArrival, ImportedRun, given_part
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from streamlab.diff.vector import DiffVector
-    from streamlab.home.store import ArtifactStore
-    from streamlab.inference.model import LoadedBase
-    from streamlab.registry.registry import Registry
 
 
 def import_file(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 from streamlab.errors import DataError
+from streamlab.inference.stored_task import TaskDescription, Text
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.glue import find_entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from streamlab.inference.stored_task import TaskDescription, Text
-    from streamlab.tasks.sources.api import Record
+from streamlab.tasks.sources.api import Record
 
 
 def read_lines(lines: Iterable[str], *, origin: str) -> list[Record]:

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from streamlab.diff.apply import plan
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError
+from streamlab.inference.model import LoadedBase
+from streamlab.inference.stored_task import StoredTask
 from streamlab.inference.switch import Switcher
-
-if TYPE_CHECKING:
-    from streamlab.diff.vector import DiffVector
-    from streamlab.inference.model import LoadedBase
-    from streamlab.inference.stored_task import StoredTask
 
 Seconds = tuple[float, ...]
 

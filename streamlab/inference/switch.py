@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from streamlab.diff.apply import plan
+from torch import nn
+
+from streamlab.diff.apply import Applied, plan
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from torch import nn
-
-    from streamlab.diff.apply import Applied
-    from streamlab.diff.vector import DiffVector
 
 
 class Switcher:

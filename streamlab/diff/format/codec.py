@@ -6,18 +6,16 @@ Readers state how many numbers they expect; a stream never decides how much is a
 from __future__ import annotations
 
 import lzma
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
 from streamlab.errors import DiffFormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 CodecName = Literal["pcodec", "xz"]
 PAGE_ENTRIES = 32_768

@@ -7,12 +7,14 @@ allocated, and each error names the violated rule.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from streamlab.diff.format import positions, values
 from streamlab.diff.format.codec import CODECS, CodecName
@@ -32,29 +34,9 @@ from streamlab.diff.format.frame import (
 from streamlab.diff.format.partition import cut_into_lines, read_cuts
 from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import DTypeLike, NDArray
-
-    from streamlab.diff.layout import Layout
-
-__all__ = (
-    "DEFAULT_MAX_BYTES",
-    "CodecName",
-    "DiffFile",
-    "EncodedDiff",
-    "HeadType",
-    "Parts",
-    "ValueType",
-    "decode",
-    "encode",
-    "open_diff",
-    "rounded",
-)
 
 HeadType = Literal["fp32", "fp16"]
 DEFAULT_MAX_BYTES = 1 << 30

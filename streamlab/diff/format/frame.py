@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
@@ -22,9 +23,6 @@ from streamlab.diff.format.values import INTEGER_BITS, ValueType
 from streamlab.diff.vector import Mode
 from streamlab.errors import DiffError, DiffFormatError
 from streamlab.hashing import canonical_json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 METADATA_KEY = "streamlab.diff"
 MAX_HEADER_BYTES = 64 << 10

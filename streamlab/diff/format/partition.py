@@ -15,18 +15,14 @@ and Gray, 1989). A reader does not depend on the choice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.diff.layout import Layout
 from streamlab.errors import DiffFormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from streamlab.diff.layout import Layout
 
 WHOLE, ROWS, COLUMNS = 0, 1, 2  # cuts
 CLASS_BITS = 480.0  # overhead of a class, which has pages of its own

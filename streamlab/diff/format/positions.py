@@ -9,9 +9,9 @@ writes the gaps between entries along each string:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,15 @@ from streamlab.diff.format.partition import (
     COLUMNS,
     WHOLE,
     Classes,
+    Lines,
+    Strings,
     choose_classes,
     cut_into_lines,
     string_together,
     write_cuts,
 )
+from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, DiffFormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from streamlab.diff.format.partition import Lines, Strings
-    from streamlab.diff.layout import Layout
 
 MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
 MIN_PAGE_LINES = 512

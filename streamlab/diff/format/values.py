@@ -9,19 +9,16 @@ code is m - 1 for positive values and -m for negative ones: 2**bits codes, none 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, DiffFormatError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from streamlab.diff.vector import DiffVector
 
 ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
