@@ -101,8 +101,9 @@ def show(reference: str, *, place: Place, run: str, form: Format) -> None:
     base:FINGERPRINT    a base, by its first digits
 
     Every command names things in this way. The KIND before the colon can be left out of a run, a
-    task and a digest of six digits or more; a name that fits several things is refused. A tag
-    stands for what it is on. Digests are shortened; json has them whole.
+    task and a digest of six digits or more; a name that fits several things is refused. A bare
+    number is a run here and for --run, and an arrival in commands that work on arrivals or
+    artifacts. A tag stands for what it is on. Digests are shortened; json has them whole.
 
     \b
     Example:

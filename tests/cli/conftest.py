@@ -118,6 +118,7 @@ def start(registry: Registry, name: str, *, seeds: list[int], n_expected: int) -
         "evaluation": "last",
         "baselines": [{"name": "full_finetuning"}],
         "storage": {"values": "bf16"},
+        "execution": {"executor": "serial", "attempts": 2},
     }
     return registry.runs.start(
         NewRun(

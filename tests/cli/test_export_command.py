@@ -83,10 +83,10 @@ def test_a_table_of_one_run(call: Callable[..., Result], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["scores", "-o", "x.txt"], 2, "written as .csv or .json"),
+        (["scores", "-o", "x.txt"], 2, "must end in .csv or .json"),
         (["scores", "-o", "x.csv", "--seed", "1"], 2, "write `task:scores`"),
         (["tasks", "-o", "x.csv", "--run", "latest"], 2, "`--run` narrows"),
-        (["scors", "-o", "x"], 2, "no task 'scors'"),
+        (["scors", "-o", "x"], 2, "no task, digest or tag 'scors'"),
         (["sst2"], 2, "Missing option '-o'"),
         (["sst2", "-o", "x"], 1, "has no artifact"),
         (["arrival:4", "-o", "x"], 2, "failed and left nothing"),

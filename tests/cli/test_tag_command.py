@@ -87,12 +87,6 @@ def test_a_name_on_two_kinds_is_refused_and_never_guessed(call: Callable[..., Re
     assert call("show", "best").stdout.startswith("arrival 5\n")
 
 
-def test_a_mistyped_tag_names_the_nearest(call: Callable[..., Result]) -> None:
-    call("tag", "winner", "arrival:5")
-
-    assert "Did you mean `winner`?" in call("show", "winer").stderr
-
-
 def test_the_log_holds_every_change_last_line_last(call: Callable[..., Result]) -> None:
     call("tag", "best", "arrival:5")
     call("rm", "5")
