@@ -221,10 +221,10 @@ def test_a_home_whose_store_is_a_file(lab: Lab, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("nonsense", "'nonsense' is no database URL"),
+        ("nonsense", "'nonsense' is not a database URL"),
         ("postgresql://me:secret@host/db", "which is not supported"),
         ("sqlite:///{folder}/missing/registry.db", "there is no folder"),
-        ("sqlite:///{folder}/notes.db", "is no SQLite database"),
+        ("sqlite:///{folder}/notes.db", "is not an SQLite database"),
     ],
 )
 def test_a_registry_that_cannot_be_used_is_told_before_a_home_is_made(
