@@ -34,16 +34,6 @@ from streamlab.errors import UsageError
 from streamlab.units import DAY_US
 
 LAST_DAY: Final = 1e8  # later days exceed 64 bits of microseconds
-BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "as_listed": "streamlab.arrivals.arrival_processes:AsListed",
-        "periodic": "streamlab.arrivals.arrival_processes:Periodic",
-        "poisson": "streamlab.arrivals.arrival_processes:Poisson",
-        "gamma": "streamlab.arrivals.arrival_processes:Gamma",
-        "burst": "streamlab.arrivals.arrival_processes:Burst",
-        "trace": "streamlab.arrivals.arrival_processes:Trace",
-    }
-)
 
 Days = NDArray[np.float64]
 Day = Annotated[float, Field(ge=0, le=LAST_DAY)]
@@ -170,6 +160,11 @@ class Trace(ArrivalProcess):
 
 
 Steady = Periodic | Poisson | Gamma | Burst  # processes with a rate and no end
+_CLASSES = (AsListed, Periodic, Poisson, Gamma, Burst, Trace)
+BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
+    {c.model_fields["process"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
+)
+# An arrival process in a scenario, validated and dumped by the class that `process` stands for.
 _NAMED = NamedSettings(
     group="streamlab.arrival_processes", key="process", builtin=BUILTIN, base=ArrivalProcess
 )

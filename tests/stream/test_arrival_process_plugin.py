@@ -95,7 +95,7 @@ def test_its_settings_are_resolved_and_read_again(name: str, lab: Lab, tmp_path:
         (3, "arrivals: must be a name or a mapping with the key `process`"),
         ("weekli", "`weekly`"),
         ("other_clock:Missing", "failed with AttributeError"),
-        ("other_clock:Incomplete", "lacks days"),
+        ("other_clock:Incomplete", "lacks `days`"),
         ("other_clock:Unrelated", "must be a subclass of `streamlab.arrivals.arrival_processes."),
     ],
 )

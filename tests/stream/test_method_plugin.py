@@ -102,15 +102,18 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
             "defaults.method.target_density: input should be less than or equal to 1, got 2.",
         ),
         ({"target_density": 0.1}, "defaults.method.name: is required and missing."),
-        (3, "defaults.method: must be a method's name, or a mapping of its settings"),
+        (3, "defaults.method: must be a name or a mapping with the key `name`"),
         ("random_msk", "Did you mean `random_mask`?"),
         ("other_lab:Missing", "failed with AttributeError"),
         (
             "other_lab:Incomplete",
-            "defaults.method.name: `other_lab:Incomplete` is not a method: the class lacks "
-            "`artifact`, `expected_entries`, `train`.",
+            "defaults.method.name: the class `other_lab:Incomplete` lacks `artifact`, "
+            "`expected_entries`, `train`.",
         ),
-        ("other_lab:function", "`other_lab:function` is not a method: it must be a subclass"),
+        (
+            "other_lab:function",
+            "`other_lab:function` must be a subclass of `streamlab.config.Settings`",
+        ),
     ],
 )
 def test_a_method_that_cannot_be_used_is_refused_by_name(
