@@ -1,11 +1,11 @@
-"""How many bits does a stored entry take, beside what it must and beside other formats?
+"""Bits per entry of the diff format, compared with entropy bounds and with other formats.
 
-On evenly drawn positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on diffs trained here:
-bits an entry by part, against H(p)/p and the two-part bound; whole files by value type; time to
-write and to read; and the same entries as other formats write them, all with 16-bit values.
+On uniformly random positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on trained diffs: bits
+per entry by part, compared with H(p)/p and the two-part bound; files by value type; time to encode
+and to decode; and the same entries in other formats, all with 16-bit values.
 
-A stored diff comes with its values rounded as its run stored them; it is measured in that value
-type alone, and in all of them where it was stored in fp32 (--set storage.values=fp32).
+The values of a stored diff are rounded already, so it is measured in its own value type only, and
+in all types if it was stored in fp32 (--set storage.values=fp32).
 
     python benchmarks/codec.py --home streamlab-home
 """
@@ -60,23 +60,23 @@ def main() -> None:
         print(json.dumps(even | real, indent=1))
         return
     show(
-        "Evenly drawn positions, bits an entry",
+        "Uniformly random positions, bits per entry",
         ["density", "H(p)/p", "positions", "over"],
         even_rows,
     )
     show(
-        "Trained diffs, bits an entry (whole file apart from the head)",
+        "Trained diffs, bits per entry (file without the head)",
         ["diff", "k", "two-part", "positions", "over", *VALUE_TYPES],
         real_rows,
     )
     name, (diff, _) = next(iter(diffs.items()))
     show(f"Time: {name}", ["value type", "write ms", "read ms"], time_codec(diff, options.repeats))
-    header = ["format", "bytes", "numbers", "bits a number"]
+    header = ["format", "bytes", "numbers", "bits per number"]
     show(f"Other formats: {name}", header, other_formats(base, diff))
 
 
 def measure_even(base: Base) -> tuple[dict[str, float], Rows]:
-    """Compare positions drawn evenly with H(p)/p; all that positions take is counted."""
+    """Compare uniformly random positions with H(p)/p."""
     found, rows = {}, []
     for name, density in DENSITIES.items():
         diff = even_diff(base.layout, density)
@@ -119,7 +119,7 @@ def _bits(file: EncodedDiff, diff: DiffVector) -> float:
 
 
 def time_codec(diff: DiffVector, repeats: int) -> Rows:
-    """Take the median time to write and to read a file, one thread."""
+    """Return the median time to encode and to decode a file, with one thread."""
     rows = []
     for value_type in VALUE_TYPES:
         data = encode(diff, value_type=value_type).data
@@ -146,7 +146,7 @@ def _median(work: Callable[[], object], repeats: int) -> float:
 
 
 def other_formats(base: Base, diff: DiffVector) -> Rows:
-    """Write the same k entries, and as many by PEFT, as other formats do; no head anywhere."""
+    """Return the size of the same k entries in other formats, and of as many by PEFT; no head."""
     headless = DiffVector(diff.layout, diff.tensors, {}, {})
     sizes = {
         "this file, bf16": len(encode(headless).data),
@@ -192,7 +192,7 @@ def _csr_bytes(diff: DiffVector) -> int:
 
 
 def _steps_bytes(diff: DiffVector) -> int:
-    """Write steps between flat indices in the narrowest type and values, a pair a tensor."""
+    """Return the size of index differences in the narrowest type and values, by tensor."""
     encoded = {}
     for name, tensor in zip(diff.layout.names, diff.tensors, strict=True):
         steps = np.diff(tensor.positions, prepend=0)
@@ -205,7 +205,7 @@ def _steps_bytes(diff: DiffVector) -> int:
 
 
 def _peft(base: Base, config: Any) -> tuple[int, int]:
-    """Let PEFT write an adapter of its own in bf16; measure its file, and count its numbers."""
+    """Return the file size of a PEFT adapter in bf16, and its number of parameters."""
     model = get_peft_model(base.classifier(n_outputs=2, seed=0).base_model, config)
     n_numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""Does a damaged or hostile diff file ever get through, crash the reader, or hold it up?
+"""Fuzz the reader of diff files: hostile files must not be accepted, crash it or stall it.
 
-Mutants of real files (diffs trained here, in every value type and codec), half of them made by
-someone who knows the format. Each is opened twice: by the digest it should have, which none may
-pass, and without one, where whatever is accepted must be a diff in every respect. Runs in a
-process of its own, so that a crash is counted and the rest goes on.
+Mutants of real files (trained diffs, in every value type and codec), half of them made with
+knowledge of the format. Each is opened with the digest of the original, which must fail, and
+without one, where an accepted file must be a valid diff. Mutants are opened in a child process, so
+that a crash is counted and the run continues.
 
     python benchmarks/fuzz_diff.py --mutants 200000 --seed 0
 """
@@ -38,13 +38,13 @@ from streamlab.errors import BaseMismatchError, DiffFormatError
 VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "fp32", "fp16", "int8", "int4")
 HANG_SECONDS = 1.0
 GIVE_UP_SECONDS = 20
-TRACED_SHARE = 8  # every eighth mutant has its memory traced, which is slow
+TRACED_SHARE = 8  # memory is traced for every eighth mutant, since it is slow
 
 Files = list[tuple[bytes, str]]
 
 
 def main() -> None:
-    """Print what was found, or with --json one flat object; exit with 1 where anything was."""
+    """Print the findings, or with --json one flat object; exit with 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, Any]:
-    """Open mutants in a process of their own, and start another where that dies."""
+    """Open mutants in a child process, and start another one if it dies."""
     context = multiprocessing.get_context("fork")
     at = context.Value("q", 0)
     tallies: Counter[str] = Counter()
@@ -77,7 +77,7 @@ def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, A
         child = context.Process(target=_open_all, args=work)
         child.start()
         writer.close()
-        # Read while the child works: a full pipe would hold it up for ever.
+        # Read while the child works: it would block on a full pipe.
         with contextlib.suppress(EOFError):
             while True:
                 tally, peak = reader.recv()
@@ -96,7 +96,7 @@ def fuzz(files: Files, layout: Layout, n_mutants: int, seed: int) -> dict[str, A
 def _open_all(
     files: Files, layout: Layout, at: Synchronized[int], end: int, seed: int, writer: Connection
 ) -> None:
-    """Open mutants from `at` on, and report now and then, so that a crash loses little."""
+    """Open mutants from `at` on, and report regularly, so that a crash loses little."""
     signal.signal(signal.SIGALRM, _give_up)
     valid = min(_traced(data, layout) for data, _ in files)
     tally: Counter[str] = Counter()
@@ -111,7 +111,7 @@ def _open_all(
         tally["mutants"] += 1
         resident = _resident_peak(anew=True)
         _open(mutant, digest, layout, tally)
-        # Also what libraries allocate out of Python's sight, as far as the process had to grow.
+        # Includes allocations of libraries, which Python does not trace.
         peak = max(peak, 1 + (_resident_peak() - resident) / valid)
         if index % TRACED_SHARE == 0:
             peak = max(peak, _traced(mutant, layout) / valid)
@@ -126,7 +126,7 @@ def _give_up(*_: object) -> None:
 
 
 def _resident_peak(*, anew: bool = False) -> int:
-    """Return the most memory that was resident since the last call with `anew`, in bytes."""
+    """Return the peak resident memory in bytes since the last call with `anew`."""
     if anew:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -135,7 +135,7 @@ def _resident_peak(*, anew: bool = False) -> int:
 
 
 def _open(mutant: bytes, digest: str, layout: Layout, tally: Counter[str]) -> None:
-    """Open one mutant by digest and without, and tally what came of it."""
+    """Open one mutant with and without a digest, and count the outcome."""
     try:
         decode(mutant, layout, expected_digest=digest)
         tally["accepted_by_digest"] += 1
@@ -154,7 +154,7 @@ def _open(mutant: bytes, digest: str, layout: Layout, tally: Counter[str]) -> No
         tally["rule base"] += 1
     except TimeoutError:
         pass  # counted below
-    except Exception as error:  # noqa: BLE001 - any other error is what is looked for
+    except Exception as error:  # noqa: BLE001 - any other error is a finding
         tally["unnamed_errors"] += 1
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     signal.alarm(0)
@@ -162,7 +162,7 @@ def _open(mutant: bytes, digest: str, layout: Layout, tally: Counter[str]) -> No
 
 
 def _is_valid(diff: DiffVector, layout: Layout) -> bool:
-    """Check again, tensor by tensor, what the reader claims to have proven."""
+    """Validate an accepted diff again, tensor by tensor."""
     try:
         for tensor, shape in zip(diff.tensors, layout.shapes, strict=True):
             again = SparseTensor(shape, tensor.positions, tensor.values)
@@ -174,7 +174,7 @@ def _is_valid(diff: DiffVector, layout: Layout) -> bool:
 
 
 def _traced(data: bytes, layout: Layout) -> int:
-    """Return the peak of what Python and numpy allocate while opening a file, refused or not."""
+    """Return the peak memory that Python and numpy allocate while opening a file."""
     tracemalloc.start()
     try:
         decode(data, layout)

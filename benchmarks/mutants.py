@@ -1,7 +1,7 @@
-"""Mutants of a diff file: random damage, and damage by someone who knows the format.
+"""Mutants of a diff file: random damage, and changes made with knowledge of the format.
 
-The latter change one thing that the format knows (a number of a stream, a count, a key, an entry
-of the table), and then make every digest right again, so that the reader gets further.
+The latter change one element (a number of a stream, a count, a key, an entry of the table) and
+correct every digest, so that the reader gets further.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ODD = [0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63, 1.5, "", "x", None,
 
 
 def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """Return one mutant of `data`; `other` lends parts."""
+    """Return one mutant of `data`, possibly with parts of `other`."""
     kind = rng.choice(
         ["random", "random", "block", "stream", "stream", "metadata", "table", "lend"]
     )
@@ -40,15 +40,15 @@ def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
     try:
         return _KNOWING[kind](data, other, rng)
     except (StreamlabError, ValueError, OverflowError, TypeError):
-        return damage(data, rng)  # what cannot be written so is damaged at random
+        return damage(data, rng)  # if it cannot be encoded
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
-    """Flip a bit, set, drop, double or replace some bytes, or cut the end off."""
+    """Flip a bit, set, drop, duplicate or replace some bytes, or truncate the end."""
     mutant = bytearray(data)
     for _ in range(rng.choice([1, 1, 1, 2, 5, 20])):
         at = rng.randrange(len(mutant)) if len(mutant) else 0
-        # Half of the damage goes to the start, where everything is told.
+        # Half of the damage goes to the start, where the header is.
         at = at % 4096 if rng.random() < 0.5 else at
         length = rng.choice([1, 1, 4, 16, 4096])
         match rng.randrange(6):
@@ -80,7 +80,7 @@ def _block(data: bytes, _other: bytes, rng: random.Random) -> bytes:
 
 
 def _stream(data: bytes, _other: bytes, rng: random.Random) -> bytes:
-    """Change numbers of one stream, and write it as the codec would."""
+    """Change numbers of one stream, and encode it again."""
     frame = read_frame(data)
     tree = frame.metadata
     name = rng.choice([*_STREAMS, "values.codes"])
@@ -98,7 +98,7 @@ def _code_dtype(tree: Any) -> Any:
 
 
 def _n_lines(tree: Any, stream: bytes, dtype: np.dtype[Any]) -> int:
-    """Find how many numbers a stream holds, by asking it for too many."""
+    """Return the length of a stream, from the error for requesting too many numbers."""
     for count in (1 << 17, 1 << 16, 1 << 12):
         try:
             CODECS[tree["codec"]].expand(stream, dtype, count, "x")
@@ -109,7 +109,7 @@ def _n_lines(tree: Any, stream: bytes, dtype: np.dtype[Any]) -> int:
                 return got[-1]
             if tree["codec"] == "xz" and got and got[-1] < count * dtype.itemsize:
                 return got[-1] // dtype.itemsize
-    raise ValueError("the length of the stream is not to be found")
+    raise ValueError("the length of the stream is unknown")
 
 
 def _changed(numbers: Numbers, rng: random.Random) -> Numbers:
@@ -151,7 +151,7 @@ def _nested(depth: int) -> Any:
 
 
 def _table(data: bytes, _other: bytes, rng: random.Random) -> bytes:
-    """Claim another type, shape or name for a block, or drop, double or empty one."""
+    """State another type, shape or name for a block, or drop, duplicate or empty one."""
     frame = read_frame(data)
     name = rng.choice(sorted(frame.blocks))
     block = frame.blocks[name]
@@ -189,7 +189,7 @@ def _signed(
     metadata: dict[str, Any],
     dropped: list[str] | None = None,
 ) -> bytes:
-    """Write the file with what changed, and with digests that fit."""
+    """Encode the file with changes and correct digests."""
     held = {**frame.blocks, **blocks}
     held = {name: block for name, block in held.items() if block is not None}
     tree = copy.deepcopy(dict(frame.metadata)) | metadata

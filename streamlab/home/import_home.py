@@ -27,8 +27,8 @@ IMPORTED = "imported"  # the method of an imported file, whose training is unkno
 class Import:
     """One run of the other home and its record here."""
 
-    there: str
-    taken: Imported
+    name: str  # in the other home
+    result: Imported
     n_arrivals: int
 
 
@@ -51,23 +51,23 @@ def import_home(
         for run in source.runs.list():
             if run.status != "finished":
                 continue
-            whole = _run_there(source, run, other)
+            imported = _read_run(source, run, other)
             # Checked before any file is written, so that a refused run leaves nothing.
-            known = registry.transfer.find(whole)
+            known = registry.transfer.find(imported)
             if known is not None:
-                taken = Imported(known, is_new=False)
+                result = Imported(known, is_new=False)
             else:
-                for part in whole.arrivals:
+                for part in imported.arrivals:
                     if part.diff is not None:
-                        _copy(elsewhere, store, part.diff, whole.base)
-                taken = registry.transfer.add(whole)
+                        _copy(elsewhere, store, part.diff, imported.base)
+                result = registry.transfer.add(imported)
             # An earlier import may have been interrupted before the curves.
-            _copy_curves(home, other, whole, taken.run)
-            found.append(Import(run.name, taken, len(whole.arrivals)))
+            _copy_curves(home, other, imported, result.run)
+            found.append(Import(run.name, result, len(imported.arrivals)))
     return tuple(found)
 
 
-def _run_there(source: Registry, run: RunRecord, other: Home) -> ImportedRun:
+def _read_run(source: Registry, run: RunRecord, other: Home) -> ImportedRun:
     """Read a complete run of another registry."""
     diffs = {diff.digest: diff for diff in source.artifacts.list(run=run.id)}
     found = [
@@ -116,10 +116,10 @@ def _copy(elsewhere: ArtifactStore, store: ArtifactStore, diff: NewDiff, base: N
     store.put(data)
 
 
-def _copy_curves(home: Home, other: Home, whole: ImportedRun, run: RunRecord) -> None:
+def _copy_curves(home: Home, other: Home, imported: ImportedRun, run: RunRecord) -> None:
     """Copy the existing curves of a run's arrivals, under the run's name here."""
-    for part in whole.arrivals:
-        there = recorded_curve_path(other.curves, whole.name, part.arrival)
+    for part in imported.arrivals:
+        there = recorded_curve_path(other.curves, imported.name, part.arrival)
         here = recorded_curve_path(home.curves, run.name, part.arrival)
         if there.is_file() and not here.exists():
             write_atomically(here, there.read_bytes())

@@ -55,12 +55,12 @@ def import_file(
     except NotInRegistryError:
         loaded = load_recorded_base(registry, base.fingerprint, model=model)
         new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded, diff))
-    whole = _run_of_file(path, base, new, file, provider=provider, task=task)
-    known = registry.transfer.find(whole)
+    imported = _run_of_file(path, base, new, file, provider=provider, task=task)
+    known = registry.transfer.find(imported)
     if known is not None:
         return Imported(known, is_new=False)
     store.put(data)
-    return registry.transfer.add(whole)
+    return registry.transfer.add(imported)
 
 
 def _read(path: Path) -> bytes:

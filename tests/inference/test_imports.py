@@ -107,7 +107,7 @@ def test_a_home_comes_whole_into_a_new_one(ran: Ran, tmp_path: Path) -> None:
 
     (found,) = take_home(new, ran.home)
 
-    assert (found.there, found.taken.run.name, found.taken.is_new) == (
+    assert (found.name, found.result.run.name, found.result.is_new) == (
         "served-1", "served-1", True,
     )  # fmt: skip
     assert found.n_arrivals == 12
@@ -148,8 +148,8 @@ def test_a_second_import_changes_nothing(ran: Ran, here: Home) -> None:
     (again,) = take_home(here, ran.home)
     back = take_home(here, here)
 
-    assert not again.taken.is_new
-    assert [one.taken.is_new for one in back] == [False, False]
+    assert not again.result.is_new
+    assert [one.result.is_new for one in back] == [False, False]
     assert content(here) == before
 
 
@@ -173,7 +173,7 @@ def test_a_run_of_the_same_name_and_other_content_gets_the_next_number(
 
     (found,) = take_home(here, other)
 
-    assert (found.there, found.taken.run.name) == ("small-1", "small-2")
+    assert (found.name, found.result.run.name) == ("small-1", "small-2")
     after = content(here)
     assert after[1][0] == before[1][0]
     assert before[-1].items() <= after[-1].items()
@@ -264,7 +264,7 @@ def test_a_file_is_described_as_the_run_that_made_it_does(here: Home, file: Path
 
     (found,) = take_home(here, ran.home)  # refuses the same digest with other facts
 
-    assert found.taken.is_new
+    assert found.result.is_new
 
 
 @pytest.mark.parametrize(
