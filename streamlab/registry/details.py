@@ -56,8 +56,8 @@ class ArrivalDetails:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object without the fields that are None."""
-        tree: dict[str, Any] = _adapter().dump_python(self, exclude_none=True)
-        return tree
+        tree = _given(self) | {"reported": _given(self.reported)}
+        return tree if self.probe is None else tree | {"probe": _given(self.probe)}
 
     @classmethod
     def from_json(cls, tree: Any) -> Self:
@@ -73,6 +73,10 @@ class ArrivalDetails:
                 f"The details of an arrival cannot be read: `{place}`: {first['msg']}. "
                 "The registry was changed by another program."
             ) from error
+
+
+def _given(record: object) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if value is not None}
 
 
 @cache

@@ -47,7 +47,7 @@ def own_score(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return (
         select(column)
         .where(score.arrival_id == ArrivalRow.id, score.is_primary)
-        .order_by(score.after_sequence, score.split != "dev", score.split, score.metric)
+        .order_by(score.after_sequence, score.split, score.metric)  # `dev` before `validation`
         .limit(1)
         .correlate(ArrivalRow.__table__)
         .scalar_subquery()
