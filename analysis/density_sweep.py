@@ -106,7 +106,7 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
 def _points(registry: Registry, run: RunRecord) -> list[Point]:
     own = by_arrival(registry.scores.list(run=run.id))
     diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run.id)}
-    target = run.scenario["defaults"]["method"].get("target_density")
+    target = run.settings.target_density
     if target is None:
         return []  # a method without a target density
     points = []

@@ -84,7 +84,7 @@ def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
     Raises RegistryError where the run has no such submission, where its tasks have different
     metrics, or where the probe was on: submissions it stopped have no score to compare with.
     """
-    tolerance = run.scenario.get("admission", {}).get("probe_tolerance")
+    tolerance = run.settings.probe_tolerance
     if tolerance is not None:
         raise RegistryError(
             f"The run `{run.name}` had `admission.probe_tolerance: {tolerance:g}`, and submissions "

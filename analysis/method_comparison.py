@@ -66,7 +66,7 @@ def compare(home: Path, names: Sequence[str], csv: Path | None) -> None:
 
 
 def _check_together(runs: Sequence[RunRecord]) -> None:
-    seeds = [seed for run in runs for seed in run.scenario["seeds"]]
+    seeds = [seed for run in runs for seed in run.settings.seeds]
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"Some of the seeds {seeds} are in two of the runs. Name one of them.")
     settings = [{**run.scenario, "seeds": None} for run in runs]

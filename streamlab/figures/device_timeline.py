@@ -6,10 +6,10 @@ file is kept, and the line adds them up as their arrivals ended. The base is not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from matplotlib.ticker import MaxNLocator
 
@@ -85,19 +85,13 @@ def read(source: RunSource) -> DeviceFigure:
         for line in source.registry.placements.list(stream.run.id)
         if (line.seed, line.method) == (stream.seed, stream.method)
     ]
-    if not log and find_budget(stream.run.scenario) is not None:
+    if not log and stream.run.settings.device_budget is not None:
         raise RegistryError(
             f"The device of `{stream.run.name}` is logged once all arrivals of the first seed have "
             "completed, which they have not. Resume with `streamlab run SCENARIO --resume`."
         )
     changes = tuple(map(_change, log)) if log else tuple(_kept(times))
-    return DeviceFigure(times, bool(log), find_budget(stream.run.scenario), changes)
-
-
-def find_budget(scenario: Mapping[str, Any]) -> int | None:
-    """Return the bytes for files on a scenario's device; None without a limit."""
-    budget = (scenario.get("storage") or {}).get("budget")
-    return budget if isinstance(budget, int) else None
+    return DeviceFigure(times, bool(log), stream.run.settings.device_budget, changes)
 
 
 def _change(line: PlacementRecord) -> Change:

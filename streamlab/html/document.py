@@ -141,8 +141,8 @@ def scenario_file(run: RunRecord, arrivals: Iterable[ArrivalRecord]) -> Scenario
     places: dict[str, int] = {}
     for arrival in arrivals:
         places[arrival.task] = min(arrival.sequence, places.get(arrival.task, arrival.sequence))
-    tasks = dict(run.scenario.get("tasks", {}))
+    tasks = run.settings.tasks
     order = sorted(tasks, key=lambda task: places.get(task, len(tasks)))
-    scenario = dict(run.scenario) | {"tasks": {task: tasks[task] for task in order}}
+    scenario = run.settings.with_task_order(order)
     is_same = scenario_digest(scenario, order) == run.scenario_digest
     return ScenarioFile(yaml.safe_dump(scenario, sort_keys=False), is_same)

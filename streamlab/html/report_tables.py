@@ -77,7 +77,7 @@ def settings_table(run: RunRecord) -> Table:
     """Return the settings in which tasks differ; the others are in the scenario."""
     tasks: Mapping[str, Mapping[str, Cell]] = {
         task: {fact.name: fact.value for fact in flat(settings)}
-        for task, settings in run.scenario.get("tasks", {}).items()
+        for task, settings in run.settings.tasks.items()
     }
     names = dict.fromkeys(name for settings in tasks.values() for name in settings)
     kept = [

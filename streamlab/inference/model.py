@@ -105,7 +105,7 @@ def _seed_of(registry: Registry, record: BaseRecord) -> int:
     if not record.initialised:
         return 0
     runs = [run for run in registry.runs.list() if run.base_fingerprint == record.fingerprint]
-    return int(runs[0].scenario["seeds"][0]) if runs else 0
+    return runs[0].settings.seeds[0] if runs else 0
 
 
 def logits(

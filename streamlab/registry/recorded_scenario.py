@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,10 +54,9 @@ class RecordedScenario:
         """Return the settings of the base."""
         return self.tree.get("base") or {}
 
-    @property
-    def without_base(self) -> Mapping[str, Any]:
-        """Return all settings but those of the base."""
-        return {name: value for name, value in self.tree.items() if name != "base"}
+    def without(self, *names: str) -> Mapping[str, Any]:
+        """Return all settings but these sections."""
+        return {name: value for name, value in self.tree.items() if name not in names}
 
     @property
     def probe_tolerance(self) -> float | None:
@@ -75,6 +74,6 @@ class RecordedScenario:
         behaviour = self.tree["providers"][provider].get("behaviour")
         return behaviour if isinstance(behaviour, Mapping) else {}
 
-    def with_task_order(self, order: tuple[str, ...]) -> Mapping[str, Any]:
+    def with_task_order(self, order: Sequence[str]) -> Mapping[str, Any]:
         """Return the scenario with its tasks in another order: the record keeps none."""
         return dict(self.tree) | {"tasks": {task: self.tasks[task] for task in order}}

@@ -20,7 +20,6 @@ ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
 PlacementAction = Literal["stored", "evicted", "rejected", "superseded", "rolled back", "revoked"]
-US_PER_DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -361,8 +361,7 @@ def _artifact_of(registry: Registry, arrival: ArrivalRecord) -> Artifact:
             f"Arrival {arrival.id} (task `{arrival.task}`) {how} and left nothing to use: "
             f"{arrival.reason}"
         )
-    tasks = registry.runs.get(arrival.run).scenario.get("tasks") or {}
-    columns = (tasks.get(arrival.task) or {}).get("columns") or {}
+    columns = registry.runs.get(arrival.run).settings.columns_of(arrival.task)
     return Artifact(registry.artifacts.get(arrival.digest), arrival, columns)
 
 

@@ -279,8 +279,8 @@ def _of_run(registry: Registry, run: RunRecord) -> dict[str, Mapping[str, Cell]]
     base = registry.bases.get(run.base_fingerprint)
     known = {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint}
     return {
-        "settings": leaves({k: v for k, v in run.scenario.items() if k != "base"}),
-        "base": {**leaves(run.scenario.get("base", {})), **known},
+        "settings": leaves(run.settings.without("base")),
+        "base": {**leaves(run.settings.base), **known},
         "environment": leaves(run.environment),
     }
 

@@ -150,7 +150,7 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
             f"Nothing arrived for the task `{task}` in the run `{record.name}`. "
             f"{nearest(task, known)} Name another run with `--run`."
         )
-    settings = record.scenario.get("tasks", {}).get(task, {})
+    settings = record.settings.task(task)
     facts = (
         Fact("run", record.name),
         Fact("provider", arrivals[0].provider),
@@ -400,9 +400,7 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
 
 def _settings(run: RunRecord) -> tuple[Fact, ...]:
     """Return the settings for all tasks; those of one task are on its own page."""
-    elsewhere = ("version", "name", "base", "providers", "tasks")
-    tree = {name: value for name, value in run.scenario.items() if name not in elsewhere}
-    return tuple(flat(tree))
+    return tuple(flat(run.settings.without("version", "name", "base", "providers", "tasks")))
 
 
 def _data(used: Sequence[ExamplesUsed]) -> Table:

@@ -18,7 +18,7 @@ def wrong_labels(run: RunRecord, arrival: ArrivalRecord) -> float | None:
     """Return the share of labels that an arrival's provider flipped; None without `label_flip`."""
     if arrival.behaviour != FLIP:
         return None
-    return float(run.scenario["providers"][arrival.provider]["behaviour"]["flipped_labels"])
+    return float(run.settings.behaviour_of(arrival.provider)["flipped_labels"])
 
 
 def behaviour_table(
