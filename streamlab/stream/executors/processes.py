@@ -293,6 +293,9 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the lab, which ends this
     offer_to_be_ended()  # before the lab
     if max_memory is not None:
+        # Loaded before: a library that finds no memory fails in ways of its own.
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+
         bound_memory(max_memory)
 
     def send(message: Mapping[str, object]) -> None:
