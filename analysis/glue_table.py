@@ -211,15 +211,14 @@ class Predictor:
                 f"The data of `{record.task}` are not those that {record.run} was scored on. "
                 "Set STREAMLAB_DATA to the folder used for that run."
             )
-        examples, outputs = stored_outputs(
+        outputs = stored_outputs(
             context,
             self._planned[identity_of(record)],
             stored.digest,
             stored.kind,
             self._store,
             record.details,
-            splits=("dev",),
-        )["dev"]
+        )
         facts = PredictionFacts(
             task=record.task,
             dataset=stored.dataset,
@@ -229,10 +228,10 @@ class Predictor:
             examples_fingerprint=fingerprint,
             metric=task.data.metrics[0].name,
             recorded=stored.recorded.value,
-            score=task.data.primary_score(outputs, examples.labels),
+            score=task.data.primary_score(outputs, task.dev.labels),
         )
         _check_score(facts)
-        return Predictions(facts, examples.labels, task.data.type.decode(outputs))
+        return Predictions(facts, task.dev.labels, task.data.type.decode(outputs))
 
 
 def _check_score(facts: PredictionFacts) -> None:

@@ -290,10 +290,9 @@ class Stream:
                 kinds[record.method],
                 self.lab.store,
                 record.details,
-                splits=("dev",),
             )
             task = self.lab.context.encoded(earlier)
-            scores = scores_of(outputs, task, after_sequence=arrival.sequence)
+            scores = scores_of(outputs, task, split="dev", after_sequence=arrival.sequence)
             self.lab.registry.arrivals.add_scores(record.id, scores)
             n_scores += len(scores)
         return n_scores

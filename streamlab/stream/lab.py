@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.inference.model import logits
 from streamlab.registry.details import ArrivalDetails
 from streamlab.registry.records import (
     ArrivalRecord,
@@ -38,7 +39,7 @@ from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.providers.behaviours import Behaviour
 from streamlab.stream.providers.provider import Answer, Effort
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.scoring import outputs_of, scores_of, take_probe
+from streamlab.stream.scoring import scores_of, take_probe
 from streamlab.stream.submission import Submission
 
 Clock = Callable[[], float]
@@ -151,9 +152,7 @@ class Lab:
         task, training = self.context.encoded(arrival), self.context.training(arrival.task)
         try:
             with artifact.applied_to(self.context.classifiers.clean(task, training)) as served:
-                outputs = outputs_of(served, task, splits=("dev",))
-            scores = scores_of(outputs, task, after_sequence=arrival.sequence)
-            found = next(score.value for score in scores if score.is_primary)
+                found = task.data.primary_score(logits(served.model, task.dev), task.dev.labels)
             check_probe(submission.declared_score, found, tolerance=tolerance)
         except (DiffError, RefusedError) as error:
             ArtifactStore(self.home.quarantine_of(arrival.provider)).put(submission.data)
@@ -184,8 +183,12 @@ class Lab:
             adapter_config=answer.effort.details.adapter_config,
         )
         with stored.applied_to(classifiers.clean(task, training)) as served:
-            probe, outputs = take_probe(served, task, training), outputs_of(served, task)
-        scores = scores_of(outputs, task, after_sequence=arrival.sequence)
+            dev, validation = (logits(served.model, split) for split in (task.dev, task.validation))
+        probe, after = take_probe(served, dev, training), arrival.sequence
+        scores = [
+            *scores_of(dev, task, split="dev", after_sequence=after),
+            *scores_of(validation, task, split="validation", after_sequence=after),
+        ]
         self.reached("scored")
         new = self._describe(arrival, attempt, times, answer)
         signature = submission.signature

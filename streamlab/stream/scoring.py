@@ -1,8 +1,8 @@
 """Scores, always taken from stored bytes: read, checked, decoded and put on the base.
 
-A probe goes with every diff: the outputs on a few examples and the number of weights it changes.
-It is compared whenever the stored bytes are put on the base again; outputs only where the machine
-and the libraries are those of the recording, as others round otherwise.
+A probe goes with every diff: a digest of its outputs on the dev examples and the number of weights
+it changes. It is compared whenever the stored bytes are put on the base again; outputs only where
+the machine and the libraries are those of the recording, as others round otherwise.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,9 @@ from streamlab.stream.artifacts import Served, read_artifact
 from streamlab.stream.context import EncodedTask, RunContext
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.schedule import Arrival
-from streamlab.tasks.batches import Encoded
 
-N_PROBED = 8
-Outputs = dict[str, tuple[Encoded, NDArray[np.float32]]]  # by split: its examples, and outputs
-SPLITS = ("dev", "validation")
+Outputs = NDArray[np.float32]  # (n_examples, n_outputs)
+Split = Literal["dev", "validation"]
 
 
 def stored_outputs(
@@ -38,10 +38,8 @@ def stored_outputs(
     kind: ArtifactKind,
     store: ArtifactStore,
     details: ArrivalDetails,
-    *,
-    splits: tuple[str, ...] = SPLITS,
 ) -> Outputs:
-    """Put a stored artifact on the base, and return its outputs on each split with examples.
+    """Put a stored artifact on the base, and return its outputs on the dev examples.
 
     `details`: as recorded with the artifact. Raises StoreError or DiffError where the bytes
     cannot be used, or do not do what they did when they were made.
@@ -51,42 +49,37 @@ def stored_outputs(
     data = store.get(digest)
     artifact = read_artifact(kind, data, context.base, digest=digest, adapter_config=config)
     with artifact.applied_to(context.classifiers.clean(task, training)) as served:
-        if details.probe is not None:
-            check_probe(served, task, training, details.probe, digest=digest)
-        return outputs_of(served, task, splits=splits)
+        outputs = logits(served.model, task.dev)
+    if details.probe is not None:
+        check_probe(take_probe(served, outputs, training), details.probe, digest=digest)
+    return outputs
 
 
-def outputs_of(served: Served, task: EncodedTask, *, splits: tuple[str, ...] = SPLITS) -> Outputs:
-    """Return a model's outputs on each split that has examples."""
-    return {
-        split: (examples, logits(served.model, examples))
-        for split, examples in (("dev", task.dev), ("validation", task.validation))
-        if split in splits and len(examples.labels)
-    }
-
-
-def scores_of(outputs: Outputs, task: EncodedTask, *, after_sequence: int) -> list[NewScore]:
-    """Score outputs by every metric of a task."""
+def scores_of(
+    outputs: Outputs, task: EncodedTask, *, split: Split, after_sequence: int
+) -> list[NewScore]:
+    """Score the outputs on a split by every metric of a task."""
+    labels = getattr(task, split).labels
     return [
         NewScore(
             metric=metric,
             value=value,
             split=split,
-            n_examples=len(examples.labels),
+            n_examples=len(labels),
             after_sequence=after_sequence,
             is_primary=metric == task.data.metrics[0].name,
         )
-        for split, (examples, found) in outputs.items()
-        for metric, value in task.data.score(found, examples.labels).items()
+        for metric, value in task.data.score(outputs, labels).items()
     ]
 
 
-def take_probe(served: Served, task: EncodedTask, training: TrainingSettings) -> OutputProbe | None:
-    """Return what is recorded of a model with a diff on it, None for anything but a diff."""
+def take_probe(served: Served, outputs: Outputs, training: TrainingSettings) -> OutputProbe | None:
+    """Return what is recorded of a model with a diff on it, None for anything but a diff.
+
+    `outputs`: of the model on the dev examples.
+    """
     if served.n_changed is None:
         return None
-    examples = task.validation if len(task.validation.labels) else task.train
-    outputs = logits(served.model, examples.first(N_PROBED))
     return OutputProbe(
         n_changed=served.n_changed,
         n_examples=len(outputs),
@@ -95,16 +88,8 @@ def take_probe(served: Served, task: EncodedTask, training: TrainingSettings) ->
     )
 
 
-def check_probe(
-    served: Served,
-    task: EncodedTask,
-    training: TrainingSettings,
-    recorded: OutputProbe,
-    *,
-    digest: str,
-) -> None:
+def check_probe(found: OutputProbe | None, recorded: OutputProbe, *, digest: str) -> None:
     """Compare a model with a diff on it with what was recorded. Raises StoreError."""
-    found = take_probe(served, task, training)
     if found is not None and found.machine != recorded.machine:
         found = replace(found, sha256=recorded.sha256)
     for name in ("n_changed", "sha256"):
@@ -116,6 +101,7 @@ def check_probe(
             )
 
 
+@lru_cache(maxsize=16)  # the processor and the libraries stay the same
 def _machine(training: TrainingSettings) -> str:
     text = json.dumps(describe_environment(training), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -160,24 +160,34 @@ def training_batches(
 def evaluation_batches(
     encoded: Encoded, *, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield every example once, shortest first, with the examples' places in `encoded`."""
+    """Yield every example once, shortest first, with the examples' places in `encoded`.
+
+    The examples of a batch have one width, which does not depend on the other examples.
+    """
     order = np.argsort(encoded.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        yield places, _padded(encoded, places)
+    widths = _widths(encoded.lengths[order], encoded.max_length)
+    cuts = np.flatnonzero(np.diff(widths)) + 1
+    for same_width in np.split(order, cuts):
+        for start in range(0, len(same_width), batch_size):
+            places = same_width[start : start + batch_size]
+            yield places, _padded(encoded, places)
+
+
+def _widths(lengths: NDArray[np.int64], max_length: int) -> NDArray[np.int64]:
+    """Return the width that each length is padded to."""
+    return np.maximum(lengths, np.minimum(-(-lengths // _WIDTH_STEP) * _WIDTH_STEP, max_length))
 
 
 def _padded(encoded: Encoded, places: NDArray[np.int64]) -> Batch:
     import torch
 
-    longest = max(len(encoded.token_ids[place]) for place in places)
-    width = max(longest, min(-(-longest // _WIDTH_STEP) * _WIDTH_STEP, encoded.max_length))
+    lengths = np.array([len(encoded.token_ids[place]) for place in places])
+    width = int(_widths(lengths, encoded.max_length).max())
     shape = (len(places), width)
     ids = np.full(shape, encoded.pad_id, dtype=np.int64)
     mask = np.zeros(shape, dtype=np.int64)
     types = np.full(shape, encoded.pad_type, dtype=np.int64)
-    for number, place in enumerate(places):
-        n_tokens = len(encoded.token_ids[place])
+    for number, (place, n_tokens) in enumerate(zip(places, lengths, strict=True)):
         used = slice(width - n_tokens, width) if encoded.pad_left else slice(n_tokens)
         ids[number, used] = encoded.token_ids[place]
         mask[number, used] = 1

@@ -17,7 +17,7 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.stream.artifacts import Served, read_artifact
+from streamlab.stream.artifacts import read_artifact
 from streamlab.stream.context import RunContext
 from streamlab.stream.providers.quantization import SMALLEST_FIRST, quantize
 from streamlab.stream.scenario import load_scenario
@@ -96,18 +96,6 @@ def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, context: RunCont
     assert open_diff(chosen.encoded.data).header.value_type == chosen.details["values"] != "int4"
 
 
-def test_without_examples_to_judge_by_it_is_bf16(plain: Ran, context: RunContext) -> None:
-    diff, task, training = parts(plain, context, "mood")
-    blind = replace(task, validation=task.validation.first(0))
-
-    model = context.classifiers.clean(task, training)
-    chosen = quantize(diff, blind, model, values="auto")
-
-    assert open_diff(chosen.encoded.data).header.value_type == "bf16"
-    assert chosen.outputs is None
-    assert chosen.details == {"values": "bf16", "head": "fp32", "n_examples": 0}
-
-
 def test_every_arrival_records_its_quantization_and_its_probe(plain: Ran) -> None:
     for outcome in plain.outcomes:
         details = outcome.record.details
@@ -131,16 +119,17 @@ def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContex
     model = context.classifiers.clean(task, training)
 
     with read_artifact("diff", data, context.base).applied_to(model) as served:
-        check_probe(served, task, training, recorded, digest=digest)
-        fewer = Served(served.model, (served.n_changed or 0) - 1)
-        with pytest.raises(StoreError, match="`n_changed` is"):
-            check_probe(fewer, task, training, recorded, digest=digest)
+        same = take_probe(served, logits(model, task.dev), training)
+        fewer = replace(recorded, n_changed=recorded.n_changed - 1)
         with torch.no_grad():
             next(model.parameters()).add_(0.01)
-        with pytest.raises(StoreError, match="`sha256` is"):
-            check_probe(served, task, training, recorded, digest=digest)
-        elsewhere = replace(recorded, machine="another", sha256="00")
-        check_probe(served, task, training, elsewhere, digest=digest)
-        found = take_probe(served, task, training)
-        assert found is not None
-        assert found.sha256 != recorded.sha256
+        other = take_probe(served, logits(model, task.dev), training)
+
+    assert same == recorded
+    check_probe(same, recorded, digest=digest)
+    with pytest.raises(StoreError, match="`n_changed` is"):
+        check_probe(fewer, recorded, digest=digest)
+    with pytest.raises(StoreError, match="`sha256` is"):
+        check_probe(other, recorded, digest=digest)
+    elsewhere = replace(recorded, machine="another", sha256="00")
+    check_probe(other, elsewhere, digest=digest)

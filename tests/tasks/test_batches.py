@@ -187,6 +187,16 @@ def test_padding_is_the_tokenizers_own_and_masked(side: str) -> None:
     assert mask.tolist() == ([0] * 5 + [1] * 3 if side == "left" else [1] * 3 + [0] * 5)
 
 
+def test_the_width_of_an_example_in_evaluation_does_not_depend_on_the_others() -> None:
+    lengths = [5, 30, 1, 12, 5, 2, 20, 31, 9]
+    encoded, alone = numbered(lengths, 31), [numbered([length], 31) for length in lengths]
+
+    for places, batch in evaluation_batches(encoded, batch_size=3):
+        for place in places:
+            ((_, single),) = evaluation_batches(alone[place], batch_size=3)
+            assert single.inputs["input_ids"].shape[1] == batch.inputs["input_ids"].shape[1]
+
+
 def test_evaluation_goes_by_length_and_says_whose_row_is_whose() -> None:
     encoded = numbered([5, 30, 1, 12, 5, 2, 20])
 

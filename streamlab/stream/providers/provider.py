@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamlab.diff.vector import DiffVector
-from streamlab.errors import TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
@@ -131,11 +130,6 @@ def _train(
 
 def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
     """Score a model in training on the examples split from train, by the task's first metric."""
-    if not len(task.validation.labels):
-        raise TrainingError(
-            f"`{task.data.name}` has no examples split from train to stop early by. Raise "
-            "`data.validation_share`, or leave `training.patience` out."
-        )
     return task.data.primary_score(logits(model, task.validation), task.validation.labels)
 
 
@@ -155,9 +149,7 @@ def _pack(
     model = context.classifiers.clean(task, training)
     written = quantize(diff, task, model, values=context.scenario.storage.values)
     details = replace(details, quantization=written.details)
-    declared = None  # without examples held out
-    if written.outputs is not None:
-        declared = task.data.primary_score(written.outputs, task.validation.labels)
+    declared = task.data.primary_score(written.outputs, task.validation.labels)
     return _submission(arrival, "diff", written.encoded.data, declared), details
 
 
