@@ -38,8 +38,6 @@ _MARKS = (
     ("evicted", "v", COLOURS[3]),
     ("rejected", "x", COLOURS[1]),
     ("superseded", "s", COLOURS[5]),
-    ("rolled back", "<", COLOURS[4]),
-    ("revoked", "P", COLOURS[2]),
 )
 _PANEL = 1.7  # inches
 

@@ -19,7 +19,7 @@ ArrivalStatus = Literal["finished", "failed", "quarantined"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
-PlacementAction = Literal["stored", "evicted", "rejected", "superseded", "rolled back", "revoked"]
+PlacementAction = Literal["stored", "evicted", "rejected", "superseded"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -394,7 +394,7 @@ class PlacementRow(Tables):
     __tablename__ = "placements"
     __table_args__ = (
         CheckConstraint(
-            "action IN ('stored', 'evicted', 'rejected', 'superseded', 'rolled back', 'revoked')",
+            "action IN ('stored', 'evicted', 'rejected', 'superseded')",
             name="action",
         ),
         CheckConstraint("at_us >= 0 AND device_bytes >= 0", name="amounts"),

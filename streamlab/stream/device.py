@@ -34,9 +34,12 @@ class UseSettings(Settings):
 class DeviceSettings(Settings):
     """A device: its bytes for artifacts, and what is evicted when they are full."""
 
-    budget: Annotated[ByteSize, Field(gt=0)]
+    budget: Annotated[ByteSize, Field(gt=0)] | None = None
+    """Capacity of the simulated device for artifacts. Default: no device."""
     policy: Policy = "reject"
+    """What happens to artifacts that do not fit the device."""
     uses: UseSettings | None = None
+    """Simulated requests, for `evict_lru` and the hit rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +68,8 @@ _EVICTION_ORDER: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
 class Device:
     """The artifacts on one device; each change returns the lines that it adds to the log."""
 
-    def __init__(self, settings: DeviceSettings) -> None:
-        self._settings = settings
+    def __init__(self, budget: int, policy: Policy = "reject") -> None:
+        self._budget, self._policy = budget, policy
         self._resident: dict[str, _Resident] = {}
         self._known: dict[str, None] = {}
         self._n_events = 0
@@ -112,17 +115,6 @@ class Device:
             log.append(self._line(old.item, "superseded", f"by arrival {item.arrival_id}"))
         return tuple(log)
 
-    def drop(
-        self, task: str, at_us: int, action: Literal["rolled back", "revoked"]
-    ) -> tuple[NewPlacement, ...]:
-        """Delete a task from the device, if it is there.
-
-        To return to an earlier version, place that one afterwards.
-        """
-        self._happen(at_us)
-        gone = self._resident.pop(task, None)
-        return () if gone is None else (self._line(gone.item, action),)
-
     def use(self, task: str, at_us: int) -> bool:
         """Count a request for a task, and return whether it was on the device."""
         count = self._happen(at_us)
@@ -143,8 +135,8 @@ class Device:
 
     def _find_room(self, item: Item) -> list[_Resident] | None:
         """Return what must be evicted so that an item fits, None where nothing makes it fit."""
-        missing = self.n_bytes + item.n_bytes - self._settings.budget
-        order = _EVICTION_ORDER.get(self._settings.policy)
+        missing = self.n_bytes + item.n_bytes - self._budget
+        order = _EVICTION_ORDER.get(self._policy)
         others = [r for name, r in self._resident.items() if name != item.task]
         going: list[_Resident] = []
         for resident in sorted(others, key=order) if order else ():
@@ -155,12 +147,11 @@ class Device:
         return None if missing > 0 else going
 
     def _why_rejected(self, item: Item) -> str:
-        budget = self._settings.budget
-        if item.n_bytes > budget:
-            return f"{item.n_bytes} bytes, more than the whole budget of {budget}"
+        if item.n_bytes > self._budget:
+            return f"{item.n_bytes} bytes, more than the whole budget of {self._budget}"
         if item.task in self._resident:
             return f"no room for {item.n_bytes} bytes beside the earlier version"
-        return f"no room for {item.n_bytes} bytes: {self.n_bytes} of {budget} are taken"
+        return f"no room for {item.n_bytes} bytes: {self.n_bytes} of {self._budget} are taken"
 
     def _line(
         self, item: Item, action: PlacementAction, note: str = "", *, beside: int = 0
@@ -188,11 +179,12 @@ def simulate_device(
 ) -> DeviceHistory:
     """Place artifacts at their times on an empty device, with the requests in between.
 
-    `arrivals`: microseconds of the virtual clock, in ascending order. Requests continue until
-    `until_us`; one at the time of an arrival comes after it. The same input gives the same
-    history, so that an interrupted log can be completed. Raises ValueError as `place`.
+    `settings`: with a budget. `arrivals`: microseconds of the virtual clock, in ascending order.
+    Requests continue until `until_us`; one at the time of an arrival comes after it. The same
+    input gives the same history, so that an interrupted log can be completed. Raises ValueError
+    as `place`.
     """
-    device = Device(settings)
+    device = Device(settings.budget or 0, settings.policy)
     uses = () if settings.uses is None else simulated_uses(settings.uses, seed, until_us)
     requests = iter(uses)
     request = next(requests, None)

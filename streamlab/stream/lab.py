@@ -277,8 +277,8 @@ def place_on_device(lab: Lab, seed: int) -> None:
     an arrival that failed and is tried again would belong in between. A log to which arrivals
     belong that have been removed since stays as it was.
     """
-    device = lab.context.scenario.storage.device
-    if device is None:
+    device = lab.context.scenario.storage
+    if device.budget is None:
         return
     items = _items(lab, seed)
     until_us = items[-1][0] if items else 0

@@ -27,7 +27,7 @@ from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.api import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
-from streamlab.stream.device import DeviceSettings, Policy, UseSettings
+from streamlab.stream.device import DeviceSettings
 from streamlab.stream.provider_settings import (
     Name,
     ProviderSettings,
@@ -37,25 +37,12 @@ from streamlab.stream.provider_settings import (
 from streamlab.tasks.settings import DataSettings, TaskSettings
 
 
-class StorageSettings(Settings):
+class StorageSettings(DeviceSettings):
     """How diffs are stored, and a simulated device that holds them (docs/concepts/device.md)."""
 
     values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
     """The value type of diffs. `auto`: for each diff the smallest that leaves predictions
     unchanged."""
-    budget: Annotated[ByteSize, Field(gt=0)] | None = None
-    """Capacity of the simulated device for artifacts. Default: no device."""
-    policy: Policy = "reject"
-    """What happens to artifacts that do not fit the device."""
-    uses: UseSettings | None = None
-    """Simulated requests, for `evict_lru` and the hit rate."""
-
-    @property
-    def device(self) -> DeviceSettings | None:
-        """Return the device to simulate, None without a budget."""
-        if self.budget is None:
-            return None
-        return DeviceSettings(budget=self.budget, policy=self.policy, uses=self.uses)
 
 
 class Defaults(Settings):
@@ -141,10 +128,6 @@ class Scenario(Settings):
     def methods(self) -> tuple[MethodSettings, ...]:
         """Return the scenario's own method, then its baselines."""
         return (self.defaults.method, *self.baselines)
-
-    def provider_of(self, task: str) -> str:
-        """Return the provider of a task."""
-        return next(name for name, p in self.providers.items() if task in p.tasks)
 
 
 def _in_providers(
@@ -245,12 +228,11 @@ def resolve_scenario(
     tree: Tree, *, origin: str, folder: Path, environment: Mapping[str, str] = os.environ
 ) -> LoadedScenario:
     """Validate a scenario given as a mapping; see `load_scenario`."""
-    written = _with_named_baselines(tree)
     unset: dict[str, str] = {}
-    expanded = _expand(written, environment, "", unset)
+    expanded = _expand(tree, environment, "", unset)
     # Before the tasks get the defaults: an error in these is reported once, in its place.
     traces = read_traces(_checked(expanded, unset, origin=origin).providers, folder)
-    written, expanded = (_with_traces(tree, traces) for tree in (written, expanded))
+    written, expanded = (_with_traces(one, traces) for one in (tree, expanded))
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
     # Variables stay as written: the location of files is not part of the experiment.
     resolved = _overlay(scenario.model_dump(mode="json"), _with_defaults(written))
@@ -276,17 +258,6 @@ def _with_traces(tree: Tree, traces: Mapping[str, Tree]) -> Tree:
     providers = tree["providers"]
     read = {name: {**providers[name], "arrivals": arrivals} for name, arrivals in traces.items()}
     return {**tree, "providers": {**providers, **read}}
-
-
-def _with_named_baselines(tree: Tree) -> Tree:
-    """Replace baselines that are bare names by settings."""
-    baselines = tree.get("baselines")
-    if not isinstance(baselines, list):
-        return tree
-    named = [
-        {"name": baseline} if isinstance(baseline, str) else baseline for baseline in baselines
-    ]
-    return {**tree, "baselines": named}
 
 
 def _with_defaults(tree: Tree) -> Tree:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -25,8 +25,8 @@ from streamlab.stream.device import (
 from streamlab.units import DAY_US
 
 
-def device(budget: int = 100, policy: str = "reject", **changes: Any) -> Device:
-    return Device(DeviceSettings.model_validate({"budget": budget, "policy": policy, **changes}))
+def device(budget: int = 100, policy: Policy = "reject") -> Device:
+    return Device(budget, policy)
 
 
 def item(number: int, n_bytes: int, *, task: str = "", score: float = 0.5) -> Item:
@@ -44,7 +44,7 @@ def tasks_on(one: Device) -> set[str]:
 def test_a_budget_is_written_with_a_unit() -> None:
     assert DeviceSettings.model_validate({"budget": "64MB"}).budget == 64_000_000
     assert DeviceSettings.model_validate({"budget": "1.5MiB"}).budget == 1_572_864
-    for wrong in ({"budget": 0}, {"budget": "-1"}, {"budget": 1, "policy": "fifo"}, {}):
+    for wrong in ({"budget": 0}, {"budget": "-1"}, {"budget": 1, "policy": "fifo"}):
         with pytest.raises(ValidationError):
             DeviceSettings.model_validate(wrong)
 
@@ -137,18 +137,6 @@ def test_others_give_way_to_a_new_version_and_the_old_one_last() -> None:
     ]
 
 
-def test_a_task_is_dropped_and_its_earlier_version_placed_again() -> None:
-    one = device(100)
-    one.place(item(1, 40, task="t"), 0)
-    one.place(item(2, 50, task="t"), 1)
-
-    log = (*one.drop("t", 2, "rolled back"), *one.place(item(1, 40, task="t"), 2))
-
-    assert told(log) == [(2, "rolled back", 0), (1, "stored", 40)]
-    assert told(one.drop("t", 3, "revoked")) == [(1, "revoked", 0)]
-    assert one.drop("t", 3, "revoked") == ()
-
-
 def test_time_does_not_go_back() -> None:
     one = device()
     one.place(item(1, 1), 10)
@@ -176,7 +164,7 @@ def test_a_device_is_full_when_it_first_refuses_or_evicts() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(("place", "use", "drop")),
+        st.sampled_from(("place", "use")),
         st.sampled_from("abcde"),
         st.integers(0, 130),
         st.floats(0, 1),
@@ -189,7 +177,7 @@ STEPS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(steps=STEPS, policy=st.sampled_from(get_args(Policy)))
 def test_the_log_alone_tells_what_is_on_the_device(
-    steps: list[tuple[str, str, int, float, int]], policy: str
+    steps: list[tuple[str, str, int, float, int]], policy: Policy
 ) -> None:
     """Held against every step: the budget, the sum of bytes, and a log that lacks nothing."""
     one, now = device(100, policy), 0
@@ -203,8 +191,6 @@ def test_the_log_alone_tells_what_is_on_the_device(
         log: tuple[NewPlacement, ...] = ()
         if verb == "place":
             log = one.place(new, now)
-        elif verb == "drop":
-            log = one.drop(task, now, "revoked")
         else:
             assert one.use(task, now) == (task in {i.task for i in before})
         for line in log:

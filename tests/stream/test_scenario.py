@@ -47,7 +47,6 @@ def test_what_is_left_out_is_filled_in() -> None:
     assert scenario.evaluation == "last"
     assert scenario.methods == (DiffPruning(),)
     assert scenario.storage.values == "auto"
-    assert scenario.provider_of("b") == "two"
 
 
 def test_every_problem_is_told_at_once_under_its_path() -> None:
