@@ -37,7 +37,7 @@ from streamlab.figures.style import (
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.run_source import open_source
-from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.task_scores import own_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,14 +104,14 @@ def read_sweep(registry: Registry, scenario: str, task: str | None = None) -> Sw
 
 
 def _points(registry: Registry, run: RunRecord) -> list[Point]:
-    own = by_arrival(registry.scores.list(run=run.id))
+    own = own_scores(registry.scores.list(run=run.id))
     diffs = {diff.digest: diff for diff in registry.artifacts.list(run=run.id)}
     target = run.settings.target_density
     if target is None:
         return []  # a method without a target density
     points = []
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
-        score, diff = find_own_score(own.get(arrival.id, ())), diffs.get(arrival.digest or "")
+        score, diff = own.get(arrival.id), diffs.get(arrival.digest or "")
         if score is None or diff is None:
             continue
         if arrival.method == run.settings.primary_method:

@@ -52,7 +52,7 @@ from streamlab.stream.scoring import stored_outputs
 from streamlab.tasks.glue import GLUE
 from streamlab.views.export import markdown_table, write_csv
 from streamlab.views.table import Cell
-from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.task_scores import own_scores
 
 OURS, THEIRS = "diff_pruning", "full_finetuning"
 SHOWN_ONLY = "glue/wnli"  # 71 adversarial examples: never averaged in
@@ -151,11 +151,11 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
 
 def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
     """Yield a run's finished GLUE tasks by either method. Raises UsageError for synthetic data."""
-    scores = by_arrival(registry.scores.list(run=run.id))
+    scores = own_scores(registry.scores.list(run=run.id))
     kinds = {diff.digest: diff.kind for diff in registry.artifacts.list(run=run.id)}
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
         dataset = run.settings.dataset_of(arrival.task)
-        recorded = find_own_score(scores.get(arrival.id, ()))
+        recorded = scores.get(arrival.id)
         if arrival.method not in (OURS, THEIRS) or dataset not in GLUE:
             continue
         if recorded is None or arrival.digest is None:

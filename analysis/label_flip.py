@@ -34,7 +34,7 @@ from streamlab.registry.registry import Registry
 from streamlab.views.export import markdown_table
 from streamlab.views.provider_behaviours import wrong_labels
 from streamlab.views.run_source import open_source
-from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.task_scores import own_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,10 +90,10 @@ def read_flips(registry: Registry, run: RunRecord) -> FlipFigure:
             f"The run `{run.name}` had `admission.probe_tolerance: {tolerance:g}`, and submissions "
             "that the probe stops are not scored. Run it without, to compare all tolerances."
         )
-    own = by_arrival(registry.scores.list(run=run.id))
+    own = own_scores(registry.scores.list(run=run.id))
     points = []
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
-        share, score = wrong_labels(run, arrival), find_own_score(own.get(arrival.id, ()))
+        share, score = wrong_labels(run, arrival), own.get(arrival.id)
         if share is None or score is None or arrival.declared_score is None:
             continue
         if arrival.method == run.settings.primary_method:

@@ -7,6 +7,7 @@ the figure shows some, evenly spaced along the stream; the CSV has all.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,6 @@ from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
 from streamlab.figures.style import plain, write_figure
 from streamlab.registry.records import ArrivalRecord, ScoreRecord
 from streamlab.views.run_source import RunSource
-from streamlab.views.task_scores import by_arrival
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +47,10 @@ def read(source: RunSource) -> MatrixFigure:
     """
     registry = source.registry
     stream = registry.primary_stream(source.run)
-    found = by_arrival(registry.scores.list(run=stream.run.id))
-    scores = tuple(_by_place(found.get(arrival.id, ())) for arrival in stream.arrivals)
+    found: dict[int, list[ScoreRecord]] = defaultdict(list)
+    for score in registry.scores.list(run=stream.run.id):
+        found[score.arrival_id].append(score)
+    scores = tuple(_by_place(found[arrival.id]) for arrival in stream.arrivals)
     if not any(scores):
         raise RegistryError(
             f"In the run `{stream.run.name}` no finished arrival has a score, so there is nothing "
@@ -59,7 +61,7 @@ def read(source: RunSource) -> MatrixFigure:
     return MatrixFigure(stream.run.name, stream.seed, stream.method, stream.arrivals, scores, tasks)
 
 
-def _by_place(scores: tuple[ScoreRecord, ...]) -> dict[int, ScoreRecord]:
+def _by_place(scores: list[ScoreRecord]) -> dict[int, ScoreRecord]:
     """Sort the primary scores of one arrival by place; of two splits dev counts."""
     primary = [score for score in scores if score.is_primary]
     ordered = sorted(primary, key=lambda s: (s.after_sequence, s.split == "dev"))

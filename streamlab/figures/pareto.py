@@ -30,7 +30,7 @@ from streamlab.figures.style import (
 )
 from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
 from streamlab.views.run_source import RunSource
-from streamlab.views.task_scores import by_arrival, find_own_score, task_scores
+from streamlab.views.task_scores import own_scores, task_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,12 +81,11 @@ def read(source: RunSource) -> ParetoFigure:
     record = registry.runs.get(source.run)
     scores = registry.scores.list(run=record.id)
     require_scores(record.name, task_scores(scores))
-    own = by_arrival(scores)
+    own = own_scores(scores)
     diffs = {diff.digest: diff for diff in registry.artifacts.list(run=record.id)}
     points = []
     for arrival in registry.arrivals.list(run=record.id, status="finished"):
-        score = find_own_score(own.get(arrival.id, ()))
-        diff = diffs.get(arrival.digest or "")
+        score, diff = own.get(arrival.id), diffs.get(arrival.digest or "")
         if score is not None and diff is not None:
             points.append(Point(arrival, diff, score))
     points.sort(key=lambda point: (point.arrival.sequence, point.arrival.id))

@@ -13,7 +13,7 @@ from streamlab.registry.registry import Registry
 from streamlab.views.listings import list_records
 from streamlab.views.pages import flat
 from streamlab.views.table import Cell, Column, Table
-from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.task_scores import own_scores
 
 _Key = tuple[str, str, int]  # method, task, version
 _ALWAYS = ("dataset", "metric")  # shown even where all tasks have the same
@@ -36,7 +36,7 @@ def task_table(
     """
     own, first = run.settings.primary_method, run.settings.seeds[0]
     finished = [a for a in arrivals if a.status == "finished"]
-    found = _by_key(finished, by_arrival(scores))
+    found = _by_key(finished, own_scores(scores))
     baselines = [m for m in dict.fromkeys(a.method for a in finished) if m != own]
     several = len({a.seed for a in finished}) > 1
     columns = (
@@ -118,13 +118,12 @@ def findings_table(findings: Sequence[Finding], digests: frozenset[str]) -> Tabl
 
 
 def _by_key(
-    arrivals: Iterable[ArrivalRecord], scores: Mapping[int, Sequence[ScoreRecord]]
+    arrivals: Iterable[ArrivalRecord], scores: Mapping[int, ScoreRecord]
 ) -> dict[_Key, list[ScoreRecord]]:
     found: dict[_Key, list[ScoreRecord]] = defaultdict(list)
     for arrival in arrivals:
-        score = find_own_score(scores.get(arrival.id, ()))
-        if score is not None:
-            found[arrival.method, arrival.task, arrival.version].append(score)
+        if arrival.id in scores:
+            found[arrival.method, arrival.task, arrival.version].append(scores[arrival.id])
     return found
 
 

@@ -14,20 +14,19 @@ from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
     DiffRecord,
-    ExamplesUsed,
     MethodStorage,
     PlacementAction,
     PlacementRecord,
     RunRecord,
-    ScoreRecord,
     Total,
 )
 from streamlab.registry.references import Kind, TaskFilter, find, find_run, find_task_arrival
 from streamlab.registry.registry import Registry
 from streamlab.units import DAY_US, nearest
+from streamlab.views.listings import joined
 from streamlab.views.size_bounds import with_bounds
-from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
-from streamlab.views.task_scores import by_arrival, find_own_score, score_table, task_scores
+from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of, tabulate
+from streamlab.views.task_scores import TaskScore, score_table, task_scores
 
 _MOST_TENSORS = 12
 
@@ -47,56 +46,58 @@ def find_page(
     return page if store is None else with_bounds(page, registry, store)
 
 
+_ARRIVAL = columns(
+    "run, seed: number, sequence: number, provider, task, version: number, method, "
+    "attempt: number, status, reason"
+)
+_STREAMED = columns(
+    "rule, behaviour, declared score: score, arrived (virtual) = arrived_us: virtual, "
+    "began (virtual) = began_us: virtual, ended (virtual) = ended_us: virtual"
+)
+_COSTS = columns(
+    "started = started_at: time, finished = finished_at: time, removed = removed_at: time, "
+    "steps = n_steps: count, training = training_seconds: seconds, "
+    "evaluation = evaluation_seconds: seconds, peak memory = peak_memory_bytes: bytes"
+)
+_EXAMPLES = columns(
+    "source, detail = source_detail, training examples = n_train_examples: count, "
+    "examples fingerprint: digest"
+)
+_ARTIFACT = columns(
+    "digest: digest, kind, value type, density: share, retained weights = n_entries: count, "
+    "head weights = n_head_entries: count, file = file_bytes: bytes, "
+    "full checkpoint = full_checkpoint_bytes: bytes"
+)
+_DIFF = columns(
+    "base fingerprint: digest, value type, gated weights = n_gated: count, "
+    "retained weights = n_entries: count, density: share, head weights = n_head_entries: count, "
+    "file = file_bytes: bytes, full checkpoint = full_checkpoint_bytes: bytes"
+)
+_SCORES = columns(
+    "metric, split, value: score, examples = n_examples: count, after sequence: number, "
+    "primary = is_primary, source"
+)
+
+
 def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
     """Return the page of one arrival: its costs, data, artifact and scores."""
-    facts = (
-        Fact("run", arrival.run),
-        Fact("seed", arrival.seed, "number"),
-        Fact("sequence", arrival.sequence, "number"),
-        Fact("provider", arrival.provider),
-        Fact("task", arrival.task),
-        Fact("version", arrival.version, "number"),
-        Fact("method", arrival.method),
-        Fact("attempt", arrival.attempt, "number"),
-        Fact("status", arrival.status),
-        Fact("reason", arrival.reason),
-        *_streamed(arrival),
-        Fact("started", arrival.started_at, "time"),
-        Fact("finished", arrival.finished_at, "time"),
-        Fact("removed", arrival.removed_at, "time"),
-        Fact("steps", arrival.n_steps, "count"),
-        Fact("training", arrival.training_seconds, "seconds"),
-        Fact("evaluation", arrival.evaluation_seconds, "seconds"),
-        Fact("peak memory", arrival.peak_memory_bytes, "bytes"),
-    )
-    data = (
-        Fact("source", arrival.source),
-        Fact("detail", arrival.source_detail),
-        Fact("training examples", arrival.n_train_examples, "count"),
-        Fact("examples fingerprint", arrival.examples_fingerprint, "digest"),
-    )
+    # Only streams with misbehaving providers or a virtual clock have these.
+    streamed = (fact for fact in facts_of(arrival, _STREAMED) if fact.value is not None)
+    facts = (*facts_of(arrival, _ARRIVAL), *streamed, *facts_of(arrival, _COSTS))
     sections: list[Facts | Table] = [
         Facts("facts", "", facts),
-        Facts("data", "Data", data),
+        Facts("data", "Data", facts_of(arrival, _EXAMPLES)),
     ]
     if arrival.digest is not None:
-        sections.append(_artifact_facts(registry.artifacts.get(arrival.digest)))
-    sections.append(_scores(registry.scores.list(arrival_id=arrival.id)))
-    sections.append(Facts("details", "Details", tuple(flat(arrival.details.to_json()))))
-    record = {**asdict(arrival), "details": arrival.details.to_json()}
+        diff = registry.artifacts.get(arrival.digest)
+        sections.append(Facts("artifact", "Artifact", facts_of(diff, _ARTIFACT)))
+    details = arrival.details.to_json()
+    sections += [
+        tabulate("scores", "Scores", _SCORES, registry.scores.list(arrival_id=arrival.id)),
+        Facts("details", "Details", tuple(flat(details))),
+    ]
+    record = {**asdict(arrival), "details": details}
     return Page("arrival", str(arrival.id), record, tuple(sections))
-
-
-def _streamed(arrival: ArrivalRecord) -> Iterator[Fact]:
-    """Yield facts that only streams with misbehaving providers or a virtual clock have."""
-    times = ("arrived", "began", "ended")
-    facts = (
-        Fact("rule", arrival.rule),
-        Fact("behaviour", arrival.behaviour),
-        Fact("declared score", arrival.declared_score, "score"),
-        *(Fact(f"{time} (virtual)", getattr(arrival, f"{time}_us"), "virtual") for time in times),
-    )
-    yield from (fact for fact in facts if fact.value is not None)
 
 
 def diff_page(registry: Registry, diff: DiffRecord) -> Page:
@@ -105,34 +106,20 @@ def diff_page(registry: Registry, diff: DiffRecord) -> Page:
     facts = (
         Fact("kind", diff.kind),
         Fact("base", base.model),
-        Fact("base fingerprint", diff.base_fingerprint, "digest"),
-        Fact("value type", diff.value_type),
-        Fact("gated weights", diff.n_gated, "count"),
-        Fact("retained weights", diff.n_entries, "count"),
-        Fact("density", diff.density, "share"),
-        Fact("head weights", diff.n_head_entries, "count"),
-        Fact("file", diff.file_bytes, "bytes"),
-        Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
+        *facts_of(diff, _DIFF),
         Fact("times smaller", diff.full_checkpoint_bytes / diff.file_bytes, "ratio"),
         Fact("added", diff.added_at, "time"),
-    )
-    arrivals = Table(
-        "arrivals",
-        "Arrivals with this artifact",
-        (
-            *(Column("id", "number"), Column("run"), Column("seed", "number")),
-            *(Column("provider"), Column("task"), Column("method")),
-        ),
-        tuple(
-            (a.id, a.run, a.seed, a.provider, a.task, a.method)
-            for a in registry.arrivals.list(digest=diff.digest)
-        ),
     )
     sections: tuple[Facts | Table, ...] = (
         Facts("facts", "", facts),
         _parts(diff),
         *_tensors(diff, base),
-        arrivals,
+        tabulate(
+            "arrivals",
+            "Arrivals with this artifact",
+            columns("id: number, run, seed: number, provider, task, method"),
+            registry.arrivals.list(digest=diff.digest),
+        ),
     )
     return Page("diff", diff.digest, asdict(diff), sections)
 
@@ -157,33 +144,23 @@ def task_page(registry: Registry, task: str, run: str) -> Page:
         *(f for f in flat(settings) if not f.name.startswith("training.")),
     )
     scores = registry.scores.list(run=record.id, task=task)
-    own = by_arrival(scores)
-    found = registry.artifacts.with_digests(
-        {arrival.digest for arrival in arrivals if arrival.digest}
+    diffs = registry.artifacts.with_digests({a.digest for a in arrivals if a.digest})
+    shown = columns(
+        "id: number, seed: number, version: number, method, status, density: share, "
+        "file_bytes: bytes, score: score, source"
     )
-    diffs = {diff.digest: diff for diff in found}
-    rows = tuple(
-        _task_row(a, diffs.get(a.digest or ""), find_own_score(own.get(a.id, ()))) for a in arrivals
-    )
-    columns = (
-        *(Column("id", "number"), Column("seed", "number"), Column("version", "number")),
-        *(Column("method"), Column("status"), Column("density", "share")),
-        *(Column("file_bytes", "bytes"), Column("score", "score"), Column("source")),
-    )
-    methods = dict.fromkeys(score.method for score in scores)
-    tables = [
-        score_table(
-            f"scores_{method}", f"Scores by {method}",
-            [score for score in task_scores(scores) if score.method == method],
-        )
-        for method in methods
-    ]  # fmt: skip
     sections: tuple[Facts | Table, ...] = (
         Facts("facts", "", facts),
-        Table("arrivals", "Arrivals", columns, rows),
-        *tables,
+        tabulate("arrivals", "Arrivals", shown, joined(arrivals, diffs, scores)),
+        *_score_tables(task_scores(scores)),
     )
     return Page("task", task, {"task": task, "run": record.name, **settings}, sections)
+
+
+_BASE = columns(
+    "tensors = n_tensors: count, parameters = n_parameters: count, weights = weights_bytes: bytes, "
+    "file = file_bytes: bytes"
+)
 
 
 def base_page(base: BaseRecord) -> Page:
@@ -192,10 +169,7 @@ def base_page(base: BaseRecord) -> Page:
         Fact("model", base.model),
         Fact("revision", base.revision),
         Fact("layers", "all" if base.layers is None else base.layers, "number"),
-        Fact("tensors", base.n_tensors, "count"),
-        Fact("parameters", base.n_parameters, "count"),
-        Fact("weights", base.weights_bytes, "bytes"),
-        Fact("file", base.file_bytes, "bytes"),
+        *facts_of(base, _BASE),
         Fact("initialised", ", ".join(base.initialised) or "none"),
         Fact("added", base.added_at, "time"),
     )
@@ -239,34 +213,11 @@ def _item_names(items: Sequence[Any]) -> list[str]:
     return [n if n and times[n] == 1 else str(place) for place, n in enumerate(named)]
 
 
-def _artifact_facts(diff: DiffRecord) -> Facts:
-    facts = (
-        Fact("digest", diff.digest, "digest"),
-        Fact("kind", diff.kind),
-        Fact("value type", diff.value_type),
-        Fact("density", diff.density, "share"),
-        Fact("retained weights", diff.n_entries, "count"),
-        Fact("head weights", diff.n_head_entries, "count"),
-        Fact("file", diff.file_bytes, "bytes"),
-        Fact("full checkpoint", diff.full_checkpoint_bytes, "bytes"),
-    )
-    return Facts("artifact", "Artifact", facts)
-
-
 def _parts(diff: DiffRecord) -> Table:
-    parts = {
-        "positions": diff.positions_bytes,
-        "values": diff.values_bytes,
-        "head": diff.head_bytes,
-        "metadata": diff.metadata_bytes,
-        "file": diff.file_bytes,
-    }
-    return Table(
-        "parts",
-        "Bytes by part",
-        (Column("part"), Column("bytes", "count"), Column("share", "share")),
-        tuple((name, size, size / diff.file_bytes) for name, size in parts.items()),
-    )
+    parts = ("positions", "values", "head", "metadata", "file")
+    sizes = [(part, getattr(diff, f"{part}_bytes")) for part in parts]
+    rows = tuple((part, size, size / diff.file_bytes) for part, size in sizes)
+    return Table("parts", "Bytes by part", columns("part, bytes: count, share: share"), rows)
 
 
 def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
@@ -276,14 +227,13 @@ def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
     pairs = zip(base.layout, diff.tensor_counts, strict=True)
     counted = [(name, shape, count) for (name, shape), count in pairs if count]
     counted.sort(key=lambda tensor: -tensor[2])
-    touched = f"{len(counted)} of {len(base.layout)}"
-    title = f"Tensors changed: {touched}"
+    title = f"Tensors changed: {len(counted)} of {len(base.layout)}"
     if len(counted) > _MOST_TENSORS:
         title += f"; the {_MOST_TENSORS} with the most retained weights"
     yield Table(
         "tensors",
         title,
-        (Column("tensor"), Column("shape"), Column("retained", "count"), Column("share", "share")),
+        columns("tensor, shape, retained: count, share: share"),
         tuple(
             (name, " x ".join(map(str, shape)), count, count / diff.n_entries)
             for name, shape, count in counted[:_MOST_TENSORS]
@@ -291,35 +241,19 @@ def _tensors(diff: DiffRecord, base: BaseRecord) -> Iterator[Table]:
     )
 
 
-def _scores(scores: tuple[ScoreRecord, ...]) -> Table:
-    columns = (
-        *(Column("metric"), Column("split"), Column("value", "score"), Column("examples", "count")),
-        *(Column("after sequence", "number"), Column("primary"), Column("source")),
-    )
-    rows = tuple(
-        (
-            s.metric, s.split, s.value, s.n_examples, s.after_sequence, s.is_primary,
-            "synthetic" if s.synthetic else s.source,
-        )
-        for s in scores
-    )  # fmt: skip
-    return Table("scores", "Scores", columns, rows)
-
-
-def _task_row(
-    arrival: ArrivalRecord, diff: DiffRecord | None, score: ScoreRecord | None
-) -> tuple[Cell, ...]:
-    return (
-        arrival.id,
-        arrival.seed,
-        arrival.version,
-        arrival.method,
-        arrival.status,
-        None if diff is None else diff.density,
-        None if diff is None else diff.file_bytes,
-        None if score is None else score.value,
-        arrival.source,
-    )
+_RUN = columns(
+    "number = id: number, status: status, reason, started = started_at: time, "
+    "finished = finished_at: time, last heartbeat = heartbeat_at: time"
+)
+_PROCESS = columns("scenario = scenario_name, scenario digest: digest, host, process = pid: number")
+_DATA = columns(
+    "task, provider, source, detail = source_detail, train_examples = n_train_examples: count, "
+    "examples = examples_fingerprint: digest"
+)
+_STORAGE = columns(
+    "method, files: count, mean_density: share, mean_bytes: bytes, total_bytes: bytes, "
+    "full_checkpoints: bytes"
+)
 
 
 def run_page(registry: Registry, run: RunRecord) -> Page:
@@ -328,24 +262,14 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
     totals = registry.totals.list("run", name=run.name)
     storage = registry.totals.by_method(run.id)
     scores = task_scores(registry.scores.list(run=run.id, primary=True))
-    methods = list(
-        dict.fromkeys([run.settings.primary_method, *(score.method for score in scores)])
-    )
-    tables = [
-        score_table(
-            f"scores_{method}",
-            f"Scores by {method}"
-            + ("" if method == run.settings.primary_method else " (a baseline)"),
-            [score for score in scores if score.method == method],
-        )
-        for method in methods
-    ]
+    # The settings of one task are on its own page.
+    settings = run.settings.without("version", "name", "base", "providers", "tasks")
     sections: tuple[Facts | Table, ...] = (
         _facts(run, base, totals),
-        Facts("settings", "Settings", _settings(run)),
+        Facts("settings", "Settings", tuple(flat(settings))),
         Facts("environment", "Environment", tuple(flat(run.environment))),
-        _data(registry.arrivals.examples_used(run.id)),
-        *tables,
+        tabulate("data", "Data", _DATA, registry.arrivals.examples_used(run.id)),
+        *_score_tables(scores, own=run.settings.primary_method),
         _storage(storage),
         _totals(run, base, storage, totals),
         *_device(registry.placements.list(run.id)),
@@ -353,34 +277,31 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
     return Page("run", run.name, asdict(run), sections)
 
 
+def _score_tables(scores: Sequence[TaskScore], own: str | None = None) -> Iterator[Table]:
+    """Yield a table for each method; with `own`, the primary method, its table first."""
+    for method in dict.fromkeys([*filter(None, [own]), *(score.method for score in scores)]):
+        baseline = "" if own in (None, method) else " (a baseline)"
+        chosen = [score for score in scores if score.method == method]
+        yield score_table(f"scores_{method}", f"Scores by {method}{baseline}", chosen)
+
+
 def _facts(run: RunRecord, base: BaseRecord, totals: Sequence[Total]) -> Facts:
     counted = Counter[str]()
     for total in totals:
         stored = total.kind not in ("failed", "quarantined")
         counted["finished" if stored else total.kind] += total.n_arrivals
-    return Facts(
-        "facts",
-        "",
-        (
-            Fact("number", run.id, "number"),
-            Fact("status", run.status, "status"),
-            Fact("reason", run.reason),
-            Fact("started", run.started_at, "time"),
-            Fact("finished", run.finished_at, "time"),
-            Fact("last heartbeat", run.heartbeat_at, "time"),
-            Fact("arrivals finished", counted["finished"], "count"),
-            Fact("arrivals expected", run.n_expected, "count"),
-            Fact("failed attempts", counted["failed"], "count"),
-            Fact("quarantined submissions", counted["quarantined"] or None, "count"),
-            Fact("base", base.model),
-            Fact("base layers", "all" if base.layers is None else base.layers, "number"),
-            Fact("base fingerprint", base.fingerprint, "digest"),
-            Fact("scenario", run.scenario_name),
-            Fact("scenario digest", run.scenario_digest, "digest"),
-            Fact("host", run.host),
-            Fact("process", run.pid, "number"),
-        ),
+    facts = (
+        *facts_of(run, _RUN),
+        Fact("arrivals finished", counted["finished"], "count"),
+        Fact("arrivals expected", run.n_expected, "count"),
+        Fact("failed attempts", counted["failed"], "count"),
+        Fact("quarantined submissions", counted["quarantined"] or None, "count"),
+        Fact("base", base.model),
+        Fact("base layers", "all" if base.layers is None else base.layers, "number"),
+        Fact("base fingerprint", base.fingerprint, "digest"),
+        *facts_of(run, _PROCESS),
     )
+    return Facts("facts", "", facts)
 
 
 def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
@@ -398,30 +319,7 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
         yield Facts(f"device_{seed}", f"Device of seed {seed}", facts)
 
 
-def _settings(run: RunRecord) -> tuple[Fact, ...]:
-    """Return the settings for all tasks; those of one task are on its own page."""
-    return tuple(flat(run.settings.without("version", "name", "base", "providers", "tasks")))
-
-
-def _data(used: Sequence[ExamplesUsed]) -> Table:
-    columns = (
-        *(Column("task"), Column("provider"), Column("source"), Column("detail")),
-        *(Column("train_examples", "count"), Column("examples", "digest")),
-    )
-    rows = tuple(
-        (own.task, own.provider, own.source, own.source_detail, own.n_train_examples,
-         own.examples_fingerprint)
-        for own in used
-    )  # fmt: skip
-    return Table("data", "Data", columns, rows)
-
-
 def _storage(storage: Sequence[MethodStorage]) -> Table:
-    columns = (
-        *(Column("method"), Column("files", "count"), Column("mean_density", "share")),
-        *(Column("mean_bytes", "bytes"), Column("total_bytes", "bytes")),
-        Column("full_checkpoints", "bytes"),
-    )
     rows = tuple(
         (
             own.method,
@@ -433,7 +331,7 @@ def _storage(storage: Sequence[MethodStorage]) -> Table:
         )
         for own in storage
     )
-    return Table("storage", "Stored files by method, all seeds", columns, rows)
+    return Table("storage", "Stored files by method, all seeds", _STORAGE, rows)
 
 
 def _totals(

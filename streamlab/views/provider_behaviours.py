@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
-from streamlab.views.table import Column, Table
-from streamlab.views.task_scores import by_arrival, find_own_score
+from streamlab.views.table import Table, columns
+from streamlab.views.task_scores import own_scores
 
 HONEST = "honest"
 FLIP = "label_flip"
@@ -33,12 +33,11 @@ def behaviour_table(
     groups: dict[tuple[str, float | None], list[ArrivalRecord]] = defaultdict(list)
     for arrival in own:
         groups[arrival.behaviour or HONEST, wrong_labels(run, arrival)].append(arrival)
-    columns = (
-        *(Column("behaviour"), Column("wrong labels", "share"), Column("attempts", "count")),
-        *(Column("admitted", "count"), Column("stopped", "count"), Column("failed", "count")),
-        *(Column("stopped by"), Column("declared - measured", "change")),
+    known = columns(
+        "behaviour, wrong labels: share, attempts: count, admitted: count, stopped: count, "
+        "failed: count, stopped by, declared - measured: change"
     )
-    found = by_arrival(scores)
+    found = own_scores(scores)
     rows = tuple(
         (
             *(behaviour, share, len(group)),
@@ -49,7 +48,7 @@ def behaviour_table(
     )
     misbehaved = any(behaviour != HONEST for behaviour, _ in groups)
     title = "Behaviours of the simulated providers"
-    return Table("behaviours", title, columns, rows if misbehaved else ())
+    return Table("behaviours", title, known, rows if misbehaved else ())
 
 
 def _honest_first(entry: tuple[tuple[str, float | None], object]) -> tuple[bool, str, float]:
@@ -66,12 +65,10 @@ def _rules(group: Sequence[ArrivalRecord]) -> str | None:
     return ", ".join(f"{rule} ({n})" for rule, n in rules.items()) or None
 
 
-def _excess(
-    group: Sequence[ArrivalRecord], found: Mapping[int, Sequence[ScoreRecord]]
-) -> float | None:
-    excess = []
-    for arrival in group:
-        score = find_own_score(found.get(arrival.id, ()))
-        if score is not None and arrival.declared_score is not None:
-            excess.append(arrival.declared_score - score.value)
+def _excess(group: Sequence[ArrivalRecord], found: Mapping[int, ScoreRecord]) -> float | None:
+    excess = [
+        arrival.declared_score - found[arrival.id].value
+        for arrival in group
+        if arrival.id in found and arrival.declared_score is not None
+    ]
     return statistics.fmean(excess) if excess else None

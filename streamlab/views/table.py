@@ -7,9 +7,10 @@ kind.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, cast, get_args
 
 from streamlab.errors import UsageError
 from streamlab.units import (
@@ -49,6 +50,30 @@ class Column:
     name: str
     kind: Kind = "text"
     default: bool = True
+    attribute: str = ""  # of the records that it shows, where its name is another
+
+    @property
+    def path(self) -> str:
+        """Return the attribute of the records that the column shows."""
+        return self.attribute or self.name.replace(" ", "_")
+
+
+def columns(text: str) -> tuple[Column, ...]:
+    """Return the columns in a list of `name`, `name: kind` or `name = attribute: kind`.
+
+    One in brackets is shown on request only.
+
+    >>> columns("task, [steps = n_steps: count]")[1]
+    Column(name='steps', kind='count', default=False, attribute='n_steps')
+    """
+    return tuple(_column(part.strip()) for part in text.split(","))
+
+
+def _column(text: str) -> Column:
+    shown, _, kind = text.strip("[]").partition(": ")
+    name, _, attribute = shown.partition(" = ")
+    assert kind in ("", *get_args(Kind)), text  # noqa: S101 - a table of ours
+    return Column(name, cast("Kind", kind or "text"), not text.startswith("["), attribute)
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,12 @@ class Table:
         return names.index(name)
 
 
+def tabulate(key: str, title: str, known: tuple[Column, ...], records: Iterable[object]) -> Table:
+    """Return a table of two columns or more, a row for each record."""
+    read = attrgetter(*(column.path for column in known))
+    return Table(key, title, known, tuple(map(read, records)))
+
+
 @dataclass(frozen=True)
 class Fact:
     """One named value."""
@@ -109,6 +140,11 @@ class Fact:
     name: str
     value: Cell
     kind: Kind = "text"
+
+
+def facts_of(record: object, known: Iterable[Column]) -> tuple[Fact, ...]:
+    """Return the record's attributes as facts with the names and kinds of the columns."""
+    return tuple(Fact(c.name, attrgetter(c.path)(record), c.kind) for c in known)
 
 
 @dataclass(frozen=True)

@@ -40,18 +40,14 @@ class TaskScore:
         return statistics.stdev(self.by_seed.values()) if len(self.by_seed) > 1 else None
 
 
-def by_arrival(scores: Iterable[ScoreRecord]) -> dict[int, tuple[ScoreRecord, ...]]:
-    """Group scores by the id of their arrival."""
-    found: dict[int, list[ScoreRecord]] = defaultdict(list)
+def own_scores(scores: Iterable[ScoreRecord]) -> dict[int, ScoreRecord]:
+    """Return each arrival's own score by the arrival's id; one without a score is left out."""
+    found: dict[int, ScoreRecord] = {}
     for score in scores:
-        found[score.arrival_id].append(score)
-    return {number: tuple(own) for number, own in found.items()}
-
-
-def find_own_score(scores: Iterable[ScoreRecord]) -> ScoreRecord | None:
-    """Return an arrival's own score; None where it has none."""
-    primary = [score for score in scores if score.is_primary]
-    return min(primary, key=lambda s: (s.after_sequence, s.split != "dev"), default=None)
+        if score.is_primary:
+            both = (found.get(score.arrival_id, score), score)
+            found[score.arrival_id] = min(both, key=lambda s: (s.after_sequence, s.split != "dev"))
+    return found
 
 
 def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
@@ -60,15 +56,13 @@ def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
     Of several versions of a task, the last counts.
     """
     seeds: dict[tuple[str, str], dict[int, ScoreRecord]] = defaultdict(dict)
-    for own in map(find_own_score, by_arrival(scores).values()):
-        if own is not None:
-            seeds[own.method, own.task][own.seed] = own
+    for own in own_scores(scores).values():
+        seeds[own.method, own.task][own.seed] = own
     found = []
     for (method, task), by_seed in seeds.items():
         one = next(iter(by_seed.values()))
         values = {seed: score.value for seed, score in sorted(by_seed.items())}
-        source = "synthetic" if one.synthetic else one.source
-        found.append(TaskScore(task, method, one.metric, one.split, source, values))
+        found.append(TaskScore(task, method, one.metric, one.split, one.source, values))
     return found
 
 

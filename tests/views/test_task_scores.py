@@ -10,7 +10,7 @@ import pytest
 from streamlab.errors import UsageError
 from streamlab.registry.records import ScoreRecord
 from streamlab.views.table import Column, Table
-from streamlab.views.task_scores import find_own_score, score_table, task_scores
+from streamlab.views.task_scores import own_scores, score_table, task_scores
 
 SCORE = ScoreRecord(
     id=1,
@@ -43,9 +43,10 @@ def test_an_arrivals_own_score_is_primary_first_and_on_dev() -> None:
     validation = replace(SCORE, split="validation")
     secondary = replace(SCORE, metric="f1", is_primary=False, after_sequence=0)
 
-    assert find_own_score([later, secondary, validation, SCORE]) == SCORE
-    assert find_own_score([later, validation]) == validation
-    assert find_own_score([secondary]) is None
+    number = SCORE.arrival_id
+    assert own_scores([later, secondary, validation, SCORE]) == {number: SCORE}
+    assert own_scores([later, validation]) == {number: validation}
+    assert own_scores([secondary]) == {}
 
 
 def test_mean_and_spread_are_over_seeds() -> None:
