@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, Union
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
 
 Operator = Literal["flag", "null", "=", "<", "<=", ">", ">=", "in", "like"]
 Like = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
-Leaf = TypeVar("Leaf", covariant=True)
-Term = TypeVar("Term")
 
 _INT64 = 1 << 63
 
@@ -38,34 +36,21 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Not(Generic[Leaf]):
+class Not:
     """The opposite; `!=`, `not in`, `not like` and `is not null` are read as this."""
 
-    part: Node[Leaf]
-
-    def __str__(self) -> str:
-        return f"not ({self.part})" if isinstance(self.part, Both) else f"not {self.part}"
+    part: Condition
 
 
 @dataclass(frozen=True)
-class Both(Generic[Leaf]):
+class Both:
     """Two or more parts, of which all hold (`and`), or one at least (`or`)."""
 
     word: Literal["and", "or"]
-    parts: tuple[Node[Leaf], ...]
-
-    def __str__(self) -> str:
-        # `and` binds closer than `or`.
-        loose = {"or": ("or",), "and": ("or", "and")}[self.word]
-        inner = (
-            f"({part})" if isinstance(part, Both) and part.word in loose else str(part)
-            for part in self.parts
-        )
-        return f" {self.word} ".join(inner)
+    parts: tuple[Condition, ...]
 
 
-Node = Union[Term, Not[Term], Both[Term]]  # noqa: UP007 - a generic alias
-Condition = Comparison | Not[Comparison] | Both[Comparison]
+Condition = Comparison | Not | Both
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The language of `--where`: text is parsed to a tree, and that to a condition on columns.
+"""The language of `--where`: text is parsed to a condition on columns.
 
 A value is a bare word, or text in quotes that contains a quote by doubling it. Nothing is ever
-evaluated; `str` of a tree is text that is parsed to the same tree.
+evaluated.
 
 A column decides how a value is read: 200kB under bytes, 5min under seconds, 0.5% under a share,
 a day or a minute (UTC) under a time. A day means all of that day, and the first digits of a digest
@@ -12,20 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from streamlab.errors import UsageError
-from streamlab.registry.conditions import (
-    Both,
-    Comparison,
-    Condition,
-    Not,
-    Operator,
-    Span,
-)
+from streamlab.registry.conditions import Both, Comparison, Condition, Not, Operator, Span
 from streamlab.units import (
     BYTE_UNITS,
     DAY_US,
@@ -49,7 +42,6 @@ _DIGITS = 64  # of a whole digest
 _KEYWORDS = {"and", "or", "not", "in", "like", "is", "null"}
 _BLANK = r" \t\n\r\f\v"
 _WORD = rf"[^{_BLANK}\"'(),<>=!]+"
-_BARE = re.compile(_WORD)
 _END = rf"(?!{_WORD[:-1]})"
 # What tables print with a blank inside: 90.9 MB, 2 h 01 min, 2026-09-21 14:13.
 _GAP = f"[{_BLANK}]+"
@@ -97,50 +89,12 @@ _EXPECTED: Sequence[tuple[set[str], str]] = (
 )
 
 
-@dataclass(frozen=True)
-class Word:
-    """A column's name or a value, and its place in the expression, which is not compared."""
-
-    text: str
-    at: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        bare = _BARE.fullmatch(self.text) and self.text.lower() not in _KEYWORDS
-        return self.text if bare else '"' + self.text.replace('"', '""') + '"'
-
-
-@dataclass(frozen=True)
-class Term:
-    """One column compared with values: none for `flag` and `null`, several for `in` only."""
-
-    column: Word
-    op: Operator
-    values: tuple[Word, ...] = ()
-
-    def __str__(self) -> str:
-        if self.op == "flag":
-            return str(self.column)
-        if self.op == "null":
-            return f"{self.column} is null"
-        if self.op == "in":
-            return f"{self.column} in ({', '.join(map(str, self.values))})"
-        return f"{self.column} {self.op} {self.values[0]}"
-
-
-Tree = Term | Not[Term] | Both[Term]
-
-
 def parse_condition(text: str, columns: Sequence[Column]) -> Condition:
     """Parse an expression about rows of these columns.
 
     Raises UsageError, with the place, for a syntax error, for an unknown column with the nearest
     name, and for a value or a comparison that the column's kind does not have.
     """
-    return _resolved(parse(text), text, columns)
-
-
-def parse(text: str) -> Tree:
-    """Parse an expression to its tree. Raises UsageError, with the place, for a syntax error."""
     from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
     try:
@@ -152,7 +106,7 @@ def parse(text: str) -> Tree:
         raise _refused(text, at, problem) from error
     except UnexpectedToken as error:
         raise _unexpected(text, error.token, error.accepts) from error
-    return _tree(parsed, text, depth=0)
+    return _condition(parsed, text, columns, depth=0)
 
 
 @cache
@@ -163,7 +117,7 @@ def _parser() -> Lark:
 
 
 def _unexpected(text: str, token: Token, accepted: set[str]) -> UsageError:
-    at = len(text) if token.type == "$END" else int(token.start_pos or 0)
+    at = len(text) if token.type == "$END" else token.start_pos or 0
     if token.type == "NULL" and "STRING" in accepted:
         return _refused(text, at, "write `is null` or `is not null`.")
     expected = next(words for tokens, words in _EXPECTED if tokens <= accepted)
@@ -172,8 +126,9 @@ def _unexpected(text: str, token: Token, accepted: set[str]) -> UsageError:
     return _refused(text, at, f"expected {expected.format(before=before)}, got {got}.")
 
 
-def _refused(text: str, at: int, problem: str) -> UsageError:
+def _refused(text: str, at: int | None, problem: str) -> UsageError:
     """Return the error of an expression that is wrong at a place, which is marked."""
+    at = at or 0
     if text.isprintable() and text.isascii() and len(text) <= _WIDEST:
         return UsageError(f"`--where`: {problem}\n  {text}\n  {' ' * at}^")
     return UsageError(f"`--where`, at character {at + 1}: {problem}")
@@ -186,36 +141,45 @@ def _unquoted(token: Token) -> str:
     return token[1:-1].replace(2 * quote, quote)
 
 
-def _tree(parsed: ParseTree[Token], text: str, *, depth: int) -> Tree:
+def _condition(
+    parsed: ParseTree[Token], text: str, columns: Sequence[Column], *, depth: int
+) -> Condition:
     parts = parsed.children
     if parsed.data in ("any", "all"):
-        found = tuple(_tree(part, text, depth=depth) for part in parts[::2])  # type: ignore[arg-type]
+        trees = cast("Sequence[ParseTree[Token]]", parts[::2])
+        found = tuple(_condition(tree, text, columns, depth=depth) for tree in trees)
         return found[0] if len(found) == 1 else Both("or" if parsed.data == "any" else "and", found)
     if parsed.data not in ("negated", "group"):
-        return _term(parsed.data, cast("Sequence[Token]", parts))
+        return _comparison(parsed.data, cast("Sequence[Token]", parts), text, columns)
     if depth == _DEEPEST:
-        at = int(cast("Token", parts[0]).start_pos or 0)
+        at = cast("Token", parts[0]).start_pos
         raise _refused(text, at, f"more than {_DEEPEST} levels; use fewer.")
-    inner = _tree(cast("ParseTree[Token]", parts[1]), text, depth=depth + 1)
+    inner = _condition(cast("ParseTree[Token]", parts[1]), text, columns, depth=depth + 1)
     return Not(inner) if parsed.data == "negated" else inner
 
 
-def _term(rule: str, tokens: Sequence[Token]) -> Tree:
-    column, *words = (
-        Word(_unquoted(token), int(token.start_pos or 0))
-        for token in tokens
-        if token.type in ("WORD", "QUANTITY", "STRING")
-    )
-    kinds = [token.type for token in tokens]
-    if rule == "compared":
-        sign = str(tokens[1])
-        negated = sign in ("!=", "<>")
-        operator = "=" if negated or sign == "==" else sign
-    else:
-        negated = "NOT" in kinds
-        operator = "in" if rule == "listed" else rule
-    term = Term(column, cast("Operator", operator), tuple(words))
-    return Not(term) if negated else term
+def _comparison(
+    rule: str, tokens: Sequence[Token], text: str, columns: Sequence[Column]
+) -> Condition:
+    name, *values = (token for token in tokens if token.type in ("WORD", "QUANTITY", "STRING"))
+    sign = str(tokens[1]) if rule == "compared" else {"listed": "in"}.get(rule, rule)
+    negated = sign in ("!=", "<>") or any(token.type == "NOT" for token in tokens)
+    operator = cast("Operator", "=" if sign in ("==", "!=", "<>") else sign)
+    column = _find_column(name, text, columns)
+    _refuse_unfit(operator, name, text, column)
+    meaning = _TEXT if operator == "like" else _MEANINGS[column.kind]
+    spans = tuple(_span(value, text, column.name, meaning) for value in values)
+    found = Comparison(column.name, operator, spans)
+    return Not(found) if negated else found
+
+
+def _find_column(token: Token, text: str, columns: Sequence[Column]) -> Column:
+    names = [column.name for column in columns]
+    if token in names:
+        return columns[names.index(token)]
+    near = nearest(token, names)
+    known = "" if near.startswith("Known") else f" Known: {', '.join(names)}."
+    raise _refused(text, token.start_pos, f"there is no column `{token}`. {near}{known}")
 
 
 @dataclass(frozen=True)
@@ -229,51 +193,30 @@ class _Meaning:
     is_text: bool = False  # that can be like a pattern
 
 
-def _resolved(tree: Tree, text: str, columns: Sequence[Column]) -> Condition:
-    if isinstance(tree, Not):
-        return Not(_resolved(tree.part, text, columns))
-    if isinstance(tree, Both):
-        return Both(tree.word, tuple(_resolved(part, text, columns) for part in tree.parts))
-    names = [column.name for column in columns]
-    name = tree.column.text
-    if name not in names:
-        near = nearest(name, names)
-        known = "" if near.startswith("Known") else f" Known: {', '.join(names)}."
-        raise _refused(text, tree.column.at, f"there is no column `{name}`. {near}{known}")
-    column = columns[names.index(name)]
-    _refuse_unfit(tree, text, column)
-    if tree.op == "like":
-        return Comparison(name, "like", (_exact(tree.values[0].text),))
-    return Comparison(name, tree.op, tuple(_span(value, text, column) for value in tree.values))
-
-
-def _refuse_unfit(term: Term, text: str, column: Column) -> None:
+def _refuse_unfit(operator: Operator, token: Token, text: str, column: Column) -> None:
     """Raise UsageError for a comparison that a column's kind does not have."""
     meaning = _MEANINGS[column.kind]
-    if term.op == "like" and not meaning.is_text:
+    if operator == "like" and not meaning.is_text:
         problem = "has nothing that `like` could be asked of"
-    elif term.op == "flag" and column.kind != "flag":
+    elif operator == "flag" and column.kind != "flag":
         problem = "must be compared with something"
-    elif term.op in ("<", "<=", ">", ">=") and not meaning.ordered:
-        problem = f"knows no order, so that `{term.op}` means nothing"
+    elif operator in ("<", "<=", ">", ">=") and not meaning.ordered:
+        problem = f"knows no order, so that `{operator}` means nothing"
     else:
         return
     asked = f"`{column.name}` holds {meaning.holds} and {problem}."
-    raise _refused(text, term.column.at, f"{asked} Write {meaning.write}, or `is null`.")
+    raise _refused(text, token.start_pos, f"{asked} Write {meaning.write}, or `is null`.")
 
 
-def _span(value: Word, text: str, column: Column) -> Span:
-    meaning = _MEANINGS[column.kind]
+def _span(token: Token, text: str, name: str, meaning: _Meaning) -> Span:
+    value = _unquoted(token)
     try:
-        span = meaning.read(value.text)
+        span = meaning.read(value)
     except (ValueError, OverflowError):
         span = None
     if span is None:
-        raise _refused(
-            text,
-            value.at,
-            f"`{column.name}` holds {meaning.holds}, got {value.text!r}. Write {meaning.write}.",
-        )
+        asked = f"`{name}` holds {meaning.holds}, got {value!r}. Write {meaning.write}."
+        raise _refused(text, token.start_pos, asked)
     return span
 
 
