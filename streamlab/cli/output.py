@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from streamlab.views.export import csv_text
-from streamlab.views.table import LEFT, Column, Fact, Facts, Kind, Page, Table, readable
+from streamlab.views.export import csv_text, markdown_table
+from streamlab.views.table import LEFT, Facts, Kind, Page, Table, columns, readable
 
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
@@ -142,7 +142,7 @@ def _facts(console: Console, section: Facts) -> str:
     grid = RichTable.grid(padding=(0, 2, 0, 0), pad_edge=False)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    shown: Sequence[Fact] = [fact for fact in section.facts if fact.value is not None]
+    shown = [fact for fact in section.facts if fact.value is not None]
     for fact in shown:
         unit = " UTC" if fact.kind == "time" else ""
         grid.add_row(Text(f"  {fact.name}"), Text(readable(fact.value, fact.kind) + unit))
@@ -156,13 +156,10 @@ def _drawn(console: Console, thing: RichTable | Text) -> str:
 
 
 def _markdown(table: Table) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-    rules = ["---" if c.kind in LEFT else "---:" for c in table.columns]
     kinds = [column.kind for column in table.columns]
-    rows = [line(list(map(readable, row, kinds))) for row in table.rows]
-    return "\n".join([line([column.name for column in table.columns]), line(rules), *rows])
+    right = [column.name for column in table.columns if column.kind not in LEFT]
+    rows = (list(map(readable, row, kinds)) for row in table.rows)
+    return markdown_table([column.name for column in table.columns], rows, right=right)
 
 
 def _markdown_page(page: Page) -> str:
@@ -170,7 +167,7 @@ def _markdown_page(page: Page) -> str:
     for section in page.sections:
         if isinstance(section, Facts):
             facts = tuple((f.name, readable(f.value, f.kind)) for f in section.facts)
-            table = Table(section.key, section.title, (Column("name"), Column("value")), facts)
+            table = Table(section.key, section.title, columns("name, value"), facts)
         else:
             table = section.brief()
         if table.rows:

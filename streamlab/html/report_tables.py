@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,8 +11,8 @@ from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, Sco
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import list_records
 from streamlab.views.pages import flat
-from streamlab.views.table import Cell, Column, Table
-from streamlab.views.task_scores import own_scores
+from streamlab.views.table import Cell, Column, Table, columns
+from streamlab.views.task_scores import own_scores, paired, task_score
 
 _Key = tuple[str, str, int]  # method, task, version
 _ALWAYS = ("dataset", "metric")  # shown even where all tasks have the same
@@ -36,41 +35,41 @@ def task_table(
     """
     own, first = run.settings.primary_method, run.settings.seeds[0]
     finished = [a for a in arrivals if a.status == "finished"]
-    found = _by_key(finished, own_scores(scores))
+    own_score = own_scores(scores)
+    by_key: dict[_Key, list[ScoreRecord]] = defaultdict(list)
+    for arrival in finished:
+        if arrival.id in own_score:
+            by_key[arrival.method, arrival.task, arrival.version].append(own_score[arrival.id])
+    found = {key: task_score(records) for key, records in by_key.items()}
     baselines = [m for m in dict.fromkeys(a.method for a in finished) if m != own]
     several = len({a.seed for a in finished}) > 1
-    columns = (
-        *(Column("task"), Column("provider"), Column("source"), Column("metric")),
-        Column("mean score" if several else "score", "score"),
-        *([Column("spread", "score")] if several else []),
+    known = (
+        *columns("task, provider, source, metric"),
+        *columns("mean score: score, spread: score" if several else "score: score"),
         *(Column(f"by {baseline}", "score") for baseline in baselines),
         *([Column(f"difference from {BASELINE}", "change")] if BASELINE in baselines else []),
-        *(Column("density", "share"), Column("file", "bytes"), Column("full checkpoint", "bytes")),
-        *(
-            Column("training examples", "count"),
-            Column("steps", "count"),
-            Column("training", "seconds"),
+        *columns(
+            "density: share, file: bytes, full checkpoint: bytes, training examples: count, "
+            "steps: count, training: seconds"
         ),
     )
     rows = []
     for arrival in (a for a in finished if (a.method, a.seed) == (own, first)):
         diff = diffs.get(arrival.digest or "")
-        mine = found.get((own, arrival.task, arrival.version), [])
-        theirs = [
-            found.get((baseline, arrival.task, arrival.version), []) for baseline in baselines
-        ]
-        metric = mine[0].metric if mine else None
-        row: list[Cell] = [arrival.task, arrival.provider, arrival.source, metric, _mean(mine)]
-        row += [_spread(mine)] if several else []
-        row += [_mean(scores) for scores in theirs]
-        row += (
-            [_difference(mine, theirs[baselines.index(BASELINE)])] if BASELINE in baselines else []
-        )
+        mine = found.get((own, arrival.task, arrival.version))
+        theirs = {m: found.get((m, arrival.task, arrival.version)) for m in baselines}
+        row: list[Cell] = [arrival.task, arrival.provider, arrival.source]
+        row += [mine.metric, mine.mean] if mine else [None, None]
+        row += [mine.spread if mine else None] if several else []
+        row += [score.mean if score else None for score in theirs.values()]
+        if BASELINE in theirs:
+            full = theirs[BASELINE]
+            row.append(paired(mine, full).mean if mine and full else None)
         row += [diff.density, diff.file_bytes, diff.full_checkpoint_bytes] if diff else [None] * 3
         row += [arrival.n_train_examples, arrival.n_steps, arrival.training_seconds]
         rows.append(tuple(row))
     seeds = f": scores over all seeds, other columns of seed {first}" if several else ""
-    return Table("tasks", f"Scores and bytes by task{seeds}", columns, tuple(rows))
+    return Table("tasks", f"Scores and bytes by task{seeds}", known, tuple(rows))
 
 
 def settings_table(run: RunRecord) -> Table:
@@ -86,9 +85,9 @@ def settings_table(run: RunRecord) -> Table:
         if (name in _ALWAYS and any(own.get(name) is not None for own in tasks.values()))
         or len({own.get(name) for own in tasks.values()}) > 1
     ]
-    columns = (Column("task"), *(Column(name, "setting") for name in kept))
+    known = (Column("task"), *(Column(name, "setting") for name in kept))
     rows = tuple((task, *(own.get(name) for name in kept)) for task, own in tasks.items())
-    return Table("task_settings", "Settings in which tasks differ", columns, rows)
+    return Table("task_settings", "Settings in which tasks differ", known, rows)
 
 
 def arrival_tables(registry: Registry, run: RunRecord) -> tuple[Table, Table]:
@@ -109,34 +108,6 @@ def findings_table(findings: Sequence[Finding], digests: frozenset[str]) -> Tabl
     counts = Counter(finding.problem for finding in findings)
     own = Counter(finding.problem for finding in findings if finding.digest in digests)
     advice = {finding.problem: finding.advice for finding in findings}
-    columns = (
-        *(Column("finding"), Column("count", "count"), Column("in this run", "count")),
-        Column("what to do"),
-    )
+    known = columns("finding, count: count, in this run: count, what to do")
     rows = tuple((kind, number, own[kind], advice[kind]) for kind, number in counts.items())
-    return Table("findings", "Findings by kind", columns, rows)
-
-
-def _by_key(
-    arrivals: Iterable[ArrivalRecord], scores: Mapping[int, ScoreRecord]
-) -> dict[_Key, list[ScoreRecord]]:
-    found: dict[_Key, list[ScoreRecord]] = defaultdict(list)
-    for arrival in arrivals:
-        if arrival.id in scores:
-            found[arrival.method, arrival.task, arrival.version].append(scores[arrival.id])
-    return found
-
-
-def _mean(scores: Sequence[ScoreRecord]) -> float | None:
-    return statistics.fmean(score.value for score in scores) if scores else None
-
-
-def _spread(scores: Sequence[ScoreRecord]) -> float | None:
-    return statistics.stdev(score.value for score in scores) if len(scores) > 1 else None
-
-
-def _difference(mine: Sequence[ScoreRecord], theirs: Sequence[ScoreRecord]) -> float | None:
-    """Return the mean difference over the seeds that both have."""
-    other = {score.seed: score.value for score in theirs}
-    pairs = [score.value - other[score.seed] for score in mine if score.seed in other]
-    return statistics.fmean(pairs) if pairs else None
+    return Table("findings", "Findings by kind", known, rows)

@@ -6,15 +6,15 @@ seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from streamlab.errors import UsageError
-from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
+from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
 from streamlab.registry.references import Target, TaskFilter, find, find_task_arrival
 from streamlab.registry.registry import Registry
 from streamlab.views.pages import leaves, run_page
-from streamlab.views.table import Cell, Column, Facts, Kind, Page, Table
+from streamlab.views.table import Cell, Column, Facts, Kind, Page, Table, columns
 from streamlab.views.task_scores import Paired, TaskScore, paired, pooled, task_scores
 
 _Key = tuple[str, str, str, str]  # method, task, metric, split
@@ -46,7 +46,7 @@ class Comparison:
     @property
     def rows(self) -> Table:
         """Return the comparison as one table, a row for each value of each item."""
-        columns = ("part", "name", self.kind, "value", "difference", "spread", "pairs", "source")
+        known = columns(f"part, name, {self.kind}, value, difference, spread, pairs, source")
         rows: list[tuple[Cell, ...]] = [
             (table.key, row[0], name, value, None, None, None, None)
             for table in (*self.facts, self.sizes)
@@ -62,7 +62,7 @@ class Comparison:
             (self.overall.key, method, name, None, *rest, None)
             for method, name, _tasks, *rest in self.overall.rows
         ]
-        return Table("comparison", "Comparison", tuple(map(Column, columns)), tuple(rows))
+        return Table("comparison", "Comparison", known, tuple(rows))
 
 
 def compare(
@@ -99,50 +99,46 @@ def _record_of(registry: Registry, target: Target) -> Target:
 
 def lay_out(kind: str, sides: Sequence[Side], *, everything: bool) -> Comparison:
     """Compare sides of one kind."""
+    names = [side.name for side in sides]
     parts = dict.fromkeys(part for side in sides for part in side.facts)
     only = "" if everything else ": differences"
     facts = (
-        _beside(part, part.capitalize() + only, sides, _of_part(part), everything=everything)
+        _beside(
+            part,
+            part.capitalize() + only,
+            names,
+            [side.facts.get(part, {}) for side in sides],
+            everything=everything,
+        )
         for part in parts
     )
     by_side = [{_key(score): score for score in side.scores} for side in sides]
-    names = tuple(side.name for side in sides)
     methods = dict.fromkeys(key[0] for scores in by_side for key in scores)
-    sizes = _beside("bytes", f"Bytes{only}", sides, _sizes_of, everything=everything, kind="bytes")
+    values = [side.sizes for side in sides]
+    sizes = _beside("bytes", f"Bytes{only}", names, values, everything=everything, kind="bytes")
     return Comparison(
         kind,
-        names,
+        tuple(names),
         tuple(facts),
         tuple(_scores(kind, method, names, by_side) for method in methods),
-        _overall(kind, tuple(methods), names, by_side),
+        _overall(kind, methods, names, by_side),
         sizes,
     )
-
-
-def _of_part(part: str) -> Callable[[Side], Mapping[str, Cell]]:
-    return lambda side: side.facts.get(part, {})
-
-
-def _sizes_of(side: Side) -> Mapping[str, Cell]:
-    return side.sizes
 
 
 def _beside(
     key: str,
     title: str,
-    sides: Sequence[Side],
-    values_of: Callable[[Side], Mapping[str, Cell]],
+    names: Sequence[str],
+    values: Sequence[Mapping[str, Cell]],
     *,
     everything: bool,
     kind: Kind = "setting",
 ) -> Table:
-    values = [values_of(side) for side in sides]
-    rows = (
-        (name, *(of_side.get(name) for of_side in values))
-        for name in dict.fromkeys(name for of_side in values for name in of_side)
-    )
+    found = dict.fromkeys(name for of_side in values for name in of_side)
+    rows = ((name, *(of_side.get(name) for of_side in values)) for name in found)
     kept = tuple(row for row in rows if everything or any(cell != row[1] for cell in row[2:]))
-    return Table(key, title, (Column("name"), *(Column(s.name, kind) for s in sides)), kept)
+    return Table(key, title, (Column("name"), *(Column(name, kind) for name in names)), kept)
 
 
 def _key(score: TaskScore) -> _Key:
@@ -154,10 +150,9 @@ _Scores = Sequence[Mapping[_Key, TaskScore]]  # by side
 
 def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> Table:
     """Return a row for each task and side; the first side has no difference."""
-    columns = (
-        *(Column("task"), Column("metric"), Column("split"), Column("source"), Column(kind)),
-        *(Column("score", "score"), Column("difference", "change"), Column("spread", "score")),
-        Column("pairs", "count"),
+    known = columns(
+        f"task, metric, split, source, {kind}, score: score, difference: change, spread: score, "
+        "pairs: count"
     )
     rows: list[tuple[Cell, ...]] = []
     for key in dict.fromkeys(k for scores in by_side for k in scores if k[0] == method):
@@ -166,38 +161,28 @@ def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> T
                 continue
             score = scores[key]
             first = by_side[0].get(key) if place else None
-            pairs = None if first is None else paired(score, first)
-            difference = (None, None, None) if pairs is None else _difference(pairs)
+            difference = (None, None, None) if first is None else _difference(paired(score, first))
             rows.append((*key[1:], score.source, name, score.mean, *difference))
     by = f" by {method}" if method else ""
     title = f"Scores{by}, and the difference from {names[0]}" + (", seed by seed" * bool(method))
-    return Table(f"scores_{method}" if method else "scores", title, columns, tuple(rows))
+    return Table(f"scores_{method}" if method else "scores", title, known, tuple(rows))
 
 
-def _overall(kind: str, methods: Sequence[str], names: Sequence[str], by_side: _Scores) -> Table:
+def _overall(kind: str, methods: Iterable[str], names: Sequence[str], by_side: _Scores) -> Table:
     """Return the differences over the pairs of all tasks, where there are several tasks."""
-    columns = (
-        *(Column("method"), Column(kind), Column("tasks", "count")),
-        *(Column("difference", "change"), Column("spread", "score"), Column("pairs", "count")),
+    known = columns(
+        f"method, {kind}, tasks: count, difference: change, spread: score, pairs: count"
     )
     rows: list[tuple[Cell, ...]] = []
+    first = by_side[0]
     for method in filter(None, methods):
         for name, scores in zip(names[1:], by_side[1:], strict=True):
-            by_task = list(_by_task(method, scores, by_side[0]))
+            both = (key for key in first if key[0] == method and key in scores)
+            by_task = [pairs for key in both if (pairs := paired(scores[key], first[key])).n_pairs]
             if len(by_task) > 1:
                 rows.append((method, name, len(by_task), *_difference(pooled(by_task))))
     title = f"All tasks: difference from {names[0]}, pair by pair"
-    return Table("overall", title, columns, tuple(rows))
-
-
-def _by_task(
-    method: str, scores: Mapping[_Key, TaskScore], first: Mapping[_Key, TaskScore]
-) -> Iterator[Paired]:
-    for key in first:
-        if key[0] == method and key in scores:
-            pairs = paired(scores[key], first[key])
-            if pairs.n_pairs:
-                yield pairs
+    return Table("overall", title, known, tuple(rows))
 
 
 def _difference(pairs: Paired) -> tuple[Cell, ...]:
@@ -205,7 +190,6 @@ def _difference(pairs: Paired) -> tuple[Cell, ...]:
 
 
 _NOT_ARRIVAL = ("id", "run_id", "digest", "started_at", "finished_at", "details")
-_NOT_DIFF = ("id", "added_at", "tensor_counts")
 
 
 @dataclass(frozen=True)
@@ -259,11 +243,7 @@ def diff_side(registry: Registry, name: str) -> Side:
     """Return an artifact's side: its record, its bytes, and the scores of its first arrival."""
     diff = registry.artifacts.get(name)
     arrivals = [a for a in registry.arrivals.list(status="finished") if a.digest == diff.digest]
-    base = registry.bases.get(diff.base_fingerprint)
-    facts: dict[str, dict[str, Cell]] = {
-        "artifact": _artifact(diff),
-        "base": {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint},
-    }
+    facts = {"artifact": _artifact(diff), "base": _base(registry, diff.base_fingerprint)}
     scores = _own_scores(registry, arrivals[0]) if arrivals else []
     return Side(diff.digest[:12], facts, scores, _sizes(diff))
 
@@ -276,13 +256,16 @@ SIDES: Mapping[str, Callable[[Registry, str], Side]] = {
 
 
 def _of_run(registry: Registry, run: RunRecord) -> dict[str, Mapping[str, Cell]]:
-    base = registry.bases.get(run.base_fingerprint)
-    known = {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint}
     return {
         "settings": leaves(run.settings.without("base")),
-        "base": {**leaves(run.settings.base), **known},
+        "base": leaves(run.settings.base) | _base(registry, run.base_fingerprint),
         "environment": leaves(run.environment),
     }
+
+
+def _base(registry: Registry, fingerprint: str) -> dict[str, Cell]:
+    base = registry.bases.get(fingerprint)
+    return {"model": base.model, "layers": base.layers, "fingerprint": base.fingerprint}
 
 
 def _run_sizes(registry: Registry, run: RunRecord) -> dict[str, Cell]:
@@ -299,12 +282,9 @@ def _run_sizes(registry: Registry, run: RunRecord) -> dict[str, Cell]:
 
 
 def _artifact(diff: DiffRecord) -> dict[str, Cell]:
+    left_out = {"id", "added_at", "tensor_counts", *_sizes(diff)}
     record = {**asdict(diff), "density": diff.density}
-    return {
-        name: value
-        for name, value in record.items()
-        if name not in _NOT_DIFF and not name.endswith("_bytes")
-    }
+    return {name: value for name, value in record.items() if name not in left_out}
 
 
 def _sizes(diff: DiffRecord) -> dict[str, Cell]:
@@ -313,10 +293,8 @@ def _sizes(diff: DiffRecord) -> dict[str, Cell]:
 
 def _own_scores(registry: Registry, arrival: ArrivalRecord) -> list[TaskScore]:
     """Return the scores taken right after an arrival, paired whatever their seeds."""
-    scores = registry.scores.list(arrival_id=arrival.id)
-    return [_alone(score) for score in scores if score.after_sequence == arrival.sequence]
-
-
-def _alone(score: ScoreRecord) -> TaskScore:
-    source = "synthetic" if score.synthetic else score.source
-    return TaskScore(score.task, "", score.metric, score.split, source, {0: score.value})
+    return [
+        TaskScore(score.task, "", score.metric, score.split, score.source, {0: score.value})
+        for score in registry.scores.list(arrival_id=arrival.id)
+        if score.after_sequence == arrival.sequence
+    ]

@@ -16,24 +16,15 @@ from typing import Literal, get_args
 from streamlab.home.folder import Home
 from streamlab.registry.records import Parts, Total
 from streamlab.registry.registry import Registry
-from streamlab.views.table import Cell, Column, Table
+from streamlab.views.table import Cell, Table, columns
 
 By = Literal["task", "provider", "method", "part", "run"]
 BYS: tuple[By, ...] = get_args(By)
 
-_BYTES = (
-    *(Column("logical_bytes", "bytes"), Column("physical_bytes", "bytes")),
-    Column("share", "share"),  # of all physical bytes
-)
-_GROUPED = (
-    *(Column("arrivals", "count"), Column("files", "count")),
-    *_BYTES,
-    Column("baseline_bytes", "bytes", default=False),  # physical bytes of checkpoints and adapters
-)
-_PLACES = (
-    *(Column("what"), Column("files", "count"), Column("logical_bytes", "bytes")),
-    Column("physical_bytes", "bytes"),
-)
+# `share`: of all physical bytes; `baseline_bytes`: physical bytes of checkpoints and adapters.
+_BYTES = "logical_bytes: bytes, physical_bytes: bytes, share: share"
+_GROUPED = f"arrivals: count, files: count, {_BYTES}, [baseline_bytes: bytes]"
+_PLACES = columns("what, files: count, logical_bytes: bytes, physical_bytes: bytes")
 
 
 def usage(registry: Registry, by: By) -> Table:
@@ -41,14 +32,14 @@ def usage(registry: Registry, by: By) -> Table:
 
     Removed arrivals are left out.
     """
-    every = _physical(registry.totals.list("all"))
-    rows = tuple(
-        _by_part(registry.totals.list("all"), every)
-        if by == "part"
-        else _by_name(registry.totals.list(by), every)
-    )
-    columns = (Column(by), *(_BYTES if by == "part" else _GROUPED))
-    return Table("usage", f"Bytes by {by}", columns, rows).sort("physical_bytes", descending=True)
+    kinds = registry.totals.list("all")
+    every = _physical(kinds)
+    if by == "part":
+        known, rows = columns(f"part, {_BYTES}"), _by_part(kinds, every)
+    else:
+        known, rows = columns(f"{by}, {_GROUPED}"), _by_name(registry.totals.list(by), every)
+    table = Table("usage", f"Bytes by {by}", known, tuple(rows))
+    return table.sort("physical_bytes", descending=True)
 
 
 def home_usage(registry: Registry, home: Home) -> Table:
@@ -57,21 +48,22 @@ def home_usage(registry: Registry, home: Home) -> Table:
     removed = registry.removal.list().artifacts
     n_curves, curve_bytes = _walked(home.curves)
     n_held, held_bytes = _walked(home.quarantine)
-    drawn = zip(_walked(home.figures), _walked(home.reports), strict=True)
+    n_figures, figure_bytes = _walked(home.figures)
+    n_reports, report_bytes = _walked(home.reports)
     rows: list[tuple[Cell, ...]] = [
         *(_kind(kinds, kind, name) for kind, name in _KINDS),
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
     ]
-    known = (_summed(rows, 1), _summed(rows, 3))
-    n_more, more = (
-        max(0, found - known) for found, known in zip(_walked(home.store), known, strict=True)
+    n_stored, stored_bytes = _walked(home.store)
+    n_more, more_bytes = (
+        max(0, n_stored - _summed(rows, 1)),
+        max(0, stored_bytes - _summed(rows, 3)),
     )
-    n_drawn, drawn_bytes = (figures + reports for figures, reports in drawn)
     rows += [
         # Kept by a tag though removed, without a record, or partly written; see `verify`.
-        ("other in store", n_more, None, more),
+        ("other in store", n_more, None, more_bytes),
         ("curves", n_curves, None, curve_bytes),
-        ("figures", n_drawn, None, drawn_bytes),
+        ("figures", n_figures + n_reports, None, figure_bytes + report_bytes),
         ("quarantine", n_held, None, held_bytes),
         ("registry", 1, None, registry.disk_bytes()),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from streamlab.errors import UsageError
@@ -46,13 +46,16 @@ def write_table(table: Table, path: Path) -> None:
     write_atomically(path, text.encode())
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table of text cells.
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = ()
+) -> str:
+    """Return a Markdown table of text cells; columns named in `right` are aligned right.
 
-    >>> print(markdown_table(["task", "score"], [["cola", "12.3"]]))
+    >>> print(markdown_table(["task", "score"], [["cola", "12.3"]], right=["score"]))
     | task | score |
-    | --- | --- |
+    | --- | ---: |
     | cola | 12.3 |
     """
-    lines = (header, ["---"] * len(header), *rows)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = (header, ["---:" if name in right else "---" for name in header], *rows)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in escaped)

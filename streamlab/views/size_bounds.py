@@ -12,6 +12,7 @@ from streamlab.registry.registry import Registry
 from streamlab.views.table import Cell, Column, Page, Table
 
 if TYPE_CHECKING:
+    from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
 
 
@@ -22,13 +23,15 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     """
     if page.kind != "diff":
         return page
-    record = registry.artifacts.get(page.name)
-    if record.kind != "diff" or record.digest not in store:
-        return page
-    try:
-        bounds = _bounds(record, registry, store)
-    except StreamlabError:
+    found = _read(registry.artifacts.get(page.name), registry, store)
+    if found is None:
         return page  # `verify` reports damaged files
+    from streamlab.diff.entropy import two_part_bound, value_entropy
+
+    bounds: dict[Cell, float] = {
+        "positions": two_part_bound(found[0]).bits / 8,
+        "values": value_entropy(*found) / 8,
+    }
     sections = (
         _extended(part, bounds) if isinstance(part, Table) and part.key == "parts" else part
         for part in page.sections
@@ -40,36 +43,29 @@ def find_positions_bound(
     record: DiffRecord, registry: Registry, store: ArtifactStore
 ) -> float | None:
     """Return the two-part bound of a diff's positions in bytes; None without a readable file."""
-    if record.kind != "diff" or record.digest not in store:
-        return None
-    try:
-        diff = _decoded(store.get(record.digest), record, registry)
-    except StreamlabError:
+    found = _read(record, registry, store)
+    if found is None:
         return None
     from streamlab.diff.entropy import two_part_bound
 
-    return two_part_bound(diff).bits / 8
+    return two_part_bound(found[0]).bits / 8
 
 
-def _bounds(record: DiffRecord, registry: Registry, store: ArtifactStore) -> dict[Cell, float]:
-    """Return bytes by part: the two-part bound of positions, the entropy of values."""
+def _read(
+    record: DiffRecord, registry: Registry, store: ArtifactStore
+) -> tuple[DiffVector, ValueType] | None:
+    """Return a stored diff with the type of its values; None without a readable file."""
+    if record.kind != "diff" or record.digest not in store:
+        return None
     # Here, so that other pages do not load the codecs.
-    from streamlab.diff.entropy import two_part_bound, value_entropy
     from streamlab.diff.format.container import open_diff
 
-    file = open_diff(store.get(record.digest))
-    diff = file.decode(registry.bases.get(record.base_fingerprint).as_layout())
-    return {
-        "positions": two_part_bound(diff).bits / 8,
-        "values": value_entropy(diff, file.header.value_type) / 8,
-    }
-
-
-def _decoded(data: bytes, record: DiffRecord, registry: Registry) -> DiffVector:
-    from streamlab.diff.format.container import decode
-
-    base = registry.bases.get(record.base_fingerprint)
-    return decode(data, base.as_layout())
+    try:
+        file = open_diff(store.get(record.digest))
+        layout = registry.bases.get(record.base_fingerprint).as_layout()
+        return file.decode(layout), file.header.value_type
+    except StreamlabError:
+        return None
 
 
 def _extended(table: Table, bounds: dict[Cell, float]) -> Table:

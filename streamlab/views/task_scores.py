@@ -58,12 +58,15 @@ def task_scores(scores: Iterable[ScoreRecord]) -> list[TaskScore]:
     seeds: dict[tuple[str, str], dict[int, ScoreRecord]] = defaultdict(dict)
     for own in own_scores(scores).values():
         seeds[own.method, own.task][own.seed] = own
-    found = []
-    for (method, task), by_seed in seeds.items():
-        one = next(iter(by_seed.values()))
-        values = {seed: score.value for seed, score in sorted(by_seed.items())}
-        found.append(TaskScore(task, method, one.metric, one.split, one.source, values))
-    return found
+    return [task_score(by_seed.values()) for by_seed in seeds.values()]
+
+
+def task_score(scores: Iterable[ScoreRecord]) -> TaskScore:
+    """Return scores of one task by one method, at least one and one for each seed, as one."""
+    by_seed = {score.seed: score for score in scores}
+    one = next(iter(by_seed.values()))
+    values = {seed: score.value for seed, score in sorted(by_seed.items())}
+    return TaskScore(one.task, one.method, one.metric, one.split, one.source, values)
 
 
 def score_table(key: str, title: str, scores: Sequence[TaskScore]) -> Table:
