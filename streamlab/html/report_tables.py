@@ -10,7 +10,7 @@ from streamlab.home.verify import Finding
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import list_records
-from streamlab.views.pages import flat
+from streamlab.views.pages import leaves
 from streamlab.views.table import Cell, Column, Table, columns
 from streamlab.views.task_scores import own_scores, paired, task_score
 
@@ -74,10 +74,7 @@ def task_table(
 
 def settings_table(run: RunRecord) -> Table:
     """Return the settings in which tasks differ; the others are in the scenario."""
-    tasks: Mapping[str, Mapping[str, Cell]] = {
-        task: {fact.name: fact.value for fact in flat(settings)}
-        for task, settings in run.settings.tasks.items()
-    }
+    tasks = {task: leaves(settings) for task, settings in run.settings.tasks.items()}
     names = dict.fromkeys(name for settings in tasks.values() for name in settings)
     kept = [
         name

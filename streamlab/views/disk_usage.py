@@ -55,10 +55,8 @@ def home_usage(registry: Registry, home: Home) -> Table:
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
     ]
     n_stored, stored_bytes = _walked(home.store)
-    n_more, more_bytes = (
-        max(0, n_stored - _summed(rows, 1)),
-        max(0, stored_bytes - _summed(rows, 3)),
-    )
+    n_more = max(0, n_stored - _summed(rows, 1))
+    more_bytes = max(0, stored_bytes - _summed(rows, 3))
     rows += [
         # Kept by a tag though removed, without a record, or partly written; see `verify`.
         ("other in store", n_more, None, more_bytes),

@@ -10,23 +10,14 @@ from streamlab.planning.measured import Measured
 from streamlab.planning.queueing import Queue
 from streamlab.planning.simulation import Simulation, Step
 from streamlab.planning.storage_model import Storage, StorageModel
-from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
+from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns
 
-PARTS = (
-    *(Column("part"), Column("measured_bytes", "bytes"), Column("planned_bytes", "bytes")),
-    Column("share", "share"),
+PARTS = columns("part, measured_bytes: bytes, planned_bytes: bytes, share: share")
+STEPS = columns(
+    "n_tasks: count, basis, [files_bytes: bytes], disk_bytes: bytes, low_bytes: bytes, "
+    "high_bytes: bytes, full_bytes: bytes, lora_bytes: bytes, [lora_fp32_bytes: bytes]"
 )
-STEPS = (
-    *(Column("n_tasks", "count"), Column("basis")),
-    *(Column("files_bytes", "bytes", default=False), Column("disk_bytes", "bytes")),
-    *(Column("low_bytes", "bytes"), Column("high_bytes", "bytes")),
-    *(Column("full_bytes", "bytes"), Column("lora_bytes", "bytes")),
-    Column("lora_fp32_bytes", "bytes", default=False),
-)
-TIMES = (
-    *(Column("n_tasks", "count"), Column("arrived_day", "ratio"), Column("done_day", "ratio")),
-    Column("years", "ratio"),
-)
+TIMES = columns("n_tasks: count, arrived_day: ratio, done_day: ratio, years: ratio")
 _YEAR = 365.25
 
 
@@ -39,51 +30,41 @@ def fit_page(
     density: float | None = None,
 ) -> Page:
     """Return the page of a fit; `model` is the measured one, `density` the assumed one."""
-    n_measured = len(measured.tasks)
-    sections: list[Facts | Table] = [_basis(measured, model)]
-    if isinstance(found, Fit):
-        sections.append(_fitting(found, density))
-    else:
-        sections.append(_density(found))
-    sections.append(parts_table(model.at(n_measured), found.storage))
-    if check is not None:
-        sections.append(_check(check))
-    return Page("fit", measured.run, {"run": measured.run, "budget": found.budget}, tuple(sections))
+    fits = _fitting(found, density) if isinstance(found, Fit) else _density(found)
+    sections = (
+        _basis(measured, model),
+        Facts("fit", "Fits", (*fits, Fact("basis", found.storage.basis))),
+        parts_table(model.at(len(measured.tasks)), found.storage),
+        *([] if check is None else [_check(check)]),
+    )
+    return Page("fit", measured.run, {"run": measured.run, "budget": found.budget}, sections)
 
 
 def simulation_page(simulated: Simulation) -> Page:
     """Return the page of a simulation: bytes beside full finetuning and LoRA, and times."""
     measured, what_if, steps = simulated.measured, simulated.what_if, simulated.steps
     before = measured.model(block_bytes=simulated.model.block_bytes)
+    assumed = (
+        Fact("density", what_if.density, "share"),
+        Fact("value type", what_if.value_type),
+        Fact("base parameters", what_if.base_params, "count"),
+        Fact("classes", what_if.n_classes, "count"),
+        Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count"),
+    )
     sections: list[Facts | Table] = [
         _basis(measured, simulated.model),
-        Facts(
-            "what_if",
-            "Assumed",
-            (
-                Fact("density", what_if.density, "share"),
-                Fact("value type", what_if.value_type),
-                Fact("base parameters", what_if.base_params, "count"),
-                Fact("classes", what_if.n_classes, "count"),
-                Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count"),
-            ),
-        ),
+        Facts("what_if", "Assumed", assumed),
         Table("steps", "Bytes stored", STEPS, tuple(map(_step_row, steps))),
         parts_table(before.at(len(measured.tasks)), steps[-1].storage),
         _baselines(simulated),
     ]
     if simulated.full is not None:
-        sections.append(
-            Facts(
-                "budget",
-                "Budget",
-                (
-                    Fact("budget", simulated.full.budget, "bytes"),
-                    Fact("full after tasks", simulated.full.n_tasks, "count"),
-                    Fact("full on day", simulated.full.day, "ratio"),
-                ),
-            )
+        full = (
+            Fact("budget", simulated.full.budget, "bytes"),
+            Fact("full after tasks", simulated.full.n_tasks, "count"),
+            Fact("full on day", simulated.full.day, "ratio"),
         )
+        sections.append(Facts("budget", "Budget", full))
     if simulated.queue is not None:
         sections += [_queue(simulated.queue), Table("times", "Time", TIMES, tuple(_times(steps)))]
     record = {"run": measured.run, "n_tasks": steps[-1].storage.n_tasks}
@@ -106,73 +87,59 @@ def parts_table(measured: Storage, planned: Storage) -> Table:
 def _basis(measured: Measured, model: StorageModel) -> Facts:
     n_tasks = len(measured.tasks)
     densities = [task.n_entries / task.n_gated for task in measured.tasks if task.n_gated]
-    return Facts(
-        "measured",
-        "Measured",
-        (
-            Fact("run", measured.run),
-            Fact("method", measured.method),
-            Fact("seed", measured.seed, "number"),
-            Fact("base", measured.base.model),
-            Fact("base parameters", measured.base.n_parameters, "count"),
-            Fact("tasks", n_tasks, "count"),
-            Fact("mean density", sum(densities) / n_tasks, "share"),
-            Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),
-            Fact("mean file", sum(task.file for task in measured.tasks) / n_tasks, "bytes"),
-            Fact("bytes per block", model.block_bytes, "count"),
-        ),
+    facts = (
+        Fact("run", measured.run),
+        Fact("method", measured.method),
+        Fact("seed", measured.seed, "number"),
+        Fact("base", measured.base.model),
+        Fact("base parameters", measured.base.n_parameters, "count"),
+        Fact("tasks", n_tasks, "count"),
+        Fact("mean density", sum(densities) / n_tasks, "share"),
+        Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),
+        Fact("mean file", sum(task.file for task in measured.tasks) / n_tasks, "bytes"),
+        Fact("bytes per block", model.block_bytes, "count"),
+    )
+    return Facts("measured", "Measured", facts)
+
+
+def _fitting(found: Fit, density: float | None) -> tuple[Fact, ...]:
+    return (
+        Fact("budget", found.budget, "bytes"),
+        Fact("assumed density", density, "share"),
+        Fact("tasks that fit", found.n_tasks, "count"),
+        Fact("at least (95%)", found.low, "count"),
+        Fact("at most (95%)", found.high, "count"),
     )
 
 
-def _fitting(found: Fit, density: float | None) -> Facts:
-    return Facts(
-        "fit",
-        "Fits",
-        (
-            Fact("budget", found.budget, "bytes"),
-            Fact("assumed density", density, "share"),
-            Fact("tasks that fit", found.n_tasks, "count"),
-            Fact("at least (95%)", found.low, "count"),
-            Fact("at most (95%)", found.high, "count"),
-            Fact("basis", found.storage.basis),
-        ),
-    )
-
-
-def _density(found: DensityFit) -> Facts:
+def _density(found: DensityFit) -> tuple[Fact, ...]:
     interval = found.interval
-    return Facts(
-        "fit",
-        "Fits",
-        (
-            Fact("budget", found.budget, "bytes"),
-            Fact("tasks", found.n_tasks, "count"),
-            # Enough digits to tell one weight more or less.
-            Fact("density that fits", f"{100 * found.density:.6g}%"),
-            Fact("density", found.density, "share"),
-            Fact("retained weights per task", found.n_entries, "count"),
-            Fact("any density up to one half fits", True if found.is_most else None),
-            Fact("at least (95%)", interval.low if interval else None, "bytes"),
-            Fact("at most (95%)", interval.high if interval else None, "bytes"),
-            Fact("basis", found.storage.basis),
-        ),
+    return (
+        Fact("budget", found.budget, "bytes"),
+        Fact("tasks", found.n_tasks, "count"),
+        # Enough digits to tell one weight more or less.
+        Fact("density that fits", f"{100 * found.density:.6g}%"),
+        Fact("density", found.density, "share"),
+        Fact("retained weights per task", found.n_entries, "count"),
+        Fact("any density up to one half fits", True if found.is_most else None),
+        Fact("at least (95%)", interval.low if interval else None, "bytes"),
+        Fact("at most (95%)", interval.high if interval else None, "bytes"),
     )
 
 
 def _check(check: Backtest) -> Facts:
     interval = check.interval
+    facts = (
+        Fact("predicted", check.predicted, "bytes"),
+        Fact("low (95%)", interval.low if interval else None, "bytes"),
+        Fact("high (95%)", interval.high if interval else None, "bytes"),
+        Fact("half-width", check.half_share, "share"),
+        Fact("half-width without the base", check.half_share_of_tasks, "share"),
+        Fact("measured", check.measured, "bytes"),
+        Fact("covered", check.is_covered),
+    )
     return Facts(
-        "check",
-        f"Check: all {check.n_tasks} tasks, from the first {check.n_first}",
-        (
-            Fact("predicted", check.predicted, "bytes"),
-            Fact("low (95%)", interval.low if interval else None, "bytes"),
-            Fact("high (95%)", interval.high if interval else None, "bytes"),
-            Fact("half-width", check.half_share, "share"),
-            Fact("half-width without the base", check.half_share_of_tasks, "share"),
-            Fact("measured", check.measured, "bytes"),
-            Fact("covered", check.is_covered),
-        ),
+        "check", f"Check: all {check.n_tasks} tasks, from the first {check.n_first}", facts
     )
 
 
@@ -199,20 +166,17 @@ def _baselines(simulated: Simulation) -> Facts:
         source = f"measured, {len(lora.measured)} adapters"
     else:
         source = "an estimate: rank 8 on queries and values, fp16"
-    return Facts(
-        "baselines",
-        "Baselines",
-        (
-            Fact("full finetuning", "one checkpoint per task"),
-            Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
-            Fact("LoRA", source),
-            Fact(
-                "LoRA over ours",
-                last.lora_bytes / last.storage.total if last.lora_bytes else None,
-                "ratio",
-            ),
+    facts = (
+        Fact("full finetuning", "one checkpoint per task"),
+        Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
+        Fact("LoRA", source),
+        Fact(
+            "LoRA over ours",
+            last.lora_bytes / last.storage.total if last.lora_bytes else None,
+            "ratio",
         ),
     )
+    return Facts("baselines", "Baselines", facts)
 
 
 def _queue(queue: Queue) -> Facts:
@@ -221,24 +185,21 @@ def _queue(queue: Queue) -> Facts:
 
     process = queue.process
     middle, late = np.quantile(queue.waited, (0.5, 0.95))
-    return Facts(
-        "queue",
-        "Queue",
-        (
-            Fact("arrivals", process.process),
-            Fact("arrivals per day", process.rate_per_day, "ratio"),
-            Fact(
-                "coefficient of variation",
-                process.cv if isinstance(process, Gamma) else None,
-                "ratio",
-            ),
-            Fact("burst size", process.size if isinstance(process, Burst) else None, "count"),
-            Fact("slots", queue.n_slots, "count"),
-            Fact("seed", queue.seed, "number"),
-            Fact("load", queue.load, "share"),
-            Fact("mean wait", float(queue.waited.mean()), "seconds"),
-            Fact("median wait", float(middle), "seconds"),
-            Fact("95% wait less than", float(late), "seconds"),
-            Fact("longest wait", float(queue.waited.max()), "seconds"),
+    facts = (
+        Fact("arrivals", process.process),
+        Fact("arrivals per day", process.rate_per_day, "ratio"),
+        Fact(
+            "coefficient of variation",
+            process.cv if isinstance(process, Gamma) else None,
+            "ratio",
         ),
+        Fact("burst size", process.size if isinstance(process, Burst) else None, "count"),
+        Fact("slots", queue.n_slots, "count"),
+        Fact("seed", queue.seed, "number"),
+        Fact("load", queue.load, "share"),
+        Fact("mean wait", float(queue.waited.mean()), "seconds"),
+        Fact("median wait", float(middle), "seconds"),
+        Fact("95% wait less than", float(late), "seconds"),
+        Fact("longest wait", float(queue.waited.max()), "seconds"),
     )
+    return Facts("queue", "Queue", facts)
