@@ -31,7 +31,7 @@ def fit_page(
 ) -> Page:
     """Return the page of a fit; `model` is the measured one, `density` the assumed one."""
     fits = _fitting(found, density) if isinstance(found, Fit) else _density(found)
-    sections = (
+    sections: tuple[Facts | Table, ...] = (
         _basis(measured, model),
         Facts("fit", "Fits", (*fits, Fact("basis", found.storage.basis))),
         parts_table(model.at(len(measured.tasks)), found.storage),
@@ -138,9 +138,8 @@ def _check(check: Backtest) -> Facts:
         Fact("measured", check.measured, "bytes"),
         Fact("covered", check.is_covered),
     )
-    return Facts(
-        "check", f"Check: all {check.n_tasks} tasks, from the first {check.n_first}", facts
-    )
+    title = f"Check: all {check.n_tasks} tasks, from the first {check.n_first}"
+    return Facts("check", title, facts)
 
 
 def _step_row(step: Step) -> tuple[Cell, ...]:
@@ -166,15 +165,12 @@ def _baselines(simulated: Simulation) -> Facts:
         source = f"measured, {len(lora.measured)} adapters"
     else:
         source = "an estimate: rank 8 on queries and values, fp16"
+    over_lora = last.lora_bytes / last.storage.total if last.lora_bytes else None
     facts = (
         Fact("full finetuning", "one checkpoint per task"),
         Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
         Fact("LoRA", source),
-        Fact(
-            "LoRA over ours",
-            last.lora_bytes / last.storage.total if last.lora_bytes else None,
-            "ratio",
-        ),
+        Fact("LoRA over ours", over_lora, "ratio"),
     )
     return Facts("baselines", "Baselines", facts)
 
@@ -184,15 +180,12 @@ def _queue(queue: Queue) -> Facts:
     import numpy as np
 
     process = queue.process
+    cv = process.cv if isinstance(process, Gamma) else None
     middle, late = np.quantile(queue.waited, (0.5, 0.95))
     facts = (
         Fact("arrivals", process.process),
         Fact("arrivals per day", process.rate_per_day, "ratio"),
-        Fact(
-            "coefficient of variation",
-            process.cv if isinstance(process, Gamma) else None,
-            "ratio",
-        ),
+        Fact("coefficient of variation", cv, "ratio"),
         Fact("burst size", process.size if isinstance(process, Burst) else None, "count"),
         Fact("slots", queue.n_slots, "count"),
         Fact("seed", queue.seed, "number"),
