@@ -23,8 +23,9 @@ from streamlab.cli.output import Format, format_option, print_table
 from streamlab.errors import StreamlabError
 from streamlab.units import format_bytes
 from streamlab.version import __version__
-from streamlab.views.table import Column, Table
+from streamlab.views.table import columns, tabulate
 
+_COLUMNS = columns("check = name, status, found")
 _TORCH_SECONDS = 60.0
 _HUB_SECONDS = 2.0
 
@@ -42,13 +43,10 @@ def doctor(*, place: Place, form: Format) -> None:
       streamlab doctor
     """
     findings = list(find_out(place, torch_seconds=_TORCH_SECONDS, hub_seconds=_HUB_SECONDS))
-    columns = (Column("check"), Column("status"), Column("found"))
-    rows = tuple((finding.name, finding.status, finding.found) for finding in findings)
-    print_table(Table("checks", "Checks", columns, rows), form)
+    print_table(tabulate("checks", "Checks", _COLUMNS, findings), form)
     broken = [finding.name for finding in findings if finding.status == "broken"]
     if broken:
-        click.echo(f"Error: runs will fail because of: {', '.join(broken)}.", err=True)
-        click.get_current_context().exit(1)
+        raise StreamlabError(f"runs will fail because of: {', '.join(broken)}.")
 
 
 LIBRARIES = (

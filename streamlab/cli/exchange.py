@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from streamlab.cli.options import Place, base_option, find_stored, opened, task_options, with_place
-from streamlab.cli.output import Format, format_option, print_table
+from streamlab.cli.options import (
+    Place,
+    base_option,
+    file_option,
+    find_stored,
+    opened,
+    task_options,
+    with_place,
+)
+from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.references import find_run
 from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, Subject, list_records
-from streamlab.views.table import Column, Table
+from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
@@ -24,15 +32,12 @@ if TYPE_CHECKING:
     from streamlab.registry.transfer import Imported
 
 
+output_option = file_option("-o", "--output", text="The file to write.", required=True)
+
+
 @click.command()
 @click.argument("thing")
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The file to write.",
-)
+@output_option
 @task_options
 @with_place
 def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None:
@@ -50,8 +55,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
     if thing in SUBJECTS:
         _export_table(place, thing, among, output)
     else:
-        stored = find_stored(opened(place), thing, among)
-        stored.save(output)
+        find_stored(opened(place), thing, among).save(output)
     click.echo(output)
 
 
@@ -69,7 +73,7 @@ def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Pat
 
 
 Row = tuple[str, str, int, str]
-_IMPORT_COLUMNS = (Column("source"), Column("run"), Column("arrivals", "count"), Column("status"))
+_IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 
 
 @click.command("import")
@@ -111,7 +115,7 @@ def import_(
         raise UsageError(f"Give the provider of {source} with `--provider`.")
     print_table(Table("imports", "Imports", _IMPORT_COLUMNS, tuple(rows)), form)
     if not rows:
-        click.echo(f"The home {source} has no finished run.", err=True)
+        note(f"The home {source} has no finished run.")
 
 
 def _import_home(place: Place, source: Path) -> list[Row]:
@@ -144,19 +148,14 @@ def _row(source: str, taken: Imported, n_arrivals: int) -> Row:
     return source, taken.run.name, n_arrivals, "new" if taken.is_new else "already here"
 
 
-_TYPES = ("fp32", "fp16", "bf16", "int8", "int4")
-
-
 @click.command()
 @click.argument("base")
 @click.argument("tuned")
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="The file to write."
-)
+@output_option
 @click.option("--add", is_flag=True, help="Store rounded differences instead of exact weights.")
 @click.option(
     "--values",
-    type=click.Choice(_TYPES),
+    type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4")),
     help="Type of the stored values (docs/reference/format.md).",
 )
 @click.option("--base-revision", metavar="COMMIT", help="Hub revision of BASE.")
@@ -195,9 +194,9 @@ def diff(
     )
     print_table(_part_table(made), form)
     kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"
-    click.echo(f"{output}: {kept}; SHA-256 {made.encoded.digest}", err=True)
+    note(f"{output}: {kept}; SHA-256 {made.encoded.digest}")
     if not add:
-        click.echo("Read back and compared: equals TUNED, bit for bit.", err=True)
+        note("Read back and compared: equals TUNED, bit for bit.")
 
 
 def _part_table(made: CheckpointDiff) -> Table:
@@ -205,6 +204,5 @@ def _part_table(made: CheckpointDiff) -> Table:
     sizes = {name: getattr(parts, name) for name in ("positions", "values", "head", "metadata")}
     sizes |= {"file": len(made.encoded.data), "whole checkpoint": made.checkpoint_bytes}
     bounds = {"positions": round(made.positions_bound_bytes)}
-    columns = (Column("part"), Column("bytes", "count"), Column("bound", "count"))
     rows = tuple((name, size, bounds.get(name)) for name, size in sizes.items())
-    return Table("parts", "Bytes by part", columns, rows)
+    return Table("parts", "Bytes by part", columns("part, bytes: count, bound: count"), rows)

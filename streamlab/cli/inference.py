@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamlab.cli.options import Place, base_option, find_stored, opened, task_options, with_place
-from streamlab.cli.output import Format, format_option, print_table
+from streamlab.cli.options import (
+    Place,
+    base_option,
+    file_option,
+    find_stored,
+    number_option,
+    opened,
+    task_options,
+    with_place,
+)
+from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import UsageError
 from streamlab.units import format_bytes
-from streamlab.views.table import Cell, Column, Table
+from streamlab.views.table import Column, Table, columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,20 +38,8 @@ if TYPE_CHECKING:
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Predict for a pair of texts."
 )
-@click.option(
-    "--file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Predict for the examples in this JSONL, CSV, TSV or Parquet file.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=64,
-    show_default=True,
-    metavar="N",
-    help="Texts per forward pass.",
-)
+@file_option("--file", text="Predict for the examples in this JSONL, CSV, TSV or Parquet file.")
+@number_option("--batch-size", "Texts per forward pass.", default=64)
 @task_options
 @base_option
 @format_option()
@@ -110,10 +107,9 @@ def _read(
 def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) -> list[Prediction]:
     encoded = served.encode(examples)
     if encoded.n_truncated:
-        click.echo(
+        note(
             f"{encoded.n_truncated} of {len(examples)} examples were truncated to "
             f"{encoded.max_length} tokens, as in training.",
-            err=True,
         )
     return served.answer(encoded, batch_size=batch_size)
 
@@ -122,33 +118,23 @@ def _prediction_table(
     description: TaskDescription, examples: Sequence[Text], predictions: Sequence[Prediction]
 ) -> Table:
     texts = [(row,) if isinstance(row, str) else row for row in examples]
-    names = [Column("text"), Column("text2")][: len(texts[0])]
+    names = columns("text, text2")[: len(texts[0])]
     if not description.type.has_classes:
-        columns = (*names, Column("value", "score"))
-        values = [(p.value,) for p in predictions]
-        return Table("predictions", "Predictions", columns, _joined(texts, values))
-    shares = [Column(f"p({label})", "score", default=False) for label in description.labels]
-    columns = (*names, Column("label"), Column("probability", "score"), *shares)
-    answers = [(p.label, p.probability, *p.probabilities.values()) for p in predictions]
-    return Table("predictions", "Predictions", columns, _joined(texts, answers))
-
-
-def _joined(
-    texts: Sequence[tuple[str, ...]], answers: Sequence[tuple[Cell, ...]]
-) -> tuple[tuple[Cell, ...], ...]:
-    return tuple((*text, *answer) for text, answer in zip(texts, answers, strict=True))
+        known = (*names, Column("value", "score"))
+        rows = [(*text, p.value) for text, p in zip(texts, predictions, strict=True)]
+    else:
+        shares = (Column(f"p({label})", "score", default=False) for label in description.labels)
+        known = (*names, *columns("label, probability: score"), *shares)
+        rows = [
+            (*text, p.label, p.probability, *p.probabilities.values())
+            for text, p in zip(texts, predictions, strict=True)
+        ]
+    return Table("predictions", "Predictions", known, tuple(rows))
 
 
 @click.command()
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="Repetitions per task.",
-)
+@number_option("--repeats", "Repetitions per task.", default=20)
 @task_options
 @base_option
 @format_option()
@@ -190,19 +176,18 @@ def swap(
     first = next(iter(found.values()))
     loaded = home.load_base(first.base_fingerprint, model=base)
     print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
-    click.echo("The base is unchanged, bit for bit.", err=True)
+    note("The base is unchanged, bit for bit.")
+
+
+_TIMING_COLUMNS = columns("step, p50_ms: ratio, p99_ms: ratio, p50_over_reload: ratio, n: count")
 
 
 def _timing_table(timings: Sequence[Timing]) -> Table:
     whole = timings[-1].median
-    columns = (
-        *(Column("step"), Column("p50_ms", "ratio"), Column("p99_ms", "ratio")),
-        *(Column("p50_over_reload", "ratio"), Column("n", "count")),
-    )
     rows = tuple(
         (t.step, 1e3 * t.median, 1e3 * t.p99, t.median / whole, len(t.seconds)) for t in timings
     )
-    return Table("switching", "Switching", columns, rows)
+    return Table("switching", "Switching", _TIMING_COLUMNS, rows)
 
 
 @click.command()
@@ -236,9 +221,8 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     stored.description()  # refuse what cannot be used before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     click.echo(folder)
-    click.echo(
+    note(
         f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "
         "and compared, bit for bit. Load it with "
         "`AutoModelForSequenceClassification.from_pretrained`.",
-        err=True,
     )

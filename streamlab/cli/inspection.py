@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from streamlab.cli.options import OneOf, Place, with_place
-from streamlab.cli.output import Format, format_option, print_page, print_table
+from streamlab.cli.options import OneOf, Place, number_option, with_place
+from streamlab.cli.output import Format, format_option, note, print_page, print_table
 from streamlab.errors import UsageError
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run, find_tagged, split_tag
@@ -23,7 +23,7 @@ from streamlab.views.table import readable
     "--where", "conditions", metavar="EXPR", multiple=True,
     help="Only rows that meet this condition (docs/reference/where.md); repeat to require several.",
 )  # fmt: skip
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N rows.")
+@number_option("--limit", "At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN: descending.")
 @click.option("--columns", metavar="A,B", help="Show these columns; `all`: every column.")
 @click.option("--removed", is_flag=True, help="List the arrivals that `rm` removed.")
@@ -54,7 +54,9 @@ def ls(
       streamlab ls arrivals --where 'file_bytes <= 200kB and not task like "s*"'
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
-    where = _all_of(conditions)
+    where = conditions[0] if conditions else None
+    if len(conditions) > 1:
+        where = " and ".join(f"({condition})" for condition in conditions)
     with place.open() as registry:
         run = None if run is None else find_run(registry, run).name
         table = list_records(
@@ -64,22 +66,15 @@ def ls(
         table = table.select(tuple(name.strip() for name in columns.split(",")))
     print_table(table, form, every=columns is not None, folded=columns is None)
     if not table.rows and where is not None:
-        click.echo(f"No {subject} meet the condition: {readable(where, 'text')}", err=True)
+        note(f"No {subject} meet the condition: {readable(where, 'text')}")
     elif not table.rows and removed:
-        click.echo("No arrival is removed.", err=True)
+        note("No arrival is removed.")
     elif not table.rows:
         whose = "registry" if run is None else f"run `{run}`"
-        click.echo(
+        note(
             f"There are no {subject} in the {whose} yet. `streamlab init` writes a scenario, and "
             "`streamlab run scenario.yaml` runs it.",
-            err=True,
         )
-
-
-def _all_of(conditions: tuple[str, ...]) -> str | None:
-    if len(conditions) < 2:
-        return conditions[0] if conditions else None
-    return " and ".join(f"({condition})" for condition in conditions)
 
 
 @click.command()
@@ -136,9 +131,9 @@ def compare(references: tuple[str, ...], *, place: Place, everything: bool, form
         found = compared(registry, references, everything=everything)
     print_page(found.page, form, rows=found.rows)
     if not any(table.rows for table in found.facts):
-        click.echo("No setting differs; `--all` shows what is equal.", err=True)
+        note("No setting differs; `--all` shows what is equal.")
     if found.scores and not found.n_pairs:
-        click.echo("No scores can be paired: no task, metric and seed is in both.", err=True)
+        note("No scores can be paired: no task, metric and seed is in both.")
 
 
 @click.command()
@@ -166,13 +161,13 @@ def tag(
             table = list_records(registry, "tags")
         print_table(table, form)
         if not table.rows:
-            click.echo("There is no tag yet. Make one with: streamlab tag NAME REFERENCE", err=True)
+            note("There is no tag yet. Make one with: streamlab tag NAME REFERENCE")
     elif remove:
         if reference is not None:
             raise UsageError(f"`--remove` takes the name of a tag only; leave {reference!r} out.")
         with place.open(read_only=False) as registry:
             gone = registry.tags.remove(*split_tag(name))
-        click.echo(f"Removed `{gone.name}` from {gone.kind} {gone.target}.", err=True)
+        note(f"Removed `{gone.name}` from {gone.kind} {gone.target}.")
     elif reference is None:
         raise UsageError(
             f"Say what to tag: `streamlab tag {name} arrival:1`. To remove the tag: "
@@ -181,12 +176,12 @@ def tag(
     else:
         with place.open(read_only=False) as registry:
             made = registry.tags.add(name, *find_tagged(registry, reference))
-        click.echo(f"`{made.name}` is on {made.kind} {made.target}.", err=True)
+        note(f"`{made.name}` is on {made.kind} {made.target}.")
 
 
 @click.command()
 @click.option("--by", type=click.Choice(BYS), help="Group stored files by this.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show the N largest.")
+@number_option("--limit", "Show the N largest.")
 @format_option()
 @with_place
 def du(*, place: Place, by: By | None, limit: int | None, form: Format) -> None:
@@ -209,4 +204,4 @@ def du(*, place: Place, by: By | None, limit: int | None, form: Format) -> None:
         table = table.having(table.rows[:limit])
     print_table(table, form)
     if not table.rows:
-        click.echo("Nothing is stored yet.", err=True)
+        note("Nothing is stored yet.")

@@ -11,27 +11,28 @@ import click
 
 from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.options import Place, with_place
-from streamlab.cli.output import Format, format_option, print_table
-from streamlab.errors import UsageError
+from streamlab.cli.output import Format, format_option, note, print_table
+from streamlab.errors import StreamlabError, UsageError
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.references import find_arrivals, find_version
 from streamlab.units import counted, format_bytes
-from streamlab.views.table import Column, Table, readable
+from streamlab.views.table import Table, columns, readable, tabulate
 
 if TYPE_CHECKING:
     from streamlab.home.purge import Kind, Plan
     from streamlab.registry.database import Database
 
-_ARRIVAL_COLUMNS = (
-    *(Column("id", "number"), Column("run"), Column("seed", "number"), Column("task")),
-    *(Column("method"), Column("digest", "digest")),
+_ARRIVAL_COLUMNS = columns("id: number, run, seed: number, task, method, digest: digest")
+references_argument = click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
+within_option = click.option(
+    "--run", metavar="RUN", help="Of a task, take only the arrivals in this run."
 )
 
 
 @click.command()
-@click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
-@click.option("--run", metavar="RUN", help="Of a task, take only the arrivals in this run.")
+@references_argument
+@within_option
 @format_option()
 @with_place
 def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
@@ -49,13 +50,13 @@ def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Form
     with place.open(read_only=False) as registry:
         chosen = find_arrivals(registry, references, run=run)
         removed = registry.removal.remove([arrival.id for arrival in chosen])
-    print_table(removed_table(removed), form)
-    click.echo(f"Removed {counted(len(removed), 'arrival')}. {_undo(removed)}", err=True)
+    print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, removed), form)
+    note(f"Removed {counted(len(removed), 'arrival')}. {_undo(removed)}")
 
 
 @click.command()
-@click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
-@click.option("--run", metavar="RUN", help="Of a task, take only the arrivals in this run.")
+@references_argument
+@within_option
 @format_option()
 @with_place
 def restore(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
@@ -70,14 +71,8 @@ def restore(references: tuple[str, ...], *, place: Place, run: str | None, form:
     with place.open(read_only=False) as registry:
         chosen = find_arrivals(registry, references, run=run, removed=True)
         restored = registry.removal.restore([arrival.id for arrival in chosen])
-    print_table(removed_table(restored), form)
-    click.echo(f"Restored {counted(len(restored), 'arrival')}.", err=True)
-
-
-def removed_table(arrivals: Sequence[ArrivalRecord]) -> Table:
-    """Return a table of arrivals."""
-    rows = tuple((a.id, a.run, a.seed, a.task, a.method, a.digest) for a in arrivals)
-    return Table("arrivals", "Arrivals", _ARRIVAL_COLUMNS, rows)
+    print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, restored), form)
+    note(f"Restored {counted(len(restored), 'arrival')}.")
 
 
 def _undo(removed: Sequence[ArrivalRecord]) -> str:
@@ -106,17 +101,13 @@ def rollback(reference: str, *, place: Place, run: str | None, form: Format) -> 
         name, task, version = find_version(registry, reference, run)
         gone = registry.removal.roll_back(name, task, version)
     if not gone:
-        click.echo(f"`{task}@{version}` is the highest version in `{name}` already.", err=True)
+        note(f"`{task}@{version}` is the highest version in `{name}` already.")
         return
-    print_table(removed_table(gone), form)
-    click.echo(f"`{task}` in `{name}` is at version {version} again. {_undo(gone)}", err=True)
+    print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, gone), form)
+    note(f"`{task}` in `{name}` is at version {version} again. {_undo(gone)}")
 
 
-_PURGE_COLUMNS = (
-    *(Column("what"), Column("name"), Column("digest", "digest"), Column("bytes", "bytes")),
-    Column("note"),
-    Column("file", default=False),
-)
+_PURGE_COLUMNS = columns("what, name, digest: digest, bytes: bytes, note, [file]")
 
 
 @click.command()
@@ -158,9 +149,8 @@ def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format
         (p.kind, p.name, p.digest, p.n_bytes, p.note, str(p.path) if p.path else None)
         for p in planned.parts
     )
-    table = Table("purge", "Purge", _PURGE_COLUMNS, rows)
-    print_table(table, form)
-    click.echo(_summary(planned, dry_run=dry_run), err=True)
+    print_table(Table("purge", "Purge", _PURGE_COLUMNS, rows), form)
+    note(_summary(planned, dry_run=dry_run))
     if not dry_run:
         _compare_hashes(before, store.hashes(but=planned.going))
 
@@ -170,13 +160,11 @@ def _compare_hashes(before: dict[str, str], after: dict[str, str]) -> None:
     changed = [digest for digest, found in before.items() if after.get(digest) != found]
     if changed:
         listed = ", ".join(digest[:12] for digest in changed)
-        click.echo(
-            f"Error: {len(changed):,} of {len(before):,} other artifacts changed meanwhile: "
-            f"{listed}. `streamlab verify` has details.",
-            err=True,
+        raise StreamlabError(
+            f"{len(changed):,} of {len(before):,} other artifacts changed meanwhile: {listed}. "
+            "`streamlab verify` has details."
         )
-        click.get_current_context().exit(1)
-    click.echo(f"All {len(before):,} other artifacts are unchanged.", err=True)
+    note(f"All {len(before):,} other artifacts are unchanged.")
 
 
 def _summary(planned: Plan, *, dry_run: bool) -> str:
@@ -191,10 +179,7 @@ def _summary(planned: Plan, *, dry_run: bool) -> str:
     return readable(f"{verb} for provider `{planned.provider}`: {listed}.{kept}", "text")
 
 
-_GC_COLUMNS = (
-    *(Column("reason"), Column("digest", "digest"), Column("bytes", "bytes")),
-    Column("file", default=False),
-)
+_GC_COLUMNS = columns("reason, digest: digest, bytes: bytes, [file]")
 
 
 @click.command()
@@ -225,29 +210,23 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
     with place.open(read_only=dry_run) as registry:
         planned = plan(registry, store, now=time.time(), young_too=young_too)
         rows = tuple((w.reason, w.digest, w.n_bytes, str(w.path)) for w in planned.files)
-        table = Table("files", "Files", _GC_COLUMNS, rows)
-        print_table(table, form)
+        print_table(Table("files", "Files", _GC_COLUMNS, rows), form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))
     verb = "Would delete" if dry_run else "Deleted"
-    click.echo(
+    note(
         f"{verb} {counted(len(gone), 'file')}, {format_bytes(sum(w.n_bytes for w in gone))}, "
         f"and {counted(len(planned.arrivals), 'removed arrival')} for good.",
-        err=True,
     )
     if planned.n_young:
-        click.echo(f"Kept {counted(planned.n_young, 'file')} younger than an hour.", err=True)
+        note(f"Kept {counted(planned.n_young, 'file')} younger than an hour.")
     if planned.n_held:
-        click.echo(
+        note(
             f"Kept {counted(planned.n_held, 'file')} without a record, since a record lacks its "
             "file. `streamlab verify` lists them.",
-            err=True,
         )
 
 
-_FINDING_COLUMNS = (
-    *(Column("finding"), Column("digest", "digest"), Column("detail"), Column("what_to_do")),
-    Column("file", default=False),
-)
+_FINDING_COLUMNS = columns("finding, digest: digest, detail, what_to_do, [file]")
 
 
 @click.command()
@@ -285,16 +264,10 @@ def verify(*, place: Place, form: Format) -> None:
     rows = tuple(
         (f.problem, f.digest, f.detail, f.advice, str(f.path) if f.path else None) for f in found
     )
-    table = Table("findings", "Findings", _FINDING_COLUMNS, rows)
-    print_table(table, form)
+    print_table(Table("findings", "Findings", _FINDING_COLUMNS, rows), form)
     if found:
-        click.echo(
-            f"Error: {counted(len(found), 'finding')} in the home {place.home.path}.", err=True
-        )
-        click.get_current_context().exit(1)
-    click.echo(
-        f"Checked {counted(n_artifacts, 'artifact')} and the registry: no problem found.", err=True
-    )
+        raise StreamlabError(f"{counted(len(found), 'finding')} in the home {place.home.path}.")
+    note(f"Checked {counted(n_artifacts, 'artifact')} and the registry: no problem found.")
 
 
 @click.group(cls=SuggestingGroup)
@@ -322,11 +295,11 @@ def current(*, place: Place, form: Format) -> None:
 
     with _opened(place, read_only=True) as database:
         found = schema.existing(database)
-    columns = (Column("version"), Column("newest"), Column("status"))
     status = "up to date" if found == schema.NEWEST else "outdated"
-    print_table(Table("db", "Tables", columns, ((found, schema.NEWEST, status),)), form)
+    rows = ((found, schema.NEWEST, status),)
+    print_table(Table("db", "Tables", columns("version, newest, status"), rows), form)
     if found != schema.NEWEST:
-        click.echo("Upgrade with: streamlab db upgrade", err=True)
+        note("Upgrade with: streamlab db upgrade")
 
 
 @db.command()
@@ -348,11 +321,9 @@ def upgrade(*, place: Place, form: Format) -> None:
         schema.existing(database)  # first, so that no file is created
     with _opened(place, read_only=False) as database:
         steps = schema.upgrade(database)
-    columns = (Column("version"), Column("change"))
-    rows = tuple((step.version, step.change) for step in steps)
-    print_table(Table("steps", "Steps", columns, rows), form)
+    print_table(tabulate("steps", "Steps", columns("version, change"), steps), form)
     upgraded = f"Upgraded to version {schema.NEWEST}; every row was kept."
-    click.echo(upgraded if steps else "The schema is up to date.", err=True)
+    note(upgraded if steps else "The schema is up to date.")
 
 
 @contextmanager

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamlab.cli.output import note
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.references import TaskFilter
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import StoredTask
     from streamlab.registry.registry import Registry
+    from streamlab.stream.scenario import LoadedScenario
 
     Choice = click.Choice[str]
     AmountType = click.ParamType[float]
@@ -65,27 +68,97 @@ class Place:
             self.home.require_registry()
 
 
-def with_place(command: Command) -> Callable[..., Any]:
-    """Add `--home` and `--registry`, passed to the command as `place`."""
+def _bundled(
+    name: str, build: Callable[..., object], *options: Callable[..., Any]
+) -> Callable[[Command], Callable[..., Any]]:
+    """Return a decorator that adds options, which the command gets as one argument.
 
-    @click.option(
+    `build` makes it from the options, which are its parameters.
+    """
+    parameters = signature(build).parameters
+
+    def decorate(command: Command) -> Callable[..., Any]:
+        @wraps(command)
+        def with_bundle(*args: Any, **given: Any) -> Any:
+            value = build(**{parameter: given.pop(parameter) for parameter in parameters})
+            return command(*args, **{name: value}, **given)
+
+        bundled: Callable[..., Any] = with_bundle
+        for option in reversed(options):
+            bundled = option(bundled)
+        return bundled
+
+    return decorate
+
+
+# Add `--home` and `--registry`, passed to the command as `place`.
+with_place = _bundled(
+    "place",
+    lambda home, registry: Place(Home(home), registry),
+    click.option(
         "--home",
         envvar="STREAMLAB_HOME",
         default=DEFAULT_HOME,
         type=click.Path(file_okay=False, path_type=Path),
         metavar="DIR",
         help=f"The home folder (STREAMLAB_HOME; default: ./{DEFAULT_HOME}).",
-    )
-    @click.option(
-        "--registry",
-        metavar="URL",
-        help="SQLAlchemy URL of a registry outside the home.",
-    )
-    @wraps(command)
-    def placed(*args: Any, home: Path, registry: str | None, **options: Any) -> Any:
-        return command(*args, place=Place(Home(home), registry), **options)
+    ),
+    click.option(
+        "--registry", metavar="URL", help="SQLAlchemy URL of a registry outside the home."
+    ),
+)
+# Add `--run`, `--seed` and `--method`, passed to the command as `among`.
+task_options = _bundled(
+    "among",
+    TaskFilter,
+    click.option("--run", metavar="RUN", help="Look the task up in this run."),
+    click.option("--seed", type=int, metavar="N", help="Use the arrival with this seed."),
+    click.option("--method", metavar="NAME", help="Use the arrival by this method."),
+)
+base_option = click.option(
+    "--base", metavar="MODEL", help="Load the base from here; default: from where it was recorded."
+)
+run_option = click.option(
+    "--run", metavar="RUN", default="latest", show_default=True, help="The run to read."
+)
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting."
+)
 
-    return placed
+
+def _load_scenario(scenario: Path, overrides: tuple[str, ...]) -> LoadedScenario:
+    from streamlab.stream.scenario import load_scenario
+
+    return load_scenario(scenario, overrides=overrides)
+
+
+# Add the argument SCENARIO and `--set`, passed to the command as `loaded`.
+with_scenario = _bundled(
+    "loaded",
+    _load_scenario,
+    click.argument("scenario", type=click.Path(path_type=Path)),
+    set_option,
+)
+
+
+def number_option(
+    name: str, text: str, *, default: int | None = None, least: int = 1
+) -> Callable[[Command], Command]:
+    """Add an option that takes a whole number of `least` or more; `text` is its help."""
+    return click.option(
+        name,
+        type=click.IntRange(min=least),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=text,
+    )
+
+
+def file_option(*names: str, text: str, **more: Any) -> Callable[[Command], Command]:
+    """Add an option that takes the path of a file; `text` is its help."""
+    path = click.Path(path_type=Path, dir_okay=False)
+    return click.option(*names, type=path, metavar="FILE", help=text, **more)
 
 
 class OneOf(Choice):
@@ -133,30 +206,6 @@ SHARE = Amount("share", SHARE_UNITS, "a share above 0 and at most 1, as 0.001 or
 RATE = Amount("rate", {"": 1}, "a number of tasks a day above 0, as 40 or 0.5", whole=False)
 
 
-def task_options(command: Command) -> Callable[..., Any]:
-    """Add `--run`, `--seed` and `--method`, passed to the command as `among`."""
-
-    @click.option("--run", metavar="RUN", help="Look the task up in this run.")
-    @click.option("--seed", type=int, metavar="N", help="Use the arrival with this seed.")
-    @click.option(
-        "--method",
-        metavar="NAME",
-        help="Use the arrival by this method.",
-    )
-    @wraps(command)
-    def chosen_among(
-        *args: Any, run: str | None, seed: int | None, method: str | None, **options: Any
-    ) -> Any:
-        return command(*args, among=TaskFilter(run, seed, method), **options)
-
-    return chosen_among
-
-
-base_option = click.option(
-    "--base", metavar="MODEL", help="Load the base from here; default: from where it was recorded."
-)
-
-
 def opened(place: Place) -> OpenHome:
     """Open the home for inference."""
     from streamlab.inference.open_home import open_home
@@ -167,7 +216,7 @@ def opened(place: Place) -> OpenHome:
 def find_stored(home: OpenHome, reference: str, among: TaskFilter) -> StoredTask:
     """Return the stored task that a reference means, and print which one it is."""
     task = home.task(reference, run=among.run, seed=among.seed, method=among.method)
-    click.echo(_description(reference, task), err=True)
+    note(_description(reference, task))
     return task
 
 
@@ -186,22 +235,3 @@ def _description(reference: str, task: StoredTask) -> str:
         f"{arrival.seed}, {data}; diff {digest}"
     )
     return readable(text, "text")  # names from an imported file must not control the terminal
-
-
-run_option = click.option(
-    "--run", metavar="RUN", default="latest", show_default=True, help="The run to read."
-)
-
-
-def with_scenario(command: Command) -> Callable[..., Any]:
-    """Add the argument SCENARIO and `--set`, passed to the command as `loaded`."""
-
-    @click.argument("scenario", type=click.Path(path_type=Path))
-    @click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
-    @wraps(command)
-    def with_loaded(*args: Any, scenario: Path, overrides: tuple[str, ...], **options: Any) -> Any:
-        from streamlab.stream.scenario import load_scenario
-
-        return command(*args, loaded=load_scenario(scenario, overrides=overrides), **options)
-
-    return with_loaded

@@ -80,6 +80,11 @@ def print_page(page: Page, form: Format = "table", *, rows: Table | None = None)
     click.echo("\n\n".join(blocks), color=console.is_terminal or None)
 
 
+def note(text: str) -> None:
+    """Print a note to standard error, where it does not mix with data."""
+    click.echo(text, err=True)
+
+
 def print_json(tree: Any) -> None:
     """Print JSON in ASCII, so that no name can control the terminal."""
     click.echo(json.dumps(tree, indent=2, allow_nan=False))

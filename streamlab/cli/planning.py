@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamlab.cli.options import BYTES, COUNT, RATE, SHARE, Place, run_option, with_place
-from streamlab.cli.output import Format, format_option, print_page
+from streamlab.cli.options import (
+    BYTES,
+    COUNT,
+    RATE,
+    SHARE,
+    Place,
+    number_option,
+    run_option,
+    with_place,
+)
+from streamlab.cli.output import Format, format_option, note, print_page
 from streamlab.errors import UsageError
 from streamlab.planning.capacity import MOST_TASKS, DensityFit, Fit, backtest, fit_density
 from streamlab.planning.capacity import fit as fitted
@@ -92,11 +101,11 @@ def fit(
 def _note_on_fit(found: Fit | DensityFit, n_measured: int) -> None:
     """Print what the numbers leave out to standard error."""
     if n_measured == 1:
-        click.echo("One task was measured, so there is no interval.", err=True)
+        note("One task was measured, so there is no interval.")
     elif isinstance(found, Fit) and found.high is None:
-        click.echo("The measured diffs differ too much for an upper limit.", err=True)
+        note("The measured diffs differ too much for an upper limit.")
     if found.storage.registry is None:
-        click.echo("The registry is not a local file; its bytes are not counted.", err=True)
+        note("The registry is not a local file; its bytes are not counted.")
 
 
 MOST_QUEUED = 10_000_000  # whose times fit in memory
@@ -127,9 +136,7 @@ MOST_QUEUED = 10_000_000  # whose times fit in memory
 )
 @click.option("--burst", type=COUNT, metavar="N", help="N tasks arrive at once.")
 @click.option("--slots", type=COUNT, metavar="N", help="Tasks trained at a time; default: 1.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the arrivals."
-)
+@number_option("--seed", "Seed of the arrivals.", default=0, least=0)
 @click.option("--budget", type=BYTES, metavar="BYTES", help="Report when this budget is full.")
 @block_option
 @format_option()
@@ -220,11 +227,10 @@ def _note_on_simulation(simulated: Simulation) -> None:
     """Print what the numbers leave out to standard error."""
     queue = simulated.queue
     if simulated.model.registry is None:
-        click.echo("The registry is not a local file; its bytes are not counted.", err=True)
+        note("The registry is not a local file; its bytes are not counted.")
     if queue is not None and queue.load >= 1:
-        click.echo(
+        note(
             f"Tasks arrive faster than {queue.n_slots} at a time train: waits keep growing.",
-            err=True,
         )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from streamlab.cli.options import BYTES, COUNT, OneOf, Place, run_option, with_place
+from streamlab.cli.options import BYTES, COUNT, OneOf, Place, file_option, run_option, with_place
+from streamlab.cli.output import note
 from streamlab.errors import UsageError
 from streamlab.figures.catalogue import BY_NAME
 from streamlab.registry.references import find_run
@@ -77,13 +78,7 @@ def plot(
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="The file to write; default: reports/RUN.html in the home.",
-)
+@file_option("-o", "--output", text="The file to write; default: reports/RUN.html in the home.")
 @with_place
 def report(run: str, *, place: Place, output: Path | None) -> None:
     """Write a report of a RUN (a name, a number or `latest`, the default) as one HTML file.
@@ -111,6 +106,4 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
     click.echo(path)
     if findings:
         count = counted(len(findings), "problem")
-        click.echo(
-            f"Note: {count} in the home; the report and `streamlab verify` list them.", err=True
-        )
+        note(f"Note: {count} in the home; the report and `streamlab verify` list them.")

@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from streamlab.cli.options import Place, with_place
-from streamlab.cli.output import print_page
-from streamlab.errors import UsageError
+from streamlab.cli.options import Place, number_option, set_option, with_place
+from streamlab.cli.output import note, print_page
+from streamlab.errors import StreamlabError, UsageError
 from streamlab.units import counted, format_bytes, format_seconds
 from streamlab.views.pages import run_page
 
@@ -33,25 +33,18 @@ _CLOSING = ("scores", "storage", "totals", "device")
 
 @click.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
-@click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting.")
+@set_option
 @click.option("--resume", is_flag=True, help="Continue the latest unfinished run of this scenario.")
 @click.option(
     "--executor",
     type=click.Choice(["serial", "processes"]),
     help="Where providers train: in this process, or each in its own.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Provider processes at a time; implies --executor processes.",
-)
+@number_option("--workers", "Provider processes at a time; implies --executor processes.")
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no notes.")
 @click.option("--verbose", "-v", is_flag=True, help="Print a line for every training stage.")
 @with_place
-@click.pass_context
 def run(
-    ctx: click.Context,
     scenario: Path,
     overrides: tuple[str, ...],
     *,
@@ -106,12 +99,11 @@ def run(
             failed = _follow(outcomes, live, notes)
     except KeyboardInterrupt:
         if name:
-            click.echo(f"\nContinue {name} with the same command and `--resume`.", err=True)
+            note(f"\nContinue {name} with the same command and `--resume`.")
         raise
     record = _close(place, name, notes)
     if failed:
-        click.echo("\n".join([f"Error: {name}: {record.reason}.", *failed]), err=True)
-        ctx.exit(1)
+        raise StreamlabError("\n".join([f"{name}: {record.reason}.", *failed]))
 
 
 def _follow(

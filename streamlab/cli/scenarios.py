@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.lazy_group import SuggestingGroup
-from streamlab.cli.options import with_scenario
-from streamlab.cli.output import Format, format_option, print_table
-from streamlab.errors import UsageError
+from streamlab.cli.options import file_option, number_option, with_scenario
+from streamlab.cli.output import Format, format_option, note, print_table
+from streamlab.errors import StreamlabError, UsageError
 from streamlab.files import open_private, write_atomically
 from streamlab.units import format_seconds
-from streamlab.views.table import Column, Table
+from streamlab.views.table import Table, columns, tabulate
 
 if TYPE_CHECKING:
     from streamlab.stream.invariants import Claim
@@ -40,14 +40,14 @@ def init(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path} already exists. Give another name, or `--force` to replace it.")
     text = (files("streamlab.cli") / "starter.yaml").read_text(encoding="utf-8")
     write_atomically(path, text.encode())
-    click.echo(f"Wrote {path}. Run it with: streamlab run {path}", err=True)
+    note(f"Wrote {path}. Run it with: streamlab run {path}")
 
 
-_PLAN_COLUMNS = (
-    *(Column("seed", "number"), Column("task"), Column("provider"), Column("method")),
-    *(Column("source"), Column("examples", "count"), Column("steps", "count")),
-    *(Column("entries", "count", default=False), Column("bytes", "bytes")),
-    Column("seconds", "seconds"),
+_PLAN_COLUMNS = columns(
+    "seed = arrival.seed: number, task = arrival.task, provider = arrival.provider, "
+    "method = arrival.method.name, source, examples = n_train_examples: count, "
+    "steps = n_steps: count, [entries = n_entries: count], bytes = file_bytes: bytes, "
+    "seconds: seconds"
 )
 
 
@@ -71,27 +71,18 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
     seeds = loaded.scenario.seeds
     context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
     rows = planned(context)
-    cells = tuple(
-        (
-            *(row.arrival.seed, row.arrival.task, row.arrival.provider, row.arrival.method.name),
-            *(row.source, row.n_train_examples, row.n_steps, row.n_entries, row.file_bytes),
-            row.seconds,
-        )
-        for row in rows
-    )
-    table = Table("plan", f"Plan of {loaded.scenario.name}", _PLAN_COLUMNS, cells)
+    table = tabulate("plan", f"Plan of {loaded.scenario.name}", _PLAN_COLUMNS, rows)
     print_table(table, form)
     total = format_seconds(sum(row.seconds for row in rows))
-    click.echo(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.", err=True)
+    note(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.")
 
 
 @click.command()
-@click.option(
+@file_option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    text="The file to write the private key to.",
     default=Path("provider.key"),
     show_default=True,
-    help="The file to write the private key to.",
 )
 def keygen(*, out: Path) -> None:
     """Make an Ed25519 key pair: write the private key to a file and print the public one.
@@ -115,10 +106,10 @@ def keygen(*, out: Path) -> None:
             "with `--out`."
         ) from error
     click.echo(keys.public)
-    click.echo(f"Wrote the private key to {out}. Keep it secret.", err=True)
+    note(f"Wrote the private key to {out}. Keep it secret.")
 
 
-_CLAIM_COLUMNS = (Column("holds"), Column("claim"), Column("found"))
+_CLAIM_COLUMNS = columns("holds, claim, found")
 
 
 @click.group(cls=SuggestingGroup)
@@ -134,22 +125,8 @@ def check() -> None:
 
 @check.command()
 @with_scenario
-@click.option(
-    "--shuffles",
-    type=click.IntRange(min=1),
-    default=3,
-    show_default=True,
-    metavar="N",
-    help="Number of other orders.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Seed of the orders.",
-)
+@number_option("--shuffles", "Number of other orders.", default=3)
+@number_option("--seed", "Seed of the orders.", default=1, least=0)
 @format_option()
 def order(*, loaded: LoadedScenario, shuffles: int, seed: int, form: Format) -> None:
     """Test that the order of the tasks does not change a file.
@@ -190,12 +167,11 @@ def _print_claims(claims: Iterator[Claim], form: Format) -> None:
     """Print every claim as a table; exit with 1 if one does not hold."""
     found = []
     for claim in claims:
-        click.echo(f"{'holds' if claim.holds else 'FAILS'}  {claim.subject}", err=True)
+        note(f"{'holds' if claim.holds else 'FAILS'}  {claim.subject}")
         found.append(claim)
     rows = tuple(("yes" if c.holds else "NO", c.subject, c.found) for c in found)
     print_table(Table("claims", "Claims", _CLAIM_COLUMNS, rows), form)
     n_broken = sum(not claim.holds for claim in found)
     if n_broken:
-        click.echo(f"Error: {n_broken} of {len(found)} claims do not hold.", err=True)
-        click.get_current_context().exit(1)
-    click.echo(f"All {len(found)} claims hold.", err=True)
+        raise StreamlabError(f"{n_broken} of {len(found)} claims do not hold.")
+    note(f"All {len(found)} claims hold.")
