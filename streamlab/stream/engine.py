@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from streamlab.arrivals.service import no_history
 from streamlab.base import Base, load_base
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES
-from streamlab.errors import BaseMismatchError, RegistryError, UsageError
+from streamlab.errors import BaseMismatchError, DataError, RegistryError, UsageError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
-from streamlab.registry.records import NewBase, NewRun, RunRecord
+from streamlab.registry.records import ArrivalRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.stream.context import RunContext
 from streamlab.stream.environment import describe_environment
@@ -84,7 +84,7 @@ def run(
         if draws:
             measured_before(registry, loaded.scenario)
         if resume:
-            record = _resume(registry, loaded, base)
+            record = _resume(registry, loaded, context)
         else:
             record = _start(registry, loaded, base, environment)
         with beating(lambda: registry.runs.heartbeat(record.id)), _closing(registry, record):
@@ -111,7 +111,8 @@ def _executor(loaded: LoadedScenario, context: RunContext) -> Executor:
     )
 
 
-def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord:
+def _resume(registry: Registry, loaded: LoadedScenario, context: RunContext) -> RunRecord:
+    base = context.base
     unfinished = registry.runs.find_unfinished(loaded.digest)
     if unfinished is None:
         raise _nothing_to_resume(loaded)
@@ -121,7 +122,21 @@ def _resume(registry: Registry, loaded: LoadedScenario, base: Base) -> RunRecord
             f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Restore that base to "
             "continue, or leave `--resume` out to start a new run."
         )
+    _check_examples(registry.arrivals.list(run=unfinished.name), context)
     return registry.runs.resume(unfinished.id)
+
+
+def _check_examples(records: Sequence[ArrivalRecord], context: RunContext) -> None:
+    """Raise DataError where a recorded arrival had other examples than those that are read now."""
+    planned = {arrival.identity: arrival for arrival in arrivals(context.scenario)}
+    for record in sorted(records, key=lambda record: record.seed):  # one seed is loaded at a time
+        source = context.loaded(planned[identity_of(record)]).source
+        if source.examples_fingerprint != record.examples_fingerprint:
+            raise DataError(
+                f"The examples of `{record.task}` (now from {source.detail}) are not those that "
+                f"the run `{record.run}` began with. Restore them to continue, or leave `--resume` "
+                "out to start a new run."
+            )
 
 
 def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:

@@ -125,7 +125,7 @@ def _assembled(
     sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
     _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
     n_dev = settings.max_eval_examples or data.max_eval_examples
-    fingerprint = digest([_fingerprint(every.train), _fingerprint(every.dev)])
+    parts = [list(every.labels), _fingerprint(every.train), _fingerprint(every.dev)]
     return LoadedTask(
         name=name,
         dataset=dataset,
@@ -135,7 +135,7 @@ def _assembled(
         train=train,
         validation=validation,
         dev=sample_dev(every.dev, n_most=n_dev, dataset=dataset),
-        source=SourceUsed(source, joined(raw.detail, *every.notes), fingerprint),
+        source=SourceUsed(source, joined(raw.detail, *every.notes), digest(parts)),
         tried=tried,
     )
 

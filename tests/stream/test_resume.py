@@ -22,7 +22,7 @@ from stream_samples import (
     stored,
 )
 
-from streamlab.errors import BaseMismatchError, UsageError
+from streamlab.errors import BaseMismatchError, DataError, UsageError
 from streamlab.home.folder import Home
 from streamlab.methods.api import Progress
 from streamlab.registry.arrivals import Arrivals
@@ -226,3 +226,29 @@ def test_a_run_is_not_resumed_on_another_base(tmp_path: Path) -> None:
         list(run(path, tmp_path / "home", resume=True))
 
     assert [record.status for record in runs_in(Home(tmp_path / "home"))] == ["interrupted"]
+
+
+@pytest.mark.parametrize(
+    ("task", "refused"),
+    [("mood", True), ("degree", False)],
+    ids=["of a recorded arrival", "of one still to come"],
+)
+def test_a_run_is_not_resumed_on_other_examples_of_what_is_recorded(
+    tmp_path: Path, task: str, refused: bool
+) -> None:
+    lab = make_lab(tmp_path)
+    path = lab.scenario(**only("mood", "degree"))
+    outcomes = run(path, tmp_path / "home")
+    next(outcomes)
+    outcomes.close()
+    examples = lab.folder / "rows" / task / "dev.jsonl"
+    examples.write_text("".join(examples.read_text().splitlines(keepends=True)[1:]))
+
+    resumed = run(path, tmp_path / "home", resume=True)
+
+    if refused:
+        with pytest.raises(DataError, match=r"examples of `mood` .* the run `tiny-1` began with"):
+            list(resumed)
+        assert [run.status for run in runs_in(Home(tmp_path / "home"))] == ["interrupted"]
+    else:
+        assert [outcome.arrival.task for outcome in resumed] == ["degree"]
