@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from streamlab.errors import DataError
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import Entry
-from streamlab.tasks.labels import LabelReader
+from streamlab.tasks.labels import LabelReader, is_missing
 from streamlab.tasks.settings import Columns
 from streamlab.tasks.sources.api import RawSplit, Record
+from streamlab.units import counted
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,17 @@ def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Cho
                 f"{', '.join(map(repr, there))}. Name one of them in `columns.{role}`."
             )
     return choice
+
+
+def check_alike(splits: Sequence[RawSplit], choices: Sequence[Choice]) -> None:
+    """Raise DataError where one split has pairs of texts and another single texts."""
+    for split, choice in zip(splits, choices, strict=True):
+        if (choice.text2 is None) != (choices[0].text2 is None):
+            what = ("pairs", "single texts") if choice.text2 is None else ("single texts", "pairs")
+            raise DataError(
+                f"The examples of {splits[0].origin} are {what[0]}, and those of {split.origin} "
+                f"are {what[1]}. Give both splits the same columns, or name them in `columns`."
+            )
 
 
 def _second(
@@ -82,29 +94,40 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
 
 
 def raw_labels(split: RawSplit, choice: Choice) -> Iterator[Any]:
-    """Yield the raw labels of a split; None where a record has none."""
-    return (record.get(choice.label) for record in split.records)
+    """Yield the raw labels of the records that have one."""
+    labels = (split.label(record, choice.label) for record in split.records)
+    return (label for label in labels if not is_missing(label))
 
 
-def to_examples(split: RawSplit, choice: Choice, reader: LabelReader) -> list[Example]:
-    """Turn every record into an example, in order.
+def to_examples(
+    split: RawSplit, choice: Choice, reader: LabelReader, *, skip: bool = False
+) -> tuple[list[Example], str]:
+    """Turn every record into an example, in order, and say how many were skipped, if any.
 
-    Raises DataError naming the first record without a text or with a label that cannot be read.
+    `skip`: leave out records without a text or with a label that cannot be read. Otherwise
+    raises DataError naming the first.
     """
-    examples = []
+    examples, problems = [], []
     for number, record in enumerate(split.records, start=1):
         try:
-            examples.append(_example(record, choice, reader))
+            examples.append(_example(split, record, choice, reader))
         except ValueError as error:
-            raise DataError(f"Example {number} of {split.origin}: {error}.") from error
-    return examples
+            problem = f"Example {number} of {split.origin}: {error}."
+            if not skip:
+                raise DataError(
+                    f"{problem} (`data.on_bad_example: skip` leaves such examples out.)"
+                ) from error
+            problems.append(problem)
+    if not problems:
+        return examples, ""
+    return examples, f"{counted(len(problems), 'bad example')} skipped ({problems[0]})"
 
 
-def _example(record: Record, choice: Choice, reader: LabelReader) -> Example:
+def _example(split: RawSplit, record: Record, choice: Choice, reader: LabelReader) -> Example:
     text = text_in(record, choice.text)
     text2 = None if choice.text2 is None else text_in(record, choice.text2)
     try:
-        return Example(text, text2, reader.read(record.get(choice.label)))
+        return Example(text, text2, reader.read(split.label(record, choice.label)))
     except ValueError as error:
         raise ValueError(f"the label in {choice.label!r} {error}") from error
 

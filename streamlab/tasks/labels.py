@@ -36,7 +36,7 @@ class NumberReader:
 
     def read(self, value: Any) -> float:
         """Return the label as a float."""
-        if _is_missing(value):
+        if is_missing(value):
             raise ValueError("is missing; give every example a number")
         try:
             number = math.nan if isinstance(value, bool) else float(value)
@@ -106,7 +106,7 @@ def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:
 
 def _class_name(value: Any) -> str:
     """Write a raw label as text, alike for JSON, CSV and Parquet: 1, 1.0 and "1" are `1`."""
-    if _is_missing(value):
+    if is_missing(value):
         raise ValueError("is missing; give every example a label")
     if not isinstance(value, (str, int, float)):
         raise ValueError(f"is a {type(value).__name__}; give a name or a number")
@@ -115,7 +115,8 @@ def _class_name(value: Any) -> str:
     return whole[1] if whole else text
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Tell whether there is no label."""
     return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 

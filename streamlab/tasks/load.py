@@ -14,6 +14,7 @@ from streamlab.hashing import fingerprint_examples
 from streamlab.plugins import load
 from streamlab.tasks.column_mapping import (
     Choice,
+    check_alike,
     choose_columns,
     filter_records,
     raw_labels,
@@ -113,7 +114,7 @@ def _assembled(
     name: str, request: Request, seed: int, source: str, raw: RawData, tried: tuple[str, ...]
 ) -> LoadedTask:
     settings, data = request.task, request.data
-    every = _all_examples(settings, raw)
+    every = _all_examples(settings, data, raw)
     dataset = settings.dataset
     train, validation = split_train(
         every.train,
@@ -140,13 +141,14 @@ def _assembled(
     )
 
 
-def _all_examples(settings: TaskSettings, raw: RawData) -> _Examples:
+def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _Examples:
     """Map, check and label every record of a source, and split off dev where it has none."""
     entry = find_entry(settings.dataset)
     where = {} if raw.standard_columns else settings.where
     columns = Columns() if raw.standard_columns else settings.columns
     splits = [filter_records(split, where) for split in (raw.train, raw.dev) if split is not None]
     choices = [choose_columns(split, columns, entry) for split in splits]
+    check_alike(splits, choices)
     kind = settings.kind or (entry.kind if entry else raw.task_kind) or "classification"
     of_type = task_type(kind)
     labels = _labels(settings, entry, of_type, splits[0], choices[0])
@@ -154,8 +156,10 @@ def _all_examples(settings: TaskSettings, raw: RawData) -> _Examples:
         of_type.label_reader(labels, split.class_names(choice.label), split.origin)
         for split, choice in zip(splits, choices, strict=True)
     ]
-    examples = [to_examples(*parts) for parts in zip(splits, choices, readers, strict=True)]
-    notes = [split.note for split in splits]
+    parts = zip(splits, choices, readers, strict=True)
+    read = [to_examples(*part, skip=data.on_bad_example == "skip") for part in parts]
+    examples = [part for part, _ in read]
+    notes = [*(split.note for split in splits), *(note for _, note in read)]
     notes += dict.fromkeys(reader.renaming for reader in readers)
     if len(examples) == 1:
         share = settings.dev_share

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -221,3 +221,6 @@ class DataSettings(Settings):
     validation_share: float = Field(default=0.1, gt=0, le=0.5)
     """The share of the training examples that is split off for choosing: 32 to 500 examples, at
     most a third."""
+    on_bad_example: Literal["refuse", "skip"] = "refuse"
+    """What happens to an example without a text or with an unknown label. `skip` leaves it out
+    and records how many were left out."""

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.tasks.column_mapping import Choice, choose_columns, filter_records, to_examples
+from streamlab.tasks.column_mapping import (
+    Choice,
+    check_alike,
+    choose_columns,
+    filter_records,
+    to_examples,
+)
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import ClassReader
@@ -110,6 +116,26 @@ def test_a_record_without_a_label_is_refused() -> None:
         to_examples(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
 
 
+def test_bad_examples_are_skipped_on_request_and_counted() -> None:
+    records = [{"text": "a", "label": 0}, {"text": "", "label": 1}, {"text": "b"}]
+
+    examples, note = to_examples(split(*records), SINGLE, READER, skip=True)
+
+    assert examples == [Example("a", None, 0)]
+    assert note.startswith("2 bad examples skipped (Example 2 of rows.jsonl: the text in 'text' is")
+
+
+@pytest.mark.parametrize("train_is_pairs", [True, False])
+def test_pairs_in_one_split_only_are_refused(train_is_pairs: bool) -> None:
+    splits = [split({"text": "a", "text2": "b", "label": 0}), split({"text": "a", "label": 0})]
+    splits = splits if train_is_pairs else splits[::-1]
+    choices = [choose_columns(one, Columns(), None) for one in splits]
+
+    check_alike([splits[0], splits[0]], [choices[0], choices[0]])
+    with pytest.raises(DataError, match=r"are (pairs|single texts), and those of"):
+        check_alike(splits, choices)
+
+
 @given(st.lists(st.tuples(st.text(), st.sampled_from(["no", "yes"]))))
 def test_rows_are_the_records_in_order_or_a_text_is_refused(
     records: list[tuple[str, str]],
@@ -118,7 +144,7 @@ def test_rows_are_the_records_in_order_or_a_text_is_refused(
 
     if all(text.strip() for text, _ in records):
         expected = [Example(text, None, int(label == "yes")) for text, label in records]
-        assert to_examples(raw, SINGLE, READER) == expected
+        assert to_examples(raw, SINGLE, READER) == (expected, "")
     else:
         with pytest.raises(DataError, match="is empty"):
             to_examples(raw, SINGLE, READER)

@@ -302,3 +302,21 @@ def test_loading_tasks_needs_neither_torch_nor_transformers() -> None:
     )
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("names", [["1", "0"], ["1", "2", "3"], ["b", "1"], ["10", "2", "0"]])
+def test_the_number_of_a_class_is_a_place_in_the_sources_names(
+    tmp_path: Path, names: list[str]
+) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    places = [place % len(names) for place in range(40)]
+    rows = {"text": [f"text {number}" for number in range(40)], "label": places}
+    for split in ("train", "dev"):
+        Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "mood" / split))
+
+    task = load(tmp_path, [{"files": "."}], dataset="mood")
+
+    expected = {f"text {number}": names[place] for number, place in enumerate(places)}
+    assert {one.text: task.labels[int(one.label)] for one in task.dev} == expected

@@ -66,6 +66,18 @@ class RawSplit:
         """Return the class names behind the numbers in a label column, where they are known."""
         return self.names_by_column.get(column, self.label_names)
 
+    def label(self, record: Record, column: str) -> Any:
+        """Return a record's raw label; a number is the place of a name where these are known.
+
+        Raises ValueError for a number without a name, but for -1, which stands for no label.
+        """
+        value, names = record.get(column), self.class_names(column)
+        if names is None or not isinstance(value, int) or isinstance(value, bool) or value == -1:
+            return value
+        if not 0 <= value < len(names):
+            raise ValueError(f"is {value!r}, and the source names {len(names)} classes")
+        return names[value]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RawData:
