@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -206,11 +207,8 @@ def check_registry(place: Place) -> Finding:
     from streamlab.registry.database import Database
 
     try:
-        database = Database.open(place.url, read_only=True)
-        try:
+        with closing(Database.open(place.url, read_only=True)) as database:
             found = schema.check(database)
-        finally:
-            database.close()
     except StreamlabError as error:
         return Finding("registry", "broken", str(error))
     if found != schema.NEWEST:

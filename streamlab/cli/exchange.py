@@ -20,6 +20,7 @@ from streamlab.cli.options import (
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
+from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run
 from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, Subject, list_records
@@ -27,9 +28,9 @@ from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
+    from streamlab.home.import_home import Import
     from streamlab.inference.checkpoint_diff import CheckpointDiff
     from streamlab.registry.references import TaskFilter
-    from streamlab.registry.transfer import Imported
 
 
 output_option = file_option("-o", "--output", text="The file to write.", required=True)
@@ -72,7 +73,6 @@ def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Pat
     write_table(table, output)
 
 
-Row = tuple[str, str, int, str]
 _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 
 
@@ -108,44 +108,34 @@ def import_(
             raise UsageError(
                 "`--provider`, `--task` and `--base` are for a FILE; leave them out for a HOME."
             )
-        rows = _import_home(place, source)
+        imported = [(one.name, one.result, one.n_arrivals) for one in _import_home(place, source)]
     elif provider:
-        rows = [_import_file(place, source, provider=provider, task=task, base=base)]
+        # First, since a file cannot be checked without a recorded base.
+        with place.open(read_only=False) as registry:
+            from streamlab.inference.import_file import import_file
+
+            store = ArtifactStore(place.home.store)
+            taken = import_file(registry, store, source, provider=provider, task=task, model=base)
+        imported = [(source.name, taken, 1)]
     else:
         raise UsageError(f"Give the provider of {source} with `--provider`.")
-    print_table(Table("imports", "Imports", _IMPORT_COLUMNS, tuple(rows)), form)
+    rows = tuple(
+        (name, taken.run.name, n_arrivals, "new" if taken.is_new else "already here")
+        for name, taken, n_arrivals in imported
+    )
+    print_table(Table("imports", "Imports", _IMPORT_COLUMNS, rows), form)
     if not rows:
         note(f"The home {source} has no finished run.")
 
 
-def _import_home(place: Place, source: Path) -> list[Row]:
+def _import_home(place: Place, source: Path) -> tuple[Import, ...]:
     from streamlab.home.import_home import NO_HOME, import_home
-    from streamlab.home.store import ArtifactStore
     from streamlab.registry.registry import Registry
 
     Home(source).require_registry(NO_HOME)  # before a home is made to import it into
     place.home.create()
     with Registry.open(place.url, clock=time.time) as registry:
-        found = import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))
-    return [_row(one.name, one.result, one.n_arrivals) for one in found]
-
-
-def _import_file(
-    place: Place, path: Path, *, provider: str, task: str | None, base: str | None
-) -> Row:
-    place.open().close()  # a file cannot be checked without a recorded base
-    from streamlab.home.store import ArtifactStore
-    from streamlab.inference.import_file import import_file
-    from streamlab.registry.registry import Registry
-
-    with Registry.open(place.url, clock=time.time) as registry:
-        store = ArtifactStore(place.home.store)
-        taken = import_file(registry, store, path, provider=provider, task=task, model=base)
-    return _row(path.name, taken, 1)
-
-
-def _row(source: str, taken: Imported, n_arrivals: int) -> Row:
-    return source, taken.run.name, n_arrivals, "new" if taken.is_new else "already here"
+        return import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))
 
 
 @click.command()

@@ -109,7 +109,7 @@ def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) ->
     if encoded.n_truncated:
         note(
             f"{encoded.n_truncated} of {len(examples)} examples were truncated to "
-            f"{encoded.max_length} tokens, as in training.",
+            f"{encoded.max_length} tokens, as in training."
         )
     return served.answer(encoded, batch_size=batch_size)
 
@@ -224,5 +224,5 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     note(
         f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "
         "and compared, bit for bit. Load it with "
-        "`AutoModelForSequenceClassification.from_pretrained`.",
+        "`AutoModelForSequenceClassification.from_pretrained`."
     )

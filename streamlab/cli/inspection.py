@@ -73,7 +73,7 @@ def ls(
         whose = "registry" if run is None else f"run `{run}`"
         note(
             f"There are no {subject} in the {whose} yet. `streamlab init` writes a scenario, and "
-            "`streamlab run scenario.yaml` runs it.",
+            "`streamlab run scenario.yaml` runs it."
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -215,14 +215,14 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
     verb = "Would delete" if dry_run else "Deleted"
     note(
         f"{verb} {counted(len(gone), 'file')}, {format_bytes(sum(w.n_bytes for w in gone))}, "
-        f"and {counted(len(planned.arrivals), 'removed arrival')} for good.",
+        f"and {counted(len(planned.arrivals), 'removed arrival')} for good."
     )
     if planned.n_young:
         note(f"Kept {counted(planned.n_young, 'file')} younger than an hour.")
     if planned.n_held:
         note(
             f"Kept {counted(planned.n_held, 'file')} without a record, since a record lacks its "
-            "file. `streamlab verify` lists them.",
+            "file. `streamlab verify` lists them."
         )
 
 
@@ -326,14 +326,9 @@ def upgrade(*, place: Place, form: Format) -> None:
     note(upgraded if steps else "The schema is up to date.")
 
 
-@contextmanager
-def _opened(place: Place, *, read_only: bool) -> Iterator[Database]:
+def _opened(place: Place, *, read_only: bool) -> closing[Database]:
     """Open the database at any schema version. Raises RegistryError."""
     from streamlab.registry.database import Database
 
     place.require()
-    database = Database.open(place.url, read_only=read_only)
-    try:
-        yield database
-    finally:
-        database.close()
+    return closing(Database.open(place.url, read_only=read_only))

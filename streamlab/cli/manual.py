@@ -83,13 +83,6 @@ def _below(ctx: click.Context) -> Iterator[tuple[str, click.Context]]:
             yield from _below(click.Context(below, parent=ctx, info_name=name))
 
 
-def examples(command: click.Command) -> list[str]:
-    """Return the example calls in a command's help."""
-    _, _, shown = (command.help or "").partition("Example:\n")
-    lines = (line.strip() for line in shown.split("\n\n")[0].splitlines())
-    return [line for line in lines if line.startswith("streamlab ")]
-
-
 def _listings() -> str:
     """Return the columns of every listing with their types in `--where`."""
     lines = ["### Columns\n", "For `--columns`, `--sort` and [`--where`](where.md).\n"]

@@ -229,9 +229,7 @@ def _note_on_simulation(simulated: Simulation) -> None:
     if simulated.model.registry is None:
         note("The registry is not a local file; its bytes are not counted.")
     if queue is not None and queue.load >= 1:
-        note(
-            f"Tasks arrive faster than {queue.n_slots} at a time train: waits keep growing.",
-        )
+        note(f"Tasks arrive faster than {queue.n_slots} at a time train: waits keep growing.")
 
 
 def measured_run(place: Place, run: str) -> Measured:

@@ -12,7 +12,6 @@ import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from streamlab.html.report_tables import arrival_tables, findings_table, setting
 from streamlab.html.summary import summarise
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.units import counted
+from streamlab.units import counted, format_time
 from streamlab.version import __version__
 from streamlab.views.pages import run_page
 from streamlab.views.provider_behaviours import behaviour_table
@@ -80,7 +79,11 @@ def _rendered(content: Mapping[str, Any]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)  # fmt: skip
-    environment.filters |= {"readable": readable, "utc": _utc, "words": _words}
+    environment.filters |= {
+        "readable": readable,
+        "utc": lambda seconds: f"{format_time(seconds)} UTC",
+        "words": _words,
+    }
     return environment.from_string(_asset("page.html")).render(
         style=Markup(style),  # noqa: S704 - a file of ours
         script=Markup(script),  # noqa: S704 - a file of ours
@@ -107,10 +110,6 @@ def _policy(style: str, script: str) -> str:
 
 def _source(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _words(name: str) -> str:

@@ -12,6 +12,7 @@ from streamlab.views.task_scores import own_scores
 
 HONEST = "honest"
 FLIP = "label_flip"
+_OUTCOMES = ("finished", "quarantined", "failed")
 
 
 def wrong_labels(run: RunRecord, arrival: ArrivalRecord) -> float | None:
@@ -41,7 +42,7 @@ def behaviour_table(
     rows = tuple(
         (
             *(behaviour, share, len(group)),
-            *(_n(group, "finished"), _n(group, "quarantined"), _n(group, "failed")),
+            *(sum(a.status == status for a in group) for status in _OUTCOMES),
             *(_rules(group), _excess(group, found)),
         )
         for (behaviour, share), group in sorted(groups.items(), key=_honest_first)
@@ -54,10 +55,6 @@ def behaviour_table(
 def _honest_first(entry: tuple[tuple[str, float | None], object]) -> tuple[bool, str, float]:
     (behaviour, share), _ = entry
     return behaviour != HONEST, behaviour, share or 0.0
-
-
-def _n(group: Sequence[ArrivalRecord], status: str) -> int:
-    return sum(arrival.status == status for arrival in group)
 
 
 def _rules(group: Sequence[ArrivalRecord]) -> str | None:

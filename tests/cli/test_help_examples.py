@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 
 import pytest
+from click import Command
 from click.testing import CliRunner
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
-from streamlab.cli.manual import every_command, examples, reference, settings_reference
+from streamlab.cli.manual import every_command, reference, settings_reference
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
@@ -28,6 +29,13 @@ from streamlab.views.listings import SUBJECTS
 PATHS = every_command()
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "commands.md"
 TASKS = {"sst2": "mood", "rte": "same", "stsb": "degree"}  # the lab's three under other names
+
+
+def examples(command: Command) -> list[str]:
+    """Return the example calls in a command's help."""
+    _, _, shown = (command.help or "").partition("Example:\n")
+    lines = (line.strip() for line in shown.split("\n\n")[0].splitlines())
+    return [line for line in lines if line.startswith("streamlab ")]
 
 
 @pytest.fixture(scope="module")
