@@ -83,7 +83,7 @@ def run(
     def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
         nonlocal name
         name = record.name
-        live.expect(n_arrivals)
+        live.n_arrivals = n_arrivals
         _announce(notes, record, context)
 
     outcomes = serve(
@@ -189,17 +189,14 @@ class _Bar:
     line: str = ""
 
 
-class LiveProgress:
+class LiveProgress(Progress):
     """A progress bar per arrival on a terminal; into a pipe only the lines of `stages`."""
+
+    n_arrivals = 0  # that remain
 
     def __init__(self, console: Console, *, stages: bool = False) -> None:
         """Draw on `console` within a `with` block; `stages`: print a line per stage."""
-        self._console = console
-        self._stages = stages
-        self._n_arrivals = 0
-        self._n_seen = 0
-        self._bars: dict[tuple[object, ...], _Bar] = {}
-        self._progress = Progress(
+        super().__init__(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=10),
             TextColumn("{task.fields[facts]}"),
@@ -208,47 +205,37 @@ class LiveProgress:
             transient=True,
             disable=console.quiet or not console.is_terminal,
         )
-        self._loading = self._progress.add_task("loading", total=None, facts="base and data")
-
-    def __enter__(self) -> LiveProgress:
-        """Start drawing."""
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Remove the bars."""
-        self._progress.stop()
-
-    def expect(self, n_arrivals: int) -> None:
-        """Set the number of remaining arrivals."""
-        self._n_arrivals = n_arrivals
+        self._stages = stages
+        self._n_seen = 0
+        self._bars: dict[tuple[object, ...], _Bar] = {}
+        self._loading = self.add_task("loading", total=None, facts="base and data")
 
     def show(self, arrival: Arrival, step: Step) -> None:
         """Show one training step."""
         bar = self._bars.get(arrival.identity)
         if bar is None:
             self._n_seen += 1
-            place = f"{self._n_seen}/{self._n_arrivals}"
+            place = f"{self._n_seen}/{self.n_arrivals}"
             description = f"{place} {arrival.task[:14]}"
-            row = self._progress.add_task(description, total=step.n_steps, facts="")
+            row = self.add_task(description, total=step.n_steps, facts="")
             bar = self._bars[arrival.identity] = _Bar(row, place)
-            self._progress.update(self._loading, visible=False)
+            self.update(self._loading, visible=False)
         elif step.stage != bar.stage:
             self._leave_line(bar)
         facts = f"{step.stage} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
         if step.density is not None:
             facts += f", {step.density:.1%} open"
         bar.stage, bar.line = step.stage, f"  {bar.place} {arrival.task}: {facts}"
-        self._progress.update(bar.row, completed=step.step, facts=facts)
+        self.update(bar.row, completed=step.step, facts=facts)
 
     def settle(self, arrival: Arrival) -> None:
         """Remove the bar of an arrival whose outcome is known."""
         bar = self._bars.pop(arrival.identity, None)
         if bar is not None:
             self._leave_line(bar)
-            self._progress.remove_task(bar.row)
+            self.remove_task(bar.row)
 
     def _leave_line(self, bar: _Bar) -> None:
         if self._stages and bar.line:
-            self._console.print(bar.line, markup=False)
+            self.console.print(bar.line, markup=False)
         bar.line = ""

@@ -153,6 +153,11 @@ class MethodStorage:
     file_bytes: int
     full_checkpoint_bytes: int
 
+    @property
+    def mean_bytes(self) -> int | None:
+        """Return the mean bytes of a file; None without one."""
+        return round(self.file_bytes / self.n_files) if self.n_files else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewDiff:

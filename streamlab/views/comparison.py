@@ -242,7 +242,7 @@ def arrival_side(registry: Registry, name: str) -> Side:
 def diff_side(registry: Registry, name: str) -> Side:
     """Return an artifact's side: its record, its bytes, and the scores of its first arrival."""
     diff = registry.artifacts.get(name)
-    arrivals = [a for a in registry.arrivals.list(status="finished") if a.digest == diff.digest]
+    arrivals = registry.arrivals.list(status="finished", digest=diff.digest)
     facts = {"artifact": _artifact(diff), "base": _base(registry, diff.base_fingerprint)}
     scores = _own_scores(registry, arrivals[0]) if arrivals else []
     return Side(diff.digest[:12], facts, scores, _sizes(diff))

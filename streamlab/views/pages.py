@@ -251,8 +251,8 @@ _DATA = columns(
     "examples = examples_fingerprint: digest"
 )
 _STORAGE = columns(
-    "method, files: count, mean_density: share, mean_bytes: bytes, total_bytes: bytes, "
-    "full_checkpoints: bytes"
+    "method, files = n_files: count, mean_density: share, mean_bytes: bytes, "
+    "total_bytes = file_bytes: bytes, full_checkpoints = full_checkpoint_bytes: bytes"
 )
 
 
@@ -270,7 +270,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         Facts("environment", "Environment", tuple(flat(run.environment))),
         tabulate("data", "Data", _DATA, registry.arrivals.examples_used(run.id)),
         *_score_tables(scores, own=run.settings.primary_method),
-        _storage(storage),
+        tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
         _totals(run, base, storage, totals),
         *_device(registry.placements.list(run.id)),
     )
@@ -317,21 +317,6 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
             Fact("full on day", None if full_us is None else 1 + full_us // DAY_US, "number"),
         )
         yield Facts(f"device_{seed}", f"Device of seed {seed}", facts)
-
-
-def _storage(storage: Sequence[MethodStorage]) -> Table:
-    rows = tuple(
-        (
-            own.method,
-            own.n_files,
-            own.mean_density,
-            round(own.file_bytes / own.n_files) if own.n_files else None,
-            own.file_bytes,
-            own.full_checkpoint_bytes,
-        )
-        for own in storage
-    )
-    return Table("storage", "Stored files by method, all seeds", _STORAGE, rows)
 
 
 def _totals(

@@ -235,7 +235,7 @@ def drawn(*, terminal: bool) -> str:
     screen = io.StringIO()
     arrivals = [Arrival(1, place, "press", name, 1, HeadOnly()) for place, name in enumerate("ab")]
     with LiveProgress(Console(file=screen, force_terminal=terminal, width=80)) as live:
-        live.expect(2)
+        live.n_arrivals = 2
         for arrival in arrivals:
             live.show(arrival, Progress("gated", 1, 20, 0.5, 0.25))
             live.show(arrival, Progress("head", 7, 20, 0.25, None))
