@@ -29,7 +29,6 @@ from streamlab.views.table import Table
 
 if TYPE_CHECKING:
     from streamlab.arrivals.arrival_processes import Steady
-    from streamlab.planning.queueing import Queue
     from streamlab.planning.simulation import Simulation
 
 
@@ -173,7 +172,19 @@ def simulate(
         raise UsageError(f"`--tasks` takes at most {MOST_TASKS:.0e}, got {tasks:,}.")
     measured = measured_run(place, run)
     process = _process(rate, cv, burst, slots)
-    queue = _queue(measured, tasks, process, slots or 1, seed) if process else None
+    queue = None
+    if process is not None:
+        if tasks > MOST_QUEUED:
+            raise UsageError(
+                f"With `--rate`, at most {MOST_QUEUED:,} tasks can be simulated, got {tasks:,}. "
+                "Leave `--rate` out, or simulate fewer."
+            )
+        from streamlab.planning.queueing import serve
+
+        seconds = measured.training_seconds
+        queue = serve(
+            tasks, process=process, n_slots=slots or 1, service_seconds=seconds, seed=seed
+        )
     what_if = WhatIf(**assumptions)
     simulated = simulated_steps(
         measured, tasks, what_if, block_bytes=block, queue=queue, budget=budget
@@ -204,23 +215,6 @@ def _process(
     if burst is not None:
         return Burst(rate_per_day=rate, size=burst)
     return Poisson(rate_per_day=rate)
-
-
-def _queue(measured: Measured, n_tasks: int, process: Steady, n_slots: int, seed: int) -> Queue:
-    if n_tasks > MOST_QUEUED:
-        raise UsageError(
-            f"With `--rate`, at most {MOST_QUEUED:,} tasks can be simulated, got {n_tasks:,}. "
-            "Leave `--rate` out, or simulate fewer."
-        )
-    from streamlab.planning.queueing import serve
-
-    return serve(
-        n_tasks,
-        process=process,
-        n_slots=n_slots,
-        service_seconds=measured.training_seconds,
-        seed=seed,
-    )
 
 
 def _note_on_simulation(simulated: Simulation) -> None:

@@ -10,7 +10,7 @@ from streamlab.planning.measured import Measured
 from streamlab.planning.queueing import Queue
 from streamlab.planning.simulation import Simulation, Step
 from streamlab.planning.storage_model import Storage, StorageModel
-from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns
+from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of
 
 PARTS = columns("part, measured_bytes: bytes, planned_bytes: bytes, share: share")
 STEPS = columns(
@@ -18,6 +18,13 @@ STEPS = columns(
     "high_bytes: bytes, full_bytes: bytes, lora_bytes: bytes, [lora_fp32_bytes: bytes]"
 )
 TIMES = columns("n_tasks: count, arrived_day: ratio, done_day: ratio, years: ratio")
+ASSUMED = columns(
+    "density: share, value type, base parameters = base_params: count, classes = n_classes: count"
+)
+MEASURED = columns(
+    "run, method, seed: number, base = base.model, base parameters = base.n_parameters: count"
+)
+FULL = columns("budget: bytes, full after tasks = n_tasks: count, full on day = day: ratio")
 _YEAR = 365.25
 
 
@@ -43,28 +50,17 @@ def fit_page(
 def simulation_page(simulated: Simulation) -> Page:
     """Return the page of a simulation: bytes beside full finetuning and LoRA, and times."""
     measured, what_if, steps = simulated.measured, simulated.what_if, simulated.steps
+    copies = Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count")
     before = measured.model(block_bytes=simulated.model.block_bytes)
-    assumed = (
-        Fact("density", what_if.density, "share"),
-        Fact("value type", what_if.value_type),
-        Fact("base parameters", what_if.base_params, "count"),
-        Fact("classes", what_if.n_classes, "count"),
-        Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count"),
-    )
     sections: list[Facts | Table] = [
         _basis(measured, simulated.model),
-        Facts("what_if", "Assumed", assumed),
+        Facts("what_if", "Assumed", (*facts_of(what_if, ASSUMED), copies)),
         Table("steps", "Bytes stored", STEPS, tuple(map(_step_row, steps))),
         parts_table(before.at(len(measured.tasks)), steps[-1].storage),
         _baselines(simulated),
     ]
     if simulated.full is not None:
-        full = (
-            Fact("budget", simulated.full.budget, "bytes"),
-            Fact("full after tasks", simulated.full.n_tasks, "count"),
-            Fact("full on day", simulated.full.day, "ratio"),
-        )
-        sections.append(Facts("budget", "Budget", full))
+        sections.append(Facts("budget", "Budget", facts_of(simulated.full, FULL)))
     if simulated.queue is not None:
         sections += [_queue(simulated.queue), Table("times", "Time", TIMES, tuple(_times(steps)))]
     record = {"run": measured.run, "n_tasks": steps[-1].storage.n_tasks}
@@ -88,11 +84,7 @@ def _basis(measured: Measured, model: StorageModel) -> Facts:
     n_tasks = len(measured.tasks)
     densities = [task.n_entries / task.n_gated for task in measured.tasks if task.n_gated]
     facts = (
-        Fact("run", measured.run),
-        Fact("method", measured.method),
-        Fact("seed", measured.seed, "number"),
-        Fact("base", measured.base.model),
-        Fact("base parameters", measured.base.n_parameters, "count"),
+        *facts_of(measured, MEASURED),
         Fact("tasks", n_tasks, "count"),
         Fact("mean density", sum(densities) / n_tasks, "share"),
         Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),

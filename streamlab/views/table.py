@@ -96,12 +96,9 @@ class Table:
     def select(self, names: tuple[str, ...]) -> Table:
         """Keep these columns, in this order. Raises UsageError for a column it lacks."""
         places = [self._place(name) for name in names]
-        return Table(
-            self.key,
-            self.title,
-            tuple(self.columns[place] for place in places),
-            tuple(tuple(row[place] for place in places) for row in self.rows),
-        )
+        known = tuple(self.columns[place] for place in places)
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return Table(self.key, self.title, known, rows)
 
     def brief(self) -> Table:
         """Keep the default columns."""
