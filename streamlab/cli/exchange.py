@@ -23,7 +23,7 @@ from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run
 from streamlab.views.export import check_ending, write_table
-from streamlab.views.listings import SUBJECTS, Subject, list_records
+from streamlab.views.listings import SUBJECTS, list_records
 from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
@@ -53,24 +53,20 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
       streamlab export scores --run latest -o scores.csv
       streamlab export sst2 -o sst2.diff.safetensors
     """
-    if thing in SUBJECTS:
-        _export_table(place, thing, among, output)
-    else:
+    if thing not in SUBJECTS:
         find_stored(opened(place), thing, among).save(output)
-    click.echo(output)
-
-
-def _export_table(place: Place, subject: Subject, among: TaskFilter, output: Path) -> None:
-    if among.seed is not None or among.method is not None:
+    elif among.seed is not None or among.method is not None:
         raise UsageError(
-            f"`--seed` and `--method` do not apply to the table {subject}. For a task of that name "
-            f"write `task:{subject}`."
+            f"`--seed` and `--method` do not apply to the table {thing}. For a task of that name "
+            f"write `task:{thing}`."
         )
-    check_ending(output)
-    with place.open() as registry:
-        run = None if among.run is None else find_run(registry, among.run).name
-        table = list_records(registry, subject, run=run)
-    write_table(table, output)
+    else:
+        check_ending(output)
+        with place.open() as registry:
+            run = None if among.run is None else find_run(registry, among.run).name
+            table = list_records(registry, thing, run=run)
+        write_table(table, output)
+    click.echo(output)
 
 
 _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")

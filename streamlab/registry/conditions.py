@@ -114,8 +114,8 @@ def _compare(
     if asked.operator == "like":
         return like(column, str(asked.values[0].low))
     if asked.operator == "in":
-        return or_(*(_equal(column, span) for span in asked.values))
-    return _COMPARISONS[asked.operator](column, asked.values[0])
+        return or_(*(_compare_span(column, "=", span) for span in asked.values))
+    return _compare_span(column, asked.operator, asked.values[0])
 
 
 def _bound(value: str | float) -> str | float:
@@ -123,36 +123,17 @@ def _bound(value: str | float) -> str | float:
     return float(value) if isinstance(value, int) and not -_INT64 <= value < _INT64 else value
 
 
-def _below(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    return column < _bound(span.low)
-
-
-def _up_to(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    if span.low == span.high:
-        return column <= _bound(span.low)
-    return column < _bound(span.high)
-
-
-def _above(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    if span.low == span.high:
-        return column > _bound(span.low)
-    return column >= _bound(span.high)
-
-
-def _from(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    return column >= _bound(span.low)
-
-
-def _equal(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    if span.low == span.high:
-        return column == _bound(span.low)
-    return and_(_from(column, span), _up_to(column, span))
-
-
-_COMPARISONS: Mapping[str, Callable[[ColumnElement[Any], Span], ColumnElement[bool]]] = {
-    "=": _equal,
-    "<": _below,
-    "<=": _up_to,
-    ">": _above,
-    ">=": _from,
-}
+def _compare_span(
+    column: ColumnElement[Any], operator: Operator, span: Span
+) -> ColumnElement[bool]:
+    low, high = _bound(span.low), _bound(span.high)
+    is_point = span.low == span.high
+    if operator == "<":
+        return column < low
+    if operator == ">=":
+        return column >= low
+    if operator == "<=":
+        return column <= low if is_point else column < high
+    if operator == ">":
+        return column > low if is_point else column >= high
+    return column == low if is_point else and_(column >= low, column < high)

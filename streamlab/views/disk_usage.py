@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, fields
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
@@ -103,16 +103,10 @@ def _by_name(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
 
 
 def _by_part(totals: Sequence[Total], every: int) -> Iterator[tuple[Cell, ...]]:
-    logical = _added([total.logical for total in totals])
-    stored = _added([total.stored for total in totals])
-    for field, one, other in zip(fields(Parts), logical, stored, strict=True):
-        yield (field.name.removesuffix("_bytes"), one, other, _share(other, every))
-
-
-def _added(parts: Sequence[Parts]) -> list[int]:
-    return [sum(sizes) for sizes in zip(*map(astuple, parts), strict=True)] or [0] * len(
-        fields(Parts)
-    )
+    for field in fields(Parts):
+        logical = sum(getattr(total.logical, field.name) for total in totals)
+        stored = sum(getattr(total.stored, field.name) for total in totals)
+        yield (field.name.removesuffix("_bytes"), logical, stored, _share(stored, every))
 
 
 def _physical(totals: Iterable[Total]) -> int:
