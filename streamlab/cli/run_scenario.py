@@ -71,7 +71,7 @@ def run(
     from streamlab.stream.engine import run as serve
     from streamlab.stream.scenario import load_scenario
 
-    notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
     if workers is not None and executor is None:
         executor = "processes"
     how = {"executor": executor, "workers": workers}
@@ -116,7 +116,7 @@ def _follow(
         for outcome in outcomes:
             line = _line(outcome)
             live.settle(outcome.arrival)
-            notes.print(line, markup=False)
+            notes.print(line)
             if outcome.record.status == "failed":
                 failed[outcome.arrival.identity] = line
             else:
@@ -131,18 +131,17 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     notes.print(
         f"{record.name}: base {context.base.settings.model}, "
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
-        f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
-        markup=False,
+        f"{counted(int(n_threads), 'thread')}, {environment['step']} step"
     )
     skipped: dict[str, list[str]] = {}
     for task in context.tasks():
-        notes.print(f"  {task.name}: {task.source.kind}, {task.source.detail}", markup=False)
+        notes.print(f"  {task.name}: {task.source.kind}, {task.source.detail}")
         for attempt in task.tried:
             source, _, reason = attempt.partition(": ")
             skipped.setdefault(source, []).append(reason)
     for source, reasons in skipped.items():
         count = counted(len(reasons), "task")
-        notes.print(f"  not from {source} ({count}): {reasons[0]}", markup=False)
+        notes.print(f"  not from {source} ({count}): {reasons[0]}")
 
 
 def _line(outcome: Outcome) -> str:
@@ -173,8 +172,7 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
         f"{place.home.path}: registry.db, store/, curves/{name}/.\n"
         f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
-        f"streamlab plot storage --run {name}",
-        markup=False,
+        f"streamlab plot storage --run {name}"
     )
     return record
 

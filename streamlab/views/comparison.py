@@ -14,7 +14,7 @@ from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
 from streamlab.registry.references import Target, TaskFilter, find, find_task_arrival
 from streamlab.registry.registry import Registry
 from streamlab.views.pages import leaves, run_page
-from streamlab.views.table import Cell, Column, Facts, Kind, Page, Table, columns
+from streamlab.views.table import Cell, Column, Kind, Page, Table, columns
 from streamlab.views.task_scores import Paired, TaskScore, paired, pooled, task_scores
 
 _Key = tuple[str, str, str, str]  # method, task, metric, split
@@ -270,15 +270,12 @@ def _base(registry: Registry, fingerprint: str) -> dict[str, Cell]:
 
 def _run_sizes(registry: Registry, run: RunRecord) -> dict[str, Cell]:
     """Return the bytes of a run's page: mean and total by method, and totals."""
-    found: dict[str, Cell] = {}
-    for section in run_page(registry, run).sections:
-        if section.key == "storage" and isinstance(section, Table):
-            for row in section.records():
-                found[f"{row['method']}: mean file"] = row["mean_bytes"]
-                found[f"{row['method']}: all files"] = row["total_bytes"]
-        elif section.key == "totals" and isinstance(section, Facts):
-            found |= {fact.name: fact.value for fact in section.facts if fact.kind == "bytes"}
-    return found
+    page = run_page(registry, run).tree()
+    by_method: dict[str, Cell] = {}
+    for row in page["storage"]:
+        by_method[f"{row['method']}: mean file"] = row["mean_bytes"]
+        by_method[f"{row['method']}: all files"] = row["total_bytes"]
+    return by_method | {n: value for n, value in page["totals"].items() if n != "times smaller"}
 
 
 def _artifact(diff: DiffRecord) -> dict[str, Cell]:
