@@ -198,15 +198,12 @@ def check_disk(home: Path) -> Finding:
 
 def check_registry(place: Place) -> Finding:
     """Open the registry and report its schema version."""
-    try:
-        if place.registry is None and not place.home.has_registry:
-            return Finding("registry", "ok", "none yet; the first run creates it")
-    except StreamlabError as error:
-        return Finding("registry", "broken", str(error))
     from streamlab.registry import schema
     from streamlab.registry.database import Database
 
     try:
+        if place.registry is None and not place.home.has_registry:
+            return Finding("registry", "ok", "none yet; the first run creates it")
         with closing(Database.open(place.url, read_only=True)) as database:
             found = schema.check(database)
     except StreamlabError as error:
