@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.mask_overlap import OverlapFigure, read, write
+from streamlab.figures.mask_overlap import OverlapFigure
 from streamlab.views.run_source import open_source
 
 
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         with open_source(options.source) as source:
-            data = read(source)
-        files = write(data, options.output)
+            data = OverlapFigure.read(source)
+        files = data.write(options.output)
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -46,7 +46,7 @@ def summary(data: OverlapFigure) -> str:
     names = " and ".join(data.tasks[place] for place in (most.first, most.second))
     mean = statistics.fmean(pair.jaccard for pair in data.pairs)
     return (
-        f"{len(data.pairs)} pairs of {data.run}: Jaccard {mean:.2%} on average, "
+        f"{len(data.pairs)} pairs of {data.stream.run.name}: Jaccard {mean:.2%} on average, "
         f"{min(over):.1f} to {max(over):.1f} times chance; {names} have {most.jaccard:.2%}."
     )
 

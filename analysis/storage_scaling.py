@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.storage import StorageFigure, StorageSeries, storage_series, write
+from streamlab.figures.storage import StorageFigure, StorageSeries, storage_series
 from streamlab.views.run_source import open_source
 
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         series = [read_series(source) for source in options.sources]
-        files = write(StorageFigure(tuple(series)), options.output)
+        files = StorageFigure(tuple(series)).write(options.output)
     except StreamlabError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code

@@ -72,7 +72,7 @@ def plot(
     with place.open() as registry:
         name = find_run(registry, run).name
         drawing = BY_NAME[figure].read(RunSource(registry, place.home, name), **options)
-    for path in drawing.write(output or place.home.figures_of(drawing.run)):
+    for path in drawing.write(output or place.home.figures_of(name)):
         click.echo(path)
 
 

@@ -6,15 +6,16 @@ each way. Too many tasks to be named are sorted by their score, best first.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
     MARKERS,
     MOST_NAMED,
+    RunFigure,
     add_legend,
     fit_panels,
     lay_out_rows,
@@ -22,7 +23,6 @@ from streamlab.figures.style import (
     plain,
     rows_height,
     widened,
-    write_figure,
 )
 from streamlab.views.run_source import RunSource
 from streamlab.views.table import Cell
@@ -33,99 +33,90 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASELINE = "full_finetuning"
-_COLUMNS = (
-    "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread", "seed", "value"
-)  # fmt: skip
 _ROW = 0.26  # inches a task
 
 
 @dataclass(frozen=True)
-class AccuracyFigure:
+class AccuracyFigure(RunFigure):
     """The scores of a run, the own method's first."""
 
+    name = "accuracy"
+    columns = (
+        "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread", "seed",
+        "value",
+    )  # fmt: skip
+
     run: str
-    methods: tuple[str, ...]
     scores: tuple[TaskScore, ...]
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Return the tasks in the order of arrival."""
-        return tuple(dict.fromkeys(score.task for score in self.scores))
+        """Return the tasks in the order of arrival; too many to be named, best first."""
+        # In reverse, so that the first method's score of a task counts.
+        means = {score.task: score.mean for score in reversed(self.scores)}
+        tasks = tuple(dict.fromkeys(score.task for score in self.scores))
+        best_first = sorted(tasks, key=lambda task: -means[task])
+        return tuple(best_first) if len(tasks) > MOST_NAMED else tasks
 
-    @property
-    def is_crowded(self) -> bool:
-        """Return whether the tasks are too many to be named."""
-        return len(self.tasks) > MOST_NAMED
+    @classmethod
+    def read(cls, source: RunSource) -> Self:
+        """Read a run's scores by its own method, and by full finetuning where it was a baseline.
 
+        Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
+        """
+        record = source.registry.runs.get(source.run)
+        found = task_scores(source.registry.scores.list(run=record.id))
+        wanted = dict.fromkeys((record.settings.primary_method, BASELINE))
+        scores = tuple(score for method in wanted for score in found if score.method == method)
+        require_scores(record.name, scores)
+        return cls(record.name, scores)
 
-def read(source: RunSource) -> AccuracyFigure:
-    """Read a run's scores by its own method, and by full finetuning where it was a baseline.
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row a seed."""
+        for score in self.scores:
+            about = (score.task, score.method, score.metric, score.split, score.source)
+            for seed, value in score.by_seed.items():
+                spread = (len(score.by_seed), score.mean, score.spread)
+                yield (self.run, *about, *spread, seed, value)
 
-    Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
-    """
-    record = source.registry.runs.get(source.run)
-    found = require_scores(record.name, task_scores(source.registry.scores.list(run=record.id)))
-    own = record.settings.primary_method
-    wanted = dict.fromkeys((own, BASELINE))
-    scores = [score for method in wanted for score in found if score.method == method]
-    require_scores(record.name, scores)
-    methods = tuple(dict.fromkeys(score.method for score in scores))
-    return AccuracyFigure(record.name, methods, tuple(scores))
+    def draw(self) -> Figure:
+        """Draw a row a task, the first on top."""
+        tasks = self.tasks
+        height = rows_height(len(tasks), _ROW)
+        figure, (axes,) = new_page([self._caption(tasks)], height)
+        methods = list(dict.fromkeys(score.method for score in self.scores))
+        apart = 0.3 if len(methods) > 1 else 0.0
+        for number, method in enumerate(methods):
+            places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
+            scores = [score for score in self.scores if score.method == method]
+            _draw(axes, scores, number, places)
+        metrics = {score.task: score.metric for score in self.scores}
+        axes.margins(x=0.06)
+        axes.set_xlim(widened(axes.get_xlim(), 0.05))
+        names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
+        lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
+        add_legend(figure, 2)
+        return fit_panels(figure, height)
 
-
-def require_scores(run: str, scores: list[TaskScore]) -> list[TaskScore]:
-    """Return the scores. Raises RegistryError where there is none."""
-    if not scores:
-        raise RegistryError(
-            f"In the run `{run}` no finished arrival has a score, so there is nothing to show. "
-            "Resume the run, or name another one with `--run`."
-        )
-    return scores
-
-
-def write(data: AccuracyFigure, folder: Path) -> tuple[Path, ...]:
-    """Write accuracy.png, .svg and .csv, a row a seed. Raises StoreError where the disk refuses."""
-    rows: list[tuple[Cell, ...]] = [
-        (
-            *(data.run, score.task, score.method, score.metric, score.split, score.source),
-            *(len(score.by_seed), score.mean, score.spread, seed, value),
-        )
-        for score in data.scores
-        for seed, value in score.by_seed.items()
-    ]
-    return write_figure(folder, "accuracy", lambda: draw(data), _COLUMNS, rows)
-
-
-def draw(data: AccuracyFigure) -> Figure:
-    """Draw a row a task, the first on top; call it in `house_style`."""
-    tasks = _best_first(data) if data.is_crowded else data.tasks
-    height = rows_height(len(tasks), _ROW)
-    figure, (axes,) = new_page([_caption(data)], height)
-    apart = 0.3 if len(data.methods) > 1 else 0.0
-    for number, method in enumerate(data.methods):
-        places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
-        _method(axes, data, method, number, places)
-    metrics = {score.task: score.metric for score in data.scores}
-    axes.margins(x=0.06)
-    axes.set_xlim(widened(axes.get_xlim(), 0.05))
-    names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
-    lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
-    add_legend(figure, 2)
-    return fit_panels(figure, height)
+    def _caption(self, tasks: Sequence[str]) -> str:
+        splits = ", ".join(sorted({score.split for score in self.scores}))
+        n_synthetic = len({s.task for s in self.scores if s.source == "synthetic"})
+        rows = f"; data of {n_synthetic} of {len(tasks)} tasks synthetic" if n_synthetic else ""
+        is_crowded = len(tasks) > MOST_NAMED
+        order = f" {len(tasks):,} tasks, best first; the CSV names them." if is_crowded else ""
+        small = "" if is_crowded else "Small markers: seeds; "
+        several = any(len(score.by_seed) > 1 for score in self.scores)
+        bars = f" {small}bars: one standard deviation." if several else " One seed."
+        return f"Run {self.run}: measured on {splits} examples{rows}.{bars}{order}"
 
 
-def _best_first(data: AccuracyFigure) -> tuple[str, ...]:
-    """Sort tasks by their score by the first method."""
-    means = {score.task: score.mean for score in reversed(data.scores)}
-    return tuple(sorted(data.tasks, key=lambda task: -means[task]))
-
-
-def _method(
-    axes: Axes, data: AccuracyFigure, method: str, number: int, places: dict[str, float]
+def _draw(
+    axes: Axes, scores: Sequence[TaskScore], number: int, places: Mapping[str, float]
 ) -> None:
-    scores = [score for score in data.scores if score.method == method]
+    """Draw one method's scores at the heights of their tasks."""
     colour, marker = COLOURS[number], MARKERS[number]
-    for score in () if data.is_crowded else scores:
+    is_crowded = len(places) > MOST_NAMED
+    for score in () if is_crowded else scores:
         if len(score.by_seed) > 1:
             y = [places[score.task]] * len(score.by_seed)
             axes.plot(
@@ -136,21 +127,17 @@ def _method(
         [score.mean for score in scores],
         [places[score.task] for score in scores],
         xerr=[score.spread or 0.0 for score in scores],
-        linestyle="", color=colour, marker=marker, label=plain(method),
-        markersize=1.2 if data.is_crowded else 4.5,
-        elinewidth=0.3 if data.is_crowded else 1.0,
+        linestyle="", color=colour, marker=marker, label=plain(scores[0].method),
+        markersize=1.2 if is_crowded else 4.5,
+        elinewidth=0.3 if is_crowded else 1.0,
         zorder=2 + (number == 0),  # the own method's markers stay in sight
     )  # fmt: skip
 
 
-def _caption(data: AccuracyFigure) -> str:
-    splits = ", ".join(sorted({score.split for score in data.scores}))
-    n_synthetic = len({s.task for s in data.scores if s.source == "synthetic"})
-    rows = f"; data of {n_synthetic} of {len(data.tasks)} tasks synthetic" if n_synthetic else ""
-    most = max(len(score.by_seed) for score in data.scores)
-    small = "" if data.is_crowded else "Small markers: seeds; "
-    bars = f" {small}bars: one standard deviation." if most > 1 else " One seed."
-    order = ""
-    if data.is_crowded:
-        order = f" {len(data.tasks):,} tasks, best first; the CSV names them."
-    return f"Run {data.run}: measured on {splits} examples{rows}.{bars}{order}"
+def require_scores(run: str, scores: Sequence[object]) -> None:
+    """Raise RegistryError where there is no score."""
+    if not scores:
+        raise RegistryError(
+            f"In the run `{run}` no finished arrival has a score, so there is nothing to show. "
+            "Resume the run, or name another one with `--run`."
+        )

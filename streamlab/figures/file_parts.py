@@ -7,132 +7,106 @@ the largest first, and have no bound, which would require decoding each file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from streamlab.figures.style import (
     COLOURS,
     MOST_NAMED,
+    StreamFigure,
     add_legend,
     fit_panels,
     lay_out_rows,
     new_page,
     plain,
     rows_height,
-    write_figure,
 )
 from streamlab.registry.records import DiffRecord
 from streamlab.views.run_source import RunSource
 from streamlab.views.size_bounds import find_positions_bound
+from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = (
-    "run", "seed", "place", "task", "provider", "digest", "kind",
-    "positions_bytes", "values_bytes", "head_bytes", "metadata_bytes", "file_bytes",
-    "positions_bound_bytes",
-)  # fmt: skip
 _PARTS = ("positions", "values", "head", "metadata")
 _PART_COLOURS = (COLOURS[0], COLOURS[4], COLOURS[2], "#bbbbbb")
 _BAR = 0.2  # inches a task
 
 
 @dataclass(frozen=True)
-class TaskBar:
-    """One task's file; `bound` is None where the file is not in the store, or not a diff."""
-
-    task: str
-    provider: str
-    diff: DiffRecord
-    bound: float | None  # fewest bytes for the positions
-
-
-@dataclass(frozen=True)
-class BytesFigure:
+class BytesFigure(StreamFigure):
     """One seed's files in the order of arrival."""
 
-    run: str
-    seed: int
-    method: str
-    base: str
-    bars: tuple[TaskBar, ...]
+    name = "bytes"
+    columns = (
+        "run", "seed", "place", "task", "provider", "digest", "kind",
+        *(f"{part}_bytes" for part in _PARTS), "file_bytes", "positions_bound_bytes",
+    )  # fmt: skip
 
+    # Fewest bytes for the positions of each file; None where it is not in the store, or no diff.
+    bounds: tuple[float | None, ...]
 
-def read(source: RunSource) -> BytesFigure:
-    """Read the parts of a run's files from the registry, and bounds from the store.
+    @classmethod
+    def read(cls, source: RunSource) -> Self:
+        """Read the parts of a run's files from the registry, and bounds from the store.
 
-    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
-    """
-    stream = source.registry.primary_stream(source.run)
-    bars = []
-    few = len(stream.arrivals) <= MOST_NAMED
-    for arrival in stream.arrivals:
-        diff = stream.diffs[arrival.digest or ""]
-        bound = find_positions_bound(diff, source.registry, source.store) if few else None
-        bars.append(TaskBar(arrival.task, arrival.provider, diff, bound))
-    return BytesFigure(stream.run.name, stream.seed, stream.method, stream.base.model, tuple(bars))
-
-
-def write(data: BytesFigure, folder: Path) -> tuple[Path, ...]:
-    """Write bytes.png, bytes.svg and bytes.csv. Raises StoreError where the disk refuses."""
-    rows = [
-        (
-            *(data.run, data.seed, place, bar.task, bar.provider, bar.diff.digest, bar.diff.kind),
-            *_sizes(bar.diff),
-            *(bar.diff.file_bytes, bar.bound),
+        Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
+        """
+        stream, registry, store = source.stream, source.registry, source.store
+        few = len(stream.arrivals) <= MOST_NAMED
+        bounds = (
+            find_positions_bound(diff, registry, store) if few else None for _, diff in stream.files
         )
-        for place, bar in enumerate(data.bars)
-    ]
-    return write_figure(folder, "bytes", lambda: draw(data), _COLUMNS, rows)
+        return cls(stream, tuple(bounds))
 
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row a file."""
+        files = zip(self.stream.files, self.bounds, strict=True)
+        for place, ((arrival, diff), bound) in enumerate(files):
+            about = (place, arrival.task, arrival.provider, diff.digest, diff.kind)
+            yield (*self.who, *about, *_sizes(diff), diff.file_bytes, bound)
 
-def draw(data: BytesFigure) -> Figure:
-    """Draw a bar a task, the first on top; call it in `house_style`."""
-    is_crowded = len(data.bars) > MOST_NAMED
-    height = rows_height(len(data.bars), _BAR)
-    figure, (axes,) = new_page([_caption(data)], height)
-    bars = sorted(data.bars, key=lambda bar: -bar.diff.file_bytes) if is_crowded else data.bars
-    places = range(len(bars))
-    ends = [0.0] * len(bars)
-    for number, (part, colour) in enumerate(zip(_PARTS, _PART_COLOURS, strict=True)):
-        sizes = [_sizes(bar.diff)[number] / 1e3 for bar in bars]
-        before, ends = ends, [end + size for end, size in zip(ends, sizes, strict=True)]
+    def draw(self) -> Figure:
+        """Draw a bar a task, the first on top."""
+        files = self.stream.files
+        is_crowded = len(files) > MOST_NAMED
+        height = rows_height(len(files), _BAR)
+        figure, (axes,) = new_page([self._caption()], height)
         if is_crowded:
-            axes.fill_betweenx(places, before, ends, step="mid", color=colour, lw=0, label=part)
-        else:
-            axes.barh(places, sizes, left=before, height=0.7, color=colour, label=part)
-    bounds = [
-        (place, bar.bound / 1e3) for place, bar in enumerate(data.bars) if bar.bound is not None
-    ]
-    if bounds:
-        axes.vlines(
-            [x for _, x in bounds],
-            [place - 0.45 for place, _ in bounds],
-            [place + 0.45 for place, _ in bounds],
-            color="black",
-            linewidth=1.2,
-            label="bound",
+            files = tuple(sorted(files, key=lambda pair: -pair[1].file_bytes))
+        places = range(len(files))
+        ends = [0.0] * len(files)
+        for number, (part, colour) in enumerate(zip(_PARTS, _PART_COLOURS, strict=True)):
+            sizes = [_sizes(diff)[number] / 1e3 for _, diff in files]
+            before, ends = ends, [end + size for end, size in zip(ends, sizes, strict=True)]
+            if is_crowded:
+                axes.fill_betweenx(places, before, ends, step="mid", color=colour, lw=0, label=part)
+            else:
+                axes.barh(places, sizes, left=before, height=0.7, color=colour, label=part)
+        bounds = [(y, bound / 1e3) for y, bound in enumerate(self.bounds) if bound is not None]
+        if bounds:
+            y, x = zip(*bounds, strict=True)
+            low, high = ([place + way for place in y] for way in (-0.45, 0.45))
+            axes.vlines(x, low, high, color="black", linewidth=1.2, label="bound")
+        axes.set_xlim(0, 1.03 * max(ends))
+        names = [plain(arrival.task, 14) for arrival, _ in files]
+        lay_out_rows(axes, names, "file size (kB of 1000 bytes)", order="largest first")
+        add_legend(figure, 5)
+        return fit_panels(figure, height)
+
+    def _caption(self) -> str:
+        n_files = len(self.bounds)
+        bound = " Tick: two-part bound of the positions." if any(self.bounds) else ""
+        order = ""
+        if n_files > MOST_NAMED:
+            order = f" {n_files:,} tasks, largest first; the CSV names them."
+        return (
+            f"{self.head}: files by {self.stream.method} on {self.stream.base.model}, measured."
+            f"{bound}{order}"
         )
-    axes.set_xlim(0, 1.03 * max(ends))
-    names = [plain(bar.task, 14) for bar in bars]
-    lay_out_rows(axes, names, "file size (kB of 1000 bytes)", order="largest first")
-    add_legend(figure, 5)
-    return fit_panels(figure, height)
 
 
 def _sizes(diff: DiffRecord) -> Sequence[int]:
-    return (diff.positions_bytes, diff.values_bytes, diff.head_bytes, diff.metadata_bytes)
-
-
-def _caption(data: BytesFigure) -> str:
-    bound = " Tick: two-part bound of the positions." if any(b.bound for b in data.bars) else ""
-    order = ""
-    if len(data.bars) > MOST_NAMED:
-        order = f" {len(data.bars):,} tasks, largest first; the CSV names them."
-    return (
-        f"Run {data.run}, seed {data.seed}: files by {data.method} on {data.base}, measured."
-        f"{bound}{order}"
-    )
+    return [getattr(diff, f"{part}_bytes") for part in _PARTS]

@@ -89,9 +89,8 @@ def evenly(n_all: int, n_some: int = MOST_COLUMNS) -> list[int]:
     >>> evenly(1000, 5), evenly(3, 5)
     ([0, 250, 500, 749, 999], [0, 1, 2])
     """
-    if n_all <= n_some:
-        return list(range(n_all))
-    return [round(number * (n_all - 1) / (n_some - 1)) for number in range(n_some)]
+    places = np.linspace(0, n_all - 1, min(n_all, n_some)).round()
+    return [int(place) for place in places]
 
 
 def _write_numbers(

@@ -11,46 +11,23 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import heat_map
-from streamlab.figures.style import MOST_NAMED, plain, write_figure
-from streamlab.registry.records import BaseRecord, DiffRecord
+from streamlab.figures.style import MOST_NAMED, StreamFigure, plain
+from streamlab.registry.records import DiffRecord
 from streamlab.views.run_source import RunSource
+from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLUMNS = ("run", "seed", "task", "digest", "by", "name", "n_entries", "share", "share_of_base")
+Groups = dict[str, Counter[str]]  # "layer" and "kind": a number for each name
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 _MOST_KINDS = 9  # columns; the CSV has the rarer kinds too
-
-
-@dataclass(frozen=True)
-class TaskLayers:
-    """One diff's retained weights by layer and by kind."""
-
-    task: str
-    diff: DiffRecord
-    by_layer: dict[str, int]
-    by_kind: dict[str, int]
-
-
-@dataclass(frozen=True)
-class LayersFigure:
-    """One seed's diffs in the order of arrival, and the base's sizes by the same names."""
-
-    run: str
-    seed: int
-    method: str
-    base: str
-    base_by_layer: dict[str, int]
-    base_by_kind: dict[str, int]
-    tasks: tuple[TaskLayers, ...]
 
 
 def layer_of(tensor: str) -> str:
@@ -77,88 +54,96 @@ def kind_of(tensor: str) -> str:
     return re.sub(r"\.?(weight|bias)$", "", tensor[found.end() :]) or "other"
 
 
-def read(source: RunSource) -> LayersFigure:
-    """Count the retained weights of a run's own stream.
+@dataclass(frozen=True)
+class TaskLayers:
+    """One diff and its retained weights, by name of each layer and each kind."""
 
-    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet or
-    no artifact counts them by tensor.
-    """
-    stream = source.registry.primary_stream(source.run)
-    tasks = []
-    for arrival in stream.arrivals:
-        diff = stream.diffs[arrival.digest or ""]
-        if len(diff.tensor_counts) == len(stream.base.layout) and diff.n_entries:
-            counts = diff.tensor_counts
-            layers, kinds = (_sums(stream.base, counts, of) for of in (layer_of, kind_of))
-            tasks.append(TaskLayers(arrival.task, diff, layers, kinds))
-    if not tasks:
-        raise RegistryError(
-            f"No artifact of the run `{stream.run.name}` records how many weights each tensor "
-            "retains, so there is nothing to show. Name another run with `--run`."
-        )
-    sizes = [math.prod(shape) for _, shape in stream.base.layout]
-    return LayersFigure(
-        stream.run.name, stream.seed, stream.method, stream.base.model,
-        _sums(stream.base, sizes, layer_of), _sums(stream.base, sizes, kind_of), tuple(tasks),
+    task: str
+    diff: DiffRecord
+    by: Groups
+
+
+@dataclass(frozen=True)
+class LayersFigure(StreamFigure):
+    """One seed's diffs in the order of arrival, and the base's sizes by the same names."""
+
+    name = "layers"
+    columns = (
+        "run", "seed", "task", "digest", "by", "name", "n_entries", "share", "share_of_base",
     )  # fmt: skip
 
+    base: Groups
+    tasks: tuple[TaskLayers, ...]
 
-def _sums(base: BaseRecord, counts: Sequence[int], of: Callable[[str], str]) -> dict[str, int]:
-    sums: Counter[str] = Counter()
-    for (name, _), count in zip(base.layout, counts, strict=True):
-        sums[of(name)] += count
-    return dict(sums)
+    @classmethod
+    def read(cls, source: RunSource) -> Self:
+        """Count the retained weights of a run's own stream.
 
-
-def write(data: LayersFigure, folder: Path) -> tuple[Path, ...]:
-    """Write layers.png, layers.svg and layers.csv. Raises StoreError where the disk refuses."""
-    n_base = sum(data.base_by_layer.values())
-    rows = [
-        (
-            *(data.run, data.seed, one.task, one.diff.digest, by, name, count),
-            *(count / one.diff.n_entries, sizes[name] / n_base),
+        Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet
+        or no artifact counts them by tensor.
+        """
+        stream = source.stream
+        layout = stream.base.layout
+        tasks = tuple(
+            TaskLayers(arrival.task, diff, _groups(layout, diff.tensor_counts))
+            for arrival, diff in stream.files
+            if len(diff.tensor_counts) == len(layout) and diff.n_entries
         )
-        for one in data.tasks
-        for by, sums, sizes in (
-            ("layer", one.by_layer, data.base_by_layer),
-            ("kind", one.by_kind, data.base_by_kind),
+        if not tasks:
+            raise RegistryError(
+                f"No artifact of the run `{stream.run.name}` records how many weights each tensor "
+                "retains, so there is nothing to show. Name another run with `--run`."
+            )
+        return cls(stream, _groups(layout, [math.prod(shape) for _, shape in layout]), tasks)
+
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row a diff and layer, and one a diff and kind."""
+        n_base = sum(self.base["layer"].values())
+        for one in self.tasks:
+            for by, counts in one.by.items():
+                for name, count in counts.items():
+                    shares = (count / one.diff.n_entries, self.base[by][name] / n_base)
+                    yield (*self.who, one.task, one.diff.digest, by, name, count, *shares)
+
+    def draw(self) -> Figure:
+        """Draw a row a task, layers to the left and kinds to the right."""
+        layers = list(self.base["layer"])
+        kinds = [kind for kind in self.base["kind"] if kind not in layers]
+        totals = {kind: sum(one.by["kind"][kind] for one in self.tasks) for kind in kinds}
+        kinds = sorted(sorted(kinds, key=lambda k: -totals[k])[:_MOST_KINDS], key=kinds.index)
+        columns = [*(("layer", name) for name in layers), *(("kind", name) for name in kinds)]
+        cells = {
+            (row, column): 100 * one.by[by][name] / one.diff.n_entries
+            for row, one in enumerate(self.tasks)
+            for column, (by, name) in enumerate(columns)
+        }
+        names = [f"layer {name}" if name.isdigit() else name for name in layers]
+        most = max(cells.values())
+        return heat_map(
+            [plain(one.task, 14) for one in self.tasks],
+            [plain(name, 28) for name in (*names, *kinds)],
+            cells,
+            (0.0, most),
+            write=lambda value: f"{value:.0f}",
+            title="retained weights (% of the diff's)",
+            caption=[self._caption(most)],
+            split=len(layers),
         )
-        for name, count in sums.items()
-    ]
-    return write_figure(folder, "layers", lambda: draw(data), _COLUMNS, rows)
+
+    def _caption(self, most: float) -> str:
+        order = ""
+        if len(self.tasks) > MOST_NAMED:
+            order = f" {len(self.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
+        return (
+            f"{self.head}, {self.stream.method} on {self.stream.base.model}: measured. Left: by "
+            f"layer, adding up to 100%. Right: by kind of tensor over all layers.{order}"
+        )
 
 
-def draw(data: LayersFigure) -> Figure:
-    """Draw a row a task, layers to the left and kinds to the right; call it in `house_style`."""
-    layers = list(data.base_by_layer)
-    kinds = list(data.base_by_kind)
-    kinds = [kind for kind in kinds if kind not in layers]
-    totals = {kind: sum(one.by_kind.get(kind, 0) for one in data.tasks) for kind in kinds}
-    kinds = sorted(sorted(kinds, key=lambda k: -totals[k])[:_MOST_KINDS], key=kinds.index)
-    cells = {}
-    for row, one in enumerate(data.tasks):
-        shares = [one.by_layer[layer] for layer in layers] + [one.by_kind[kind] for kind in kinds]
-        for column, count in enumerate(shares):
-            cells[row, column] = 100 * count / one.diff.n_entries
-    names = [f"layer {name}" if name.isdigit() else name for name in layers]
-    most = max(cells.values())
-    return heat_map(
-        [plain(one.task, 14) for one in data.tasks],
-        [plain(name, 28) for name in (*names, *kinds)],
-        cells,
-        (0.0, most),
-        write=lambda value: f"{value:.0f}",
-        title="retained weights (% of the diff's)",
-        caption=[_caption(data, most)],
-        split=len(layers),
-    )
-
-
-def _caption(data: LayersFigure, most: float) -> str:
-    order = ""
-    if len(data.tasks) > MOST_NAMED:
-        order = f" {len(data.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
-    return (
-        f"Run {data.run}, seed {data.seed}, {data.method} on {data.base}: measured. Left: by "
-        f"layer, adding up to 100%. Right: by kind of tensor over all layers.{order}"
-    )
+def _groups(layout: Sequence[tuple[str, object]], counts: Sequence[int]) -> Groups:
+    """Add up counts by tensor to those of each layer and each kind."""
+    groups: Groups = {"layer": Counter(), "kind": Counter()}
+    for (name, _), count in zip(layout, counts, strict=True):
+        groups["layer"][layer_of(name)] += count
+        groups["kind"][kind_of(name)] += count
+    return groups

@@ -1,41 +1,56 @@
-"""The figure `timeline`: a row a provider, with its arrivals, their waiting and their training.
+"""The figures of a stream in time: `timeline`, `queue` and `device`.
 
-A tick is an arrival, a thin bar its waiting, a thick one its training; failed and quarantined
-attempts are marked where they ended. The clock is the run's virtual one where it was recorded, else
-the machine's: then an arrival comes when its training begins, and nothing waits. A further attempt
-at an arrival waits from the end of the previous attempt.
+The clock is the run's virtual one where it was recorded, else the machine's: then an arrival comes
+when its training begins, and nothing waits. A further attempt at an arrival waits from the end of
+the previous attempt.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
+from matplotlib.ticker import MaxNLocator
+
+from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
     INK,
     MOST_NAMED,
+    StreamFigure,
     add_legend,
     fit_panels,
     lay_out_rows,
     new_page,
     plain,
     rows_height,
-    write_figure,
 )
-from streamlab.registry.records import ArrivalRecord, PrimaryStream
-from streamlab.registry.registry import Registry
-from streamlab.units import SECOND_US, seconds_unit
+from streamlab.registry.records import (
+    ArrivalRecord,
+    PlacementAction,
+    PlacementRecord,
+    PrimaryStream,
+)
+from streamlab.units import SECOND_US, bytes_unit, seconds_unit
 from streamlab.views.run_source import RunSource
+from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Clock = Literal["virtual", "real"]
+_ROW = 0.26  # inches a provider
+_PANEL = 1.7  # inches
+_SHORTEST = 1 / 400  # of the axis: shorter trainings are drawn as long
+_STATUS_MARKS = (("failed", "x", COLOURS[1]), ("quarantined", "D", COLOURS[3]))
+_ACTION_MARKS: tuple[tuple[PlacementAction, str, str], ...] = (
+    ("evicted", "v", COLOURS[3]),
+    ("rejected", "x", COLOURS[1]),
+    ("superseded", "s", COLOURS[5]),
+)
+_TIMES = ("arrived_us", "began_us", "ended_us", "started_at", "finished_at")
 
 
 @dataclass(frozen=True)
@@ -49,19 +64,38 @@ class Stay:
 
 
 @dataclass(frozen=True)
-class StreamTimes:
+class StreamTimes(StreamFigure):
     """A run's own stream in time; `n_untimed` attempts are not on its clock."""
 
-    stream: PrimaryStream
-    clock: Clock
-    start: float  # seconds on the clock; 0 on a virtual one
+    clock: Literal["virtual", "real"]
     stays: tuple[Stay, ...]  # in the order of arrival
     n_untimed: int
 
-    @property
-    def run(self) -> str:
-        """Return the name of the run."""
-        return self.stream.run.name
+    @classmethod
+    def read(cls, source: RunSource) -> Self:
+        """Read the times of a run's own stream, failed and quarantined attempts included.
+
+        Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
+        """
+        stream = source.stream
+        run, method, seed = stream.run.id, stream.method, stream.seed
+        return cls.of(stream, source.registry.arrivals.list(run=run, method=method, seed=seed))
+
+    @classmethod
+    def of(cls, stream: PrimaryStream, arrivals: Sequence[ArrivalRecord]) -> Self:
+        """Put arrivals on one clock: the virtual one where any of them has its times."""
+        stays = [stay for stay in map(_find_virtual, arrivals) if stay is not None]
+        if stays:
+            stays.sort(key=lambda stay: (stay.arrived, stay.began, stay.arrival.id))
+            waiting = tuple(_after_attempts(stays))
+            return cls(stream, "virtual", waiting, len(arrivals) - len(stays))
+        start = min(arrival.started_at for arrival in arrivals)
+        stays = [
+            Stay(a, a.started_at - start, a.started_at - start, a.finished_at - start)
+            for a in arrivals
+        ]
+        stays.sort(key=lambda stay: (stay.arrived, stay.arrival.id))
+        return cls(stream, "real", tuple(stays), 0)
 
     @property
     def trivial(self) -> str | None:
@@ -77,7 +111,7 @@ class StreamTimes:
         if self.clock == "real":
             known = "in real time, measured; no virtual time was recorded, so nothing waits"
         missing = f"; {self.n_untimed} attempts have no virtual time" if self.n_untimed else ""
-        return f"Run {self.stream.run.name}, seed {self.stream.seed}, {known}{missing}."
+        return f"{super().head}, {known}{missing}."
 
     @property
     def unit(self) -> tuple[str, float]:
@@ -90,33 +124,6 @@ class StreamTimes:
         return f"{self.clock} {self.unit[0]} from the start"
 
 
-def read_times(registry: Registry, run: str) -> StreamTimes:
-    """Read the times of a run's own stream, failed and quarantined attempts included.
-
-    Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet.
-    """
-    stream = registry.primary_stream(run)
-    found = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
-    return stream_times(stream, found)
-
-
-def stream_times(stream: PrimaryStream, arrivals: Iterable[ArrivalRecord]) -> StreamTimes:
-    """Put arrivals on one clock: the virtual one where any of them has its times."""
-    found = tuple(arrivals)
-    virtual = [stay for stay in map(_find_virtual, found) if stay is not None]
-    if virtual:
-        ordered = sorted(virtual, key=lambda stay: (stay.arrived, stay.began, stay.arrival.id))
-        return StreamTimes(
-            stream, "virtual", 0.0, tuple(_after_attempts(ordered)), len(found) - len(virtual)
-        )
-    start = min(arrival.started_at for arrival in found)
-    real = [
-        Stay(a, a.started_at - start, a.started_at - start, a.finished_at - start) for a in found
-    ]
-    ordered = sorted(real, key=lambda stay: (stay.arrived, stay.arrival.id))
-    return StreamTimes(stream, "real", start, tuple(ordered), 0)
-
-
 def _find_virtual(arrival: ArrivalRecord) -> Stay | None:
     arrived, began, ended = arrival.arrived_us, arrival.began_us, arrival.ended_us
     if arrived is None or began is None or ended is None:
@@ -124,7 +131,7 @@ def _find_virtual(arrival: ArrivalRecord) -> Stay | None:
     return Stay(arrival, arrived / SECOND_US, began / SECOND_US, ended / SECOND_US)
 
 
-def _after_attempts(stays: Iterable[Stay]) -> Iterable[Stay]:
+def _after_attempts(stays: Iterable[Stay]) -> Iterator[Stay]:
     ended: dict[tuple[str, str, int], float] = {}
     for stay in stays:
         one = (stay.arrival.provider, stay.arrival.task, stay.arrival.version)
@@ -133,80 +140,240 @@ def _after_attempts(stays: Iterable[Stay]) -> Iterable[Stay]:
         ended[one] = stay.ended
 
 
-_COLUMNS = (
-    "run", "seed", "arrival", "provider", "task", "version", "attempt", "status", "clock",
-    "arrived_us", "began_us", "ended_us", "started_at", "finished_at",
-)  # fmt: skip
-_MARKS = (("failed", "x", COLOURS[1]), ("quarantined", "D", COLOURS[3]))
-_ROW = 0.26  # inches a provider
-_SHORTEST = 1 / 400  # of the axis: shorter trainings are drawn as long
+class TimelineFigure(StreamTimes):
+    """A row a provider, with its arrivals, their waiting and their training.
 
+    A tick is an arrival, a thin bar its waiting, a thick one its training; failed and quarantined
+    attempts are marked where they ended.
+    """
 
-def read(source: RunSource) -> StreamTimes:
-    """Read a run's own stream; see `read_times`."""
-    return read_times(source.registry, source.run)
-
-
-def write(data: StreamTimes, folder: Path) -> tuple[Path, ...]:
-    """Write timeline.png, .svg and .csv, a row an attempt. Raises StoreError."""
-    rows = [
-        (
-            *(data.stream.run.name, data.stream.seed, one.id, one.provider, one.task),
-            *(one.version, one.attempt, one.status, data.clock),
-            *(one.arrived_us, one.began_us, one.ended_us, one.started_at, one.finished_at),
-        )
-        for one in (stay.arrival for stay in data.stays)
-    ]
-    return write_figure(folder, "timeline", lambda: draw(data), _COLUMNS, rows)
-
-
-def draw(data: StreamTimes) -> Figure:
-    """Draw a row a provider, the first to submit on top; call it in `house_style`."""
-    rows = {name: row for row, name in enumerate(_shown(data))}
-    stays = [stay for stay in data.stays if stay.arrival.provider in rows]
-    height = rows_height(len(rows), _ROW)
-    figure, (axes,) = new_page([_caption(data, len(rows))], height)
-    span = max(stay.ended for stay in stays) / data.unit[1]
-    _bars(axes, data, stays, rows, span * _SHORTEST)
-    axes.set_xlim(-0.01 * span, 1.02 * span)
-    lay_out_rows(axes, [plain(name, 14) for name in rows], data.axis, order="")
-    add_legend(figure, 3)
-    return fit_panels(figure, height)
-
-
-def _shown(data: StreamTimes) -> list[str]:
-    """Return the providers in the order of their first arrivals; of very many, the busiest."""
-    counts = Counter(stay.arrival.provider for stay in data.stays)
-    busiest = {name for name, _ in counts.most_common(MOST_NAMED)}
-    return [name for name in counts if name in busiest]
-
-
-def _bars(
-    axes: Axes, data: StreamTimes, stays: list[Stay], rows: dict[str, int], least: float
-) -> None:
-    scale = data.unit[1]
-    y = [rows[stay.arrival.provider] for stay in stays]
-    arrived = [stay.arrived / scale for stay in stays]
-    began = [stay.began / scale for stay in stays]
-    ended = [
-        max(stay.ended / scale, start + least) for stay, start in zip(stays, began, strict=True)
-    ]
-    axes.hlines(y, arrived, began, color=COLOURS[4], linewidth=1.5, label="waiting")
-    axes.hlines(y, began, ended, color=COLOURS[0], linewidth=6.0, label="training")
-    axes.vlines(
-        arrived, [row - 0.42 for row in y], [row - 0.2 for row in y], color=INK, linewidth=0.6,
-        label="arrival",
+    name = "timeline"
+    columns = (
+        "run", "seed", "arrival", "provider", "task", "version", "attempt", "status", "clock",
+        *_TIMES,
     )  # fmt: skip
-    for status, marker, colour in _MARKS:
-        marked = [place for place, stay in enumerate(stays) if stay.arrival.status == status]
+
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row an attempt."""
+        for one in (stay.arrival for stay in self.stays):
+            about = (one.id, one.provider, one.task, one.version, one.attempt, one.status)
+            yield (*self.who, *about, self.clock, *(getattr(one, name) for name in _TIMES))
+
+    def draw(self) -> Figure:
+        """Draw a row a provider, the first to submit on top; of very many, the busiest."""
+        counts = Counter(stay.arrival.provider for stay in self.stays)
+        busiest = {name for name, _ in counts.most_common(MOST_NAMED)}
+        rows = {name: row for row, name in enumerate(n for n in counts if n in busiest)}
+        stays = [stay for stay in self.stays if stay.arrival.provider in rows]
+        some = "" if len(rows) == len(counts) else (
+            f" The {len(rows)} busiest of {len(counts):,} providers."
+        )  # fmt: skip
+        caption = f"{self.head} {self.stream.method}, {len(self.stays):,} attempts.{some}"
+        height = rows_height(len(rows), _ROW)
+        figure, (axes,) = new_page([caption], height)
+        span = max(stay.ended for stay in stays) / self.unit[1]
+        self._bars(axes, stays, rows, span * _SHORTEST)
+        axes.set_xlim(-0.01 * span, 1.02 * span)
+        lay_out_rows(axes, [plain(name, 14) for name in rows], self.axis, order="")
+        add_legend(figure, 3)
+        return fit_panels(figure, height)
+
+    def _bars(self, axes: Axes, stays: list[Stay], rows: dict[str, int], least: float) -> None:
+        scale = self.unit[1]
+        y = [rows[stay.arrival.provider] for stay in stays]
+        arrived = [stay.arrived / scale for stay in stays]
+        began = [stay.began / scale for stay in stays]
+        ended = [
+            max(stay.ended / scale, start + least) for stay, start in zip(stays, began, strict=True)
+        ]
+        axes.hlines(y, arrived, began, color=COLOURS[4], linewidth=1.5, label="waiting")
+        axes.hlines(y, began, ended, color=COLOURS[0], linewidth=6.0, label="training")
+        axes.vlines(
+            arrived, [row - 0.42 for row in y], [row - 0.2 for row in y], color=INK, linewidth=0.6,
+            label="arrival",
+        )  # fmt: skip
+        statuses = [stay.arrival.status for stay in stays]
+        points = list(zip(ended, [row + 0.3 for row in y], statuses, strict=True))
+        _mark(axes, points, _STATUS_MARKS, size=2.8)
+
+
+def _mark(
+    axes: Axes,
+    points: Sequence[tuple[float, float, str]],
+    marks: Sequence[tuple[str, str, str]],
+    *,
+    size: float,
+) -> None:
+    """Mark each point (x, y, label) whose label has a (label, marker, colour) among `marks`."""
+    for label, marker, colour in marks:
+        marked = [(x, y) for x, y, name in points if name == label]
         if marked:
             axes.plot(
-                [ended[place] for place in marked], [y[place] + 0.3 for place in marked],
-                linestyle="", marker=marker, color=colour, markersize=2.8, label=status, zorder=4,
+                *zip(*marked, strict=True), linestyle="", marker=marker, color=colour,
+                markersize=size, label=label, zorder=4,
             )  # fmt: skip
 
 
-def _caption(data: StreamTimes, n_shown: int) -> str:
-    n_all = len({stay.arrival.provider for stay in data.stays})
-    some = f" The {n_shown} busiest of {n_all:,} providers." if n_shown < n_all else ""
-    return f"{data.head} {data.stream.method}, {len(data.stays):,} attempts.{some}"
+class QueueFigure(StreamTimes):
+    """How many arrivals wait, and how many are in training, over time."""
+
+    name = "queue"
+    columns = ("run", "seed", "clock", "seconds", "n_waiting", "n_training")
+
+    def lengths(self) -> list[tuple[float, int, int]]:
+        """Return (seconds, waiting, training) at every change, from the start of the stream.
+
+        An arrival that begins as another one ends takes its place.
+        """
+        waiting: Counter[float] = Counter()
+        training: Counter[float] = Counter()
+        for stay in self.stays:
+            waiting[stay.arrived] += 1
+            waiting[stay.began] -= 1
+            training[stay.began] += 1
+            training[stay.ended] -= 1
+        rows = []
+        n_waiting = n_training = 0
+        for at in sorted({*waiting, *training}):
+            n_waiting += waiting[at]
+            n_training += training[at]
+            rows.append((at, n_waiting, n_training))
+        return rows
+
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row a change."""
+        return ((*self.who, self.clock, *row) for row in self.lengths())
+
+    def draw(self) -> Figure:
+        """Draw both lengths as steps."""
+        unit, scale = self.unit
+        seconds, waiting, training = zip(*self.lengths(), strict=True)
+        times = [at / scale for at in seconds]
+        mean = sum(stay.began - stay.arrived for stay in self.stays) / len(self.stays) / scale
+        caption = (
+            f"{self.head} At most {max(waiting):,} waiting at once; "
+            f"mean wait {mean:.3g} {unit} of {len(self.stays):,} attempts."
+        )
+        figure, (axes,) = new_page([caption], _PANEL)
+        axes.fill_between(
+            times, training, step="post", color=COLOURS[0], alpha=0.35, linewidth=0,
+            label="training",
+        )  # fmt: skip
+        axes.step(times, waiting, where="post", color=COLOURS[1], linewidth=1.0, label="waiting")
+        axes.set_xlim(0, max(times))
+        axes.set_ylim(0, 1.08 * max(1, *waiting, *training))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.grid(axis="y")
+        axes.set_xlabel(self.axis)
+        axes.set_ylabel("arrivals")
+        add_legend(figure, 2)
+        return fit_panels(figure, _PANEL)
+
+
+@dataclass(frozen=True)
+class DeviceFigure(StreamTimes):
+    """The bytes on the run's device over time, with its budget; the base is not counted.
+
+    The line is the device's log; evictions and rejections are marked. Without a simulated device
+    every file is kept, and the line adds them up as their arrivals ended.
+    """
+
+    name = "device"
+    columns = (
+        "run", "seed", "clock", "seconds", "arrival", "provider", "task", "version", "action",
+        "device_bytes", "budget_bytes", "note",
+    )  # fmt: skip
+
+    changes: tuple[PlacementRecord, ...] = ()
+    is_simulated: bool = False
+
+    @classmethod
+    def read(cls, source: RunSource) -> Self:
+        """Read the device's log of a run's own stream; without one, add up its files.
+
+        Raises NotInRegistryError for an unknown run, RegistryError where nothing has finished yet,
+        or the log is not complete.
+        """
+        times = super().read(source)
+        stream = times.stream
+        log = tuple(
+            line
+            for line in source.registry.placements.list(stream.run.id)
+            if (line.seed, line.method) == (stream.seed, stream.method)
+        )
+        if not log and times.budget is not None:
+            raise RegistryError(
+                f"The device of `{stream.run.name}` is logged once all arrivals of the first seed "
+                "have completed, which they have not. Resume with `streamlab run SCENARIO "
+                "--resume`."
+            )
+        return replace(times, changes=log or tuple(times._kept()), is_simulated=bool(log))
+
+    def _kept(self) -> Iterator[PlacementRecord]:
+        total = 0
+        for stay in sorted(self.stays, key=lambda stay: (stay.ended, stay.arrival.id)):
+            one = stay.arrival
+            if one.status == "finished":
+                total += self.stream.diffs[one.digest or ""].file_bytes
+                yield PlacementRecord(
+                    id=0, run=one.run, seed=one.seed, provider=one.provider, task=one.task,
+                    version=one.version, method=one.method, at_us=round(SECOND_US * stay.ended),
+                    arrival_id=one.id, action="stored", device_bytes=total,
+                )  # fmt: skip
+
+    @property
+    def trivial(self) -> str | None:
+        """Return None: files add up on every clock."""
+        return None
+
+    @property
+    def budget(self) -> int | None:
+        """Return the bytes that the device has room for; None where there is no limit."""
+        return self.stream.run.settings.device_budget
+
+    def rows(self) -> Iterator[Sequence[Cell]]:
+        """Yield a row a change."""
+        for one in self.changes:
+            about = (one.arrival_id, one.provider, one.task, one.version, one.action)
+            at = (*self.who, self.clock, one.at_us / SECOND_US)
+            yield (*at, *about, one.device_bytes, self.budget, one.note)
+
+    def draw(self) -> Figure:
+        """Draw the bytes as steps, the budget as a line."""
+        scale = self.unit[1]
+        unit, size = bytes_unit(
+            max([self.budget or 0, *(one.device_bytes for one in self.changes)])
+        )
+        points = [
+            (one.at_us / SECOND_US / scale, one.device_bytes / size, one.action)
+            for one in self.changes
+        ]
+        x, y = [0.0, *(x for x, _, _ in points)], [0.0, *(y for _, y, _ in points)]
+        end = max(x[-1], max(stay.ended for stay in self.stays) / scale)
+        figure, (axes,) = new_page([self._caption()], _PANEL)
+        axes.step(
+            [*x, end], [*y, y[-1]], where="post", color=COLOURS[0], linewidth=1.0,
+            label="on the device",
+        )  # fmt: skip
+        limit = (self.budget or 0) / size
+        if limit:
+            axes.axhline(limit, color=INK, linewidth=0.8, linestyle=":", label="budget")
+        _mark(axes, points, _ACTION_MARKS, size=3.0)
+        axes.set_xlim(0, 1.02 * end)
+        axes.set_ylim(0, 1.1 * max(limit, *y))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(nbins=5))
+        axes.grid(axis="y")
+        axes.set_xlabel(self.axis)
+        axes.set_ylabel(f"files ({unit})")
+        add_legend(figure, 3)
+        return fit_panels(figure, _PANEL)
+
+    def _caption(self) -> str:
+        totals = Counter(one.action for one in self.changes)
+        counts = [f"{totals[name]:,} {name}" for name, *_ in _ACTION_MARKS if totals[name]]
+        events = f" {', '.join(counts).capitalize()}." if counts else ""
+        if not self.is_simulated:
+            events = " No device was simulated: every file is kept."
+        return f"{self.head}{events} The base is not counted."

@@ -8,12 +8,15 @@ whatever there is to show. The same numbers give the same bytes on one machine.
 from __future__ import annotations
 
 import io
+import math
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -21,6 +24,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from streamlab.files import write_atomically
+from streamlab.registry.records import PrimaryStream
 from streamlab.views.export import write_csv
 from streamlab.views.table import Cell
 
@@ -71,8 +75,10 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "streamlab",
     "svg.fonttype": "path",
 }
-# Ticks of a logarithmic axis as plain numbers.
-PLAIN_NUMBERS = FuncFormatter(lambda value, _: f"{value:,.10g}")
+# Ticks as plain numbers below a million, and in powers of ten beyond.
+PLAIN_NUMBERS = FuncFormatter(
+    lambda value, _: f"{value:,.10g}" if value < 1e6 else f"{value:.2g}".replace("e+0", "e")
+)
 
 
 @contextmanager
@@ -162,6 +168,50 @@ def name_rows(axes: Axes, names: Sequence[str], *, order: str) -> None:
     axes.set_ylabel(f"tasks, {order}")
 
 
+class RunFigure(ABC):
+    """A figure of one run, read from its registry.
+
+    Subclasses are frozen dataclasses of what was read, with a class method `read(source)`.
+    """
+
+    name: ClassVar[str]  # of its files
+    columns: ClassVar[tuple[str, ...]]  # of its CSV file
+
+    @property
+    def trivial(self) -> str | None:
+        """Return why the figure says nothing about this run; None where it does."""
+        return None
+
+    @abstractmethod
+    def rows(self) -> Iterable[Sequence[Cell]]:
+        """Return the rows of the CSV file."""
+
+    @abstractmethod
+    def draw(self) -> Figure:
+        """Draw the figure; call it in `house_style`."""
+
+    def write(self, folder: Path) -> tuple[Path, Path, Path]:
+        """Write it with its numbers; see `write_figure`."""
+        return write_figure(folder, self.name, self.draw, self.columns, self.rows())
+
+
+@dataclass(frozen=True)
+class StreamFigure(RunFigure):
+    """A figure of a run's own stream: its first seed by its primary method."""
+
+    stream: PrimaryStream
+
+    @property
+    def who(self) -> tuple[str, int]:
+        """Return the first cells of each row: the run and the seed."""
+        return self.stream.run.name, self.stream.seed
+
+    @property
+    def head(self) -> str:
+        """Return the start of the caption."""
+        return f"Run {self.stream.run.name}, seed {self.stream.seed}"
+
+
 def write_figure(
     folder: Path,
     name: str,
@@ -218,6 +268,17 @@ def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:
     low, high = limits
     more = max(least - (high - low), 0.0) / 2
     return low - more, high + more
+
+
+def decades(values: Iterable[float], margin: float) -> tuple[float, float]:
+    """Return the powers of ten around the positive values, a factor `margin` away from them.
+
+    >>> decades([0, 20, 99], 1.001), decades([0, 20, 99], 1.25)
+    ((10.0, 100.0), (10.0, 1000.0))
+    """
+    sizes = [value for value in values if value > 0]
+    low, high = min(sizes) / margin, max(sizes) * margin
+    return 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
 
 
 @cache

@@ -36,16 +36,16 @@ def inline_figures(source: RunSource) -> Iterator[InlineFigure]:
     """Draw every figure of a run; one that does not apply to it comes with the reason."""
     for entry in FIGURES:
         try:
-            plot = entry.read(source)
+            figure = entry.read(source)
         except StreamlabError as error:
             # A damaged file must not prevent the page that reports it.
             reason = str(error).replace(str(source.home.path), "this home")
             yield InlineFigure(entry, None, reason)
             continue
-        if plot.trivial is not None:
-            yield InlineFigure(entry, None, plot.trivial)
+        if figure.trivial is not None:
+            yield InlineFigure(entry, None, figure.trivial)
             continue
-        svg, caption = drawn_svg(plot.draw)
+        svg, caption = drawn_svg(figure.draw)
         described = f"{entry.reading} {caption}"
         name = f"figure-{entry.name}"
         yield InlineFigure(

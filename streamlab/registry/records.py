@@ -284,6 +284,11 @@ class PrimaryStream:
     arrivals: tuple[ArrivalRecord, ...]  # at least one, in the order of the stream
     diffs: dict[str, DiffRecord]  # by digest
 
+    @property
+    def files(self) -> tuple[tuple[ArrivalRecord, DiffRecord], ...]:
+        """Return each arrival with its artifact."""
+        return tuple((arrival, self.diffs[arrival.digest or ""]) for arrival in self.arrivals)
+
 
 @dataclass(frozen=True, kw_only=True)
 class EventRecord:

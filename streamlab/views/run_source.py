@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.registry.records import PrimaryStream
 from streamlab.registry.references import find_run
 from streamlab.registry.registry import Registry
 
@@ -26,6 +27,11 @@ class RunSource:
     def store(self) -> ArtifactStore:
         """Return the home's artifact store."""
         return ArtifactStore(self.home.store)
+
+    @property
+    def stream(self) -> PrimaryStream:
+        """Read the run's first seed by its primary method; see `Registry.primary_stream`."""
+        return self.registry.primary_stream(self.run)
 
 
 @contextmanager

@@ -15,12 +15,15 @@ from streamlab.cli import cli
 from streamlab.diff.format.container import decode
 from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
-from streamlab.figures import accuracy, file_parts, layers, pareto
-from streamlab.figures import accuracy_matrix as matrix
-from streamlab.figures import mask_overlap as overlap
-from streamlab.figures import training_curves as curves
+from streamlab.figures.accuracy import AccuracyFigure
+from streamlab.figures.accuracy_matrix import MatrixFigure
 from streamlab.figures.catalogue import BY_NAME
+from streamlab.figures.file_parts import BytesFigure
+from streamlab.figures.layers import kind_of, layer_of
+from streamlab.figures.mask_overlap import OverlapFigure
+from streamlab.figures.pareto import ParetoFigure
 from streamlab.figures.style import house_style
+from streamlab.figures.training_curves import CurvesFigure
 from streamlab.home.curves import read_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
@@ -85,9 +88,9 @@ def test_bytes_are_those_of_the_records_and_stand_over_the_bound(
 def test_bytes_of_files_that_are_gone_have_no_bound(
     many_registry: Registry, tmp_path: Path
 ) -> None:
-    data = file_parts.read(RunSource(many_registry, Home(tmp_path), "latest"))
+    data = BytesFigure.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
-    assert [bar.bound for bar in data.bars] == [None, None]
+    assert data.bounds == (None, None)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "pareto"])
@@ -134,13 +137,14 @@ def test_the_matrix_has_every_task_after_every_arrival(
 def test_scores_taken_after_a_quarantined_arrival_have_a_column(
     many: Ran, many_registry: Registry, tmp_path: Path
 ) -> None:
-    grid = matrix.read(RunSource(many_registry, many.home, "latest"))
+    grid = MatrixFigure.read(RunSource(many_registry, many.home, "latest"))
     # As if the second arrival had been quarantined, after which the first was scored again.
-    first = replace(grid, arrivals=grid.arrivals[:1], scores=grid.scores[:1])
+    stream = replace(grid.stream, arrivals=grid.stream.arrivals[:1])
+    first = replace(grid, stream=stream, scores=grid.scores[:1])
 
-    rows = read_csv(matrix.write(first, tmp_path)[2])
+    rows = read_csv(first.write(tmp_path)[2])
     with house_style():
-        axes = matrix.draw(first).axes[0]
+        axes = first.draw().axes[0]
 
     assert [(row["task"], row["after_task"]) for row in rows] == [
         ("mood", "mood"),
@@ -165,7 +169,7 @@ def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> No
 
 def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"no curve lies in .*nothing to show"):
-        curves.read(RunSource(many_registry, Home(tmp_path), "latest"))
+        CurvesFigure.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
 
 def test_layers_and_kinds_each_add_up_to_the_kept_entries(
@@ -194,7 +198,7 @@ def test_layers_and_kinds_each_add_up_to_the_kept_entries(
     ],
 )
 def test_a_tensor_has_its_layer_and_kind_by_name(tensor: str, layer: str, kind: str) -> None:
-    assert (layers.layer_of(tensor), layers.kind_of(tensor)) == (layer, kind)
+    assert (layer_of(tensor), kind_of(tensor)) == (layer, kind)
 
 
 def test_overlap_is_that_of_the_stored_positions(
@@ -220,33 +224,40 @@ def test_overlap_is_that_of_the_stored_positions(
 
 def test_files_that_are_not_there_do_not_overlap(many_registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="the store has 0 of the 2 files"):
-        overlap.read(RunSource(many_registry, Home(tmp_path), "latest"))
+        OverlapFigure.read(RunSource(many_registry, Home(tmp_path), "latest"))
 
 
 def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: Path) -> None:
     source = RunSource(many_registry, many.home, "latest")
-    bars, scores, points = file_parts.read(source), accuracy.read(source), pareto.read(source)
-    bars = replace(bars, run=HOSTILE, bars=tuple(replace(b, task=HOSTILE) for b in bars.bars))
-    named = tuple(replace(score, task=HOSTILE) for score in scores.scores)
-    scores = replace(scores, run=HOSTILE, scores=named)
-    arrivals = [replace(p.arrival, task=HOSTILE) for p in points.points]
-    marked = tuple(replace(p, arrival=a) for p, a in zip(points.points, arrivals, strict=True))
-    points = replace(points, run=HOSTILE, points=marked)
-    grid = matrix.read(source)
-    grid = replace(grid, arrivals=tuple(replace(a, task=HOSTILE) for a in grid.arrivals))
-    drawn = curves.read(source)
-    learnt = [replace(curve.arrival, task=HOSTILE) for curve in drawn.curves]
-    drawn = replace(
-        drawn,
-        curves=tuple(replace(c, arrival=a) for c, a in zip(drawn.curves, learnt, strict=True)),
+    stream = source.stream
+    named = tuple(replace(arrival, task=HOSTILE) for arrival in stream.arrivals)
+    stream = replace(stream, run=replace(stream.run, name=HOSTILE), arrivals=named)
+    scores, points, drawn = (
+        kind.read(source) for kind in (AccuracyFigure, ParetoFigure, CurvesFigure)
+    )
+    figures = (
+        replace(BytesFigure.read(source), stream=stream),
+        replace(scores, run=HOSTILE, scores=tuple(replace(s, task=HOSTILE) for s in scores.scores)),
+        replace(
+            points,
+            run=HOSTILE,
+            points=tuple(
+                replace(p, arrival=replace(p.arrival, task=HOSTILE)) for p in points.points
+            ),
+        ),
+        replace(MatrixFigure.read(source), stream=stream),
+        replace(
+            drawn,
+            stream=stream,
+            curves=tuple(
+                replace(c, arrival=replace(c.arrival, task=HOSTILE)) for c in drawn.curves
+            ),
+        ),
     )
 
-    for at in ("a", "b"):
-        file_parts.write(bars, tmp_path / at)
-        accuracy.write(scores, tmp_path / at)
-        pareto.write(points, tmp_path / at)
-        matrix.write(grid, tmp_path / at)
-        curves.write(drawn, tmp_path / at)
+    for figure in figures:
+        for at in "ab":
+            figure.write(tmp_path / at)
 
     for name in ("bytes", "accuracy", "pareto", "matrix", "curves"):
         first, second = (

@@ -12,10 +12,11 @@ import pytest
 from figure_samples import check_labels, check_pictures, read_csv
 from large_samples import make_home
 
-from streamlab.figures import accuracy, file_parts
-from streamlab.figures import mask_overlap as overlap
+from streamlab.figures.accuracy import AccuracyFigure
 from streamlab.figures.catalogue import BY_NAME
+from streamlab.figures.file_parts import BytesFigure
 from streamlab.figures.heatmap import MOST_COLUMNS
+from streamlab.figures.mask_overlap import OverlapFigure
 from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -79,7 +80,7 @@ def test_more_tasks_than_have_names_fit_one_page_and_all_are_in_the_numbers(
 def test_of_very_many_tasks_some_are_compared_the_first_and_the_last_among_them(
     long_home: Home, long_registry: Registry
 ) -> None:
-    data = overlap.read(RunSource(long_registry, long_home, "latest"))
+    data = OverlapFigure.read(RunSource(long_registry, long_home, "latest"))
 
     assert (len(data.tasks), data.n_all, data.n_missing) == (MOST_COLUMNS, N_LONG, 0)
     assert (data.tasks[0], data.tasks[-1]) == ("task_0", f"task_{N_LONG - 1}")
@@ -90,14 +91,14 @@ def test_unnamed_tasks_stand_best_first_and_largest_first(
     long_home: Home, long_registry: Registry
 ) -> None:
     source = RunSource(long_registry, long_home, "latest")
-    scores, bars = accuracy.read(source), file_parts.read(source)
+    scores, bars = AccuracyFigure.read(source), BytesFigure.read(source)
     with house_style():
-        (own, *_) = accuracy.draw(scores).axes[0].get_lines()
-        ends = file_parts.draw(bars).axes[0].collections[-1].get_paths()[0].vertices
+        (own, *_) = scores.draw().axes[0].get_lines()
+        ends = bars.draw().axes[0].collections[-1].get_paths()[0].vertices
 
     by_row = [x for _, x in sorted(zip(own.get_ydata(), own.get_xdata(), strict=True))]
     assert by_row == sorted(by_row, reverse=True)
-    sizes = [bar.diff.file_bytes / 1e3 for bar in bars.bars]
+    sizes = [diff.file_bytes / 1e3 for _, diff in bars.stream.files]
     assert ends[:, 0].max() == pytest.approx(max(sizes))
     # The end of the lowest row is the smallest file's.
     assert ends[ends[:, 1] == N_LONG - 1][:, 0].max() == pytest.approx(min(sizes))

@@ -17,10 +17,8 @@ from streamlab.figures.storage import (
     MOST_RUNS,
     StorageFigure,
     StorageSeries,
-    draw,
     separate,
     storage_rows,
-    write,
 )
 from streamlab.figures.style import house_style
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
@@ -158,8 +156,8 @@ def test_an_arrival_whose_artifact_has_no_record_is_refused() -> None:
 
 @pytest.mark.parametrize("n_tasks", [1, 3, 120])
 def test_files_are_whole_and_the_same_twice(n_tasks: int, tmp_path: Path) -> None:
-    first = write(StorageFigure((series(n_tasks),)), tmp_path / "a")
-    second = write(StorageFigure((series(n_tasks),)), tmp_path / "b")
+    first = StorageFigure((series(n_tasks),)).write(tmp_path / "a")
+    second = StorageFigure((series(n_tasks),)).write(tmp_path / "b")
 
     check_pictures(first, second)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {
@@ -172,7 +170,7 @@ def test_files_are_whole_and_the_same_twice(n_tasks: int, tmp_path: Path) -> Non
 def test_the_csv_holds_every_row(tmp_path: Path) -> None:
     one = series(4)
 
-    files = write(StorageFigure((one,)), tmp_path)
+    files = StorageFigure((one,)).write(tmp_path)
 
     with files[2].open(newline="") as file:
         read = list(csv.DictReader(file))
@@ -185,7 +183,7 @@ def test_the_csv_holds_every_row(tmp_path: Path) -> None:
 def texts(*drawn: StorageSeries) -> str:
     """Return all that is written on the figure, one piece a line."""
     with house_style():
-        figure = draw(StorageFigure(drawn))
+        figure = StorageFigure(drawn).draw()
     pieces = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
     return "\n".join(piece.get_text() for piece in pieces)
 
@@ -206,7 +204,7 @@ def test_both_panels_draw_every_measured_point_and_no_other() -> None:
     one = series(5)
 
     with house_style():
-        linear, log = draw(StorageFigure((one,))).axes
+        linear, log = StorageFigure((one,)).draw().axes
 
     ours, full = linear.get_lines()
     assert (linear.get_yscale(), log.get_yscale()) == ("linear", "log")
@@ -220,7 +218,7 @@ def test_both_panels_draw_every_measured_point_and_no_other() -> None:
 @pytest.mark.parametrize("n_tasks", [1, 2, 9, 120])
 def test_no_two_labels_overlap_and_none_leaves_the_page(n_tasks: int) -> None:
     with house_style():
-        figure = draw(StorageFigure((series(n_tasks), series(max(n_tasks - 1, 1), run="other-1"))))
+        figure = StorageFigure((series(n_tasks), series(max(n_tasks - 1, 1), run="other-1"))).draw()
         figure.draw_without_rendering()
         page = figure.bbox
         for axes in figure.axes:
@@ -233,7 +231,7 @@ def test_no_two_labels_overlap_and_none_leaves_the_page(n_tasks: int) -> None:
 
 def test_runs_with_the_same_checkpoints_share_one_line_for_them() -> None:
     with house_style():
-        axes = draw(StorageFigure((series(5), series(3, run="other-1")))).axes[0]
+        axes = StorageFigure((series(5), series(3, run="other-1"))).draw().axes[0]
 
     assert len(axes.get_lines()) == 3
 
@@ -247,9 +245,9 @@ def test_too_few_or_too_many_runs_are_refused(n_runs: int) -> None:
 def test_this_machines_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
     import matplotlib as mpl
 
-    before = write(StorageFigure((series(2),)), tmp_path / "a")
+    before = StorageFigure((series(2),)).write(tmp_path / "a")
     with mpl.rc_context({"font.size": 20.0, "axes.facecolor": "red"}):
-        after = write(StorageFigure((series(2),)), tmp_path / "b")
+        after = StorageFigure((series(2),)).write(tmp_path / "b")
         assert mpl.rcParams["font.size"] == 20.0
 
     assert before[1].read_bytes() == after[1].read_bytes()

@@ -10,7 +10,7 @@ import pytest
 from figure_samples import HOSTILE, check_labels, check_pictures, read_csv
 
 from streamlab.errors import UsageError
-from streamlab.figures.storage import StorageFigure, draw, project, storage_series, write
+from streamlab.figures.storage import StorageFigure, project, storage_series
 from streamlab.figures.style import caption_of, house_style
 from streamlab.planning.alternatives import find_coordinate_files
 from streamlab.planning.measured import Measured, measure
@@ -61,8 +61,13 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
     many_registry: Registry, tmp_path: Path
 ) -> None:
     series = storage_series(many_registry, "latest", project_to=500)
-    series = replace(series, run=HOSTILE, lora_bytes=(5_000, 6_000, 7_000))
-    first, second = (write(StorageFigure((series,), budget=100_000), tmp_path / at) for at in "ab")
+    stored = [
+        replace(row, lora_bytes=size)
+        for row, size in zip(series.rows, (5_000, 6_000, 7_000), strict=False)
+    ]
+    series = replace(series, run=HOSTILE, rows=(*stored, *series.rows[3:]))
+    figure = StorageFigure((series,), budget=100_000)
+    first, second = (figure.write(tmp_path / at) for at in "ab")
 
     check_pictures(first, second)
     rows = read_csv(first[2])
@@ -70,15 +75,14 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
     assert n_tasks == sorted(set(n_tasks))
     assert [row["basis"] for row in rows[:4]] == [*["measured"] * 3, "extrapolated"]
     assert [row["lora_bytes"] for row in rows[:4]] == ["5000", "6000", "7000", ""]
-    assert int(rows[-1]["ours_bytes"]) == series.projected[-1].ours_bytes
+    assert int(rows[-1]["ours_bytes"]) == series.rows[-1].ours_bytes
 
 
 def test_the_caption_says_what_is_measured_and_what_is_not(many_registry: Registry) -> None:
     def caption(project_to: int | None) -> str:
         with house_style():
-            figure = draw(
-                StorageFigure((storage_series(many_registry, "1", project_to=project_to),))
-            )
+            series = storage_series(many_registry, "1", project_to=project_to)
+            figure = StorageFigure((series,)).draw()
         return caption_of(figure)
 
     assert "measured" in caption(None)
@@ -89,7 +93,7 @@ def test_the_caption_says_what_is_measured_and_what_is_not(many_registry: Regist
 def test_no_label_of_a_tick_overlaps_another(many_registry: Registry) -> None:
     with house_style():
         series = storage_series(many_registry, "1", project_to=1_000_000)
-        figure = draw(StorageFigure((series,), budget=10**9))
+        figure = StorageFigure((series,), budget=10**9).draw()
         figure.draw_without_rendering()
         for axes in figure.axes:
             boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
@@ -103,7 +107,7 @@ def test_coordinates_are_computed_from_the_entries_the_type_and_the_head(
 ) -> None:
     series = storage_series(many_registry, "latest", project_to=4)
 
-    rows = read_csv(write(StorageFigure((series,)), tmp_path)[2])
+    rows = read_csv(StorageFigure((series,)).write(tmp_path)[2])
 
     bits = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
     sizes = [
@@ -121,15 +125,16 @@ def test_what_is_no_diff_has_no_coordinates(measured: Measured) -> None:
 
     assert find_coordinate_files((measured.tasks[0], checkpoint)) is None
     (row,) = project(replace(measured, tasks=(measured.tasks[0], checkpoint)), 3)
-    assert row.coo_bytes is None
+    assert row.coo_computed_bytes is None
 
 
 def test_five_lines_have_five_labels_apart(many_registry: Registry) -> None:
     series = storage_series(many_registry, "latest", project_to=10_000)
-    series = replace(series, lora_bytes=series.coo_bytes)
+    rows = tuple(replace(row, lora_bytes=row.coo_computed_bytes) for row in series.rows)
+    last = max(row.coo_computed_bytes or 0 for row in rows if row.basis == "measured")
 
     with house_style():
-        figure = draw(StorageFigure((series,), budget=series.coo_bytes[-1]))
+        figure = StorageFigure((replace(series, rows=rows),), budget=last).draw()
         check_labels(figure)
 
     for axes in figure.axes:

@@ -12,10 +12,11 @@ import pytest
 from figure_samples import check_labels, check_pictures, read_csv
 from large_samples import make_home, make_stream
 
-from streamlab.figures import device_timeline as device
-from streamlab.figures import queue_length as queue
-from streamlab.figures import stream_timeline as timeline
-from streamlab.figures.stream_timeline import read_times, stream_times
+from streamlab.figures.stream_timeline import (
+    DeviceFigure,
+    QueueFigure,
+    TimelineFigure,
+)
 from streamlab.figures.style import MOST_NAMED, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -47,12 +48,17 @@ def untimed(tmp_path_factory: pytest.TempPathFactory) -> Home:
     return make_home(folder, MOST_NAMED + 12, n_failed=1, n_providers=MOST_NAMED + 5)
 
 
-def test_the_timeline_has_every_attempt_with_the_registrys_times(
-    registry: Registry, tmp_path: Path
-) -> None:
-    data = read_times(registry, "latest")
+@pytest.fixture
+def source(streamed: Home, registry: Registry) -> RunSource:
+    return RunSource(registry, streamed, "latest")
 
-    first, second = (timeline.write(data, tmp_path / at) for at in "ab")
+
+def test_the_timeline_has_every_attempt_with_the_registrys_times(
+    source: RunSource, registry: Registry, tmp_path: Path
+) -> None:
+    data = TimelineFigure.read(source)
+
+    first, second = (data.write(tmp_path / at) for at in "ab")
 
     check_pictures(first, second)
     found = {
@@ -66,8 +72,8 @@ def test_the_timeline_has_every_attempt_with_the_registrys_times(
     assert {status for status, *_ in found.values()} == {"finished", "failed", "quarantined"}
 
 
-def test_a_further_attempt_waits_from_the_end_of_the_one_before(registry: Registry) -> None:
-    stays = read_times(registry, "latest").stays
+def test_a_further_attempt_waits_from_the_end_of_the_one_before(source: RunSource) -> None:
+    stays = TimelineFigure.read(source).stays
 
     pairs = {
         task: [stay for stay in stays if stay.arrival.task == task]
@@ -80,10 +86,10 @@ def test_a_further_attempt_waits_from_the_end_of_the_one_before(registry: Regist
         assert one.arrived == one.arrival.arrived_us / 1e6  # type: ignore[operator]
 
 
-def test_the_queue_holds_who_waits_as_long_as_they_wait(registry: Registry) -> None:
-    stays = read_times(registry, "latest").stays
+def test_the_queue_holds_who_waits_as_long_as_they_wait(source: RunSource) -> None:
+    data = QueueFigure.read(source)
 
-    rows = queue.queue_lengths(stays)
+    stays, rows = data.stays, data.lengths()
 
     assert rows[-1][1:] == (0, 0)
     assert all(n_waiting >= 0 and 0 <= n_training <= 1 for _, n_waiting, n_training in rows)
@@ -98,10 +104,9 @@ def test_the_queue_holds_who_waits_as_long_as_they_wait(registry: Registry) -> N
 
 
 def test_the_device_is_its_log_and_stays_below_its_budget(
-    streamed: Home, registry: Registry, tmp_path: Path
+    source: RunSource, registry: Registry, tmp_path: Path
 ) -> None:
-    source = RunSource(registry, streamed, "latest")
-    rows = read_csv(device.write(device.read(source), tmp_path)[2])
+    rows = read_csv(DeviceFigure.read(source).write(tmp_path)[2])
 
     log = registry.placements.list("latest")
     assert [(row["action"], int(row["device_bytes"]), int(row["arrival"])) for row in rows] == [
@@ -114,13 +119,13 @@ def test_the_device_is_its_log_and_stays_below_its_budget(
 
 def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed: Home) -> None:
     with reading(untimed) as opened:
-        data = device.read(RunSource(opened, untimed, "latest"))
+        data = DeviceFigure.read(RunSource(opened, untimed, "latest"))
         arrivals = opened.primary_stream("latest").arrivals
         sizes = [opened.artifacts.get(arrival.digest or "").file_bytes for arrival in arrivals]
 
-    assert data.times.clock == "real"
-    assert all(stay.arrived == stay.began for stay in data.times.stays)
-    assert "no virtual time was recorded" in data.times.head
+    assert data.clock == "real"
+    assert all(stay.arrived == stay.began for stay in data.stays)
+    assert "no virtual time was recorded" in data.head
     assert (data.is_simulated, data.budget) == (False, None)
     assert data.changes[-1].device_bytes == sum(sizes)
 
@@ -131,7 +136,7 @@ def test_attempts_without_virtual_times_are_counted_beside_those_that_have_them(
     first, *others = registry.arrivals.list()
     lost = replace(first, arrived_us=None, began_us=None, ended_us=None)
 
-    data = stream_times(registry.primary_stream("latest"), [lost, *others])
+    data = TimelineFigure.of(registry.primary_stream("latest"), [lost, *others])
 
     assert (data.clock, data.n_untimed, len(data.stays)) == ("virtual", 1, len(others))
     assert "1 attempts have no virtual time" in data.head
@@ -141,14 +146,14 @@ def test_attempts_without_virtual_times_are_counted_beside_those_that_have_them(
 def test_no_two_labels_overlap_in_time(which: str, request: pytest.FixtureRequest) -> None:
     home = request.getfixturevalue(which)
     with reading(home) as opened, house_style():
-        times, kept = read_times(opened, "latest"), device.read(RunSource(opened, home, "latest"))
-        for figure in (timeline.draw(times), queue.draw(times), device.draw(kept)):
-            check_labels(figure)
+        source = RunSource(opened, home, "latest")
+        for kind in (TimelineFigure, QueueFigure, DeviceFigure):
+            check_labels(kind.read(source).draw())
 
 
 def test_of_very_many_providers_the_busiest_have_rows(untimed: Home) -> None:
     with reading(untimed) as opened, house_style():
-        figure = timeline.draw(read_times(opened, "latest"))
+        figure = TimelineFigure.read(RunSource(opened, untimed, "latest")).draw()
 
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     # The first seven brought two tasks, all others one.

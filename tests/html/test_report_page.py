@@ -14,7 +14,7 @@ from page_samples import HEBREW, SCRIPT, Element, hostile_home, page_of, parsed
 
 from streamlab.config import scenario_digest
 from streamlab.figures.catalogue import FIGURES
-from streamlab.figures.storage import StorageFigure, draw, storage_series
+from streamlab.figures.storage import StorageFigure, storage_series
 from streamlab.figures.style import drawn_svg
 from streamlab.html.document import scenario_file
 from streamlab.html.inline_figures import inline_svg
@@ -199,7 +199,7 @@ def test_a_run_where_nothing_finished_has_a_page(many: Ran, tmp_path: Path) -> N
 
 def test_a_figure_has_ids_of_its_own_and_no_style(many_registry: Registry) -> None:
     series = storage_series(many_registry, "latest")
-    svg, _ = drawn_svg(lambda: draw(StorageFigure((series,))))
+    svg, _ = drawn_svg(StorageFigure((series,)).draw)
 
     one, two = (inline_svg(svg, name=name, title="t", description="d") for name in ("a", "b"))
 
