@@ -165,7 +165,7 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
             f"to {_MOST_PROJECTED:,}, got {n_tasks}."
         )
     model = StorageModel(base=measured.base.file_bytes, tasks=measured.tasks, block_bytes=1)
-    full = running([task.full_checkpoint for task in measured.tasks])
+    full = running([task.full_checkpoint_bytes for task in measured.tasks])
     lora, coo = _baselines(measured)
 
     def at(n_tasks: int) -> StorageRow:

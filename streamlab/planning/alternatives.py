@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from streamlab.planning.storage_model import TaskBytes
+from streamlab.registry.records import NewDiff
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
 
@@ -34,23 +34,18 @@ def find_n_adapter_entries(layout: Layout, rank: int = RANK) -> int | None:
     entries = [
         rank * sum(shape)
         for name, shape in layout
-        if len(shape) == 2 and _layer(name) in _QUERIES_AND_VALUES
+        if len(shape) == 2
+        and name.removesuffix(".weight").rpartition(".")[2] in _QUERIES_AND_VALUES
     ]
     return sum(entries) if entries else None
 
 
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight").rpartition(".")[2]
-
-
-def find_coordinate_files(tasks: Sequence[TaskBytes]) -> tuple[int, ...] | None:
+def find_coordinate_files(tasks: Sequence[NewDiff]) -> tuple[int, ...] | None:
     """Return the bytes of every task as coordinates; None if one of them is not a diff."""
     if any(task.kind != "diff" for task in tasks):
         return None
-    return tuple(map(coordinate_bytes, tasks))
-
-
-def coordinate_bytes(task: TaskBytes) -> int:
-    """Return the bytes of one diff as coordinates."""
-    bits = task.n_entries * (POSITION_BITS + _VALUE_BITS[task.value_type])
-    return -(-bits // 8) + FP32_BYTES * task.n_head_entries
+    return tuple(
+        -(-task.n_entries * (POSITION_BITS + _VALUE_BITS[task.value_type]) // 8)
+        + FP32_BYTES * task.n_head_entries
+        for task in tasks
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from streamlab.errors import UsageError
 from streamlab.planning.storage_model import Interval, Storage, StorageModel
@@ -79,8 +80,8 @@ def fit(model: StorageModel, budget: int) -> Fit:
         raise UsageError(f"More than {MOST_TASKS:.0e} tasks fit. Give a smaller budget.")
     low = high = None
     if len(model.tasks) > 1:
-        low = _most(lambda n: _upper(model, n) <= budget)
-        high = _most(lambda n: _lower(model, n) <= budget)
+        low = _most(lambda n: _end(model, n, "high") <= budget)
+        high = _most(lambda n: _end(model, n, "low") <= budget)
     return Fit(budget, n_tasks, low, high, model.at(n_tasks))
 
 
@@ -139,14 +140,11 @@ def _require_base(model: StorageModel, budget: int) -> None:
         )
 
 
-def _upper(model: StorageModel, n_tasks: int) -> int:
+def _end(model: StorageModel, n_tasks: int, end: Literal["low", "high"]) -> int:
+    """Return one end of the interval; the size itself where there is none."""
     interval = model.interval(n_tasks)
-    return interval.high if interval else model.at(n_tasks).total
-
-
-def _lower(model: StorageModel, n_tasks: int) -> int:
-    interval = model.interval(n_tasks)
-    return interval.low if interval else model.at(n_tasks).total
+    size: int = getattr(interval, end) if interval else model.at(n_tasks).total
+    return size
 
 
 def _most(fits: Callable[[int], bool]) -> int | None:

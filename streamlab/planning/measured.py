@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from streamlab.errors import RegistryError, UsageError
-from streamlab.planning.storage_model import (
-    BLOCK_BYTES,
-    RegistryBytes,
-    StorageModel,
-    TaskBytes,
-    task_bytes,
-)
-from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, PrimaryStream
+from streamlab.errors import UsageError
+from streamlab.planning.storage_model import BLOCK_BYTES, RegistryBytes, StorageModel
+from streamlab.registry.records import BaseRecord, NewDiff, PrimaryStream
 from streamlab.registry.registry import Registry
 
 
@@ -24,7 +18,7 @@ class Measured:
     seed: int
     method: str
     base: BaseRecord
-    tasks: tuple[TaskBytes, ...]  # in order of arrival, at least one
+    tasks: tuple[NewDiff, ...]  # in order of arrival, at least one
     names: tuple[str, ...]  # of the tasks
     training_seconds: tuple[float, ...]
     adapter_files: tuple[int, ...]  # bytes of each LoRA adapter of the run's baselines
@@ -72,22 +66,12 @@ def measure(
         seed=stream.seed,
         method=stream.method,
         base=stream.base,
-        tasks=tuple(task_bytes(_artifact(stream, arrival)) for arrival in stream.arrivals),
+        tasks=tuple(diff for _, diff in stream.files),
         names=tuple(arrival.task for arrival in stream.arrivals),
         training_seconds=tuple(arrival.training_seconds for arrival in stream.arrivals),
         adapter_files=_adapters(registry, stream),
         registry=size,
     )
-
-
-def _artifact(stream: PrimaryStream, arrival: ArrivalRecord) -> DiffRecord:
-    found = stream.diffs.get(arrival.digest or "")
-    if found is None:
-        raise RegistryError(
-            f"The artifact {arrival.digest} of arrival {arrival.id} has no record. "
-            "The registry is damaged; restore it from a copy."
-        )
-    return found
 
 
 def _adapters(registry: Registry, stream: PrimaryStream) -> tuple[int, ...]:

@@ -126,7 +126,7 @@ def _step(n_tasks: int, model: StorageModel, lora: LoraFiles | None, queue: Queu
     def kept(sizes: Sequence[int], base: int) -> int | None:
         return model.n_copies * (base + grown(running(sizes), n_tasks)) if sizes else None
 
-    full = kept([task.full_checkpoint for task in model.tasks], 0)
+    full = kept([task.full_checkpoint_bytes for task in model.tasks], 0)
     assert full is not None  # noqa: S101 - a model has tasks
     return Step(
         storage=model.at(n_tasks),

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
-from streamlab.registry.records import ArtifactKind, DiffRecord
+from streamlab.registry.records import NewDiff
 
 BLOCK_BYTES = 4096
 CONFIDENCE = 0.95
@@ -51,32 +51,6 @@ class RegistryBytes:
         return self.empty + max(self.file - self.empty, 0) * n_tasks // max(self.n_arrivals, 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskBytes:
-    """The bytes of one stored task, measured or hypothetical; four parts add up to the file."""
-
-    digest: str
-    kind: ArtifactKind
-    value_type: str
-    n_gated: int  # d
-    n_entries: int  # k
-    n_head_entries: int
-    positions: int
-    values: int
-    head: int
-    metadata: int
-    full_checkpoint: int  # bytes of full finetuning
-
-    @property
-    def file(self) -> int:
-        """Return the bytes of the file."""
-        return self.positions + self.values + self.head + self.metadata
-
-    def on_disk(self, block_bytes: int) -> int:
-        """Return the bytes of the file in whole blocks."""
-        return in_blocks(self.file, block_bytes)
-
-
 def in_blocks(n_bytes: int, block_bytes: int) -> int:
     """Round up to whole blocks.
 
@@ -86,21 +60,11 @@ def in_blocks(n_bytes: int, block_bytes: int) -> int:
     return -(-n_bytes // block_bytes) * block_bytes
 
 
-def task_bytes(diff: DiffRecord) -> TaskBytes:
-    """Return the bytes of a recorded artifact."""
-    return TaskBytes(
-        digest=diff.digest,
-        kind=diff.kind,
-        value_type=diff.value_type,
-        n_gated=diff.n_gated,
-        n_entries=diff.n_entries,
-        n_head_entries=diff.n_head_entries,
-        positions=diff.positions_bytes,
-        values=diff.values_bytes,
-        head=diff.head_bytes,
-        metadata=diff.metadata_bytes,
-        full_checkpoint=diff.full_checkpoint_bytes,
-    )
+def resized(task: NewDiff, **changes: Any) -> NewDiff:
+    """Return a task with other parts of its file, and their sum as its size."""
+    new = replace(task, **changes)
+    parts = new.positions_bytes + new.values_bytes + new.head_bytes + new.metadata_bytes
+    return replace(new, file_bytes=parts)
 
 
 @dataclass(frozen=True)
@@ -177,17 +141,12 @@ class Storage:
             "values": self.values,
             "metadata": self.metadata,
             "heads": self.heads,
-            "registry": self.registry or 0,
+            "registry": self.registry,
             "rounding": self.rounding,
-            "shared": self.shared,
-            "copies": self.total - self.once,
+            "shared": self.shared or None,
+            "copies": None if self.n_copies == 1 else self.total - self.once,
         }
-        optional = {
-            "registry": self.registry is None,
-            "shared": not self.shared,
-            "copies": self.n_copies == 1,
-        }
-        return {name: size for name, size in parts.items() if not optional.get(name)}
+        return {name: size for name, size in parts.items() if size is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +154,7 @@ class StorageModel:
     """A base and at least one task in order of arrival; `supposed`: they are hypothetical."""
 
     base: int
-    tasks: tuple[TaskBytes, ...]
+    tasks: tuple[NewDiff, ...]
     registry: RegistryBytes | None = None
     block_bytes: int = BLOCK_BYTES
     n_copies: int = 1
@@ -246,29 +205,32 @@ class StorageModel:
 
     @cached_property
     def _spread(self) -> Spread | None:
-        return find_spread([task.file for task in self.tasks], self.block_bytes)
+        return find_spread([task.file_bytes for task in self.tasks], self.block_bytes)
 
     @cached_property
     def _sums(self) -> tuple[tuple[int, ...], ...]:
         """Return the bytes of 0, 1, ..., n tasks by part of the files, and of their rounding."""
-        tasks = self.tasks
         return (
-            running([task.positions for task in tasks]),
-            running([task.values for task in tasks]),
-            running([task.metadata for task in tasks]),
-            running([task.head for task in tasks]),
-            running([task.on_disk(self.block_bytes) - task.file for task in tasks]),
+            running([task.positions_bytes for task in self.tasks]),
+            running([task.values_bytes for task in self.tasks]),
+            running([task.metadata_bytes for task in self.tasks]),
+            running([task.head_bytes for task in self.tasks]),
+            running([self._on_disk(task) - task.file_bytes for task in self.tasks]),
         )
 
     @cached_property
     def _shared(self) -> tuple[int, ...]:
-        return running(list(self._known_already()))
+        """Return the bytes of 0, 1, ..., n tasks whose file is that of an earlier one."""
+        first = {task.digest: place for place, task in reversed(list(enumerate(self.tasks)))}
+        return running(
+            [
+                0 if first[task.digest] == place else self._on_disk(task)
+                for place, task in enumerate(self.tasks)
+            ]
+        )
 
-    def _known_already(self) -> Iterator[int]:
-        seen: set[str] = set()
-        for task in self.tasks:
-            yield task.on_disk(self.block_bytes) if task.digest in seen else 0
-            seen.add(task.digest)
+    def _on_disk(self, task: NewDiff) -> int:
+        return in_blocks(task.file_bytes, self.block_bytes)
 
 
 def running(sizes: Sequence[int]) -> tuple[int, ...]:

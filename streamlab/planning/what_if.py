@@ -22,8 +22,8 @@ from types import MappingProxyType
 
 from streamlab.diff.entropy import even_bits_per_entry
 from streamlab.errors import UsageError
-from streamlab.planning.storage_model import StorageModel, TaskBytes
-from streamlab.registry.records import BaseRecord
+from streamlab.planning.storage_model import StorageModel, resized
+from streamlab.registry.records import BaseRecord, NewDiff
 
 # Mean bits per value, over nine diffs of all-MiniLM-L6-v2 at 0.5%.
 VALUE_BITS: Mapping[str, float] = MappingProxyType(
@@ -64,24 +64,19 @@ def suppose(model: StorageModel, base: BaseRecord, what_if: WhatIf) -> StorageMo
     )
 
 
-def width_of(base: BaseRecord) -> int:
-    """Return the width of a base: the columns of its first matrix, the word embeddings."""
-    return next((shape[1] for _, shape in base.layout if len(shape) == 2), 1)
-
-
 def width_growth(growth: float) -> float:
     """Return the growth of the width of a base with `growth` times the parameters."""
     return float(growth ** (1 / 3))
 
 
-def at_density(task: TaskBytes, density: float) -> TaskBytes:
+def at_density(task: NewDiff, density: float) -> NewDiff:
     """Return a task's file at another density. Raises UsageError for one outside (0, 1]."""
     if not 0 < density <= 1:
         raise UsageError(f"The density must be in (0, 1], got {density:g}.")
     return with_entries(task, max(round(density * task.n_gated), 1))
 
 
-def with_entries(task: TaskBytes, n_entries: int) -> TaskBytes:
+def with_entries(task: NewDiff, n_entries: int) -> NewDiff:
     """Return a task's file with `n_entries`. Raises UsageError unless it is a non-empty diff."""
     if task.kind != "diff" or not task.n_entries:
         raise UsageError(
@@ -94,20 +89,16 @@ def with_entries(task: TaskBytes, n_entries: int) -> TaskBytes:
     share = n_entries / task.n_entries
     measured = _even_bits(task.n_entries, task.n_gated)
     even = _even_bits(n_entries, task.n_gated)
-    positions = task.positions * even / measured if measured else even / 8
-    return replace(
-        task,
-        n_entries=n_entries,
-        positions=round(positions),
-        values=round(share * task.values),
-    )
+    positions = task.positions_bytes * even / measured if measured else even / 8
+    values = round(share * task.values_bytes)
+    return resized(task, n_entries=n_entries, positions_bytes=round(positions), values_bytes=values)
 
 
 def _even_bits(n_entries: int, n_gated: int) -> float:
     return n_entries * even_bits_per_entry(n_entries / n_gated)
 
 
-def _supposed(task: TaskBytes, base: BaseRecord, what_if: WhatIf, growth: float) -> TaskBytes:
+def _supposed(task: NewDiff, base: BaseRecord, what_if: WhatIf, growth: float) -> NewDiff:
     if what_if.base_params is not None:
         task = _on_base(task, base, growth)
     if what_if.density is not None:
@@ -115,41 +106,43 @@ def _supposed(task: TaskBytes, base: BaseRecord, what_if: WhatIf, growth: float)
     if what_if.value_type is not None:
         task = _in_type(task, what_if.value_type)
     if what_if.n_classes is not None:
-        width = round(width_growth(growth) * width_of(base))
+        # A base is as wide as the columns of its first matrix, the word embeddings.
+        width = next((shape[1] for _, shape in base.layout if len(shape) == 2), 1)
+        width = round(width_growth(growth) * width)
         task = _with_head(task, what_if.n_classes * (width + 1))
     return task
 
 
-def _on_base(task: TaskBytes, base: BaseRecord, growth: float) -> TaskBytes:
+def _on_base(task: NewDiff, base: BaseRecord, growth: float) -> NewDiff:
     wider = width_growth(growth)
-    return replace(
+    return resized(
         task,
         n_gated=round(growth * task.n_gated),
         n_entries=round(growth * task.n_entries),
         n_head_entries=round(wider * task.n_head_entries),
-        positions=round(growth * task.positions),
-        values=round(growth * task.values),
-        head=round(wider * task.head),
-        full_checkpoint=round(growth * base.file_bytes)
-        + round(wider * (task.full_checkpoint - base.file_bytes)),
+        positions_bytes=round(growth * task.positions_bytes),
+        values_bytes=round(growth * task.values_bytes),
+        head_bytes=round(wider * task.head_bytes),
+        full_checkpoint_bytes=round(growth * base.file_bytes)
+        + round(wider * (task.full_checkpoint_bytes - base.file_bytes)),
     )
 
 
-def _in_type(task: TaskBytes, value_type: str) -> TaskBytes:
+def _in_type(task: NewDiff, value_type: str) -> NewDiff:
     if task.kind != "diff":
         raise UsageError(
             f"Another value type needs measured diffs, and the run stored a {task.kind}. Name "
             "another run with `--run`."
         )
     share = VALUE_BITS[value_type] / VALUE_BITS[task.value_type]
-    return replace(task, value_type=value_type, values=round(share * task.values))
+    return resized(task, value_type=value_type, values_bytes=round(share * task.values_bytes))
 
 
-def _with_head(task: TaskBytes, n_entries: int) -> TaskBytes:
-    each = task.head / task.n_head_entries if task.n_head_entries else _HEAD_VALUE_BYTES
-    return replace(
+def _with_head(task: NewDiff, n_entries: int) -> NewDiff:
+    each = task.head_bytes / task.n_head_entries if task.n_head_entries else _HEAD_VALUE_BYTES
+    return resized(
         task,
         n_head_entries=n_entries,
-        head=round(each * n_entries),
-        full_checkpoint=task.full_checkpoint + 4 * (n_entries - task.n_head_entries),
+        head_bytes=round(each * n_entries),
+        full_checkpoint_bytes=task.full_checkpoint_bytes + 4 * (n_entries - task.n_head_entries),
     )

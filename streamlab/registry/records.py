@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamlab.diff.layout import Layout
+from streamlab.errors import RegistryError
 from streamlab.registry.details import ArrivalDetails
 from streamlab.registry.recorded_scenario import RecordedScenario
 
@@ -286,7 +287,13 @@ class PrimaryStream:
 
     @property
     def files(self) -> tuple[tuple[ArrivalRecord, DiffRecord], ...]:
-        """Return each arrival with its artifact."""
+        """Return each arrival with its artifact. Raises RegistryError where one is missing."""
+        missing = next((a for a in self.arrivals if a.digest not in self.diffs), None)
+        if missing is not None:
+            raise RegistryError(
+                f"The artifact {missing.digest} of arrival {missing.id} has no record. "
+                "The registry is damaged; restore it from a copy."
+            )
         return tuple((arrival, self.diffs[arrival.digest or ""]) for arrival in self.arrivals)
 
 

@@ -88,7 +88,7 @@ def _basis(measured: Measured, model: StorageModel) -> Facts:
         Fact("tasks", n_tasks, "count"),
         Fact("mean density", sum(densities) / n_tasks, "share"),
         Fact("value types", ", ".join(sorted({task.value_type for task in measured.tasks}))),
-        Fact("mean file", sum(task.file for task in measured.tasks) / n_tasks, "bytes"),
+        Fact("mean file", sum(task.file_bytes for task in measured.tasks) / n_tasks, "bytes"),
         Fact("bytes per block", model.block_bytes, "count"),
     )
     return Facts("measured", "Measured", facts)

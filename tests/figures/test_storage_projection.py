@@ -25,9 +25,9 @@ def measured(many_registry: Registry) -> Measured:
 def test_a_projection_adds_the_mean_file_for_every_task_to_come(measured: Measured) -> None:
     (row,) = project(measured, 3)
 
-    sizes = [task.file for task in measured.tasks]
+    sizes = [task.file_bytes for task in measured.tasks]
     parts_of_mean = [
-        sum(getattr(task, part) for task in measured.tasks) * 3 // 2
+        sum(getattr(task, f"{part}_bytes") for task in measured.tasks) * 3 // 2
         for part in ("positions", "values", "head", "metadata")
     ]
     assert row.ours_bytes == measured.base.file_bytes + sum(parts_of_mean)

@@ -49,7 +49,7 @@ def test_a_budget_inside_the_data_is_known_without_a_width() -> None:
 
 
 def test_diffs_that_differ_too_much_give_no_upper_end() -> None:
-    model = model_of(made_up(1), made_up(2, positions=500_000))
+    model = model_of(made_up(1), made_up(2, positions_bytes=500_000))
 
     found = fit(model, 10 * MB)
 

@@ -67,7 +67,7 @@ def test_what_was_measured_has_no_width() -> None:
 
 
 def test_an_interval_holds_the_expected_size_and_never_goes_below_the_measured() -> None:
-    model = model_of(made_up(1), made_up(2, positions=500_000))
+    model = model_of(made_up(1), made_up(2, positions_bytes=500_000))
 
     for n_tasks in (3, 10, 10_000):
         interval = model.interval(n_tasks)

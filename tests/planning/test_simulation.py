@@ -22,8 +22,8 @@ def test_inside_the_data_it_is_what_was_measured() -> None:
 
         own = measured.tasks[:n_tasks]
         assert last.storage.basis == "measured"
-        assert last.storage.files == BASE.file_bytes + sum(task.file for task in own)
-        assert last.full_bytes == sum(task.full_checkpoint for task in own)
+        assert last.storage.files == BASE.file_bytes + sum(task.file_bytes for task in own)
+        assert last.full_bytes == sum(task.full_checkpoint_bytes for task in own)
 
 
 def test_beyond_the_data_it_says_so() -> None:

@@ -9,11 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from planning_samples import REGISTRY, made_up, model_of, nine
 
-from streamlab.planning.storage_model import RegistryBytes, StorageModel, TaskBytes, in_blocks
+from streamlab.planning.storage_model import RegistryBytes, StorageModel, in_blocks
 
 bytes_ = st.integers(0, 10**7)
 tasks = st.builds(
-    made_up, st.integers(0, 5), positions=bytes_, values=bytes_, head=bytes_, metadata=bytes_
+    made_up,
+    st.integers(0, 5),
+    positions_bytes=bytes_,
+    values_bytes=bytes_,
+    head_bytes=bytes_,
+    metadata_bytes=bytes_,
 )
 models = st.builds(
     StorageModel,
@@ -39,10 +44,10 @@ def test_inside_the_data_every_part_is_the_sum_of_the_files(model: StorageModel)
         storage, own = model.at(n_tasks), model.tasks[:n_tasks]
 
         assert storage.basis == "measured"
-        assert storage.files == model.base + sum(task.file for task in own)
-        assert storage.heads == sum(task.head for task in own)
+        assert storage.files == model.base + sum(task.file_bytes for task in own)
+        assert storage.heads == sum(task.head_bytes for task in own)
         distinct = {task.digest: task for task in reversed(own)}
-        in_store = sum(task.on_disk(model.block_bytes) for task in distinct.values())
+        in_store = sum(in_blocks(task.file_bytes, model.block_bytes) for task in distinct.values())
         base, registry = model.base, storage.registry or 0
         assert storage.once == in_store + sum(
             in_blocks(size, model.block_bytes) for size in (base, registry)
@@ -68,7 +73,7 @@ def test_beyond_the_data_a_task_takes_the_mean() -> None:
     doubled = model.at(18)
 
     assert doubled.basis == "extrapolated"
-    assert doubled.files - model.base == 2 * sum(task.file for task in measured.tasks)
+    assert doubled.files - model.base == 2 * sum(task.file_bytes for task in measured.tasks)
 
 
 def test_files_come_out_as_the_storage_figure_has_them() -> None:
@@ -83,7 +88,7 @@ def test_a_file_that_is_there_already_takes_nothing_more() -> None:
     once, twice = model_of(made_up(1)), model_of(made_up(1), made_up(1))
 
     assert twice.at(2).total == once.at(1).total
-    assert twice.at(2).files == once.at(1).files + made_up(1).file
+    assert twice.at(2).files == once.at(1).files + made_up(1).file_bytes
 
 
 def test_a_registry_grows_by_its_arrivals() -> None:
@@ -106,6 +111,6 @@ def test_copies_are_of_everything() -> None:
 
 @pytest.mark.parametrize(("size", "on_disk"), [(0, 0), (1, 4096), (4096, 4096), (4097, 8192)])
 def test_files_fill_whole_blocks(size: int, on_disk: int) -> None:
-    task: TaskBytes = made_up(0, positions=size, values=0, head=0, metadata=0)
+    task = made_up(0, positions_bytes=size, values_bytes=0, head_bytes=0, metadata_bytes=0)
 
-    assert task.on_disk(4096) == on_disk
+    assert in_blocks(task.file_bytes, 4096) == on_disk

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from planning_samples import BASE, made_up, model_of, nine
 
 from streamlab.diff.entropy import even_bits_per_entry
 from streamlab.errors import UsageError
 from streamlab.planning.capacity import fit
+from streamlab.planning.storage_model import resized
 from streamlab.planning.what_if import VALUE_BITS, WhatIf, at_density, suppose, with_entries
 
 MODEL = nine().model()
@@ -36,9 +35,9 @@ def test_a_density_changes_positions_by_their_entropy_and_values_by_their_number
 
     assert after.n_entries == 100
     bits = 100 * even_bits_per_entry(0.001) / (1000 * even_bits_per_entry(0.01))
-    assert after.positions == round(bits * before.positions)
-    assert after.values == before.values // 10
-    assert (after.head, after.metadata) == (before.head, before.metadata)
+    assert after.positions_bytes == round(bits * before.positions_bytes)
+    assert after.values_bytes == before.values_bytes // 10
+    assert (after.head_bytes, after.metadata_bytes) == (before.head_bytes, before.metadata_bytes)
 
 
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5])
@@ -48,7 +47,7 @@ def test_a_density_that_is_no_share_is_refused(density: float) -> None:
 
 
 def test_more_entries_take_more_bytes() -> None:
-    sizes = [with_entries(made_up(0), k).file for k in range(1, 50_000, 997)]
+    sizes = [with_entries(made_up(0), k).file_bytes for k in range(1, 50_000, 997)]
 
     assert sizes == sorted(sizes)
     assert len(set(sizes)) == len(sizes)
@@ -59,7 +58,9 @@ def test_a_value_type_changes_the_values_alone() -> None:
 
     for before, after in zip(MODEL.tasks, supposed.tasks, strict=True):
         share = VALUE_BITS["bf16"] / VALUE_BITS[before.value_type]
-        expected = replace(before, value_type="bf16", values=round(share * before.values))
+        expected = resized(
+            before, value_type="bf16", values_bytes=round(share * before.values_bytes)
+        )
         assert after == expected
 
 
@@ -77,12 +78,15 @@ def test_a_larger_base_grows_all_but_the_headers() -> None:
 
     assert supposed.base == 8 * MODEL.base
     for before, after in zip(MODEL.tasks, supposed.tasks, strict=True):
-        assert (after.positions, after.values) == (8 * before.positions, 8 * before.values)
-        assert after.head == 2 * before.head  # the width is the cube root
-        assert after.metadata == before.metadata
+        assert (after.positions_bytes, after.values_bytes) == (
+            8 * before.positions_bytes,
+            8 * before.values_bytes,
+        )
+        assert after.head_bytes == 2 * before.head_bytes  # the width is the cube root
+        assert after.metadata_bytes == before.metadata_bytes
         assert after.n_entries / after.n_gated == before.n_entries / before.n_gated
-        heads = before.full_checkpoint - BASE.file_bytes
-        assert after.full_checkpoint == 8 * BASE.file_bytes + 2 * heads
+        heads = before.full_checkpoint_bytes - BASE.file_bytes
+        assert after.full_checkpoint_bytes == 8 * BASE.file_bytes + 2 * heads
 
 
 def test_heads_are_linear_layers_on_the_bases_width() -> None:
@@ -90,8 +94,8 @@ def test_heads_are_linear_layers_on_the_bases_width() -> None:
 
     before, after = MODEL.tasks[0], supposed.tasks[0]
     assert after.n_head_entries == 5 * 385
-    assert after.head == 5 * 385 * 2  # they were stored in 16 bits
-    assert after.full_checkpoint - before.full_checkpoint == 4 * (5 - 2) * 385
+    assert after.head_bytes == 5 * 385 * 2  # they were stored in 16 bits
+    assert after.full_checkpoint_bytes - before.full_checkpoint_bytes == 4 * (5 - 2) * 385
 
 
 def test_two_classes_are_what_a_task_of_two_was_measured_with() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from streamlab.planning.measured import Measured
-from streamlab.planning.storage_model import RegistryBytes, StorageModel, TaskBytes
-from streamlab.registry.records import BaseRecord
+from streamlab.planning.storage_model import RegistryBytes, StorageModel, resized
+from streamlab.registry.records import BaseRecord, NewDiff
 
 # Six layers of a width of 384: names and shapes of what LoRA and a head go by.
 LAYOUT = (
@@ -34,6 +34,7 @@ BASE = BaseRecord(
     file_bytes=90_864_160,
     layout=LAYOUT,
 )
+PARTS = ("positions", "values", "head", "metadata")
 REGISTRY = RegistryBytes(file=167_936, empty=147_456, n_arrivals=9)
 
 
@@ -47,18 +48,21 @@ def nine() -> Measured:
         method="diff_pruning",
         base=BASE,
         tasks=tuple(
-            TaskBytes(
+            NewDiff(
                 digest=f"{place:064x}",
                 kind="diff",
                 value_type=row["value_type"],
                 n_gated=int(row["n_gated"]),
                 n_entries=int(row["n_entries"]),
                 n_head_entries=int(row["n_head_entries"]),
-                positions=int(row["positions_bytes"]),
-                values=int(row["values_bytes"]),
-                head=int(row["head_bytes"]),
-                metadata=int(row["metadata_bytes"]),
-                full_checkpoint=int(row["full_checkpoint_bytes"]),
+                file_bytes=sum(int(row[f"{part}_bytes"]) for part in PARTS),
+                positions_bytes=int(row["positions_bytes"]),
+                values_bytes=int(row["values_bytes"]),
+                head_bytes=int(row["head_bytes"]),
+                metadata_bytes=int(row["metadata_bytes"]),
+                full_checkpoint_bytes=int(row["full_checkpoint_bytes"]),
+                base_fingerprint=BASE.fingerprint,
+                tensor_counts=(),
             )
             for place, row in enumerate(rows)
         ),
@@ -69,24 +73,27 @@ def nine() -> Measured:
     )
 
 
-def made_up(place: int, **changes: Any) -> TaskBytes:
+def made_up(place: int, **changes: Any) -> NewDiff:
     """Return a task of a small base; `place` makes its digest and its size its own."""
-    task = TaskBytes(
+    task = NewDiff(
         digest=f"{place:064x}",
         kind="diff",
         value_type="bf16",
         n_gated=100_000,
         n_entries=1000,
         n_head_entries=34,
-        positions=1000 + place,
-        values=1300,
-        head=68,
-        metadata=400,
-        full_checkpoint=400_136,
+        file_bytes=0,  # set below
+        positions_bytes=1000 + place,
+        values_bytes=1300,
+        head_bytes=68,
+        metadata_bytes=400,
+        full_checkpoint_bytes=400_136,
+        base_fingerprint=BASE.fingerprint,
+        tensor_counts=(),
     )
-    return replace(task, **changes)
+    return resized(task, **changes)
 
 
-def model_of(*tasks: TaskBytes, **changes: Any) -> StorageModel:
+def model_of(*tasks: NewDiff, **changes: Any) -> StorageModel:
     """Return a model of these tasks on a base of 400 kB."""
     return replace(StorageModel(base=400_000, tasks=tasks), **changes)
