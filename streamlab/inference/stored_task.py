@@ -86,18 +86,15 @@ class StoredTask:
         description = parse_description(diff.task)
         check_head(diff, description, loaded.base.head_names)
         with loaded.holding(description.task, diff) as on:
-            self._check_changed(on)
+            arrival = self.artifact.arrival
+            probe = None if arrival is None else arrival.details.probe
+            if probe is not None and probe.n_changed != on.n_changed:
+                raise StoreError(
+                    f"The artifact {self.artifact.diff.digest} changes {on.n_changed} weights, and "
+                    f"{probe.n_changed} were recorded when it was made. The code that applies a "
+                    "diff has changed since; train the task again."
+                )
             yield ServedTask(description, loaded, on)
-
-    def _check_changed(self, on: Applied) -> None:
-        arrival = self.artifact.arrival
-        probe = None if arrival is None else arrival.details.probe
-        if probe is not None and probe.n_changed != on.n_changed:
-            raise StoreError(
-                f"The artifact {self.artifact.diff.digest} changes {on.n_changed} weights, and "
-                f"{probe.n_changed} were recorded when it was made. The code that applies a diff "
-                "has changed since; train the task again."
-            )
 
 
 @dataclass(frozen=True)
@@ -243,16 +240,12 @@ def check_head(diff: DiffVector, description: TaskDescription, head_names: tuple
             f"The diff of `{description.task}` lacks `{lacking[0]}`, so its predictions would be "
             "those of a random head. Create it again from a classifier."
         )
-    shapes = {name: diff.head[name].shape for name in _last_layer(head_names)}
-    for name, shape in shapes.items():
+    # The weight and the bias of the last module give the outputs.
+    last = head_names[-1].rpartition(".")[0]
+    for name in (name for name in head_names if name.rpartition(".")[0] == last):
+        shape = diff.head[name].shape
         if shape[:1] != (description.n_outputs,):
             raise DiffError(
                 f"The head's `{name}` of `{description.task}` has the shape {shape}, but its "
                 f"task has {description.n_outputs} outputs. Train the task again."
             )
-
-
-def _last_layer(head_names: tuple[str, ...]) -> list[str]:
-    """Return the names of the last module's weight and bias, which give the outputs."""
-    owner = head_names[-1].rpartition(".")[0]
-    return [name for name in head_names if name.rpartition(".")[0] == owner]
