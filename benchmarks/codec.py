@@ -94,7 +94,7 @@ def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None]
     rows = []
     for name, trained in diffs.items():
         diff = trained.diff
-        bound = two_part_bound(diff).bits_per_entry
+        bound = two_part_bound(diff) / diff.n_entries
         bits = 8 * encode(diff).parts.positions / diff.n_entries
         over.append(bits / bound)
         row = [name, str(diff.n_entries), f"{bound:.3f}", f"{bits:.3f}", f"{bits / bound - 1:+.2%}"]

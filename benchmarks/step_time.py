@@ -207,13 +207,9 @@ def _lora(job: TrainingJob) -> Contender:
     config = LoraConfig(r=8, lora_alpha=16, target_modules=["query", "value"], task_type="SEQ_CLS")
     model = get_peft_model(job.model, config)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer, set_share = adam_optimizer([(trained, 1e-3)])
-
-    def take_step(share: float) -> None:
-        nn.utils.clip_grad_norm_(model.parameters(), job.training.clip_norm)
-        set_share(share)
-        optimizer.step()
-
+    optimizer, take_step = adam_optimizer(
+        (trained, 1e-3), clipped=model.parameters(), clip_norm=job.training.clip_norm
+    )
     return Contender(dataclasses.replace(job, model=model), take_step, (optimizer,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,18 +15,15 @@ from streamlab.version import __version__
 __all__ = ["DiffVector", "__version__", "open_home", "run"]
 
 
+_LAZY = {
+    "DiffVector": "streamlab.diff.checkpoints:PretrainedDiff",
+    "open_home": "streamlab.inference.open_home:open_home",
+    "run": "streamlab.stream.engine:run",
+}
+
+
 def __getattr__(name: str) -> object:
-    # Running needs torch; knowing the version does not.
-    if name == "run":
-        from streamlab.stream.engine import run
-
-        return run
-    if name == "DiffVector":
-        from streamlab.diff.checkpoints import PretrainedDiff
-
-        return PretrainedDiff
-    if name == "open_home":
-        from streamlab.inference.open_home import open_home
-
-        return open_home
-    raise AttributeError(f"module 'streamlab' has no attribute {name!r}")
+    # These need torch; knowing the version does not.
+    if name not in _LAZY:
+        raise AttributeError(f"module 'streamlab' has no attribute {name!r}")
+    return resolve_name(_LAZY[name])

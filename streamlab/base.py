@@ -119,7 +119,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
-        headless, missing = _load_headless(settings, located, config)
+        headless, missing = _load_weights("AutoModel", settings, located, config)
         tokenizer = AutoTokenizer.from_pretrained(located.target, revision=settings.revision)
         with torch.device("meta"):
             outline = _auto_class(MODEL_CLASS).from_config(config)
@@ -129,14 +129,9 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     )
     backbone = {name: loaded[name] for name in full_names}
     tensors = {name: t.to(torch.float32).contiguous().clone() for name, t in backbone.items()}
-    layout = Layout(
-        fingerprint=fingerprint_tensors(backbone),
-        names=tuple(backbone),
-        shapes=tuple(tuple(t.shape) for t in backbone.values()),
-    )
     return Base(
         settings=settings,
-        layout=layout,
+        layout=Layout.of(backbone),
         tensors=tensors,
         full_names=full_names,
         head_names=head_names,
@@ -158,17 +153,10 @@ def load_model(settings: BaseSettings) -> PreTrainedModel:
     _check_pin(settings, located)
     config = _load_config(settings, located)
     with quiet_transformers(), _explained(settings):
-        model: PreTrainedModel
-        model, info = _auto_class(MODEL_CLASS).from_pretrained(
-            located.target,
-            revision=settings.revision,
-            config=config,
-            dtype="auto",
-            output_loading_info=True,
-        )
+        model, missing = _load_weights(MODEL_CLASS, settings, located, config)
         backbone = f"{model.base_model_prefix}."
-        if any(not name.startswith(backbone) for name in info["missing_keys"]):
-            model = _load_headless(settings, located, config)[0]
+        if any(not name.startswith(backbone) for name in missing):
+            model, _ = _load_weights("AutoModel", settings, located, config)
     return model
 
 
@@ -220,12 +208,11 @@ def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
     return config
 
 
-def _load_headless(
-    settings: BaseSettings, located: Located, config: PretrainedConfig
+def _load_weights(
+    model_class: str, settings: BaseSettings, located: Located, config: PretrainedConfig
 ) -> tuple[PreTrainedModel, list[str]]:
-    from transformers import AutoModel
-
-    model, info = AutoModel.from_pretrained(
+    """Load a checkpoint in its own dtype; return the model and the names that the file lacks."""
+    model, info = _auto_class(model_class).from_pretrained(
         located.target,
         revision=settings.revision,
         config=config,

@@ -228,8 +228,6 @@ class NamedSettings:
     key: str
     builtin: Mapping[str, str]
     base: type[BaseModel]
-    contract: tuple[str, ...] = ()
-    """Attributes that the class must have beside the methods of `base`."""
 
     def validated(self, given: Any) -> BaseModel:
         """Build the settings from a name or a mapping. Raises as validators do."""
@@ -254,11 +252,8 @@ class NamedSettings:
         if not isinstance(found, type) or not issubclass(found, self.base):
             base = f"{self.base.__module__}.{self.base.__name__}"
             raise self._invalid_name(f"`{name}` must be a subclass of `{base}`")
-        missing = set(getattr(found, "__abstractmethods__", ()))
-        missing |= {
-            a for a in self.contract if a not in found.model_fields and not hasattr(found, a)
-        }
-        if missing:
+        missing = {a for a in found.__class_vars__ if not hasattr(found, a)}
+        if missing := missing | found.__abstractmethods__:
             lacks = ", ".join(f"`{attribute}`" for attribute in sorted(missing))
             raise self._invalid_name(f"the class `{name}` lacks {lacks}")
         return found

@@ -55,7 +55,8 @@ def atomic_write(
             if replace:
                 temporary.replace(target)
         if not replace:
-            _link_new(temporary, target)
+            with disk_errors(target, FileExistsError):
+                os.link(temporary, target)  # a rename would not notice that the name is taken
         with disk_errors(target):
             sync_folder(target.parent)
     finally:
@@ -96,10 +97,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an OSError of the block as a StoreError that names `path` and what to do."""
+def disk_errors(path: Path, passed: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Raise an OSError of the block, unless `passed`, as a StoreError naming `path` and advice."""
     try:
         yield
+    except passed:
+        raise
     except OSError as error:
         raise StoreError(disk_error_text(error, path)) from error
 
@@ -128,16 +131,6 @@ def disk_error_text(error: OSError, path: Path) -> str:
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
-
-
-def _link_new(temporary: Path, target: Path) -> None:
-    """Give a file its name unless the name is taken, which a rename would not notice."""
-    try:
-        os.link(temporary, target)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise StoreError(disk_error_text(error, target)) from error
 
 
 def _sync_file(path: Path) -> None:

@@ -15,7 +15,7 @@ def fingerprint_examples(examples: Iterable[tuple[str, str | None, int | float]]
     """Return the SHA-256, in hex, of (text, text2, label) in their order."""
     digest = hashlib.sha256()
     for text, text2, label in examples:
-        digest.update(_json([text, text2, label]) + b"\n")
+        digest.update(f"{canonical_json([text, text2, label])}\n".encode())
     return digest.hexdigest()
 
 
@@ -26,7 +26,7 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
         if tensor.numel():  # an empty one may have no stride to view its bytes with
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -53,11 +53,6 @@ def split_head(
         else:
             head.append(name)
     return backbone, tuple(head)
-
-
-def _json(values: list[object]) -> bytes:
-    # Written in one way only: another space would change the fingerprint.
-    return json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
 
 
 def canonical_json(tree: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
@@ -40,7 +41,12 @@ def load(group: Group, name: str, builtin: Mapping[str, str]) -> object:
         return _explained(group, name, entries[0].value, f"the package `{_package(entries[0])}`")
     if ":" in name:
         return _explained(group, name, name, f"`{name.partition(':')[0]}`")
-    raise UsageError(_unknown(group, name, names(group, builtin)))
+    known = names(group, builtin)
+    hint = did_you_mean(name, known)
+    raise UsageError(
+        f"Unknown {_NOUN[group]} {name!r}. {hint}{' ' if hint else ''}Known: {', '.join(known)}; "
+        "or give an import path `package.module:Name`."
+    )
 
 
 def names(group: Group, builtin: Iterable[str]) -> tuple[str, ...]:
@@ -64,20 +70,8 @@ def _explained(group: Group, name: str, path: str, provider: str) -> object:
 
 def _imported(path: str) -> object:
     module, _, attribute = path.partition(":")
-    found: object = import_module(module)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
+    return attrgetter(attribute)(import_module(module))
 
 
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.module
-
-
-def _unknown(group: Group, name: str, known: tuple[str, ...]) -> str:
-    hint = did_you_mean(name, known)
-    hint = f" {hint}" if hint else ""
-    return (
-        f"Unknown {_NOUN[group]} {name!r}.{hint} Known: {', '.join(known)}; or give an import "
-        "path `package.module:Name`."
-    )

@@ -54,11 +54,7 @@ def format_bytes(value: float) -> str:
 
 def bytes_unit(largest: float) -> tuple[str, float]:
     """Return the unit in which an axis up to `largest` bytes is read, and its bytes."""
-    return max(
-        ((unit, size) for unit, size in _BYTES_PER.items() if size <= largest),
-        key=lambda pair: pair[1],
-        default=("B", 1.0),
-    )
+    return [(unit, size) for unit, size in _BYTES_PER.items() if size <= max(largest, 1.0)][-1]
 
 
 def format_seconds(value: float) -> str:
@@ -79,11 +75,7 @@ def seconds_unit(longest: float) -> tuple[str, float]:
 
     A unit is used from two of it on.
     """
-    return max(
-        ((unit, size) for unit, size in _SECONDS_PER.items() if 2 * size <= longest),
-        key=lambda pair: pair[1],
-        default=("seconds", 1.0),
-    )
+    return [(unit, n) for unit, n in _SECONDS_PER.items() if 2 * n <= max(longest, 2.0)][-1]
 
 
 def format_time(seconds: float) -> str:

@@ -161,10 +161,10 @@ def check_hub(seconds: float) -> Finding:
 
     reach = HubReach(timeout_seconds=seconds)
     # In a thread that may be left behind, since a DNS lookup has no timeout.
-    asking = threading.Thread(target=reach.find_obstacle, daemon=True)
+    asking = threading.Thread(target=lambda: reach.obstacle, daemon=True)
     asking.start()
     asking.join(seconds + 1.0)
-    obstacle = "The hub does not answer" if asking.is_alive() else reach.find_obstacle()
+    obstacle = "The hub does not answer" if asking.is_alive() else reach.obstacle
     if obstacle is None:
         return Finding("hub", "ok", "answers")
     return Finding("hub", "note", f"{obstacle.rstrip('.')}; files and synthetic data still work")

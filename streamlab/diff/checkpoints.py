@@ -18,7 +18,7 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, SourceError
 from streamlab.files import atomic_folder, write_atomically
-from streamlab.hashing import fingerprint_tensors, split_head
+from streamlab.hashing import split_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,50 +53,8 @@ def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
         return base
     if isinstance(base, torch.nn.Module):
         tensors = dict(base.named_parameters())
-        return _layout({name: tensors[full] for name, full in _backbone_names(base)[0].items()})
+        return Layout.of({name: tensors[full] for name, full in _backbone_names(base)[0].items()})
     return base.layout
-
-
-def difference(
-    base: PreTrainedModel, tuned: PreTrainedModel, *, exact: bool, task: Mapping[str, Any]
-) -> DiffVector:
-    """Return the difference of two models' backbones, with the head of the tuned one, if any.
-
-    `exact`: store every weight whose bits differ, for a reconstruction bit for bit; otherwise
-    float32(tuned) - float32(base). Raises DiffError where names, shapes or dtypes do not match,
-    or nothing differs.
-    """
-    names, head_names = _backbone_names(tuned)
-    held, parameters = dict(base.named_parameters()), dict(tuned.named_parameters())
-    base_names = _backbone_names(base, every=True)[0]
-    before = {name: held[base_names[name]].detach() for name in names if name in base_names}
-    lacking = sorted(names.keys() - before.keys())
-    if lacking:
-        raise DiffError(
-            f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): the "
-            "two have different architectures. Give two models of one architecture."
-        )
-    _check_dropped(
-        {n: p for n, p in parameters.items() if n not in {*names.values(), *head_names}}, held
-    )
-    pairs = [(name, before[name], parameters[full].detach()) for name, full in names.items()]
-    tensors = tuple(_changed(name, old, new, exact=exact) for name, old, new in pairs)
-    head = {name: parameters[name].detach().float().cpu().numpy().copy() for name in head_names}
-    return DiffVector(_layout(before), tensors, head, task, "replace" if exact else "add")
-
-
-def encode_diff(diff: DiffVector, value_type: ValueType | None) -> EncodedDiff:
-    """Encode a diff; the default value type is bf16, or the narrowest exact one to replace weights.
-
-    Raises DiffError where the type does not fit.
-    """
-    if value_type is not None or diff.mode == "add":
-        return encode(diff, value_type=value_type or "bf16")
-    types: tuple[ValueType, ...] = ("bf16", "fp16")
-    for candidate in types:
-        with suppress(DiffError):
-            return encode(diff, value_type=candidate)
-    return encode(diff, value_type="fp32")
 
 
 def find_file(name: str | Path, revision: str | None) -> Path:
@@ -154,11 +112,6 @@ def _check_dropped(dropped: Mapping[str, Tensor], held: Mapping[str, Tensor]) ->
                 f"`{name}` differs, but classifiers of this architecture do not have it, so a diff "
                 "cannot store the change. Compare classifiers in place of headless models."
             )
-
-
-def _layout(tensors: Mapping[str, Tensor]) -> Layout:
-    shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
-    return Layout(fingerprint_tensors(tensors), tuple(tensors), shapes)
 
 
 def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTensor:
@@ -238,8 +191,29 @@ class PretrainedDiff(DiffVector):
         exact: bool = False,
         task: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Return the difference of two models; see `difference`."""
-        return cls.of(difference(base, tuned, exact=exact, task=task or {}))
+        """Return the difference of two models' backbones, with the head of the tuned one, if any.
+
+        `exact`: store every weight whose bits differ, for a reconstruction bit for bit; otherwise
+        float32(tuned) - float32(base). Raises DiffError where names, shapes or dtypes do not
+        match, or nothing differs.
+        """
+        names, head_names = _backbone_names(tuned)
+        held, parameters = dict(base.named_parameters()), dict(tuned.named_parameters())
+        base_names = _backbone_names(base, every=True)[0]
+        before = {name: held[base_names[name]].detach() for name in names if name in base_names}
+        lacking = sorted(names.keys() - before.keys())
+        if lacking:
+            raise DiffError(
+                f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): "
+                "the two have different architectures. Give two models of one architecture."
+            )
+        _check_dropped(
+            {n: p for n, p in parameters.items() if n not in {*names.values(), *head_names}}, held
+        )
+        pairs = [(name, before[name], parameters[full].detach()) for name, full in names.items()]
+        tensors = tuple(_changed(name, old, new, exact=exact) for name, old, new in pairs)
+        head = {name: parameters[name].detach().float().cpu().numpy().copy() for name in head_names}
+        return cls(Layout.of(before), tensors, head, task or {}, "replace" if exact else "add")
 
     @classmethod
     def load(
@@ -268,12 +242,25 @@ class PretrainedDiff(DiffVector):
         """Read the diff in a folder or in a repository on the hub. Raises as `load` does."""
         return cls.load(find_file(name, revision), base=base, expected_digest=expected_digest)
 
+    def encoded(self, value_type: ValueType | None) -> EncodedDiff:
+        """Encode the diff; by default as bf16, or in the narrowest exact type to replace weights.
+
+        Raises DiffError where the type does not fit.
+        """
+        if value_type is not None or self.mode == "add":
+            return encode(self, value_type=value_type or "bf16")
+        types: tuple[ValueType, ...] = ("bf16", "fp16")
+        for candidate in types:
+            with suppress(DiffError):
+                return encode(self, value_type=candidate)
+        return encode(self, value_type="fp32")
+
     def save(self, path: str | Path, *, value_type: ValueType | None = None) -> str:
-        """Write a diff file atomically and return its SHA-256; see `encode_diff`.
+        """Write a diff file atomically and return its SHA-256; see `encoded`.
 
         Raises StoreError where the disk is full or not writable.
         """
-        encoded = encode_diff(self, value_type)
+        encoded = self.encoded(value_type)
         write_atomically(Path(path), encoded.data)
         return encoded.digest
 
@@ -282,7 +269,7 @@ class PretrainedDiff(DiffVector):
 
         A new folder is written as a whole, an existing one file by file. Raises as `save` does.
         """
-        folder, encoded = Path(folder), encode_diff(self, value_type)
+        folder, encoded = Path(folder), self.encoded(value_type)
         with nullcontext(folder) if folder.exists() else atomic_folder(folder) as target:
             write_atomically(target / FILE_NAME, encoded.data)
             write_atomically(target / CARD_NAME, _card(self, encoded).encode())

@@ -14,31 +14,13 @@ plus log2 3 for the choice of the minimum, for each matrix that is neither empty
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.diff.format.partition import is_matrix
+from streamlab.diff.format.partition import line_counts
 from streamlab.diff.format.values import ValueType, diff_codes
-from streamlab.diff.vector import DiffVector, SparseTensor
-
-Grouping = Literal["tensor", "rows", "columns"]
-
-
-@dataclass(frozen=True)
-class TwoPartBound:
-    """The bits of all positions of a diff, and the grouping chosen for each tensor."""
-
-    bits: float
-    n_entries: int
-    groupings: tuple[Grouping, ...]
-
-    @property
-    def bits_per_entry(self) -> float:
-        """Return bits / k; 0 without entries."""
-        return self.bits / self.n_entries if self.n_entries else 0.0
+from streamlab.diff.vector import DiffVector
 
 
 def even_bits_per_entry(density: float) -> float:
@@ -53,17 +35,14 @@ def even_bits_per_entry(density: float) -> float:
     return -math.log2(density) - rest * math.log2(rest) / density
 
 
-def two_part_bound(diff: DiffVector) -> TwoPartBound:
+def two_part_bound(diff: DiffVector) -> float:
     """Return the two-part bound on a diff's positions, in bits."""
-    n_tensors = len(diff.tensors)
-    bits = _log2_compositions(diff.n_entries, n_tensors)
-    groupings: list[Grouping] = []
+    bits = _log2_compositions(diff.n_entries, len(diff.tensors))
     for tensor in diff.tensors:
-        costs = _costs(tensor)
-        best = min(costs, key=lambda grouping: costs[grouping])
-        bits += costs[best] + (math.log2(3) if len(costs) > 1 else 0.0)
-        groupings.append(best)
-    return TwoPartBound(bits, diff.n_entries, tuple(groupings))
+        ways = line_counts(tensor.positions, tensor.shape)
+        costs = [_grouped(counts, length) for _, length, counts in ways]
+        bits += min(costs) + (math.log2(3) if len(costs) > 1 else 0.0)
+    return bits
 
 
 def value_entropy(diff: DiffVector, value_type: ValueType) -> float:
@@ -75,18 +54,6 @@ def value_entropy(diff: DiffVector, value_type: ValueType) -> float:
     _, tallies = np.unique(codes.numbers, return_counts=True)
     entropy = float((tallies * np.log2(diff.n_entries / tallies)).sum())
     return entropy + 32.0 * len(codes.scales)
-
-
-def _costs(tensor: SparseTensor) -> dict[Grouping, float]:
-    size, kept = tensor.size, len(tensor)
-    costs: dict[Grouping, float] = {"tensor": _log2_choices(size, kept)}
-    if is_matrix(tensor.shape) and 0 < kept < size:
-        n_rows = tensor.shape[0]
-        n_columns = size // n_rows
-        rows, columns = np.divmod(tensor.positions, n_columns)
-        costs["rows"] = _grouped(np.bincount(rows, minlength=n_rows), n_columns)
-        costs["columns"] = _grouped(np.bincount(columns, minlength=n_columns), n_rows)
-    return costs
 
 
 def _grouped(counts: NDArray[np.int64], length: int) -> float:

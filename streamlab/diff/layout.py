@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+from streamlab.hashing import fingerprint_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -14,6 +21,12 @@ class Layout:
     fingerprint: str  # hex
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Layout:
+        """Return the layout of a base with these tensors."""
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
+        return cls(fingerprint_tensors(tensors), tuple(tensors), shapes)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -147,22 +147,6 @@ class DiffVector:
         object.__setattr__(self, "task", _checked_json(self.task))
         if self.n_entries == 0 and not self.head:
             raise DiffError("The diff changes nothing: it has no entry and no head.")
-
-    @classmethod
-    def from_dense(
-        cls,
-        layout: Layout,
-        deltas: Sequence[NDArray[np.float32]],
-        head: Mapping[str, NDArray[np.float32]],
-        task: Mapping[str, Any],
-    ) -> DiffVector:
-        """Build a diff from one dense float32 array per tensor of `layout`."""
-        tensors = []
-        for delta in deltas:
-            flat = np.asarray(delta).reshape(-1)
-            positions = np.flatnonzero(flat)
-            tensors.append(SparseTensor(np.shape(delta), positions, flat[positions]))
-        return cls(layout, tuple(tensors), head, task)
 
     @property
     def n_gated(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamlab.base import BaseSettings, checkpoint_bytes, load_model
-from streamlab.diff.checkpoints import difference, encode_diff
+from streamlab.diff.checkpoints import PretrainedDiff
 from streamlab.diff.entropy import two_part_bound
 from streamlab.diff.format.container import EncodedDiff, decode
 from streamlab.errors import DiffError
@@ -48,15 +48,15 @@ def write_checkpoint_diff(
     not match or the verification fails, and StoreError where the file cannot be written.
     """
     base_model, tuned_model = load_model(base), load_model(tuned)
-    diff = difference(base_model, tuned_model, exact=exact, task=task or {})
-    encoded = encode_diff(diff, value_type)
+    diff = PretrainedDiff.from_models(base_model, tuned_model, exact=exact, task=task)
+    encoded = diff.encoded(value_type)
     if exact:
         _verify(decode(encoded.data, diff.layout), base_model, tuned_model)
     write_atomically(path, encoded.data)
     return CheckpointDiff(
         diff,
         encoded,
-        positions_bound_bytes=two_part_bound(diff).bits / 8,
+        positions_bound_bytes=two_part_bound(diff) / 8,
         checkpoint_bytes=checkpoint_bytes(dict(tuned_model.named_parameters())),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamlab.errors import DataError
 from streamlab.inference.stored_task import TaskDescription, Text
 from streamlab.tasks.column_mapping import text_in
-from streamlab.tasks.glue import find_entry
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.sources.api import Record
 
 
@@ -38,7 +38,7 @@ def texts_in(
     Columns are those in `columns`, the task's settings, else `text` and `text2`, else those of its
     dataset in the catalogue. Raises DataError naming the first invalid record.
     """
-    entry = find_entry(description.dataset)
+    entry = GLUE.get(description.dataset)
     first = _known("text", columns, entry.text if entry else None)
     second = _known("text2", columns, entry.text2 if entry else None)
     texts: list[Text] = []

@@ -15,7 +15,7 @@ from streamlab.files import write_atomically
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.examples import Example
-from streamlab.tasks.glue import find_entry
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.types import Prediction, TaskKind, TaskType, task_type
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class TaskDescription(BaseModel):
         """Return whether an example is two texts, by file or catalogue; None if unknown."""
         if self.pair is not None:
             return self.pair
-        entry = find_entry(self.dataset)
+        entry = GLUE.get(self.dataset)
         return None if entry is None else entry.text2 is not None
 
 

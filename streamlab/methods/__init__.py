@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import PlainSerializer, PlainValidator
 
-from streamlab.config import NamedSettings, Settings
+from streamlab.config import NamedSettings
 from streamlab.methods.api import Method
 from streamlab.methods.baselines import BitFit, FullFinetuning, HeadOnly, NonAdaptive
 from streamlab.methods.diff_pruning import DiffPruning
@@ -24,8 +24,7 @@ _NAMED = NamedSettings(
     group="streamlab.methods",
     key="name",
     builtin=BUILTIN,
-    base=Settings,
-    contract=("name", "artifact", "expected_entries", "train"),
+    base=Method,
 )
 MethodSettings = Annotated[Method, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)]
 

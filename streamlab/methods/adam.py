@@ -6,11 +6,13 @@ fixed mask. `kernels/step.c` repeats its operations in their order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,18 +60,24 @@ class AdamState:
 
 
 def adam_optimizer(
-    groups: Iterable[tuple[Iterable[nn.Parameter], float]],
+    *groups: tuple[Iterable[nn.Parameter], float],
+    clipped: Iterable[nn.Parameter] = (),
+    clip_norm: float = math.inf,
 ) -> tuple[torch.optim.AdamW, Callable[[float], None]]:
     """Return fused Adam without weight decay over (parameters, learning rate) pairs.
 
-    The second result sets every learning rate to a share of its full value.
+    The second result takes a step with a share of every learning rate, after clipping the joint
+    norm of the gradients of `clipped` to `clip_norm`.
     """
-    listed = [(list(parameters), learning_rate) for parameters, learning_rate in groups]
-    settings = [{"params": parameters, "lr": rate} for parameters, rate in listed]
+    settings = [{"params": list(parameters), "lr": rate} for parameters, rate in groups]
     optimizer = torch.optim.AdamW(settings, weight_decay=0.0, fused=True)
+    clipped = list(clipped)
 
-    def set_share(share: float) -> None:
-        for group, (_, learning_rate) in zip(optimizer.param_groups, listed, strict=True):
+    def take_step(share: float) -> None:
+        if clipped:
+            clip_grad_norm_(clipped, clip_norm)
+        for group, (_, learning_rate) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = learning_rate * share
+        optimizer.step()
 
-    return optimizer, set_share
+    return optimizer, take_step

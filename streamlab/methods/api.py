@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from streamlab.methods.training_loop import TrainingLoop
+    from streamlab.tasks.batches import Batch
 
 
 class TrainingSettings(Settings):
@@ -78,20 +80,6 @@ class TrainingSettings(Settings):
         """Return the number of steps of a training with `n_batches` per epoch."""
         wanted = max(round(self.epochs * n_batches / self.accumulate), self.min_steps, 1)
         return wanted if self.max_steps is None else min(wanted, self.max_steps)
-
-
-class Batch(Protocol):
-    """Examples as tensors; labels are class indices (int64), or float32 for regression."""
-
-    @property
-    def inputs(self) -> Mapping[str, Tensor]:
-        """Return the model's keyword arguments, each (n_examples, length)."""
-        ...
-
-    @property
-    def labels(self) -> Tensor:
-        """Return the labels, (n_examples,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -175,30 +163,22 @@ TrainingResult = SparseChange | Checkpoint | Adapter
 Artifact = Literal["diff", "checkpoint", "adapter"]
 
 
-class Method(Protocol):
-    """A way to learn one task; a subclass of `Settings` whose fields are the method's settings."""
+class Method(Settings):
+    """A way to learn one task; the fields of a subclass are the method's settings."""
 
-    @property
-    def artifact(self) -> Artifact:
-        """Return the kind of artifact: a SparseChange is stored as `diff`, and so on."""
-        ...
+    artifact: ClassVar[Artifact]
+    """The kind of artifact: a SparseChange is stored as `diff`, and so on."""
 
-    @property
-    def name(self) -> str:
-        """Return the name that scenarios, seeds and records use."""
-        ...
+    name: str
+    """The name that scenarios, seeds and records use."""
 
+    @abstractmethod
     def expected_entries(self, layout: Layout, /) -> int | None:
         """Return how many entries of the backbone will be stored; None: all of them."""
-        ...
 
-    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
-        """Return the settings as a mapping that validates to an equal instance."""
-        ...
-
+    @abstractmethod
     def train(self, job: TrainingJob) -> TrainingResult:
         """Train `job.model` in place and return what is to be stored.
 
         Raises TrainingError where the loss becomes NaN or infinite.
         """
-        ...

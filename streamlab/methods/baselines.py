@@ -7,25 +7,18 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import PositiveFloat
 
-from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
-from streamlab.methods.api import Artifact, Checkpoint, SparseChange, TrainingJob
+from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, TrainingJob
 from streamlab.methods.fixed_mask import PrunedMethod, train_fixed_mask
 from streamlab.methods.masks.largest_change import LargestChange
 from streamlab.methods.masks.tensors import MatchingTensors
-from streamlab.methods.training_loop import (
-    EarlyStopping,
-    dense_step,
-    head_values,
-    ramp,
-    training_mode,
-)
+from streamlab.methods.training_loop import dense_step, head_values, training_mode
 
 
-class FullFinetuning(Settings):
+class FullFinetuning(Method):
     """Train every weight and store a whole checkpoint."""
 
     artifact: ClassVar[Artifact] = "checkpoint"
@@ -38,9 +31,8 @@ class FullFinetuning(Settings):
     def train(self, job: TrainingJob) -> Checkpoint:
         """Train backbone and head together."""
         with training_mode(job) as loop:
-            early_stopping = EarlyStopping([*job.backbone.values(), *job.head.values()])
-            schedule = ramp(loop.n_steps, job.training.warmup_share)
-            loop.run("finetune", schedule, dense_step(job)[1], early_stopping=early_stopping)
+            trained = [*job.backbone.values(), *job.head.values()]
+            loop.run_last("finetune", dense_step(job)[1], trained)
         return Checkpoint(
             backbone={name: p.detach().cpu().clone() for name, p in job.backbone.items()},
             head=head_values(job),
@@ -48,7 +40,7 @@ class FullFinetuning(Settings):
         )
 
 
-class HeadOnly(Settings):
+class HeadOnly(Method):
     """Train the head on the frozen base: the least that can be stored."""
 
     artifact: ClassVar[Artifact] = "diff"
@@ -65,16 +57,9 @@ class HeadOnly(Settings):
         """Train the head; every weight of the backbone stays the base's."""
         for parameter in job.backbone.values():
             parameter.requires_grad_(False)
-        optimizer, set_share = adam_optimizer([(job.head.values(), self.learning_rate)])
-
-        def take_step(share: float) -> None:
-            set_share(share)
-            optimizer.step()
-
+        _, take_step = adam_optimizer((job.head.values(), self.learning_rate))
         with training_mode(job) as loop:
-            schedule = ramp(loop.n_steps, job.training.warmup_share)
-            early_stopping = EarlyStopping(job.head.values())
-            loop.run("head", schedule, take_step, early_stopping=early_stopping)
+            loop.run_last("head", take_step, job.head.values())
         empty = np.zeros(0, np.int64), np.zeros(0, np.float32)
         return SparseChange(
             tensors=tuple(SparseTensor(shape, *empty) for shape in job.layout.shapes),
@@ -89,7 +74,7 @@ class NonAdaptive(LargestChange, PrunedMethod):
     name: Literal["non_adaptive"] = "non_adaptive"
 
 
-class BitFit(Settings):
+class BitFit(Method):
     """Train every bias and the head (Ben Zaken et al., 2022); the biases are a fixed mask."""
 
     artifact: ClassVar[Artifact] = "diff"

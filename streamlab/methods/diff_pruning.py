@@ -102,7 +102,7 @@ class DiffPruning(GateSettings, PrunedMethod):
             "density_before_correction": before_correction,
             "expected_density": gated.densities.expected,
             "deterministic_density": gated.densities.deterministic,
-            "closed_groups": gated.n_closed_groups,
+            "closed_groups": int((gated.gated.groups.deterministic <= 0).sum()),
         }
         values = [change[p] for change, p in zip(changes, positions, strict=True)]
         return Selection(positions, values, details)

@@ -13,15 +13,9 @@ from torch import Tensor, nn
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
-from streamlab.methods.api import Artifact, SparseChange, TrainingJob
+from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
 from streamlab.methods.masks.selection import MaskSelector, Selection, budget
-from streamlab.methods.training_loop import (
-    EarlyStopping,
-    TakeStep,
-    head_values,
-    ramp,
-    training_mode,
-)
+from streamlab.methods.training_loop import TakeStep, head_values, training_mode
 
 _TUNED_AT: Final = 0.005  # the density at which the default learning rate was chosen
 
@@ -96,8 +90,8 @@ def fixed_mask_step(
 ) -> tuple[FixedMask, TakeStep]:
     """Apply a selection to the model; return the mask and what steps its values and the head."""
     mask = FixedMask(list(job.backbone.values()), list(job.base.values()), selection)
-    optimizer, set_share = adam_optimizer([(job.head.values(), job.training.head_learning_rate)])
     head = list(job.head.values())
+    _, step_head = adam_optimizer((head, job.training.head_learning_rate))
 
     def take_step(share: float) -> None:
         gradient = mask.gradient()
@@ -107,8 +101,7 @@ def fixed_mask_step(
         for parameter in head:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
-        set_share(share)
-        optimizer.step()
+        step_head(share)
         mask.step(gradient * scale, AdamSettings(learning_rate=learning_rate * share))
 
     return mask, take_step
@@ -125,9 +118,8 @@ def train_fixed_mask(
     with training_mode(job) as loop:
         selection = selector.select(job, k)
         mask, take_step = fixed_mask_step(job, selection, learning_rate=learning_rate)
-        schedule = ramp(loop.n_left, job.training.warmup_share)
-        early_stopping = EarlyStopping([mask.values, *job.head.values()], mask.write)
-        loop.run("fixed mask", schedule, take_step, early_stopping=early_stopping)
+        trained = [mask.values, *job.head.values()]
+        loop.run_last("fixed mask", take_step, trained, on_restore=mask.write)
     return SparseChange(
         tensors=mask.tensors(),
         head=head_values(job),
@@ -151,7 +143,7 @@ def scaled_learning_rate(density: float, learning_rate: float) -> float:
     return learning_rate * min(1.0, math.sqrt(_TUNED_AT / density))
 
 
-class PrunedMethod(MaskSelector):
+class PrunedMethod(MaskSelector, Method):
     """A method that is a mask selector of a given density plus the fixed-mask training."""
 
     artifact: ClassVar[Artifact] = "diff"

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
 
-from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import TrainingError, UsageError
 from streamlab.methods.adam import adam_optimizer
-from streamlab.methods.api import Adapter, Artifact, TrainingJob
-from streamlab.methods.training_loop import EarlyStopping, TakeStep, ramp, training_mode
+from streamlab.methods.api import Adapter, Artifact, Method, TrainingJob
+from streamlab.methods.training_loop import training_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,7 +26,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"  # PEFT's own names
 CONFIG_FILE = "adapter_config.json"
 
 
-class Lora(Settings):
+class Lora(Method):
     """Settings of LoRA: rank, scale and layers, under PEFT's names."""
 
     artifact: ClassVar[Artifact] = "adapter"
@@ -57,10 +55,16 @@ class Lora(Settings):
         """
         with training_mode(job) as loop:
             adapted = self._adapt(job)
-            take_step = self._stepping(adapted, job)
-            early_stopping = EarlyStopping(p for p in adapted.parameters() if p.requires_grad)
-            schedule = ramp(loop.n_steps, job.training.warmup_share)
-            loop.run("lora", schedule, take_step, early_stopping=early_stopping)
+            trained = {n: p for n, p in adapted.named_parameters() if p.requires_grad}
+            adapters = [p for name, p in trained.items() if ".lora_" in name]
+            head = [p for name, p in trained.items() if ".lora_" not in name]
+            _, take_step = adam_optimizer(
+                (adapters, self.learning_rate),
+                (head, job.training.head_learning_rate),
+                clipped=trained.values(),
+                clip_norm=job.training.clip_norm,
+            )
+            loop.run_last("lora", take_step, trained.values())
         weights, config = _saved(adapted)
         return Adapter(weights=weights, config=config, summary=loop.summary())
 
@@ -89,21 +93,6 @@ class Lora(Settings):
                 "`target_modules`."
             ) from error
         return adapted.train()
-
-    def _stepping(self, adapted: nn.Module, job: TrainingJob) -> TakeStep:
-        trained = {n: p for n, p in adapted.named_parameters() if p.requires_grad}
-        adapters = [p for name, p in trained.items() if ".lora_" in name]
-        head = [p for name, p in trained.items() if ".lora_" not in name]
-        optimizer, set_share = adam_optimizer(
-            [(adapters, self.learning_rate), (head, job.training.head_learning_rate)]
-        )
-
-        def take_step(share: float) -> None:
-            clip_grad_norm_(trained.values(), job.training.clip_norm)
-            set_share(share)
-            optimizer.step()
-
-        return take_step
 
 
 def _saved(adapted: Any) -> tuple[bytes, Mapping[str, Any]]:

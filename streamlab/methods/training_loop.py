@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
 
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
-from streamlab.methods.api import Batch, Progress, TrainingJob, TrainingSettings, TrainingSummary
+from streamlab.methods.api import Progress, TrainingJob, TrainingSettings, TrainingSummary
+from streamlab.tasks.batches import Batch
 
 # Takes a share of the full learning rate; returns the expected density where there are gates.
 TakeStep = Callable[[float], float | None]
@@ -30,9 +30,7 @@ class EarlyStopping:
     never the best.
     """
 
-    def __init__(
-        self, tensors: Iterable[Tensor], on_restore: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, tensors: Iterable[Tensor], on_restore: Callable[[], None]) -> None:
         self._tensors = list(tensors)
         self._on_restore = on_restore
         self._best: list[Tensor] = []
@@ -81,18 +79,27 @@ class TrainingLoop:
         """Return the number of steps taken together with a method's own details."""
         return TrainingSummary(n_steps=self.n_taken, details=details)
 
+    def run_last(
+        self,
+        stage: str,
+        take_step: TakeStep,
+        tensors: Iterable[Tensor],
+        on_restore: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take all steps that are left; where `patience` is set, end on the best of `tensors`."""
+        schedule = ramp(self.n_left, self._job.training.warmup_share)
+        self.run(stage, schedule, take_step, EarlyStopping(tensors, on_restore))
+
     def run(
         self,
         stage: str,
         schedule: Sequence[float],
         take_step: TakeStep,
-        *,
         early_stopping: EarlyStopping | None = None,
     ) -> None:
         """Take one step for every share of the learning rate in `schedule`.
 
-        The last stage of a training passes `early_stopping`: where `patience` is set it ends on
-        the best weights. Raises TrainingError at the first loss that is NaN or infinite.
+        Raises TrainingError at the first loss that is NaN or infinite.
         """
         began, first = self._job.clock(), self._step
         while self._step < first + len(schedule):
@@ -169,19 +176,12 @@ def training_mode(job: TrainingJob) -> Iterator[TrainingLoop]:
 
 def dense_step(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
     """Return Adam over backbone and head, and the function that takes a clipped step with it."""
-    optimizer, set_share = adam_optimizer(
-        [
-            (job.backbone.values(), job.training.learning_rate),
-            (job.head.values(), job.training.head_learning_rate),
-        ]
+    return adam_optimizer(
+        (job.backbone.values(), job.training.learning_rate),
+        (job.head.values(), job.training.head_learning_rate),
+        clipped=job.model.parameters(),
+        clip_norm=job.training.clip_norm,
     )
-
-    def take_step(share: float) -> None:
-        clip_grad_norm_(job.model.parameters(), job.training.clip_norm)
-        set_share(share)
-        optimizer.step()
-
-    return optimizer, take_step
 
 
 def head_values(job: TrainingJob) -> Mapping[str, NDArray[np.float32]]:

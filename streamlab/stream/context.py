@@ -17,7 +17,7 @@ from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.examples import TaskData
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.load import load_task
 from streamlab.tasks.sources.hub import HubReach
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class RunContext:
         self._provider = provider
         self._hub = HubReach()
         self._seed: int | None = None
-        self._loaded: dict[tuple[str, int], LoadedTask] = {}  # by task and version
+        self._loaded: dict[tuple[str, int], TaskData] = {}  # by task and version
         self._encoded: dict[tuple[str, int], EncodedTask] = {}
 
     def prepare(self, seed: int) -> None:
@@ -223,11 +223,11 @@ class RunContext:
         """Return the training settings of a task."""
         return self.scenario.tasks[task].training
 
-    def tasks(self) -> tuple[LoadedTask, ...]:
+    def tasks(self) -> tuple[TaskData, ...]:
         """Return every task as first loaded for the latest seed, in the order of arrival."""
         return tuple(task for (_, version), task in self._loaded.items() if version == 1)
 
-    def loaded(self, arrival: Arrival) -> LoadedTask:
+    def loaded(self, arrival: Arrival) -> TaskData:
         """Return an arrival's examples and which sources were tried."""
         self.prepare(arrival.seed)
         return self._loaded[arrival.task, arrival.version]

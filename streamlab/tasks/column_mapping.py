@@ -31,15 +31,12 @@ def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Cho
     """
     if not split.records:
         raise DataError(f"{split.origin} is empty. Give a split with examples in it.")
-    there = {name: None for record in split.records for name in record}  # a set in order
+    there = _columns(split)
     text = wanted.text or ("text" if "text" in there or entry is None else entry.text)
-    choice = Choice(text, _second(split, there, wanted, entry), wanted.label or "label")
+    choice = Choice(text, wanted.text2 or _second(split, entry), wanted.label or "label")
     for role, name in (("text", choice.text), ("text2", choice.text2), ("label", choice.label)):
-        if name is not None and name not in there:
-            raise DataError(
-                f"{split.origin} has no column {name!r}; there are: "
-                f"{', '.join(map(repr, there))}. Name one of them in `columns.{role}`."
-            )
+        if name is not None:
+            _check_there(name, there, split, f"columns.{role}")
     return choice
 
 
@@ -54,13 +51,22 @@ def check_alike(splits: Sequence[RawSplit], choices: Sequence[Choice]) -> None:
             )
 
 
-def _second(
-    split: RawSplit, there: Mapping[str, None], wanted: Columns, entry: Entry | None
-) -> str | None:
-    if wanted.text2:
-        return wanted.text2
+def _columns(split: RawSplit) -> Mapping[str, None]:
+    """Return the columns of a split, as a set in order."""
+    return {name: None for record in split.records for name in record}
+
+
+def _check_there(name: str, there: Mapping[str, None], split: RawSplit, setting: str) -> None:
+    if name not in there:
+        raise DataError(
+            f"{split.origin} has no column {name!r}; there are: {', '.join(map(repr, there))}. "
+            f"Name one of them in `{setting}`."
+        )
+
+
+def _second(split: RawSplit, entry: Entry | None) -> str | None:
     if entry is not None:
-        return "text2" if entry.text2 and "text2" in there else entry.text2
+        return "text2" if entry.text2 and "text2" in _columns(split) else entry.text2
     filled = any(record.get("text2") not in (None, "") for record in split.records)
     return "text2" if filled else None
 
@@ -72,13 +78,9 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
     """
     if not where:
         return split
+    there = _columns(split)
     for name in where:
-        if not any(name in record for record in split.records):
-            there = {column: None for record in split.records for column in record}
-            raise DataError(
-                f"{split.origin} has no column {name!r} for `where`; there are: "
-                f"{', '.join(map(repr, there))}. Name one of them."
-            )
+        _check_there(name, there, split, "where")
     wanted = {name: str(value) for name, value in where.items()}
     kept = [
         record

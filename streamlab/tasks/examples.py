@@ -52,6 +52,7 @@ class TaskData:
     validation: tuple[Example, ...]
     dev: tuple[Example, ...]
     source: SourceUsed
+    tried: tuple[str, ...] = ()  # a sentence on every source that was tried before
 
     @property
     def type(self) -> TaskType:

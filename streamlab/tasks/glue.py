@@ -55,8 +55,3 @@ GLUE: Final[Mapping[str, Entry]] = MappingProxyType(
         "glue/wnli": Entry("wnli", "sentence1", "sentence2", _ENTAILMENT[::-1], ("accuracy",)),
     }
 )
-
-
-def find_entry(dataset: str) -> Entry | None:
-    """Return the entry of a dataset such as `glue/sst2`; None for any other dataset."""
-    return GLUE.get(dataset)

@@ -6,26 +6,13 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from streamlab.errors import DataError
 
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 _WHOLE_AS_FLOAT: Final = re.compile(r"(-?[0-9]+)\.0*")
 _FRACTION: Final = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
-
-
-class LabelReader(Protocol):
-    """Turn one raw label into the label of an example."""
-
-    @property
-    def renaming(self) -> str:
-        """Say how the source's class names were renamed, or nothing."""
-        ...
-
-    def read(self, value: Any) -> int | float:
-        """Return the label. Raises ValueError saying what is wrong with it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +22,7 @@ class NumberReader:
     renaming: ClassVar[str] = ""
 
     def read(self, value: Any) -> float:
-        """Return the label as a float."""
+        """Return the label as a float. Raises ValueError saying what is wrong with it."""
         if is_missing(value):
             raise ValueError("is missing; give every example a number")
         try:
@@ -70,7 +57,7 @@ class ClassReader:
             self._index |= {str(number): place for number, place in enumerate(places)}
 
     def read(self, value: Any) -> int:
-        """Return the index of the class in the task's order."""
+        """Return the index of the class. Raises ValueError saying what is wrong with the label."""
         name = _class_name(value)
         index = self._index.get(name)
         if index is not None:
@@ -85,6 +72,9 @@ class ClassReader:
             f"is {value!r}, which is {problem}; known: {known}. Correct it, or name the classes "
             "in `labels`"
         )
+
+
+LabelReader = NumberReader | ClassReader
 
 
 def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from streamlab.tasks.column_mapping import (
     to_examples,
 )
 from streamlab.tasks.examples import Example, SourceUsed, TaskData
-from streamlab.tasks.glue import Entry, find_entry
+from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import infer_labels
 from streamlab.tasks.metrics import Metric, find_metric, suited_names
 from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
@@ -35,13 +35,6 @@ from streamlab.tasks.settings import (
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Source, Unavailable, joined
 from streamlab.tasks.sources.hub import HubReach
 from streamlab.tasks.types import TaskType, task_type
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedTask(TaskData):
-    """A task, and a sentence on every source that was tried before the one used."""
-
-    tried: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ def load_task(
     hub: HubReach,
     base_folder: Path,
     environment: Mapping[str, str] = os.environ,
-) -> LoadedTask:
+) -> TaskData:
     """Load task `name` from the first source that has it.
 
     `seed` samples the examples to learn from and those to choose by; those to report on are the
@@ -112,7 +105,7 @@ def _read(name: str, request: Request) -> RawData | Unavailable:
 
 def _assembled(
     name: str, request: Request, seed: int, source: str, raw: RawData, tried: tuple[str, ...]
-) -> LoadedTask:
+) -> TaskData:
     settings, data = request.task, request.data
     every = _all_examples(settings, data, raw)
     dataset = settings.dataset
@@ -127,7 +120,7 @@ def _assembled(
     _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
     n_dev = settings.max_eval_examples or data.max_eval_examples
     parts = [list(every.labels), _fingerprint(every.train), _fingerprint(every.dev)]
-    return LoadedTask(
+    return TaskData(
         name=name,
         dataset=dataset,
         kind=every.type.kind,
@@ -143,7 +136,7 @@ def _assembled(
 
 def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _Examples:
     """Map, check and label every record of a source, and split off dev where it has none."""
-    entry = find_entry(settings.dataset)
+    entry = GLUE.get(settings.dataset)
     where = {} if raw.standard_columns else settings.where
     columns = Columns() if raw.standard_columns else settings.columns
     splits = [filter_records(split, where) for split in (raw.train, raw.dev) if split is not None]
@@ -198,7 +191,7 @@ def _labels(
 
 
 def _metrics(name: str, settings: TaskSettings, of_type: TaskType) -> tuple[Metric, ...]:
-    entry = find_entry(settings.dataset)
+    entry = GLUE.get(settings.dataset)
     if settings.metric is None:
         known = entry.metrics if entry and entry.kind == of_type.kind else of_type.default_metrics
         return tuple(map(find_metric, known))

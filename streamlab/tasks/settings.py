@@ -87,11 +87,6 @@ class TaskHub(Settings):
     """The name of the split that is reported."""
 
 
-def _listed(given: Any) -> Any:
-    """Take one metric as a list of one."""
-    return [given] if isinstance(given, str) else given
-
-
 def _known_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse unknown metrics, and two of the same name."""
     try:
@@ -101,6 +96,15 @@ def _known_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(found)) < len(found):
         raise ValueError("the same metric is given twice")
     return names
+
+
+def _no_name_twice(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("the same name is given twice")
+    return names
+
+
+Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_no_name_twice)]
 
 
 class TaskSettings(Settings):
@@ -114,12 +118,12 @@ class TaskSettings(Settings):
     """A dataset of the catalogue, such as `glue/sst2`, or a new name."""
     kind: TaskKind | None = None
     """Default: what the source states, else classification."""
-    labels: tuple[str, ...] | None = Field(default=None, min_length=2)
+    labels: Labels | None = None
     """Class names in order. Default: those of the catalogue or the source."""
     metric: (
         Annotated[
             tuple[str, ...],
-            BeforeValidator(_listed),
+            BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
             AfterValidator(_known_metrics),
             Field(min_length=1),
         ]
@@ -150,13 +154,6 @@ class TaskSettings(Settings):
         if not _DATASET.fullmatch(dataset) or {".", ".."} & set(dataset.split("/")):
             raise ValueError("must be a name such as `glue/sst2` or `reviews`, and no path")
         return dataset
-
-    @field_validator("labels")
-    @classmethod
-    def _no_name_twice(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names is not None and len(set(names)) < len(names):
-            raise ValueError("the same name is given twice")
-        return names
 
     @model_validator(mode="after")
     def _suits_kind(self) -> TaskSettings:

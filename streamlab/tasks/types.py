@@ -44,9 +44,12 @@ class TaskType(ABC):
     default_metrics: ClassVar[tuple[str, ...]]
     least_agreement: ClassVar[float]  # of rounded outputs with the exact ones
 
-    @abstractmethod
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raise ValueError where a task of this type cannot have these class names."""
+        if self.has_classes and len(labels) < 2:
+            raise ValueError(f"a {self.kind} has two `labels` or more")
+        if labels and not self.has_classes:
+            raise ValueError(f"a {self.kind} has no `labels`")
 
     def n_outputs(self, labels: Sequence[str]) -> int:
         """Return the width of the head."""
@@ -97,11 +100,6 @@ class Classification(TaskType):
     default_metrics = ("accuracy",)
     least_agreement = 0.995
 
-    def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise ValueError for fewer than two classes."""
-        if len(labels) < 2:
-            raise ValueError("a classification has two `labels` or more")
-
     def label_reader(
         self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str
     ) -> LabelReader:
@@ -140,11 +138,6 @@ class Regression(TaskType):
     has_classes = False
     default_metrics = ("pearson",)
     least_agreement = 0.999
-
-    def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise ValueError for any class names."""
-        if labels:
-            raise ValueError("a regression has no `labels`")
 
     def label_reader(
         self, _labels: tuple[str, ...], _named: tuple[str, ...] | None, _origin: str

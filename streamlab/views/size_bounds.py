@@ -29,7 +29,7 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     from streamlab.diff.entropy import two_part_bound, value_entropy
 
     bounds: dict[Cell, float] = {
-        "positions": two_part_bound(found[0]).bits / 8,
+        "positions": two_part_bound(found[0]) / 8,
         "values": value_entropy(*found) / 8,
     }
     sections = (
@@ -48,7 +48,7 @@ def find_positions_bound(
         return None
     from streamlab.diff.entropy import two_part_bound
 
-    return two_part_bound(found[0]).bits / 8
+    return two_part_bound(found[0]) / 8
 
 
 def _read(

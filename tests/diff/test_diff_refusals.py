@@ -322,7 +322,7 @@ def test_the_file_the_cases_start_from_is_valid() -> None:
 @pytest.mark.parametrize(("rule", "make"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)])
 def test_a_crafted_file_is_refused_by_its_rule(rule: str, make: Callable[[], bytes]) -> None:
     with pytest.raises(DiffFormatError) as refusal:
-        decode(make(), LAYOUT, max_bytes=100_000)
+        open_diff(make(), max_bytes=100_000).decode(LAYOUT)
 
     assert refusal.value.rule == rule
     assert len(str(refusal.value)) < 600
@@ -348,7 +348,9 @@ def rules_in_source() -> set[str]:
     sources = Path(streamlab.diff.__path__[0]).rglob("*.py")
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
-    handed_down = re.findall(r'"((?:position|value|class)-stream|count-coding)"', text)
+    handed_down = re.findall(
+        r'"((?:position|value|class)-stream|count-coding|format-(?:name|version))"', text
+    )
     return {*direct, *handed_down}
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from streamlab.diff.layout import Layout
 from streamlab.hashing import fingerprint_tensors
 from streamlab.methods.api import TrainingJob, TrainingSettings
 from streamlab.methods.kernels.native import NativeStep, find_native_step
+from streamlab.tasks.batches import Batch
 from streamlab.tasks.types import task_type
 
 N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
@@ -22,12 +21,6 @@ SHORT: dict[str, Any] = {
     "epochs": 6.0, "min_steps": 0, "learning_rate": 3e-3, "head_learning_rate": 1e-2,
     "precision": "fp32", "device": "cpu", "threads": 1,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Rows:
-    inputs: Mapping[str, Tensor]
-    labels: Tensor
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -94,7 +87,7 @@ def make_job(tiny_sizes: dict[str, Any]) -> Callable[..., TrainingJob]:
     return make
 
 
-def draw_epoch(seed: int, epoch: int, regression: bool) -> Iterator[Rows]:
+def draw_epoch(seed: int, epoch: int, regression: bool) -> Iterator[Batch]:
     """Draw batches of texts that begin with the word 5 or the word 6, which is the label."""
     generator = torch.Generator().manual_seed(1000 * seed + epoch)
     for _ in range(N_BATCHES):
@@ -102,4 +95,4 @@ def draw_epoch(seed: int, epoch: int, regression: bool) -> Iterator[Rows]:
         labels = torch.randint(0, 2, (N_ROWS,), generator=generator)
         ids[:, 0] = 5 + labels
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        yield Rows(inputs, labels.float() if regression else labels)
+        yield Batch(inputs, labels.float() if regression else labels)

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from streamlab.hashing import fingerprint_tensors
 from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
 from streamlab.methods.api import (
-    Batch,
     Method,
     Progress,
     SparseChange,
@@ -23,6 +22,7 @@ from streamlab.methods.api import (
     TrainingSettings,
 )
 from streamlab.methods.training_loop import set_dropout
+from streamlab.tasks.batches import Batch
 
 MakeJob = Callable[..., TrainingJob]
 

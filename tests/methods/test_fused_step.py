@@ -14,6 +14,7 @@ from streamlab.methods.gates.hard_concrete import (
     FIRST_POSITION,
     Densities,
     GroupGates,
+    NoGroupGates,
     Stretch,
     sample,
 )
@@ -65,7 +66,9 @@ class Case:
             n_moment_steps=n_moment_steps,
             log_alpha=0.0,
             stretch=stretch,
-            groups=GroupGates(len(shapes), 0.5, stretch, SEED) if groups else None,
+            groups=GroupGates(len(shapes), 0.5, stretch, SEED)
+            if groups
+            else NoGroupGates(len(shapes)),
             seed=SEED,
             native=step,
         )
@@ -145,7 +148,7 @@ def test_gradients_are_those_of_the_formula(
 
     case.step(READ_GRADIENT, READ_GRADIENT, penalty=penalty, product=product)
 
-    if gated.groups is not None:
+    if isinstance(gated.groups, GroupGates):
         # The group's penalty is its entries' expected count after the pass over them.
         counts = [probability(a, stretch).sum() if product else 1.0 for a in gated.log_alpha]
         penalties = penalty * torch.tensor([float(count) for count in counts]).double()
@@ -155,7 +158,7 @@ def test_gradients_are_those_of_the_formula(
         assert old.grad is not None
         taken = old.detach() - new.double()
         torch.testing.assert_close(taken, old.grad, rtol=1e-5, atol=1e-5)
-    if gated.groups is not None:
+    if isinstance(gated.groups, GroupGates):
         assert group_alpha.grad is not None
         assert bool(((group_gates > 0.0) & (group_gates < 1.0)).any())
         taken = group_alpha.detach() - torch.from_numpy(gated.groups.log_alpha)
@@ -212,7 +215,7 @@ def test_the_compiled_and_the_eager_step_agree(
         torch.testing.assert_close(one, other, rtol=2e-6, atol=2e-6)
     assert densities[0].expected == pytest.approx(densities[1].expected, rel=1e-6)
     assert densities[0].deterministic == densities[1].deterministic
-    if compiled.gated.groups is not None and eager.gated.groups is not None:
+    if isinstance(compiled.gated.groups, GroupGates) and isinstance(eager.gated.groups, GroupGates):
         moved = compiled.gated.groups.log_alpha
         np.testing.assert_allclose(moved, eager.gated.groups.log_alpha, rtol=1e-6)
 
@@ -266,7 +269,6 @@ def test_the_model_computes_with_the_base_plus_what_the_resampled_gates_let_thro
         case.backward()
         case.step(penalty=0.01)
 
-        assert gated.groups is not None
         for i, base in enumerate(case.base):
             z = sample(gated.log_alpha[i], case.uniforms(i), case.stretch) * gated.groups.now[i]
             expected = base.reshape(-1) + z * gated.w[i]
@@ -279,7 +281,6 @@ def test_the_first_weights_are_sampled_at_once(fused_step: NativeStep | None) ->
     case = Case(SMALL, fused_step, groups=True)
     gated = case.gated
 
-    assert gated.groups is not None
     for i, base in enumerate(case.base):
         random_values = sample(torch.zeros(base.numel()), case.uniforms(i), case.stretch)
         expected = base.reshape(-1) + random_values * gated.w[i] * float(gated.groups.now[i])
@@ -310,9 +311,8 @@ def test_densities_are_those_of_the_gates_after_the_step(
     densities = case.step(penalty=0.01)
 
     groups = case.gated.groups
-    n_groups = len(SMALL)
-    shares = np.ones(n_groups) if groups is None else groups.open_probability
-    open_groups = np.ones(n_groups) if groups is None else groups.deterministic > 0.0
+    shares = groups.open_probability
+    open_groups = groups.deterministic > 0.0
     alphas = [a.double() for a in case.gated.log_alpha]
     expected = [float(probability(a, case.stretch).sum()) for a in alphas]
     certain = [int((a > case.stretch.shift).sum()) for a in alphas]
@@ -343,11 +343,11 @@ def test_a_shift_moves_the_gates_of_all_entries_alike_before_they_are_sampled(
         assert torch.equal(shifted.gated.w[i], plain.gated.w[i])
         z = sample(shifted.gated.log_alpha[i], shifted.uniforms(i), shifted.stretch)
         groups = shifted.gated.groups
-        change = z * shifted.gated.w[i] * (1.0 if groups is None else float(groups.now[i]))
+        change = z * shifted.gated.w[i] * float(groups.now[i])
         torch.testing.assert_close(
             shifted.live[i].detach().reshape(-1), base.reshape(-1) + change, rtol=2e-6, atol=2e-6
         )
-    if plain.gated.groups is not None and shifted.gated.groups is not None:
+    if isinstance(plain.gated.groups, GroupGates) and isinstance(shifted.gated.groups, GroupGates):
         np.testing.assert_array_equal(plain.gated.groups.log_alpha, shifted.gated.groups.log_alpha)
 
 
@@ -383,7 +383,6 @@ def test_a_parameter_without_a_gradient_pays_the_penalty_only(
     torch.testing.assert_close(paid, 0.3 * p * (1.0 - p), rtol=1e-5, atol=1e-6)
     assert torch.equal(case.gated.w[3], before[0][3])
     assert not torch.equal(case.gated.w[2], before[0][2])
-    assert case.gated.groups is not None
     p = probability(torch.tensor(0.5, dtype=torch.float64), case.stretch)
     paid = 0.5 - case.gated.groups.log_alpha[3]
     assert paid == pytest.approx(0.3 * float(p * (1.0 - p)), rel=1e-6)
@@ -418,6 +417,4 @@ def test_gradients_are_scaled_but_the_penalty_is_not(fused_step: NativeStep | No
     given.step(penalty=0.3)
 
     assert all(torch.equal(a, b) for a, b in zip(scaled.state(), given.state(), strict=True))
-    assert scaled.gated.groups is not None
-    assert given.gated.groups is not None
     assert np.array_equal(scaled.gated.groups.log_alpha, given.gated.groups.log_alpha)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,15 +19,10 @@ from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings
 from streamlab.methods.training_loop import TrainingLoop, ramp, seeded_dropout, uses_bf16
+from streamlab.tasks.batches import Batch
 from streamlab.tasks.types import task_type
 
 CPU = torch.device("cpu")
-
-
-@dataclass
-class Rows:
-    inputs: Mapping[str, Tensor]
-    labels: Tensor
 
 
 class Linear(nn.Module):
@@ -46,13 +41,13 @@ class Linear(nn.Module):
 
 
 def job(
-    model: nn.Module, batches: list[Rows], watched: list[Progress] | None = None
+    model: nn.Module, batches: list[Batch], watched: list[Progress] | None = None
 ) -> TrainingJob:
     """Return a job whose epoch n adds 100 n to every input."""
 
-    def of_epoch(epoch: int) -> Iterator[Rows]:
+    def of_epoch(epoch: int) -> Iterator[Batch]:
         for rows in batches:
-            yield Rows({"x": rows.inputs["x"] + 100.0 * epoch}, rows.labels)
+            yield Batch({"x": rows.inputs["x"] + 100.0 * epoch}, rows.labels)
 
     return TrainingJob(
         task="made_up",
@@ -70,9 +65,9 @@ def job(
     )
 
 
-def numbered(n_batches: int) -> list[Rows]:
+def numbered(n_batches: int) -> list[Batch]:
     return [
-        Rows({"x": torch.full((4, 3), float(i))}, torch.zeros(4, dtype=torch.int64))
+        Batch({"x": torch.full((4, 3), float(i))}, torch.zeros(4, dtype=torch.int64))
         for i in range(n_batches)
     ]
 
@@ -109,7 +104,7 @@ def test_a_step_is_taken_for_every_share_and_shown_to_the_watcher() -> None:
 
 def test_gradients_are_there_for_the_step_and_gone_after_it() -> None:
     model = Linear()
-    rows = Rows({"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(1))},
+    rows = Batch({"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(1))},
                 torch.tensor([0, 1, 0, 1]))  # fmt: skip
     expected = torch.autograd.grad(
         functional.cross_entropy(model.layer(rows.inputs["x"]), rows.labels), model.layer.weight
@@ -128,7 +123,7 @@ def test_gradients_are_there_for_the_step_and_gone_after_it() -> None:
 
 def test_the_loss_is_that_of_the_job() -> None:
     model = Linear(n_outputs=1)
-    rows = Rows({"x": torch.arange(12.0).reshape(4, 3)}, torch.tensor([0.0, 1.0, 2.5, 5.0]))
+    rows = Batch({"x": torch.arange(12.0).reshape(4, 3)}, torch.tensor([0.0, 1.0, 2.5, 5.0]))
     watched: list[Progress] = []
 
     learnt = replace(job(model, [rows], watched), loss=task_type("regression").loss)
@@ -180,23 +175,22 @@ def test_the_shortest_ramps_are_no_trouble(n_steps: int) -> None:
 
 def test_the_learning_rate_of_every_group_is_scaled_by_the_share() -> None:
     parameters = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    optimizer, set_share = adam_optimizer([([parameters[0]], 1e-2), ([parameters[1]], 1e-1)])
+    optimizer, take_step = adam_optimizer(([parameters[0]], 1e-2), ([parameters[1]], 1e-1))
     for parameter in parameters:
         parameter.grad = torch.ones(2)
 
-    set_share(0.25)
-    optimizer.step()
+    take_step(0.25)
 
     # The first step of Adam is the rate, whatever the gradient.
     assert parameters[0].tolist() == pytest.approx([-0.25e-2] * 2, rel=1e-5)
     assert parameters[1].tolist() == pytest.approx([-0.25e-1] * 2, rel=1e-5)
-    set_share(1.0)
+    take_step(1.0)
     assert [group["lr"] for group in optimizer.param_groups] == [1e-2, 1e-1]
 
 
 def test_there_is_no_weight_decay() -> None:
     parameter = nn.Parameter(torch.ones(2))
-    optimizer, _ = adam_optimizer([([parameter], 0.1)])
+    optimizer, _ = adam_optimizer(([parameter], 0.1))
     parameter.grad = torch.zeros(2)
 
     optimizer.step()

@@ -17,7 +17,7 @@ from streamlab.methods.adam import AdamSettings
 from streamlab.methods.api import SparseChange, TrainingJob
 from streamlab.methods.diff_pruning import DiffPruning
 from streamlab.methods.gates import gated_stage
-from streamlab.methods.gates.hard_concrete import Densities, GroupGates, Stretch
+from streamlab.methods.gates.hard_concrete import Densities, GroupGates, NoGroupGates, Stretch
 from streamlab.methods.gates.unused_embeddings import find_used_rows
 from streamlab.methods.kernels.gated_weights import (
     BLOCK_ENTRIES,
@@ -54,7 +54,7 @@ def gated_weights(
         n_moment_steps=5,
         log_alpha=2.0,
         stretch=Stretch(),
-        groups=GroupGates(len(SHAPES), 1.0, Stretch(), 7) if groups else None,
+        groups=GroupGates(len(SHAPES), 1.0, Stretch(), 7) if groups else NoGroupGates(len(SHAPES)),
         seed=7,
         native=step,
         used_rows=rows,
@@ -111,7 +111,7 @@ def test_leaving_unused_rows_out_changes_nothing(
         torch.testing.assert_close(one, other, **exact)
     in_use = whole.log_alpha[0].view(SHAPES[0])[ROWS].reshape(-1)
     torch.testing.assert_close(in_use, part.log_alpha[0], **exact)
-    if whole.groups is not None and part.groups is not None:
+    if isinstance(whole.groups, GroupGates) and isinstance(part.groups, GroupGates):
         np.testing.assert_allclose(whole.groups.log_alpha, part.groups.log_alpha, rtol=1e-6)
 
 
@@ -152,18 +152,18 @@ def test_blocks_hold_every_entry_in_use_once_and_in_order(
 ) -> None:
     blocks = cut([(3,), (30, width), (4, 2)], {1: rows}, max_entries=most)
 
-    assert blocks.counts.min() > 0
-    assert blocks.counts.max() <= most
+    assert blocks["count"].min() > 0
+    assert blocks["count"].max() <= most
     wanted = (rows[:, None] * width + np.arange(width)).reshape(-1)
     for tensor, expected in ((0, np.arange(3)), (1, wanted), (2, np.arange(8))):
-        here = blocks.tensors == tensor
-        runs = zip(blocks.places[here], blocks.counts[here], strict=True)
+        here = blocks["tensor"] == tensor
+        runs = zip(blocks["place"][here], blocks["count"][here], strict=True)
         found = np.concatenate([np.arange(place, place + count) for place, count in runs])
         np.testing.assert_array_equal(found, expected)
-        ends = np.cumsum(blocks.counts[here])
-        np.testing.assert_array_equal(blocks.firsts[here], ends - blocks.counts[here])
+        ends = np.cumsum(blocks["count"][here])
+        np.testing.assert_array_equal(blocks["first"][here], ends - blocks["count"][here])
         start = (0, 3, 3 + 30 * width)[tensor]
-        np.testing.assert_array_equal(blocks.positions[here], start + blocks.places[here])
+        np.testing.assert_array_equal(blocks["position"][here], start + blocks["place"][here])
 
 
 def squares(job: TrainingJob, rows: Sequence[int]) -> list[torch.Tensor]:

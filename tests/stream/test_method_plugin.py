@@ -17,7 +17,7 @@ from streamlab.stream.scenario import load_scenario, resolve_scenario
 
 SOURCE = """
 import torch
-from streamlab.config import Settings
+from streamlab.methods.api import Method
 from streamlab.methods.fixed_mask import PrunedMethod
 from streamlab.methods.masks.selection import Selection, top_k
 
@@ -30,7 +30,7 @@ class RandomMask(PrunedMethod):
         scores = [torch.rand(size, generator=generator) + 1e-3 for size in job.layout.sizes]
         return Selection(top_k(scores, k), details={"mask_seed": self.mask_seed})
 
-class Incomplete(Settings):
+class Incomplete(Method):
     name: str = "incomplete"
 
 def function(): ...
@@ -112,7 +112,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
         ),
         (
             "other_lab:function",
-            "`other_lab:function` must be a subclass of `streamlab.config.Settings`",
+            "`other_lab:function` must be a subclass of `streamlab.methods.api.Method`",
         ),
     ],
 )

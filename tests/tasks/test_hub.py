@@ -88,7 +88,7 @@ def test_a_hub_that_answers_is_asked_once() -> None:
     with answering(200) as (address, seen):
         reach = HubReach(environment={}, endpoint=address)
 
-        assert [reach.find_obstacle() for _ in range(3)] == [None] * 3
+        assert [reach.obstacle for _ in range(3)] == [None] * 3
         assert len(seen) == 1
 
 
@@ -97,20 +97,20 @@ def test_a_hub_that_answers_is_asked_once() -> None:
 )
 def test_a_gateways_refusal_is_no_hub(status: int, reachable: bool) -> None:
     with answering(status) as (address, _):
-        obstacle = HubReach(environment={}, endpoint=address).find_obstacle()
+        obstacle = HubReach(environment={}, endpoint=address).obstacle
 
     assert (obstacle is None) is reachable
     assert reachable or f"(answer {status})" in str(obstacle)
 
 
 def test_a_hub_where_nothing_listens_cannot_be_reached() -> None:
-    obstacle = HubReach(environment={}, endpoint=nobody()).find_obstacle()
+    obstacle = HubReach(environment={}, endpoint=nobody()).obstacle
 
     assert str(obstacle).startswith("The hub cannot be reached (")
 
 
 def test_an_address_that_is_none_is_said() -> None:
-    obstacle = HubReach(environment={}, endpoint="file:///etc/passwd").find_obstacle()
+    obstacle = HubReach(environment={}, endpoint="file:///etc/passwd").obstacle
 
     assert obstacle == "The hub's address 'file:///etc/passwd' is no web address"
 
@@ -120,7 +120,7 @@ def test_offline_means_that_nothing_is_asked(variable: str) -> None:
     with answering(200) as (address, seen):
         reach = HubReach(environment={variable: "1"}, endpoint=address)
 
-        assert reach.find_obstacle() == f"The hub is switched off by `{variable}`"
+        assert reach.obstacle == f"The hub is switched off by `{variable}`"
         assert seen == []
 
 
@@ -128,7 +128,7 @@ def test_offline_set_to_no_is_online() -> None:
     with answering(200) as (address, _):
         reach = HubReach(environment={"HF_HUB_OFFLINE": "0"}, endpoint=address)
 
-        assert reach.find_obstacle() is None
+        assert reach.obstacle is None
 
 
 def test_a_reachable_dataset_is_read(saved: Callable[[TaskHub, Path | None], Splits]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.examples import TaskData
+from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
 from streamlab.tasks.synthetic.generator import generate
@@ -42,7 +43,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     data: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> LoadedTask:
+) -> TaskData:
     return load_task(
         "reviews",
         TaskSettings.model_validate({"dataset": "glue/sst2", **settings}),
@@ -54,7 +55,7 @@ def load(
     )
 
 
-def names(task: LoadedTask) -> tuple[str, ...]:
+def names(task: TaskData) -> tuple[str, ...]:
     return tuple(metric.name for metric in task.metrics)
 
 

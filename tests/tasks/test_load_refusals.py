@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from streamlab.errors import DataError
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.examples import TaskData
+from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
 
@@ -37,7 +38,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     data: Mapping[str, Any] | None = None,
     **settings: Any,
-) -> LoadedTask:
+) -> TaskData:
     return load_task(
         "reviews",
         TaskSettings.model_validate({"dataset": "glue/sst2", **settings}),

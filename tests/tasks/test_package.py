@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from streamlab.errors import DataError
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.examples import TaskData
+from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.api import RawData, Unavailable
 from streamlab.tasks.sources.hub import HubReach
@@ -26,7 +27,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def load(package: str, **settings: object) -> LoadedTask:
+def load(package: str, **settings: object) -> TaskData:
     tree = {"dataset": "mine", "package": package, **settings}
     return load_task(
         "mine",

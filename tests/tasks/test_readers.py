@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.examples import TaskData
+from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskFiles, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
 from streamlab.tasks.sources.readers import has_class_folders, read_split
@@ -70,7 +71,7 @@ def write_saved(path: Path, records: Records) -> Path:
 WRITERS = [write_jsonl, write_csv, write_tsv, write_parquet, write_saved]
 
 
-def load(train: Path, dev: Path, **settings: Any) -> LoadedTask:
+def load(train: Path, dev: Path, **settings: Any) -> TaskData:
     return load_task(
         "mine",
         TaskSettings(dataset="mine", files=TaskFiles(train=str(train), dev=str(dev)), **settings),

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from streamlab.tasks.examples import TaskData
 from streamlab.tasks.glue import GLUE
-from streamlab.tasks.load import LoadedTask, load_task
+from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
 
@@ -18,7 +19,7 @@ pytestmark = [
 ]
 
 
-def load(dataset: str) -> LoadedTask:
+def load(dataset: str) -> TaskData:
     return load_task(
         "real",
         TaskSettings(dataset=dataset),

@@ -47,9 +47,9 @@ def test_a_diffs_page_tells_how_few_bytes_its_parts_could_take(
     base = registry.bases.list()[0]
     names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
     held = decode(store.get(diff.digest), Layout(base.fingerprint, names, shapes))
-    assert found["positions"]["bound"] == round(two_part_bound(held).bits / 8)
+    assert found["positions"]["bound"] == round(two_part_bound(held) / 8)
     assert found["positions"]["over"] == pytest.approx(
-        diff.positions_bytes / (two_part_bound(held).bits / 8) - 1
+        diff.positions_bytes / (two_part_bound(held) / 8) - 1
     )
     assert 0 < found["values"]["bound"] < diff.values_bytes
     assert found["head"]["bound"] is None

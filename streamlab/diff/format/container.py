@@ -169,15 +169,9 @@ def open_diff(
     return DiffFile(header, frame, digest, len(data))
 
 
-def decode(
-    data: bytes,
-    layout: Layout,
-    *,
-    expected_digest: str | None = None,
-    max_bytes: int = DEFAULT_MAX_BYTES,
-) -> DiffVector:
+def decode(data: bytes, layout: Layout, *, expected_digest: str | None = None) -> DiffVector:
     """Decode a file that belongs to the base of `layout`; see `open_diff` and `DiffFile.decode`."""
-    return open_diff(data, expected_digest=expected_digest, max_bytes=max_bytes).decode(layout)
+    return open_diff(data, expected_digest=expected_digest).decode(layout)
 
 
 def rounded(
@@ -309,10 +303,10 @@ def _expand(block: Block, header: Header, dtype: DTypeLike, count: int, rule: st
 
 
 def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    scales = np.zeros(0, dtype=np.float32)
+    scales = values.NO_SCALES
     if header.value_type in values.INTEGER_BITS:
         block = frame.blocks[_SCALES]
-        expected = values.n_scales(header.value_type, counts)
+        expected = int(np.count_nonzero(counts))
         if block.shape != (expected,):
             raise DiffFormatError(
                 "scale-number", f"there must be {expected} scales, got {block.shape[0]}."

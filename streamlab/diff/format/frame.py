@@ -47,7 +47,6 @@ class Frame:
 
     metadata: Mapping[str, Any]
     blocks: Mapping[str, Block]
-    header_bytes: int  # everything before the first block
 
 
 def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> bytes:
@@ -85,7 +84,7 @@ def read_frame(data: bytes) -> Frame:
     if canonical_json(tree) != inner:
         raise DiffFormatError("header-canonical", "the metadata is not canonical JSON.")
     body = memoryview(data)[_LENGTH_BYTES + len(text) :]
-    return Frame(tree, _read_table(header, body), _LENGTH_BYTES + len(text))
+    return Frame(tree, _read_table(header, body))
 
 
 def digest_blocks(blocks: Mapping[str, Block]) -> str:
@@ -155,19 +154,17 @@ def _parse(text: bytes, what: str) -> dict[str, Any]:
 
 def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]:
     """Check that the blocks fill the body in canonical order, without gap or overlap."""
-    for name, entry in header.items():
-        _check_entry(name, entry)
+    entries = {name: _read_entry(name, entry) for name, entry in header.items()}
     blocks: dict[str, Block] = {}
     end = 0
-    for name in sorted(header, key=lambda name: _rank(name, header[name]["dtype"])):
-        entry = header[name]
-        shape = tuple(entry["shape"])
-        start, end = end, end + math.prod(shape) * _ITEM_BYTES[entry["dtype"]]
-        if entry["data_offsets"] != [start, end]:
+    for name in sorted(entries, key=lambda name: _rank(name, entries[name].dtype)):
+        entry = entries[name]
+        start, end = end, end + math.prod(entry.shape) * _ITEM_BYTES[entry.dtype]
+        if entry.data_offsets != [start, end]:
             raise DiffFormatError(
-                "tensor-table", f"{name!r} must take [{start}, {end}], not {entry['data_offsets']}."
+                "tensor-table", f"{name!r} must take [{start}, {end}], not {entry.data_offsets}."
             )
-        blocks[name] = Block(entry["dtype"], shape, body[start:end])
+        blocks[name] = Block(entry.dtype, tuple(entry.shape), body[start:end])
     if end != len(body):
         raise DiffFormatError(
             "tensor-table", f"the tensors take {end} bytes, but {len(body)} follow the header."
@@ -175,28 +172,28 @@ def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]
     return blocks
 
 
-def _check_entry(name: str, entry: Any) -> None:
-    well_formed = (
-        isinstance(entry, dict)
-        and entry.keys() == {"data_offsets", "dtype", "shape"}
-        and entry["dtype"] in list(_ITEM_BYTES)
-        and _is_row_of_counts(entry["shape"], longest=8)
-        and _is_row_of_counts(entry["data_offsets"], longest=2)
-    )
-    if not well_formed:
-        raise DiffFormatError("tensor-table", f"the entry of {name!r} is malformed.")
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
-def _is_row_of_counts(row: Any, longest: int) -> bool:
-    return (
-        isinstance(row, list)
-        and len(row) <= longest
-        and all(type(item) is int and 0 <= item < 1 << 53 for item in row)
-    )
+class _Entry(Settings):
+    """The header's entry of one block."""
+
+    model_config = ConfigDict(strict=True)
+
+    data_offsets: Annotated[list[Count], Field(max_length=2)]
+    dtype: Dtype
+    shape: Annotated[list[Count], Field(max_length=8)]
+
+
+def _read_entry(name: str, entry: Any) -> _Entry:
+    try:
+        return _Entry.model_validate(entry)
+    except ValidationError as error:
+        raise DiffFormatError("tensor-table", f"the entry of {name!r} is malformed.") from error
 
 
 FORMAT_NAME: Literal["streamlab-diff"] = "streamlab-diff"
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION = 1
 MAX_ENTRIES = (1 << 31) - 1  # a sum of 32-bit gaps fits in 63 bits
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -222,9 +219,9 @@ class Header(Settings):
     model_config = ConfigDict(strict=True)
 
     format: Literal["streamlab-diff"]
-    version: Literal[1]
+    version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)]  # strict: not True
     base: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    d: Annotated[int, Field(ge=0, lt=1 << 53)]
+    d: Count
     k: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
     codec: CodecName
     mode: Mode
@@ -238,23 +235,15 @@ def read_header(tree: Mapping[str, Any]) -> Header:
 
     Raises DiffFormatError: `format-name`, `format-version`, `metadata-schema`.
     """
-    if tree.get("format") != FORMAT_NAME:
-        raise DiffFormatError(
-            "format-name", f"the format must be {FORMAT_NAME!r}, got {tree.get('format')!r}."
-        )
-    version = tree.get("version")
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise DiffFormatError(
-            "format-version", f"the version must be {FORMAT_VERSION}, got {version!r}."
-        )
     try:
         header = Header.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DiffFormatError(
-            "metadata-schema", f"`{place}`: {first['msg']}, got {_shortened(first['input'])}."
-        ) from error
+        rules = {"format": "format-name", "version": "format-version"}
+        rule = rules.get(place, "metadata-schema")
+        message = f"`{place}`: {first['msg']}, got {first['input']!r:.80}."
+        raise DiffFormatError(rule, message) from error
     if header.k > header.d:
         raise DiffFormatError(
             "metadata-schema", f"`k` must be at most `d` = {header.d}, got {header.k}."
@@ -265,8 +254,3 @@ def read_header(tree: Mapping[str, Any]) -> Header:
             f"{header.value_type} cannot replace weights exactly; use a float type.",
         )
     return header
-
-
-def _shortened(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -15,7 +15,7 @@ and Gray, 1989). A reader does not depend on the choice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ REFINEMENTS = 3
 NAMES_BITS = 320.0  # overhead of the class numbers of a cut tensor
 
 Positions = NDArray[np.int64]
+Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -70,7 +71,8 @@ def choose_classes(
     if not layout.shapes:
         return np.zeros(0, dtype=np.uint8), []
     candidates = [
-        _candidates(kept, shape) for kept, shape in zip(positions, layout.shapes, strict=True)
+        [_candidate(*way) for way in line_counts(kept, shape)]
+        for kept, shape in zip(positions, layout.shapes, strict=True)
     ]
     densities = START_DENSITIES
     for _ in range(ROUNDS):
@@ -86,20 +88,21 @@ def choose_classes(
     return cuts, [number[choice.classes[choice.candidate.of_line]] for choice in choices]
 
 
-def _candidates(positions: Positions, shape: tuple[int, ...]) -> list[_Candidate]:
+def line_counts(positions: Positions, shape: tuple[int, ...]) -> Iterator[tuple[int, int, Counts]]:
+    """Yield each cut of a tensor, the length of its lines, and the number of entries in each.
+
+    A tensor of at least two axes has columns; the later axes are flattened.
+    """
     size = int(np.prod(shape, dtype=np.int64))
-    ways = [_candidate(WHOLE, size, np.array([len(positions)]))]
-    if is_matrix(shape) and 0 < len(positions) < size:
+    yield WHOLE, size, np.array([len(positions)])
+    if len(shape) >= 2 and 0 < len(positions) < size:
         n_rows, n_columns = shape[0], size // shape[0]
         rows, columns = np.divmod(positions, n_columns)
-        ways += [
-            _candidate(ROWS, n_columns, np.bincount(rows, minlength=n_rows)),
-            _candidate(COLUMNS, n_rows, np.bincount(columns, minlength=n_columns)),
-        ]
-    return ways
+        yield ROWS, n_columns, np.bincount(rows, minlength=n_rows)
+        yield COLUMNS, n_rows, np.bincount(columns, minlength=n_columns)
 
 
-def _candidate(cut: int, length: int, counts: NDArray[np.int64]) -> _Candidate:
+def _candidate(cut: int, length: int, counts: Counts) -> _Candidate:
     kept, of_line, tallies = np.unique(counts, return_inverse=True, return_counts=True)
     return _Candidate(cut, length, kept, tallies, of_line.reshape(-1))
 
@@ -205,11 +208,6 @@ class Strings:
     ends: Integers
 
 
-def is_matrix(shape: tuple[int, ...]) -> bool:
-    """Return whether a tensor has columns: at least two axes, the later ones flattened."""
-    return len(shape) >= 2
-
-
 def cut_into_lines(cuts: Cuts, layout: Layout) -> Lines:
     """Cut every tensor by `cuts` that are valid for the layout."""
     tensors = np.argsort(cuts != WHOLE, kind="stable")
@@ -256,7 +254,7 @@ def read_cuts(data: bytes, layout: Layout) -> Cuts:
     cuts = cuts[:n_tensors]
     for index in np.flatnonzero(cuts).tolist():
         shape = layout.shapes[index]
-        if cuts[index] > COLUMNS or not is_matrix(shape) or not layout.sizes[index]:
+        if cuts[index] > COLUMNS or len(shape) < 2 or not layout.sizes[index]:
             raise DiffFormatError(
                 "cut-coding",
                 f"`{layout.names[index]}` of shape {shape} cannot have the cut {cuts[index]}.",

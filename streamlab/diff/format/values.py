@@ -10,7 +10,7 @@ code is m - 1 for positive values and -m for negative ones: 2**bits codes, none 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -30,12 +30,15 @@ _REFINEMENTS = 2
 Floats = NDArray[np.float32]
 
 
+NO_SCALES: Floats = np.zeros(0, dtype=np.float32)
+
+
 @dataclass(frozen=True)
 class Codes:
-    """Codes of values; `scales` has one float32 per tensor with entries, or is empty."""
+    """Codes of values; `scales` has one float32 per tensor with entries, none for floats."""
 
     numbers: NDArray[Any]
-    scales: Floats
+    scales: Floats = field(default_factory=lambda: NO_SCALES)
 
 
 def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
@@ -45,15 +48,9 @@ def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
     return np.dtype({"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}[value_type])
 
 
-def n_scales(value_type: ValueType, counts: NDArray[np.int64]) -> int:
-    """Return the number of scales in a file: one per tensor with entries, 0 for floats."""
-    return int(np.count_nonzero(counts)) if value_type in INTEGER_BITS else 0
-
-
 def diff_codes(diff: DiffVector, value_type: ValueType) -> Codes:
     """Return the codes of all values of a diff. Raises DiffError where the type does not fit."""
-    none = np.zeros(0, dtype=np.float32)
-    joined = np.concatenate([none, *(tensor.values for tensor in diff.tensors)])
+    joined = np.concatenate([NO_SCALES, *(tensor.values for tensor in diff.tensors)])
     if diff.mode == "replace":
         return keep_values(joined, value_type)
     return round_values(joined, np.array(diff.counts, dtype=np.int64), value_type)
@@ -70,14 +67,13 @@ def keep_values(values: Floats, value_type: ValueType) -> Codes:
             numbers = values.astype(np.float16)
         elif value_type == "bf16":
             numbers = (values.view(np.uint32) >> 16).astype(np.uint16)
-    codes = Codes(numbers, np.zeros(0, dtype=np.float32))
     fits = value_type not in INTEGER_BITS
     counts = np.array([len(values)])
-    if not fits or _widen(codes, counts, value_type).tobytes() != values.tobytes():
+    if not fits or _widen(Codes(numbers), counts, value_type).tobytes() != values.tobytes():
         raise DiffError(
             f"{value_type} cannot represent every weight bit for bit; use a wider type."
         )
-    return codes
+    return Codes(numbers)
 
 
 def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
@@ -88,11 +84,11 @@ def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueTyp
     if value_type in INTEGER_BITS:
         codes = _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
     elif value_type == "bf16":
-        codes = Codes(_round_to_bfloat16(values), np.zeros(0, dtype=np.float32))
+        codes = Codes(_round_to_bfloat16(values))
     elif value_type == "fp16":
-        codes = Codes(round_to_float16(values, keep_non_zero=True), np.zeros(0, dtype=np.float32))
+        codes = Codes(round_to_float16(values, keep_non_zero=True))
     else:
-        codes = Codes(values, np.zeros(0, dtype=np.float32))
+        codes = Codes(values)
     widened = _widen(codes, counts, value_type)
     if not bool(np.isfinite(widened).all()):
         largest = float(np.abs(values).max())
@@ -162,7 +158,7 @@ def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
 
 def _round_to_integers(values: Floats, counts: NDArray[np.int64], bits: int) -> Codes:
     if not len(values):
-        return Codes(np.zeros(0, dtype=np.int16), np.zeros(0, dtype=np.float32))
+        return Codes(np.zeros(0, dtype=np.int16))
     magnitudes = np.abs(values).astype(np.float64)
     scales = _search_scales(magnitudes, counts, 1 << bits - 1)
     multiples = _multiples(magnitudes, scales.astype(np.float64), counts, 1 << bits - 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor
@@ -17,6 +16,7 @@ from streamlab.methods.adam import AdamSettings, adam_optimizer
 from streamlab.methods.gates.density_controller import DensityController, correct
 from streamlab.methods.gates.hard_concrete import (
     GroupGates,
+    NoGroupGates,
     Stretch,
     expected_gate,
     most_likely_open,
@@ -86,9 +86,9 @@ class GatedStage:
             _saliency(self.gated, candidate_density) if given == "auto" else given
         )
         head = job.head.values()
-        self._optimizer, self._set_share = adam_optimizer([(head, job.training.head_learning_rate)])
+        optimizer, self._step_head = adam_optimizer((head, job.training.head_learning_rate))
         for parameter in head:
-            self._optimizer.state[parameter] = moments.state[parameter]
+            optimizer.state[parameter] = moments.state[parameter]
         moments.state.clear()
         self._gate_adam = self._gate_adam_settings(n_steps)
         self._goal = min(1.0, candidate_density)
@@ -107,12 +107,6 @@ class GatedStage:
             epsilon=0.01 * self._l0_coefficient if epsilon == "auto" else epsilon,
         )
 
-    @property
-    def n_closed_groups(self) -> int:
-        """Return the number of tensors whose group gate is closed; 0 without groups."""
-        groups = self.gated.groups
-        return 0 if groups is None else int((groups.deterministic <= 0).sum())
-
     def take_step(self, share: float) -> float:
         """Step with this share of the learning rates; returns the expected density.
 
@@ -124,8 +118,7 @@ class GatedStage:
         for parameter in job.head.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
-        self._set_share(share)
-        self._optimizer.step()
+        self._step_head(share)
         self.densities = self.gated.step(
             AdamSettings(learning_rate=job.training.learning_rate * share),
             self._gate_adam,
@@ -162,13 +155,11 @@ class GatedStage:
         number, and 0 elsewhere. With a given coefficient: w E[z] E[z_group].
         """
         gated, stretch = self.gated, self._settings.stretch
-        no_groups = np.ones(len(gated.w))
         if self._controller is None:
-            shares = no_groups if gated.groups is None else gated.groups.expected
-            pairs = zip(gated.log_alpha, shares.tolist(), strict=True)
+            pairs = zip(gated.log_alpha, gated.groups.expected.tolist(), strict=True)
             gates = (expected_gate(log_alpha, stretch) * share for log_alpha, share in pairs)
         else:
-            group_open = no_groups if gated.groups is None else gated.groups.open_probability
+            group_open = gated.groups.open_probability
             n_open = budget(self._goal, gated.n_gated)
             pairs = zip(gated.w, gated.log_alpha, strict=True)
             moved = [torch.where(w != 0.0, log_alpha, -math.inf) for w, log_alpha in pairs]
@@ -190,11 +181,13 @@ def _gated_weights(
             f"`{live[0].device}`. The compiled step needs the CPU and a C compiler (`cc`, `gcc`, "
             "or the value of `CC`). Install one, or leave `training.step` at `auto`."
         )
-    groups = None
-    if settings.structured:
-        groups = GroupGates(len(live), settings.initial_log_alpha, settings.stretch, job.seed)
+    groups = (
+        GroupGates(len(live), settings.initial_log_alpha, settings.stretch, job.seed)
+        if settings.structured
+        else NoGroupGates(len(live))
+    )
     pairs = [_moments_of(moments, parameter) for parameter in live]
-    n_steps = _n_steps_of(moments)
+    n_steps = max((int(state["step"]) for state in moments.state.values() if state), default=0)
     # Short runs of rows suit a loop in C, but not one GPU kernel after another.
     used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if native else {}
     return GatedWeights(
@@ -232,8 +225,3 @@ def _moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor
     if not state:
         return torch.zeros_like(parameter.data), torch.zeros_like(parameter.data)
     return state["exp_avg"], state["exp_avg_sq"]
-
-
-def _n_steps_of(optimizer: torch.optim.AdamW) -> int:
-    steps = [int(state["step"]) for state in optimizer.state.values() if state]
-    return max(steps, default=0)

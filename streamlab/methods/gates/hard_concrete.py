@@ -182,6 +182,17 @@ class GroupGates:
         return u
 
 
+class NoGroupGates:
+    """Group gates that are always open: the entries have their own gates alone."""
+
+    def __init__(self, n_groups: int) -> None:
+        ones = np.ones(n_groups)
+        self.now = self.next = self.open_probability = self.expected = self.deterministic = ones
+
+    def step(self, _gradient: Vector, _penalty: float | Vector, _adam: AdamSettings) -> None:
+        """Leave the gates as they are."""
+
+
 def _apply(
     formula: Callable[[Tensor, Stretch], Tensor], log_alpha: Vector, stretch: Stretch
 ) -> Vector:

@@ -12,7 +12,6 @@ written in the same pass over memory, so a step is one pass and no gate is ever 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -24,6 +23,7 @@ from streamlab.methods.adam import AdamSettings
 from streamlab.methods.gates.hard_concrete import (
     Densities,
     GroupGates,
+    NoGroupGates,
     Stretch,
     open_counts,
     sample,
@@ -41,28 +41,18 @@ BLOCK_ENTRIES = 65_536
 BLOCK_ENTRIES_GPU = 1 << 22
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """Contiguous blocks of the entries of all gated tensors, as columns of one element per block.
-
-    Of the word embeddings only the used rows have state, so an entry's place in the state and in
-    its tensor differ. Its position among all gated entries, from which gates are sampled, does
-    not depend on that.
-    """
-
-    tensors: Integers  # index of the tensor
-    places: Integers  # of the first entry in the tensor
-    firsts: Integers  # of the first entry in the state
-    counts: Integers
-    positions: Integers  # of the first entry among all gated entries
-
-    def slices(self) -> Iterator[tuple[int, slice, slice, int]]:
-        """Yield each block's tensor, its slices of the tensor and of the state, its position."""
-        columns = (self.tensors, self.places, self.firsts, self.counts, self.positions)
-        for tensor, place, first, count, position in zip(
-            *map(np.ndarray.tolist, columns), strict=True
-        ):
-            yield tensor, slice(place, place + count), slice(first, first + count), position
+# Contiguous blocks of the entries of all gated tensors. Of the word embeddings only the used rows
+# have state, so an entry's place in the state and in its tensor differ. Its position among all
+# gated entries, from which gates are sampled, does not depend on that.
+CUT = np.dtype(
+    [
+        ("tensor", "i8"),  # index of the tensor
+        ("place", "i8"),  # of the first entry in the tensor
+        ("first", "i8"),  # of the first entry in the state
+        ("count", "i8"),
+        ("position", "i8"),  # of the first entry among all gated entries
+    ]
+)
 
 
 def cut(
@@ -70,8 +60,8 @@ def cut(
     used_rows: Mapping[int, Integers],
     *,
     max_entries: int = BLOCK_ENTRIES,
-) -> Blocks:
-    """Cut tensors of `shapes` into blocks of at most `max_entries`.
+) -> NDArray[np.void]:
+    """Cut tensors of `shapes` into blocks of at most `max_entries`, one CUT element each.
 
     `used_rows` maps a tensor's index to its used rows in ascending order; a tensor without an
     element there is used as a whole.
@@ -87,7 +77,7 @@ def cut(
                 table.append((tensor, place + at, first, length, start + place + at))
                 first += length
         start += size
-    return Blocks(*np.array(table, dtype=np.int64).reshape(-1, 5).T)
+    return np.array(table, CUT)
 
 
 def _runs(size: int, shape: Sequence[int], rows: Integers | None) -> list[tuple[int, int]]:
@@ -114,7 +104,7 @@ class GatedWeights:
         n_moment_steps: int,
         log_alpha: float,
         stretch: Stretch,
-        groups: GroupGates | None,
+        groups: GroupGates | NoGroupGates,
         seed: int,
         native: NativeStep | None,
         used_rows: Mapping[int, NDArray[np.int64]] = MappingProxyType({}),
@@ -167,24 +157,22 @@ class GatedWeights:
         lambda (P(z > 0) + P(z_group > 0)), that of its released code. `grad_scale` multiplies the
         gradients. `shift` is added to every entry's log_alpha.
         """
-        n_groups = len(self.w)
-        group_open = np.ones(n_groups) if self.groups is None else self.groups.open_probability
-        penalties = l0_coefficient * (group_open if product else np.ones(n_groups))
+        group_open = self.groups.open_probability
+        penalties = l0_coefficient * (group_open if product else np.ones(len(self.w)))
         scalars = self._scalars(w, alpha, grad_scale, shift)
         table = self._moving_columns(penalties)
         if self._native is not None:
             sums = self._native(table, scalars)
         else:
             sums = self._step_eagerly(table, scalars)
-        per_group = np.zeros((n_groups, len(SUMS.names or ())))
+        per_group = np.zeros((len(self.w), len(SUMS.names or ())))
         columns = np.stack([sums[name] for name in SUMS.names or ()], axis=1)
-        np.add.at(per_group, self._blocks.tensors, columns)
+        np.add.at(per_group, self._blocks["tensor"], columns)
         self._unused.step(penalties, alpha, shift=shift)
         per_group[:, 1:] += self._unused.open_counts()
         self.n_steps += 1
-        if self.groups is not None:
-            penalty = l0_coefficient * (per_group[:, 1] if product else 1.0)
-            self.groups.step(per_group[:, 0], penalty, alpha)
+        penalty = l0_coefficient * (per_group[:, 1] if product else 1.0)
+        self.groups.step(per_group[:, 0], penalty, alpha)
         return self._densities(per_group[:, 1:])
 
     def move(self, shift: float) -> Densities:
@@ -201,8 +189,7 @@ class GatedWeights:
 
     def _densities(self, counts: NDArray[np.float64]) -> Densities:
         """Combine `open_counts`, (n_tensors, 3), with the group gates."""
-        group_open = np.ones(len(self.w)) if self.groups is None else self.groups.open_probability
-        is_open = group_open > 0 if self.groups is None else self.groups.deterministic > 0.0
+        group_open, is_open = self.groups.open_probability, self.groups.deterministic > 0.0
         return Densities(
             expected=float(counts[:, 0] @ group_open) / self.n_gated,
             deterministic=float(counts[:, 1] @ is_open) / self.n_gated,
@@ -212,16 +199,12 @@ class GatedWeights:
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Return values of the used entries in their tensors' places; all others are zero."""
-        return [
-            value if index not in self._rows else self._spread(index, value)
-            for index, value in enumerate(values)
-        ]
-
-    def _spread(self, index: int, value: Tensor) -> Tensor:
-        full = value.new_zeros(self._live[index].shape)
-        rows = self._rows[index]
-        full[rows] = value.view(len(rows), *full.shape[1:])
-        return full.view(-1)
+        spread = list(values)
+        for index, rows in self._rows.items():
+            full = values[index].new_zeros(self._live[index].shape)
+            full[rows] = values[index].view(len(rows), *full.shape[1:])
+            spread[index] = full.view(-1)
+        return spread
 
     def _in_use(self, index: int, tensor: Tensor) -> Tensor:
         rows = self._rows.get(index)
@@ -229,28 +212,32 @@ class GatedWeights:
 
     def _write_live(self) -> None:
         """Sample the first gates and write the first effective weights."""
-        gates = np.ones(len(self.w)) if self.groups is None else self.groups.now
-        for tensor, there, here, position in self._blocks.slices():
+        for tensor, there, here, position in self._slices():
             w = self.w[tensor][here]
             u = uniforms(self._seed, self.n_steps, position, w.numel(), w.device)
             change = sample(self.log_alpha[tensor][here], u, self._stretch) * w
             live = self._live[tensor].data.view(-1)
-            live[there] = self._base[tensor][there] + change * float(gates[tensor])
+            live[there] = self._base[tensor][there] + change * float(self.groups.now[tensor])
+
+    def _slices(self) -> Iterator[tuple[int, slice, slice, int]]:
+        """Yield each block's tensor, its slices of the tensor and of the state, its position."""
+        for tensor, place, first, count, position in self._blocks.tolist():
+            yield tensor, slice(place, place + count), slice(first, first + count), position
 
     def _fixed_columns(self) -> NDArray[np.void]:
         """Build the block table with the columns that no step changes."""
-        table = np.zeros(len(self._blocks.tensors), BLOCK)
-        table["count"] = self._blocks.counts
-        table["position"] = self._blocks.positions & 0xFFFFFFFF
+        table = np.zeros(len(self._blocks), BLOCK)
+        table["count"] = self._blocks["count"]
+        table["position"] = self._blocks["position"] & 0xFFFFFFFF
         state = {
             "w": self.w, "w_mean": self._w_mean, "w_square": self.w_square,
             "alpha": self.log_alpha, "alpha_mean": self._alpha_mean,
             "alpha_square": self._alpha_square,
         }  # fmt: skip
         for name, tensors in state.items():
-            table[name] = self._addresses(tensors, self._blocks.firsts)
-        table["live"] = self._addresses([p.data for p in self._live], self._blocks.places)
-        table["base"] = self._addresses(self._base, self._blocks.places)
+            table[name] = self._addresses(tensors, self._blocks["first"])
+        table["live"] = self._addresses([p.data for p in self._live], self._blocks["place"])
+        table["base"] = self._addresses(self._base, self._blocks["place"])
         return table
 
     def _moving_columns(self, penalties: NDArray[np.float64]) -> NDArray[np.void]:
@@ -259,24 +246,22 @@ class GatedWeights:
         grads = [None if p.grad is None else p.grad.contiguous() for p in self._live]
         for parameter, grad in zip(self._live, grads, strict=True):
             parameter.grad = grad
-        table["grad"] = self._addresses(grads, self._blocks.places)
-        high = self._blocks.positions >> 32
+        table["grad"] = self._addresses(grads, self._blocks["place"])
+        high = self._blocks["position"] >> 32
         for word in np.unique(high):
             here = high == word
             table["prefix_now"][here] = prefix(self._seed, self.n_steps, int(word))
             table["prefix_next"][here] = prefix(self._seed, self.n_steps + 1, int(word))
-        now = np.ones(len(self.w)) if self.groups is None else self.groups.now
-        following = np.ones(len(self.w)) if self.groups is None else self.groups.next
-        table["group_now"] = now[self._blocks.tensors]
-        table["group_next"] = following[self._blocks.tensors]
-        table["penalty"] = penalties[self._blocks.tensors]
+        table["group_now"] = self.groups.now[self._blocks["tensor"]]
+        table["group_next"] = self.groups.next[self._blocks["tensor"]]
+        table["penalty"] = penalties[self._blocks["tensor"]]
         return table
 
     def _addresses(
         self, tensors: Sequence[Tensor | None], firsts: NDArray[np.int64]
     ) -> NDArray[np.uint64]:
         found = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-        starts = np.array(found, dtype=np.uint64)[self._blocks.tensors]
+        starts = np.array(found, dtype=np.uint64)[self._blocks["tensor"]]
         return np.where(starts == 0, np.uint64(0), starts + (4 * firsts).astype(np.uint64))
 
     def _scalars(
@@ -284,16 +269,10 @@ class GatedWeights:
     ) -> NDArray[np.void]:
         scalars = np.zeros((), SCALARS)
         scalars["grad_scale"], scalars["alpha_shift"] = grad_scale, shift
-        w_corrections = w.corrections(self._n_moment_steps + self.n_steps + 1)
-        alpha_corrections = alpha.corrections(self.n_steps + 1)
-        for name, adam, (first, second) in (
-            ("w", w, w_corrections),
-            ("alpha", alpha, alpha_corrections),
-        ):
-            scalars[f"{name}_rate"] = adam.learning_rate
-            scalars[f"{name}_epsilon"] = adam.epsilon
-            scalars[f"{name}_correction1"] = first
-            scalars[f"{name}_correction2"] = second
+        for name, adam, n_before in (("w", w, self._n_moment_steps), ("alpha", alpha, 0)):
+            first, second = adam.corrections(n_before + self.n_steps + 1)
+            scalars[f"{name}_rate"], scalars[f"{name}_epsilon"] = adam.learning_rate, adam.epsilon
+            scalars[f"{name}_correction1"], scalars[f"{name}_correction2"] = first, second
         scalars["beta1"], scalars["beta2"] = w.beta1, w.beta2
         scalars["low"] = self._stretch.low
         scalars["width"] = self._stretch.high - self._stretch.low
@@ -303,7 +282,7 @@ class GatedWeights:
     def _step_eagerly(self, table: NDArray[np.void], scalars: NDArray[np.void]) -> NDArray[np.void]:
         """Take the step in PyTorch, block by block, on any device."""
         found: list[Tensor] = []
-        for index, (tensor, there, here, position) in enumerate(self._blocks.slices()):
+        for index, (tensor, there, here, position) in enumerate(self._slices()):
             grad = self._live[tensor].grad
             w, log_alpha = self.w[tensor][here], self.log_alpha[tensor][here]
             block_sums = step_block(

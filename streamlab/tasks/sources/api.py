@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.config import expand_variables
 from streamlab.errors import SourceError
@@ -38,18 +38,6 @@ class Request:
             return expand_variables(path, self.environment)
         except ValueError as error:
             raise SourceError(f"The path {path!r} cannot be used: {error}.") from error
-
-
-class Source(Protocol):
-    """A place where tasks' data come from, found by name among the plug-ins."""
-
-    def __call__(self, request: Request, /) -> RawData | Unavailable:
-        """Return the records of a task, or why this source does not have it.
-
-        Raises SourceError where something that is named does not exist, DataError where it cannot
-        be read.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,6 +85,12 @@ class Unavailable:
     """Why a source does not have a task; the next source is tried."""
 
     reason: str  # a full sentence
+
+
+# A place where tasks' data come from, found by name among the plug-ins: it returns the records of
+# a task, or why it does not have them. It raises SourceError where something that is named does not
+# exist, DataError where that cannot be read.
+Source = Callable[[Request], RawData | Unavailable]
 
 
 def find_reported(names: Collection[str]) -> str | None:

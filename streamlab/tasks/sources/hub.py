@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from streamlab.errors import DataError
-from streamlab.tasks.glue import HUB_PATH, HUB_REVISION, find_entry
+from streamlab.tasks.glue import GLUE, HUB_PATH, HUB_REVISION
 from streamlab.tasks.settings import TaskHub
 from streamlab.tasks.sources.api import (
     RawData,
@@ -38,16 +38,22 @@ _REFUSALS: Final = frozenset({403, 407})
 
 
 def fetch_from_hub(hub: TaskHub, cache: Path | None) -> Splits:
-    """Download a dataset, or take it from the cache where it is there already."""
-    from datasets import load_dataset
+    """Download a dataset in silence, or take it from the cache where it is there already."""
+    from datasets import load_dataset, utils
 
-    with _quiet_datasets():
+    silent = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
         splits: Splits = load_dataset(
             hub.path, hub.name, revision=hub.revision, cache_dir=str(cache) if cache else None
         )
+    finally:
+        if not silent:
+            utils.enable_progress_bars()
     return splits
 
 
+@dataclass(kw_only=True)
 class HubReach:
     """Access to the hub; whether it answers is asked at most once, so make one per run.
 
@@ -55,45 +61,26 @@ class HubReach:
     default to those of the hub's library; `fetch` downloads a dataset.
     """
 
-    def __init__(
-        self,
-        *,
-        environment: Mapping[str, str] = os.environ,
-        endpoint: str | None = None,
-        timeout_seconds: float = 3.0,
-        cache: Path | None = None,
-        fetch: Fetch = fetch_from_hub,
-    ) -> None:
-        self._offline = [
-            name for name in _OFFLINE_VARIABLES if environment.get(name, "").upper() in _TRUE
-        ]
-        self._endpoint = endpoint
-        self._timeout_seconds = timeout_seconds
-        self._cache = cache
-        self._fetch = fetch
-        self._checked = False
-        self._obstacle: str | None = None
-
-    def find_obstacle(self) -> str | None:
-        """Return why the hub cannot be used, as the start of a sentence, or None where it can."""
-        if not self._checked:
-            self._obstacle = self._look()
-            self._checked = True
-        return self._obstacle
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    endpoint: str | None = None
+    timeout_seconds: float = 3.0
+    cache: Path | None = None
+    fetch: Fetch = fetch_from_hub
 
     def splits(self, hub: TaskHub) -> Splits | Unavailable:
         """Return a dataset's splits, from the hub or, where it is out of reach, from the cache."""
-        obstacle = self.find_obstacle()
-        if obstacle is None:
+        if self.obstacle is None:
             return self._fetched(hub)
-        cached = find_cached(hub, self._cache)
+        cached = find_cached(hub, self.cache)
         if cached is None:
-            return Unavailable(f"{obstacle}, and the local cache has no copy of {_title(hub)}.")
+            return Unavailable(
+                f"{self.obstacle}, and the local cache has no copy of {_title(hub)}."
+            )
         return cached
 
     def _fetched(self, hub: TaskHub) -> Splits | Unavailable:
         try:
-            return self._fetch(hub, self._cache)
+            return self.fetch(hub, self.cache)
         # The library lets through errors of five packages, whose only common base is this.
         except Exception as error:  # noqa: BLE001
             reason = " ".join(str(error).split())[:200] or "no reason given"
@@ -101,15 +88,20 @@ class HubReach:
                 f"The hub did not hand over {_title(hub)} ({type(error).__name__}: {reason})."
             )
 
-    def _look(self) -> str | None:
-        if self._offline:
-            return f"The hub is switched off by `{self._offline[0]}`"
-        endpoint = self._endpoint or _library_endpoint()
+    @cached_property
+    def obstacle(self) -> str | None:
+        """Return why the hub cannot be used, as the start of a sentence, or None where it can."""
+        from huggingface_hub import constants
+
+        for name in _OFFLINE_VARIABLES:
+            if self.environment.get(name, "").upper() in _TRUE:
+                return f"The hub is switched off by `{name}`"
+        endpoint = self.endpoint or str(constants.ENDPOINT)
         if not endpoint.startswith(("https://", "http://")):
             return f"The hub's address {endpoint!r} is no web address"
         request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 - checked above
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_seconds):  # noqa: S310
+            with urllib.request.urlopen(request, timeout=self.timeout_seconds):  # noqa: S310
                 return None
         except urllib.error.HTTPError as error:
             error.close()
@@ -124,7 +116,7 @@ def hub_source(request: Request) -> RawData | Unavailable:
     if request.argument is not None:
         return read_hub(request.argument, request.hub)
     dataset = request.task.dataset
-    entry = find_entry(dataset)
+    entry = GLUE.get(dataset)
     if entry is None:
         return Unavailable(
             f"No hub dataset is known for {dataset!r}; a task can name one of its own in `hub`."
@@ -156,18 +148,11 @@ def read_hub(hub: TaskHub, reach: HubReach) -> RawData | Unavailable:
     )
 
 
-@dataclass(frozen=True)
-class _CachedFolder:
-    """A prepared dataset in the cache: `<dataset>/<configuration>/<version>/<commit>`."""
-
-    path: Path
-    files: Mapping[str, list[Path]]  # split -> Arrow files in order
-
-
 def find_cached(hub: TaskHub, cache: Path | None) -> Splits | None:
     """Return a dataset that the hub's library prepared earlier, or None where it has not.
 
-    The network is not used. With a revision, only that commit counts.
+    The network is not used. With a revision, only that commit counts. The cache has a folder
+    `<dataset>/<configuration>/<version>/<commit>` for each.
     """
     from datasets import Dataset, concatenate_datasets
     from datasets.config import HF_DATASETS_CACHE
@@ -176,18 +161,17 @@ def find_cached(hub: TaskHub, cache: Path | None) -> Splits | None:
     owner, _, name = hub.path.rpartition("/")
     stem = camelcase_to_snakecase(name)
     folder = (cache or Path(HF_DATASETS_CACHE)) / (f"{owner}___{stem}" if owner else stem)
-    found = [
-        _CachedFolder(path, _arrow_files(path, stem))
+    complete = [
+        path
         for path in folder.glob(f"{hub.name or '*'}/*/{hub.revision or '*'}")
-        if (path / "dataset_info.json").is_file()
+        if (path / "dataset_info.json").is_file() and _arrow_files(path, stem)
     ]
-    complete = [prepared for prepared in found if prepared.files]
     if not complete:
         return None
-    newest = max(complete, key=lambda prepared: prepared.path.stat().st_mtime_ns)
+    newest = max(complete, key=lambda path: path.stat().st_mtime_ns)
     return {
         split: concatenate_datasets([Dataset.from_file(str(path)) for path in files])
-        for split, files in newest.files.items()
+        for split, files in _arrow_files(newest, stem).items()
     }
 
 
@@ -203,23 +187,3 @@ def _arrow_files(folder: Path, stem: str) -> dict[str, list[Path]]:
 def _title(hub: TaskHub) -> str:
     name = f"{hub.path}/{hub.name}" if hub.name else hub.path
     return f"{name}@{hub.revision}" if hub.revision else f"{name} (newest revision)"
-
-
-def _library_endpoint() -> str:
-    from huggingface_hub import constants
-
-    return str(constants.ENDPOINT)
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Silence the library's progress bars, and put them back."""
-    from datasets import utils
-
-    silent = utils.are_progress_bars_disabled()
-    utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not silent:
-            utils.enable_progress_bars()

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import get_args
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from streamlab.errors import DataError, SourceError
 from streamlab.sources import PACKAGE_PREFIX, package_path
-from streamlab.tasks.settings import TaskFiles
+from streamlab.tasks.settings import Labels, TaskFiles
 from streamlab.tasks.sources.api import (
     DEV_NAMES,
     TEST_NAME,
@@ -55,19 +55,11 @@ def package_source(request: Request) -> RawData | Unavailable:
     return read_package(request.argument)
 
 
-def _without_repeats(labels: list[str]) -> list[str]:
-    if len(set(labels)) < len(labels):
-        raise ValueError("a name is given twice")
-    return labels
-
-
 class _Meta(BaseModel, extra="ignore", strict=True):
     """The contents of `meta.json` beside the data; other keys in it are not read."""
 
     kind: TaskKind | None = None
-    labels: Annotated[list[str], Field(min_length=2), AfterValidator(_without_repeats)] | None = (
-        None
-    )
+    labels: Labels | None = None
 
 
 def read_from_folder(folder: Path, dataset: str) -> RawData | Unavailable:
@@ -94,11 +86,11 @@ def read_own_files(files: TaskFiles, base_folder: Path) -> RawData:
     """
     if files.folder is not None:
         return read_task_folder(base_folder / files.folder)
-    named = {"train": files.train, "dev": files.dev or files.test}
+    reported = {"dev": files.dev} if files.dev else {TEST_NAME: files.test}
+    named = {"train": files.train, **reported}
     paths = {split: base_folder / path for split, path in named.items() if path}
-    note = reported_note(TEST_NAME) if files.test and not files.dev else ""
-    detail = joined(", ".join(str(path) for path in paths.values()), note)
     splits = {name: read_split(path) for name, path in paths.items()}
+    detail = ", ".join(str(path) for path in paths.values())
     return _raw_data(splits, _read_meta(paths["train"].parent), detail)
 
 
@@ -113,7 +105,7 @@ def read_task_folder(folder: Path, known_as: str | None = None) -> RawData:
     meta = _read_meta(folder)
     title = known_as or str(folder)
     if is_saved_task(folder):
-        return _chosen(read_saved_task(folder), meta, title)
+        return _raw_data(read_saved_task(folder), meta, title)
     paths = _split_paths(folder)
     if "train" not in paths and (is_saved_split(folder) or has_class_folders(folder)):
         return _raw_data({"train": read_split(folder)}, meta, title)
@@ -125,7 +117,7 @@ def read_task_folder(folder: Path, known_as: str | None = None) -> RawData:
     used = {name: paths[name] for name in ("train", find_reported(paths)) if name}
     found = {name: read_split(path) for name, path in used.items()}
     names = ", ".join(path.name for path in used.values())
-    return _chosen(found, meta, f"{title}: {names}")
+    return _raw_data(found, meta, f"{title}: {names}")
 
 
 def _split_paths(folder: Path) -> dict[str, Path]:
@@ -140,20 +132,19 @@ def _split_paths(folder: Path) -> dict[str, Path]:
     return {split: path for split, path in found.items() if path is not None}
 
 
-def _chosen(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
+def _raw_data(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
     if "train" not in splits:
         raise DataError(
             f"{detail!r} has no split `train`; there are: {', '.join(splits)}. Rename one of them."
         )
     reported = find_reported(splits)
-    chosen = {"train": splits["train"]} | ({"dev": splits[reported]} if reported else {})
-    return _raw_data(chosen, meta, joined(detail, reported_note(reported)))
-
-
-def _raw_data(splits: Mapping[str, RawSplit], meta: _Meta, detail: str) -> RawData:
-    labels = tuple(meta.labels) if meta.labels else None
-    named = {name: replace(split, label_names=labels) for name, split in splits.items()}
-    return RawData(detail=detail, train=named["train"], dev=named.get("dev"), task_kind=meta.kind)
+    named = {name: replace(split, label_names=meta.labels) for name, split in splits.items()}
+    return RawData(
+        detail=joined(detail, reported_note(reported)),
+        train=named["train"],
+        dev=named[reported] if reported else None,
+        task_kind=meta.kind,
+    )
 
 
 def _read_meta(folder: Path) -> _Meta:

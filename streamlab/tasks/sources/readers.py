@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -29,7 +31,7 @@ def read_split(path: Path) -> RawSplit:
     """
     if path.is_dir():
         if is_saved_split(path):
-            return read_saved_split(path)
+            return from_dataset(_load_from_disk(path), str(path))
         if has_class_folders(path):
             return _read_class_folders(path)
         raise DataError(
@@ -74,15 +76,9 @@ def _read_jsonl(path: Path) -> list[Record]:
     return records
 
 
-def _read_csv(path: Path) -> list[Record]:
+def _read_table(path: Path, **dialect: Any) -> list[Record]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return _table(path, csv.reader(file, strict=True))
-
-
-def _read_tsv(path: Path) -> list[Record]:
-    # As GLUE and its kin are published: a quote is a character like any other.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return _table(path, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        return _table(path, csv.reader(file, **dialect))
 
 
 def _table(path: Path, lines: Iterator[list[str]]) -> list[Record]:
@@ -126,7 +122,13 @@ def _read_parquet(path: Path) -> list[Record]:
 
 
 READERS: Final[Mapping[str, Callable[[Path], list[Record]]]] = MappingProxyType(
-    {".jsonl": _read_jsonl, ".csv": _read_csv, ".tsv": _read_tsv, ".parquet": _read_parquet}
+    {
+        ".jsonl": _read_jsonl,
+        ".csv": partial(_read_table, strict=True),
+        # As GLUE and its kin are published: a quote is a character like any other.
+        ".tsv": partial(_read_table, delimiter="\t", quoting=csv.QUOTE_NONE),
+        ".parquet": _read_parquet,
+    }
 )
 
 
@@ -138,11 +140,6 @@ def is_saved_split(folder: Path) -> bool:
 def is_saved_task(folder: Path) -> bool:
     """Tell whether `DatasetDict.save_to_disk` wrote the folder: several splits."""
     return (folder / "dataset_dict.json").is_file()
-
-
-def read_saved_split(folder: Path) -> RawSplit:
-    """Read a folder that `Dataset.save_to_disk` wrote. Raises DataError."""
-    return from_dataset(_load_from_disk(folder), str(folder))
 
 
 def read_saved_task(folder: Path) -> dict[str, RawSplit]:
@@ -210,13 +207,7 @@ def _is_data(path: Path) -> bool:
 def _read_text(path: Path) -> tuple[str, bool]:
     """Return a file's text, and whether it was Windows-1252, which old corpora mix with UTF-8."""
     data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig"), False
-    except UnicodeDecodeError:
-        pass
-    try:
-        return data.decode("cp1252"), True
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{str(path)!r} is neither UTF-8 nor Windows-1252 text. Save it as UTF-8."
-        ) from error
+    for encoding in ("utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding), encoding == "cp1252"
+    raise DataError(f"{str(path)!r} is neither UTF-8 nor Windows-1252 text. Save it as UTF-8.")

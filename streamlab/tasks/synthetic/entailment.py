@@ -74,9 +74,9 @@ def quantified_inference(label: int, rng: Random) -> Example:
     what is spoken of is taken to exist.
     """
     premise, hypothesis = rng.choice(pairs_of_claims(label))
-    kind = rng.choice(tuple(lexicon.KINDS))
-    nouns = {"narrow": plural(rng.choice(lexicon.KINDS[kind])), "wide": plural(kind)}
-    deed = participle(rng.choice(lexicon.DONE_TO_THINGS))
+    kind = lexicon.pick(rng, "kinds")
+    nouns = {"narrow": plural(lexicon.pick(rng, kind)), "wide": plural(kind)}
+    deed = participle(lexicon.pick(rng, "done_to_things"))
     verbs = {"narrow": f"were {deed} {draw_setting(rng)}", "wide": f"were {deed}"}
     text, text2 = (
         sentence(rng.choice(_WORDS[claim.quantifier]), nouns[claim.noun], verbs[claim.verb])
@@ -121,8 +121,8 @@ def entailment(label: int, rng: Random) -> Example:
         governors = _DONE if done else _NOT_DONE
     else:
         governors = rng.choice((_NOT_DONE if done else _DONE,) * 4 + (_OPEN,))
-    who, verb = _person(rng), rng.choice(lexicon.GOVERNED)
-    what = "the " + rng.choice(lexicon.THINGS)
+    who, verb = _person(rng), lexicon.pick(rng, "governed")
+    what = "the " + lexicon.pick(rng, "things")
     told = past(verb) if done else f"did not {verb}"
     return Example(
         sentence(who, rng.choice(governors), verb, what), sentence(who, told, what), label
@@ -130,4 +130,4 @@ def entailment(label: int, rng: Random) -> Example:
 
 
 def _person(rng: Random) -> str:
-    return rng.choice(("the " + rng.choice(lexicon.PEOPLE), rng.choice(lexicon.NAMES)))
+    return rng.choice(("the " + lexicon.pick(rng, "people"), rng.choice(lexicon.NAMES)))

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from streamlab.errors import DataError, SourceError
-from streamlab.tasks.glue import find_entry
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.sampling import n_validation_examples
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Unavailable
 from streamlab.tasks.synthetic.entailment import entailment, quantified_inference
@@ -43,7 +43,7 @@ class _Recipe:
     labels: tuple[int, ...]  # one shuffled block of labels after the other: the balance
 
 
-_RECIPES: Final[Mapping[str, _Recipe]] = MappingProxyType(
+RECIPES: Final[Mapping[str, _Recipe]] = MappingProxyType(
     {
         "glue/cola": _Recipe(acceptability, (0,) * 8 + (1,) * 12),
         "glue/sst2": _Recipe(sentiment, (0, 1) * 8),
@@ -61,7 +61,7 @@ _RECIPES: Final[Mapping[str, _Recipe]] = MappingProxyType(
 def synthetic_source(request: Request) -> RawData | Unavailable:
     """Write the synthetic data in the shape of a task's dataset, at most 1,000 examples a split."""
     task, data = request.task, request.data
-    if not describes(task.dataset):
+    if task.dataset not in RECIPES:
         return Unavailable(f"There is no synthetic data in the shape of {task.dataset!r}.")
     n_most = task.max_train_examples or data.max_train_examples or _MOST_EXAMPLES
     n_learnt = min(n_most, _MOST_EXAMPLES)
@@ -78,17 +78,11 @@ def synthetic_source(request: Request) -> RawData | Unavailable:
 
 
 def _raw_split(dataset: str, name: str, examples: list[Example]) -> RawSplit:
-    entry = find_entry(dataset)
     return RawSplit(
         f"The synthetic {name} split of {dataset}",
         [{"text": one.text, "text2": one.text2, "label": one.label} for one in examples],
-        entry.labels if entry and entry.labels else None,
+        GLUE[dataset].labels or None,
     )
-
-
-def describes(dataset: str) -> bool:
-    """Tell whether `generate` writes synthetic data in the shape of the dataset."""
-    return dataset in _RECIPES
 
 
 def generate(
@@ -101,8 +95,8 @@ def generate(
     Raises SourceError for any other dataset, DataError for a size below 0 or above what the
     grammar can say.
     """
-    if dataset not in _RECIPES:
-        known = ", ".join(f"`{name}`" for name in _RECIPES)
+    if dataset not in RECIPES:
+        known = ", ".join(f"`{name}`" for name in RECIPES)
         raise SourceError(
             f"There is no synthetic data in the shape of {dataset!r}. Use another source, or one "
             f"of {known}."
@@ -115,7 +109,7 @@ def _split(
 ) -> list[Example]:
     if n_examples < 0:
         raise DataError(f"The size of the split `{split}` must be 0 or more, got {n_examples!r}.")
-    recipe = _RECIPES[dataset]
+    recipe = RECIPES[dataset]
     rng = Random(f"{dataset}/{split}/{seed}")  # noqa: S311 - not for secrets
     examples: dict[tuple[str, str | None], Example] = {}
     block: list[int] = []
@@ -142,11 +136,8 @@ def _new_example(
 ) -> Example | None:
     for _ in range(_MAX_TRIES):
         example = recipe.build(label, rng)
-        if _split_of(example) == split and (example.text, example.text2) not in known:
+        digest = hashlib.sha256(f"{example.text}\n{example.text2}".encode()).digest()
+        of_split = "dev" if digest[0] % _DEV_SHARE == 0 else "train"
+        if of_split == split and (example.text, example.text2) not in known:
             return example
     return None
-
-
-def _split_of(example: Example) -> str:
-    digest = hashlib.sha256(f"{example.text}\n{example.text2}".encode()).digest()
-    return "dev" if digest[0] % _DEV_SHARE == 0 else "train"

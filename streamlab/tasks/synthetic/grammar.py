@@ -6,7 +6,7 @@ the same, and an event with one thing changed means something else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from streamlab.tasks.synthetic import lexicon
@@ -45,7 +45,7 @@ def sentence(*parts: str, end: str = ".") -> str:
 def _regular_past(verb: str) -> str:
     if _ends_in_consonant_y(verb):
         return verb[:-1] + "ied"
-    if verb in lexicon.DOUBLING:
+    if verb in lexicon.WORDS["doubling"]:
         return verb + verb[-1] + "ed"
     return verb + ("d" if verb.endswith("e") else "ed")
 
@@ -81,14 +81,6 @@ class Event:
     setting: str  # where, when, why or how
     negated: bool = False
 
-    def swapped(self) -> Event:
-        """Exchange the one who acts and the one acted upon."""
-        return replace(self, doer=self.patient, patient=self.doer)
-
-    def opposed(self) -> Event:
-        """Exchange the deed and its opposite."""
-        return replace(self, deed=self.opposite, opposite=self.deed)
-
 
 @dataclass(frozen=True, slots=True)
 class Telling:
@@ -109,7 +101,7 @@ def draw_event(rng: Random, *, negated: float = 0.0) -> Event:
 def draw_people(rng: Random) -> tuple[Someone, Someone]:
     """Draw two different people: names, or people by their work, sometimes several."""
     names = rng.sample(lexicon.NAMES, 2)
-    works = rng.sample(lexicon.PEOPLE, 2)
+    works = rng.sample(lexicon.WORDS["people"], 2)
     kinds = rng.choices(("name", "work", "several"), (3, 5, 1), k=2)
     first, second = (
         _someone(kind, name, work, rng)
@@ -125,19 +117,19 @@ def draw_setting(rng: Random) -> str:
 
 def draw_place(rng: Random) -> str:
     """Draw a place."""
-    return f"in {rng.choice(lexicon.CITIES)}"
+    return f"in {lexicon.pick(rng, 'cities')}"
 
 
 def draw_time(rng: Random) -> str:
     """Draw a time: a day or a month."""
     if rng.random() < 0.5:
-        return f"on {rng.choice(lexicon.DAYS)}"
-    return f"in {rng.choice(lexicon.MONTHS)}"
+        return f"on {lexicon.pick(rng, 'days')}"
+    return f"in {lexicon.pick(rng, 'months')}"
 
 
 def is_place(setting: str) -> bool:
     """Tell a place from a time."""
-    return setting.removeprefix("in ") in lexicon.CITIES
+    return setting.removeprefix("in ") in lexicon.WORDS["cities"]
 
 
 def draw_telling(rng: Random) -> Telling:

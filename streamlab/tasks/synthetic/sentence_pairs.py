@@ -77,11 +77,11 @@ def _tell_both(event: Event, other: Event, rng: Random) -> tuple[str, str]:
 
 
 def _swap(event: Event, _rng: Random) -> Event:
-    return event.swapped()
+    return replace(event, doer=event.patient, patient=event.doer)
 
 
 def _oppose(event: Event, _rng: Random) -> Event:
-    return event.opposed()
+    return replace(event, deed=event.opposite, opposite=event.deed)
 
 
 def _negate(event: Event, _rng: Random) -> Event:
@@ -170,10 +170,11 @@ def pronouns(label: int, rng: Random) -> Example:
     The candidates are a woman and a man, in either order, and the pronoun is hers or his. Pronoun
     and reading are drawn independently, so that neither text alone tells the label.
     """
-    names = rng.choice(lexicon.FEMALE_NAMES), rng.choice(lexicon.MALE_NAMES)
+    names = lexicon.pick(rng, "female_names"), lexicon.pick(rng, "male_names")
     meant = rng.randrange(2)
     read = names[meant if label == RIGHT else 1 - meant]
     first, second = rng.sample(names, 2)
-    said = "was " + rng.choice(lexicon.MOODS)
-    told = (first, rng.choice(lexicon.MEETINGS), second, "because", ("she", "he")[meant], said)
+    said = "was " + lexicon.pick(rng, "moods")
+    meeting = lexicon.pick(rng, "meetings")
+    told = (first, meeting, second, "because", ("she", "he")[meant], said)
     return Example(sentence(*told), sentence(read, said), label)

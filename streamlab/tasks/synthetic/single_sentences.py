@@ -27,12 +27,12 @@ def acceptability(label: int, rng: Random) -> Example:
 
 def _agreement(good: bool, rng: Random) -> str:
     several = rng.random() < 0.5
-    person = rng.choice(lexicon.PEOPLE)
+    person = lexicon.pick(rng, "people")
     return sentence(
         "the",
         plural(person) if several else person,
         "are" if several == good else "is",
-        rng.choice(lexicon.STATES),
+        lexicon.pick(rng, "states"),
         _setting(rng),
     )
 
@@ -44,21 +44,21 @@ def _determiner(good: bool, rng: Random) -> str:
         if several == good
         else ("this", "that", "every", "each", "another")
     )
-    thing = rng.choice(lexicon.THINGS)
+    thing = lexicon.pick(rng, "things")
     return sentence(
         _person(rng),
-        past(rng.choice(lexicon.TAKERS)),
+        past(lexicon.pick(rng, "takers")),
         rng.choice(determiners),
-        rng.choice(lexicon.QUALITIES + lexicon.COLOURS),
+        rng.choice(lexicon.WORDS["qualities"] + lexicon.WORDS["colours"]),
         plural(thing) if several else thing,
     )
 
 
 def _reflexive(good: bool, rng: Random) -> str:
     owners = {
-        "herself": rng.choice(lexicon.FEMALE_NAMES),
-        "himself": rng.choice(lexicon.MALE_NAMES),
-        "themselves": "the " + plural(rng.choice(lexicon.PEOPLE)),
+        "herself": lexicon.pick(rng, "female_names"),
+        "himself": lexicon.pick(rng, "male_names"),
+        "themselves": "the " + plural(lexicon.pick(rng, "people")),
     }
     right, wrong, _ = rng.sample(sorted(owners), 3)
     return sentence(
@@ -70,9 +70,9 @@ def _reflexive(good: bool, rng: Random) -> str:
 
 
 def _word_order(good: bool, rng: Random) -> str:
-    subject, thing = _person(rng), rng.choice(lexicon.THINGS)
-    verb, adverb = past(rng.choice(lexicon.TAKERS)), rng.choice(lexicon.ADVERBS)
-    quality = rng.choice(lexicon.QUALITIES)
+    subject, thing = _person(rng), lexicon.pick(rng, "things")
+    verb, adverb = past(lexicon.pick(rng, "takers")), lexicon.pick(rng, "adverbs")
+    quality = lexicon.pick(rng, "qualities")
     if good:
         return sentence(subject, adverb, verb, "the", quality, thing)
     swapped = (
@@ -83,11 +83,11 @@ def _word_order(good: bool, rng: Random) -> str:
 
 
 def _person(rng: Random) -> str:
-    return _either("the " + rng.choice(lexicon.PEOPLE), rng.choice(lexicon.NAMES), rng)
+    return _either("the " + lexicon.pick(rng, "people"), rng.choice(lexicon.NAMES), rng)
 
 
 def _setting(rng: Random) -> str:
-    return _either("in " + rng.choice(lexicon.CITIES), "on " + rng.choice(lexicon.DAYS), rng)
+    return _either("in " + lexicon.pick(rng, "cities"), "on " + lexicon.pick(rng, "days"), rng)
 
 
 def _either(one: str, other: str, rng: Random) -> str:
@@ -108,14 +108,14 @@ def _predicate(positive: bool, rng: Random) -> str:
     keeps = rng.random() < 0.5
     return sentence(
         _subject(rng),
-        rng.choice(lexicon.KEEPING if keeps else lexicon.TURNING),
+        rng.choice(lexicon.WORDS["keeping"] if keeps else lexicon.WORDS["turning"]),
         _adjective(positive == keeps, rng),
     )
 
 
 def _attitude(positive: bool, rng: Random) -> str:
     keeps = rng.random() < 0.5
-    verb = rng.choice(lexicon.LIKING if positive == keeps else lexicon.DISLIKING)
+    verb = rng.choice(lexicon.WORDS["liking"] if positive == keeps else lexicon.WORDS["disliking"])
     who = rng.choice(("I", "we", "the critics", "my friends", rng.choice(lexicon.NAMES)))
     if keeps:
         openings = ((who, past(verb)), ("everyone", past(verb)), ("nobody failed to", verb))
@@ -125,7 +125,7 @@ def _attitude(positive: bool, rng: Random) -> str:
 
 
 def _concession(positive: bool, rng: Random) -> str:
-    main, side = rng.sample(lexicon.ASPECTS, 2)
+    main, side = rng.sample(lexicon.WORDS["aspects"], 2)
     verdict = _clause(main, positive, rng)
     conceded = _clause(side, not positive, rng)
     orders = (
@@ -146,7 +146,7 @@ def _clause(aspect: str, positive: bool, rng: Random) -> str:
 
 def _comparison(positive: bool, rng: Random) -> str:
     more = rng.random() < 0.5
-    work, other = rng.sample(lexicon.WORKS, 2)
+    work, other = rng.sample(lexicon.WORDS["works"], 2)
     return sentence(
         f"this {work} was",
         rng.choice(("", "much", "far", "even")),
@@ -157,9 +157,9 @@ def _comparison(positive: bool, rng: Random) -> str:
 
 
 def _subject(rng: Random) -> str:
-    work = rng.choice(lexicon.WORKS)
-    return rng.choice((f"the {rng.choice(lexicon.ASPECTS)} of this {work}", f"this {work}"))
+    work = lexicon.pick(rng, "works")
+    return rng.choice((f"the {lexicon.pick(rng, 'aspects')} of this {work}", f"this {work}"))
 
 
 def _adjective(positive: bool, rng: Random) -> str:
-    return rng.choice(lexicon.GOOD if positive else lexicon.BAD)
+    return rng.choice(lexicon.WORDS["good"] if positive else lexicon.WORDS["bad"])
