@@ -31,14 +31,16 @@ from typing import Any
 
 from streamlab.cli import COMMANDS
 from streamlab.home.folder import Home
-from streamlab.registry.details import ArrivalDetails, OutputProbe, ReportedDetails
 from streamlab.registry.records import (
+    ArrivalDetails,
     FinishedArrival,
     NewArrival,
     NewBase,
     NewDiff,
     NewRun,
     NewScore,
+    OutputProbe,
+    ReportedDetails,
 )
 from streamlab.registry.registry import Registry
 

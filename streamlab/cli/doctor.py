@@ -204,7 +204,7 @@ def check_registry(place: Place) -> Finding:
     try:
         if place.registry is None and not place.home.has_registry:
             return Finding("registry", "ok", "none yet; the first run creates it")
-        with closing(Database.open(place.url, read_only=True)) as database:
+        with closing(Database(place.url, read_only=True)) as database:
             found = schema.check(database)
     except StreamlabError as error:
         return Finding("registry", "broken", str(error))

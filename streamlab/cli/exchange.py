@@ -28,7 +28,7 @@ from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
-    from streamlab.home.import_home import Import
+    from streamlab.home.import_home import Imported
     from streamlab.inference.checkpoint_diff import CheckpointDiff
     from streamlab.registry.references import TaskFilter
 
@@ -104,7 +104,7 @@ def import_(
             raise UsageError(
                 "`--provider`, `--task` and `--base` are for a FILE; leave them out for a HOME."
             )
-        imported = [(one.name, one.result, one.n_arrivals) for one in _import_home(place, source)]
+        imported = [(taken.source.run.name, taken) for taken in _import_home(place, source)]
     elif provider:
         # First, since a file cannot be checked without a recorded base.
         with place.open(read_only=False) as registry:
@@ -112,19 +112,24 @@ def import_(
 
             store = ArtifactStore(place.home.store)
             taken = import_file(registry, store, source, provider=provider, task=task, model=base)
-        imported = [(source.name, taken, 1)]
+        imported = [(source.name, taken)]
     else:
         raise UsageError(f"Give the provider of {source} with `--provider`.")
     rows = tuple(
-        (name, taken.run.name, n_arrivals, "new" if taken.is_new else "already here")
-        for name, taken, n_arrivals in imported
+        (
+            name,
+            taken.run.name,
+            len(taken.source.arrivals),
+            "new" if taken.is_new else "already here",
+        )
+        for name, taken in imported
     )
     print_table(Table("imports", "Imports", _IMPORT_COLUMNS, rows), form)
     if not rows:
         note(f"The home {source} has no finished run.")
 
 
-def _import_home(place: Place, source: Path) -> tuple[Import, ...]:
+def _import_home(place: Place, source: Path) -> tuple[Imported, ...]:
     from streamlab.home.import_home import NO_HOME, import_home
     from streamlab.registry.registry import Registry
 

@@ -331,4 +331,4 @@ def _opened(place: Place, *, read_only: bool) -> closing[Database]:
     from streamlab.registry.database import Database
 
     place.require()
-    return closing(Database.open(place.url, read_only=read_only))
+    return closing(Database(place.url, read_only=read_only))

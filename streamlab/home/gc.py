@@ -6,7 +6,7 @@ a row, which the next one finds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -61,11 +61,16 @@ def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: boo
             "A run is active, and its newest files have no row yet. Wait for it to finish, or "
             "leave out `--now`."
         )
-    _refuse_damage(registry)
+    damage = registry.integrity.find_damage()
+    if damage:
+        raise RegistryError(
+            f"The registry {registry.url} is damaged ({len(damage)} findings), so the references "
+            "to files are unknown; nothing was deleted. See `streamlab verify`."
+        )
     stored = list(store.files())  # before reading rows, which are written after files
     known = registry.artifacts.digests()
     going, n_wanted = _going(registry, store, now=now, young_too=young_too)
-    unknown = list(_without_row(stored, known))
+    unknown = [_waste(path, digest) for path, digest in stored if _is_unused(path, digest, known)]
     old = [waste for waste in unknown if young_too or not is_young(waste.path, now=now)]
     lacking = known - {digest for _, digest in stored} - {a.digest for a in going.artifacts}
     free = [waste for waste in old if waste.digest is None or not lacking]
@@ -131,43 +136,25 @@ def _going(
     going = registry.removal.list()
     if young_too:
         return going, 0
-    wanted = {
-        artifact.digest
-        for artifact in going.artifacts
-        if _is_wanted(store.path(artifact.digest), artifact.removed_at, now)
-    }
+    changed = {a.digest: (_changed_at(store.path(a.digest)), a.removed_at) for a in going.artifacts}
+    # Stored again since the removal.
+    wanted = [
+        digest
+        for digest, (since, removed_at) in changed.items()
+        if since > removed_at and now - since < GRACE_SECONDS
+    ]
     return registry.removal.list(but=wanted), len(wanted)
 
 
-def _without_row(
-    stored: Iterable[tuple[Path, str | None]], known: Collection[str]
-) -> Iterator[Waste]:
-    for path, digest in stored:
-        if digest is None and path.name.startswith(TEMPORARY_PREFIX):
-            yield _waste(path, None, "leftover")
-        elif digest is not None and digest not in known:
-            yield _waste(path, digest, "orphan")
+def _is_unused(path: Path, digest: str | None, known: Collection[str]) -> bool:
+    if digest is None:
+        return path.name.startswith(TEMPORARY_PREFIX)
+    return digest not in known
 
 
-def _is_wanted(path: Path, removed_at: float, now: float) -> bool:
-    """Return whether a removed artifact was stored again since, so that a row may follow."""
-    since = _changed_at(path)
-    return since > removed_at and now - since < GRACE_SECONDS
-
-
-def _waste(path: Path, digest: str | None, reason: Reason) -> Waste:
+def _waste(path: Path, digest: str | None, reason: Reason | None = None) -> Waste:
     try:
         n_bytes = path.lstat().st_size
     except OSError:
         n_bytes = 0
-    return Waste(path, digest, n_bytes, reason)
-
-
-def _refuse_damage(registry: Registry) -> None:
-    damage = registry.integrity.find_damage()
-    n_problems = len(damage.pages) + len(damage.links) + len(damage.lost)
-    if n_problems:
-        raise RegistryError(
-            f"The registry {registry.url} is damaged ({n_problems} findings), so the references to "
-            "files are unknown; nothing was deleted. See `streamlab verify`."
-        )
+    return Waste(path, digest, n_bytes, reason or ("leftover" if digest is None else "orphan"))

@@ -61,12 +61,8 @@ def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) ->
     known = registry.arrivals.provider_names()
     if provider not in known:
         raise missing("provider", provider, known)
-    arrivals = [
-        arrival
-        for removed in (False, True)
-        for arrival in registry.arrivals.list(provider=provider, removed=removed)
-    ]
-    arrivals.sort(key=lambda arrival: arrival.id)
+    found = registry.arrivals.list(provider=provider, removed=None)
+    arrivals = sorted(found, key=lambda arrival: arrival.id)
     parts = [
         *(_arrival(arrival) for arrival in arrivals),
         *_artifacts(registry, store, provider, arrivals),
@@ -78,15 +74,13 @@ def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) ->
 
 def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Plan) -> None:
     """Carry out a plan. Raises RegistryError while a run uses it, StoreError as `delete` does."""
-    gone = [
-        garbage.digest for garbage in registry.removal.revoke(planned.provider, planned.arrivals)
-    ]
+    gone = registry.removal.revoke(planned.provider, planned.arrivals)
 
     def delete(digest: str) -> str:
         store.delete(store.path(digest))
         return f"came from `{planned.provider}`"
 
-    for batch in in_chunks(gone, FILES_AT_ONCE):
+    for batch in in_chunks([garbage.digest for garbage in gone], FILES_AT_ONCE):
         registry.removal.release(batch, delete)
     for part in planned.of("curve"):
         assert part.path is not None  # noqa: S101 - set by `_curves`
@@ -111,11 +105,8 @@ def _artifacts(
     digests = dict.fromkeys(arrival.digest for arrival in arrivals if arrival.digest)
     sizes = {diff.digest: diff.file_bytes for diff in registry.artifacts.with_digests(digests)}
     for digest in digests:
-        others = {
-            arrival.provider
-            for removed in (False, True)
-            for arrival in registry.arrivals.list(digest=digest, removed=removed)
-        } - {provider}
+        sharing = registry.arrivals.list(digest=digest, removed=None)
+        others = {arrival.provider for arrival in sharing} - {provider}
         note = f"kept, as it also came from {', '.join(sorted(others))}" if others else ""
         kind: Kind = "shared" if others else "artifact"
         yield Part(kind, None, digest, note, sizes[digest], store.path(digest))

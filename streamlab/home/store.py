@@ -105,15 +105,6 @@ class ArtifactStore:
         with _readable(self.folder):
             return self.path(digest).is_file()
 
-    def digests(self) -> Iterator[str]:
-        """Yield the digest of every stored artifact in ascending order, without reading files.
-
-        Raises StoreError where the folders cannot be read.
-        """
-        for _, digest in self.files():
-            if digest is not None:
-                yield digest
-
     def files(self) -> Iterator[tuple[Path, str | None]]:
         """Yield every path in ascending order with its digest, None for other files.
 

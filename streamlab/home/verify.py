@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from streamlab.errors import DiffError, RegistryError, StoreError
 from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.gc import is_young
 from streamlab.home.store import ArtifactStore
+from streamlab.registry.records import header_fields
 
 if TYPE_CHECKING:
     from streamlab.diff.format.container import DiffFile
@@ -98,72 +100,50 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
 
 def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Finding]:
     """Yield inconsistencies of rows and their files; add the digest of every row to `known`."""
-    yield from _database(registry)
-    layouts: dict[str | None, Layout | None] = {None: None}
-    for facts in _rows(registry):
-        known.add(facts.digest)
-        if facts.base not in layouts:
-            layouts[facts.base] = _layout(registry, str(facts.base))
-        yield from _artifact(facts, store, layouts[facts.base])
+    for damage in registry.integrity.find_damage():
+        yield Finding(damage.kind, None, damage.detail)
+    layout_of = cache(partial(_layout, registry))
+    after = 0
+    while page := registry.integrity.artifacts(after=after, limit=_PAGE):
+        for row in page:
+            known.add(row.digest)
+            if not row.is_used:
+                yield Finding("unused", row.digest, "No arrival refers to this artifact.")
+            finding = _compared(row, store, layout_of(row.base_fingerprint))
+            if finding is not None:
+                yield finding
+        after = page[-1].id
 
 
 def _layout(registry: Registry, fingerprint: str) -> Layout | None:
-    """Return the layout of a base; None if its row is damaged."""
+    """Return the layout of a base; None if its row is missing or damaged."""
     try:
         return registry.bases.get(fingerprint).as_layout()
     except (RegistryError, ValueError):
         return None
 
 
-def _database(registry: Registry) -> Iterator[Finding]:
-    damage = registry.integrity.find_damage()
-    for line in damage.pages:
-        yield Finding("database", None, line)
-    for table, number, target in damage.links:
-        yield Finding(
-            "database", None, f"Row {number} of {table} refers to a missing row of {target}."
-        )
-    for number, diff in damage.lost:
-        yield Finding(
-            "lost", None, f"Arrival {number} refers to artifact {diff}, which has no row."
-        )
-
-
-def _rows(registry: Registry) -> Iterator[RecordedArtifact]:
-    after = 0
-    while page := registry.integrity.artifacts(after=after, limit=_PAGE):
-        yield from page
-        after = page[-1].id
-
-
-def _artifact(
-    facts: RecordedArtifact, store: ArtifactStore, layout: Layout | None
-) -> Iterator[Finding]:
-    if not facts.used:
-        yield Finding("unused", facts.digest, "No arrival refers to this artifact.")
+def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None) -> Finding | None:
+    """Return what is wrong with a file or its row, None if they agree."""
     try:
-        path = store.path(facts.digest)
-        data = path.read_bytes()
+        path = store.path(row.digest)
     except StoreError:
-        yield Finding("row", facts.digest, f"`digest` is {facts.digest!r}, which is not a digest")
-        return
+        return Finding("row", row.digest, f"`digest` is {row.digest!r}, which is not a digest")
+    try:
+        data = path.read_bytes()
     except FileNotFoundError:
-        yield Finding("missing", facts.digest, "The file is missing.", path)
-        return
+        return Finding("missing", row.digest, "The file is missing.", path)
     except OSError as error:
-        yield Finding("unreadable", facts.digest, f"{error.strerror}.", path)
-        return
+        return Finding("unreadable", row.digest, f"{error.strerror}.", path)
     found = hashlib.sha256(data).hexdigest()
-    if found == facts.digest:
-        differences = _differences(facts, data, layout)
-        if differences:
-            yield Finding("row", facts.digest, "; ".join(differences), path)
-    elif len(data) < facts.file_bytes:
-        detail = f"The file has {len(data)} bytes of {facts.file_bytes}."
-        yield Finding("truncated", facts.digest, detail, path)
-    else:
-        detail = f"The file has {len(data)} bytes and the digest {found[:12]}."
-        yield Finding("altered", facts.digest, detail, path)
+    if found == row.digest:
+        differences = "; ".join(_differences(row, data, layout))
+        return Finding("row", row.digest, differences, path) if differences else None
+    if len(data) < row.file_bytes:
+        detail = f"The file has {len(data)} bytes of {row.file_bytes}."
+        return Finding("truncated", row.digest, detail, path)
+    detail = f"The file has {len(data)} bytes and the digest {found[:12]}."
+    return Finding("altered", row.digest, detail, path)
 
 
 def _unknown(path: Path, digest: str | None) -> Finding:
@@ -175,49 +155,41 @@ def _unknown(path: Path, digest: str | None) -> Finding:
     return Finding("leftover" if leftover else "stray", None, detail, path)
 
 
-def _differences(facts: RecordedArtifact, data: bytes, layout: Layout | None) -> list[str]:
+def _differences(row: RecordedArtifact, data: bytes, layout: Layout | None) -> list[str]:
     """Return where a row disagrees with its file, whose bytes have their digest."""
-    file = _opened(data)
-    found = list(_differing_fields(facts, len(data), file))
-    if found or file is None or layout is None:
-        return found
-    return list(_miscounted(facts, file, layout))
-
-
-def _differing_fields(
-    facts: RecordedArtifact, n_bytes: int, file: DiffFile | None
-) -> Iterator[str]:
-    if n_bytes != facts.file_bytes:
-        yield f"`file_bytes` is {facts.file_bytes}, the file has {n_bytes}"
-    if facts.n_counted != facts.n_entries:
-        counted = "are damaged" if facts.n_counted is None else f"add up to {facts.n_counted}"
-        yield f"`n_entries` is {facts.n_entries}, the counts per tensor {counted}"
-    if (file is None) == (facts.kind == "diff"):
-        yield f"`kind` is {facts.kind!r}, the file is {'not a' if file is None else 'a'} diff"
-    elif file is not None:
-        from streamlab.home.diff_records import header_fields  # deferred: loads the codecs
-
-        for name, value in {"base": file.header.base, **header_fields(file)}.items():
-            if getattr(facts, name) != value:
-                yield f"`{name}` is {getattr(facts, name)!r}, the file has {value!r}"
-
-
-def _miscounted(facts: RecordedArtifact, file: DiffFile, layout: Layout) -> Iterator[str]:
-    """Yield where the counts per tensor differ from those of the file's positions."""
-    try:
-        counts = file.decode(layout).counts
-    except DiffError as error:
-        yield f"the file does not fit its base: {error}"
-        return
-    if counts != facts.counts:
-        yield "the counts per tensor differ from those of the file's positions"
-
-
-def _opened(data: bytes) -> DiffFile | None:
-    """Return a diff file, None for any other file."""
     from streamlab.diff.format.container import open_diff  # deferred: loads the codecs
 
     try:
-        return open_diff(data, max_bytes=len(data))
+        file = open_diff(data, max_bytes=len(data))
     except DiffError:
-        return None
+        file = None
+    found = [*_differing_sizes(row, len(data)), *_differing_fields(row, file)]
+    if found or file is None or layout is None:
+        return found
+    try:
+        counts = file.decode(layout).counts
+    except DiffError as error:
+        return [f"the file does not fit its base: {error}"]
+    differ = "the counts per tensor differ from those of the file's positions"
+    return [] if counts == row.tensor_counts else [differ]
+
+
+def _differing_sizes(row: RecordedArtifact, n_bytes: int) -> Iterator[str]:
+    if n_bytes != row.file_bytes:
+        yield f"`file_bytes` is {row.file_bytes}, the file has {n_bytes}"
+    # A baseline's checkpoint may have no counts.
+    n_counted = sum(row.tensor_counts) if row.tensor_counts else row.n_entries
+    if n_counted != row.n_entries or not row.is_counted:
+        counted = f"add up to {n_counted}" if row.is_counted else "are damaged"
+        yield f"`n_entries` is {row.n_entries}, the counts per tensor {counted}"
+
+
+def _differing_fields(row: RecordedArtifact, file: DiffFile | None) -> Iterator[str]:
+    if (file is None) == (row.kind == "diff"):
+        yield f"`kind` is {row.kind!r}, the file is {'not a' if file is None else 'a'} diff"
+    elif file is not None:
+        stated = {"base_fingerprint": file.header.base, **header_fields(file)}
+        for name, value in stated.items():
+            if getattr(row, name) != value:
+                field = name.removesuffix("_fingerprint")
+                yield f"`{field}` is {getattr(row, name)!r}, the file has {value!r}"

@@ -18,15 +18,29 @@ from streamlab.errors import (
     SourceError,
     UsageError,
 )
-from streamlab.home.diff_records import describe_diff
-from streamlab.home.import_home import IMPORTED
+from streamlab.home.import_home import (
+    IMPORTED,
+    Imported,
+    ImportedArrival,
+    ImportedRun,
+    add_imported,
+    find_imported,
+)
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import LoadedBase, load_recorded_base
-from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.records import BaseRecord, NewArrival, NewBase, NewDiff, NewRun
+from streamlab.registry.records import (
+    ArrivalDetails,
+    BaseRecord,
+    NewArrival,
+    NewBase,
+    NewDiff,
+    ReportedDetails,
+    RunRecord,
+    describe_diff,
+    given_part,
+)
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import this_process
-from streamlab.registry.transfer import Imported, ImportedArrival, ImportedRun, given_part
 
 
 def import_file(
@@ -56,11 +70,11 @@ def import_file(
         loaded = load_recorded_base(registry, base.fingerprint, model=model)
         new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded, diff))
     imported = _run_of_file(path, base, new, file, provider=provider, task=task)
-    known = registry.transfer.find(imported)
+    known = find_imported(registry, imported)
     if known is not None:
-        return Imported(known, is_new=False)
+        return known
     store.put(data)
-    return registry.transfer.add(imported)
+    return add_imported(registry, imported)
 
 
 def _read(path: Path) -> bytes:
@@ -129,20 +143,23 @@ def _run_of_file(
     arrival = _arrival_of_file(path, file, provider=provider, task=task, now=now)
     return ImportedRun(
         base=given_part(base, NewBase),
-        run=NewRun(
+        run=RunRecord(
+            id=0,
+            name=f"{IMPORTED}-1",
             scenario_name=IMPORTED,
             scenario=scenario,
             scenario_digest=digest_of(scenario),
             base_fingerprint=base.fingerprint,
             environment={},
             n_expected=1,
+            status="finished",
+            reason=None,
+            started_at=now,
+            heartbeat_at=now,
+            finished_at=now,
+            host=owner.host,
+            pid=owner.pid,
         ),
-        name=path.name,
-        number=1,
-        started_at=now,
-        finished_at=now,
-        host=owner.host,
-        pid=owner.pid,
         arrivals=(ImportedArrival(arrival=arrival, diff=diff),),
         origin=str(path),
         by_digest_alone=True,

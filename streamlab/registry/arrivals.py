@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
-from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import ColumnElement, RowMapping, Select, bindparam, insert, select
+from sqlalchemy import RowMapping, Select, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.artifacts import DENSITY
-from streamlab.registry.conditions import Columns, Condition, Joined, narrow
-from streamlab.registry.database import Repository, in_chunks, reads, writes
-from streamlab.registry.details import ArrivalDetails
+from streamlab.registry.conditions import Columns, Condition, Joined
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import (
+    ArrivalDetails,
     ArrivalRecord,
     ArrivalStatus,
     ExamplesUsed,
@@ -27,52 +26,52 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.scores import own_score
 from streamlab.registry.tables import (
+    IN_ORDER,
+    NAMES,
+    UNIQUE_COLUMNS,
     ArrivalRow,
     DetailsRow,
     DiffRow,
     ProviderRow,
-    RunRow,
     ScoreRow,
     TaskRow,
+    columns_of,
+    values_of,
+    with_names,
 )
 
 Named = type[ProviderRow] | type[TaskRow]
-Key = tuple[Any, ...]
-Event = Literal["arrival-finished", "arrival-imported"]
+Key = tuple[Any, ...]  # the values of `UNIQUE_COLUMNS`
 
-_FOREIGN: dict[str, ColumnElement[Any]] = {
-    "run": RunRow.name,
-    "provider": ProviderRow.name,
-    "task": TaskRow.name,
-    "digest": DiffRow.digest,
-    "details": DetailsRow.details,
-}
-_GIVEN = [f.name for f in fields(NewArrival) if f.name not in _FOREIGN]
-_values = attrgetter(*_GIVEN)
-_SELECTED = [
-    *(getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN),
-    *(column.label(name) for name, column in _FOREIGN.items()),
-]
-_EXAMPLES: tuple[ColumnElement[Any], ...] = tuple(
-    _FOREIGN[f.name] if f.name in _FOREIGN else getattr(ArrivalRow, f.name)
-    for f in fields(ExamplesUsed)
+_SELECTED = columns_of(
+    ArrivalRecord,
+    ArrivalRow,
+    digest=DiffRow.digest,
+    details=DetailsRow.details,
 )
 _COLUMNS: Columns = {
-    **{
-        f.name: getattr(ArrivalRow, f.name) for f in fields(ArrivalRecord) if f.name not in _FOREIGN
-    },
-    "run": Joined(ArrivalRow.run_id, RunRow.id, RunRow.name),
-    "provider": Joined(ArrivalRow.provider_id, ProviderRow.id, ProviderRow.name),
-    "task": Joined(ArrivalRow.task_id, TaskRow.id, TaskRow.name),
+    **_SELECTED,
+    **NAMES,
     "digest": Joined(ArrivalRow.diff_id, DiffRow.id, DiffRow.digest),
     "density": DENSITY,
     "file_bytes": DiffRow.file_bytes,
     "metric": own_score(ScoreRow.metric),
     "score": own_score(ScoreRow.value),
 }
-# What no two finished arrivals share: the columns of the index that forbids it, in its order.
-_UNIQUE = ("run_id", "seed", "provider_id", "task_id", "version", "method")
-_KEY = [getattr(ArrivalRow, name) for name in _UNIQUE]
+_values = values_of(NewArrival, but=("provider", "task", "details"))
+
+
+class Match(TypedDict, total=False):
+    """Which arrivals to list; None leaves a choice open."""
+
+    task: str | None
+    provider: str | None
+    version: int | None
+    method: str | None
+    seed: int | None
+    status: ArrivalStatus | None
+    digest: str | None
+    removed: bool | None  # those that were removed, or (by default) those that were not
 
 
 class Arrivals(Repository):
@@ -85,7 +84,7 @@ class Arrivals(Repository):
         diff: NewDiff,
         scores: Sequence[NewScore],
         *,
-        event: Event = "arrival-finished",
+        event: str = "arrival-finished",
     ) -> ArrivalRecord:
         """Record a finished arrival, its stored artifact and its scores as one.
 
@@ -98,7 +97,7 @@ class Arrivals(Repository):
 
     @writes
     def add_all(
-        self, new: Sequence[FinishedArrival], *, event: Event = "arrival-finished"
+        self, new: Sequence[FinishedArrival], *, event: str = "arrival-finished"
     ) -> tuple[int, ...]:
         """Record finished arrivals as `add` does, all or none; return their ids in order.
 
@@ -108,16 +107,15 @@ class Arrivals(Repository):
         """
         self._refuse_other_bases(new)
         rows = self._rows([finished.arrival for finished in new])
-        keys = [tuple(row[name] for name in _UNIQUE) for row in rows]
-        _refuse_repeated(new, keys)
+        keys = [tuple(row[name] for name in UNIQUE_COLUMNS) for row in rows]
         stored, known = self._registry.artifacts.add([finished.diff for finished in new])
         ids = self._backend.reserve_ids(self._connection, ArrivalRow.__table__, len(new))
         for number, row, finished in zip(ids, rows, new, strict=True):
             row |= {"id": number, "status": "finished", "diff_id": stored[finished.diff.digest]}
         artifacts: dict[int, NewDiff] = {stored[one.diff.digest]: one.diff for one in new}
         self._registry.artifacts.lock(known)
-        self._registry.totals.add(rows, artifacts, shared=known)
-        self._insert(new, keys, rows)
+        self._registry.totals.change(rows, artifacts, shared=known)
+        self._insert_finished(new, keys, rows)
         numbered = dict(zip(ids, new, strict=True))
         self._add_details({number: one.arrival for number, one in numbered.items()})
         self._registry.scores.add({number: one.scores for number, one in numbered.items()})
@@ -130,24 +128,28 @@ class Arrivals(Repository):
 
     @writes
     def add_failed(
-        self, arrival: NewArrival, reason: str, *, event: str = "arrival-failed"
-    ) -> ArrivalRecord:
-        """Record a failed attempt; another attempt at the same arrival may follow."""
-        values = {"status": "failed", "reason": reason}
-        return self._add_without_artifact(arrival, values, event, reason)
-
-    @writes
-    def add_quarantined(
         self,
         arrival: NewArrival,
-        rule: str,
         reason: str,
         *,
-        event: str = "arrival-quarantined",
+        rule: str | None = None,
+        event: str | None = None,
     ) -> ArrivalRecord:
-        """Record a submission that broke a rule of admission; another attempt may follow."""
-        values = {"status": "quarantined", "rule": rule, "reason": reason}
-        return self._add_without_artifact(arrival, values, event, f"{rule}: {reason}")
+        """Record a failed attempt; another one at the same arrival may follow.
+
+        `rule`: of admission that a submission broke, which is then quarantined.
+        """
+        self._registry.runs.get(arrival.run_id)
+        (row,) = self._rows([arrival])
+        status = "failed" if rule is None else "quarantined"
+        row |= {"status": status, "rule": rule, "reason": reason}
+        self._registry.totals.change([row], {})
+        added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
+        number = self._connection.execute(added).scalar_one()
+        self._add_details({number: arrival})
+        message = reason if rule is None else f"{rule}: {reason}"
+        self._registry.events.add(event or f"arrival-{status}", str(number), message)
+        return self.get(number)
 
     @writes
     def add_scores(self, arrival_id: int, scores: Sequence[NewScore]) -> None:
@@ -181,34 +183,18 @@ class Arrivals(Repository):
         self,
         *,
         run: str | int | None = None,
-        task: str | None = None,
-        provider: str | None = None,
-        method: str | None = None,
-        status: ArrivalStatus | None = None,
-        seed: int | None = None,
-        digest: str | None = None,
         where: Condition | None = None,
         limit: int | None = None,
-        removed: bool = False,
+        **match: Unpack[Match],
     ) -> tuple[ArrivalRecord, ...]:
         """Return the first `limit` arrivals that match, or all.
 
         A task, provider or method that nothing arrived for matches nothing. Removed arrivals are
-        left out, here and in every other listing; with `removed` they alone are returned.
+        left out, here and in every other listing, unless they are asked for.
         """
-        query = arrivals_of(
-            run_id=None if run is None else self._registry.runs.id_of(run),
-            task=task,
-            provider=provider,
-            method=method,
-            status=status,
-            digest=digest,
-            removed=removed,
-        )
-        if seed is not None:
-            query = query.where(ArrivalRow.seed == seed)
-        query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
-        return tuple(_record(row._mapping) for row in self._connection.execute(query))
+        run_id = None if run is None else self._registry.runs.id_of(run)
+        rows = self._listed(arrivals_of(run_id, **match), where, _COLUMNS, limit)
+        return tuple(_record(row._mapping) for row in rows)
 
     @reads
     def examples_used(self, run: str | int) -> tuple[ExamplesUsed, ...]:
@@ -230,19 +216,6 @@ class Arrivals(Repository):
         query = select(ProviderRow.name).order_by(ProviderRow.id)
         return tuple(self._connection.execute(query).scalars())
 
-    def _add_without_artifact(
-        self, arrival: NewArrival, values: dict[str, str], event: str, message: str
-    ) -> ArrivalRecord:
-        self._registry.runs.get(arrival.run_id)
-        (row,) = self._rows([arrival])
-        row |= values
-        self._registry.totals.add([row], {})
-        added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
-        number = self._connection.execute(added).scalar_one()
-        self._add_details({number: arrival})
-        self._registry.events.add(event, str(number), message)
-        return self.get(number)
-
     def _refuse_other_bases(self, new: Sequence[FinishedArrival]) -> None:
         ids = dict.fromkeys(finished.arrival.run_id for finished in new)
         runs = {number: self._registry.runs.get(number) for number in ids}
@@ -263,7 +236,7 @@ class Arrivals(Repository):
         tasks = self._ids_of(TaskRow, (arrival.task for arrival in new))
         return [
             {
-                **dict(zip(_GIVEN, _values(arrival), strict=True)),
+                **_values(arrival),
                 "provider_id": providers[arrival.provider],
                 "task_id": tasks[arrival.task],
             }
@@ -275,29 +248,23 @@ class Arrivals(Repository):
             {"arrival_id": number, "details": arrival.details.to_json()}
             for number, arrival in new.items()
         ]
-        self._backend.insert_rows(self._connection, DetailsRow.__table__, rows)
+        self._insert(DetailsRow.__table__, rows)
 
     def _ids_of(self, table: Named, given: Iterable[str]) -> dict[str, int]:
         """Return the id of each provider's or task's name; a new one is added."""
         wanted = [*dict.fromkeys(given)]
         ids = self._known_ids(table, wanted)
-        new = [name for name in wanted if name not in ids]
+        new = [{"name": name} for name in wanted if name not in ids]
         if not new:
             return ids
-        rows = [{"name": name} for name in new]
-        self._backend.insert_new(self._connection, table.__table__, rows, "name")
-        return ids | self._known_ids(table, new)
+        self._backend.insert_new(self._connection, table.__table__, new, "name")
+        return self._known_ids(table, wanted)
 
-    def _known_ids(self, table: Named, names: Sequence[str]) -> dict[str, int]:
-        return {
-            row.name: row.id
-            for chunk in in_chunks(names)
-            for row in self._connection.execute(
-                select(table.name, table.id).where(table.name.in_(chunk))
-            )
-        }
+    def _known_ids(self, table: Named, names: Iterable[str]) -> dict[str, int]:
+        rows = self._among(select(table.name, table.id), table.name, names)
+        return {row.name: row.id for row in rows}
 
-    def _insert(
+    def _insert_finished(
         self,
         new: Sequence[FinishedArrival],
         keys: Sequence[Key],
@@ -305,61 +272,49 @@ class Arrivals(Repository):
     ) -> None:
         try:
             with self._connection.begin_nested():
-                self._backend.insert_rows(self._connection, ArrivalRow.__table__, rows)
+                self._insert(ArrivalRow.__table__, rows)
         except IntegrityError:
             # The index refused one. Looking each up beforehand would take long.
+            met = set()
             for finished, key in zip(new, keys, strict=True):
                 number = self._connection.execute(finished_with(key)).scalar()
+                how = "is given twice for this run; give it once" if key in met else ""
                 if number is not None:
                     done = f"is finished already in this run, as arrival {number}"
-                    raise _repeated(
-                        finished.arrival, f"{done}; skip it, or start a new run"
-                    ) from None
+                    how = f"{done}; skip it, or start a new run"
+                if how:
+                    raise _repeated(finished.arrival, how) from None
+                met.add(key)
             raise
 
 
-def arrivals_of(
-    *,
-    run_id: int | None = None,
-    task: str | None = None,
-    provider: str | None = None,
-    method: str | None = None,
-    status: ArrivalStatus | None = None,
-    digest: str | None = None,
-    removed: bool | None = False,
-) -> Select[Any]:
-    """Return the query of the arrivals that match, in the order they are listed in.
-
-    `removed`: those that were removed or those that were not; None for all.
-    """
+def arrivals_of(run_id: int | None = None, **match: Unpack[Match]) -> Select[Any]:
+    """Return the query of the arrivals that match, in the order they are listed in."""
     arrival = ArrivalRow
     query = (
-        select(*_SELECTED)
-        .select_from(arrival)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
+        with_names(select(*_SELECTED.values()).select_from(arrival))
         .join(DiffRow, DiffRow.id == arrival.diff_id, isouter=True)
         .join(DetailsRow, DetailsRow.arrival_id == arrival.id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
+        .order_by(*IN_ORDER)
     )
+    removed = match.get("removed", False)
     if removed is not None:
         gone = arrival.removed_at.is_not(None) if removed else arrival.removed_at.is_(None)
         query = query.where(gone)
-    named: tuple[tuple[ColumnElement[Any], ColumnElement[int], ColumnElement[str], str | None], ...]
-    named = (
-        (arrival.task_id, TaskRow.id, TaskRow.name, task),
-        (arrival.provider_id, ProviderRow.id, ProviderRow.name, provider),
-        (arrival.diff_id, DiffRow.id, DiffRow.digest, digest),
+    named: tuple[tuple[Joined, str | None], ...] = (
+        (NAMES["task"], match.get("task")),
+        (NAMES["provider"], match.get("provider")),
+        (Joined(arrival.diff_id, DiffRow.id, DiffRow.digest), match.get("digest")),
     )
-    for key, id_, name, wanted in named:
+    for joined, wanted in named:
         if wanted is not None:
-            query = query.where(key == select(id_).where(name == wanted).scalar_subquery())
-    if run_id is not None:
-        query = query.where(arrival.run_id == run_id)
-    if method is not None:
-        query = query.where(arrival.method == method)
+            found = select(joined.id).where(joined.column == wanted)
+            query = query.where(joined.key == found.scalar_subquery())
+    own = {"run_id": run_id} | {name: match.get(name) for name in ("method", "seed", "version")}
+    for name, value in own.items():
+        if value is not None:
+            query = query.where(getattr(arrival, name) == value)
+    status = match.get("status")
     if status is not None:
         # Few leave nothing, so an index leads to them; nearly all finish, so none is to be used.
         query = query.where(
@@ -372,35 +327,21 @@ def arrivals_of(
 
 def examples_of(run_id: int) -> Select[Any]:
     """Return the query of what every arrival of a run was trained on, in the order of listing."""
-    arrival = ArrivalRow
-    return (
-        select(*_EXAMPLES)
-        .select_from(arrival)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .where(arrival.run_id == run_id, arrival.removed_at.is_(None))
-        .order_by(arrival.seed, arrival.sequence, arrival.method, arrival.id)
-    )
+    query = select(*(_SELECTED[field.name] for field in fields(ExamplesUsed)))
+    visible = (ArrivalRow.run_id == run_id) & ArrivalRow.removed_at.is_(None)
+    return with_names(query.select_from(ArrivalRow)).where(visible).order_by(*IN_ORDER)
 
 
 def finished_with(key: Key) -> Select[Any]:
     """Return the query of the finished arrival that a unique key belongs to."""
     # Written out, not bound: an index of the finished ones alone is used for nothing less.
     finished = ArrivalRow.status == bindparam(None, "finished", literal_execute=True)
-    same = (column == value for column, value in zip(_KEY, key, strict=True))
-    return select(ArrivalRow.id).where(finished, ArrivalRow.removed_at.is_(None), *same)
+    query = select(ArrivalRow.id).where(finished, ArrivalRow.removed_at.is_(None))
+    return query.filter_by(**dict(zip(UNIQUE_COLUMNS, key, strict=True)))
 
 
 def _record(row: RowMapping) -> ArrivalRecord:
     return ArrivalRecord(**{**row, "details": ArrivalDetails.from_json(row["details"])})
-
-
-def _refuse_repeated(new: Sequence[FinishedArrival], keys: Sequence[Key]) -> None:
-    met = set()
-    for finished, key in zip(new, keys, strict=True):
-        if key in met:
-            raise _repeated(finished.arrival, "is given twice for this run; give it once")
-        met.add(key)
 
 
 def _repeated(arrival: NewArrival, how: str) -> RegistryError:

@@ -5,25 +5,20 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row, Select, case, exists, func, select
 
 from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, RegistryError
-from streamlab.registry.conditions import Columns, Condition, narrow
-from streamlab.registry.database import Repository, in_chunks, reads, writes
+from streamlab.registry.conditions import Columns, Condition
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import DiffRecord, NewDiff
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of, values_of
 
-_SELECTED = [
-    *(getattr(DiffRow, f.name) for f in fields(DiffRecord) if f.name != "base_fingerprint"),
-    BaseRow.fingerprint.label("base_fingerprint"),
-]
-_GIVEN = [f.name for f in fields(NewDiff) if f.name not in {"base_fingerprint", "tensor_counts"}]
-_values = attrgetter(*_GIVEN)
+_SELECTED = columns_of(DiffRecord, DiffRow, base_fingerprint=BaseRow.fingerprint)
+_values = values_of(NewDiff, but=("base_fingerprint", "tensor_counts"))
 _SHOWN = 10  # candidates of an ambiguous prefix
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -31,11 +26,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 DENSITY = case(
     (DiffRow.n_gated > 0, 1.0 * DiffRow.n_entries / DiffRow.n_gated), (DiffRow.n_gated == 0, 0.0)
 )
-_COLUMNS: Columns = {
-    **{f.name: getattr(DiffRow, f.name, BaseRow.fingerprint) for f in fields(DiffRecord)},
-    "density": DENSITY,
-    "base": BaseRow.fingerprint,
-}
+_COLUMNS: Columns = {**_SELECTED, "density": DENSITY, "base": BaseRow.fingerprint}
 
 
 def pack_counts(counts: Sequence[int]) -> bytes:
@@ -109,47 +100,23 @@ class Artifacts(Repository):
         are left out.
         """
         query = artifacts_of(None if run is None else self._registry.runs.id_of(run))
-        query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
-        return tuple(_record(row) for row in self._connection.execute(query))
+        return tuple(map(_record, self._listed(query, where, _COLUMNS, limit)))
 
     @reads
-    def with_digests(self, digests: Collection[str]) -> tuple[DiffRecord, ...]:
+    def with_digests(self, digests: Iterable[str]) -> tuple[DiffRecord, ...]:
         """Return the artifacts of whole digests, in no order; unknown ones are left out."""
-        return tuple(
-            _record(row)
-            for chunk in in_chunks(sorted(set(digests)))
-            for row in self._connection.execute(_query().where(DiffRow.digest.in_(chunk)))
-        )
+        return tuple(map(_record, self._among(_query(), DiffRow.digest, digests)))
 
     @writes
     def lock(self, ids: Collection[int]) -> dict[int, DiffRecord]:
         """Return artifacts by their ids, and let no other transaction count their arrivals."""
-        return {
-            row.id: _record(row)
-            for chunk in in_chunks(sorted(set(ids)))
-            for row in self._connection.execute(
-                _query()
-                .where(DiffRow.id.in_(chunk))
-                .order_by(DiffRow.id)
-                .with_for_update(of=DiffRow.__table__)
-            )
-        }
+        query = _query().order_by(DiffRow.id).with_for_update(of=DiffRow.__table__)
+        return {row.id: _record(row) for row in self._among(query, DiffRow.id, ids)}
 
     @reads
     def digests(self) -> frozenset[str]:
         """Return the digest of every artifact that has a row."""
         return frozenset(self._connection.execute(select(DiffRow.digest)).scalars())
-
-    @reads
-    def known_digests(self, digests: Sequence[str]) -> frozenset[str]:
-        """Return those of some digests that have a row."""
-        return frozenset(
-            digest
-            for chunk in in_chunks(digests)
-            for digest in self._connection.execute(
-                select(DiffRow.digest).where(DiffRow.digest.in_(chunk))
-            ).scalars()
-        )
 
     @reads
     def count(self) -> int:
@@ -174,7 +141,7 @@ class Artifacts(Repository):
         ids = self._backend.reserve_ids(self._connection, table, len(fresh)) if fresh else range(0)
         rows = [
             {
-                **dict(zip(_GIVEN, _values(diff), strict=True)),
+                **_values(diff),
                 "id": number,
                 "base_id": base_ids[diff.base_fingerprint],
                 "tensor_counts": pack_counts(diff.tensor_counts),
@@ -184,8 +151,9 @@ class Artifacts(Repository):
         ]
         n_added = self._backend.insert_new(self._connection, table, rows, "digest")
         added = {diff.digest: number for number, diff in zip(ids, fresh, strict=True)}
-        if n_added < len(fresh):
-            known |= self._added_meanwhile(fresh, added)
+        if n_added < len(fresh):  # another transaction added some, under ids of its own
+            found = self._known(fresh)
+            known |= {digest: number for digest, number in found.items() if number != added[digest]}
         return added | known, frozenset(known.values())
 
     def _known(self, new: Collection[NewDiff]) -> dict[str, int]:
@@ -196,43 +164,26 @@ class Artifacts(Repository):
             _refuse_different(record, given[record.digest])
         return {record.digest: record.id for record in found}
 
-    def _added_meanwhile(self, fresh: Sequence[NewDiff], added: dict[str, int]) -> dict[str, int]:
-        """Return the ids of those that another transaction added under an id of its own."""
-        others = [
-            row.digest
-            for chunk in in_chunks(fresh)
-            for row in self._connection.execute(
-                select(DiffRow.digest, DiffRow.id).where(
-                    DiffRow.digest.in_([diff.digest for diff in chunk])
-                )
-            )
-            if row.id != added[row.digest]
-        ]
-        return self._known([diff for diff in fresh if diff.digest in set(others)]) if others else {}
-
 
 def artifacts_of(run_id: int | None) -> Select[Any]:
     """Return the query of the artifacts of one run, or of all, in the order of adding."""
     query = _query().order_by(DiffRow.id)
     if run_id is None:
-        return query.where(DiffRow.id.not_in(_abandoned()))
+        # From the few that were removed, so that the many need no look at their arrivals.
+        other = ArrivalRow.__table__.alias("other").c
+        kept = exists().where(other.diff_id == ArrivalRow.diff_id, other.removed_at.is_(None))
+        abandoned = select(ArrivalRow.diff_id).where(
+            ArrivalRow.removed_at.is_not(None), ArrivalRow.diff_id.is_not(None), ~kept
+        )
+        return query.where(DiffRow.id.not_in(abandoned))
     stored = select(ArrivalRow.diff_id).where(
         ArrivalRow.run_id == run_id, ArrivalRow.removed_at.is_(None)
     )
     return query.where(DiffRow.id.in_(stored))
 
 
-def _abandoned() -> Select[Any]:
-    # From the few that were removed, so that the many need no look at their arrivals.
-    other = ArrivalRow.__table__.alias("other").c
-    kept = exists().where(other.diff_id == ArrivalRow.diff_id, other.removed_at.is_(None))
-    return select(ArrivalRow.diff_id).where(
-        ArrivalRow.removed_at.is_not(None), ArrivalRow.diff_id.is_not(None), ~kept
-    )
-
-
 def _query() -> Select[Any]:
-    return select(*_SELECTED).join(BaseRow, BaseRow.id == DiffRow.base_id, isouter=True)
+    return select(*_SELECTED.values()).join(BaseRow, BaseRow.id == DiffRow.base_id, isouter=True)
 
 
 def _record(row: Row[Any]) -> DiffRecord:

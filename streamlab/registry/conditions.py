@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select
+from sqlalchemy import ColumnElement, and_, false, func, not_, or_, select
 
 Operator = Literal["flag", "null", "=", "<", "<=", ">", ">=", "in", "like"]
 Like = Callable[[ColumnElement[Any], str], ColumnElement[bool]]
@@ -61,27 +61,14 @@ class Joined:
     id: ColumnElement[Any]
     column: ColumnElement[Any]  # never NULL
 
-    def where(self, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-        """Return whether the row that the key leads to satisfies a condition on the column."""
-        return self.key.in_(select(self.id).where(condition))
-
 
 Columns = Mapping[str, ColumnElement[Any] | Joined]
-
-
-def narrow(
-    query: Select[Any], condition: Condition | None, columns: Columns, like: Like
-) -> Select[Any]:
-    """Return a query without the rows that a condition is not true of; values are bound."""
-    if condition is None:
-        return query
-    return query.where(compile_condition(condition, columns, like))
 
 
 def compile_condition(
     condition: Condition, columns: Columns, like: Like, *, negated: bool = False
 ) -> ColumnElement[bool]:
-    """Return a condition as SQL. `negated`: below an odd number of `Not`.
+    """Return a condition as SQL with bound values. `negated`: below an odd number of `Not`.
 
     There what is NULL becomes false, so that its opposite is true. Elsewhere NULL keeps no row
     anyway, and the bare comparison can use an index.
@@ -101,12 +88,11 @@ def _compare(
     if isinstance(column, Joined):
         if asked.operator == "null":
             return column.key.is_(None)
-        same = asked.operator == "=" and asked.values[0].low == asked.values[0].high
-        if same:
+        if asked.operator == "=" and asked.values[0].low == asked.values[0].high:
             # One key at most, so that an index gives the order as well.
             wanted = select(column.id).where(column.column == asked.values[0].low)
             return column.key == wanted.scalar_subquery()
-        return column.where(_compare(asked, column.column, like))
+        return column.key.in_(select(column.id).where(_compare(asked, column.column, like)))
     if asked.operator == "null":
         return column.is_(None)
     if asked.operator == "flag":

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple
 
-from sqlalchemy import Connection
+from sqlalchemy import ColumnElement, Connection, Result, Row, Select, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from streamlab.errors import RegistryError
 from streamlab.registry.backends import MODE, Backend, Mode, backend_of
+from streamlab.registry.conditions import Columns, Condition, compile_condition
 
 if TYPE_CHECKING:
     from streamlab.registry.registry import Registry
@@ -31,9 +31,10 @@ _CHUNK = 500  # values of up to six columns in one statement: far below any data
 FILES_AT_ONCE = 100  # that are deleted in one transaction
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 Own = TypeVar("Own", bound="Repository")
 Given = ParamSpec("Given")
+Values = TypeVarTuple("Values")
 
 
 @dataclass(frozen=True)
@@ -59,42 +60,20 @@ class Database:
 
     def __init__(
         self,
-        backend: Backend,
+        url: str,
         *,
         read_only: bool = False,
         clock: Callable[[], float] = time.time,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.backend = backend
-        self.clock = clock
+        """Prepare to open the database of an SQLAlchemy URL. Raises RegistryError."""
+        self.backend = backend_of(url, read_only=read_only)
+        self.url = str(self.backend.url)  # a password hidden
+        self._clock = clock
         self._read_only = read_only
         self._pause = pause
-        self._turn = threading.RLock() if backend.shares_connection else nullcontext()
+        self._turn = threading.RLock() if self.backend.shares_connection else nullcontext()
         self._local = threading.local()
-
-    @classmethod
-    def open(
-        cls,
-        url: str,
-        *,
-        read_only: bool = False,
-        busy_seconds: float | None = None,
-        clock: Callable[[], float] = time.time,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> Database:
-        """Return the database of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
-        backend = backend_of(url, read_only=read_only, busy_seconds=busy_seconds)
-        return cls(backend, read_only=read_only, clock=clock, pause=pause)
-
-    @property
-    def url(self) -> str:
-        """Return the URL, a password hidden."""
-        return str(self.backend.url)
-
-    @property
-    def path(self) -> Path | None:
-        """Return the file that the database is kept in, else None."""
-        return self.backend.path
 
     @property
     def current(self) -> Transaction:
@@ -104,11 +83,11 @@ class Database:
             raise RuntimeError("outside any transaction")
         return found
 
-    def read(self, work: Callable[[Connection], Result]) -> Result:
+    def read(self, work: Callable[[Connection], Outcome]) -> Outcome:
         """Run `work` on one unchanging view of the database. Raises RegistryError."""
         return self._run("read", work, _ATTEMPTS)
 
-    def write(self, work: Callable[[Connection], Result]) -> Result:
+    def write(self, work: Callable[[Connection], Outcome]) -> Outcome:
         """Run `work` as one writing transaction, which is committed as a whole or rolled back.
 
         `work` may run several times and must not depend on what an earlier attempt did. Raises
@@ -128,7 +107,7 @@ class Database:
         """Close every connection; a database in memory is lost."""
         self.backend.engine.dispose()
 
-    def _run(self, mode: Mode, work: Callable[[Connection], Result], attempts: int) -> Result:
+    def _run(self, mode: Mode, work: Callable[[Connection], Outcome], attempts: int) -> Outcome:
         outer: Transaction | None = getattr(self._local, "transaction", None)
         if outer is not None:
             if mode == "write" and outer.mode != "write":
@@ -145,10 +124,10 @@ class Database:
             self._pause(_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")
 
-    def _once(self, mode: Mode, work: Callable[[Connection], Result]) -> Result:
+    def _once(self, mode: Mode, work: Callable[[Connection], Outcome]) -> Outcome:
         engine = self.backend.engine.execution_options(**{MODE: mode})
         with self._turn, engine.begin() as connection:
-            self._local.transaction = Transaction(connection, mode, self.clock)
+            self._local.transaction = Transaction(connection, mode, self._clock)
             try:
                 return work(connection)
             finally:
@@ -185,26 +164,48 @@ class Repository:
         """Return the time of the transaction, in seconds since the epoch."""
         return self._database.current.now
 
+    def _listed(
+        self,
+        query: Select[Any],
+        where: Condition | None,
+        columns: Columns,
+        limit: int | None = None,
+    ) -> Result[Any]:
+        """Return the first `limit` rows of a query, or all, that a condition is true of."""
+        if where is not None:
+            query = query.where(compile_condition(where, columns, self._backend.like))
+        return self._connection.execute(query.limit(limit))
+
+    def _among(
+        self, query: Select[*Values], column: ColumnElement[Any], values: Iterable[Any]
+    ) -> Iterator[Row[*Values]]:
+        """Yield the rows of a query in which a column has one of some values."""
+        for chunk in in_chunks(sorted(set(values))):
+            yield from self._connection.execute(query.where(column.in_(chunk)))
+
+    def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._backend.insert_rows(self._connection, table, rows)
+
 
 def reads(
-    method: Callable[Concatenate[Own, Given], Result],
-) -> Callable[Concatenate[Own, Given], Result]:
+    method: Callable[Concatenate[Own, Given], Outcome],
+) -> Callable[Concatenate[Own, Given], Outcome]:
     """Make a repository's method one reading transaction, or part of the one it is called in."""
 
     @wraps(method)
-    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
         return self._database.read(lambda _: method(self, *args, **kwargs))
 
     return run
 
 
 def writes(
-    method: Callable[Concatenate[Own, Given], Result],
-) -> Callable[Concatenate[Own, Given], Result]:
+    method: Callable[Concatenate[Own, Given], Outcome],
+) -> Callable[Concatenate[Own, Given], Outcome]:
     """Make a repository's method one writing transaction, or part of the one it is called in."""
 
     @wraps(method)
-    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+    def run(self: Own, /, *args: Given.args, **kwargs: Given.kwargs) -> Outcome:
         return self._database.write(lambda _: method(self, *args, **kwargs))
 
     return run

@@ -2,72 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
-from sqlalchemy import ColumnElement, Row, exists, select
+from sqlalchemy import exists, func, select
 
 from streamlab.errors import RegistryError
 from streamlab.registry.artifacts import unpack_counts
 from streamlab.registry.database import Repository, reads
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow
+from streamlab.registry.records import DiffRecord
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Damage:
-    """What is wrong with the database itself."""
+    """Damage of the database itself: an arrival that `lost` its artifact's row, or any other."""
 
-    pages: tuple[str, ...]  # of the file, its indices and constraints
-    links: tuple[tuple[str, int, str], ...]  # table, row, and the table that lacks the other row
-    lost: tuple[tuple[int, int], ...]  # arrivals without their artifact's row, and its id
+    kind: Literal["database", "lost"]
+    detail: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordedArtifact:
-    """What a row says of a stored file; nothing in it was checked."""
+class RecordedArtifact(DiffRecord):
+    """What a row says of a stored file; nothing in it was checked.
 
-    id: int
-    digest: str
-    kind: str
-    base: str | None  # the fingerprint; None where its row is missing
-    value_type: str
-    n_gated: int
-    n_entries: int
-    n_head_entries: int
-    file_bytes: int
-    positions_bytes: int
-    values_bytes: int
-    head_bytes: int
-    metadata_bytes: int
-    counts: tuple[int, ...] | None  # entries per tensor; None where these are damaged
-    used: bool  # by an arrival, removed ones too
+    `base_fingerprint` is empty where the base's row is missing.
+    """
 
-    @property
-    def n_counted(self) -> int | None:
-        """Return the entries by the counts per tensor, None where these are damaged."""
-        if self.counts is None:
-            return None
-        # A baseline's checkpoint may have no counts.
-        return sum(self.counts) if self.counts else self.n_entries
+    is_counted: bool = True  # whether the counts per tensor can be read; else there are none
+    is_used: bool  # by an arrival, removed ones too
 
 
-_OTHER: dict[str, ColumnElement[Any]] = {
-    "base": BaseRow.fingerprint,
-    "counts": DiffRow.tensor_counts,
-    "used": exists().where(ArrivalRow.diff_id == DiffRow.id),
-}
-_SELECTED = [
-    (_OTHER[f.name] if f.name in _OTHER else getattr(DiffRow, f.name)).label(f.name)
-    for f in fields(RecordedArtifact)
-]
+_SELECTED = (
+    *columns_of(
+        DiffRecord, DiffRow, base_fingerprint=func.coalesce(BaseRow.fingerprint, "")
+    ).values(),
+    exists().where(ArrivalRow.diff_id == DiffRow.id).label("is_used"),
+)
 
 
 class Integrity(Repository):
     """Checks that read everything."""
 
     @reads
-    def find_damage(self) -> Damage:
-        """Look for damage of the database itself."""
+    def find_damage(self) -> tuple[Damage, ...]:
+        """Look for damage of the database itself: its pages, indices, constraints and links."""
         lost = (
             select(ArrivalRow.id, ArrivalRow.diff_id)
             .join(DiffRow, DiffRow.id == ArrivalRow.diff_id, isouter=True)
@@ -75,11 +54,18 @@ class Integrity(Repository):
             .order_by(ArrivalRow.id)
         )
         links = self._backend.find_broken_links(self._connection)
-        return Damage(
-            pages=tuple(self._backend.find_damage(self._connection)),
-            # The lost artifacts of arrivals have an entry of their own.
-            links=tuple(link for link in links if (link[0], link[2]) != ("arrivals", "diffs")),
-            lost=tuple((row.id, row.diff_id) for row in self._connection.execute(lost)),
+        return (
+            *(Damage("database", line) for line in self._backend.find_damage(self._connection)),
+            *(
+                Damage("database", f"Row {number} of {table} refers to a missing row of {target}.")
+                for table, number, target in links
+                # The lost artifacts of arrivals have an entry of their own.
+                if (table, target) != ("arrivals", "diffs")
+            ),
+            *(
+                Damage("lost", f"Arrival {number} refers to artifact {diff}, which has no row.")
+                for number, diff in self._connection.execute(lost)
+            ),
         )
 
     @reads
@@ -92,13 +78,12 @@ class Integrity(Repository):
             .order_by(DiffRow.id)
             .limit(limit)
         )
-        return tuple(_recorded(row) for row in self._connection.execute(query))
-
-
-def _recorded(row: Row[Any]) -> RecordedArtifact:
-    values = row._asdict()
-    try:
-        values["counts"] = tuple(unpack_counts(values["counts"]))
-    except RegistryError:
-        values["counts"] = None
-    return RecordedArtifact(**values)
+        found = []
+        for row in self._connection.execute(query):
+            values = row._asdict()
+            try:
+                values["tensor_counts"] = unpack_counts(values["tensor_counts"])
+            except RegistryError:
+                values |= {"tensor_counts": (), "is_counted": False}
+            found.append(RecordedArtifact(**values))
+        return tuple(found)

@@ -6,21 +6,29 @@ Times are seconds since the epoch (UTC). A digest is the SHA-256 of a file's byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
-from streamlab.registry.details import ArrivalDetails
-from streamlab.registry.recorded_scenario import RecordedScenario
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, TypeAdapter
+
+    from streamlab.diff.format.container import DiffFile
+    from streamlab.diff.vector import DiffVector
+
+New = TypeVar("New")
 RunStatus = Literal["running", "finished", "failed", "interrupted", "stale"]
 ArrivalStatus = Literal["finished", "failed", "quarantined"]
 ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
 PlacementAction = Literal["stored", "evicted", "rejected", "superseded"]
+
+_STRICT: ConfigDict = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,70 @@ class BaseRecord(NewBase):
 
     id: int
     added_at: float
+
+
+@dataclass(frozen=True)
+class RecordedScenario:
+    """A resolved scenario of any version of this program; what it lacks is None or empty.
+
+    `tree`: the scenario itself, paths unexpanded.
+    """
+
+    tree: Mapping[str, Any]
+
+    @property
+    def primary_method(self) -> str:
+        """Return the name of the method that the baselines are compared with."""
+        return str(self.tree["defaults"]["method"]["name"])
+
+    @property
+    def target_density(self) -> float | None:
+        """Return the primary method's target density, None for a method without one."""
+        found = self.tree["defaults"]["method"].get("target_density")
+        return None if found is None else float(found)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds as written, at least one."""
+        return tuple(int(seed) for seed in self.tree["seeds"])
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the settings of every task."""
+        return self.tree.get("tasks") or {}
+
+    def task(self, name: str) -> Mapping[str, Any]:
+        """Return the settings of one task as recorded, empty where it is unknown."""
+        return self.tasks.get(name) or {}
+
+    @property
+    def base(self) -> Mapping[str, Any]:
+        """Return the settings of the base."""
+        return self.tree.get("base") or {}
+
+    def without(self, *names: str) -> Mapping[str, Any]:
+        """Return all settings but these sections."""
+        return {name: value for name, value in self.tree.items() if name not in names}
+
+    @property
+    def probe_tolerance(self) -> float | None:
+        """Return the difference of scores that admission's probe allows, None without a probe."""
+        return (self.tree.get("admission") or {}).get("probe_tolerance")
+
+    @property
+    def device_budget(self) -> int | None:
+        """Return the bytes that the simulated device has for files, None without a limit."""
+        budget = (self.tree.get("storage") or {}).get("budget")
+        return budget if isinstance(budget, int) else None
+
+    def behaviour_of(self, provider: str) -> Mapping[str, Any]:
+        """Return the settings of what a provider simulates, empty for an honest one."""
+        behaviour = self.tree["providers"][provider].get("behaviour")
+        return behaviour if isinstance(behaviour, Mapping) else {}
+
+    def with_task_order(self, order: Sequence[str]) -> Mapping[str, Any]:
+        """Return the scenario with its tasks in another order: the record keeps none."""
+        return dict(self.tree) | {"tasks": {task: self.tasks[task] for task in order}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +154,77 @@ class RunRecord(NewRun):
     finished_at: float | None
     host: str
     pid: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportedDetails:
+    """What a provider reports of a training; the lab verifies none of it. All of it is JSON."""
+
+    __pydantic_config__ = _STRICT
+
+    training: Mapping[str, Any] = field(default_factory=dict)  # densities, lengths of stages
+    quantization: Mapping[str, Any] | None = None  # of a diff: the value type and its agreement
+    adapter_config: Mapping[str, Any] | None = None  # of an adapter: PEFT's settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputProbe:
+    """What a stored diff did to the base, so that it can be seen to do the same again."""
+
+    __pydantic_config__ = _STRICT
+
+    n_changed: int  # backbone weights
+    n_examples: int
+    sha256: str  # of the outputs on these examples, comparable on the same machine only
+    machine: str  # digest of the machine and its libraries
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrivalDetails:
+    """What is recorded of an arrival beside its columns; only the lab sets what is not reported."""
+
+    __pydantic_config__ = _STRICT
+
+    reported: ReportedDetails = field(default_factory=ReportedDetails)
+    method: Mapping[str, Any] = field(default_factory=dict)  # its settings
+    n_validation_examples: int | None = None
+    n_truncated: int | None = None  # training examples that were cut to `max_length`
+    sources_skipped: tuple[str, ...] = ()
+    service_us: int | None = None  # virtual time of all attempts, noted with the last of several
+    content: str | None = None  # digest by which copies of an admitted diff are recognised
+    signature: str | None = None  # of the provider, in hex
+    probe: OutputProbe | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object without the fields that are None."""
+        tree = _given(self) | {"reported": _given(self.reported)}
+        return tree if self.probe is None else tree | {"probe": _given(self.probe)}
+
+    @classmethod
+    def from_json(cls, tree: Any) -> Self:
+        """Read what `to_json` returned. Raises RegistryError for anything else."""
+        from pydantic import ValidationError
+
+        try:
+            return _adapter().validate_python(tree)  # type: ignore[return-value]
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "details"
+            raise RegistryError(
+                f"The details of an arrival cannot be read: `{place}`: {first['msg']}. "
+                "The registry was changed by another program."
+            ) from error
+
+
+def _given(record: object) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if value is not None}
+
+
+@cache
+def _adapter() -> TypeAdapter[ArrivalDetails]:
+    from pydantic import TypeAdapter  # here, since a short command has no arrival to read
+
+    return TypeAdapter(ArrivalDetails)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +326,33 @@ class NewDiff:
     def density(self) -> float:
         """Return the share of gated entries that differ from the base."""
         return self.n_entries / self.n_gated if self.n_gated else 0.0
+
+
+def describe_diff(diff: DiffVector, file: DiffFile, *, full_bytes: int) -> NewDiff:
+    """Return the record of a diff and the file it was decoded from.
+
+    `full_bytes`: size of a full checkpoint of the same task.
+    """
+    return NewDiff(
+        digest=file.digest,
+        kind="diff",
+        base_fingerprint=diff.layout.fingerprint,
+        file_bytes=file.n_bytes,
+        full_checkpoint_bytes=full_bytes,
+        tensor_counts=diff.counts,
+        **header_fields(file),
+    )
+
+
+def header_fields(file: DiffFile) -> dict[str, Any]:
+    """Return the fields of a record that the file itself states, by name."""
+    return {
+        "value_type": file.header.value_type,
+        "n_gated": file.header.d,
+        "n_entries": file.header.k,
+        "n_head_entries": file.n_head_entries,
+        **{f"{part}_bytes": n_bytes for part, n_bytes in asdict(file.parts).items()},
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +512,7 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What arrived under one name, over all runs; what left no artifact is counted apart."""
+    """What arrived for one task, or from one provider; what left no artifact is counted apart."""
 
     name: str
     n_arrivals: int  # finished, baselines included
@@ -354,11 +524,6 @@ class Summary:
     stored_bytes: int  # all of these, each file counted once
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskSummary(Summary):
-    """A task and what arrived for it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProviderSummary(Summary):
-    """A provider and what arrived from it."""
+def given_part(record: Any, kind: type[New], **changes: Any) -> New:
+    """Return the part of a record that was once given, as the `New...` class it was given in."""
+    return kind(**{f.name: getattr(record, f.name) for f in fields(kind)} | changes)  # type: ignore[arg-type]

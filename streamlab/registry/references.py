@@ -16,7 +16,7 @@ the things are listed.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -101,11 +101,6 @@ class TaskFilter:
     seed: int | None = None
     method: str | None = None  # default: the run's primary method
 
-    @property
-    def is_open(self) -> bool:
-        """Tell whether every choice is left open."""
-        return self == TaskFilter()
-
 
 @dataclass(frozen=True)
 class Artifact:
@@ -116,33 +111,26 @@ class Artifact:
     columns: Mapping[str, str | None] = field(default_factory=dict)  # of its task's examples
 
 
-def find(
-    registry: Registry,
-    text: str,
-    kinds: Sequence[Kind] = KINDS,
-    *,
-    numbers: Literal["run", "arrival"] = "run",
-) -> Target:
+def find(registry: Registry, text: str, kinds: Sequence[Kind] = KINDS) -> Target:
     """Return the one thing of these kinds that a reference means.
 
-    `numbers`: the kind that a bare number is of. Raises AmbiguousReferenceError where it means
-    several things, NotInRegistryError where it means none, UsageError where it is malformed or
-    means something of another kind.
+    A bare number is a run or an arrival, whichever of the two comes first in `kinds`. Raises
+    AmbiguousReferenceError where it means several things, NotInRegistryError where it means none,
+    UsageError where it is malformed or means something of another kind.
     """
     reference = parse(text)
-    wanted = kinds if reference.kind is None else (reference.kind,)
     if reference.kind is not None and reference.kind not in kinds:
         raise _wrong_kind(text, [reference.kind], kinds)
-    found = _targets(registry, reference, wanted, numbers)
-    if len(found) == 1:
-        return found[0]
+    number: Kind = next((kind for kind in kinds if kind in ("run", "arrival")), "run")
+    found = _targets(registry, reference, number)
+    fitting = [target for target in found if target.kind in kinds]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise _ambiguous(reference, fitting)
     if found:
-        raise _ambiguous(reference, found)
-    others = [kind for kind in KINDS if kind not in wanted] if reference.kind is None else []
-    elsewhere = _targets(registry, reference, others, numbers)
-    if elsewhere:
-        raise _wrong_kind(text, [target.kind for target in elsewhere], kinds)
-    raise _missing(registry, reference, wanted, numbers)
+        raise _wrong_kind(text, [target.kind for target in found], kinds)
+    raise _missing(registry, reference, kinds, number)
 
 
 def find_run(registry: Registry, text: str) -> RunRecord:
@@ -176,10 +164,10 @@ def find_artifact(registry: Registry, text: str, among: TaskFilter) -> Artifact:
     Raises as `find` does, NotInRegistryError where an arrival left no artifact, and UsageError
     where `among` restricts what is not a task.
     """
-    target = find(registry, text, ("task", "arrival", "diff"), numbers="arrival")
+    target = find(registry, text, ("task", "arrival", "diff"))
     if target.kind == "task":
         return _artifact_of(registry, find_task_arrival(registry, target, among))
-    if not among.is_open:
+    if among != TaskFilter():
         raise UsageError(
             f"A run, a seed or a method restricts a task; {text!r} is one thing already."
         )
@@ -195,17 +183,14 @@ def find_task_arrival(registry: Registry, task: Target, among: TaskFilter) -> Ar
     method of the latest run that has one. Raises NotInRegistryError where there is none.
     """
     for run in _runs(registry, among.run):
-        finished = registry.arrivals.list(
+        fitting = registry.arrivals.list(
             run=run.id,
             task=task.name,
+            version=task.version,
             method=among.method or run.settings.primary_method,
+            seed=among.seed,
             status="finished",
         )
-        fitting = [
-            arrival
-            for arrival in finished
-            if among.seed in (None, arrival.seed) and task.version in (None, arrival.version)
-        ]
         if fitting:
             return max(fitting, key=lambda arrival: (arrival.version, arrival.id))
     raise _not_finished(task, among)
@@ -219,11 +204,8 @@ def find_arrivals(
     A run, a diff, a task or one version of it means all its arrivals; those of a task are the
     ones in `run`, or in every run. `removed`: the removed arrivals, or the others.
     """
-    found: dict[int, ArrivalRecord] = {}
-    for text in texts:
-        for arrival in _arrivals(registry, text, run, removed=removed):
-            found[arrival.id] = arrival
-    return tuple(found.values())
+    found = [_arrivals(registry, text, run, removed=removed) for text in texts]
+    return tuple({arrival.id: arrival for arrivals in found for arrival in arrivals}.values())
 
 
 def find_version(registry: Registry, text: str, run: str | None) -> tuple[str, str, int]:
@@ -231,7 +213,7 @@ def find_version(registry: Registry, text: str, run: str | None) -> tuple[str, s
 
     A task without `run` means the latest run in which it finished.
     """
-    target = find(registry, text, ("task", "arrival"), numbers="arrival")
+    target = find(registry, text, ("task", "arrival"))
     if target.kind == "arrival":
         arrival = registry.arrivals.get(int(target.name))
         return arrival.run, arrival.task, arrival.version
@@ -254,71 +236,49 @@ def finished_tasks(registry: Registry, run: str = LATEST) -> tuple[str, ...]:
     return tuple(dict.fromkeys(arrival.task for arrival in found))
 
 
-def _targets(
-    registry: Registry, reference: Reference, kinds: Collection[Kind], numbers: Kind
-) -> list[Target]:
-    """Return everything of these kinds that a reference can mean, each once."""
-    found = [target for kind in kinds for target in _LOOKUPS[kind](registry, reference, numbers)]
+def _targets(registry: Registry, reference: Reference, number: Kind) -> list[Target]:
+    """Return everything that a reference can mean, each once; a bare number is a `number`."""
+    kinds: Sequence[Kind] = ("run" if reference.number is None else number, "diff", "task")
+    if reference.kind is not None:
+        kinds = (reference.kind,)
+    found = [target for kind in kinds for target in _named(registry, kind, reference)]
     found += [
         Target(tag.kind, tag.target)
         for tag in registry.tags.list(reference.name)
-        if tag.kind in kinds
+        if reference.kind in (None, tag.kind)
     ]
     return sorted(dict.fromkeys(found), key=lambda target: KINDS.index(target.kind))
 
 
-def _as_run(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:
-    if reference.number is not None and "run" not in (reference.kind, numbers):
-        return
-    try:
-        yield Target("run", registry.runs.get(reference.name).name)
-    except NotInRegistryError:
-        if reference.name == LATEST:
-            raise  # there is no run at all
-
-
-def _as_arrival(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:
-    if reference.number is None or "arrival" not in (reference.kind, numbers):
-        return
-    try:
-        yield Target("arrival", str(registry.arrivals.get(reference.number).id))
-    except NotInRegistryError:
-        return
-
-
-def _as_diff(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:  # noqa: ARG001
-    if reference.kind is None and not reference.is_digest:
-        return
-    try:
-        yield Target("diff", registry.artifacts.get(reference.name).digest)
-    except NotInRegistryError as error:
-        given = reference.kind is not None and not registry.tags.list(reference.name)
-        if given or isinstance(error, AmbiguousReferenceError):
-            raise
-
-
-def _as_task(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:  # noqa: ARG001
-    known = registry.arrivals.task_names()
-    if reference.name in known:  # also where it looks like a version of another task
-        yield Target("task", reference.name)
-    elif reference.versioned is not None and reference.versioned[0] in known:
-        yield Target("task", *reference.versioned)
-
-
-def _as_base(registry: Registry, reference: Reference, numbers: Kind) -> Iterator[Target]:  # noqa: ARG001
-    if reference.kind == "base":
+def _named(registry: Registry, kind: Kind, reference: Reference) -> Iterator[Target]:
+    """Yield what has the name itself, not by a tag."""
+    if kind == "task":
+        known = registry.arrivals.task_names()
+        if reference.name in known:  # also where it looks like a version of another task
+            yield Target("task", reference.name)
+        elif reference.versioned is not None and reference.versioned[0] in known:
+            yield Target("task", *reference.versioned)
+    elif kind == "base":
         for base in registry.bases.list():
             if base.fingerprint.startswith(reference.name):
                 yield Target("base", base.fingerprint)
+    else:
+        yield from _recorded(registry, kind, reference)
 
 
-_LOOKUPS: Mapping[Kind, Callable[[Registry, Reference, Kind], Iterator[Target]]] = {
-    "run": _as_run,
-    "task": _as_task,
-    "diff": _as_diff,
-    "arrival": _as_arrival,
-    "base": _as_base,
-}
+def _recorded(registry: Registry, kind: Kind, reference: Reference) -> Iterator[Target]:
+    name = reference.name
+    try:
+        if kind == "run":
+            yield Target("run", registry.runs.get(name).name)
+        elif kind == "arrival" and reference.number is not None:
+            yield Target("arrival", str(registry.arrivals.get(reference.number).id))
+        elif kind == "diff" and (reference.kind is not None or reference.is_digest):
+            yield Target("diff", registry.artifacts.get(name).digest)
+    except NotInRegistryError as error:
+        malformed = reference.kind == "diff" and not registry.tags.list(name)
+        if isinstance(error, AmbiguousReferenceError) or name == LATEST or malformed:
+            raise  # it says best what is wrong
 
 
 def _runs(registry: Registry, run: str | None) -> Iterator[RunRecord]:
@@ -332,7 +292,7 @@ def _runs(registry: Registry, run: str | None) -> Iterator[RunRecord]:
 def _arrivals(
     registry: Registry, text: str, run: str | None, *, removed: bool
 ) -> tuple[ArrivalRecord, ...]:
-    target = find(registry, text, ("run", "task", "diff", "arrival"), numbers="arrival")
+    target = find(registry, text, ("arrival", "run", "task", "diff"))
     where = None
     if target.kind == "arrival":
         return (registry.arrivals.get(int(target.name)),)
@@ -342,10 +302,8 @@ def _arrivals(
         arrivals = registry.arrivals.list(digest=target.name, removed=removed)
     else:
         where = None if run is None else find_run(registry, run).name
-        arrivals = tuple(
-            arrival
-            for arrival in registry.arrivals.list(task=target.name, run=where, removed=removed)
-            if target.version in (None, arrival.version)
+        arrivals = registry.arrivals.list(
+            run=where, task=target.name, version=target.version, removed=removed
         )
     if not arrivals:
         place = "" if where is None else f" in the run `{where}`"
@@ -361,7 +319,7 @@ def _artifact_of(registry: Registry, arrival: ArrivalRecord) -> Artifact:
             f"Arrival {arrival.id} (task `{arrival.task}`) {how} and left nothing to use: "
             f"{arrival.reason}"
         )
-    columns = registry.runs.get(arrival.run).settings.columns_of(arrival.task)
+    columns = registry.runs.get(arrival.run).settings.task(arrival.task).get("columns") or {}
     return Artifact(registry.artifacts.get(arrival.digest), arrival, columns)
 
 
@@ -391,12 +349,14 @@ def _ambiguous(reference: Reference, found: Sequence[Target]) -> AmbiguousRefere
 
 
 def _missing(
-    registry: Registry, reference: Reference, kinds: Sequence[Kind], numbers: Kind
+    registry: Registry, reference: Reference, kinds: Sequence[Kind], number: Kind
 ) -> NotInRegistryError | UsageError:
     """Say that nothing answers to a reference, with the nearest names."""
-    number = reference.number is not None and numbers in kinds
-    kind = reference.kind or (numbers if number else kinds[0] if len(kinds) == 1 else None)
-    if kind == "arrival":
+    if reference.kind is not None:
+        kinds = (reference.kind,)
+    elif reference.number is not None and number in kinds:
+        kinds = (number,)
+    if kinds == ("arrival",):
         if reference.number is None:
             return UsageError(
                 f"An arrival is known by its number, got {reference.name[:40]!r}. Try `arrival:1`."
@@ -404,21 +364,19 @@ def _missing(
         return NotInRegistryError(
             f"The registry holds no arrival {reference.number}. `streamlab ls arrivals` lists them."
         )
-    nouns = [_MISSING.get(k, k) for k in kinds if k not in ("arrival", "base")]
-    what = f"{', '.join(nouns)} or tag" if kind is None else _MISSING.get(kind, kind)
+    what = _MISSING.get(kinds[0], kinds[0])
+    if len(kinds) > 1:  # by number and fingerprint, nothing is looked for among names
+        nouns = [_MISSING.get(kind, kind) for kind in kinds if kind not in ("arrival", "base")]
+        what = f"{', '.join(nouns)} or tag"
     name = reference.versioned[0] if reference.versioned else reference.name
-    known = _names(registry, kinds)
+    runs = [run.name for run in reversed(registry.runs.list())] if "run" in kinds else []
+    tasks = registry.arrivals.task_names() if "task" in kinds else ()
+    tags = [tag.name for tag in registry.tags.list() if tag.kind in kinds]
+    known = list(dict.fromkeys([*runs, *tasks, *tags]))
     hint = f"{nearest(name, known)} " if known else ""
     return NotInRegistryError(
         f"The registry holds no {what} {name!r}. {hint}`streamlab ls` lists what there is."
     )
-
-
-def _names(registry: Registry, kinds: Collection[Kind]) -> list[str]:
-    runs = [run.name for run in reversed(registry.runs.list())] if "run" in kinds else []
-    tasks = [*registry.arrivals.task_names()] if "task" in kinds else []
-    tags = [tag.name for tag in registry.tags.list() if tag.kind in kinds]
-    return list(dict.fromkeys([*runs, *tasks, *tags]))
 
 
 def _not_finished(task: Target, among: TaskFilter) -> NotInRegistryError:

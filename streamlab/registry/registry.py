@@ -7,7 +7,7 @@ that it means the work is complete.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Self, TypeVar
 
 from streamlab.errors import RegistryError
@@ -15,21 +15,19 @@ from streamlab.registry import schema
 from streamlab.registry.arrivals import Arrivals
 from streamlab.registry.artifacts import Artifacts
 from streamlab.registry.database import Database
-from streamlab.registry.events import Events
 from streamlab.registry.integrity import Integrity
-from streamlab.registry.placements import Placements
+from streamlab.registry.logs import Events, Placements
 from streamlab.registry.records import PrimaryStream
 from streamlab.registry.removal import Removal
 from streamlab.registry.runs import Bases, Runs
 from streamlab.registry.scores import Scores
 from streamlab.registry.tags import Tags
 from streamlab.registry.totals import Totals
-from streamlab.registry.transfer import Transfer
 
 Result = TypeVar("Result")
 
 
-class Registry:
+class Registry(AbstractContextManager["Registry"]):
     """One registry in one database; several processes and threads may use it at once.
 
     Its parts are repositories, each method of which is one transaction. Every one raises
@@ -39,6 +37,7 @@ class Registry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.url = database.url  # a password hidden
         self.bases = Bases(self, database)
         self.runs = Runs(self, database)
         self.arrivals = Arrivals(self, database)
@@ -48,7 +47,6 @@ class Registry:
         self.totals = Totals(self, database)
         self.tags = Tags(self, database)
         self.removal = Removal(self, database)
-        self.transfer = Transfer(self, database)
         self.events = Events(self, database)
         self.integrity = Integrity(self, database)
 
@@ -59,18 +57,13 @@ class Registry:
         `clock` gives seconds since the epoch. Raises RegistryError where it cannot be opened, is
         newer than this program, or is to be read only and missing or out of date.
         """
-        database = Database.open(url, read_only=read_only, clock=clock)
+        database = Database(url, read_only=read_only, clock=clock)
         try:
             schema.prepare(database, read_only=read_only)
         except BaseException:
             database.close()
             raise
         return cls(database)
-
-    @property
-    def url(self) -> str:
-        """Return the URL of the registry, a password hidden."""
-        return self._database.url
 
     def transaction(self, work: Callable[[], Result]) -> Result:
         """Make everything that `work` does one writing transaction, kept as a whole or not at all.
@@ -94,15 +87,7 @@ class Registry:
         """Close every connection."""
         self._database.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _primary_stream(self, run: str) -> PrimaryStream:

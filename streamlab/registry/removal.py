@@ -5,11 +5,11 @@ What a tag is on is never deleted: an arrival, its artifact, or its run.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import Row, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
@@ -17,6 +17,7 @@ from streamlab.registry.arrivals import finished_with
 from streamlab.registry.database import Repository, in_chunks, reads, writes
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.tables import (
+    UNIQUE_COLUMNS,
     ArrivalRow,
     DetailsRow,
     DiffRow,
@@ -27,6 +28,11 @@ from streamlab.registry.tables import (
 )
 from streamlab.units import counted
 
+_TAGGED = (
+    (TagRow.arrival_id == ArrivalRow.id)
+    | (TagRow.run_id == ArrivalRow.run_id)
+    | (TagRow.diff_id == ArrivalRow.diff_id)
+)
 _COUNTED = ("id", "run_id", "task_id", "provider_id", "method", "status", "diff_id")
 
 
@@ -47,15 +53,6 @@ class Removed:
     artifacts: tuple[Garbage, ...]
 
 
-@dataclass(frozen=True)
-class _Gone:
-    """A removed arrival that no tag keeps."""
-
-    id: int
-    diff_id: int | None
-    removed_at: float
-
-
 class Removal(Repository):
     """Removing, restoring and deleting arrivals and their artifacts."""
 
@@ -73,7 +70,7 @@ class Removal(Repository):
                     "brings it back, `streamlab gc` deletes it for good."
                 )
             self._mark([arrival.id], removed_at=self._now)
-            self._registry.events.add("arrival-removed", str(arrival.id), "", digest=arrival.digest)
+            self._registry.events.add("arrival-removed", str(arrival.id), digest=arrival.digest)
         return tuple(map(self._registry.arrivals.get, ids))
 
     @writes
@@ -94,9 +91,7 @@ class Removal(Repository):
                     self._mark([arrival.id], removed_at=None)
             except IntegrityError:
                 raise self._made_anew(arrival) from None
-            self._registry.events.add(
-                "arrival-restored", str(arrival.id), "", digest=arrival.digest
-            )
+            self._registry.events.add("arrival-restored", str(arrival.id), digest=arrival.digest)
         return tuple(map(self._registry.arrivals.get, ids))
 
     @writes
@@ -132,13 +127,11 @@ class Removal(Repository):
     @reads
     def list(self, *, but: Collection[str] = ()) -> Removed:
         """Return what may be deleted, without the artifacts `but` and their arrivals."""
-        gone = self._gone()
-        met = Counter(one.diff_id for one in gone if one.diff_id is not None)
-        artifacts = self._garbage(gone, met.keys() - self._needed(met))
+        gone, artifacts = self._doomed()
         kept = {number for number, artifact in artifacts.items() if artifact.digest in but}
         return Removed(
             arrivals=tuple(one.id for one in gone if one.diff_id not in kept),
-            artifacts=tuple(a for number, a in sorted(artifacts.items()) if number not in kept),
+            artifacts=tuple(a for number, a in artifacts.items() if number not in kept),
         )
 
     @writes
@@ -148,11 +141,7 @@ class Removal(Repository):
         Those of `ids` that were restored meanwhile, or got a tag, stay. Returns the artifacts
         whose files are to be deleted.
         """
-        wanted = set(ids)
-        chosen = [one for one in self._gone() if one.id in wanted]
-        met = Counter(one.diff_id for one in chosen if one.diff_id is not None)
-        self._registry.artifacts.lock(met)
-        artifacts = self._garbage(chosen, met.keys() - self._needed(met))
+        chosen, artifacts = self._doomed(frozenset(ids))
         for chunk in in_chunks([one.id for one in chosen]):
             for table in (DetailsRow, ScoreRow, PlacementRow):
                 self._connection.execute(delete(table).where(table.arrival_id.in_(chunk)))
@@ -162,8 +151,8 @@ class Removal(Repository):
         for one in chosen:
             artifact = artifacts.get(one.diff_id or 0)
             digest = None if artifact is None else artifact.digest
-            self._registry.events.add("arrival-forgotten", str(one.id), "", digest=digest)
-        return tuple(artifact for _, artifact in sorted(artifacts.items()))
+            self._registry.events.add("arrival-forgotten", str(one.id), digest=digest)
+        return tuple(artifacts.values())
 
     @writes
     def revoke(self, provider: str, ids: Collection[int]) -> tuple[Garbage, ...]:
@@ -174,20 +163,17 @@ class Removal(Repository):
         has other arrivals by now, a run is being worked on, or a tag is on what would go.
         """
         self._registry.runs.refuse_running()
-        found = self._digests(provider)
-        if found.keys() != set(ids):
+        found = self._registry.arrivals.list(provider=provider, removed=None)
+        if {arrival.id for arrival in found} != set(ids):
             raise RegistryError(
                 f"The arrivals of `{provider}` have changed since they were listed; nothing was "
                 "removed. Try again."
             )
         self._refuse_tagged(provider)
-        removed = {
-            arrival.id for arrival in self._registry.arrivals.list(provider=provider, removed=True)
-        }
-        self._mark([number for number in found if number not in removed], removed_at=self._now)
-        lines = [(str(number), f"from `{provider}`", digest) for number, digest in found.items()]
+        self._mark([a.id for a in found if a.removed_at is None], removed_at=self._now)
+        lines = [(str(arrival.id), f"from `{provider}`", arrival.digest) for arrival in found]
         self._registry.events.add_all("arrival-revoked", lines)
-        return self.delete(found)
+        return self.delete([arrival.id for arrival in found])
 
     @writes
     def release(self, digests: Sequence[str], delete_file: Callable[[str], str | None]) -> None:
@@ -196,7 +182,7 @@ class Removal(Repository):
         `delete_file` takes a digest and returns what is to be said of it in the log, None where
         the file stays. Those that have a row by now are left alone.
         """
-        known = self._registry.artifacts.known_digests(digests)
+        known = {diff.digest for diff in self._registry.artifacts.with_digests(digests)}
         for digest in digests:
             message = None if digest in known else delete_file(digest)
             if message is not None:
@@ -211,16 +197,15 @@ class Removal(Repository):
             artifacts = self._registry.artifacts.lock(
                 {row["diff_id"] for row in rows if row["diff_id"] is not None}
             )
-            if removed_at is None:
-                self._registry.totals.add(rows, artifacts, shared=artifacts.keys())
             changed = update(ArrivalRow).where(ArrivalRow.id.in_(chunk))
+            if removed_at is None:
+                self._registry.totals.change(rows, artifacts, shared=artifacts.keys())
             self._connection.execute(changed.values(removed_at=removed_at))
             if removed_at is not None:
-                self._registry.totals.subtract(rows, artifacts)
+                self._registry.totals.change(rows, artifacts, shared=artifacts.keys(), sign=-1)
 
     def _made_anew(self, arrival: ArrivalRecord) -> RegistryError:
-        columns = ("run_id", "seed", "provider_id", "task_id", "version", "method")
-        own = select(*(getattr(ArrivalRow, name) for name in columns))
+        own = select(*(getattr(ArrivalRow, name) for name in UNIQUE_COLUMNS))
         key = self._connection.execute(own.where(ArrivalRow.id == arrival.id)).one()
         other = self._connection.execute(finished_with(tuple(key))).scalar()
         return RegistryError(
@@ -243,68 +228,42 @@ class Removal(Repository):
             hint = "No arrival of it finished there; `streamlab ls arrivals` lists what did."
         return NotInRegistryError(f"The run `{run}` has no version {version} of `{task}`. {hint}")
 
-    def _gone(self) -> tuple[_Gone, ...]:
-        tagged = exists().where(
-            (TagRow.arrival_id == ArrivalRow.id)
-            | (TagRow.run_id == ArrivalRow.run_id)
-            | (TagRow.diff_id == ArrivalRow.diff_id)
-        )
+    def _doomed(
+        self, ids: frozenset[int] | None = None
+    ) -> tuple[Sequence[Row[int, int | None, float | None]], dict[int, Garbage]]:
+        """Return the removed arrivals that no tag keeps, and the artifacts nothing else has, by id.
+
+        `ids`: take only these arrivals, and lock their artifacts.
+        """
         query = (
             select(ArrivalRow.id, ArrivalRow.diff_id, ArrivalRow.removed_at)
-            .where(ArrivalRow.removed_at.is_not(None), ~tagged)
+            .where(ArrivalRow.removed_at.is_not(None), ~exists().where(_TAGGED))
             .order_by(ArrivalRow.id)
         )
-        rows = self._connection.execute(query)
-        return tuple(_Gone(row.id, row.diff_id, row.removed_at or 0.0) for row in rows)
-
-    def _needed(self, met: Counter[int]) -> set[int]:
-        """Return the artifacts that have other arrivals beside those met."""
-        needed = set()
-        for chunk in in_chunks([*met]):
-            counts = (
-                select(ArrivalRow.diff_id, func.count())
-                .where(ArrivalRow.diff_id.in_(chunk))
-                .group_by(ArrivalRow.diff_id)
-            )
-            for number, count in self._connection.execute(counts):
-                if number is not None and count > met[number]:
-                    needed.add(number)
-        return needed
-
-    def _garbage(self, gone: Sequence[_Gone], ids: Iterable[int]) -> dict[int, Garbage]:
-        removed_at: dict[int | None, float] = {}
-        for one in gone:
-            removed_at[one.diff_id] = max(one.removed_at, removed_at.get(one.diff_id, 0.0))
-        columns = (DiffRow.id, DiffRow.digest, DiffRow.file_bytes)
-        return {
-            number: Garbage(digest=digest, file_bytes=size, removed_at=removed_at[number])
-            for chunk in in_chunks([*ids])
-            for number, digest, size in self._connection.execute(
-                select(*columns).where(DiffRow.id.in_(chunk))
-            )
+        gone = [row for row in self._connection.execute(query) if ids is None or row.id in ids]
+        removed_at: dict[int, list[float]] = defaultdict(list)
+        for row in gone:
+            if row.diff_id is not None:
+                removed_at[row.diff_id].append(row.removed_at or 0.0)
+        if ids is not None:
+            self._registry.artifacts.lock(removed_at)
+        artifacts = (
+            select(DiffRow.id, DiffRow.digest, DiffRow.file_bytes, func.count())
+            .join(ArrivalRow, ArrivalRow.diff_id == DiffRow.id)
+            .group_by(DiffRow.id)
+            .order_by(DiffRow.id)
+        )
+        return gone, {
+            number: Garbage(digest=digest, file_bytes=size, removed_at=max(removed_at[number]))
+            for number, digest, size, n_arrivals in self._among(artifacts, DiffRow.id, removed_at)
+            if n_arrivals == len(removed_at[number])
         }
 
-    def _digests(self, provider: str) -> dict[int, str | None]:
-        """Return the digest of each arrival of a provider, removed ones too."""
-        query = (
-            select(ArrivalRow.id, DiffRow.digest)
-            .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id)
-            .join(DiffRow, DiffRow.id == ArrivalRow.diff_id, isouter=True)
-            .where(ProviderRow.name == provider)
-            .order_by(ArrivalRow.id)
-        )
-        return {row.id: row.digest for row in self._connection.execute(query)}
-
     def _refuse_tagged(self, provider: str) -> None:
-        keeps = (
-            (TagRow.arrival_id == ArrivalRow.id)
-            | (TagRow.run_id == ArrivalRow.run_id)
-            | (TagRow.diff_id == ArrivalRow.diff_id)
-        )
         query = (
             select(TagRow.kind, TagRow.name)
             .distinct()
-            .join(ArrivalRow, keeps)
+            .join(ArrivalRow, _TAGGED)
             .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id)
             .where(ProviderRow.name == provider)
             .order_by(TagRow.kind, TagRow.name)

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, String, case, cast, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from streamlab.errors import NotInRegistryError, RegistryError, UsageError
-from streamlab.registry.conditions import Columns, Condition, narrow
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
-from streamlab.registry.tables import BaseRow, RunRow, TotalRow
+from streamlab.registry.tables import BaseRow, RunRow, TotalRow, columns_of, values_of
 from streamlab.units import nearest
 
 RunEnd = Literal["finished", "failed", "interrupted"]
 STALE_SECONDS = 120.0  # without a heartbeat for longer, a running run counts as dead
-_MOST_DIGITS = 18  # the largest id of a database has one more
+_NUMBER = re.compile(r"\d{1,18}", re.ASCII)  # the largest id of a database has one digit more
 _ATTEMPTS = 100  # at the next free number of a scenario's runs
 
-_BASE_COLUMNS: dict[str, ColumnElement[Any]] = {
-    f.name: getattr(BaseRow, f.name) for f in fields(BaseRecord)
-}
-_COLUMNS = [
-    *(getattr(RunRow, f.name) for f in fields(RunRecord) if f.name != "base_fingerprint"),
-    BaseRow.fingerprint.label("base_fingerprint"),
-]
+_BASE_COLUMNS = columns_of(BaseRecord, BaseRow)
+_COLUMNS = columns_of(RunRecord, RunRow, base_fingerprint=BaseRow.fingerprint)
+_base_values = values_of(NewBase)
+_values = values_of(NewRun, but=("base_fingerprint",))
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,6 @@ def is_dead(owner: Owner, *, heartbeat_at: float, now: float) -> bool:
     return owner.host == socket.gethostname() and not _exists(owner.pid)
 
 
-def read_id(word: str) -> int | None:
-    """Read the id of a row, None for anything else."""
-    return int(word) if word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS else None
-
-
-def read_arrival_id(word: str) -> int:
-    """Read the id of an arrival. Raises UsageError."""
-    number = read_id(word)
-    if number is None:
-        raise UsageError(f"An arrival is named by its number, got {word[:40]!r}. Try `arrival:1`.")
-    return number
-
-
 def missing(what: str, given: object, known: Sequence[str]) -> NotInRegistryError:
     """Return the error that no `what` is called `given`, with the nearest names."""
     hint = nearest(str(given), known) if known else f"The registry holds no {what} yet."
@@ -80,12 +65,9 @@ class Bases(Repository):
     @writes
     def add(self, base: NewBase) -> BaseRecord:
         """Add a base, or return the one recorded under the same fingerprint."""
-        values = {field.name: getattr(base, field.name) for field in fields(NewBase)}
-        values["layout"] = [[name, list(shape)] for name, shape in base.layout]
-        values["initialised"] = list(base.initialised)
-        adding = self._backend.upsert(BaseRow.__table__).values(**values, added_at=self._now)
-        new = adding.on_conflict_do_nothing(index_elements=[BaseRow.fingerprint])
-        if self._connection.execute(new.returning(BaseRow.id)).scalar() is not None:
+        rows = [_base_values(base) | {"added_at": self._now}]
+        table = BaseRow.__table__
+        if self._backend.insert_new(self._connection, table, rows, "fingerprint"):
             self._registry.events.add("base-added", base.fingerprint, base.model)
         return self.get(base.fingerprint)
 
@@ -99,8 +81,7 @@ class Bases(Repository):
     def list(self, *, where: Condition | None = None) -> tuple[BaseRecord, ...]:
         """Return every base in the order they were added."""
         query = select(*_BASE_COLUMNS.values()).order_by(BaseRow.id)
-        query = narrow(query, where, _BASE_COLUMNS, self._backend.like)
-        return tuple(_base(row) for row in self._connection.execute(query))
+        return tuple(map(_base, self._listed(query, where, _BASE_COLUMNS)))
 
     @reads
     def id_of(self, fingerprint: str) -> int:
@@ -119,30 +100,20 @@ class Runs(Repository):
     @writes
     def start(self, run: NewRun) -> RunRecord:
         """Add a running run of this process, called "<scenario>-<n>" with n counted from 1."""
-        owner = this_process()
-        run_id = self._insert(
-            run, status="running", started_at=self._now, heartbeat_at=self._now, owner=owner
-        )
-        return self._logged(run_id, "run-started", "")
+        now = self._now
+        run_id = self._add(run, this_process(), status="running", started_at=now, heartbeat_at=now)
+        return self._logged(run_id, "run-started")
 
     @writes
-    def add_finished(
-        self, run: NewRun, *, number: int, started_at: float, finished_at: float, owner: Owner
-    ) -> RunRecord:
-        """Add a run that finished elsewhere.
+    def add_finished(self, run: RunRecord) -> RunRecord:
+        """Add a run that finished elsewhere, as it is recorded there.
 
-        It keeps its `number` within its scenario's name, or gets the next one where that is taken.
+        It keeps its number within its scenario's name, or gets the next one where that is taken.
         """
-        run_id = self._insert(
-            run,
-            number=number,
-            status="finished",
-            started_at=started_at,
-            heartbeat_at=finished_at,
-            finished_at=finished_at,
-            owner=owner,
-        )
-        return self._by_id(run_id)
+        ended_at = run.finished_at or run.started_at
+        times = {"started_at": run.started_at, "heartbeat_at": ended_at, "finished_at": ended_at}
+        owner, number = Owner(host=run.host, pid=run.pid), int(run.name.rpartition("-")[2])
+        return self._by_id(self._add(run, owner, number, status="finished", **times))
 
     @writes
     def resume(self, run_id: int) -> RunRecord:
@@ -155,19 +126,11 @@ class Runs(Repository):
             raise RegistryError(
                 f"The run `{run.name}` has finished; there is nothing to resume. Start a new run."
             )
-        if run.status == "running":
-            raise RegistryError(
-                f"The run `{run.name}` is being worked on by process {run.pid} on {run.host!r}; "
-                f"its last heartbeat was {self._now - run.heartbeat_at:.0f} s ago. Wait for it, "
-                "or end it first."
-            )
+        self.refuse_running(run_id)
         owner = this_process()
-        self._change(
-            run_id,
-            {"status": "running", "reason": None, "finished_at": None, "heartbeat_at": self._now}
-            | {"host": owner.host, "pid": owner.pid},
-        )
-        return self._logged(run_id, "run-resumed", "")
+        running = {"status": "running", "reason": None, "finished_at": None}
+        self._change(run_id, **running, heartbeat_at=self._now, host=owner.host, pid=owner.pid)
+        return self._logged(run_id, "run-resumed")
 
     @writes
     def heartbeat(self, run_id: int) -> None:
@@ -175,13 +138,8 @@ class Runs(Repository):
 
         Raises RegistryError where the run has ended or another process took it over.
         """
-        run = self._by_id(run_id, lock=True)
-        if run.finished_at is not None:
-            raise RegistryError(
-                f"The run `{run.name}` has already ended as {run.status}; resume it to go on."
-            )
-        _refuse_another_owner(run)
-        self._change(run_id, {"heartbeat_at": self._now})
+        _refuse_another_owner(self._unended(run_id))
+        self._change(run_id, heartbeat_at=self._now)
 
     @writes
     def finish(self, run_id: int, status: RunEnd, reason: str | None = None) -> RunRecord:
@@ -189,15 +147,10 @@ class Runs(Repository):
 
         Raises RegistryError where it has ended already or another process works on it.
         """
-        run = self._by_id(run_id, lock=True)
-        if run.finished_at is not None:
-            raise RegistryError(
-                f"The run `{run.name}` has already ended as {run.status} and cannot end as "
-                f"{status}."
-            )
+        run = self._unended(run_id)
         if run.status == "running":
             _refuse_another_owner(run)
-        self._change(run_id, {"status": status, "reason": reason, "finished_at": self._now})
+        self._change(run_id, status=status, reason=reason, finished_at=self._now)
         return self._logged(run_id, f"run-{status}", reason or "")
 
     @reads
@@ -211,30 +164,23 @@ class Runs(Repository):
         limit: int | None = None,
         *,
         run: str | int | None = None,
+        scenario_digest: str | None = None,
         where: Condition | None = None,
     ) -> tuple[RunRecord, ...]:
         """Return the last `limit` runs, or all, oldest first; of `run` that one alone."""
-        query = _query().order_by(RunRow.id.desc()).limit(limit)
+        query = _query().order_by(RunRow.id.desc())
         if run is not None:
             query = query.where(RunRow.id == self.id_of(run))
-        if where is not None:
-            query = narrow(query, where, self._columns(), self._backend.like)
-        rows = self._connection.execute(query).all()
+        if scenario_digest is not None:
+            query = query.where(RunRow.scenario_digest == scenario_digest)
+        rows = self._listed(query, where, {} if where is None else self._columns(), limit).all()
         return tuple(self._record(row) for row in reversed(rows))
 
     @reads
     def find_unfinished(self, scenario_digest: str) -> RunRecord | None:
         """Return the latest run of a scenario that is not `finished`, None where there is none."""
-        unfinished = (RunRow.scenario_digest == scenario_digest) & (RunRow.status != "finished")
-        query = _query().where(unfinished).order_by(RunRow.id.desc()).limit(1)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else self._record(row)
-
-    @reads
-    def of_scenario(self, scenario_digest: str) -> tuple[RunRecord, ...]:
-        """Return every run of a scenario, oldest first."""
-        query = _query().where(RunRow.scenario_digest == scenario_digest).order_by(RunRow.id)
-        return tuple(self._record(row) for row in self._connection.execute(query))
+        found = reversed(self.list(scenario_digest=scenario_digest))
+        return next((run for run in found if run.status != "finished"), None)
 
     @reads
     def id_of(self, ref: str | int) -> int:
@@ -242,20 +188,15 @@ class Runs(Repository):
 
         Raises NotInRegistryError, which lists the nearest names.
         """
-        found: int | None
-        if ref == "latest":
-            found = self._connection.execute(select(func.max(RunRow.id))).scalar()
-            if found is None:
-                raise NotInRegistryError(
-                    "The registry holds no run yet. Make one with `streamlab run`."
-                )
-            return found
+        query = select(func.max(RunRow.id))
         # No name is all digits, since each ends in a dash and a number.
-        number = ref if isinstance(ref, int) else read_id(ref)
-        wanted = RunRow.name == ref if number is None else RunRow.id == number
-        found = self._connection.execute(select(RunRow.id).where(wanted)).scalar()
+        if isinstance(ref, int) or _NUMBER.fullmatch(ref):
+            query = query.where(RunRow.id == int(ref))
+        elif ref != "latest":
+            query = query.where(RunRow.name == ref)
+        found = self._connection.execute(query).scalar()
         if found is None:
-            raise missing("run", ref, self._names())
+            raise self._missing(ref)
         return found
 
     @reads
@@ -268,8 +209,18 @@ class Runs(Repository):
             if run.status == "running":
                 raise RegistryError(
                     f"The run `{run.name}` is being worked on by process {run.pid} on "
-                    f"{run.host!r}. Wait for it to end, or stop it first."
+                    f"{run.host!r}; its last heartbeat was {self._now - run.heartbeat_at:.0f} s "
+                    "ago. Wait for it to end, or stop it first."
                 )
+
+    def _unended(self, run_id: int) -> RunRecord:
+        """Return a run, locked. Raises RegistryError where it has ended."""
+        run = self._by_id(run_id, lock=True)
+        if run.finished_at is not None:
+            raise RegistryError(
+                f"The run `{run.name}` has already ended as {run.status}; resume it to go on."
+            )
+        return run
 
     def _by_id(self, run_id: int, *, lock: bool = False) -> RunRecord:
         query = _query().where(RunRow.id == run_id)
@@ -277,19 +228,15 @@ class Runs(Repository):
             query = query.with_for_update(of=RunRow.__table__)
         row = self._connection.execute(query).one_or_none()
         if row is None:
-            raise missing("run", run_id, self._names())
+            raise self._missing(run_id)
         return self._record(row)
 
-    def _insert(
-        self, run: NewRun, *, owner: Owner, number: int | None = None, **others: float | str
+    def _add(
+        self, run: NewRun, owner: Owner, number: int | None = None, **others: float | str
     ) -> int:
         """Add a run under a number of its scenario that is free, `number` if it can be."""
-        values = {
-            f.name: getattr(run, f.name) for f in fields(NewRun) if f.name != "base_fingerprint"
-        }
-        values |= {"scenario": dict(run.scenario), "environment": dict(run.environment)}
+        values = _values(run) | {"host": owner.host, "pid": owner.pid} | others
         values |= {"base_id": self._registry.bases.id_of(run.base_fingerprint)}
-        values |= {"host": owner.host, "pid": owner.pid} | others
         last = select(func.max(RunRow.number)).where(RunRow.scenario_name == run.scenario_name)
         for _ in range(_ATTEMPTS):
             chosen = number or (self._connection.execute(last).scalar() or 0) + 1
@@ -305,17 +252,20 @@ class Runs(Repository):
                 number = None
         raise RegistryError(f"No free number was found for a run of `{run.scenario_name}`.")
 
-    def _change(self, run_id: int, values: dict[str, Any]) -> None:
+    def _change(self, run_id: int, **values: Any) -> None:
         self._connection.execute(update(RunRow).where(RunRow.id == run_id).values(**values))
 
-    def _logged(self, run_id: int, kind: str, message: str) -> RunRecord:
+    def _logged(self, run_id: int, kind: str, message: str = "") -> RunRecord:
         run = self._by_id(run_id)
         self._registry.events.add(kind, run.name, message)
         return run
 
-    def _names(self) -> tuple[str, ...]:
+    def _missing(self, ref: str | int) -> NotInRegistryError:
         query = select(RunRow.name).order_by(RunRow.id.desc())
-        return tuple(self._connection.execute(query).scalars())
+        names = self._connection.execute(query).scalars().all()
+        if names:
+            return missing("run", ref, names)
+        return NotInRegistryError("The registry holds no run yet. Make one with `streamlab run`.")
 
     def _record(self, row: Row[Any]) -> RunRecord:
         values = row._asdict()
@@ -329,22 +279,21 @@ class Runs(Repository):
 
     def _columns(self) -> Columns:
         """Return the columns of the listing of runs."""
-        run = RunRow
+        run, total = RunRow, TotalRow
         running = _query().where(run.status == "running")
         stale = [row.id for row in self._connection.execute(running) if self._is_stale(row)]
-        n_finished = _total(TotalRow.n_arrivals, TotalRow.kind.not_in(("failed", "quarantined")))
-        return {f.name: getattr(run, f.name, None) for f in fields(RunRecord)} | {
+        return _COLUMNS | {
             "run": run.name,
             "status": case((run.id.in_(stale), "stale"), else_=run.status),
-            "done": n_finished,
-            "failed": _total(TotalRow.n_arrivals, TotalRow.kind == "failed"),
-            "quarantined": _total(TotalRow.n_arrivals, TotalRow.kind == "quarantined"),
+            "done": _total(total.n_arrivals, total.kind.not_in(("failed", "quarantined"))),
+            "failed": _total(total.n_arrivals, total.kind == "failed"),
+            "quarantined": _total(total.n_arrivals, total.kind == "quarantined"),
             "expected": run.n_expected,
             "stored_bytes": _total(
-                TotalRow.stored_positions_bytes
-                + TotalRow.stored_values_bytes
-                + TotalRow.stored_head_bytes
-                + TotalRow.stored_metadata_bytes
+                total.stored_positions_bytes
+                + total.stored_values_bytes
+                + total.stored_head_bytes
+                + total.stored_metadata_bytes
             ),
             "seconds": run.finished_at - run.started_at,
             "scenario": run.scenario_name,
@@ -359,7 +308,7 @@ def _total(amount: ColumnElement[int], *conditions: ColumnElement[bool]) -> Colu
 
 
 def _query() -> Select[Any]:
-    return select(*_COLUMNS).join(BaseRow, BaseRow.id == RunRow.base_id, isouter=True)
+    return select(*_COLUMNS.values()).join(BaseRow, BaseRow.id == RunRow.base_id, isouter=True)
 
 
 def _base(row: Row[Any]) -> BaseRecord:
@@ -385,5 +334,5 @@ def _exists(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # of another user
+        pass  # of another user
     return True

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from streamlab.errors import RegistryError
+from streamlab.registry.backends import backend_of
 from streamlab.registry.database import Database
 from streamlab.registry.runs import Owner, is_dead
 from streamlab.registry.tables import Tables
@@ -30,11 +31,6 @@ class Step:
 
     version: str
     change: str
-
-
-def current(database: Database) -> str | None:
-    """Return the version of a database's tables, None where it has none of ours."""
-    return database.read(_version)
 
 
 def prepare(database: Database, *, read_only: bool) -> None:
@@ -60,14 +56,14 @@ def check(database: Database) -> str | None:
 
     Raises RegistryError for a database that is newer than the program or another program's.
     """
-    found, tables = database.read(lambda connection: (_version(connection), _tables(connection)))
+    found, tables = database.read(lambda c: (_version(c), inspect(c).get_table_names()))
     if found is not None and found not in REVISIONS:
         raise RegistryError(
             f"The registry {database.url} is newer than this program: its tables have version "
             f"{found!r}, and this program knows versions up to {NEWEST!r}. "
             "Update streamlab, or name another registry with `--registry`."
         )
-    ours = sorted(tables & set(Tables.metadata.tables))
+    ours = sorted(set(tables) & set(Tables.metadata.tables))
     if found is None and ours:
         raise RegistryError(
             f"The database {database.url} belongs to another program: it has a table `{ours[0]}` "
@@ -82,15 +78,10 @@ def check_place(url: str, *, home: Path) -> bool:
     `home`: a folder that will be there by the time the registry is made. Raises RegistryError
     where none can be kept there.
     """
-    database = Database.open(url)
-    path = database.path
-    database.close()
+    path = backend_of(url).path
     if path is not None and path.is_file():
-        there = Database.open(url, read_only=True)
-        try:
+        with closing(Database(url, read_only=True)) as there:
             check(there)
-        finally:
-            there.close()
         return True
     if path is not None and not path.parent.is_dir() and path.parent != home.absolute():
         raise RegistryError(
@@ -125,10 +116,6 @@ def _version(connection: Connection) -> str | None:
         return None
     # The name is this module's own constant.
     return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
-
-
-def _tables(connection: Connection) -> set[str]:
-    return set(inspect(connection).get_table_names())
 
 
 def _migrate(database: Database, connection: Connection, to: str) -> tuple[Step, ...]:

@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import RegistryError
-from streamlab.registry.conditions import Columns, Condition, Joined, narrow
-from streamlab.registry.database import Repository, in_chunks, reads, writes
+from streamlab.registry.conditions import Columns, Condition
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import NewScore, ScoreRecord
-from streamlab.registry.tables import ArrivalRow, ProviderRow, RunRow, ScoreRow, TaskRow
+from streamlab.registry.tables import (
+    IN_ORDER,
+    NAMES,
+    ArrivalRow,
+    ScoreRow,
+    TaskRow,
+    columns_of,
+    values_of,
+    with_names,
+)
 
-_FOREIGN: dict[str, ColumnElement[Any]] = {
-    "run": RunRow.name,
-    "seed": ArrivalRow.seed,
-    "task": TaskRow.name,
-    "provider": ProviderRow.name,
-    "method": ArrivalRow.method,
-    "source": ArrivalRow.source,
-}
-_GIVEN = [f.name for f in fields(NewScore)]
-_values = attrgetter(*_GIVEN)
-_OWN = [f.name for f in fields(ScoreRecord) if f.name not in {*_FOREIGN, "synthetic"}]
-_SELECTED = [
-    *(getattr(ScoreRow, name) for name in _OWN),
-    *(column.label(name) for name, column in _FOREIGN.items()),
-]
-_COLUMNS: Columns = {
-    **{name: getattr(ScoreRow, name) for name in _OWN},
-    **_FOREIGN,
-    "run": Joined(ArrivalRow.run_id, RunRow.id, RunRow.name),
-    "task": Joined(ArrivalRow.task_id, TaskRow.id, TaskRow.name),
-    "provider": Joined(ArrivalRow.provider_id, ProviderRow.id, ProviderRow.name),
-}
+_SELECTED = columns_of(ScoreRecord, ScoreRow, synthetic=ArrivalRow.source == "synthetic")
+_COLUMNS: Columns = {**_SELECTED, **NAMES}
+_values = values_of(NewScore)
 
 
 def own_score(column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -77,17 +65,14 @@ class Scores(Repository):
         query = scores_of(run_id=run_id, arrival_id=arrival_id, task=task)
         if primary:
             query = query.where(ScoreRow.is_primary)
-        query = narrow(query, where, _COLUMNS, self._backend.like).limit(limit)
-        return tuple(_record(row) for row in self._connection.execute(query))
+        rows = self._listed(query, where, _COLUMNS, limit)
+        return tuple(ScoreRecord(**row._mapping) for row in rows)
 
     @reads
     def of_arrivals(self, ids: Collection[int]) -> tuple[ScoreRecord, ...]:
         """Return the scores of these arrivals, removed or not; of one in the order of `list`."""
-        return tuple(
-            _record(row)
-            for chunk in in_chunks(sorted(set(ids)))
-            for row in self._connection.execute(scores_of(arrival_ids=chunk))
-        )
+        rows = self._among(every_score(), ScoreRow.arrival_id, ids)
+        return tuple(ScoreRecord(**row._mapping) for row in rows)
 
     @writes
     def add(self, new: Mapping[int, Sequence[NewScore]]) -> None:
@@ -98,66 +83,46 @@ class Scores(Repository):
         given = [(number, score) for number, scores in new.items() for score in scores]
         _check(given, taken=set())
         rows = [
-            {**dict(zip(_GIVEN, _values(score), strict=True)), "arrival_id": number}
-            | {"added_at": self._now}
+            {**_values(score), "arrival_id": number, "added_at": self._now}
             for number, score in given
         ]
         try:
             with self._connection.begin_nested():
-                self._backend.insert_rows(self._connection, ScoreRow.__table__, rows)
+                self._insert(ScoreRow.__table__, rows)
         except IntegrityError:
-            _check(given, taken=self._taken([*new]))
+            score = ScoreRow
+            keys = select(score.arrival_id, score.metric, score.split, score.after_sequence)
+            known = self._among(keys, score.arrival_id, new)
+            _check(given, taken={tuple(row) for row in known})
             raise
 
-    def _taken(self, ids: Sequence[int]) -> set[tuple[Any, ...]]:
-        score = ScoreRow
-        known = select(score.arrival_id, score.metric, score.split, score.after_sequence)
-        return {
-            tuple(row)
-            for chunk in in_chunks(ids)
-            for row in self._connection.execute(known.where(score.arrival_id.in_(chunk)))
-        }
+
+def every_score() -> Select[Any]:
+    """Return the query of all scores, those of removed arrivals too, in the order of listing."""
+    score = ScoreRow
+    query = select(*_SELECTED.values()).select_from(ArrivalRow)
+    return (
+        with_names(query.join(score, score.arrival_id == ArrivalRow.id))
+        .order_by(*IN_ORDER)
+        .order_by(score.after_sequence, score.split, score.metric)
+    )
 
 
 def scores_of(
-    *,
-    run_id: int | None = None,
-    arrival_id: int | None = None,
-    arrival_ids: Collection[int] | None = None,
-    task: str | None = None,
+    *, run_id: int | None = None, arrival_id: int | None = None, task: str | None = None
 ) -> Select[Any]:
-    """Return the query of the scores that match, in the order they are listed in.
-
-    Those of removed arrivals only where the arrivals are given.
-    """
-    arrival, score = ArrivalRow, ScoreRow
-    query = (
-        select(*_SELECTED)
-        .select_from(arrival)
-        .join(score, score.arrival_id == arrival.id)
-        # Outer joins leave the arrivals in front, so that an index gives the order.
-        .join(RunRow, RunRow.id == arrival.run_id, isouter=True)
-        .join(TaskRow, TaskRow.id == arrival.task_id, isouter=True)
-        .join(ProviderRow, ProviderRow.id == arrival.provider_id, isouter=True)
-        .order_by(arrival.run_id, arrival.seed, arrival.sequence, arrival.method, arrival.id)
-        .order_by(score.after_sequence, score.split, score.metric)
-    )
-    if arrival_ids is not None:
-        return query.where(score.arrival_id.in_(arrival_ids))
+    """Return the query of the scores that match, of removed arrivals only by `arrival_id`."""
+    query = every_score()
     if arrival_id is not None:
-        query = query.where(arrival.id == arrival_id)
+        query = query.where(ArrivalRow.id == arrival_id)
     else:
-        query = query.where(arrival.removed_at.is_(None))
+        query = query.where(ArrivalRow.removed_at.is_(None))
     if run_id is not None:
-        query = query.where(arrival.run_id == run_id)
+        query = query.where(ArrivalRow.run_id == run_id)
     if task is not None:
         number = select(TaskRow.id).where(TaskRow.name == task).scalar_subquery()
-        query = query.where(arrival.task_id == number)
+        query = query.where(ArrivalRow.task_id == number)
     return query
-
-
-def _record(row: Row[Any]) -> ScoreRecord:
-    return ScoreRecord(**row._mapping, synthetic=row.source == "synthetic")
 
 
 def _check(given: Sequence[tuple[int, NewScore]], *, taken: set[tuple[Any, ...]]) -> None:

@@ -12,7 +12,9 @@ returns records of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
@@ -28,6 +30,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -37,8 +40,11 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from streamlab.registry.backends import WHERE
+from streamlab.registry.conditions import Joined
 
 Value = TypeVar("Value")
+# What no two finished arrivals share.
+UNIQUE_COLUMNS = ("run_id", "seed", "provider_id", "task_id", "version", "method")
 
 
 class Tables:
@@ -90,11 +96,6 @@ def optional(
     return column
 
 
-def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """Return an index of the rows alone for which `where` is true."""
-    return Index(name, *columns, unique=unique, info={WHERE: where})
-
-
 class BaseRow(Tables):
     """A pretrained base."""
 
@@ -129,11 +130,7 @@ class RunRow(Tables):
         CheckConstraint(
             "status IN ('running', 'finished', 'failed', 'interrupted')", name="status"
         ),
-        CheckConstraint(
-            "(status = 'running' AND finished_at IS NULL)"
-            " OR (status <> 'running' AND finished_at IS NOT NULL)",
-            name="finished_at",
-        ),
+        CheckConstraint("(status = 'running') = (finished_at IS NULL)", name="finished_at"),
         CheckConstraint("number > 0 AND n_expected >= 0", name="counts"),
         Index("ix_runs_scenario_digest", "scenario_digest", "id"),
     )
@@ -219,10 +216,10 @@ class ArrivalRow(Tables):
     __tablename__ = "arrivals"
     __table_args__ = (
         CheckConstraint(
-            "(status = 'finished' AND diff_id IS NOT NULL AND reason IS NULL AND rule IS NULL)"
-            " OR (status = 'failed' AND diff_id IS NULL AND reason IS NOT NULL AND rule IS NULL)"
-            " OR (status = 'quarantined' AND diff_id IS NULL AND reason IS NOT NULL"
-            " AND rule IS NOT NULL)",
+            "status IN ('finished', 'failed', 'quarantined')"
+            " AND (status = 'finished') = (diff_id IS NOT NULL)"
+            " AND (status = 'finished') = (reason IS NULL)"
+            " AND (status = 'quarantined') = (rule IS NOT NULL)",
             name="status",
         ),
         CheckConstraint(
@@ -237,10 +234,10 @@ class ArrivalRow(Tables):
             " AND training_seconds >= 0 AND evaluation_seconds >= 0",
             name="amounts",
         ),
-        partial_index(
+        Index(
             "uq_arrivals_finished",
-            *("run_id", "seed", "provider_id", "task_id", "version", "method"),
-            where="status = 'finished' AND removed_at IS NULL",  # a removed one may be made anew
+            *UNIQUE_COLUMNS,
+            info={WHERE: "status = 'finished' AND removed_at IS NULL"},  # a removed one may recur
             unique=True,
         ),
         Index("ix_arrivals_run", "run_id", "seed", "sequence", "method", "id"),
@@ -250,8 +247,8 @@ class ArrivalRow(Tables):
         Index("ix_arrivals_status", "status", "run_id", "seed", "sequence", "method", "id"),
         Index("ix_arrivals_diff", "diff_id"),
         Index("ix_arrivals_run_diff", "run_id", "diff_id"),
-        partial_index(
-            "ix_arrivals_removed", "removed_at", "diff_id", where="removed_at IS NOT NULL"
+        Index(
+            "ix_arrivals_removed", "removed_at", "diff_id", info={WHERE: "removed_at IS NOT NULL"}
         ),
     )
 
@@ -324,11 +321,9 @@ class TagRow(Tables):
         UniqueConstraint("kind", "name"),
         CheckConstraint("name <> ''", name="name"),
         CheckConstraint(
-            "(kind = 'run' AND run_id IS NOT NULL AND arrival_id IS NULL AND diff_id IS NULL)"
-            " OR (kind = 'arrival' AND arrival_id IS NOT NULL AND run_id IS NULL"
-            " AND diff_id IS NULL)"
-            " OR (kind = 'diff' AND diff_id IS NOT NULL AND run_id IS NULL"
-            " AND arrival_id IS NULL)",
+            "kind IN ('run', 'arrival', 'diff') AND (kind = 'run') = (run_id IS NOT NULL)"
+            " AND (kind = 'arrival') = (arrival_id IS NOT NULL)"
+            " AND (kind = 'diff') = (diff_id IS NOT NULL)",
             name="kind",
         ),
         Index("ix_tags_arrival", "arrival_id"),
@@ -409,3 +404,41 @@ class PlacementRow(Tables):
     action = required(String(16))
     device_bytes = required(BigInteger)  # on the device after it
     note = required(Text)
+
+
+# The listings of arrivals and scores: their order, and the columns that other tables name.
+IN_ORDER = (
+    *(ArrivalRow.run_id, ArrivalRow.seed, ArrivalRow.sequence, ArrivalRow.method),
+    ArrivalRow.id,
+)
+NAMES = {
+    "run": Joined(ArrivalRow.run_id, RunRow.id, RunRow.name),
+    "provider": Joined(ArrivalRow.provider_id, ProviderRow.id, ProviderRow.name),
+    "task": Joined(ArrivalRow.task_id, TaskRow.id, TaskRow.name),
+}
+
+
+def with_names(query: Select[Any]) -> Select[Any]:
+    """Join the runs, providers and tasks of the arrivals in a query.
+
+    Outer joins leave the arrivals in front, so that an index gives the order.
+    """
+    for joined in NAMES.values():
+        query = query.join(joined.id.table, joined.id == joined.key, isouter=True)
+    return query
+
+
+def columns_of(
+    record: type, table: type[Tables], **others: ColumnElement[Any]
+) -> dict[str, ColumnElement[Any]]:
+    """Return the column of each field of a record: of `others`, its table, or its arrival."""
+    names = {name: joined.column for name, joined in NAMES.items()}
+    known = {**vars(ArrivalRow), **names, **vars(table), **others}
+    return {field.name: known[field.name].label(field.name) for field in fields(record)}
+
+
+def values_of(record: type, *, but: Collection[str] = ()) -> Callable[[Any], dict[str, Any]]:
+    """Return a function that takes the fields of a record, `but` some, as values of a row."""
+    names = [field.name for field in fields(record) if field.name not in but]
+    values = attrgetter(*names)  # a batch has thousands
+    return lambda given: dict(zip(names, values(given), strict=True))

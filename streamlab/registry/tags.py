@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError, UsageError
-from streamlab.registry.conditions import Condition, narrow
+from streamlab.registry.conditions import Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import TagKind, TagRecord
 from streamlab.registry.runs import missing
-from streamlab.registry.tables import ArrivalRow, DiffRow, RunRow, TagRow
+from streamlab.registry.tables import ArrivalRow, DiffRow, RunRow, TagRow, columns_of
 
 # A letter first; no digest, number or `kind:name` can be mistaken for it.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _DIGEST = re.compile(r"[0-9a-f]+")
 _OF_ARRIVAL = DiffRow.__table__.alias("of_arrival").c
-_COLUMNS: dict[str, ColumnElement[Any]] = {
-    "name": TagRow.name,
-    "kind": TagRow.kind,
-    "run": RunRow.name,
-    "arrival_id": TagRow.arrival_id,
-    "digest": func.coalesce(DiffRow.digest, _OF_ARRIVAL.digest),
-    "added_at": TagRow.added_at,
-}
+_COLUMNS = columns_of(TagRecord, TagRow, digest=func.coalesce(DiffRow.digest, _OF_ARRIVAL.digest))
 
 
 class Tags(Repository):
@@ -75,7 +67,7 @@ class Tags(Repository):
     ) -> tuple[TagRecord, ...]:
         """Return every tag by name and kind, or those of one name."""
         query = (
-            select(*(column.label(name) for name, column in _COLUMNS.items()))
+            select(*_COLUMNS.values())
             .select_from(TagRow)
             .join(RunRow, RunRow.id == TagRow.run_id, isouter=True)
             .join(DiffRow, DiffRow.id == TagRow.diff_id, isouter=True)
@@ -85,8 +77,8 @@ class Tags(Repository):
         )
         if name is not None:
             query = query.where(TagRow.name == name)
-        query = narrow(query, where, _COLUMNS, self._backend.like)
-        return tuple(TagRecord(**row._asdict()) for row in self._connection.execute(query))
+        rows = self._listed(query, where, _COLUMNS)
+        return tuple(TagRecord(**row._mapping) for row in rows)
 
     def _of_kind(self, name: str, kind: TagKind) -> TagRecord:
         return next(tag for tag in self.list(name) if tag.kind == kind)

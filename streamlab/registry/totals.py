@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     ColumnElement,
@@ -26,16 +26,14 @@ from sqlalchemy import (
 )
 
 from streamlab.registry.artifacts import DENSITY
-from streamlab.registry.conditions import Condition, narrow
-from streamlab.registry.database import Repository, in_chunks, reads, writes
+from streamlab.registry.conditions import Condition
+from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import (
     Grouping,
     MethodStorage,
     NewDiff,
     Parts,
-    ProviderSummary,
     Summary,
-    TaskSummary,
     Total,
 )
 from streamlab.registry.tables import (
@@ -67,7 +65,6 @@ _sizes = attrgetter(*_PARTS)
 Key = tuple[Grouping, str, str]  # what is grouped by, its id or name, the kind
 Sizes = tuple[int, ...]  # in the order of `_PARTS`
 Amounts = tuple[int, ...]  # in the order of `_AMOUNTS`
-AnySummary = TypeVar("AnySummary", bound=Summary)
 
 
 class Totals(Repository):
@@ -82,42 +79,20 @@ class Totals(Repository):
         return tuple(_record(row) for row in self._connection.execute(totals_by(by, name=name)))
 
     @reads
-    def tasks(self, *, where: Condition | None = None) -> tuple[TaskSummary, ...]:
+    def tasks(self, *, where: Condition | None = None) -> tuple[Summary, ...]:
         """Sum up what arrived per task, by name."""
-        return self._summaries("task", TaskSummary, where)
+        return self._summaries("task", where)
 
     @reads
-    def providers(self, *, where: Condition | None = None) -> tuple[ProviderSummary, ...]:
+    def providers(self, *, where: Condition | None = None) -> tuple[Summary, ...]:
         """Sum up what arrived per provider, by name."""
-        return self._summaries("provider", ProviderSummary, where)
+        return self._summaries("provider", where)
 
     @reads
     def by_method(self, run: str | int) -> tuple[MethodStorage, ...]:
         """Return what each method's artifacts take in a run, the first method first."""
         rows = self._connection.execute(storage_by_method(self._registry.runs.id_of(run)))
         return tuple(MethodStorage(*row) for row in rows)
-
-    @writes
-    def add(
-        self,
-        arrivals: Sequence[Mapping[str, Any]],
-        artifacts: Mapping[int, NewDiff],
-        *,
-        shared: Collection[int] = (),
-    ) -> None:
-        """Add arrivals that are about to be visible.
-
-        `arrivals`: their rows. `artifacts`: theirs, by id. `shared`: those of them that other
-        arrivals may have; their rows are locked.
-        """
-        self._change(arrivals, artifacts, shared, sign=1)
-
-    @writes
-    def subtract(
-        self, arrivals: Sequence[Mapping[str, Any]], artifacts: Mapping[int, NewDiff]
-    ) -> None:
-        """Subtract arrivals that are visible no longer. `artifacts`: theirs, by id, locked."""
-        self._change(arrivals, artifacts, artifacts.keys(), sign=-1)
 
     @reads
     def verify(self) -> tuple[str, ...]:
@@ -137,14 +112,20 @@ class Totals(Repository):
         found = ((key, kept.get(key, nothing), counted.get(key, nothing)) for key in kept | counted)
         return tuple(_difference(key, *amounts) for key, *amounts in found if len({*amounts}) > 1)
 
-    def _change(
+    @writes
+    def change(
         self,
         arrivals: Sequence[Mapping[str, Any]],
         artifacts: Mapping[int, NewDiff],
-        shared: Collection[int],
         *,
-        sign: int,
+        shared: Collection[int] = (),
+        sign: Literal[1, -1] = 1,
     ) -> None:
+        """Add arrivals that are about to be visible, or subtract those that no longer are.
+
+        `arrivals`: their rows. `artifacts`: theirs, by id. `shared`: those of them that other
+        arrivals may have; their rows are locked.
+        """
         held = self._held(shared)
         sized: dict[int, tuple[str, Sizes]] = {
             number: (diff.kind, _sizes(diff)) for number, diff in artifacts.items()
@@ -183,23 +164,19 @@ class Totals(Repository):
     def _held(self, ids: Collection[int]) -> set[tuple[Grouping, str, int]]:
         """Return the groups in which a visible arrival has one of these artifacts."""
         columns = [getattr(ArrivalRow, name) for name in _COLUMNS.values()]
-        found: set[tuple[Grouping, str, int]] = set()
-        for chunk in in_chunks(sorted(ids)):
-            query = select(ArrivalRow.diff_id, *columns).distinct()
-            query = query.where(ArrivalRow.diff_id.in_(chunk), ArrivalRow.removed_at.is_(None))
-            rows = [row._asdict() for row in self._connection.execute(query)]
-            for by in _GROUPINGS:
-                pairs = zip(_keys(rows, by), rows, strict=True)
-                found |= {(by, key, row["diff_id"]) for key, row in pairs}
-        return found
+        query = select(ArrivalRow.diff_id, *columns).distinct()
+        visible = query.where(ArrivalRow.removed_at.is_(None))
+        rows = [row._asdict() for row in self._among(visible, ArrivalRow.diff_id, ids)]
+        return {
+            (by, key, row["diff_id"])
+            for by in _GROUPINGS
+            for key, row in zip(_keys(rows, by), rows, strict=True)
+        }
 
-    def _summaries(
-        self, by: Grouping, summary: type[AnySummary], where: Condition | None
-    ) -> tuple[AnySummary, ...]:
+    def _summaries(self, by: Grouping, where: Condition | None) -> tuple[Summary, ...]:
         table = _summed(by).subquery()
         query = select(table).order_by(table.c.name)
-        query = narrow(query, where, dict(table.c), self._backend.like)
-        return tuple(summary(**row._mapping) for row in self._connection.execute(query))
+        return tuple(Summary(**row._mapping) for row in self._listed(query, where, dict(table.c)))
 
 
 def totals_by(by: Grouping, *, name: str | None = None) -> Select[Any]:

@@ -21,10 +21,9 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, StoreError
-from streamlab.home.diff_records import describe_diff
 from streamlab.methods.api import Checkpoint
 from streamlab.methods.lora import adapted
-from streamlab.registry.records import ArtifactKind, NewDiff
+from streamlab.registry.records import ArtifactKind, NewDiff, describe_diff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,8 +15,8 @@ from streamlab.errors import BaseMismatchError, DiffError, RefusedError, Trainin
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.registry.details import ArrivalDetails
 from streamlab.registry.records import (
+    ArrivalDetails,
     ArrivalRecord,
     DiffRecord,
     NewArrival,
@@ -110,7 +110,7 @@ class Lab:
             return self._keep(arrival, attempt, answer, times, admitted, began)
         except RefusedError as refused:
             new = self._describe(arrival, attempt, times, answer)
-            record = self.registry.arrivals.add_quarantined(new, refused.rule, str(refused))
+            record = self.registry.arrivals.add_failed(new, str(refused), rule=refused.rule)
             return Outcome(arrival, record, None, ())
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it everything after it

@@ -20,8 +20,7 @@ from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
-from streamlab.registry.details import ArrivalDetails, OutputProbe
-from streamlab.registry.records import ArtifactKind, NewScore
+from streamlab.registry.records import ArrivalDetails, ArtifactKind, NewScore, OutputProbe
 from streamlab.stream.artifacts import Served, read_artifact
 from streamlab.stream.context import EncodedTask, RunContext
 from streamlab.stream.environment import describe_environment

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from streamlab.errors import NotInRegistryError
 from streamlab.home.store import ArtifactStore
-from streamlab.registry.placements import find_full_us
+from streamlab.registry.logs import find_full_us
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,

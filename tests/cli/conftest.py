@@ -13,14 +13,15 @@ from click.testing import CliRunner, Result
 
 from streamlab.cli import cli
 from streamlab.home.folder import Home
-from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import (
+    ArrivalDetails,
     NewArrival,
     NewBase,
     NewDiff,
     NewPlacement,
     NewRun,
     NewScore,
+    ReportedDetails,
     RunRecord,
 )
 from streamlab.registry.registry import Registry

@@ -115,7 +115,7 @@ def test_all_that_came_from_a_provider_goes_and_nothing_else(
         assert [(e.subject, e.message) for e in revoked] == [
             (number, "from `newswire`") for number in ("4", "5", "6")
         ]
-        assert registry.integrity.find_damage().links == ()
+        assert registry.integrity.find_damage() == ()
 
 
 @pytest.mark.usefixtures("full")

@@ -238,7 +238,7 @@ def test_a_reference_to_two_things_lists_both(command: str, tagged: Invoke) -> N
         (["predict", "latest", "text"], "'latest' is a run. Give a task, an arrival or a diff;"),
         (
             ["rm", "base:cae662"],
-            "'base:cae662' is a base. Give a run, a task, a diff or an arrival",
+            "'base:cae662' is a base. Give an arrival, a run, a task or a diff",
         ),
         (["rollback", "small"], "'small' is a diff. Give a task or an arrival;"),
         (["tag", "--remove", "task:best"], "A tag cannot be on a task."),

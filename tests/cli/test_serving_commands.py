@@ -15,9 +15,8 @@ from stream_samples import Lab, Ran, make_lab, write_rows
 
 from streamlab import open_home
 from streamlab.home.folder import Home
-from streamlab.registry.records import NewArrival, NewDiff
+from streamlab.registry.records import NewArrival, NewDiff, given_part
 from streamlab.registry.registry import Registry
-from streamlab.registry.transfer import given_part
 
 
 @pytest.fixture(scope="module")

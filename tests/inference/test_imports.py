@@ -24,18 +24,17 @@ from streamlab.errors import (
     UsageError,
 )
 from streamlab.home.folder import Home
-from streamlab.home.import_home import Import, import_home
+from streamlab.home.import_home import import_home
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.import_file import import_file
 from streamlab.registry.artifacts import pack_counts
-from streamlab.registry.records import NewArrival, NewPlacement
+from streamlab.registry.records import NewArrival, NewPlacement, given_part
 from streamlab.registry.registry import Registry
-from streamlab.registry.transfer import given_part
 
 if TYPE_CHECKING:
+    from streamlab.home.import_home import Imported
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.open_home import OpenHome
-    from streamlab.registry.transfer import Imported
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +61,7 @@ def flipped(data: bytes) -> bytes:
     return data[:-1] + bytes([data[-1] ^ 1])
 
 
-def take_home(here: Home, other: Home) -> tuple[Import, ...]:
+def take_home(here: Home, other: Home) -> tuple[Imported, ...]:
     here.create()
     with Registry.open(here.registry_url, clock=time.time) as registry:
         return import_home(registry, ArtifactStore(here.store), here, other)
@@ -107,10 +106,10 @@ def test_a_home_comes_whole_into_a_new_one(ran: Ran, tmp_path: Path) -> None:
 
     (found,) = take_home(new, ran.home)
 
-    assert (found.name, found.result.run.name, found.result.is_new) == (
+    assert (found.source.run.name, found.run.name, found.is_new) == (
         "served-1", "served-1", True,
     )  # fmt: skip
-    assert found.n_arrivals == 12
+    assert len(found.source.arrivals) == 12
     assert told(new) == told(ran.home)
     assert stored(new) == stored(ran.home)
     curves = [sorted(p.name for p in home.curves.rglob("*.jsonl")) for home in (new, ran.home)]
@@ -123,7 +122,7 @@ def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) ->
     with Registry.open(other.registry_url, clock=time.time) as registry:
         first, gone, last = registry.arrivals.list(run="served-1", status="finished")[:3]
         new = given_part(first, NewArrival, attempt=2, arrived_us=1, began_us=2, ended_us=3)
-        registry.arrivals.add_quarantined(new, "norm", "too far")
+        registry.arrivals.add_failed(new, "too far", rule="norm")
         registry.removal.remove([gone.id])
         registry.placements.add(
             [
@@ -148,8 +147,8 @@ def test_a_second_import_changes_nothing(ran: Ran, here: Home) -> None:
     (again,) = take_home(here, ran.home)
     back = take_home(here, here)
 
-    assert not again.result.is_new
-    assert [one.result.is_new for one in back] == [False, False]
+    assert not again.is_new
+    assert [one.is_new for one in back] == [False, False]
     assert content(here) == before
 
 
@@ -173,7 +172,7 @@ def test_a_run_of_the_same_name_and_other_content_gets_the_next_number(
 
     (found,) = take_home(here, other)
 
-    assert (found.name, found.result.run.name) == ("small-1", "small-2")
+    assert (found.source.run.name, found.run.name) == ("small-1", "small-2")
     after = content(here)
     assert after[1][0] == before[1][0]
     assert before[-1].items() <= after[-1].items()
@@ -264,7 +263,7 @@ def test_a_file_is_described_as_the_run_that_made_it_does(here: Home, file: Path
 
     (found,) = take_home(here, ran.home)  # refuses the same digest with other facts
 
-    assert found.result.is_new
+    assert found.is_new
 
 
 @pytest.mark.parametrize(

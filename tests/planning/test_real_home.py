@@ -18,9 +18,8 @@ from streamlab.planning.measured import Measured, measure
 from streamlab.planning.simulation import simulate
 from streamlab.planning.storage_model import in_blocks
 from streamlab.planning.what_if import WhatIf
-from streamlab.registry.records import NewArrival
+from streamlab.registry.records import NewArrival, given_part
 from streamlab.registry.registry import Registry
-from streamlab.registry.transfer import given_part
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +73,8 @@ def test_what_failed_or_was_stopped_has_its_share_of_the_registry(ran: Ran, tmp_
         first = registry.arrivals.list()[0]
         registry.arrivals.add_failed(given_part(first, NewArrival, attempt=2), "no rows")
         for attempt in (3, 4):
-            registry.arrivals.add_quarantined(
-                given_part(first, NewArrival, attempt=attempt), "norm", "far"
+            registry.arrivals.add_failed(
+                given_part(first, NewArrival, attempt=attempt), "far", rule="norm"
             )
 
         measured = measured_in(home, registry)

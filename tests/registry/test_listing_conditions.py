@@ -56,7 +56,7 @@ def full_registry(registry: Registry) -> Registry:
     checkpoint = new_diff("whole", kind="checkpoint", n_entries=128, tensor_counts=())
     registry.arrivals.add(new_arrival(run, method="full_finetuning"), checkpoint, [])
     registry.arrivals.add_failed(new_arrival(run, provider="newswire"), "the loss is NaN")
-    registry.arrivals.add_quarantined(new_arrival(run, behaviour="oversized"), "size", "too big")
+    registry.arrivals.add_failed(new_arrival(run, behaviour="oversized"), "too big", rule="size")
     registry.placements.add(
         [NewPlacement(at_us=5, arrival_id=one.id, action="stored", device_bytes=100)]
     )

@@ -16,8 +16,7 @@ from registry_samples import (
 )
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.records import FinishedArrival, RunRecord
+from streamlab.registry.records import ArrivalDetails, FinishedArrival, ReportedDetails, RunRecord
 from streamlab.registry.registry import Registry
 
 ARRIVALS: tuple[dict[str, Any], ...] = (

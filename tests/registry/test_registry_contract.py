@@ -21,9 +21,14 @@ from registry_samples import (
 
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.details import ArrivalDetails, ReportedDetails
-from streamlab.registry.integrity import Damage
-from streamlab.registry.records import ArrivalRecord, Grouping, MethodStorage, RunRecord
+from streamlab.registry.records import (
+    ArrivalDetails,
+    ArrivalRecord,
+    Grouping,
+    MethodStorage,
+    ReportedDetails,
+    RunRecord,
+)
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import RunEnd
 
@@ -595,7 +600,7 @@ def test_summaries_count_a_shared_file_once_where_it_is_stored(
         registry.arrivals.add(arrival, diff, [])
     registry.arrivals.add_failed(new_arrival(run.id, task="rte"), "no rows")
     registry.arrivals.add_failed(new_arrival(run.id, task="cola"), "no rows")
-    registry.arrivals.add_quarantined(new_arrival(run.id, task="cola"), "size", "too big")
+    registry.arrivals.add_failed(new_arrival(run.id, task="cola"), "too big", rule="size")
 
     tasks = [dataclasses.astuple(task) for task in registry.totals.tasks()]
     providers = [dataclasses.astuple(provider) for provider in registry.totals.providers()]
@@ -636,7 +641,8 @@ def test_everything_that_happens_is_logged_in_order(
     failed = registry.arrivals.add_failed(new_arrival(run.id, task="rte"), "no rows")
     registry.runs.finish(run.id, "interrupted", "stopped")
     registry.runs.resume(run.id)
-    event = registry.events.add("note", "glue-1", "looks fine")
+    registry.events.add("note", "glue-1", "looks fine")
+    event = registry.events.list()[-1]
 
     assert [(e.kind, e.subject) for e in registry.events.list()] == [
         ("base-added", FINGERPRINT),
@@ -707,12 +713,15 @@ def test_a_registry_tells_what_it_takes_and_that_it_is_whole(
 ) -> None:
     fill(registry, run)
 
-    assert registry.integrity.find_damage() == Damage(pages=(), links=(), lost=())
+    assert registry.integrity.find_damage() == ()
     assert (registry.disk_bytes() > 0) == ("/" in registry.url.removeprefix("sqlite://"))
     assert registry.arrivals.task_names() == ("sst2", "rte", "cola")
     stored = registry.integrity.artifacts(limit=9)
     assert [one.digest for one in stored] == [diff.digest for diff in registry.artifacts.list()]
-    assert [(one.n_counted, one.base, one.used) for one in stored] == [(7, FINGERPRINT, True)] * 5
+    assert [
+        (sum(one.tensor_counts), one.base_fingerprint, one.is_counted, one.is_used)
+        for one in stored
+    ] == [(7, FINGERPRINT, True, True)] * 5
     assert registry.integrity.artifacts(after=stored[1].id, limit=2) == stored[2:4]
     assert registry.artifacts.count() == 5
 

@@ -12,11 +12,11 @@ from streamlab.registry.registry import Registry
 
 # Of one connection's life, not of what is remembered; `open` and `close` are the fixture's own.
 _LIFE = {"open", "close", "url"}
-# Called by other repositories, within their transactions.
+# Called by other repositories and by imports, within their transactions.
 _WITHIN = {
-    *("bases.id_of", "runs.id_of", "runs.add_finished", "runs.of_scenario", "runs.refuse_running"),
-    *("events.add_all", "artifacts.add", "artifacts.lock", "artifacts.known_digests"),
-    *("scores.add", "totals.add", "totals.subtract"),
+    *("bases.id_of", "runs.id_of", "runs.add_finished", "runs.refuse_running"),
+    *("events.add_all", "artifacts.add", "artifacts.lock"),
+    *("scores.add", "totals.change"),
 }
 
 

@@ -22,7 +22,7 @@ from streamlab.registry.tables import Tables
 
 @pytest.fixture
 def database() -> Iterator[Database]:
-    opened = Database.open("sqlite://")
+    opened = Database("sqlite://")
     yield opened
     opened.close()
 
@@ -40,9 +40,9 @@ def execute(url: str, *lines: str) -> None:
 
 
 def test_an_empty_database_is_brought_to_the_newest_version(database: Database) -> None:
-    assert schema.current(database) is None
+    assert schema.check(database) is None
     schema.upgrade(database)
-    assert schema.current(database) == schema.NEWEST
+    assert schema.check(database) == schema.NEWEST
     assert schema.upgrade(database) == ()
     assert schema.check(database) == schema.NEWEST
 
@@ -68,7 +68,7 @@ def test_the_migrations_build_the_tables_the_program_uses(database: Database) ->
 
 def test_the_migrations_build_the_same_checks_and_indices_too(database: Database) -> None:
     schema.upgrade(database)
-    made = Database.open("sqlite://")
+    made = Database("sqlite://")
     made.write(lambda c: made.backend.create_tables(c, Tables.metadata))
 
     migrated = database.read(statements)

@@ -23,6 +23,7 @@ from streamlab.registry.backends.sqlite import SQLite, find_disk_kind
 from streamlab.registry.database import Database
 from streamlab.registry.records import Grouping
 from streamlab.registry.registry import Registry
+from streamlab.registry.tables import ScoreRow
 
 
 def path_of(url: str) -> Path:
@@ -42,7 +43,7 @@ def pragma(database: Database, name: str) -> object:
 
 
 def test_a_file_is_set_up_for_many_processes(file_url: str) -> None:
-    database = Database.open(file_url)
+    database = Database(file_url)
 
     assert pragma(database, "journal_mode") == "wal"
     assert pragma(database, "foreign_keys") == 1
@@ -52,7 +53,7 @@ def test_a_file_is_set_up_for_many_processes(file_url: str) -> None:
 
 
 def test_a_write_holds_the_lock_from_its_first_read_on(file_url: str) -> None:
-    database = Database.open(file_url)
+    database = Database(file_url)
 
     def work(connection: Connection) -> None:
         connection.execute(text("SELECT count(*) FROM runs"))
@@ -74,9 +75,15 @@ def test_a_read_does_not_wait_for_a_writer(file_url: str, raw: sqlite3.Connectio
         assert registry.totals.tasks() == ()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamlab.registry.backends.sqlite.BUSY_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_lock_that_stays_is_explained(file_url: str, raw: sqlite3.Connection) -> None:
     pauses: list[float] = []
-    database = Database.open(file_url, busy_seconds=0.01, pause=pauses.append)
+    database = Database(file_url, pause=pauses.append)
     raw.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(RegistryError, match=r"database is locked.*Another process") as caught:
@@ -87,11 +94,12 @@ def test_a_lock_that_stays_is_explained(file_url: str, raw: sqlite3.Connection) 
     database.close()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_lock_that_goes_is_waited_for(file_url: str, raw: sqlite3.Connection) -> None:
     def release(_: float) -> None:
         raw.execute("COMMIT")
 
-    database = Database.open(file_url, busy_seconds=0.01, pause=release)
+    database = Database(file_url, pause=release)
     raw.execute("BEGIN IMMEDIATE")
 
     assert database.write(lambda _: "written") == "written"
@@ -99,7 +107,7 @@ def test_a_lock_that_goes_is_waited_for(file_url: str, raw: sqlite3.Connection) 
 
 
 def test_a_transaction_that_breaks_off_leaves_nothing(file_url: str) -> None:
-    database = Database.open(file_url)
+    database = Database(file_url)
 
     def work(connection: Connection) -> None:
         connection.execute(text("INSERT INTO tasks (name) VALUES ('half')"))
@@ -205,7 +213,7 @@ def test_the_arrivals_that_share_an_artifact_are_searched_for_by_it(
 
 
 def test_the_scores_of_a_few_arrivals_are_searched_for_by_these(raw: sqlite3.Connection) -> None:
-    plan = plan_of(raw, scores.scores_of(arrival_ids=[1, 2, 3]))
+    plan = plan_of(raw, scores.every_score().where(ScoreRow.arrival_id.in_([1, 2, 3])))
 
     assert "SEARCH scores USING INDEX sqlite_autoindex_scores_1 (arrival_id=?" in plan
     assert "SEARCH arrivals USING INTEGER PRIMARY KEY" in plan
@@ -268,7 +276,7 @@ def test_the_twins_of_new_arrivals_are_searched_for_in_the_index_of_finished_one
     file_url: str,
 ) -> None:
     """Asked as the program asks, values handed over: written out, another index would do."""
-    database = Database.open(file_url)
+    database = Database(file_url)
     seen: list[str] = []
 
     def work(connection: Connection) -> None:
@@ -296,7 +304,7 @@ def test_a_registry_opened_to_read_cannot_be_written_to(file_url: str) -> None:
         assert len(registry.bases.list()) == 1
         with pytest.raises(RegistryError, match="for reading only"):
             registry.events.add("note", "me", "x")
-    database = Database.open(file_url, read_only=True)
+    database = Database(file_url, read_only=True)
     with pytest.raises(RegistryError, match="readonly database"):
         database.read(lambda c: c.execute(text("INSERT INTO tasks (name) VALUES ('x')")))
     database.close()
@@ -397,7 +405,7 @@ def test_a_damaged_file_is_explained(file_url: str) -> None:
 
 
 def test_a_full_database_keeps_what_it_had(file_url: str) -> None:
-    database = Database.open(file_url)
+    database = Database(file_url)
 
     def fill(connection: Connection) -> None:
         n_pages = connection.execute(text("PRAGMA page_count")).scalar()

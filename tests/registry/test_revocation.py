@@ -21,8 +21,8 @@ def filled(registry: Registry) -> Registry:
         arrival = new_arrival(run.id, provider=provider, task=task)
         registry.arrivals.add(arrival, new_diff(name), [new_score()])
     registry.arrivals.add_failed(new_arrival(run.id, provider="bad", task="e"), "no rows")
-    registry.arrivals.add_quarantined(
-        new_arrival(run.id, provider="bad", task="f"), "size", "too big"
+    registry.arrivals.add_failed(
+        new_arrival(run.id, provider="bad", task="f"), "too big", rule="size"
     )
     registry.placements.add(
         [
@@ -50,7 +50,7 @@ def test_a_providers_rows_go_and_its_own_files_are_named(registry: Registry) -> 
         ("good", 2)
     ]
     assert registry.arrivals.provider_names() == ("good", "bad")
-    assert registry.integrity.find_damage().links == ()
+    assert registry.integrity.find_damage() == ()
     revoked = [e for e in registry.events.list() if e.kind == "arrival-revoked"]
     assert [(e.subject, e.digest, e.message) for e in revoked] == [
         ("2", digest_of("shared"), "from `bad`"),

@@ -31,7 +31,7 @@ def test_a_quarantined_submission_has_a_rule_and_no_artifact(
 ) -> None:
     new = new_arrival(run.id, behaviour="oversized", declared_score=0.75)
 
-    record = registry.arrivals.add_quarantined(new, "size", "9 bytes, 5 may be")
+    record = registry.arrivals.add_failed(new, "9 bytes, 5 may be", rule="size")
 
     assert (record.status, record.rule, record.reason) == (
         "quarantined",
@@ -51,7 +51,7 @@ def test_a_quarantined_submission_has_a_rule_and_no_artifact(
 
 def test_each_status_is_listed_by_itself(registry: Registry, run: RunRecord) -> None:
     registry.arrivals.add_failed(new_arrival(run.id), "no rows")
-    registry.arrivals.add_quarantined(new_arrival(run.id, attempt=2), "norm", "too far")
+    registry.arrivals.add_failed(new_arrival(run.id, attempt=2), "too far", rule="norm")
     registry.arrivals.add(new_arrival(run.id, attempt=3), new_diff(), [])
 
     found = {
@@ -65,7 +65,7 @@ def test_each_status_is_listed_by_itself(registry: Registry, run: RunRecord) -> 
 def test_a_quarantined_submission_is_removed_restored_and_forgotten(
     registry: Registry, run: RunRecord
 ) -> None:
-    registry.arrivals.add_quarantined(new_arrival(run.id), "norm", "too far")
+    registry.arrivals.add_failed(new_arrival(run.id), "too far", rule="norm")
     registry.runs.finish(run.id, "finished")
 
     registry.removal.remove([1])
@@ -103,8 +103,8 @@ def test_virtual_times_out_of_order_are_refused(
 def test_a_declared_score_that_is_no_number_is_refused(registry: Registry, run: RunRecord) -> None:
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(RegistryError, match="must be a finite number, or be left out"):
-            registry.arrivals.add_quarantined(
-                new_arrival(run.id, declared_score=wrong), "score", "x"
+            registry.arrivals.add_failed(
+                new_arrival(run.id, declared_score=wrong), "x", rule="score"
             )
 
 
@@ -133,7 +133,7 @@ def test_a_devices_log_comes_back_in_its_order(registry: Registry, run: RunRecor
 
 def test_only_what_finished_in_one_run_is_placed(registry: Registry, run: RunRecord) -> None:
     registry.arrivals.add(new_arrival(run.id), new_diff(), [])
-    registry.arrivals.add_quarantined(new_arrival(run.id, task="rte"), "norm", "too far")
+    registry.arrivals.add_failed(new_arrival(run.id, task="rte"), "too far", rule="norm")
     other = registry.runs.start(new_run())
     registry.arrivals.add(new_arrival(other.id), new_diff(), [])
 

@@ -94,7 +94,7 @@ def fill(registry: Registry, seed: int = 0) -> None:
         if rng.random() < 0.2:
             registry.arrivals.add_failed(arrival, "the loss is NaN")
         elif rng.random() < 0.1:
-            registry.arrivals.add_quarantined(arrival, "size", "too big")
+            registry.arrivals.add_failed(arrival, "too big", rule="size")
         else:
             diff = artifact(rng.randrange(6))
             batch.append(FinishedArrival(arrival=arrival, diff=diff, scores=(new_score(),)))

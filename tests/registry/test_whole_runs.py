@@ -17,9 +17,17 @@ from registry_samples import (
 )
 
 from streamlab.errors import RegistryError
-from streamlab.registry.records import NewArrival, NewDiff, NewPlacement, NewRun, NewScore
+from streamlab.home.import_home import ImportedArrival, ImportedRun, add_imported, find_imported
+from streamlab.registry.records import (
+    NewArrival,
+    NewDiff,
+    NewPlacement,
+    NewRun,
+    NewScore,
+    RunRecord,
+    given_part,
+)
 from streamlab.registry.registry import Registry
-from streamlab.registry.transfer import ImportedArrival, ImportedRun, given_part
 
 
 def whole_run(**changes: Any) -> ImportedRun:
@@ -42,15 +50,22 @@ def whole_run(**changes: Any) -> ImportedRun:
             scores=(new_score(after_sequence=1), new_score(after_sequence=2, value=0.5)),
         ),
     )
-    run = ImportedRun(
-        base=new_base(),
-        run=new_run(),
+    record = RunRecord(
+        **vars(new_run()),
+        id=9,
         name="glue-4",
-        number=4,
+        status="finished",
+        reason=None,
         started_at=100.25,
+        heartbeat_at=200.5,
         finished_at=200.5,
         host="elsewhere",
         pid=77,
+    )
+    of_record = {name: changes.pop(name) for name in [*changes] if name in vars(record)}
+    run = ImportedRun(
+        base=new_base(),
+        run=replace(record, **of_record),
         arrivals=parts,
         origin="/other",
         placements=(
@@ -73,11 +88,11 @@ def content(registry: Registry) -> list[Any]:
 def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
     whole = whole_run()
 
-    taken = registry.transfer.add(whole)
+    taken = add_imported(registry, whole)
 
     assert taken.is_new
     assert registry.runs.list() == (taken.run,)
-    assert given_part(taken.run, NewRun) == whole.run
+    assert given_part(taken.run, NewRun) == given_part(whole.run, NewRun)
     facts = (taken.run.name, taken.run.status, taken.run.host, taken.run.pid)
     assert facts == ("glue-4", "finished", "elsewhere", 77)
     assert (taken.run.started_at, taken.run.finished_at) == (100.25, 200.5)
@@ -97,7 +112,7 @@ def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
 
 
 def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Registry) -> None:
-    registry.transfer.add(whole_run())
+    add_imported(registry, whole_run())
 
     lines = [(event.kind, event.message) for event in registry.events.list()]
     assert [kind for kind, _ in lines] == ["base-added", *["arrival-imported"] * 4, "run-imported"]
@@ -106,11 +121,11 @@ def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Reg
 
 
 def test_taking_it_in_again_changes_nothing(registry: Registry, clock: Clock) -> None:
-    first = registry.transfer.add(whole_run())
+    first = add_imported(registry, whole_run())
     before = content(registry)
     clock.now += 1000
 
-    again = registry.transfer.add(whole_run(name="renamed-9", number=9))
+    again = add_imported(registry, whole_run(name="renamed-9"))
 
     assert (again.is_new, again.run) == (False, first.run)
     assert content(registry) == before
@@ -120,8 +135,8 @@ def test_a_name_that_is_taken_is_left_to_its_run(registry: Registry) -> None:
     registry.bases.add(new_base())
     names = [registry.runs.start(new_run()).name for _ in range(4)]
 
-    other = registry.transfer.add(whole_run())
-    later = registry.transfer.add(whole_run(started_at=101.0))
+    other = add_imported(registry, whole_run())
+    later = add_imported(registry, whole_run(started_at=101.0))
 
     assert names[-1] == "glue-4"
     assert (other.run.name, later.run.name) == ("glue-5", "glue-6")
@@ -131,7 +146,7 @@ def test_a_name_that_is_taken_is_left_to_its_run(registry: Registry) -> None:
 @pytest.mark.parametrize("change", ["other digest", "less", "other reason", "other rule"])
 def test_the_same_run_with_other_content_is_refused(change: str, registry: Registry) -> None:
     whole = whole_run()
-    registry.transfer.add(whole)
+    add_imported(registry, whole)
     before = content(registry)
     failed, stopped, first, last = whole.arrivals
     other = {
@@ -142,7 +157,7 @@ def test_the_same_run_with_other_content_is_refused(change: str, registry: Regis
     }[change]
 
     with pytest.raises(RegistryError, match="here already as `glue-4`, with other content"):
-        registry.transfer.add(replace(whole, arrivals=other))
+        add_imported(registry, replace(whole, arrivals=other))
     assert content(registry) == before
 
 
@@ -150,17 +165,17 @@ def test_the_same_run_with_other_content_is_refused(change: str, registry: Regis
 def test_a_run_of_another_start_or_host_is_another(
     changes: dict[str, Any], registry: Registry
 ) -> None:
-    registry.transfer.add(whole_run())
+    add_imported(registry, whole_run())
 
-    taken = registry.transfer.add(whole_run(**changes))
+    taken = add_imported(registry, whole_run(**changes))
 
     assert (taken.is_new, taken.run.name) == (True, "glue-5")
 
 
 def test_a_run_of_one_file_is_known_by_its_digest_alone(registry: Registry) -> None:
-    first = registry.transfer.add(whole_run(by_digest_alone=True))
+    first = add_imported(registry, whole_run(by_digest_alone=True))
 
-    again = registry.transfer.add(whole_run(by_digest_alone=True, started_at=9.0, host="third"))
+    again = add_imported(registry, whole_run(by_digest_alone=True, started_at=9.0, host="third"))
 
     assert (again.is_new, again.run.id) == (False, first.run.id)
 
@@ -170,7 +185,7 @@ def test_whatever_is_wrong_with_one_part_leaves_nothing(registry: Registry) -> N
     last = replace(whole.arrivals[-1], scores=(new_score(value=float("nan")),))
 
     with pytest.raises(RegistryError, match="finite"):
-        registry.transfer.add(replace(whole, arrivals=(*whole.arrivals[:3], last)))
+        add_imported(registry, replace(whole, arrivals=(*whole.arrivals[:3], last)))
 
     assert content(registry) == [()] * 8
 
@@ -178,29 +193,29 @@ def test_whatever_is_wrong_with_one_part_leaves_nothing(registry: Registry) -> N
 def test_a_base_that_is_known_stays_as_it_is(registry: Registry) -> None:
     registry.bases.add(new_base())
 
-    registry.transfer.add(whole_run(base=new_base(model="somewhere/else")))
+    add_imported(registry, whole_run(base=new_base(model="somewhere/else")))
 
     assert [base.model for base in registry.bases.list()] == ["package:tiny"]
 
 
 def test_a_run_is_found_before_anything_of_it_is_taken_in(registry: Registry) -> None:
     whole = whole_run()
-    assert registry.transfer.find(whole) is None
+    assert find_imported(registry, whole) is None
 
-    taken = registry.transfer.add(whole)
+    taken = add_imported(registry, whole)
 
-    assert registry.transfer.find(whole) == taken.run
+    assert find_imported(registry, whole) == replace(taken, is_new=False)
     with pytest.raises(RegistryError, match="with other content"):
-        registry.transfer.find(replace(whole, arrivals=whole.arrivals[:3]))
+        find_imported(registry, replace(whole, arrivals=whole.arrivals[:3]))
 
 
 def test_a_run_that_lost_all_its_arrivals_comes_anew(registry: Registry) -> None:
-    first = registry.transfer.add(whole_run())
+    first = add_imported(registry, whole_run())
     numbers = [arrival.id for arrival in registry.arrivals.list()]
     registry.removal.remove(numbers)
     registry.removal.delete(numbers)
 
-    again = registry.transfer.add(whole_run())
+    again = add_imported(registry, whole_run())
 
     assert again.is_new
     assert again.run.name != first.run.name

@@ -101,7 +101,7 @@ def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000)
                 if place % 8 == 0 and attempt == 1:
                     registry.arrivals.add_failed(new, "The provider crashed.")
                 elif place % 11 == 10:
-                    registry.arrivals.add_quarantined(new, "norm", "too far")
+                    registry.arrivals.add_failed(new, "too far", rule="norm")
                 else:
                     diff = _drawn(draw, place)
                     record = _record(encode(diff, value_type="int8"), diff)

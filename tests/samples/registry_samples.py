@@ -6,14 +6,15 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamlab.registry.details import ArrivalDetails, ReportedDetails
 from streamlab.registry.records import (
+    ArrivalDetails,
     FinishedArrival,
     NewArrival,
     NewBase,
     NewDiff,
     NewRun,
     NewScore,
+    ReportedDetails,
 )
 from streamlab.registry.registry import Registry
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamlab.registry.placements import find_full_us
+from streamlab.registry.logs import find_full_us
 from streamlab.registry.records import NewPlacement
 from streamlab.stream.device import (
     Device,

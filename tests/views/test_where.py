@@ -17,7 +17,7 @@ from sqlalchemy import literal, select
 
 from streamlab.errors import UsageError
 from streamlab.registry.backends import backend_of
-from streamlab.registry.conditions import Both, Comparison, Condition, Not, Span, narrow
+from streamlab.registry.conditions import Both, Comparison, Condition, Not, Span, compile_condition
 from streamlab.views.listings import SUBJECTS, columns_of
 from streamlab.views.table import Cell, Column, Kind, Table
 from streamlab.views.where import parse_condition
@@ -49,7 +49,7 @@ def matcher(text: str, columns: Sequence[Column]) -> Callable[[Sequence[Cell]], 
 
     def matches(row: Sequence[Cell]) -> bool:
         cells = {column.name: literal(cell) for column, cell in zip(columns, row, strict=True)}
-        query = narrow(select(literal(1)), condition, cells, BACKEND.like)
+        query = select(literal(1)).where(compile_condition(condition, cells, BACKEND.like))
         with BACKEND.engine.begin() as connection:
             return connection.execute(query).scalar() is not None
 

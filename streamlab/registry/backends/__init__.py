@@ -35,28 +35,20 @@ class Backend(ABC):
     name: ClassVar[str]  # of SQLAlchemy's dialect
     driver: ClassVar[str]
     url_form: ClassVar[str]  # an example
+    created_with_tables: ClassVar[Sequence[str]]  # statements: append-only logs, statistics
 
     url: URL
     engine: Engine
+    path: Path | None = None  # of a database that is kept in a file
     shares_connection: bool = False  # threads take turns on the one connection there is
 
     @abstractmethod
-    def __init__(self, url: URL, *, read_only: bool, busy_seconds: float | None = None) -> None:
+    def __init__(self, url: URL, *, read_only: bool) -> None:
         """Create the engine; nothing is opened yet. Raises RegistryError."""
-
-    @property
-    def path(self) -> Path | None:
-        """Return the file of a database that is kept in one, else None."""
-        return None
 
     @abstractmethod
     def configure(self, connection: Connection) -> None:
         """Set what the database remembers, in no transaction. Raises RegistryError."""
-
-    @property
-    @abstractmethod
-    def created_with_tables(self) -> Sequence[str]:
-        """Return the statements that follow the tables: append-only logs, statistics."""
 
     @abstractmethod
     def reserve_ids(self, connection: Connection, table: Table, n: int) -> range:
@@ -163,7 +155,7 @@ class Backend(ABC):
         self.insert_rows(connection, table, rows, statement=adding)
 
 
-def backend_of(url: str, *, read_only: bool = False, busy_seconds: float | None = None) -> Backend:
+def backend_of(url: str, *, read_only: bool = False) -> Backend:
     """Return the backend of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
     from streamlab.registry.backends.sqlite import SQLite
 
@@ -176,7 +168,7 @@ def backend_of(url: str, *, read_only: bool = False, busy_seconds: float | None 
         raise RegistryError(f"{url!r} is not a database URL; write it as {forms}.") from error
     for kind in known:
         if names == (kind.name, kind.driver):
-            return kind(parsed, read_only=read_only, busy_seconds=busy_seconds)
+            return kind(parsed, read_only=read_only)
     raise RegistryError(
         f"The registry {parsed} uses the database `{parsed.drivername}`, which is not supported. "
         f"Give a URL of the form {forms}."

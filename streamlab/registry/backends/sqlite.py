@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -95,28 +94,23 @@ class SQLite(Backend):
     name = "sqlite"
     driver = "pysqlite"
     url_form = "sqlite:///path/to/registry.db"
+    # The triggers of the logs, and the statistics that queries are planned by.
+    created_with_tables = (*_APPEND_ONLY, *_STATISTICS)
 
-    def __init__(
-        self,
-        url: URL,
-        *,
-        read_only: bool,
-        busy_seconds: float | None = None,
-        mounts: Path = MOUNTS,
-    ) -> None:
+    def __init__(self, url: URL, *, read_only: bool, mounts: Path = MOUNTS) -> None:
         """Create the engine.
 
         Raises RegistryError where the file is to be read and missing, or on a network disk.
         """
         self.url = url
         self.shares_connection = url.database in (None, "", ":memory:")
-        if self.path is not None:
+        if not self.shares_connection:
+            self.path = Path(str(url.database)).absolute()
             url = _file_url(url, self.path, read_only=read_only, mounts=mounts)
-        seconds = BUSY_SECONDS if busy_seconds is None else busy_seconds
         self.engine = create_engine(
             url,
             poolclass=StaticPool if self.shares_connection else QueuePool,
-            connect_args={"timeout": seconds, "check_same_thread": False},
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
             json_serializer=canonical_json,
         )
 
@@ -136,11 +130,6 @@ class SQLite(Backend):
             if statement is not None:
                 connection.exec_driver_sql(statement)
 
-    @property
-    def path(self) -> Path | None:
-        """Return the database's file, None for one in memory."""
-        return None if self.shares_connection else Path(str(self.url.database)).absolute()
-
     def configure(self, connection: Connection) -> None:
         """Switch a file to write-ahead mode, in which readers do not wait for the writer."""
         if self.path is None:
@@ -154,11 +143,6 @@ class SQLite(Backend):
                 f"{mode!r} only. Put it on a local disk with "
                 "`--registry sqlite:////folder/file.db`."
             )
-
-    @property
-    def created_with_tables(self) -> Sequence[str]:
-        """Return the triggers of the logs, and the statistics that queries are planned by."""
-        return (*_APPEND_ONLY, *_STATISTICS)
 
     def create_tables(self, connection: Connection, metadata: MetaData) -> None:
         """Create every table, its ids from a sequence that never gives one twice."""

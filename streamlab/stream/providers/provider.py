@@ -18,8 +18,7 @@ from streamlab.methods.api import (
     TrainingResult,
     TrainingSettings,
 )
-from streamlab.registry.details import ReportedDetails
-from streamlab.registry.records import ArtifactKind
+from streamlab.registry.records import ArtifactKind, ReportedDetails
 from streamlab.stream.artifacts import checkpoint_of
 from streamlab.stream.context import EncodedTask, RunContext, encode_task
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak

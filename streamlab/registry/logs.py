@@ -1,0 +1,114 @@
+"""The logs, which are only ever appended to: of events, and of each run's simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import insert, select
+
+from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.conditions import Columns, Condition, Joined
+from streamlab.registry.database import Repository, reads, writes
+from streamlab.registry.records import EventRecord, NewPlacement, PlacementRecord
+from streamlab.registry.tables import (
+    ArrivalRow,
+    EventRow,
+    PlacementRow,
+    RunRow,
+    columns_of,
+    with_names,
+)
+from streamlab.version import __version__
+
+_SELECTED = columns_of(PlacementRecord, PlacementRow)
+_EVENT_COLUMNS = columns_of(EventRecord, EventRow)
+_COLUMNS: Columns = {**_SELECTED, "run": Joined(PlacementRow.run_id, RunRow.id, RunRow.name)}
+
+
+class Events(Repository):
+    """The log of events."""
+
+    @reads
+    def list(
+        self, limit: int | None = None, *, where: Condition | None = None
+    ) -> tuple[EventRecord, ...]:
+        """Return the last `limit` lines, or all, oldest first."""
+        query = select(*_EVENT_COLUMNS.values()).order_by(EventRow.id.desc())
+        rows = self._listed(query, where, _EVENT_COLUMNS, limit).all()
+        return tuple(EventRecord(**row._mapping) for row in reversed(rows))
+
+    @writes
+    def add(self, kind: str, subject: str, message: str = "", *, digest: str | None = None) -> None:
+        """Append one line; `digest` is that of the artifact it is about."""
+        self.add_all(kind, [(subject, message, digest)])
+
+    @writes
+    def add_all(self, kind: str, lines: Sequence[tuple[str, str, str | None]]) -> None:
+        """Append a line for each subject, message and digest, in order."""
+        shared = {"kind": kind, "at": self._now, "version": __version__}
+        names = ("subject", "message", "digest")
+        rows = [shared | dict(zip(names, line, strict=True)) for line in lines]
+        self._insert(EventRow.__table__, rows)
+
+
+class Placements(Repository):
+    """The device logs, which are only ever appended to."""
+
+    @writes
+    def add(self, new: Sequence[NewPlacement]) -> None:
+        """Append lines to the log of the run that their arrivals are of, in order.
+
+        Raises RegistryError for an arrival that did not finish and for arrivals of several runs.
+        """
+        if not new:
+            return
+        query = select(ArrivalRow.id, ArrivalRow.run_id, ArrivalRow.status)
+        rows = self._among(query, ArrivalRow.id, (line.arrival_id for line in new))
+        known = {row.id: row for row in rows}
+        for line in new:
+            if line.arrival_id not in known:
+                raise NotInRegistryError(f"The registry holds no arrival {line.arrival_id}.")
+            if known[line.arrival_id].status != "finished":
+                raise RegistryError(
+                    f"Arrival {line.arrival_id} is {known[line.arrival_id].status} and left no "
+                    "artifact that could be placed on a device."
+                )
+        run_ids = {row.run_id for row in known.values()}
+        if len(run_ids) > 1:
+            raise RegistryError(
+                f"Placements of {len(run_ids)} runs were given at once; each run has a device of "
+                "its own."
+            )
+        (run_id,) = run_ids
+        lines = [asdict(line) | {"run_id": run_id} for line in new]
+        self._connection.execute(insert(PlacementRow), lines)
+
+    @reads
+    def list(
+        self,
+        run: str | int | None = None,
+        *,
+        where: Condition | None = None,
+        limit: int | None = None,
+    ) -> tuple[PlacementRecord, ...]:
+        """Return the first `limit` lines of a run's log, or of all, by run and oldest first.
+
+        Lines of removed arrivals are there until these are deleted: a log says what happened.
+        """
+        query = select(*_SELECTED.values()).select_from(PlacementRow)
+        query = query.join(ArrivalRow, ArrivalRow.id == PlacementRow.arrival_id)
+        query = with_names(query).order_by(PlacementRow.run_id, PlacementRow.id)
+        if run is not None:
+            query = query.where(PlacementRow.run_id == self._registry.runs.id_of(run))
+        rows = self._listed(query, where, _COLUMNS, limit)
+        return tuple(PlacementRecord(**row._mapping) for row in rows)
+
+
+def find_full_us(log: Iterable[NewPlacement]) -> int | None:
+    """Return when a device was first full: an artifact was rejected or evicted. None for never.
+
+    In microseconds of the virtual clock.
+    """
+    full = (line.at_us for line in log if line.action in ("rejected", "evicted"))
+    return min(full, default=None)
