@@ -154,7 +154,7 @@ def _stored(registry: Registry, run: RunRecord) -> Iterator[Stored]:
     scores = own_scores(registry.scores.list(run=run.id))
     kinds = {diff.digest: diff.kind for diff in registry.artifacts.list(run=run.id)}
     for arrival in registry.arrivals.list(run=run.id, status="finished"):
-        dataset = run.settings.task(arrival.task).get("dataset")
+        dataset = str(run.settings.task(arrival.task).get("dataset", ""))
         recorded = scores.get(arrival.id)
         if arrival.method not in (OURS, THEIRS) or dataset not in GLUE:
             continue
