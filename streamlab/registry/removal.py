@@ -163,7 +163,8 @@ class Removal(Repository):
         has other arrivals by now, a run is being worked on, or a tag is on what would go.
         """
         self._registry.runs.refuse_running()
-        found = self._registry.arrivals.list(provider=provider, removed=None)
+        listed = self._registry.arrivals.list(provider=provider, removed=None)
+        found = sorted(listed, key=lambda arrival: arrival.id)
         if {arrival.id for arrival in found} != set(ids):
             raise RegistryError(
                 f"The arrivals of `{provider}` have changed since they were listed; nothing was "
