@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # The `transformers` class whose backbone is the layout: parts that it lacks are not trained.
 MODEL_CLASS: Final = "AutoModelForSequenceClassification"
+_UNLIMITED_LENGTH: Final = 512  # tokens, where the configuration names no limit
+# Lists in a configuration that have one entry a layer.
+_LAYER_LISTS: Final = ("layer_types", "mlp_layer_types", "attention_window", "attention_layers")
 
 
 class BaseSettings(Settings):
@@ -93,7 +97,7 @@ class Base:
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
             model: PreTrainedModel = _auto_class(model_class).from_config(
-                config, dtype=torch.float32
+                config, dtype=torch.float32, trust_remote_code=False
             )
         parameters = dict(model.named_parameters())
         full_names, _ = split_head(list(parameters), self.layout.names, model.base_model_prefix)
@@ -105,43 +109,120 @@ class Base:
 
 
 def load_base(settings: BaseSettings, *, seed: int) -> Base:
-    """Load, cut, freeze and fingerprint a pretrained encoder.
+    """Load, cut, freeze, fingerprint and probe a pretrained model.
 
-    `seed` fills backbone tensors that the checkpoint lacks. Raises SourceError where the model
-    cannot be found, read or used as a sequence classifier, BaseMismatchError where its weights
-    are not those that the scenario pins.
+    `seed` fills the pooler where the checkpoint lacks it. Raises SourceError where the model
+    cannot be found, read or used as a sequence classifier, or its answers depend on more than the
+    text; BaseMismatchError where its weights are not those that the scenario pins.
     """
     import torch
     from transformers import AutoTokenizer
+
+    from streamlab.base_probe import check_tokenizer, takes_token_types
 
     located = locate_model(settings.model)
     _check_pin(settings, located)
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
-        headless, missing = _load_weights("AutoModel", settings, located, config)
-        tokenizer = AutoTokenizer.from_pretrained(located.target, revision=settings.revision)
+        headless, info = _load(settings, located, config, "AutoModel")
+        tokenizer = AutoTokenizer.from_pretrained(
+            located.target, revision=settings.revision, trust_remote_code=False
+        )
         with torch.device("meta"):
-            outline = _auto_class(MODEL_CLASS).from_config(config)
+            outline = _auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
+        embedded = headless.get_input_embeddings().get_parameter("weight")
+        check_tokenizer(settings.model, tokenizer, len(embedded))
+    if not takes_token_types(type(outline)):
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     loaded = {name: parameter.detach() for name, parameter in headless.named_parameters()}
     full_names, head_names = split_head(
         [name for name, _ in outline.named_parameters()], loaded, outline.base_model_prefix
     )
     backbone = {name: loaded[name] for name in full_names}
+    initialised = tuple(sorted(info["missing_keys"] & backbone.keys()))
+    _check_backbone(settings, backbone, head_names, outline.base_model_prefix, initialised)
     tensors = {name: t.to(torch.float32).contiguous().clone() for name, t in backbone.items()}
-    return Base(
+    base = Base(
         settings=settings,
         layout=Layout.of(backbone),
         tensors=tensors,
         full_names=full_names,
         head_names=head_names,
-        initialised=tuple(sorted(set(missing) & set(backbone))),
+        initialised=initialised,
         tokenizer=tokenizer,
         config=config,
-        max_length=_longest_input(config, tokenizer),
+        max_length=min(_longest_declared(config), int(tokenizer.model_max_length)),
         file_bytes=checkpoint_bytes(backbone),
         _held=fingerprint_tensors(tensors),
     )
+    with _explained(settings):
+        return _probed(base, headless)
+
+
+def _probed(base: Base, headless: PreTrainedModel) -> Base:
+    """Return the base with what a probe of its answers shows."""
+    from streamlab.base_probe import Probe
+
+    model = base.classifier(n_outputs=2, seed=0)
+    _check_buffers(base.settings, model, headless)
+    probe = Probe(base.settings.model, model, base.tokenizer)
+    max_length = min(base.max_length, probe.longest_input())
+    base.config.pad_token_id = probe.settle_padding(max_length)
+    return replace(base, max_length=max_length)
+
+
+def _longest_declared(config: PretrainedConfig) -> int:
+    declared = int(getattr(config, "max_position_embeddings", 0))
+    return declared if declared > 0 else _UNLIMITED_LENGTH
+
+
+def _check_backbone(
+    settings: BaseSettings,
+    backbone: Mapping[str, Tensor],
+    head: tuple[str, ...],
+    prefix: str,
+    initialised: tuple[str, ...],
+) -> None:
+    """Raise SourceError for pretrained weights that are missing, unusable or taken for a head."""
+    inside = [name for name in head if name.startswith(f"{prefix}.")]
+    if inside:
+        raise SourceError(
+            f"The base {settings.model!r} has `{inside[0]}` inside its backbone, but `AutoModel` "
+            f"loads no such tensor ({len(inside)} of them), so that it would be trained as a part "
+            "of the head. Give a model without adapters, of an architecture that `AutoModel` loads "
+            "whole."
+        )
+    missing = [name for name in initialised if not name.startswith("pooler.")]
+    if missing:
+        raise SourceError(
+            f"The checkpoint of {settings.model!r} lacks `{missing[0]}` ({len(missing)} such "
+            "tensors), which would be random numbers. Give a whole checkpoint, and a "
+            "`config.json` that belongs to it."
+        )
+    bad = [name for name, t in backbone.items() if not bool(t.isfinite().all())]
+    if bad:
+        raise SourceError(
+            f"`{bad[0]}` of the base {settings.model!r} holds NaN or infinite weights "
+            f"({len(bad)} such tensors). Give a checkpoint without them."
+        )
+
+
+def _check_buffers(
+    settings: BaseSettings, model: PreTrainedModel, headless: PreTrainedModel
+) -> None:
+    """Raise SourceError for a stored buffer that a classifier of the base does not share."""
+    import torch
+
+    prefix, stored = f"{model.base_model_prefix}.", headless.state_dict()
+    built = {name.removeprefix(prefix): buffer for name, buffer in model.named_buffers()}
+    for name, buffer in headless.named_buffers():
+        if name in stored and not torch.equal(built.get(name, buffer).to(buffer.dtype), buffer):
+            raise SourceError(
+                f"The base {settings.model!r} keeps numbers in the buffer `{name}`, which a diff "
+                "on its weights does not cover. Give a model of another architecture."
+            )
 
 
 def load_model(settings: BaseSettings) -> PreTrainedModel:
@@ -149,15 +230,34 @@ def load_model(settings: BaseSettings) -> PreTrainedModel:
 
     Raises SourceError, or BaseMismatchError where another file is pinned.
     """
+    import torch
+
     located = locate_model(settings.model)
     _check_pin(settings, located)
     config = _load_config(settings, located)
-    with quiet_transformers(), _explained(settings):
-        model, missing = _load_weights(MODEL_CLASS, settings, located, config)
-        backbone = f"{model.base_model_prefix}."
-        if any(not name.startswith(backbone) for name in missing):
-            model, _ = _load_weights("AutoModel", settings, located, config)
-    return model
+    with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
+        torch.manual_seed(0)  # for a pooler that no classifier keeps: the same in two checkpoints
+        model, info = _load(settings, located, config, MODEL_CLASS)
+        lacking = _lacking(model, info["missing_keys"])
+        if lacking:
+            raise SourceError(
+                f"The checkpoint of {settings.model!r} lacks `{lacking[0]}`, which would be random "
+                "numbers. Save the model whole, by `save_pretrained` of its classifier or of "
+                "`AutoModel`."
+            )
+        return _load(settings, located, config, "AutoModel")[0] if info["missing_keys"] else model
+
+
+def _lacking(model: PreTrainedModel, missing: Collection[str]) -> list[str]:
+    """Return the missing tensors of a classifier's backbone and of a head that is not whole."""
+    modules = Counter(name.rpartition(".")[0] for name, _ in model.named_parameters())
+    lost = Counter(name.rpartition(".")[0] for name in missing)
+    prefix = f"{model.base_model_prefix}."
+    return [
+        name
+        for name in sorted(missing)
+        if name.startswith(prefix) or lost[m := name.rpartition(".")[0]] < modules[m]
+    ]
 
 
 def _auto_class(name: str) -> Any:
@@ -194,55 +294,84 @@ def _check_pin(settings: BaseSettings, located: Located) -> None:
 def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
     from transformers import AutoConfig
 
+    if located.kind != "hub" and (Path(located.target) / "adapter_config.json").exists():
+        raise SourceError(
+            f"The folder of the base {settings.model!r} holds a PEFT adapter beside the model. "
+            "Remove it, or merge it into the model by `merge_and_unload` first."
+        )
     with _explained(settings):
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            located.target, revision=settings.revision
+            located.target, revision=settings.revision, trust_remote_code=False
         )
     if settings.layers is not None:
-        if settings.layers > config.num_hidden_layers:
-            raise SourceError(
-                f"`base.layers` asks for {settings.layers} layers, and {settings.model!r} has "
-                f"{config.num_hidden_layers}. Give a smaller number, or leave it out."
-            )
-        config.num_hidden_layers = settings.layers
+        _cut(config, settings, settings.layers)
     return config
 
 
-def _load_weights(
-    model_class: str, settings: BaseSettings, located: Located, config: PretrainedConfig
-) -> tuple[PreTrainedModel, list[str]]:
-    """Load a checkpoint in its own dtype; return the model and the names that the file lacks."""
+def _cut(config: PretrainedConfig, settings: BaseSettings, n_layers: int) -> None:
+    """Keep the lowest layers in a configuration, in its lists of one entry a layer too."""
+    found = getattr(config, "num_hidden_layers", None)
+    if found is not None and n_layers > found:
+        raise SourceError(
+            f"`base.layers` asks for {n_layers} layers, and {settings.model!r} has {found}. Give a "
+            "smaller number, or leave it out."
+        )
+    try:
+        for name in _LAYER_LISTS:
+            values = getattr(config, name, None)
+            if isinstance(values, list | tuple) and len(values) == found:
+                setattr(config, name, values[:n_layers])
+        config.num_hidden_layers = n_layers
+    except (NotImplementedError, AttributeError, ValueError, TypeError) as error:
+        raise SourceError(
+            f"`base.layers` cannot cut {settings.model!r}: a {config.model_type} model is not a "
+            "stack of equal layers. Leave it out."
+        ) from error
+
+
+def _load(
+    settings: BaseSettings, located: Located, config: PretrainedConfig, model_class: str
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a checkpoint in its own dtype; returns the library's report beside the model."""
     model, info = _auto_class(model_class).from_pretrained(
         located.target,
         revision=settings.revision,
         config=config,
         dtype="auto",
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # reported below, by name
+        trust_remote_code=False,
     )
-    return model, list(info["missing_keys"])
-
-
-def _longest_input(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    positions = int(getattr(config, "max_position_embeddings", 512))
-    # RoBERTa numbers positions from pad_token_id + 1.
-    if config.model_type in {"roberta", "xlm-roberta", "camembert"}:
-        positions -= int(config.pad_token_id or 0) + 1
-    return min(positions, int(tokenizer.model_max_length))
+    for name, stored, expected in sorted(info["mismatched_keys"]):
+        raise SourceError(
+            f"`{name}` has the shape {tuple(stored)} in the checkpoint of {settings.model!r}, and "
+            f"{tuple(expected)} by its `config.json`. Restore the configuration that belongs to "
+            "the checkpoint."
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise SourceError(
+            f"{settings.model!r} is a PEFT adapter, not a model. Merge it into its model by "
+            "`merge_and_unload`, and give that."
+        )
+    return model, info
 
 
 @contextmanager
 def _explained(settings: BaseSettings) -> Iterator[None]:
-    """Turn whatever the library raises while it loads a model into a SourceError."""
-    from safetensors import SafetensorError
-
+    """Turn whatever the library raises about a model into a SourceError."""
     try:
         yield
-    except StreamlabError:
+    except (StreamlabError, MemoryError):
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            raise SourceError(
+                f"The base {settings.model!r} needs Python code from its own folder, which is "
+                "never run. Give a model of an architecture that `transformers` has itself."
+            ) from error
         raise SourceError(
-            f"The base {settings.model!r} cannot be loaded: {reason} Give a model that "
+            f"The base {settings.model!r} cannot be loaded: {reason[:300]} Give a model that "
             "`transformers` can load for sequence classification; a hub id needs the hub or a "
             "filled cache."
         ) from error

@@ -145,7 +145,7 @@ def training_batches(
         by_length = pooled[np.argsort(lengths[pooled], kind="stable")]
         batches += [by_length[at : at + batch_size] for at in range(0, len(pooled), batch_size)]
     for number in rng.permutation(len(batches)):
-        yield _padded(encoded, batches[number])
+        yield padded(encoded, batches[number])
 
 
 def evaluation_batches(
@@ -161,7 +161,7 @@ def evaluation_batches(
     for same_width in np.split(order, cuts):
         for start in range(0, len(same_width), batch_size):
             places = same_width[start : start + batch_size]
-            yield places, _padded(encoded, places)
+            yield places, padded(encoded, places)
 
 
 def _widths(lengths: NDArray[np.int64], max_length: int) -> NDArray[np.int64]:
@@ -169,7 +169,8 @@ def _widths(lengths: NDArray[np.int64], max_length: int) -> NDArray[np.int64]:
     return np.maximum(lengths, np.minimum(-(-lengths // _WIDTH_STEP) * _WIDTH_STEP, max_length))
 
 
-def _padded(encoded: Encoded, places: NDArray[np.int64]) -> Batch:
+def padded(encoded: Encoded, places: NDArray[np.int64]) -> Batch:
+    """Return examples as a batch, padded to the width of the longest of them."""
     import torch
 
     lengths = np.array([len(encoded.token_ids[place]) for place in places])
