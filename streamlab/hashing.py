@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,3 +60,26 @@ def split_head(
 def canonical_json(tree: Any) -> str:
     """Return canonical JSON: sorted keys, no spaces, no NaN, ASCII."""
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+MAX_JSON_DEPTH: Final = 32  # of lists and objects in one another
+_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET: Final = re.compile(r"[\[\]{}]")
+
+
+def parse_json(text: str | bytes, *, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse JSON from outside: UTF-8, finite numbers, whole characters, and not too deep.
+
+    The depth is measured before anything is parsed. Raises ValueError.
+    """
+    text = text.decode() if isinstance(text, bytes) else text
+    steps = (1 if bracket in "[{" else -1 for bracket in _BRACKET.findall(_STRING.sub("", text)))
+    if max(accumulate(steps), default=0) > max_depth:
+        raise ValueError(f"it is nested more than {max_depth} levels deep")
+    tree = json.loads(text, parse_constant=_refuse_constant)
+    json.dumps(tree, ensure_ascii=False, allow_nan=False).encode()  # 1e999, half a character
+    return tree
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")

@@ -7,7 +7,6 @@ where k of delta's d entries are non-zero; or the k entries replace those of the
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, DiffError
-from streamlab.hashing import canonical_json
+from streamlab.hashing import MAX_JSON_DEPTH, canonical_json, parse_json
 
 Mode = Literal["add", "replace"]
 
@@ -229,8 +228,6 @@ def _checked_head(head: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[
 def _checked_json(tree: Any) -> Any:
     """Return a tree after a round trip through JSON, so that a diff equals its stored copy."""
     try:
-        text = canonical_json(tree)
-        json.dumps(tree, ensure_ascii=False).encode()  # rejects lone surrogates
-        return json.loads(text)
+        return parse_json(canonical_json(tree), max_depth=MAX_JSON_DEPTH - 1)  # inside a header
     except (TypeError, ValueError, RecursionError) as error:
         raise DiffError(f"`task` and the names in `head` must be JSON: {error}.") from error

@@ -166,18 +166,12 @@ def _outline(model: torch.nn.Module) -> list[tuple[Any, ...]]:
 class RunContext:
     """Everything the arrivals of a run share, read only but for caches."""
 
-    def __init__(
-        self, scenario: Scenario, base: Base, folder: Path, *, provider: str | None = None
-    ) -> None:
-        """`folder` is where relative paths of the scenario start.
-
-        `provider`: only this one's examples can be had; every provider's where it is None.
-        """
+    def __init__(self, scenario: Scenario, base: Base, folder: Path) -> None:
+        """`folder` is where relative paths of the scenario start."""
         self.scenario = scenario
         self.base = base
+        self.folder = folder
         self.classifiers = Classifiers(base)
-        self._folder = folder
-        self._provider = provider
         self._hub = HubReach()
         self._seed: int | None = None
         self._loaded: dict[tuple[str, int], TaskData] = {}  # by task and version
@@ -195,8 +189,6 @@ class RunContext:
             key = arrival.task, arrival.version
             if arrival.seed != seed or key in loaded:
                 continue
-            if self._provider not in (None, arrival.provider):
-                continue
             entry = self.scenario.tasks[arrival.task]
             task = load_task(
                 arrival.task,
@@ -204,11 +196,20 @@ class RunContext:
                 self.scenario.data,
                 seed=arrival.data_seed,
                 hub=self._hub,
-                base_folder=self._folder,
+                base_folder=self.folder,
             )
             loaded[key] = task
             encoded[key] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
+
+    def receive(self, arrival: Arrival, task: LoadedTask) -> None:
+        """Take an arrival's examples from the lab, in place of loading every provider's."""
+        if arrival.seed != self._seed:
+            self._seed, self._loaded, self._encoded = arrival.seed, {}, {}
+        key = arrival.task, arrival.version
+        if self._loaded.get(key) != task:
+            self._loaded[key] = task
+            self._encoded[key] = encode_task(task, self.base, self.training(arrival.task))
 
     def check_keys(self) -> None:
         """Raise UsageError where a provider's own key cannot be read."""
@@ -217,7 +218,7 @@ class RunContext:
 
     def find_private_key(self, provider: str, seed: int) -> str | None:
         """Return the key that a provider signs with, None where it has none. Raises UsageError."""
-        return self.scenario.providers[provider].find_private_key(seed, provider, self._folder)
+        return self.scenario.providers[provider].find_private_key(seed, provider, self.folder)
 
     def training(self, task: str) -> TrainingSettings:
         """Return the training settings of a task."""

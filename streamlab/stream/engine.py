@@ -21,11 +21,12 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
 from streamlab.registry.records import ArrivalRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.context import RunContext
+from streamlab.stream.context import RunContext, find_device
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
 from streamlab.stream.executors import Executor
-from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.processes import Bounds, Processes
+from streamlab.stream.executors.sandbox import Sandbox, find_sandbox
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
 from streamlab.stream.scenario import LoadedScenario, load_scenario
@@ -74,7 +75,10 @@ def run(
     context = RunContext(loaded.scenario, base, loaded.folder)
     context.check_keys()
     context.prepare(loaded.scenario.seeds[0])
+    sandbox = _sandbox(context, place)
     environment = describe_environment(loaded.scenario.defaults.training)
+    if loaded.scenario.execution.executor == "processes":
+        environment["sandbox"] = "none" if sandbox is None else "bwrap"
     draws = loaded.scenario.queue.service == "history"
     if draws and not is_there:
         raise no_history()
@@ -93,22 +97,30 @@ def run(
             method = loaded.scenario.defaults.method.name
             ledger = Ledger(registry, record.name, method)
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
-            with closing(_executor(loaded, context)) as executor:
+            with closing(_executor(context, sandbox)) as executor:
                 yield from Stream(lab, executor, watch, order).outcomes()
 
 
-def _executor(loaded: LoadedScenario, context: RunContext) -> Executor:
-    execution = loaded.scenario.execution
+def _sandbox(context: RunContext, home: Home) -> Sandbox | None:
+    """Return the sandbox of the scenario's providers. Raises UsageError where it has none."""
+    execution, tasks = context.scenario.execution, context.scenario.tasks.values()
+    if execution.executor == "serial":
+        return None
+    on_gpu = any(find_device(task.training.device).type != "cpu" for task in tasks)
+    return find_sandbox(execution.sandbox, hidden=(home.path,), on_gpu=on_gpu)
+
+
+def _executor(context: RunContext, sandbox: Sandbox | None) -> Executor:
+    execution = context.scenario.execution
     if execution.executor == "serial":
         return Serial(context)
-    return Processes(
-        loaded,
-        fingerprint=context.base.fingerprint,
+    bounds = Bounds(
         max_bytes=2 * context.base.file_bytes + DEFAULT_MAX_BYTES,
         timeout_seconds=execution.timeout_seconds,
         max_memory=execution.memory,
-        workers=execution.workers,
+        max_progress=execution.max_progress,
     )
+    return Processes(context, bounds, workers=execution.workers, sandbox=sandbox)
 
 
 def _resume(registry: Registry, loaded: LoadedScenario, context: RunContext) -> RunRecord:

@@ -74,6 +74,10 @@ class ExecutionSettings(Settings):
     """Per arrival within one run; `--resume` tries again."""
     memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None = None
     """What a provider's process may allocate (Linux), including libraries and buffers."""
+    sandbox: Literal["auto", "none", "bwrap"] = "auto"
+    """Of providers' processes: `bwrap` needs bubblewrap, `auto` uses it where it works."""
+    max_progress: PositiveInt = 1_000_000
+    """Training steps that a provider's process may report for one attempt."""
 
 
 class Scenario(Settings):
@@ -169,12 +173,15 @@ def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
     execution = scenario.execution
     if execution.executor == "processes":
         return
-    if execution.memory is not None:
-        message = "bounds providers in processes of their own; add `executor: processes`"
-        yield problem(message, int(execution.memory), "execution", "memory")
-    if execution.workers > 1:
-        message = "needs providers in processes of their own; add `executor: processes`"
-        yield problem(message, execution.workers, "execution", "workers")
+    given = {
+        "memory": None if execution.memory is None else int(execution.memory),
+        "workers": execution.workers if execution.workers > 1 else None,
+        "sandbox": execution.sandbox if execution.sandbox == "bwrap" else None,
+    }
+    for name, value in given.items():
+        if value is not None:
+            message = "needs providers in processes of their own; add `executor: processes`"
+            yield problem(message, value, "execution", name)
 
 
 def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:

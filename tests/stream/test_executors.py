@@ -23,25 +23,27 @@ from streamlab.methods.api import Progress
 from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.executors import Executor
-from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.process_tree import tree_of
+from streamlab.stream.executors.processes import Bounds, Processes
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.providers.provider import Answer, Order, Watch
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 
+OPEN = {"executor": "processes", "sandbox": "none"}
 Make = Callable[[LoadedScenario], Executor]
 
 
+def context(loaded: LoadedScenario) -> RunContext:
+    return RunContext(loaded.scenario, load_base(loaded.base, seed=1), loaded.folder)
+
+
 def serial(loaded: LoadedScenario) -> Executor:
-    return Serial(
-        RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
-    )
+    return Serial(context(loaded))
 
 
-def processes(loaded: LoadedScenario, **settings: Any) -> Processes:
-    fingerprint = load_base(loaded.scenario.base, seed=1).fingerprint
-    given = {"max_bytes": 1 << 20, "timeout_seconds": None, **settings}
-    return Processes(loaded, fingerprint=fingerprint, **given)
+def processes(loaded: LoadedScenario, workers: int = 1, **bounds: Any) -> Processes:
+    return Processes(context(loaded), Bounds(**{"max_bytes": 1 << 20, **bounds}), workers=workers)
 
 
 def two_processes(loaded: LoadedScenario) -> Processes:
@@ -142,11 +144,12 @@ def test_a_provider_that_hangs_is_ended_when_its_time_is_up(
 ) -> None:
     def stop(_: Progress) -> None:
         for child in children() - others:
-            os.kill(child, signal.SIGSTOP)
+            for process in tree_of(child):
+                os.kill(process, signal.SIGSTOP)
 
     with closing(processes(loaded, timeout_seconds=60)) as executor:
         ask(executor, by_task(loaded)["mood"])  # loaded by now
-    with closing(processes(loaded, timeout_seconds=15)) as executor:
+        executor._processes["press"]._bounds = Bounds(max_bytes=1 << 20, timeout_seconds=1)
         with pytest.raises(ProviderError, match="`press` did not answer in time for `mood`"):
             ask(executor, by_task(loaded)["mood"], stop)
 
@@ -208,7 +211,12 @@ def test_closing_stops_orders_that_are_still_worked_on(
 def test_a_stream_of_processes_leaves_the_same_files(
     lab: Lab, plain: Ran, tmp_path: Path, others: set[int], workers: int
 ) -> None:
-    execution = {"executor": "processes", "workers": workers, "timeout_seconds": 300}
+    execution = {
+        "executor": "processes",
+        "sandbox": "none",
+        "workers": workers,
+        "timeout_seconds": 300,
+    }
     path = lab.scenario(name="apart", evaluation="full", execution=execution)
 
     ran = carry_out(path, tmp_path / "home")
@@ -230,7 +238,7 @@ def test_a_provider_that_dies_fails_its_arrival_and_no_other_and_is_tried_again(
                 if child.name == "provider school":
                     child.kill()
 
-    execution = {"executor": "processes", "attempts": 2}
+    execution = {**OPEN, "attempts": 2}
     path = lab.scenario(name="apart", evaluation="full", execution=execution)
 
     outcomes = list(run(path, tmp_path / "home", watch=kill))
@@ -250,9 +258,9 @@ def test_a_provider_that_dies_fails_its_arrival_and_no_other_and_is_tried_again(
 def test_a_provider_that_needs_more_memory_than_it_may_have_fails_its_arrivals_alone(
     lab: Lab, plain: Ran, tmp_path: Path, others: set[int]
 ) -> None:
-    execution = {"executor": "processes", "memory": "1MB"}
+    execution = {**OPEN, "memory": "1MB"}
     short = carry_out(lab.scenario(name="short", execution=execution), tmp_path / "short")
-    execution = {"executor": "processes", "memory": "64GB"}
+    execution = {**OPEN, "memory": "64GB"}
     path = lab.scenario(name="ample", evaluation="full", execution=execution)
     ample = carry_out(path, tmp_path / "ample")
 

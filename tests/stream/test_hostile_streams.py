@@ -93,7 +93,7 @@ def test_an_honest_submission_passes_the_probe_and_leaves_quarantine(
 def test_a_provider_that_crashes_every_time_fails_alone(
     lab: Lab, tmp_path: Path, executor: str
 ) -> None:
-    execution = {"executor": executor, "attempts": 2, "timeout_seconds": 200}
+    execution = {"executor": executor, "sandbox": "none", "attempts": 2, "timeout_seconds": 200}
     ran = carry_out(hostile(lab, "crash", execution=execution), tmp_path / "home")
 
     rows = arrivals_in(ran.home)

@@ -1,24 +1,31 @@
-"""What a provider's process may say, and how long it may take over it."""
+"""What a provider's process may send, start and take, and for how long."""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 from stream_samples import Lab, only
 
+from streamlab.base import load_base
 from streamlab.errors import ProviderError
 from streamlab.methods.api import Progress
+from streamlab.stream.context import RunContext
 from streamlab.stream.executors import processes
+from streamlab.stream.executors.channel import Channel
+from streamlab.stream.executors.process_tree import supervise, tree_of
+from streamlab.stream.executors.processes import Bounds
 from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.tasks.load import LoadedTask
 
 PROGRESS = {"progress": asdict(Progress("gated", 1, 2, 0.5, None))}
 EFFORT = {"n_steps": 1, "training_seconds": 1.0, "peak_memory_bytes": 1, "details": {}}
@@ -36,24 +43,73 @@ def with_details(details: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def arrival(lab: Lab) -> Arrival:
-    (made,) = arrivals(load_scenario(lab.scenario(name="said", **only("mood"))).scenario)
-    return made
+def asked(lab: Lab) -> tuple[Arrival, LoadedTask]:
+    loaded = load_scenario(lab.scenario(name="said", **only("mood")))
+    (arrival,) = arrivals(loaded.scenario)
+    context = RunContext(loaded.scenario, load_base(loaded.base, seed=1), loaded.folder)
+    return arrival, context.loaded(arrival)
 
 
-def note_from(connection: Connection, arrival: Arrival) -> Any:
-    return processes._receive_message(connection, arrival)
+class Started:
+    """A fork of this process that does nothing but `act`, supervised as a provider's is."""
+
+    def __init__(self, act: Callable[[Channel], None], theirs: socket.socket) -> None:
+        def run() -> None:
+            supervise()
+            act(Channel(theirs))
+
+        self._process = multiprocessing.get_context("fork").Process(target=run, daemon=False)
+        self._process.start()
+        self.pid, self.exited = self._process.pid, self._process.sentinel
+
+    def exit_code(self, seconds: float) -> int | None:
+        self._process.join(seconds)
+        return self._process.exitcode
 
 
-@pytest.mark.parametrize("message", [PROGRESS, {"answer": ANSWER}, {"failed": "no rows"}])
-def test_a_message_is_one_of_three_things(arrival: Arrival, message: dict[str, Any]) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    theirs.send_bytes(json.dumps(message).encode())
+def ask(
+    act: Callable[[Channel], None],
+    asked: tuple[Arrival, LoadedTask],
+    seen: list[Progress] | None = None,
+    **bounds: Any,
+) -> tuple[Answer, float]:
+    """Ask a real process that does nothing but `act`; return the answer, and the seconds."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        started = Started(act, theirs)
+    process = processes._Process(started, ours, Bounds(**{"max_bytes": 1 << 20, **bounds}))
+    began = time.monotonic()
+    try:
+        watch = (lambda _: None) if seen is None else seen.append
+        given = process.answer(Order(asked[0]), asked[1], watch)
+        assert len(tree_of(started.pid or 0)) == 2  # it and its supervisor are left as they are
+        return given, time.monotonic() - began
+    finally:
+        process.end()
+        assert tree_of(started.pid or 0) == []
 
-    note = note_from(ours, arrival)
 
-    (name,) = message
-    assert getattr(note, name) is not None
+def say(*messages: bytes) -> Callable[[Channel], None]:
+    def act(channel: Channel) -> None:
+        for message in messages:
+            channel.send(message)
+        time.sleep(600)
+
+    return act
+
+
+def text(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()
+
+
+def test_an_answer_follows_any_progress(asked: tuple[Arrival, LoadedTask]) -> None:
+    seen: list[Progress] = []
+    said = say(text(PROGRESS), text(PROGRESS), text({"answer": ANSWER}), b"content")
+
+    given, _ = ask(said, asked, seen, timeout_seconds=60)
+
+    assert given.submission.data == b"content"
+    assert seen == [Progress("gated", 1, 2, 0.5, None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -67,87 +123,140 @@ def test_a_message_is_one_of_three_things(arrival: Arrival, message: dict[str, A
         b'{"progress": {"x": 1}}',
         b'{"answer": {}}',
         b'{"failed": "\\ud800"}',
-        json.dumps({"failed": "a"} | PROGRESS).encode(),
-        json.dumps({"failed": "a", "answer": ANSWER}).encode(),
-        json.dumps({"answer": ANSWER | {"effort": EFFORT | {"n_steps": -1}}}).encode(),
-        json.dumps({"answer": with_details({"training": {"\ud800": 1}})}).encode(),
-        json.dumps({"answer": with_details({"probe": 1})}).encode(),
-        b"[" * 100_000,
+        b'{"failed": "\\u0000"}',
+        text({"failed": "a"} | PROGRESS),
+        text({"failed": "a", "answer": ANSWER}),
+        text({"progress": PROGRESS["progress"] | {"loss": float("nan")}}),
+        text({"progress": PROGRESS["progress"] | {"stage": "\x1b[2J"}}),
+        text({"progress": PROGRESS["progress"] | {"stage": "x" * 65}}),
+        text(PROGRESS).ljust(1025),
+        text({"answer": ANSWER | {"effort": EFFORT | {"n_steps": -1}}}),
+        text({"answer": ANSWER | {"signature": "xy"}}),
+        text({"answer": with_details({"training": {"\ud800": 1}})}),
+        text({"answer": with_details({"probe": 1})}),
+        text({"answer": with_details({"training": {"deep": json.loads("[" * 40 + "]" * 40)}})}),
+        b"[" * 60_000,
+        b" " * 100_000,
     ],
 )
 def test_what_is_no_message_fails_the_provider_and_not_the_run(
-    arrival: Arrival, message: bytes
+    asked: tuple[Arrival, LoadedTask], message: bytes
 ) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    theirs.send_bytes(message)
-
     with pytest.raises(ProviderError, match="sent a message that cannot be read"):
-        note_from(ours, arrival)
+        ask(say(message), asked, timeout_seconds=60)
 
 
-def talk_for_ever(connection: Connection) -> None:
+def test_an_artifact_over_the_limit_is_not_read(asked: tuple[Arrival, LoadedTask]) -> None:
+    with pytest.raises(ProviderError, match="sent what is not a submission: at most 9 bytes"):
+        ask(say(text({"answer": ANSWER}), b"x" * 10), asked, max_bytes=9)
+
+
+def talk_for_ever(channel: Channel) -> None:
     while True:
-        connection.send_bytes(json.dumps(PROGRESS).encode())
+        channel.send(text(PROGRESS))
 
 
-def end_in_a_message(connection: Connection) -> None:
-    connection._send(b"\0\0\0\x64half")  # type: ignore[attr-defined] - the length says 100
-
-
-def stop_in_a_message(connection: Connection) -> None:
-    end_in_a_message(connection)
+def stop_in_a_message(channel: Channel) -> None:
+    channel._socket.send((100).to_bytes(8, "little") + b"half")
     time.sleep(600)
 
 
-def stop_in_the_artifact(connection: Connection) -> None:
-    connection.send_bytes(json.dumps({"answer": ANSWER}).encode())
-    stop_in_a_message(connection)
+def stop_in_the_artifact(channel: Channel) -> None:
+    channel.send(text({"answer": ANSWER}))
+    stop_in_a_message(channel)
 
 
-def never_say_a_word(_connection: Connection) -> None:
+def trickle(channel: Channel) -> None:
+    channel._socket.send((1000).to_bytes(8, "little"))
+    while True:
+        channel._socket.send(b" ")
+        time.sleep(0.05)
+
+
+def fork_and_hold_the_connection(_: Channel) -> None:
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                time.sleep(600)
+            os._exit(0)
     time.sleep(600)
 
 
 @pytest.mark.parametrize(
-    "act", [talk_for_ever, stop_in_a_message, stop_in_the_artifact, never_say_a_word]
-)
+    "act",
+    [
+        talk_for_ever, stop_in_a_message, stop_in_the_artifact, trickle, say(),
+        fork_and_hold_the_connection,
+    ],
+)  # fmt: skip
 def test_a_provider_that_does_not_come_to_an_end_runs_out_of_time(
-    arrival: Arrival, act: Callable[[Connection], None]
+    asked: tuple[Arrival, LoadedTask], act: Callable[[Channel], None]
 ) -> None:
     with pytest.raises(ProviderError, match="did not answer in time"):
-        ask(act, arrival, seconds=0.3)
+        ask(act, asked, timeout_seconds=0.5)
 
 
-def answer_and_rest(connection: Connection) -> None:
-    connection.send_bytes(json.dumps(PROGRESS).encode())
-    connection.send_bytes(json.dumps({"answer": ANSWER}).encode())
-    connection.send_bytes(b"content")
+def end_in_a_message(channel: Channel) -> None:
+    channel._socket.send((100).to_bytes(8, "little") + b"half")
+    os._exit(3)
+
+
+def leave_another_with_the_connection(_: Channel) -> None:
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+    os._exit(3)
+
+
+@pytest.mark.parametrize("act", [end_in_a_message, leave_another_with_the_connection])
+def test_a_process_that_ends_is_not_waited_for_whoever_holds_its_connection(
+    asked: tuple[Arrival, LoadedTask], act: Callable[[Channel], None]
+) -> None:
+    with pytest.raises(ProviderError, match="ended with exit code 3 before it had answered"):
+        ask(act, asked)
+
+
+def test_progress_is_bounded_in_number_and_rate(asked: tuple[Arrival, LoadedTask]) -> None:
+    seen: list[Progress] = []
+
+    with pytest.raises(ProviderError, match="reported more than 11,000 steps"):
+        ask(talk_for_ever, asked, seen, max_progress=11_000)
+
+    assert len(seen) == 11_000
+    began = time.monotonic()
+    counted = processes._Asked(asked[0], Bounds(max_bytes=1))
+    for _ in range(processes._PROGRESS_BURST + 1_000):
+        counted.count_progress()
+    assert time.monotonic() - began > 0.9 * 1_000 / processes._PROGRESS_PER_SECOND
+
+
+def start_many(_: Channel) -> None:
+    for _ in range(12):
+        if os.fork() == 0:
+            os.setsid()
+            time.sleep(600)
     time.sleep(600)
 
 
-def test_an_answer_in_time_leaves_the_process_as_it_is(arrival: Arrival) -> None:
-    given, process = ask(answer_and_rest, arrival, seconds=60)
-
-    assert given.submission.data == b"content"
-    assert process.is_alive()
-    process.kill()
-
-
-def test_a_process_that_ends_within_a_message_is_not_waited_for(arrival: Arrival) -> None:
-    with pytest.raises(ProviderError, match="ended with exit code 0 before it had answered"):
-        ask(end_in_a_message, arrival, seconds=60)
+def take_memory_together(_: Channel) -> None:
+    for _ in range(4):
+        if os.fork() == 0:
+            taken = bytearray(os.urandom(1 << 20) * 64)
+            time.sleep(600 + len(taken))
+    time.sleep(600)
 
 
-def ask(
-    act: Callable[[Connection], None], arrival: Arrival, *, seconds: float
-) -> tuple[Answer, Any]:
-    """Ask a real process that does nothing but `act`."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    worker = object.__new__(processes._Process)
-    worker._connection = ours
-    worker._process = context.Process(target=act, args=(theirs,), daemon=True)
-    worker._process.start()
-    theirs.close()
-    given = worker.answer(Order(arrival), lambda _progress: None, seconds, 1 << 20)
-    return given, worker._process
+def test_processes_of_one_provider_are_bounded_together(
+    asked: tuple[Arrival, LoadedTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_MAX_PROCESSES", 12)
+    with pytest.raises(ProviderError, match=r"started \d+ processes, and may have 12"):
+        ask(start_many, asked, timeout_seconds=60)
+    with pytest.raises(ProviderError, match=r"took more than .* bytes in 6 processes"):
+        ask(
+            take_memory_together,
+            asked,
+            max_memory=processes.memory_of([os.getpid()]) + (200 << 20),
+            timeout_seconds=60,
+        )

@@ -64,7 +64,8 @@ def test_how_arrivals_are_executed_is_no_part_of_the_digest_of_a_scenario(lab: L
 @pytest.mark.parametrize(
     ("execution", "problem"),
     [
-        ({"memory": "2GB"}, r"execution\.memory: bounds providers .*add `executor: processes`"),
+        ({"memory": "2GB"}, r"execution\.memory: needs providers .*add `executor: processes`"),
+        ({"sandbox": "bwrap"}, r"execution\.sandbox: needs providers .*add `executor: processes`"),
         ({"executor": "processes", "memory": 2**63}, r"execution\.memory: .*less than"),
         ({"executor": "processes", "memory": 0}, r"execution\.memory: .*greater than 0"),
     ],

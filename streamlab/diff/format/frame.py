@@ -9,7 +9,6 @@ by one, so that nothing is allocated before it is checked.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.values import INTEGER_BITS, ValueType
 from streamlab.diff.vector import Mode
 from streamlab.errors import DiffError, DiffFormatError
-from streamlab.hashing import canonical_json
+from streamlab.hashing import canonical_json, parse_json
 
 METADATA_KEY = "streamlab.diff"
 MAX_HEADER_BYTES = 64 << 10
@@ -142,10 +141,8 @@ def _header_text(data: bytes) -> bytes:
 
 def _parse(text: bytes, what: str) -> dict[str, Any]:
     try:
-        tree = json.loads(text.decode("ascii"))
-        canonical_json(tree)  # rejects NaN and infinities
-        json.dumps(tree, ensure_ascii=False).encode()  # rejects lone surrogates
-    except (ValueError, RecursionError) as error:
+        tree = parse_json(text.decode("ascii"))
+    except ValueError as error:
         raise DiffFormatError("header-json", f"the {what} is not ASCII JSON: {error}.") from error
     if not isinstance(tree, dict):
         raise DiffFormatError("header-json", f"the {what} must be a JSON object.")

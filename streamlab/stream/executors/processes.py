@@ -1,49 +1,50 @@
 """The executor of processes: each provider has its own, with the base and only its own examples.
 
-What comes back is JSON and plain bytes. Nothing of it is unpickled, so that a provider can send
-a wrong answer, or none, but no code.
-
-    lab      -> provider   an order (pickled: the lab is trusted)
-    provider -> lab        any number of {"progress": ...}, then
-                           {"answer": ...} and the artifact's bytes, or {"failed": ...}
+`provider_process` describes what passes between the two.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
+import pickle
 import signal
+import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
-from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any, Final, Self
+from dataclasses import dataclass, field, replace
+from multiprocessing.context import ForkServerContext
+from typing import Annotated, Final, Protocol, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from streamlab.base import load_base
 from streamlab.config import Settings
-from streamlab.errors import ProviderError, StreamlabError, TrainingError
+from streamlab.errors import ProviderError, TrainingError
+from streamlab.hashing import parse_json
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArtifactKind
 from streamlab.stream.context import RunContext
-from streamlab.stream.executors.process_limits import bound_memory, offer_to_be_ended
+from streamlab.stream.executors.channel import Channel
+from streamlab.stream.executors.process_tree import kill_tree, memory_of, tree_of
+from streamlab.stream.executors.provider_process import Setup, work_supervised
+from streamlab.stream.executors.sandbox import Sandbox, start_sandboxed
 from streamlab.stream.providers.behaviours import Behaviour
-from streamlab.stream.providers.provider import Answer, Effort, Order, Watch, answer
-from streamlab.stream.scenario import LoadedScenario
+from streamlab.stream.providers.provider import Answer, Effort, Order, Watch
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
+from streamlab.tasks.load import LoadedTask
 
-_MAX_MESSAGE_BYTES = 1 << 20  # the longest message beside an artifact
+_MAX_MESSAGE_BYTES = 64 << 10  # the longest message beside an artifact
+_MAX_PROGRESS_BYTES = 1 << 10
+_PROGRESS_PER_SECOND, _PROGRESS_BURST = 2_000, 10_000  # beyond, a provider has to wait
+_MAX_PROCESSES = 128  # of one provider, compilers included
+_MAX_REASON = 2_000  # characters
+_EXIT_SECONDS = 5.0  # between the end of a connection and that of its process
 _LARGEST = 1 << 53  # of steps, seconds or bytes: what every number format holds
-_CRASHED = 70  # the exit code of a simulated crash
 
 
 class _AnswerMessage(Settings):
@@ -51,7 +52,7 @@ class _AnswerMessage(Settings):
 
     kind: ArtifactKind
     declared_score: float | None
-    signature: str | None
+    signature: Annotated[str, StringConstraints(pattern=r"^(?:[0-9a-f]{2}){1,64}$")] | None
     effort: Effort
     behaviour: Behaviour
 
@@ -64,10 +65,20 @@ class _AnswerMessage(Settings):
         return effort
 
 
+class _ProgressMessage(Settings):
+    """A step of training, short enough to be one of very many."""
+
+    stage: Annotated[str, StringConstraints(max_length=64, pattern=r"^[ -~]*$")]
+    step: Annotated[int, Field(ge=1, le=_LARGEST)]
+    n_steps: Annotated[int, Field(ge=1, le=_LARGEST)]
+    loss: float
+    density: float | None
+
+
 class _Message(Settings):
     """A message from a provider: exactly one of these."""
 
-    progress: Progress | None = None
+    progress: _ProgressMessage | None = None
     answer: _AnswerMessage | None = None
     failed: str | None = None
 
@@ -76,6 +87,16 @@ class _Message(Settings):
         if [self.progress, self.answer, self.failed].count(None) != 2:
             raise ValueError("must be one of `progress`, `answer` and `failed`")
         return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a provider may take for one answer; None: no limit."""
+
+    max_bytes: int  # of the artifact
+    timeout_seconds: float | None = None  # including loading
+    max_memory: int | None = None  # bytes, of all its processes together
+    max_progress: int = 1_000_000  # messages
 
 
 class Processes:
@@ -87,21 +108,15 @@ class Processes:
 
     def __init__(
         self,
-        loaded: LoadedScenario,
+        context: RunContext,
+        bounds: Bounds,
         *,
-        fingerprint: str,
-        max_bytes: int,
-        timeout_seconds: float | None,
-        max_memory: int | None = None,
         workers: int = 1,
+        sandbox: Sandbox | None = None,
     ) -> None:
-        """`fingerprint`: of the base that they must load. `max_bytes`: of an artifact.
-
-        `max_memory`: in bytes, that each process may allocate. `workers`: processes at once.
-        """
+        """`context`: of the lab. `workers`: processes at once. `sandbox`: None for none."""
         self.workers: Final = workers
-        self._start = partial(_Process, loaded, fingerprint, max_memory)
-        self._max_bytes, self._timeout = max_bytes, timeout_seconds
+        self._context, self._bounds, self._sandbox = context, bounds, sandbox
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="provider")
         self._lock = threading.Lock()  # of what follows
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -111,16 +126,17 @@ class Processes:
 
     def submit(self, order: Order, watch: Watch) -> Future[Answer]:
         """Have the provider's process answer; see `Executor`. One that fails to is ended."""
-        return self._threads.submit(self._answer, order, watch)
+        task = _for_provider(self._context.loaded(order.arrival))
+        return self._threads.submit(self._answer, order, task, watch)
 
-    def _answer(self, order: Order, watch: Watch) -> Answer:
+    def _answer(self, order: Order, task: LoadedTask, watch: Watch) -> Answer:
         provider = order.arrival.provider
         with self._lock:
             turn = self._turns[provider]
         with turn:
             process = self._take(provider)
             try:
-                return process.answer(order, watch, self._timeout, self._max_bytes)
+                return process.answer(order, task, watch)
             except TrainingError:
                 raise  # the provider reported it, and can go on
             except BaseException:
@@ -143,10 +159,24 @@ class Processes:
                     # Each other thread has one at most, so that one is idle.
                     idle = next(name for name in self._processes if name not in self._busy)
                     self._processes.pop(idle).end()
-                process = self._start(provider)
+                process = _start(self._setup(provider), self._bounds, self._sandbox)
             self._processes[provider] = process
             self._busy.add(provider)
         return process
+
+    def _setup(self, provider: str) -> Setup:
+        return Setup(
+            scenario=self._context.scenario,
+            folder=self._context.folder.absolute(),
+            base=self._context.base.settings,
+            fingerprint=self._context.base.fingerprint,
+            model_module=type(self._context.base.config).__module__.replace(
+                ".configuration_", ".modeling_"
+            ),
+            provider=provider,
+            max_memory=self._bounds.max_memory,
+            environment=dict(os.environ) if self._sandbox is None else self._sandbox.environment(),
+        )
 
     def close(self) -> None:
         """End every process, whatever it is doing."""
@@ -160,97 +190,147 @@ class Processes:
             process.end()
 
 
+def _for_provider(task: LoadedTask) -> LoadedTask:
+    """Return a task as its provider gets it: the examples to report on are the lab's."""
+    return replace(task, dev=task.validation[:1])
+
+
+class Started(Protocol):
+    """A provider's process as it was started: a fork of the fork server, or in a sandbox."""
+
+    @property
+    def pid(self) -> int | None:
+        """Return its number."""
+        ...
+
+    @property
+    def exited(self) -> int:
+        """Return a file descriptor that becomes readable when it has ended."""
+        ...
+
+    def exit_code(self, seconds: float) -> int | None:
+        """Wait for it to end, and return the exit code, negative for a signal; None: it lives."""
+        ...
+
+
+_FORKING = threading.Lock()  # the library's own lists of processes are not made for threads
+
+
+class _Forked:
+    """A fork of the fork server, which has imported every library and seen no provider's data.
+
+    Never of this process: a fork of a process that has used torch's threads may hang.
+    """
+
+    def __init__(self, end: socket.socket, name: str, model_module: str) -> None:
+        server: ForkServerContext = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(["streamlab.stream.executors.fork_server", model_module])
+        self._process = server.Process(target=work_supervised, args=(end,), name=name, daemon=True)
+        with _FORKING:
+            self._process.start()
+        self.pid, self.exited = self._process.pid, self._process.sentinel
+
+    def exit_code(self, seconds: float) -> int | None:
+        """See `Started`."""
+        multiprocessing.connection.wait([self.exited], seconds)
+        with _FORKING:
+            return self._process.exitcode
+
+
+def _start(setup: Setup, bounds: Bounds, sandbox: Sandbox | None) -> _Process:
+    ours, theirs = socket.socketpair()
+    with theirs:  # so that the death of the process is seen as the connection's end
+        if sandbox is not None:
+            return _Process(start_sandboxed(theirs, setup, sandbox), ours, bounds, setup)
+        started = _Forked(theirs, f"provider {setup.provider}", setup.model_module)
+        return _Process(started, ours, bounds, setup)
+
+
 class _Process:
-    """One provider's process and the connection to it."""
+    """One provider's process, the connection to it, and what it may take."""
 
     def __init__(
-        self, loaded: LoadedScenario, fingerprint: str, max_memory: int | None, provider: str
+        self, started: Started, end: socket.socket, bounds: Bounds, setup: Setup | None = None
     ) -> None:
-        # Spawned, not forked: a fork of a process that has used torch's threads may hang.
-        spawning = multiprocessing.get_context("spawn")
-        self._connection, theirs = spawning.Pipe()
-        self._process: BaseProcess = spawning.Process(
-            target=_work,
-            args=(theirs, loaded, provider, fingerprint, max_memory),
-            name=f"provider {provider}",
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()  # so that the death of the process is seen as the connection's end
+        self._started, self._bounds = started, bounds
+        self._channel = Channel(end, exited=started.exited)
+        self._setup = None if setup is None else pickle.dumps(setup)
 
-    def answer(self, order: Order, watch: Watch, timeout: float | None, max_bytes: int) -> Answer:
-        """Ask, and read until there is an answer; the process is ended when its time is up."""
-        arrival = order.arrival
-        with self._in_time(timeout, arrival):
-            try:
-                self._connection.send(order)
-                while True:
-                    message = _receive_message(self._connection, arrival)
-                    if message.progress is not None:
-                        watch(message.progress)
-                    elif message.answer is not None:
-                        return self._receive(message.answer, arrival, max_bytes)
-                    else:
-                        raise TrainingError(str(message.failed))
-            except (EOFError, ConnectionError, BrokenPipeError) as error:
-                raise self._died(arrival) from error
+    def answer(self, order: Order, task: LoadedTask, watch: Watch) -> Answer:
+        """Ask, and read until there is an answer, or the process has taken more than it may."""
+        asked = _Asked(order.arrival, self._bounds)
+        with self._explained(order.arrival):
+            for text in (self._setup, pickle.dumps((order, task))):
+                if text is not None:
+                    self._channel.send(text, deadline=asked.deadline)
+            self._setup = None
+            while True:
+                message = self._receive_message(asked)
+                if message.progress is not None:
+                    asked.count_progress()
+                    watch(Progress(**dict(message.progress)))
+                elif message.answer is not None:
+                    return self._receive(message.answer, asked)
+                else:
+                    raise TrainingError(str(message.failed)[:_MAX_REASON])
 
     @contextmanager
-    def _in_time(self, seconds: float | None, arrival: Arrival) -> Iterator[None]:
-        """Kill the process when time is up, which ends whatever is being read from it.
-
-        A deadline for each message would not do: one can stop half-way, or be one of very many.
-        """
-        if seconds is None:
-            yield
-            return
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self._process.kill()
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
-        problem: ProviderError | TrainingError | None = None
+    def _explained(self, arrival: Arrival) -> Iterator[None]:
         try:
             yield
-        except (ProviderError, TrainingError) as error:
-            problem = error
-        finally:
-            timer.cancel()
-            timer.join()
-        if late.is_set():
+        except TimeoutError as error:
             raise ProviderError(
                 f"The provider `{arrival.provider}` did not answer in time for `{arrival.task}`, "
                 "and its process was killed. Raise `execution.timeout_seconds` if it still worked."
-            ) from problem
-        if problem is not None:
-            raise problem
-
-    def _receive(self, answered: _AnswerMessage, arrival: Arrival, max_bytes: int) -> Answer:
-        try:
-            submission = Submission(
-                provider=arrival.provider,
-                task=arrival.task,
-                version=arrival.version,
-                kind=answered.kind,
-                data=self._connection.recv_bytes(max_bytes),
-                declared_score=answered.declared_score,
-                signature=None if answered.signature is None else bytes.fromhex(answered.signature),
-            )
-            return Answer(submission, answered.effort, answered.behaviour)
-        except EOFError:
-            raise
-        except (OSError, ValueError) as error:
-            raise ProviderError(
-                f"The provider `{arrival.provider}` sent what is not a submission: {error}."
             ) from error
+        except (EOFError, ConnectionError) as error:
+            raise self._died(arrival) from error
+
+    def _receive_message(self, asked: _Asked) -> _Message:
+        try:
+            text = self._channel.receive(
+                _MAX_MESSAGE_BYTES, deadline=asked.deadline, tick=lambda: self._check(asked)
+            )
+            tree = parse_json(text)
+            if b"\\u0000" in text:
+                raise ValueError("it holds the character NUL")
+            message = _Message.model_validate(tree)
+            if message.progress is not None and len(text) > _MAX_PROGRESS_BYTES:
+                raise ValueError(f"progress takes at most {_MAX_PROGRESS_BYTES} bytes")
+            return message
+        except ValueError as error:
+            raise asked.refused(f"sent a message that cannot be read: {error}") from error
+
+    def _receive(self, answered: _AnswerMessage, asked: _Asked) -> Answer:
+        arrival = asked.arrival
+        try:
+            data = self._channel.receive(
+                asked.bounds.max_bytes, deadline=asked.deadline, tick=lambda: self._check(asked)
+            )
+        except ValueError as error:
+            raise asked.refused(f"sent what is not a submission: {error}") from error
+        submission = Submission(
+            provider=arrival.provider,
+            task=arrival.task,
+            version=arrival.version,
+            kind=answered.kind,
+            data=data,
+            declared_score=answered.declared_score,
+            signature=None if answered.signature is None else bytes.fromhex(answered.signature),
+        )
+        return Answer(submission, answered.effort, answered.behaviour)
+
+    def _check(self, asked: _Asked) -> None:
+        """Raise ProviderError where the provider's processes are too many or too large."""
+        pids = tree_of(self._started.pid or 0)
+        if len(pids) > _MAX_PROCESSES:
+            raise asked.refused(f"started {len(pids)} processes, and may have {_MAX_PROCESSES}")
+        allowed = asked.bounds.max_memory
+        if allowed is not None and len(pids) > 2 and memory_of(pids) > allowed:
+            raise asked.refused(f"took more than {allowed:,} bytes in {len(pids)} processes")
 
     def _died(self, arrival: Arrival) -> ProviderError:
-        self._process.join(timeout=10)
-        code = self._process.exitcode
+        code = self._started.exit_code(_EXIT_SECONDS)
         how = f"with exit code {code}" if code is None or code >= 0 else f"by signal {-code}"
         memory = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
         return ProviderError(
@@ -259,99 +339,44 @@ class _Process:
         )
 
     def kill(self) -> None:
-        """Kill the process, and leave the connection to whoever reads from it."""
-        self._process.kill()
+        """Kill the process and all that it started, and wake whoever reads from it."""
+        self._channel.shut()
+        kill_tree(self._started.pid or 0)
 
     def end(self) -> None:
-        """Kill the process, and close the connection."""
-        self._connection.close()
-        self._process.kill()
-        self._process.join()
+        """Kill the process and all that it started, and close the connection."""
+        self.kill()
+        self._started.exit_code(_EXIT_SECONDS)
+        self._channel.close()
 
 
-def _receive_message(connection: Connection, arrival: Arrival) -> _Message:
-    try:
-        message = json.loads(connection.recv_bytes(_MAX_MESSAGE_BYTES))
-        json.dumps(message, ensure_ascii=False).encode()  # half a character cannot be recorded
-        return _Message.model_validate(message)
-    except (ValueError, OSError, RecursionError) as error:
-        if isinstance(error, (EOFError, ConnectionError)):
-            raise
-        raise ProviderError(
-            f"The provider `{arrival.provider}` sent a message that cannot be read: {error}."
-        ) from error
+@dataclass
+class _Asked:
+    """An order that is being answered, and what the provider has taken for it."""
 
+    arrival: Arrival
+    bounds: Bounds
+    began: float = field(default_factory=time.monotonic)
+    n_progress: int = 0
 
-def _work(
-    connection: Connection,
-    loaded: LoadedScenario,
-    provider: str,
-    fingerprint: str,
-    max_memory: int | None,
-) -> None:
-    """Answer orders until the lab closes the connection."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the lab, which ends this
-    offer_to_be_ended()  # before the lab
-    if max_memory is not None:
-        # Loaded before: a library that finds no memory fails in ways of its own.
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+    @property
+    def deadline(self) -> float | None:
+        """Return when the answer must be complete, by `time.monotonic`."""
+        seconds = self.bounds.timeout_seconds
+        return None if seconds is None else self.began + seconds
 
-        bound_memory(max_memory)
+    def refused(self, what: str) -> ProviderError:
+        """Return the error for something that the provider may not do."""
+        return ProviderError(f"The provider `{self.arrival.provider}` {what}.")
 
-    def send(message: Mapping[str, object]) -> None:
-        connection.send_bytes(json.dumps(message).encode())
-
-    context: RunContext | None = None
-    while True:
-        try:
-            order = connection.recv()
-        except EOFError:
-            return
-        _act_out(order)
-        try:
-            context = context or _context(loaded, provider, fingerprint)
-            given = answer(order, context, lambda step: send({"progress": asdict(step)}))
-        except MemoryError:
-            context = None  # which may be half made
-            send({"failed": _out_of_memory(provider, max_memory)})
-            continue
-        except (StreamlabError, RuntimeError) as error:
-            send({"failed": str(error) or type(error).__name__})
-            continue
-        send({"answer": _answer_message(given)})
-        connection.send_bytes(given.submission.data)
-
-
-def _out_of_memory(provider: str, allowed: int | None) -> str:
-    how = "" if allowed is None else f" of {allowed:,} bytes (`execution.memory`)"
-    return f"The process of the provider `{provider}` ran out of memory{how}."
-
-
-def _act_out(order: Order) -> None:
-    """Exit, or never answer, where the scenario has the provider do so."""
-    if order.behaviour == "crash":
-        os._exit(_CRASHED)
-    while order.behaviour == "hang":
-        time.sleep(60)
-
-
-def _answer_message(given: Answer) -> dict[str, Any]:
-    """Return an answer without its artifact, as JSON."""
-    submission = given.submission
-    return {
-        "kind": submission.kind,
-        "declared_score": submission.declared_score,
-        "signature": submission.signature.hex() if submission.signature else None,
-        "effort": asdict(given.effort),
-        "behaviour": given.behaviour,
-    }
-
-
-def _context(loaded: LoadedScenario, provider: str, fingerprint: str) -> RunContext:
-    base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
-    if base.fingerprint != fingerprint:
-        raise ProviderError(
-            f"The provider `{provider}` loaded the base {base.fingerprint[:12]}, and the run is on "
-            f"{fingerprint[:12]}. The files of the base were changed during the run."
-        )
-    return RunContext(loaded.scenario, base, loaded.folder, provider=provider)
+    def count_progress(self) -> None:
+        """Hold a provider back that reports too fast. Raises ProviderError for too many reports."""
+        self.n_progress += 1
+        if self.n_progress > self.bounds.max_progress:
+            raise self.refused(
+                f"reported more than {self.bounds.max_progress:,} steps (`execution.max_progress`)"
+            )
+        ahead = (self.n_progress - _PROGRESS_BURST) / _PROGRESS_PER_SECOND
+        late = self.began + ahead - time.monotonic()
+        if late > 0:
+            time.sleep(late)
