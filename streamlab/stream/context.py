@@ -202,7 +202,7 @@ class RunContext:
             encoded[key] = encode_task(task, self.base, entry.training)
         self._seed, self._loaded, self._encoded = seed, loaded, encoded
 
-    def receive(self, arrival: Arrival, task: LoadedTask) -> None:
+    def receive(self, arrival: Arrival, task: TaskData) -> None:
         """Take an arrival's examples from the lab, in place of loading every provider's."""
         if arrival.seed != self._seed:
             self._seed, self._loaded, self._encoded = arrival.seed, {}, {}

@@ -25,7 +25,7 @@ from streamlab.stream.executors.processes import Bounds
 from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
-from streamlab.tasks.load import LoadedTask
+from streamlab.tasks.examples import TaskData
 
 PROGRESS = {"progress": asdict(Progress("gated", 1, 2, 0.5, None))}
 EFFORT = {"n_steps": 1, "training_seconds": 1.0, "peak_memory_bytes": 1, "details": {}}
@@ -43,7 +43,7 @@ def with_details(details: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def asked(lab: Lab) -> tuple[Arrival, LoadedTask]:
+def asked(lab: Lab) -> tuple[Arrival, TaskData]:
     loaded = load_scenario(lab.scenario(name="said", **only("mood")))
     (arrival,) = arrivals(loaded.scenario)
     context = RunContext(loaded.scenario, load_base(loaded.base, seed=1), loaded.folder)
@@ -69,7 +69,7 @@ class Started:
 
 def ask(
     act: Callable[[Channel], None],
-    asked: tuple[Arrival, LoadedTask],
+    asked: tuple[Arrival, TaskData],
     seen: list[Progress] | None = None,
     **bounds: Any,
 ) -> tuple[Answer, float]:
@@ -102,7 +102,7 @@ def text(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode()
 
 
-def test_an_answer_follows_any_progress(asked: tuple[Arrival, LoadedTask]) -> None:
+def test_an_answer_follows_any_progress(asked: tuple[Arrival, TaskData]) -> None:
     seen: list[Progress] = []
     said = say(text(PROGRESS), text(PROGRESS), text({"answer": ANSWER}), b"content")
 
@@ -140,13 +140,13 @@ def test_an_answer_follows_any_progress(asked: tuple[Arrival, LoadedTask]) -> No
     ],
 )
 def test_what_is_no_message_fails_the_provider_and_not_the_run(
-    asked: tuple[Arrival, LoadedTask], message: bytes
+    asked: tuple[Arrival, TaskData], message: bytes
 ) -> None:
     with pytest.raises(ProviderError, match="sent a message that cannot be read"):
         ask(say(message), asked, timeout_seconds=60)
 
 
-def test_an_artifact_over_the_limit_is_not_read(asked: tuple[Arrival, LoadedTask]) -> None:
+def test_an_artifact_over_the_limit_is_not_read(asked: tuple[Arrival, TaskData]) -> None:
     with pytest.raises(ProviderError, match="sent what is not a submission: at most 9 bytes"):
         ask(say(text({"answer": ANSWER}), b"x" * 10), asked, max_bytes=9)
 
@@ -191,7 +191,7 @@ def fork_and_hold_the_connection(_: Channel) -> None:
     ],
 )  # fmt: skip
 def test_a_provider_that_does_not_come_to_an_end_runs_out_of_time(
-    asked: tuple[Arrival, LoadedTask], act: Callable[[Channel], None]
+    asked: tuple[Arrival, TaskData], act: Callable[[Channel], None]
 ) -> None:
     with pytest.raises(ProviderError, match="did not answer in time"):
         ask(act, asked, timeout_seconds=0.5)
@@ -211,13 +211,13 @@ def leave_another_with_the_connection(_: Channel) -> None:
 
 @pytest.mark.parametrize("act", [end_in_a_message, leave_another_with_the_connection])
 def test_a_process_that_ends_is_not_waited_for_whoever_holds_its_connection(
-    asked: tuple[Arrival, LoadedTask], act: Callable[[Channel], None]
+    asked: tuple[Arrival, TaskData], act: Callable[[Channel], None]
 ) -> None:
     with pytest.raises(ProviderError, match="ended with exit code 3 before it had answered"):
         ask(act, asked)
 
 
-def test_progress_is_bounded_in_number_and_rate(asked: tuple[Arrival, LoadedTask]) -> None:
+def test_progress_is_bounded_in_number_and_rate(asked: tuple[Arrival, TaskData]) -> None:
     seen: list[Progress] = []
 
     with pytest.raises(ProviderError, match="reported more than 11,000 steps"):
@@ -248,7 +248,7 @@ def take_memory_together(_: Channel) -> None:
 
 
 def test_processes_of_one_provider_are_bounded_together(
-    asked: tuple[Arrival, LoadedTask], monkeypatch: pytest.MonkeyPatch
+    asked: tuple[Arrival, TaskData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_MAX_PROCESSES", 12)
     with pytest.raises(ProviderError, match=r"started \d+ processes, and may have 12"):

@@ -36,7 +36,7 @@ from streamlab.stream.providers.behaviours import Behaviour
 from streamlab.stream.providers.provider import Answer, Effort, Order, Watch
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
-from streamlab.tasks.load import LoadedTask
+from streamlab.tasks.examples import TaskData
 
 _MAX_MESSAGE_BYTES = 64 << 10  # the longest message beside an artifact
 _MAX_PROGRESS_BYTES = 1 << 10
@@ -129,7 +129,7 @@ class Processes:
         task = _for_provider(self._context.loaded(order.arrival))
         return self._threads.submit(self._answer, order, task, watch)
 
-    def _answer(self, order: Order, task: LoadedTask, watch: Watch) -> Answer:
+    def _answer(self, order: Order, task: TaskData, watch: Watch) -> Answer:
         provider = order.arrival.provider
         with self._lock:
             turn = self._turns[provider]
@@ -190,7 +190,7 @@ class Processes:
             process.end()
 
 
-def _for_provider(task: LoadedTask) -> LoadedTask:
+def _for_provider(task: TaskData) -> TaskData:
     """Return a task as its provider gets it: the examples to report on are the lab's."""
     return replace(task, dev=task.validation[:1])
 
@@ -256,7 +256,7 @@ class _Process:
         self._channel = Channel(end, exited=started.exited)
         self._setup = None if setup is None else pickle.dumps(setup)
 
-    def answer(self, order: Order, task: LoadedTask, watch: Watch) -> Answer:
+    def answer(self, order: Order, task: TaskData, watch: Watch) -> Answer:
         """Ask, and read until there is an answer, or the process has taken more than it may."""
         asked = _Asked(order.arrival, self._bounds)
         with self._explained(order.arrival):
