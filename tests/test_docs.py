@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 import pytest
+from manual import every_command, settings_reference
 from stream_samples import carry_out, make_lab
 
-from streamlab.cli.manual import every_command, settings_reference
 from streamlab.config import override, parse_yaml
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.units import DAY_US

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from click import Command
 from click.testing import CliRunner
+from manual import every_command, reference, settings_reference
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
-from streamlab.cli.manual import every_command, reference, settings_reference
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
@@ -129,7 +129,7 @@ def test_an_example_is_a_call_of_its_own_command() -> None:
 
 def test_the_reference_is_up_to_date() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == reference(), (
-        "write it anew: python -m streamlab.cli.manual > docs/reference/commands.md"
+        "write it anew: python docs/reference/manual.py > docs/reference/commands.md"
     )
 
 
@@ -137,7 +137,7 @@ def test_the_reference_of_settings_is_up_to_date() -> None:
     page = DOCUMENT.parent / "settings.md"
 
     assert page.read_text(encoding="utf-8") == settings_reference(), (
-        "write it anew: python -m streamlab.cli.manual settings > docs/reference/settings.md"
+        "write it anew: python docs/reference/manual.py settings > docs/reference/settings.md"
     )
 
 
