@@ -1,4 +1,4 @@
-"""The base: one pretrained encoder, loaded once, never changed, identified by a fingerprint."""
+"""The base: one pretrained model, loaded once, never changed, identified by a fingerprint."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Base:
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 over the backbone as loaded, before any cast."""
+        """Return the SHA-256 of weights as loaded, configuration and tokenizer."""
         return self.layout.fingerprint
 
     def check_unchanged(self) -> None:
@@ -133,9 +133,6 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
             outline = _auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
         embedded = headless.get_input_embeddings().get_parameter("weight")
         check_tokenizer(settings.model, tokenizer, len(embedded))
-    if not takes_token_types(type(outline)):
-        names = tokenizer.model_input_names
-        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     loaded = {name: parameter.detach() for name, parameter in headless.named_parameters()}
     full_names, head_names = split_head(
         [name for name, _ in outline.named_parameters()], loaded, outline.base_model_prefix
@@ -144,9 +141,13 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     initialised = tuple(sorted(info["missing_keys"] & backbone.keys()))
     _check_backbone(settings, backbone, head_names, outline.base_model_prefix, initialised)
     tensors = {name: t.to(torch.float32).contiguous().clone() for name, t in backbone.items()}
+    layout = Layout.of(backbone, headless.config, tokenizer)
+    if not takes_token_types(type(outline)):
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
     base = Base(
         settings=settings,
-        layout=Layout.of(backbone),
+        layout=layout,
         tensors=tensors,
         full_names=full_names,
         head_names=head_names,

@@ -1,4 +1,4 @@
-"""SHA-256 of weights and of examples, and the split of a model into backbone and head."""
+"""SHA-256 of bases and of examples, and the split of a model into backbone and head."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+# Keys of a configuration that do not decide answers: labels, origin, version and runtime flags.
+_NOT_DECIDING: Final = frozenset(
+    {"id2label", "label2id", "num_labels", "problem_type", "finetuning_task", "architectures"}
+    | {"name_or_path", "transformers_version", "dtype", "torch_dtype", "tokenizer_class"}
+    | {"auto_map", "task_specific_params", "streamlab", "use_cache", "return_dict"}
+    | {"output_attentions", "output_hidden_states", "gradient_checkpointing", "torchscript"}
+)
+# Of a tokenizer without a serialised form: its ids for these characters stand for its rules.
+_SAMPLE: Final = "The Quick  brown\tfox, naïve café Ω ß 東京 🙂 don't 3.14 http://a.b/c_d x-y ÀÉ"
 
 
 def fingerprint_examples(examples: Iterable[tuple[str, str | None, int | float]]) -> str:
@@ -32,6 +43,61 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
         if tensor.numel():  # an empty one may have no stride to view its bytes with
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def fingerprint_base(
+    tensors: Mapping[str, Tensor],
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> str:
+    """Return the SHA-256, in hex, of all that decides a base's answers.
+
+    That is its weights, its configuration (with the depth; without labels, paths and versions)
+    and its tokenizer, if any. The padding side is no part of it: the base is probed for that.
+    """
+    parts = {
+        "weights": fingerprint_tensors(tensors),
+        "config": _deciding(config),
+        "tokenizer": None if tokenizer is None else _described(tokenizer),
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def _deciding(config: PretrainedConfig) -> dict[str, Any]:
+    """Return what a configuration sets otherwise than its class, which later versions extend."""
+    default = type(config)().to_dict()
+    tree = {k: v for k, v in config.to_dict().items() if k not in default or default[k] != v}
+    return {"model_type": config.model_type, "set": _without_noise(tree)}
+
+
+def _without_noise(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {
+            str(key): _without_noise(value)
+            for key, value in tree.items()
+            if key not in _NOT_DECIDING and not str(key).startswith("_")
+        }
+    return [_without_noise(value) for value in tree] if isinstance(tree, list | tuple) else tree
+
+
+def _described(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    known: dict[str, Any] = {
+        "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        "truncation_side": tokenizer.truncation_side,
+        "inputs": sorted(tokenizer.model_input_names),
+        "split_special_tokens": bool(getattr(tokenizer, "split_special_tokens", False)),
+    }
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        rules: Any = [
+            type(tokenizer).__name__,
+            tokenizer.get_vocab(),
+            tokenizer(_SAMPLE)["input_ids"],
+        ]
+    else:
+        rules = json.loads(core.to_str())
+        del rules["truncation"], rules["padding"]  # as the last call left them
+    return known | {"rules": hashlib.sha256(canonical_json(rules).encode()).hexdigest()}
 
 
 def split_head(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from streamlab.diff.format.container import EncodedDiff
     from streamlab.diff.format.values import ValueType
@@ -46,15 +46,35 @@ class HasLayout(Protocol):
 def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
     """Return the layout of a base, a headless model or a classifier on one.
 
-    A model's fingerprint is computed from its current weights: pass it unchanged, loaded with
-    `dtype="auto"` as the base was.
+    A model's fingerprint is computed from its current weights, its configuration and the tokenizer
+    in the folder or repository it was loaded from: pass it unchanged, loaded with `dtype="auto"`
+    as the base was. A model made in memory has no tokenizer, and is another base.
     """
     if isinstance(base, Layout):
         return base
     if isinstance(base, torch.nn.Module):
         tensors = dict(base.named_parameters())
-        return Layout.of({name: tensors[full] for name, full in _backbone_names(base)[0].items()})
+        backbone = {name: tensors[full] for name, full in _backbone_names(base)[0].items()}
+        return Layout.of(backbone, base.config, _tokenizer_beside(base))
     return base.layout
+
+
+def _tokenizer_beside(model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
+    """Load the tokenizer from where a model was loaded; None where there is none."""
+    from transformers import AutoTokenizer
+
+    if not model.name_or_path:
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            model.name_or_path,
+            revision=getattr(model.config, "_commit_hash", None),
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, ImportError):
+        return None
+    # Without any file, the library makes one of special tokens alone.
+    return tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
 
 
 def find_file(name: str | Path, revision: str | None) -> Path:
@@ -97,7 +117,9 @@ def _backbone_names(
 
     try:
         with torch.device("meta"):
-            outline = AutoModelForSequenceClassification.from_config(model.config)
+            outline = AutoModelForSequenceClassification.from_config(
+                model.config, trust_remote_code=False
+            )
     except ValueError:  # this architecture has no classifier
         return {name: name for name in names}, ()
     kept, _ = split_head([name for name, _ in outline.named_parameters()], names, prefix)
@@ -213,7 +235,8 @@ class PretrainedDiff(DiffVector):
         pairs = [(name, before[name], parameters[full].detach()) for name, full in names.items()]
         tensors = tuple(_changed(name, old, new, exact=exact) for name, old, new in pairs)
         head = {name: parameters[name].detach().float().cpu().numpy().copy() for name in head_names}
-        return cls(Layout.of(before), tensors, head, task or {}, "replace" if exact else "add")
+        layout = Layout.of(before, base.config, _tokenizer_beside(base))
+        return cls(layout, tensors, head, task or {}, "replace" if exact else "add")
 
     @classmethod
     def load(

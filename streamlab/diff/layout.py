@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from streamlab.hashing import fingerprint_tensors
+from streamlab.hashing import fingerprint_base
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,15 @@ class Layout:
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Layout:
-        """Return the layout of a base with these tensors."""
+    def of(
+        cls,
+        tensors: Mapping[str, Tensor],
+        config: PretrainedConfig,
+        tokenizer: PreTrainedTokenizerBase | None,
+    ) -> Layout:
+        """Return the layout of a base; see `fingerprint_base`."""
         shapes = tuple(tuple(tensor.shape) for tensor in tensors.values())
-        return cls(fingerprint_tensors(tensors), tuple(tensors), shapes)
+        return cls(fingerprint_base(tensors, config, tokenizer), tuple(tensors), shapes)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -49,7 +49,7 @@ class LoadedBase:
         return self._task
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the model's current backbone weights."""
+        """Return the SHA-256 of the model's current backbone weights."""
         names = self.base.full_names
         return fingerprint_tensors({n: self.model.get_parameter(f) for n, f in names.items()})
 
@@ -95,7 +95,8 @@ def load_recorded_base(
     if base.fingerprint != fingerprint:
         raise BaseMismatchError(
             f"{settings.model!r} is the base {base.fingerprint[:12]}, but {fingerprint[:12]} is "
-            "recorded. Restore the recorded base, or give its present location."
+            "recorded: its weights, configuration or tokenizer differ. Restore the recorded base, "
+            "or give its present location."
         )
     return LoadedBase(base)
 
