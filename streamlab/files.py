@@ -37,7 +37,7 @@ def atomic_write(
     was, and an exception of the block propagates unchanged. Raises StoreError where the disk is
     full or not writable, and FileExistsError where `target` exists and `replace` is false.
     """
-    temporary = _temporary(target)
+    temporary = temporary_path(target)
     try:
         with disk_errors(target):
             _make_folder(target.parent)
@@ -80,7 +80,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises StoreError where the disk is full or not writable, or `target` has content.
     """
     target = target.absolute()
-    temporary = _temporary(target)
+    temporary = temporary_path(target)
     try:
         with disk_errors(target):
             _make_folder(target.parent)
@@ -116,6 +116,11 @@ def sync_folder(folder: Path) -> None:
         os.close(number)
 
 
+def temporary_path(target: Path) -> Path:
+    """Return a new name beside `target` under which it is incomplete; `gc` deletes what is left."""
+    return target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+
+
 def disk_error_text(error: OSError, path: Path) -> str:
     """Return why `path` cannot be written, and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -127,10 +132,6 @@ def disk_error_text(error: OSError, path: Path) -> str:
         f"{path} cannot be written: {error.strerror or error}. No partial file was left. "
         "Make its folder writable, or choose another location."
     )
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
 
 
 def _sync_file(path: Path) -> None:

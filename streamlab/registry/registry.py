@@ -57,6 +57,8 @@ class Registry(AbstractContextManager["Registry"]):
         `clock` gives seconds since the epoch. Raises RegistryError where it cannot be opened, is
         newer than this program, or is to be read only and missing or out of date.
         """
+        if not read_only:
+            schema.create(url, clock=clock)
         database = Database(url, read_only=read_only, clock=clock)
         try:
             schema.prepare(database, read_only=read_only)

@@ -6,15 +6,17 @@ The version is read by plain SQL, so that alembic is loaded only where there is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from streamlab.errors import RegistryError
-from streamlab.registry.backends import backend_of
+from streamlab.files import disk_errors, sync_folder, temporary_path
+from streamlab.registry.backends import backend_of, default_url
 from streamlab.registry.database import Database
 from streamlab.registry.runs import Owner, is_dead
 from streamlab.registry.tables import Tables
@@ -56,7 +58,7 @@ def check(database: Database) -> str | None:
 
     Raises RegistryError for a database that is newer than the program or another program's.
     """
-    found, tables = database.read(lambda c: (_version(c), inspect(c).get_table_names()))
+    found, tables, strange = database.read(lambda c: _describe(database, c))
     if found is not None and found not in REVISIONS:
         raise RegistryError(
             f"The registry {database.url} is newer than this program: its tables have version "
@@ -68,6 +70,11 @@ def check(database: Database) -> str | None:
         raise RegistryError(
             f"The database {database.url} belongs to another program: it has a table `{ours[0]}` "
             f"but no `{VERSION_TABLE}`. Name another registry with `--registry`."
+        )
+    if strange:
+        raise RegistryError(
+            f"The registry {database.url} was not made by this program as it is: it has "
+            f"{', '.join(strange[:3])}. It was not used; restore it from a copy."
         )
     return found
 
@@ -109,6 +116,39 @@ def upgrade(database: Database, *, to: str = NEWEST) -> tuple[Step, ...]:
     RegistryError, also where a run is being worked on: its process knows the old tables only.
     """
     return database.write(lambda connection: _migrate(database, connection, to))
+
+
+def create(url: str, *, clock: Callable[[], float]) -> None:
+    """Create the file of a registry that is missing, as a whole.
+
+    It is made under a temporary name, so that it is never seen half-made. Raises RegistryError.
+    """
+    path = backend_of(url).path
+    if path is None or path.exists():
+        return
+    temporary = temporary_path(path)
+    database = Database(default_url(temporary), clock=clock)
+    try:
+        database.configure()
+        upgrade(database)
+        database.close()
+        with disk_errors(path), suppress(FileExistsError):  # another process was first
+            os.link(temporary, path)
+            sync_folder(path.parent)
+    finally:
+        database.close()
+        for file in path.parent.glob(f"{temporary.name}*"):
+            file.unlink(missing_ok=True)
+
+
+def _describe(
+    database: Database, connection: Connection
+) -> tuple[str | None, Sequence[str], Sequence[str]]:
+    """Return a database's version, its tables, and what is strange about those of the newest."""
+    found, strange = _version(connection), []
+    if found == NEWEST:
+        strange = database.backend.find_strange(connection, Tables.metadata)
+    return found, inspect(connection).get_table_names(), strange
 
 
 def _version(connection: Connection) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -17,11 +18,32 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from streamlab.errors import RegistryError
+from streamlab.hashing import parse_json
 
 Mode = Literal["read", "write", "configure"]  # the last one begins no transaction
 MODE = "streamlab_mode"  # the execution option that says how a transaction begins
 WHERE = "where"  # in an index's `info`: the condition on the rows that it has
+MAX_JSON_BYTES = 2**24
 _FEW = 10  # rows; SQLAlchemy, which caches its statements, is faster up to here
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A value in the database that is not what its column holds."""
+
+    why: str
+
+
+def read_json(text: object) -> Any:
+    """Parse a JSON value of the database; one that is damaged, deep or too long is `Unreadable`."""
+    if not isinstance(text, str | bytes):
+        return Unreadable("not JSON")
+    if len(text) > MAX_JSON_BYTES:
+        return Unreadable(f"longer than {MAX_JSON_BYTES:,} bytes")
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        return Unreadable(f"not JSON ({error})")
 
 
 class Backend(ABC):
@@ -80,6 +102,10 @@ class Backend(ABC):
     @abstractmethod
     def advice(self, error: DBAPIError) -> str:
         """Return what to do about an error of the database, empty where that is unknown."""
+
+    @abstractmethod
+    def find_strange(self, connection: Connection, metadata: MetaData) -> list[str]:
+        """Return what these tables have beside what they are created with, or lack of it."""
 
     @abstractmethod
     def find_damage(self, connection: Connection) -> list[str]:

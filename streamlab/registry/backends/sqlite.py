@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +24,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from streamlab.errors import RegistryError
 from streamlab.hashing import canonical_json
-from streamlab.registry.backends import MODE, Backend
+from streamlab.registry.backends import MODE, Backend, read_json
 
 BUSY_SECONDS = 30.0
 _CACHE_KIB = 65_536  # allocated as needed; SQLite's own 2 MB make a large registry read the disk
@@ -112,11 +115,15 @@ class SQLite(Backend):
             poolclass=StaticPool if self.shares_connection else QueuePool,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
             json_serializer=canonical_json,
+            json_deserializer=read_json,
         )
 
         @event.listens_for(self.engine, "connect")
         def _connected(connection: sqlite3.Connection, _: object) -> None:
             connection.isolation_level = None  # the driver begins nothing; `_begun` does
+            connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
             connection.execute("PRAGMA foreign_keys = ON")
             # `synchronous` stays FULL, the default: with NORMAL a power cut could take back the
             # last rows, and a row promises that its artifact is stored.
@@ -192,6 +199,29 @@ class SQLite(Backend):
         name = _error_name(error)
         return next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
 
+    def find_strange(self, connection: Connection, metadata: MetaData) -> list[str]:
+        """Return what these tables have beside what they are created with, or lack of it.
+
+        A view in a table's place, a trigger or a computed column would run another's statements.
+        """
+        listed = (
+            "SELECT type, name, sql, tbl_name FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'"
+        )
+        rows = connection.exec_driver_sql(listed)
+        found = {row[:3] for row in rows if row.tbl_name in metadata.tables}
+        triggers = {("trigger", line.split()[2], line) for line in _APPEND_ONLY}
+        wanted = {("table", name) for name in metadata.tables}
+        wanted |= {("index", str(i.name)) for t in metadata.tables.values() for i in t.indexes}
+        there = {row[:2] for row in found if row[0] != "trigger"}
+        strange = [
+            f"no {kind} {name!r}"
+            for kind, name, *_ in sorted((wanted - there) | (triggers - found))
+        ]
+        more = (there - wanted) | ({row for row in found if row[0] == "trigger"} - triggers)
+        strange += [f"the {kind} {name!r}" for kind, name, *_ in sorted(more)]
+        tables = () if strange else metadata.tables.values()
+        return [*strange, *(line for table in tables for line in _altered(connection, table))]
+
     def find_damage(self, connection: Connection) -> list[str]:
         """Return what SQLite's integrity check finds, each finding once."""
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
@@ -223,18 +253,62 @@ def find_disk_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
     return None if found is None else found[1]
 
 
+def _altered(connection: Connection, table: Table) -> Iterator[str]:
+    """Yield how a table's columns, key and indices differ from those it is created with."""
+    columns = connection.exec_driver_sql(f'PRAGMA table_xinfo("{table.name}")').all()
+    expected = {(column.name, not column.nullable, column.primary_key, 0) for column in table.c}
+    found = {(name, full > 0, key > 0, hidden) for _, name, _, full, _, key, hidden in columns}
+    if found != expected:
+        yield f"other columns in the table {table.name!r}"
+    for index in table.indexes:
+        rows = connection.exec_driver_sql(f'PRAGMA index_info("{index.name}")')
+        if [name for _, _, name in rows] != [column.name for column in index.columns]:
+            yield f"another index {index.name!r}"
+
+
+def check_files(path: Path) -> None:
+    """Refuse a database whose files lead elsewhere, or that has a rollback journal.
+
+    SQLite would carry out the journal, which can name any file to delete; a registry, which is in
+    write-ahead mode from the start, never has one. Raises RegistryError.
+    """
+    for ending in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(path.name + ending)
+        try:
+            found = file.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _cannot_open(path, error) from error
+        if ending == "-journal":
+            raise RegistryError(
+                f"{file} is a rollback journal, which this program never leaves behind and which "
+                "could delete other files; the registry was not opened. If the home is your own, "
+                "move the journal away; do not trust a home of somebody else."
+            )
+        if not S_ISREG(found.st_mode) or (ending and found.st_nlink > 1):
+            raise RegistryError(
+                f"{file} is not a file of its own (a link, folder or device), so the registry was "
+                "not opened. Put the file itself in its place, or name it with `--registry`."
+            )
+
+
+def _cannot_open(path: Path, error: OSError) -> RegistryError:
+    return RegistryError(
+        f"The registry {path} could not be opened: {error.strerror}. {_ADVICE['SQLITE_CANTOPEN']}"
+    )
+
+
 def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _file_url(url: URL, path: Path, *, read_only: bool, mounts: Path) -> URL:
+    check_files(path)
     try:
         there, logged = path.is_file(), path.with_name(f"{path.name}-wal").exists()
     except OSError as error:
-        raise RegistryError(
-            f"The registry {path} could not be opened: {error.strerror}. "
-            f"{_ADVICE['SQLITE_CANTOPEN']}"
-        ) from error
+        raise _cannot_open(path, error) from error
     kind = find_disk_kind(path.parent, mounts=mounts)
     remote = kind in NETWORK_DISKS
     if read_only and not there:
