@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 from pydantic import (
@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from streamlab.errors import ConfigError, UsageError
+from streamlab.files import read_text
 from streamlab.hashing import canonical_json as canonical_json
 from streamlab.plugins import Group, load
 from streamlab.units import nearest
@@ -43,15 +44,25 @@ _HIDDEN = "hidden"  # the type of a problem whose input is not shown
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain scalars of YAML 1.2's core schema, except that a leading zero makes a word.
+_MOST_BYTES: Final = 1 << 22  # of a file
+_MOST_VALUES: Final = 300_000  # in a file, an alias counting as all that it stands for
+_VALUE_CHARACTERS: Final = 100  # more of a text count as more values
+_MOST_LEVELS: Final = 64
+_TOO_DEEP: Final = f"it is nested in more than {_MOST_LEVELS} levels, or in itself"
+_MOST_DIGITS: Final = 100  # of a whole number
+_MOST_DESCRIBED: Final = 1000  # problems of one file
+_MOST_CHARACTERS: Final = 1 << 16  # of a setting with variables
 
-    `no`, `on`, dates, `12:30`, `1_000` and `02142` are words; `1e-5` is a number. A key may not be
-    given twice. No library does this: ruamel.yaml reads dates as dates, 02142 as 2142 and 1_000 as
-    1000, and accepts a list as a key.
-    """
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Parser
+else:  # four times as fast, where PyYAML was built with it
+    _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - without those of the library, for YAML 1.1
+
+class _Composer(yaml.composer.Composer):
+    """Compose nodes in Python, which bounds recursion: in C deep nesting ends the process."""
+
+    construct_object: Callable[..., Any]
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Refuse a key given twice, which the library settles in silence; merges may override."""
@@ -70,6 +81,21 @@ class _Loader(yaml.SafeLoader):
                 )
             seen.add(key)
         return node
+
+
+class _Loader(_Composer, _Parser):
+    """Plain scalars of YAML 1.2's core schema, except that a leading zero makes a word.
+
+    `no`, `on`, dates, `12:30`, `1_000` and `02142` are words; `1e-5` is a number. A key may not be
+    given twice. No library does this: ruamel.yaml reads dates as dates, 02142 as 2142 and 1_000 as
+    1000, and accepts a list as a key.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - without those of the library, for YAML 1.1
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        yaml.composer.Composer.__init__(self)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Resolve `<<`, keeping one pair per key, so that merges of merges cannot explode."""
@@ -95,7 +121,15 @@ for _name, (_pattern, _firsts) in _PLAIN_SCALARS.items():
     _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _firsts
     )
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int(node.value, 0))
+
+
+def _whole(_loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(node.value)} digits")
+    return int(node.value, 0)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def read_yaml(path: Path) -> Tree:
@@ -104,22 +138,17 @@ def read_yaml(path: Path) -> Tree:
     Raises ConfigError where the file is missing, or is not a YAML mapping in UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(
-            str(path), [f"cannot be read: {error.strerror}. Check the path."]
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), ["is not UTF-8 text. Save it as UTF-8."]) from error
+        text = read_text(path, most_bytes=_MOST_BYTES)
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from error
     return parse_yaml(text, origin=str(path))
 
 
 def parse_yaml(text: str, *, origin: str) -> Tree:
     """Parse one YAML mapping; `origin` names it in errors. Raises ConfigError."""
     try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-    # A value that is not what its tag says is a ValueError of the library.
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        tree = _load_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(
             origin, [f"is not valid YAML: {' '.join(str(error).split())}."]
         ) from error
@@ -128,6 +157,37 @@ def parse_yaml(text: str, *, origin: str) -> Tree:
             origin, [f"must hold a mapping of settings, holds {type(tree).__name__}."]
         )
     return tree
+
+
+def _load_yaml(text: str) -> Any:
+    """Return the values in a text. Raises YAMLError, or ValueError for values of no settings."""
+    try:
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except (AttributeError, KeyError, TypeError) as error:  # a value is not what its tag says
+        raise ValueError(f"a value does not suit its tag ({error})") from error
+    except RecursionError as error:
+        raise ValueError(_TOO_DEEP) from error
+    if _n_values(tree, {}, 0) > _MOST_VALUES:
+        raise ValueError(
+            f"it holds more than {_MOST_VALUES:,} values, with each alias counted as what it "
+            "stands for"
+        )
+    return tree
+
+
+def _n_values(tree: Any, known: dict[tuple[int, int], int], level: int) -> int:
+    """Count values; `known` has the count of each list and mapping at each level."""
+    if not isinstance(tree, (dict, list)):
+        if not isinstance(tree, (str, int, float, type(None))):
+            raise ValueError(f"a {type(tree).__name__} is not a setting")
+        return 1 + len(tree) // _VALUE_CHARACTERS if isinstance(tree, str) else 1
+    if level == _MOST_LEVELS:
+        raise ValueError(_TOO_DEEP)
+    seen = id(tree), level
+    if seen not in known:
+        parts = [*tree, *tree.values()] if isinstance(tree, dict) else tree
+        known[seen] = 1 + sum(_n_values(part, known, level + 1) for part in parts)
+    return known[seen]
 
 
 def override(tree: Tree, assignments: Sequence[str]) -> Tree:
@@ -143,8 +203,8 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
             problems.append(f"--set {assignment!r}: write it as `a.b=value`.")
             continue
         try:
-            _assign(copy, path.split("."), yaml.load(value, Loader=_Loader))  # noqa: S506
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            _assign(copy, path.split("."), _load_yaml(value))
+        except (yaml.YAMLError, ValueError) as error:
             problems.append(f"--set {assignment!r}: {' '.join(str(error).split())}")
     if problems:
         raise ConfigError("the command line", problems)
@@ -169,15 +229,22 @@ def _assign(tree: Any, path: Sequence[str], value: Any) -> None:
         tree = tree[index]
 
 
-_VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(
+    r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>(?:[^}$]|\$(?!\{))*))?\}"
+)
+_UNCLOSED = re.compile(r"\$\{[A-Za-z_]")
 
 
 def expand_variables(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """Replace `${NAME}` and `${NAME:-default}` in one string.
 
     An empty variable counts as unset where a default is given. Raises ValueError for an unset
-    variable with no default.
+    variable with no default, one within another, and one that does not end.
     """
+    if _UNCLOSED.search(_VARIABLE.sub(" ", text)):
+        raise ValueError(
+            "write a variable as `${NAME}` or `${NAME:-default}`, without another one in it"
+        )
 
     def value(match: re.Match[str]) -> str:
         name, default = match["name"], match["default"]
@@ -190,7 +257,10 @@ def expand_variables(text: str, environment: Mapping[str, str] = os.environ) -> 
             )
         return environment[name]
 
-    return _VARIABLE.sub(value, text)
+    expanded = _VARIABLE.sub(value, text)
+    if len(expanded) > max(_MOST_CHARACTERS, len(text)):
+        raise ValueError(f"is longer than {_MOST_CHARACTERS:,} characters with its variables")
+    return expanded
 
 
 def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) -> AnySettings:
@@ -198,7 +268,8 @@ def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) ->
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(origin, [_describe(cls, e) for e in error.errors()]) from error
+        problems = [_describe(cls, e) for e in error.errors()[:_MOST_DESCRIBED]]
+        raise ConfigError(origin, problems) from error
 
 
 def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySettings:

@@ -23,6 +23,9 @@ from collections.abc import Sequence
 
 from streamlab.units import counted
 
+_MOST_SHOWN = 30  # problems of one file
+_LONGEST = 1000  # characters of one problem
+
 
 class StreamlabError(Exception):
     """Base of all errors; `exit_code` is that of the command line."""
@@ -43,7 +46,11 @@ class ConfigError(UsageError):
         self.origin = origin
         self.problems = tuple(problems)
         count = counted(len(self.problems), "problem")
-        super().__init__(f"{origin} has {count}:\n" + "\n".join(f"  {p}" for p in self.problems))
+        lines = [f"  {p if len(p) <= _LONGEST else p[:_LONGEST] + '...'}" for p in self.problems]
+        n_more = len(lines) - _MOST_SHOWN
+        if n_more > 0:
+            lines[_MOST_SHOWN:] = [f"  and {counted(n_more, 'more problem', 'more problems')}."]
+        super().__init__("\n".join([f"{origin} has {count}:", *lines]))
 
 
 class SourceError(UsageError):

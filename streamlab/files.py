@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamlab.errors import StoreError
+from streamlab.units import format_bytes
 
 TEMPORARY_PREFIX = ".tmp-"  # of names under which incomplete files and folders are written
 Opener = Callable[[Path], BinaryIO]
@@ -25,6 +27,28 @@ def open_new(path: Path) -> BinaryIO:
 def open_private(path: Path) -> BinaryIO:
     """Open a file that must not exist yet, and that only its owner may read, for writing bytes."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def read_text(path: Path, *, most_bytes: int) -> str:
+    """Read a regular file of UTF-8 text without its byte order mark; line endings stay.
+
+    Raises ValueError with the reason where there is none, and for a longer one. A device or a
+    pipe, which might never end, is not opened for longer than it takes to see what it is.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(number, "rb") as file:
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                raise ValueError("is not a regular file. Save it in one.")
+            data = file.read(most_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}. Check the path.") from error
+    if len(data) > most_bytes:
+        raise ValueError(f"is larger than {format_bytes(most_bytes)}. Shorten it.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not UTF-8 text. Save it as UTF-8.") from error
 
 
 @contextmanager

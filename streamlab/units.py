@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -138,6 +139,28 @@ def parse_amount(text: str, units: Units) -> int | float | None:
         Fraction(0),
     )
     return _finite(amount)
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return text in which no character controls a terminal: they are written as escapes.
+
+    Control, format and private characters, separators of lines and lone surrogates are escaped,
+    except those in `keep`.
+
+    >>> printable("a\x1b[31m\u202eb\u3000c\n")
+    'a\\x1b[31m\\u202eb\u3000c\\x0a'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or _is_shown(c) else _escaped(ord(c)) for c in text)
+
+
+def _is_shown(sign: str) -> bool:
+    return sign.isprintable() or unicodedata.category(sign) == "Zs"
+
+
+def _escaped(number: int) -> str:
+    return rf"\x{number:02x}" if number < 256 else rf"\u{number:04x}"  # as Python writes them
 
 
 def nearest(name: str, known: Collection[str], *, limit: int = 3) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -285,3 +286,76 @@ json_trees = st.recursive(
 @given(st.dictionaries(st.text(), json_trees, max_size=4))
 def test_the_order_of_keys_does_not_reach_the_digest(tree: dict[str, Any]) -> None:
     assert digest(dict(reversed(tree.items()))) == digest(tree)
+
+
+def chain(n: int) -> str:
+    return "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, n))
+
+
+LEVELS = "".join(
+    f"{b}: &{b} [{f'*{a}, ' * 10}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+TEXTS = f"a: &a {'x' * 1_000_000}\nb: [{'*a, ' * 1000}]"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: &a [1, 2]\n" + LEVELS, "more than 300,000 values"),
+        (TEXTS, "more than 300,000 values"),
+        ("a: &a [*a]", "levels, or in itself"),
+        ("a: &a {b: {c: *a}}", "levels, or in itself"),
+        (chain(3000), "nested in more than 64 levels"),
+        ("{a: " * 50_000, "nested in more than 64 levels"),
+        ("a: " + "9" * 5000, "a whole number has 5000 digits"),
+        ("a: 0x" + "f" * 5000, "a whole number has 5002 digits"),
+        ("a: !!set {b}", "a set is not a setting"),
+        ("a: !!bool maybe", "does not suit its tag"),
+        ("a: !!timestamp soon", "does not suit its tag"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_bomb_is_refused_in_one_sentence_before_it_grows(text: str, reason: str) -> None:
+    began = time.process_time()
+
+    with pytest.raises(ConfigError) as caught:
+        parse_yaml(text, origin="mine.yaml")
+    with pytest.raises(ConfigError):
+        override({}, [f"b={text.partition(': ')[2]}", "c"])
+
+    assert time.process_time() - began < 2
+    assert reason in caught.value.problems[0]
+    assert len(str(caught.value)) < 300
+
+
+def test_thousands_of_problems_are_counted_and_not_listed() -> None:
+    tree = {"title": "a", "named": {f"x{n}": {"radius": "y" * 5000} for n in range(1500)}}
+
+    with pytest.raises(ConfigError) as caught:
+        validate(Drawing, tree, origin="x")
+
+    lines = str(caught.value).splitlines()
+    assert lines[-1] == "  and 970 more problems."
+    assert max(map(len, lines)) < 1100
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("${A:-${B}}", "write a variable as"),
+        ("${A:-" * 20_000, "write a variable as"),
+        ("${A:-${B:-" * 5000 + "}" * 10_000, "write a variable as"),
+        ("a/${HOME-x}", "write a variable as"),
+        ("${LONG}" * 1000, "longer than 65,536 characters"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_variable_that_would_be_read_otherwise_than_written_is_refused(
+    text: str, reason: str
+) -> None:
+    began = time.process_time()
+
+    with pytest.raises(ValueError, match=reason):
+        expand_variables(text, {"A": "", "HOME": "/", "LONG": "x" * 1000})
+
+    assert time.process_time() - began < 1

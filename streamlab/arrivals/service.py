@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from streamlab.config import Settings
 from streamlab.errors import UsageError
@@ -16,7 +16,7 @@ from streamlab.units import SECOND_US
 class QueueSettings(Settings):
     """The slots that tasks wait for, and how long a task occupies one in virtual time."""
 
-    slots: PositiveInt = 1
+    slots: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Tasks that train at a time."""
     service: Literal["real", "history", "fixed"] = "real"
     """The duration of a training in virtual time: its own (`real`), sampled from earlier trainings

@@ -20,8 +20,10 @@ from typing import Any, Final
 
 from streamlab.arrivals.arrival_processes import LAST_DAY
 from streamlab.errors import ConfigError
+from streamlab.files import read_text
 
 COLUMNS: Final = ("day", "provider", "task")
+_MOST_BYTES: Final = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ def read_trace(path: Path, known: Mapping[str, Collection[str]]) -> tuple[TraceL
 
     `known`: its providers and the tasks of each. Raises ConfigError naming every invalid line.
     """
-    return parse_trace(_read(path), path.suffix, known, origin=str(path))
+    try:
+        text = read_text(path, most_bytes=_MOST_BYTES)
+    except ValueError as error:
+        raise ConfigError(str(path), [str(error)]) from error
+    return parse_trace(text, path.suffix, known, origin=str(path))
 
 
 def parse_trace(
@@ -60,17 +66,6 @@ def parse_trace(
     if problems:
         raise ConfigError(origin, problems)
     return tuple(lines)
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return file.read()
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}. Check the path."
-        raise ConfigError(str(path), [reason]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(path), ["is not UTF-8 text. Save it as UTF-8."]) from error
 
 
 # Line number, and the record or the reason why it cannot be read.

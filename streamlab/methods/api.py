@@ -31,7 +31,7 @@ class TrainingSettings(Settings):
     """Examples per batch."""
     max_length: PositiveInt = 64
     """Tokens per example. Longer texts are truncated; their number is recorded."""
-    epochs: PositiveFloat = 6.0
+    epochs: Annotated[float, Field(gt=0, le=1e6)] = 6.0
     """Of all stages together."""
     min_steps: NonNegativeInt = 150
     """A small task trains for more epochs, up to this many steps."""
@@ -63,7 +63,7 @@ class TrainingSettings(Settings):
     """`auto`: bf16 on hardware that supports it."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    threads: PositiveInt = 2
+    threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """Threads per training. Changes the last bits of the result."""
     step: Literal["auto", "compiled", "eager"] = "auto"
     """`auto`: the compiled step if there is a C compiler, else `eager`, which is PyTorch."""

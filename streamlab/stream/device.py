@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import ByteSize, Field, NonNegativeFloat, PositiveFloat
+from pydantic import ByteSize, Field, NonNegativeFloat
 
 from streamlab.config import Settings
 from streamlab.registry.records import NewPlacement, PlacementAction
@@ -25,7 +25,7 @@ Policy = Literal["reject", "evict_lru", "evict_worst"]
 class UseSettings(Settings):
     """Simulated requests: a Poisson process; the task of each follows Zipf's law."""
 
-    rate_per_day: PositiveFloat
+    rate_per_day: Annotated[float, Field(gt=0, le=1e6)]
     """Requests per day."""
     skew: NonNegativeFloat = 1.0
     """The r-th most popular task is requested in proportion to 1 / r^skew."""

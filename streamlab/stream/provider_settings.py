@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import Field, StringConstraints, field_validator
 from pydantic_core import InitErrorDetails
@@ -14,8 +14,12 @@ from streamlab.arrivals.arrival_processes import ArrivalProcessSettings, AsListe
 from streamlab.arrivals.trace import read_trace
 from streamlab.config import Settings, Tree, problem, secret_problem
 from streamlab.errors import UsageError
+from streamlab.files import read_text
 from streamlab.stream.providers.behaviours import BehaviourSettings
 from streamlab.stream.submission import PRIVATE, SIMULATED, Key, checked_private_key, simulated_keys
+
+MOST_ARRIVALS: Final = 1_000_000  # of a run
+_KEY_BYTES: Final = 1 << 16
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -28,7 +32,7 @@ class ProviderSettings(Settings):
     arrivals: ArrivalProcessSettings = AsListed()
     """When its tasks arrive: a built-in process, or a plug-in. Default: all at the start, in the
     order of the scenario."""
-    n_arrivals: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    n_arrivals: Annotated[int, Field(ge=1, le=MOST_ARRIVALS)] | None = None
     """With more arrivals than tasks, tasks arrive again as new versions. Default: each task
     once."""
     behaviour: BehaviourSettings = BehaviourSettings()
@@ -61,22 +65,26 @@ class ProviderSettings(Settings):
             return None
         file = folder / self.private_key_file
         try:
-            return checked_private_key(file.read_text(encoding="utf-8").strip())
-        except (OSError, ValueError) as error:  # no UTF-8 is a ValueError too
+            return checked_private_key(read_text(file, most_bytes=_KEY_BYTES).strip())
+        except ValueError as error:
             raise UsageError(
-                f"The private key of the provider `{name}` cannot be read from {file}: "
-                f"{getattr(error, 'strerror', None) or error}. "
-                "Make one with `streamlab keygen --out FILE`."
+                f"The private key of the provider `{name}` cannot be read from {file}: it "
+                f"{str(error).rstrip('.')}. Make one with `streamlab keygen --out FILE`."
             ) from error
+
+    @property
+    def n_arriving(self) -> int:
+        """Return the number of its arrivals, without those of a trace that was not read."""
+        if isinstance(self.arrivals, Trace):
+            return len(self.arrivals.events or ())
+        return self.n_arrivals or len(self.tasks)
 
     @property
     def arriving(self) -> list[str]:
         """Return the task of every arrival, in order. Raises ValueError for a trace not read."""
         if isinstance(self.arrivals, Trace):
             return [event.task for event in self.arrivals.in_order]
-        return list(
-            itertools.islice(itertools.cycle(self.tasks), self.n_arrivals or len(self.tasks))
-        )
+        return list(itertools.islice(itertools.cycle(self.tasks), self.n_arriving))
 
 
 def arrival_problems(name: str, provider: ProviderSettings) -> Iterator[InitErrorDetails]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ByteSize, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import ByteSize, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from streamlab.arrivals.service import QueueSettings
@@ -29,6 +29,7 @@ from streamlab.methods.api import TrainingSettings
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings
 from streamlab.stream.provider_settings import (
+    MOST_ARRIVALS,
     Name,
     ProviderSettings,
     arrival_problems,
@@ -66,11 +67,11 @@ class ExecutionSettings(Settings):
 
     executor: Literal["serial", "processes"] = "serial"
     """`processes`: each provider in its own process, with only its own examples."""
-    workers: PositiveInt = 1
+    workers: Annotated[int, Field(ge=1, le=1024)] = 1
     """Provider processes at work at once."""
-    timeout_seconds: PositiveFloat | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
     """Of one attempt, including loading."""
-    attempts: PositiveInt = 1
+    attempts: Annotated[int, Field(ge=1, le=1000)] = 1
     """Per arrival within one run; `--resume` tries again."""
     memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None = None
     """What a provider's process may allocate (Linux), including libraries and buffers."""
@@ -87,7 +88,9 @@ class Scenario(Settings):
     """Of the scenario format."""
     name: Name
     """Runs are called `NAME-1`, `NAME-2`, ..."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(1,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 63)], ...] = Field(
+        default=(1,), min_length=1, max_length=MOST_ARRIVALS
+    )
     """The whole stream runs once per seed; tables show mean and spread."""
     base: BaseSettings
     """The one pretrained model that all diffs refer to."""
@@ -120,6 +123,7 @@ class Scenario(Settings):
             *_in_behaviours(self),
             *_in_execution(self),
             *_in_admission(self),
+            *_in_number(self),
         ]
         if len(set(self.seeds)) < len(self.seeds):
             given = list(self.seeds)
@@ -193,6 +197,19 @@ def _in_admission(scenario: Scenario) -> Iterator[InitErrorDetails]:
         yield problem(message, allowed, "admission", "max_density")
 
 
+def _in_number(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield more arrivals than a run can have."""
+    n_seeds, n_methods = len(scenario.seeds), len(scenario.methods)
+    n_tasks = sum(provider.n_arriving for provider in scenario.providers.values())
+    n_arrivals = n_seeds * n_methods * n_tasks
+    if n_arrivals > MOST_ARRIVALS:
+        message = (
+            f"there are {n_arrivals:,} arrivals ({n_seeds:,} seeds, {n_methods:,} methods, "
+            f"{n_tasks:,} tasks), and a run has at most {MOST_ARRIVALS:,}; have fewer of them"
+        )
+        yield problem(message, scenario)
+
+
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield every baseline with the name of the method or of an earlier baseline."""
     names = [method.name for method in scenario.methods]
@@ -235,10 +252,10 @@ def resolve_scenario(
     tree: Tree, *, origin: str, folder: Path, environment: Mapping[str, str] = os.environ
 ) -> LoadedScenario:
     """Validate a scenario given as a mapping; see `load_scenario`."""
-    unset: dict[str, str] = {}
-    expanded = _expand(tree, environment, "", unset)
+    bad: dict[str, str] = {}
+    expanded = _expand(tree, environment, "", bad)
     # Before the tasks get the defaults: an error in these is reported once, in its place.
-    traces = read_traces(_checked(expanded, unset, origin=origin).providers, folder)
+    traces = read_traces(_checked(expanded, bad, origin=origin).providers, folder)
     written, expanded = (_with_traces(one, traces) for one in (tree, expanded))
     scenario = validate(Scenario, _with_defaults(expanded), origin=origin)
     # Variables stay as written: the location of files is not part of the experiment.
@@ -247,16 +264,16 @@ def resolve_scenario(
     return LoadedScenario(scenario, resolved, identity, folder)
 
 
-def _checked(tree: Tree, unset: Mapping[str, str], *, origin: str) -> Scenario:
-    """Raise ConfigError with the variables that are not set, and what else is wrong."""
-    problems = list(unset.values())
+def _checked(tree: Tree, bad: Mapping[str, str], *, origin: str) -> Scenario:
+    """Raise ConfigError with the `bad` values, and what else is wrong."""
+    problems = list(bad.values())
     try:
         scenario = validate(Scenario, tree, origin=origin)
         if not problems:
             return scenario
     except ConfigError as error:
-        # Without its value, nothing can be said about the setting of an unset variable.
-        problems += [p for p in error.problems if p.partition(":")[0] not in unset]
+        # Nothing else can be said about a setting without a value.
+        problems += [p for p in error.problems if p.partition(":")[0] not in bad]
     raise ConfigError(origin, problems)
 
 
@@ -282,20 +299,22 @@ def _with_defaults(tree: Tree) -> Tree:
     return {**tree, "tasks": merged}
 
 
-def _expand(tree: Any, environment: Mapping[str, str], place: str, unset: dict[str, str]) -> Any:
-    """Expand variables; `unset` receives the problem of each setting with an unset one."""
+def _expand(tree: Any, environment: Mapping[str, str], place: str, bad: dict[str, str]) -> Any:
+    """Expand variables; `bad` receives the problem of each setting that cannot have its value."""
     if isinstance(tree, dict):
         return {
-            key: _expand(value, environment, f"{place}.{key}" if place else str(key), unset)
+            key: _expand(value, environment, f"{place}.{key}" if place else str(key), bad)
             for key, value in tree.items()
         }
     if isinstance(tree, list):
-        return [_expand(value, environment, f"{place}.{i}", unset) for i, value in enumerate(tree)]
+        return [_expand(value, environment, f"{place}.{i}", bad) for i, value in enumerate(tree)]
     if isinstance(tree, str):
         try:
             return expand_variables(tree, environment)
         except ValueError as error:
-            unset[place] = f"{place}: {error}."
+            bad[place] = f"{place}: {error}."
+    if isinstance(tree, int) and abs(tree) >= 1 << 63:
+        bad[place] = f"{place}: must be less than 2**63, got {tree}."
     return tree
 
 

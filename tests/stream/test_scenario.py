@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stream_samples import Lab
 
-from streamlab.errors import ConfigError
+from streamlab.errors import ConfigError, StreamlabError, UsageError
 from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, NonAdaptive
 from streamlab.stream.scenario import LoadedScenario, load_scenario, resolve_scenario
 from streamlab.stream.schedule import arrivals
+from streamlab.tasks.sources.readers import read_split
 
 MINIMAL: dict[str, Any] = {
     "version": 1,
@@ -349,3 +351,59 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str, told: s
 def test_a_file_that_is_not_there_is_refused_by_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml has 1 problem:\n  cannot be read: No "):
         load_scenario(tmp_path / "nowhere.yaml")
+
+
+@pytest.fixture(params=["pipe", "device", "link"])
+def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a path that never ends or never begins when it is read."""
+    path = tmp_path / "endless.jsonl"
+    if request.param == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    return Path("/dev/zero") if request.param == "device" else path
+
+
+def test_a_pipe_or_a_device_is_no_scenario_trace_key_or_data(no_file: Path) -> None:
+    traced = {"tasks": ["a", "b"], "arrivals": {"process": "trace", "file": str(no_file)}}
+    keyed = {"tasks": ["a", "b"], "private_key_file": str(no_file)}
+    provider = resolve(providers={"one": keyed}).scenario.providers["one"]
+
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        load_scenario(no_file)
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        resolve(providers={"one": traced})
+    with pytest.raises(UsageError, match="is not a regular file"):
+        provider.find_private_key(1, "one", Path())
+    with pytest.raises(StreamlabError, match=r"is not a regular file|unknown format"):
+        read_split(no_file)
+
+
+def test_a_file_too_large_for_a_scenario_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+    with pytest.raises(ConfigError, match=r"is larger than 4\.19 MB"):
+        load_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"seeds": [1 << 63]}, "seeds.0: must be less than 2**63, got 9223372036854775808."),
+        ({"data": {"max_eval_examples": 1 << 64}}, "data.max_eval_examples: must be less than"),
+        ({"seeds": list(range(500_001))}, "there are 1,000,002 arrivals"),
+        ({"providers": {"one": {"tasks": ["a", "b"], "n_arrivals": 10**9}}}, "less than or equal"),
+        (
+            {"seeds": [1, 2], "providers": {"one": {"tasks": ["a", "b"], "n_arrivals": 10**6}}},
+            "there are 2,000,000 arrivals",
+        ),
+        ({"execution": {"attempts": 10**12}}, "execution.attempts"),
+        ({"queue": {"slots": 10**12}}, "queue.slots"),
+        ({"defaults": {"training": {"threads": 10**12}}}, "defaults.training.threads"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_more_than_a_run_can_have_is_refused(changes: dict[str, Any], reason: str) -> None:
+    assert reason in problems(**changes)[0]

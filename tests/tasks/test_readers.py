@@ -277,3 +277,11 @@ def test_a_folder_of_files_has_no_class_folders(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     assert not has_class_folders(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_text_may_be_long(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"long.{suffix}"
+    path.write_text("text\n" + "film " * 30_000 + "\n")
+
+    assert len(read_split(path).records[0]["text"]) == 150_000

@@ -73,7 +73,7 @@ class BehaviourSettings(Settings):
     """The provider's process never answers."""
     flipped_labels: Share = 0.5
     """The share of wrong labels under `label_flip`."""
-    slowdown: Annotated[float, Field(ge=1)] = 10.0
+    slowdown: Annotated[float, Field(ge=1, le=1e6)] = 10.0
     """The factor of `slow`."""
 
     @model_validator(mode="before")

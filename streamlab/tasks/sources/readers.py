@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,16 @@ def read_split(path: Path) -> RawSplit:
             f"The folder {str(path)!r} holds no data: it is neither a `save_to_disk` folder of one "
             "split nor a folder with one sub-folder of text files per class. Name a file in it."
         )
+    reader = _reader(path)
+    try:
+        return RawSplit(str(path), reader(path))
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is not UTF-8 text. Save it as UTF-8.") from error
+
+
+def _reader(path: Path) -> Callable[[Path], list[Record]]:
     if not path.exists():
         raise SourceError(f"The file {str(path)!r} does not exist. Check the path.")
     reader = READERS.get(path.suffix)
@@ -46,12 +57,9 @@ def read_split(path: Path) -> RawSplit:
             f"The file {str(path)!r} ends in {path.suffix!r}, an unknown format. Known: "
             f"{', '.join(READERS)}. Convert it, or rename it."
         )
-    try:
-        return RawSplit(str(path), reader(path))
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 text. Save it as UTF-8.") from error
+    if not path.is_file():  # a pipe or a device might never end
+        raise DataError(f"{str(path)!r} is not a regular file. Save the data in one.")
+    return reader
 
 
 def _read_jsonl(path: Path) -> list[Record]:
@@ -77,6 +85,7 @@ def _read_jsonl(path: Path) -> list[Record]:
 
 
 def _read_table(path: Path, **dialect: Any) -> list[Record]:
+    csv.field_size_limit(sys.maxsize)  # of the process; a text may be longer than 128 KiB
     with path.open(encoding="utf-8-sig", newline="") as file:
         return _table(path, csv.reader(file, **dialect))
 
