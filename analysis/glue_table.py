@@ -44,8 +44,8 @@ from streamlab.stats.predictions import (
     read_predictions,
     write_predictions,
 )
-from streamlab.stream.context import RunContext
 from streamlab.stream.event_loop import identity_of
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.stream.schedule import arrivals
 from streamlab.stream.scoring import stored_outputs

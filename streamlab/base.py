@@ -17,7 +17,7 @@ from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, SourceError, StreamlabError
 from streamlab.hashing import fingerprint_tensors, split_head
-from streamlab.sources import PACKAGE_PREFIX, Located, locate_model, weights_digest
+from streamlab.locations import PACKAGE_PREFIX, Located, locate_model, weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

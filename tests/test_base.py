@@ -32,7 +32,7 @@ from transformers import (
 from streamlab.base import Base, BaseSettings, checkpoint_bytes, load_base
 from streamlab.diff.checkpoints import layout_of
 from streamlab.errors import BaseMismatchError, SourceError
-from streamlab.sources import weights_digest
+from streamlab.locations import weights_digest
 
 Save = Callable[[PreTrainedModel, Path], Path]
 

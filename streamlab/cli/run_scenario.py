@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from streamlab.methods.api import Progress as Step
     from streamlab.registry.records import RunRecord
-    from streamlab.stream.context import RunContext
     from streamlab.stream.lab import Outcome
+    from streamlab.stream.run_context import RunContext
     from streamlab.stream.schedule import Arrival
 
 # Prefixes of the sections of the run's page.

@@ -65,8 +65,8 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
       streamlab plan scenarios/smoke.yaml
     """
     from streamlab.base import load_base
-    from streamlab.stream.context import RunContext
     from streamlab.stream.estimate import plan as planned
+    from streamlab.stream.run_context import RunContext
 
     seeds = loaded.scenario.seeds
     context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)

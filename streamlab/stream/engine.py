@@ -21,7 +21,6 @@ from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
 from streamlab.registry.records import ArrivalRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.context import RunContext, find_device
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
 from streamlab.stream.executors import Executor
@@ -29,6 +28,7 @@ from streamlab.stream.executors.processes import Bounds, Processes
 from streamlab.stream.executors.sandbox import Sandbox, find_sandbox
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
+from streamlab.stream.run_context import RunContext, find_device
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
 

@@ -11,7 +11,7 @@ import torch
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.kernels.native import find_native_step
 from streamlab.methods.training_loop import uses_bf16
-from streamlab.stream.context import find_device
+from streamlab.stream.run_context import find_device
 from streamlab.version import __version__
 
 _LIBRARIES = ("torch", "transformers", "datasets", "numpy", "safetensors", "pcodec", "scikit-learn")

@@ -11,7 +11,7 @@ import torch
 
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.training_loop import batch_loss, endless, seeded_dropout
-from streamlab.stream.context import Classifiers, EncodedTask, RunContext
+from streamlab.stream.run_context import Classifiers, EncodedTask, RunContext
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
 

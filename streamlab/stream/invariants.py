@@ -16,10 +16,10 @@ from streamlab.errors import BaseMismatchError
 from streamlab.home.folder import Home
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.event_loop import Identity, Reorder, identity_of
 from streamlab.stream.lab import Clock, Outcome
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import LoadedScenario
 from streamlab.stream.schedule import Arrival
 

@@ -33,11 +33,11 @@ from streamlab.stream.admission import (
     content_digest,
     verify,
 )
-from streamlab.stream.artifacts import Artifact, DiffArtifact, read_artifact
-from streamlab.stream.context import RunContext
+from streamlab.stream.artifact_kinds import Artifact, DiffArtifact, read_artifact
 from streamlab.stream.device import Item, simulate_device
 from streamlab.stream.providers.behaviours import Behaviour
 from streamlab.stream.providers.provider import Answer, Effort
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.scoring import scores_of, take_probe
 from streamlab.stream.submission import Submission

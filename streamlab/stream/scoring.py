@@ -21,9 +21,9 @@ from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.registry.records import ArrivalDetails, ArtifactKind, NewScore, OutputProbe
-from streamlab.stream.artifacts import Served, read_artifact
-from streamlab.stream.context import EncodedTask, RunContext
+from streamlab.stream.artifact_kinds import Served, read_artifact
 from streamlab.stream.environment import describe_environment
+from streamlab.stream.run_context import EncodedTask, RunContext
 from streamlab.stream.schedule import Arrival
 
 Outputs = NDArray[np.float32]  # (n_examples, n_outputs)

@@ -10,13 +10,13 @@ from stream_samples import Lab, arrivals_in, carry_out, only, reading, runs_in, 
 
 from streamlab.errors import UsageError
 from streamlab.seeds import derived_seed
-from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.executors import serial as executors
 from streamlab.stream.lab import Attempt, Outcome, Times
 from streamlab.stream.lab import Lab as LabOfRun
 from streamlab.stream.providers.behaviours import BehaviourSettings, draw
 from streamlab.stream.providers.provider import Answer, Order, Watch, answer
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 
 FIXED = {"service": "fixed", "seconds": 10}

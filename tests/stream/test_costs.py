@@ -21,10 +21,10 @@ from streamlab.errors import BaseMismatchError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.registry.database import Database
-from streamlab.stream.artifacts import DiffArtifact, read_artifact
-from streamlab.stream.context import RunContext
+from streamlab.stream.artifact_kinds import DiffArtifact, read_artifact
 from streamlab.stream.engine import run
 from streamlab.stream.providers.provider import Order, answer
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

@@ -26,8 +26,8 @@ from streamlab.home.store import ArtifactStore
 from streamlab.inference.open_home import open_home
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, RunRecord
-from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

@@ -20,13 +20,13 @@ from stream_samples import Lab, Ran, carry_out, runs_in, stored, task
 from streamlab.base import load_base
 from streamlab.errors import ProviderError, TrainingError
 from streamlab.methods.api import Progress
-from streamlab.stream.context import RunContext
 from streamlab.stream.engine import run
 from streamlab.stream.executors import Executor
 from streamlab.stream.executors.process_tree import tree_of
 from streamlab.stream.executors.processes import Bounds, Processes
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.providers.provider import Answer, Order, Watch
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

@@ -15,8 +15,8 @@ from streamlab.errors import BaseMismatchError
 from streamlab.methods.api import TrainingSettings
 from streamlab.seeds import derived_seed
 from streamlab.stream import scoring
-from streamlab.stream.context import Classifiers, EncodedTask
 from streamlab.stream.invariants import check_isolation, check_order, shuffled
+from streamlab.stream.run_context import Classifiers, EncodedTask
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

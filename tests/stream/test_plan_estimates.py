@@ -10,8 +10,8 @@ import torch
 from stream_samples import Lab, Ran, only
 
 from streamlab.base import load_base
-from streamlab.stream.context import RunContext
 from streamlab.stream.estimate import PlannedArrival, plan
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 
 

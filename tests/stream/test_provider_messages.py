@@ -17,12 +17,12 @@ from stream_samples import Lab, only
 from streamlab.base import load_base
 from streamlab.errors import ProviderError
 from streamlab.methods.api import Progress
-from streamlab.stream.context import RunContext
 from streamlab.stream.executors import processes
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_tree import supervise, tree_of
 from streamlab.stream.executors.processes import Bounds
 from streamlab.stream.providers.provider import Answer, Order
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.examples import TaskData

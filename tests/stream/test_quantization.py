@@ -17,15 +17,15 @@ from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.stream.artifacts import read_artifact
-from streamlab.stream.context import RunContext
+from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.providers.quantization import SMALLEST_FIRST, quantize
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.scoring import check_probe, take_probe
 
 if TYPE_CHECKING:
     from streamlab.methods.api import TrainingSettings
-    from streamlab.stream.context import EncodedTask
+    from streamlab.stream.run_context import EncodedTask
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
-from streamlab.stream.artifacts import read_artifact
-from streamlab.stream.context import EncodedTask, RunContext
+from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.lab import Outcome
+from streamlab.stream.run_context import EncodedTask, RunContext
 from streamlab.stream.scenario import load_scenario
 
 

@@ -27,13 +27,13 @@ from streamlab.errors import ProviderError, TrainingError
 from streamlab.hashing import parse_json
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArtifactKind
-from streamlab.stream.context import RunContext
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_tree import kill_tree, memory_of, tree_of
 from streamlab.stream.executors.provider_process import Setup, work_supervised
 from streamlab.stream.executors.sandbox import Sandbox, start_sandboxed
 from streamlab.stream.providers.behaviours import Behaviour
 from streamlab.stream.providers.provider import Answer, Effort, Order, Watch
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
 from streamlab.tasks.examples import TaskData

@@ -23,11 +23,11 @@ from typing import Any
 
 from streamlab.base import BaseSettings, load_base
 from streamlab.errors import ProviderError
-from streamlab.stream.context import RunContext
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_limits import bound_memory, offer_to_be_ended
 from streamlab.stream.executors.process_tree import bound_processes, supervise
 from streamlab.stream.providers.provider import Answer, Order, answer
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import Scenario
 
 CRASHED = 70  # the exit code of a simulated crash

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from streamlab.errors import UsageError
-from streamlab.sources import locate_model
+from streamlab.locations import locate_model
 from streamlab.stream.executors.provider_process import Setup
 
 SandboxName = Literal["auto", "none", "bwrap"]

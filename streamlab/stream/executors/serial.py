@@ -6,8 +6,8 @@ from concurrent.futures import Future
 from typing import Final
 
 from streamlab.errors import ProviderError
-from streamlab.stream.context import RunContext
 from streamlab.stream.providers.provider import Answer, Order, Watch, answer
+from streamlab.stream.run_context import RunContext
 
 
 class Serial:

@@ -19,11 +19,11 @@ from streamlab.methods.api import (
     TrainingSettings,
 )
 from streamlab.registry.records import ArtifactKind, ReportedDetails
-from streamlab.stream.artifacts import checkpoint_of
-from streamlab.stream.context import EncodedTask, RunContext, encode_task
+from streamlab.stream.artifact_kinds import checkpoint_of
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.providers.quantization import quantize
+from streamlab.stream.run_context import EncodedTask, RunContext, encode_task
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.batches import n_batches, training_batches

@@ -19,7 +19,7 @@ from streamlab.diff.format.container import EncodedDiff, encode, rounded
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError
 from streamlab.inference.model import logits
-from streamlab.stream.context import EncodedTask
+from streamlab.stream.run_context import EncodedTask
 from streamlab.tasks.batches import Encoded
 
 if TYPE_CHECKING:

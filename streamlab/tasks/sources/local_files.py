@@ -11,7 +11,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 
 from streamlab.errors import DataError, SourceError
-from streamlab.sources import PACKAGE_PREFIX, package_path
+from streamlab.locations import PACKAGE_PREFIX, package_path
 from streamlab.tasks.settings import Labels, TaskFiles
 from streamlab.tasks.sources.api import (
     DEV_NAMES,

@@ -8,7 +8,7 @@ from typing import Any
 from stream_samples import Lab, arrivals_in, carry_out, only, scores_in
 
 from streamlab.base import load_base
-from streamlab.stream.context import RunContext
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 

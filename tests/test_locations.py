@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamlab.errors import SourceError
-from streamlab.sources import Located, locate_model, package_path, weights_digest
+from streamlab.locations import Located, locate_model, package_path, weights_digest
 
 PACKAGE = "streamlab_made_up_weights"
 
