@@ -77,7 +77,7 @@ class ExecutionSettings(Settings):
     """What a provider's process may allocate (Linux), including libraries and buffers."""
     sandbox: Literal["auto", "none", "bwrap"] = "auto"
     """Of providers' processes: `bwrap` needs bubblewrap, `auto` uses it where it works."""
-    max_progress: PositiveInt = 1_000_000
+    max_progress: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000_000
     """Training steps that a provider's process may report for one attempt."""
 
 
