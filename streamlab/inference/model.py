@@ -112,12 +112,18 @@ def _seed_of(registry: Registry, record: BaseRecord) -> int:
 def logits(
     model: PreTrainedModel, examples: Encoded, *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Return the model's outputs, (n_examples, n_outputs), in the order of the examples."""
+    """Return the model's outputs, (n_examples, n_outputs), in the order of the examples.
+
+    Raises DiffError where the model refuses an example.
+    """
     outputs: NDArray[np.float32] | None = None
     with torch.inference_mode():
         for places, batch in evaluation_batches(examples, batch_size=batch_size):
             inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
-            answers = model(**inputs).logits.float().cpu().numpy()
+            try:
+                answers = model(**inputs).logits.float().cpu().numpy()
+            except (ValueError, RuntimeError, IndexError) as error:
+                raise DiffError(f"The model cannot answer for an example: {error}") from error
             if outputs is None:
                 outputs = np.zeros((len(examples.labels), answers.shape[1]), np.float32)
             outputs[places] = answers

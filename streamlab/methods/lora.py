@@ -8,18 +8,27 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 from torch import nn
 
 from streamlab.diff.layout import Layout
-from streamlab.errors import TrainingError, UsageError
+from streamlab.errors import DiffError, TrainingError, UsageError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Adapter, Artifact, Method, TrainingJob
 from streamlab.methods.training_loop import training_mode
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 WEIGHTS_FILE = "adapter_model.safetensors"  # PEFT's own names
@@ -104,24 +113,93 @@ def _saved(adapted: Any) -> tuple[bytes, Mapping[str, Any]]:
         return (Path(folder) / WEIGHTS_FILE).read_bytes(), config
 
 
+_Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+
+
+class AdapterConfig(BaseModel):
+    """What PEFT's settings of an adapter may hold; every other setting has PEFT's default."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+    peft_type: Literal["LORA"]
+    task_type: Literal["SEQ_CLS"]
+    r: Annotated[int, Field(ge=1, le=1 << 16)]
+    lora_alpha: Annotated[int | float, Field(gt=0, le=1e6)]
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: Annotated[list[_Name], Field(min_length=1, max_length=256)]
+    modules_to_save: Annotated[list[_Name], Field(max_length=16)] | None = None
+    fan_in_fan_out: bool = False
+    inference_mode: bool = True
+    base_model_name_or_path: None = None
+    peft_version: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+
+def checked_adapter(weights: bytes, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of an adapter whose settings PEFT may see.
+
+    The settings ask for no more memory than the tensors take. Raises DiffError.
+    """
+    from peft import LoraConfig
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        checked = AdapterConfig.model_validate(dict(config))
+        tensors = load(weights)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DiffError(f"PEFT's settings of the adapter: `{place}`: {first['msg']}.") from error
+    except SafetensorError as error:
+        raise DiffError(f"The adapter is not a safetensors file: {error}.") from error
+    defaults = vars(LoraConfig())
+    for name, value in (checked.model_extra or {}).items():
+        if name not in defaults or value != defaults[name]:
+            raise DiffError(f"PEFT's settings of the adapter: `{name}` must be left out.")
+    for name, tensor in tensors.items():
+        if ".lora_A." in name and tensor.shape[:1] != (checked.r,):
+            raise DiffError(
+                f"The adapter's rank `r` is {checked.r}, and `{name}` has the shape "
+                f"{tuple(tensor.shape)}."
+            )
+    if not any(".lora_A." in name for name in tensors):
+        raise DiffError("The adapter has no tensor of LoRA.")
+    return tensors
+
+
 @contextmanager
 def adapted(
     model: PreTrainedModel, weights: bytes, config: Mapping[str, Any]
 ) -> Iterator[PreTrainedModel]:
-    """Load PEFT's files onto a model, as PEFT does; the model stays wrapped."""
-    from peft import PeftModel
+    """Load PEFT's files onto a model, as PEFT does; the model stays wrapped.
 
+    Raises DiffError where they are not those of a LoRA adapter, or do not fit the model.
+    """
+    from peft import PeftModel, get_peft_model_state_dict
+
+    tensors = checked_adapter(weights, config)
     with tempfile.TemporaryDirectory(prefix="streamlab-lora-") as folder:
         (Path(folder) / WEIGHTS_FILE).write_bytes(weights)
         (Path(folder) / CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
         with _peft_warnings_ignored():
-            wrapped: Any = PeftModel.from_pretrained(model, folder)
+            try:
+                wrapped: Any = PeftModel.from_pretrained(model, folder)
+            except (ValueError, RuntimeError, KeyError, TypeError, OSError) as error:
+                raise DiffError(f"The adapter does not fit the model: {error}") from error
+    expected = {n: tuple(t.shape) for n, t in get_peft_model_state_dict(wrapped).items()}
+    given = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name, _ in sorted(expected.items() ^ given.items()):
+        raise DiffError(
+            f"The adapter has `{name}` as {given.get(name, 'no tensor')}, and the model needs it "
+            f"as {expected.get(name, 'no tensor')}."
+        )
     yield wrapped.eval()
 
 
 @contextmanager
 def _peft_warnings_ignored() -> Iterator[None]:
-    """Ignore the deprecation that transformers reports for PEFT's own attribute names."""
+    """Ignore deprecated names of PEFT, and missing tensors, which are checked here."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found missing adapter keys")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
         yield

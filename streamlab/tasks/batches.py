@@ -104,6 +104,7 @@ def _tokenised(
         truncation=max_length is not None,
         max_length=max_length,
         return_attention_mask=False,
+        split_special_tokens=True,  # a text that names a special token does not contain it
         verbose=False,  # no warning on examples over the model's length; they are counted
     )
     return encoding

@@ -150,6 +150,7 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("header-json", lambda: framed(b'{"a":"\xff"}')),
     ("header-json", lambda: framed(b'{"a":"\\ud800"}')),
     ("header-json", lambda: framed(b"[" * 60_000)),
+    ("header-json", lambda: framed(b'{"a":' + b"[" * 32 + b"]" * 32 + b"}")),
     ("header-json", lambda: framed(b'{"a":' + b"9" * 10_000 + b"}")),
     ("header-json", lambda: inner_text("[]")),
     ("header-json", lambda: inner_text("ü")),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load
+from safetensors.torch import load, save
 
-from streamlab.errors import TrainingError
+from streamlab.errors import DiffError, TrainingError
 from streamlab.methods import Lora
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.lora import adapted
@@ -50,6 +51,48 @@ def test_the_file_holds_the_rank_that_was_asked_for_and_the_head(make_job: MakeJ
         tensors
     )
     assert trained.config["base_model_name_or_path"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"r": 50_000_000}, "`r`: Input should be less than or equal"),
+        ({"r": 64}, "rank `r` is 64, and `.*lora_A.weight` has the shape"),
+        ({"r": "8"}, "`r`: Input should be a valid integer"),
+        ({"lora_alpha": float("inf")}, "`lora_alpha"),
+        ({"rank_pattern": {".*": 50_000_000}}, "`rank_pattern` must be left out"),
+        ({"layer_replication": [[0, 10_000]]}, "`layer_replication` must be left out"),
+        ({"init_lora_weights": "eva"}, "`init_lora_weights` must be left out"),
+        ({"auto_mapping": {"parent_library": "os"}}, "`auto_mapping` must be left out"),
+        ({"no_setting": 1}, "`no_setting` must be left out"),
+        ({"peft_type": "IA3"}, "`peft_type`: Input should be 'LORA'"),
+        ({"target_modules": "(a+)+$"}, "`target_modules`: Input should be a valid list"),
+        ({"target_modules": ["no_such_layer"]}, "does not fit the model"),
+        ({"target_modules": ["query", "dense"]}, "and the model needs it as"),
+        ({"base_model_name_or_path": "https://example.org"}, "`base_model_name_or_path`"),
+    ],
+)
+def test_settings_that_ask_for_more_than_the_file_holds_never_reach_peft(
+    make_job: MakeJob, change: dict[str, Any], problem: str
+) -> None:
+    trained = Lora(target_modules=("query",)).train(make_job(epochs=0.1))
+
+    with (
+        pytest.raises(DiffError, match=problem),
+        adapted(make_job(2).model, trained.weights, {**trained.config, **change}),
+    ):
+        pass
+
+
+def test_an_adapter_without_its_head_is_refused(make_job: MakeJob) -> None:
+    trained = Lora(target_modules=("query",)).train(make_job(epochs=0.1))
+    tensors = {n: t for n, t in load(trained.weights).items() if "classifier" not in n}
+
+    with (
+        pytest.raises(DiffError, match=r"does not fit the model: .*classifier.weight"),
+        adapted(make_job(2).model, save(tensors), trained.config),
+    ):
+        pass
 
 
 def test_layers_that_are_not_there_are_refused(make_job: MakeJob) -> None:

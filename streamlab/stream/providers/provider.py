@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamlab.diff.vector import DiffVector
+from streamlab.errors import TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
@@ -122,7 +123,12 @@ def _train(
         watch=watch,
         validate=None if training.patience is None else partial(_validation_score, model, task),
     )
-    trained = arrival.method.train(job)
+    try:
+        trained = arrival.method.train(job)
+    except (ValueError, RuntimeError, LookupError, TypeError, ArithmeticError) as error:
+        raise TrainingError(
+            f"The training of `{arrival.task}` broke down: {type(error).__name__}: {error}"
+        ) from error
     base.check_unchanged()
     return trained
 
