@@ -86,8 +86,10 @@ class Lora(Method):
                 "The method `lora` needs the PEFT library, which is not installed. Install it "
                 'with `pip install "streamlab[lora]"`, or remove `lora` from the scenario.'
             ) from error
+        modules = sorted({name.partition(".")[0] for name in job.head})
         config = LoraConfig(
-            task_type="SEQ_CLS",  # which trains the head, and saves it with the adapter
+            task_type="SEQ_CLS",
+            modules_to_save=modules,  # every module of the head is trained and stored
             r=self.r,
             lora_alpha=self.lora_alpha,
             lora_dropout=self.lora_dropout,
@@ -101,6 +103,16 @@ class Lora(Method):
                 f"PEFT cannot put LoRA into this base: {error} Name layers of the base in "
                 "`target_modules`."
             ) from error
+        trained = {
+            name.removeprefix("base_model.model.").replace(".modules_to_save.default", "")
+            for name, parameter in adapted.named_parameters()
+            if parameter.requires_grad and ".lora_" not in name
+        }
+        for name in trained ^ job.head.keys():
+            raise TrainingError(
+                f"PEFT takes `{name}` for a part of the head, or does not: its name occurs twice "
+                "in this base. Use another base for `lora`."
+            )
         return adapted.train()
 
 
@@ -202,4 +214,5 @@ def _peft_warnings_ignored() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Found missing adapter keys")
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out")
         yield

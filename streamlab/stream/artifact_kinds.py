@@ -155,7 +155,11 @@ def read_artifact(
                 _check_tensor(tensors, full, tuple(base.tensors[name].shape))
             return CheckpointArtifact(data, base, tensors)
         case "adapter":
-            return AdapterArtifact(data, base, _load(data), adapter_config)
+            tensors = _load(data)
+            for name in base.head_names:
+                if f"{_PEFT_PREFIX}{name}" not in tensors:
+                    raise DiffError(f"The adapter lacks `{name}` of the task's head.")
+            return AdapterArtifact(data, base, tensors, adapter_config)
 
 
 def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:

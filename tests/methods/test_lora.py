@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+from base_kinds import WORDS, save_kind
 from safetensors.torch import load, save
 
+from streamlab.base import BaseSettings, load_base
 from streamlab.errors import DiffError, TrainingError
 from streamlab.methods import Lora
-from streamlab.methods.api import TrainingJob
+from streamlab.methods.api import TrainingJob, TrainingSettings
 from streamlab.methods.lora import adapted
 from streamlab.methods.training_loop import endless
+from streamlab.tasks.batches import encode, n_batches, training_batches
+from streamlab.tasks.examples import Example
+from streamlab.tasks.types import task_type
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -98,3 +104,46 @@ def test_an_adapter_without_its_head_is_refused(make_job: MakeJob) -> None:
 def test_layers_that_are_not_there_are_refused(make_job: MakeJob) -> None:
     with pytest.raises(TrainingError, match="Name layers of the base in `target_modules`"):
         Lora(target_modules=("no_such_layer",)).train(make_job())
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers"),
+    [
+        ("BERT", "auto"),
+        ("DeBERTa-v2", "auto"),
+        ("ModernBERT", ("Wqkv",)),
+        ("T5", "auto"),
+        ("GPT-2", "auto"),
+        ("DistilBERT", ("q_lin",)),
+    ],
+)
+def test_the_whole_head_of_every_architecture_is_stored(
+    kind: str, layers: Literal["auto"] | tuple[str, ...], tmp_path: Path
+) -> None:
+    save_kind(tmp_path, kind)
+    base = load_base(BaseSettings(model=str(tmp_path)), seed=1)
+    model = base.classifier(n_outputs=2, seed=1)
+    parameters = dict(model.named_parameters())
+    examples = [Example(f"the {word} film", None, place % 2) for place, word in enumerate(WORDS)]
+    task = task_type("classification")
+    encoded = encode(examples, base.tokenizer, task, max_length=8)
+    job = TrainingJob(
+        task="mood",
+        model=model,
+        layout=base.layout,
+        base=base.tensors,
+        backbone={name: parameters[full] for name, full in base.full_names.items()},
+        head={name: parameters[name] for name in base.head_names},
+        n_batches=n_batches(encoded, 8),
+        batches=lambda epoch: training_batches(encoded, batch_size=8, seed=1, epoch=epoch),
+        loss=task.loss,
+        training=TrainingSettings(batch_size=8, max_length=8, min_steps=3, epochs=1, threads=1),
+        seed=1,
+    )
+
+    trained = Lora(target_modules=layers).train(job)
+
+    stored = {name for name in load(trained.weights) if ".lora_" not in name}
+    assert stored == {f"base_model.model.{name}" for name in base.head_names}
+    with adapted(base.classifier(n_outputs=2, seed=9), trained.weights, trained.config) as again:
+        assert torch.equal(logits(again, job), logits(model.eval(), job))

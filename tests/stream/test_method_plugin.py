@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,11 @@ from streamlab.methods.api import Method
 from streamlab.stream.scenario import load_scenario, resolve_scenario
 
 SOURCE = """
+from dataclasses import replace
+
 import torch
+from safetensors.torch import load, save
+from streamlab.methods import FullFinetuning, Lora
 from streamlab.methods.api import Method
 from streamlab.methods.fixed_mask import PrunedMethod
 from streamlab.methods.masks.selection import Selection, top_k
@@ -29,6 +34,31 @@ class RandomMask(PrunedMethod):
         generator = torch.Generator().manual_seed(self.mask_seed)
         scores = [torch.rand(size, generator=generator) + 1e-3 for size in job.layout.sizes]
         return Selection(top_k(scores, k), details={"mask_seed": self.mask_seed})
+
+def _less(tensors):
+    return {name: tensor * (name != "classifier.weight") for name, tensor in tensors.items()}
+
+class ForgetfulDiff(RandomMask):
+    name: str = "forgetful"
+
+    def train(self, job):
+        result = super().train(job)
+        return replace(result, head=_less(result.head))
+
+class ForgetfulCheckpoint(FullFinetuning):
+    name: str = "forgetful"
+
+    def train(self, job):
+        result = super().train(job)
+        return replace(result, head=_less(result.head))
+
+class ForgetfulAdapter(Lora):
+    name: str = "forgetful"
+
+    def train(self, job):
+        result = super().train(job)
+        weights = {n: t for n, t in load(result.weights).items() if "classifier.weight" not in n}
+        return replace(result, weights=save(weights))
 
 class Incomplete(Method):
     name: str = "incomplete"
@@ -72,6 +102,27 @@ def test_a_method_of_another_package_is_trained_stored_and_recorded(
     # Of the selected embeddings of unused words no change is left to store.
     assert 0 < outcome.diff.n_entries <= round(0.01 * outcome.diff.n_gated)
     assert method.model_dump()["mask_seed"] == 7
+
+
+@pytest.mark.parametrize("kind", ["Diff", "Checkpoint", "Adapter"])
+def test_a_method_that_stores_less_than_it_trains_fails(
+    kind: str, lab: Lab, tmp_path: Path
+) -> None:
+    if kind == "Adapter":
+        pytest.importorskip("peft")
+    tree = lab.tree(name=f"forgetful-{kind}", **only("mood"))
+    tree["baselines"] = [{"name": f"other_lab:Forgetful{kind}"}]
+    path = lab.write(tree)
+
+    kept, lost = run(path, tmp_path / "home")
+
+    assert kept.record.details.reported.trained_score is not None
+    assert kept.record.details.reported.lost_by_rounding is not None
+    assert lost.record.status == "failed"
+    assert re.search(
+        r"does not answer as the model it trained|The adapter lacks `classifier.weight`",
+        str(lost.record.reason),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
-    Checkpoint,
     Progress,
+    SparseChange,
     TrainingJob,
     TrainingResult,
     TrainingSettings,
 )
 from streamlab.registry.records import ArtifactKind, ReportedDetails
-from streamlab.stream.artifact_kinds import checkpoint_of
+from streamlab.stream.artifact_kinds import checkpoint_of, read_artifact
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.providers.quantization import quantize
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Watch = Callable[[Progress], None]
+Outputs = NDArray[np.float32]
+
+_TOLERANCE = 1e-4  # of the largest output; a float32 difference restores a weight to its last bit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +81,8 @@ def answer(order: Order, context: RunContext, watch: Watch) -> Answer:
     reset_peak()
     task = _examples(order, context)
     context.base.check_unchanged()
-    trained = _train(arrival, task, context, watch)
-    submission, details = _pack(trained, arrival, task, context)
+    trained, outputs = _train(arrival, task, context, watch)
+    submission, details = _pack(trained, outputs, arrival, task, context)
     submission, behaviour = _submit(submission, order, context)
     effort = Effort(
         n_steps=trained.summary.n_steps,
@@ -98,10 +105,11 @@ def _examples(order: Order, context: RunContext) -> EncodedTask:
 
 def _train(
     arrival: Arrival, task: EncodedTask, context: RunContext, watch: Watch
-) -> TrainingResult:
+) -> tuple[TrainingResult, Outputs]:
     """Train one arrival on a fresh copy of the base.
 
-    Raises TrainingError where it breaks down, BaseMismatchError where it changed the base.
+    Returns the result and the trained model's outputs on the validation examples. Raises
+    TrainingError where it breaks down, BaseMismatchError where it changed the base.
     """
     base, training, seed = context.base, context.training(arrival.task), arrival.training_seed
     model = context.classifiers.build(task, training, seed=seed)
@@ -130,7 +138,7 @@ def _train(
             f"The training of `{arrival.task}` broke down: {type(error).__name__}: {error}"
         ) from error
     base.check_unchanged()
-    return trained
+    return trained, logits(model.eval(), task.validation)
 
 
 def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
@@ -139,23 +147,68 @@ def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
 
 
 def _pack(
-    trained: TrainingResult, arrival: Arrival, task: EncodedTask, context: RunContext
+    trained: TrainingResult,
+    outputs: Outputs,
+    arrival: Arrival,
+    task: EncodedTask,
+    context: RunContext,
 ) -> tuple[Submission, ReportedDetails]:
-    """Write what is to be stored as bytes, and report how."""
-    details = ReportedDetails(training=trained.summary.details)
-    if isinstance(trained, Adapter):
-        details = replace(details, adapter_config=dict(trained.config))
-        return _submission(arrival, "adapter", trained.weights), details
-    if isinstance(trained, Checkpoint):
-        return _submission(arrival, "checkpoint", checkpoint_of(trained, context.base)), details
+    """Write what is to be stored as bytes, and report how.
+
+    Raises TrainingError where these bytes would not answer as the trained model does.
+    """
+    details = ReportedDetails(
+        training=trained.summary.details, trained_score=_finite_score(outputs, task)
+    )
     training = context.training(arrival.task)
+    if not isinstance(trained, SparseChange):
+        if isinstance(trained, Adapter):
+            details = replace(details, adapter_config=dict(trained.config))
+            submission = _submission(arrival, "adapter", trained.weights)
+        else:
+            data = checkpoint_of(trained, context.base)
+            submission = _submission(arrival, "checkpoint", data)
+        artifact = read_artifact(
+            submission.kind,
+            submission.data,
+            context.base,
+            adapter_config=details.adapter_config,
+        )
+        with artifact.applied_to(context.classifiers.clean(task, training)) as served:
+            _check_kept(logits(served.model, task.validation), outputs, arrival)
+        return submission, details
     serving = _serving_facts(arrival, task, training)
     diff = DiffVector(context.base.layout, trained.tensors, trained.head, serving)
     model = context.classifiers.clean(task, training)
     written = quantize(diff, task, model, values=context.scenario.storage.values)
-    details = replace(details, quantization=written.details)
+    _check_kept(written.exact, outputs, arrival)
     declared = task.data.primary_score(written.outputs, task.validation.labels)
+    details = replace(
+        details,
+        quantization=written.details,
+        lost_by_rounding=_difference(details.trained_score, declared),
+    )
     return _submission(arrival, "diff", written.encoded.data, declared), details
+
+
+def _finite_score(outputs: Outputs, task: EncodedTask) -> float | None:
+    score = task.data.primary_score(outputs, task.validation.labels)
+    return score if math.isfinite(score) else None
+
+
+def _difference(trained: float | None, stored: float) -> float | None:
+    return None if trained is None or not math.isfinite(stored) else trained - stored
+
+
+def _check_kept(stored: Outputs, trained: Outputs, arrival: Arrival) -> None:
+    """Raise TrainingError where what is stored, unrounded, does not answer as was trained."""
+    change = float(np.abs(stored - trained).max())
+    if not change <= _TOLERANCE * max(1.0, float(np.abs(trained).max())):
+        raise TrainingError(
+            f"What `{arrival.method.name}` stores for `{arrival.task}` does not answer as the "
+            f"model it trained: outputs on the validation examples differ by up to {change:.3g}. "
+            "The method leaves something out that it trains; mend it, or use another base."
+        )
 
 
 def _submission(

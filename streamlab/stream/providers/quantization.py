@@ -40,6 +40,7 @@ class QuantizedDiff:
     """A diff's file, its outputs on the validation examples, and how its types were chosen."""
 
     encoded: EncodedDiff
+    exact: Outputs  # before rounding
     outputs: Outputs
     details: Mapping[str, Any]
 
@@ -55,12 +56,13 @@ def quantize(
 
     `model`: a clean classifier of the base, which it is again at the end.
     """
-    examples = task.validation
+    examples, least = task.validation, task.data.type.least_agreement
+    exact = _outputs(model, diff, examples)
     if values != "auto":
-        exact = rounded(diff, value_type=values)
-        outputs = _outputs(model, exact, examples)
-        return QuantizedDiff(encode(diff, value_type=values), outputs, {"values": values})
-    expected, least = _outputs(model, diff, examples), task.data.type.least_agreement
+        outputs = _outputs(model, rounded(diff, value_type=values), examples)
+        agreed = {values: task.data.type.agreement(outputs, exact)}
+        facts = {"values": values, "n_examples": len(examples.labels), "agreement": agreed}
+        return QuantizedDiff(encode(diff, value_type=values), exact, outputs, facts)
     agreement: dict[str, float] = {}
     for head_type, value_type in product(_HEAD_TYPES, SMALLEST_FIRST):
         try:
@@ -69,7 +71,7 @@ def quantize(
             continue
         outputs = _outputs(model, narrow, examples)
         tried = value_type if head_type == "fp16" else f"{value_type} with an fp32 head"
-        agreement[tried] = task.data.type.agreement(outputs, expected)
+        agreement[tried] = task.data.type.agreement(outputs, exact)
         if agreement[tried] >= least:
             break
     details = {
@@ -79,7 +81,8 @@ def quantize(
         "agreement": agreement,
         "least": least,
     }
-    return QuantizedDiff(encode(diff, value_type=value_type, head_type=head_type), outputs, details)
+    encoded = encode(diff, value_type=value_type, head_type=head_type)
+    return QuantizedDiff(encoded, exact, outputs, details)
 
 
 def _outputs(model: PreTrainedModel, diff: DiffVector, examples: Encoded) -> Outputs:
