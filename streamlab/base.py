@@ -226,10 +226,11 @@ def _check_buffers(
             )
 
 
-def load_model(settings: BaseSettings) -> PreTrainedModel:
+def load_model(settings: BaseSettings) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load a checkpoint as it is, in its own dtype, with its head if it has one.
 
-    Raises SourceError, or BaseMismatchError where another file is pinned.
+    Returns the names of the stored tensors that the model leaves out, such as those of a language
+    model's head. Raises SourceError, or BaseMismatchError where another file is pinned.
     """
     import torch
 
@@ -246,7 +247,9 @@ def load_model(settings: BaseSettings) -> PreTrainedModel:
                 "numbers. Save the model whole, by `save_pretrained` of its classifier or of "
                 "`AutoModel`."
             )
-        return _load(settings, located, config, "AutoModel")[0] if info["missing_keys"] else model
+        if info["missing_keys"]:  # all of its head
+            model, info = _load(settings, located, config, "AutoModel")
+    return model, tuple(sorted(info["unexpected_keys"]))
 
 
 def _lacking(model: PreTrainedModel, missing: Collection[str]) -> list[str]:

@@ -22,6 +22,7 @@ from streamlab.errors import UsageError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run
+from streamlab.units import counted
 from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, list_records
 from streamlab.views.table import Table, columns
@@ -186,6 +187,11 @@ def diff(
     print_table(_part_table(made), form)
     kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"
     note(f"{output}: {kept}; SHA-256 {made.encoded.digest}")
+    if made.left_out:
+        note(
+            f"Left out: {counted(len(made.left_out), 'tensor')} of TUNED that no classifier has, "
+            f"such as `{made.left_out[0]}`."
+        )
     if not add:
         note("Read back and compared: equals TUNED, bit for bit.")
 

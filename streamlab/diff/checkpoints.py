@@ -301,6 +301,32 @@ class PretrainedDiff(DiffVector):
     def merge_into(self, model: PreTrainedModel) -> int:
         """Merge the diff into a model's weights; return how many backbone weights changed.
 
-        Raises BaseMismatchError where the model's weights are not the base's.
+        A classifier gets the diff's head, and with it the number and names of its labels; a
+        headless model takes the backbone alone. Raises BaseMismatchError where the model's
+        weights are not the base's.
         """
-        return plan(model, self, expected=layout_of(model).fingerprint).put_on().n_changed
+        head = {} if model.base_model is model else self.head
+        diff = DiffVector(self.layout, self.tensors, head, self.task, self.mode)
+        planned = plan(model, diff, expected=layout_of(model).fingerprint)
+        widths = {
+            swap.tensor.shape[0]
+            for swap in planned.swaps
+            if swap.linear is not None and swap.width != swap.linear.out_features
+        }
+        n_changed = planned.put_on().n_changed
+        if head:
+            _set_labels(model, max(widths, default=int(model.config.num_labels)), self.task)
+        return n_changed
+
+
+def _set_labels(model: Any, n_labels: int, task: Mapping[str, Any]) -> None:
+    """Write the number of labels, and their names where the diff has them."""
+    config, labels = model.config, task.get("labels")
+    if config.num_labels != n_labels:
+        config.num_labels = n_labels  # which also numbers the labels
+        config.problem_type = None  # as the number says
+    if isinstance(labels, list) and len(labels) == n_labels:
+        config.id2label = {place: str(label) for place, label in enumerate(labels)}
+        config.label2id = {str(label): place for place, label in enumerate(labels)}
+    if hasattr(model, "num_labels"):
+        model.num_labels = n_labels

@@ -30,6 +30,7 @@ class CheckpointDiff:
     encoded: EncodedDiff
     positions_bound_bytes: float
     checkpoint_bytes: int
+    left_out: tuple[str, ...]  # tensors of the tuned checkpoint that no classifier has
 
 
 def write_checkpoint_diff(
@@ -47,7 +48,8 @@ def write_checkpoint_diff(
     is written. Raises SourceError where a checkpoint cannot be loaded, DiffError where the two do
     not match or the verification fails, and StoreError where the file cannot be written.
     """
-    base_model, tuned_model = load_model(base), load_model(tuned)
+    base_model, _ = load_model(base)
+    tuned_model, left_out = load_model(tuned)
     diff = PretrainedDiff.from_models(base_model, tuned_model, exact=exact, task=task)
     encoded = diff.encoded(value_type)
     if exact:
@@ -58,6 +60,7 @@ def write_checkpoint_diff(
         encoded,
         positions_bound_bytes=two_part_bound(diff) / 8,
         checkpoint_bytes=checkpoint_bytes(dict(tuned_model.named_parameters())),
+        left_out=left_out,
     )
 
 

@@ -242,3 +242,38 @@ def test_weights_that_replace_others_are_never_rounded() -> None:
             encode(diff, value_type=value_type)
     for value_type in ("fp16", "fp32"):
         encode(diff, value_type=value_type)
+
+
+@pytest.mark.parametrize("n_labels", [1, 3])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_classifier_that_a_diff_is_merged_into_has_the_labels_of_its_head(
+    kind: str, n_labels: int, tmp_path: Path
+) -> None:
+    base = classifier(kind)
+    config = copy.deepcopy(base.config)
+    config.num_labels = n_labels
+    tuned = AutoModelForSequenceClassification.from_config(config)
+    tuned.base_model.load_state_dict(base.base_model.state_dict())
+    names = ["bad", "good", "fair"][:n_labels]
+    diff = DiffVector.from_models(base, tuned_from(tuned), exact=True, task={"labels": names})
+
+    diff.merge_into(base)
+
+    ids = torch.tensor([[2, 7, 3]])
+    labels = torch.zeros(1) if n_labels == 1 else torch.tensor([2])
+    assert base(input_ids=ids, labels=labels).logits.numel() == n_labels
+    base.save_pretrained(tmp_path)
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert list(again.config.id2label.values()) == names
+    torch.testing.assert_close(again(input_ids=ids).logits, base.eval()(input_ids=ids).logits)
+
+
+def test_a_headless_model_takes_the_backbone_of_a_diff_alone() -> None:
+    base = classifier()
+    tuned = tuned_from(base)
+    diff = DiffVector.from_models(base, tuned, exact=True)
+    headless = base.base_model
+
+    assert diff.head
+    assert 0 < diff.merge_into(headless) <= diff.n_entries
+    assert bits(headless) == bits(tuned.base_model)

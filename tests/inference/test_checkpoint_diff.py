@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from base_kinds import save_kind
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertTokenizer
 
 from streamlab import DiffVector
@@ -76,8 +78,10 @@ def test_a_file_to_add_comes_close(folders: tuple[Path, Path]) -> None:
 def test_a_checkpoint_is_loaded_with_its_head_or_without(folders: tuple[Path, Path]) -> None:
     base, tuned = folders
 
-    assert type(load_model(named(base))) is type(AutoModel.from_pretrained(base))
-    assert load_model(named(tuned)).num_labels == 2
+    headless, classifier = load_model(named(base))[0], load_model(named(tuned))[0]
+
+    assert type(headless) is type(AutoModel.from_pretrained(base))
+    assert classifier.num_labels == 2
 
 
 def test_the_same_checkpoint_twice_or_none_at_all_is_refused(folders: tuple[Path, Path]) -> None:
@@ -93,3 +97,30 @@ def test_the_same_checkpoint_twice_or_none_at_all_is_refused(folders: tuple[Path
             named(base), named(base.parent / "tuned"), path, exact=True, value_type="int4"
         )
     assert not path.exists()
+
+
+def test_weights_that_a_checkpoint_lacks_are_named_and_not_drawn(tmp_path: Path) -> None:
+    save_kind(tmp_path / "mlm", "BERT", head="ForMaskedLM")
+    tuned = tmp_path / "tuned"
+    save_kind(tuned, "RoBERTa", head="ForSequenceClassification")
+    tensors = load_file(tuned / "model.safetensors")
+    del tensors["classifier.out_proj.bias"]
+    save_file(tensors, tuned / "model.safetensors", {"format": "pt"})
+
+    for name, lost in (("mlm", "bert.pooler.dense.bias"), ("tuned", "classifier.out_proj.bias")):
+        path = named(tmp_path / name)
+        with pytest.raises(SourceError, match=f"lacks `{lost}`, which would be random numbers"):
+            write_checkpoint_diff(path, path, tmp_path / "x", exact=True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_head_that_no_classifier_has_is_left_out_and_named(tmp_path: Path) -> None:
+    base, tuned = (named(tmp_path / name) for name in ("base", "tuned"))
+    save_kind(tmp_path / "base", "RoBERTa", head="ForMaskedLM")
+    save_kind(tmp_path / "tuned", "RoBERTa", head="ForMaskedLM", seed=2)
+
+    made = [write_checkpoint_diff(base, tuned, tmp_path / n, exact=True) for n in ("x", "y")]
+
+    assert made[0].left_out[0].startswith("lm_head.")
+    assert made[0].encoded.data == made[1].encoded.data
+    assert made[0].diff.layout == load_base(base, seed=7).layout
