@@ -315,11 +315,11 @@ class PretrainedDiff(DiffVector):
         }
         n_changed = planned.put_on().n_changed
         if head:
-            _set_labels(model, max(widths, default=int(model.config.num_labels)), self.task)
+            _set_labels(model, max(widths) if widths else model.config.num_labels, self.task)
         return n_changed
 
 
-def _set_labels(model: Any, n_labels: int, task: Mapping[str, Any]) -> None:
+def _set_labels(model: Any, n_labels: int | None, task: Mapping[str, Any]) -> None:
     """Write the number of labels, and their names where the diff has them."""
     config, labels = model.config, task.get("labels")
     if config.num_labels != n_labels:
