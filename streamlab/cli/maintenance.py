@@ -184,16 +184,19 @@ _GC_COLUMNS = columns("reason, digest: digest, bytes: bytes, [file]")
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
-@click.option("--now", "young_too", is_flag=True, help="Include orphans younger than an hour.")
+@click.option(
+    "--now", "young_too", is_flag=True, help="Include young orphans and refused submissions."
+)
 @format_option()
 @with_place
 def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
     """Delete files that are no longer needed, and removed arrivals for good.
 
     \b
-    removed    a file that only removed arrivals use
-    orphan     a file without a record
-    leftover   a partial file that a process left behind
+    removed      a file that only removed arrivals use
+    orphan       a file without a record
+    leftover     a partial file that a process left behind
+    quarantined  a submission that the probe refused a week ago
 
     Everything tagged is kept. So is a file without a record that is younger than an hour, since
     its record may still be written. Nothing is deleted while the database is damaged, and no
@@ -208,7 +211,9 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
 
     store = ArtifactStore(place.home.store)
     with place.open(read_only=dry_run) as registry:
-        planned = plan(registry, store, now=time.time(), young_too=young_too)
+        planned = plan(
+            registry, store, now=time.time(), young_too=young_too, quarantine=place.home.quarantine
+        )
         rows = tuple((w.reason, w.digest, w.n_bytes, str(w.path)) for w in planned.files)
         print_table(Table("files", "Files", _GC_COLUMNS, rows), form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))

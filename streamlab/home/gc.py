@@ -19,8 +19,9 @@ from streamlab.registry.registry import Registry
 from streamlab.registry.removal import Removed
 
 GRACE_SECONDS = 3600.0  # the longest time between a file and its row
+QUARANTINE_SECONDS = 7 * 86_400.0  # that refused submissions are kept for inspection
 
-Reason = Literal["removed", "orphan", "leftover"]
+Reason = Literal["removed", "orphan", "leftover", "quarantined"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,20 @@ class Plan:
         return sum(file.n_bytes for file in self.files)
 
 
-def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: bool = False) -> Plan:
+def plan(
+    registry: Registry,
+    store: ArtifactStore,
+    *,
+    now: float,
+    young_too: bool = False,
+    quarantine: Path | None = None,
+) -> Plan:
     """Find what can be deleted, without changing anything.
 
     `now`: seconds since the epoch. `young_too`: include files without a row that were written less
-    than `GRACE_SECONDS` ago. Raises RegistryError for a damaged database, and UsageError for
-    `young_too` while a run is active.
+    than `GRACE_SECONDS` ago, and refused submissions of the last days. `quarantine`: the folder of
+    these. Raises RegistryError for a damaged database, and UsageError for `young_too` while a run
+    is active.
     """
     if young_too and any(run.status == "running" for run in registry.runs.list()):
         raise UsageError(
@@ -77,7 +86,8 @@ def plan(registry: Registry, store: ArtifactStore, *, now: float, young_too: boo
     removed = [_waste(store.path(a.digest), a.digest, "removed") for a in going.artifacts]
     n_young = len(unknown) - len(old) + n_wanted
     n_held = len(old) - len(free)
-    return Plan((*removed, *free), going.arrivals, n_young, n_held=n_held, made_at=now)
+    refused = _refused(quarantine, before=now if young_too else now - QUARANTINE_SECONDS)
+    return Plan((*removed, *free, *refused), going.arrivals, n_young, n_held=n_held, made_at=now)
 
 
 def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
@@ -87,7 +97,8 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     deleted; the next collection finds what is left.
     """
     forgotten = {garbage.digest for garbage in registry.removal.delete(planned.arrivals)}
-    files = {waste.digest: waste for waste in planned.files if waste.digest is not None}
+    kept_by_digest = ("orphan", "removed")
+    files = {w.digest: w for w in planned.files if w.digest and w.reason in kept_by_digest}
     digests = [d for d, waste in files.items() if waste.reason == "orphan" or d in forgotten]
     gone: dict[str, Waste] = {}
 
@@ -104,9 +115,18 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
         registry.removal.release(batch, delete)
         yield from gone.values()
     for waste in planned.files:
-        if waste.digest is None:
+        if waste.reason in ("leftover", "quarantined"):
             store.delete(waste.path)
             yield waste
+
+
+def _refused(quarantine: Path | None, *, before: float) -> Iterator[Waste]:
+    """Yield the quarantined submissions that were stored before a time."""
+    folders = sorted(quarantine.iterdir()) if quarantine is not None and quarantine.is_dir() else ()
+    for folder in folders:
+        for path, digest in ArtifactStore(folder).files():
+            if _changed_at(path) <= before:
+                yield _waste(path, digest, "quarantined")
 
 
 def is_young(path: Path, *, now: float) -> bool:

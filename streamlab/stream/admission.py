@@ -4,7 +4,7 @@ In their order, cheapest and safest first. Each is checked only if those before 
 whatever is costly to check has been bounded, and is known to come from its provider.
 
     size        at most so many bytes
-    signature   by this provider, over these bytes, task, version and base
+    signature   by this provider, over these bytes, for this task, version, base, run and seed
     quota       the provider's stored diffs, with this one, are within its share
     container   a canonical diff file with the right checksums
     base        made for the base in use
@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ByteSize, Field, NonNegativeInt, PositiveFloat
 
 from streamlab.config import Settings
@@ -74,6 +75,9 @@ class AdmissionSettings(Settings):
     """Bytes of a provider's diffs within one run and seed. Default: no limit."""
     quota_tasks: NonNegativeInt | None = None
     """Number of a provider's diffs within one run and seed. Default: no limit."""
+    quarantine_bytes: ByteSize = ByteSize(256_000_000)
+    """Bytes of a provider's submissions that the probe refused and that are kept. Of others, only
+    the record is."""
     signatures: Literal["off", "required"] = "off"
     """`required`: every provider needs a `key`."""
     probe_tolerance: Annotated[float, Field(ge=0)] | None = None
@@ -94,6 +98,7 @@ class AdmissionContext:
     n_bytes: int = 0  # of the provider's admitted diffs
     n_tasks: int = 0
     public_key: str | None = None  # the provider's
+    session: str = ""  # what a signature must cover of the run; see `session_of`
 
 
 def verify(
@@ -164,11 +169,13 @@ def _check_signature(
         raise RefusedError("signature", f"no public key of {who} is known, and one is required.")
     if submission.signature is None:
         raise RefusedError("signature", f"{who} did not sign it, and a signature is required.")
-    if not is_signed_by(message_of(submission, base), submission.signature, known.public_key):
+    if not is_signed_by(
+        message_of(submission, base, known.session), submission.signature, known.public_key
+    ):
         raise RefusedError(
             "signature",
             f"the signature is not that of {who} over these bytes as version "
-            f"{submission.version} of `{submission.task}` on this base.",
+            f"{submission.version} of `{submission.task}` on this base, in this run and seed.",
         )
 
 
@@ -257,27 +264,40 @@ def _check_duplicate(
         raise RefusedError("duplicate", f"{owner} submitted the same content before.")
 
 
+_SMALLEST = np.finfo(np.float32).tiny  # that is not subnormal
+
+
 def content_digest(diff: DiffVector) -> str:
     """Return the SHA-256, in hex, of what every encoding of a diff has in common.
 
     A copy written in another value type, by another codec, with another task description or with
     its head in half precision has other bytes, and the same positions, signs of values, names and
-    shapes of the head, and head entries rounded to half precision. Diffs that agree in these
+    shapes of the head, and head entries rounded to half precision. Subnormal numbers are left out,
+    and zero has no sign. Diffs that agree in these
     count as equal; two that were trained separately never do.
     """
+    large = [np.abs(tensor.values) >= _SMALLEST for tensor in diff.tensors]
     shapes = [[name, list(array.shape)] for name, array in sorted(diff.head.items())]
-    outline = [diff.layout.fingerprint, diff.mode, list(diff.counts), shapes]
+    outline = [diff.layout.fingerprint, diff.mode, [int(keep.sum()) for keep in large], shapes]
     digest = hashlib.sha256(canonical_json(outline).encode())
     # The outline determines how many bytes of each part follow, so that none is ambiguous.
     entries = (
         part
-        for tensor in diff.tensors
-        for part in (tensor.positions.astype("<i8"), np.packbits(np.signbit(tensor.values)))
+        for tensor, keep in zip(diff.tensors, large, strict=True)
+        for part in (
+            tensor.positions[keep].astype("<i8"),
+            np.packbits(np.signbit(tensor.values[keep])),
+        )
     )
     head = (
-        round_to_float16(array, keep_non_zero=False).astype("<f2")
+        _without_tiny(round_to_float16(array, keep_non_zero=False)).astype("<f2")
         for _, array in sorted(diff.head.items())
     )
     for part in chain(entries, head):
         digest.update(part.tobytes())
     return digest.hexdigest()
+
+
+def _without_tiny(halves: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Return half-precision numbers with +0 in place of subnormal ones and of -0."""
+    return np.where(np.abs(halves) < np.finfo(np.float16).tiny, np.float16(0), halves)

@@ -38,6 +38,7 @@ from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.stream.scoring import scores_of, stored_outputs
+from streamlab.stream.submission import session_of
 
 Watch = Callable[[Arrival, Progress], None]
 Reorder = Callable[[Sequence[Arrival]], list[Arrival]]
@@ -217,12 +218,12 @@ class Stream:
 
     def _order(self, arrival: Arrival, number: int) -> Order:
         """Draw how the provider behaves at this attempt; for a baseline everyone is honest."""
-        scenario = self.lab.context.scenario
+        scenario, session = self.lab.context.scenario, session_of(self.lab.run, arrival.seed)
         if arrival.method != scenario.defaults.method:
-            return Order(arrival)
+            return Order(arrival, session=session)
         seed = derived_seed("behaviour", *arrival.identity[:-1], number)
         behaviour = draw(scenario.providers[arrival.provider].behaviour, seed)
-        return Order(arrival, behaviour, seed)
+        return Order(arrival, behaviour, seed, session)
 
     def _curve(self, arrival: Arrival) -> Path:
         return curve_path(

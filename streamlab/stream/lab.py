@@ -40,7 +40,7 @@ from streamlab.stream.providers.provider import Answer, Effort
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.scoring import scores_of, take_probe
-from streamlab.stream.submission import Submission
+from streamlab.stream.submission import Submission, session_of
 
 Clock = Callable[[], float]
 
@@ -136,7 +136,9 @@ class Lab:
             submission,
             layout=base.layout,
             settings=scenario.admission,
-            known=self.ledger.known(arrival, key),
+            known=replace(
+                self.ledger.known(arrival, key), session=session_of(self.run, arrival.seed)
+            ),
         )
         task, training = self.context.encoded(arrival), self.context.training(arrival.task)
         check_head(diff, self.context.classifiers.head_shapes(task, training))
@@ -155,10 +157,17 @@ class Lab:
                 found = task.data.primary_score(logits(served.model, task.dev), task.dev.labels)
             check_probe(submission.declared_score, found, tolerance=tolerance)
         except (DiffError, RefusedError) as error:
-            ArtifactStore(self.home.quarantine_of(arrival.provider)).put(submission.data)
+            self._quarantine(submission)
             if isinstance(error, RefusedError):
                 raise
             raise RefusedError("container", f"it cannot be put on the base: {error}") from error
+
+    def _quarantine(self, submission: Submission) -> None:
+        """Keep a submission that the probe refused, within the provider's share of quarantine."""
+        kept = ArtifactStore(self.home.quarantine_of(submission.provider))
+        n_bytes = sum(path.lstat().st_size for path, _ in kept.files()) + len(submission.data)
+        if n_bytes <= self.context.scenario.admission.quarantine_bytes:
+            kept.put(submission.data)
 
     def _keep(
         self,

@@ -65,7 +65,9 @@ class ProviderSettings(Settings):
             return None
         file = folder / self.private_key_file
         try:
-            return checked_private_key(read_text(file, most_bytes=_KEY_BYTES).strip())
+            private = checked_private_key(read_text(file, most_bytes=_KEY_BYTES).strip())
+            _check_mode(file)
+            return private
         except ValueError as error:
             raise UsageError(
                 f"The private key of the provider `{name}` cannot be read from {file}: it "
@@ -85,6 +87,16 @@ class ProviderSettings(Settings):
         if isinstance(self.arrivals, Trace):
             return [event.task for event in self.arrivals.in_order]
         return list(itertools.islice(itertools.cycle(self.tasks), self.n_arriving))
+
+
+def _check_mode(key: Path) -> None:
+    """Raise UsageError where other users may read or write a private key."""
+    mode = key.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise UsageError(
+            f"The private key {key} can be used by other users (mode {mode:o}). Run "
+            f"`chmod 600 {key}`, and make a new key if it may have been copied."
+        )
 
 
 def arrival_problems(name: str, provider: ProviderSettings) -> Iterator[InitErrorDetails]:

@@ -3,7 +3,8 @@
 private key    ed25519-private:<base64 of 32 bytes>    stays with the provider
 public key     ed25519:<base64 of 32 bytes>            in the scenario
 signed         a line that names the purpose, then the canonical JSON of
-               [digest, task, version, provider, base]
+               [digest, task, version, provider, base, session]
+session        the run, its lab and its seed, as `session_of` writes them
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import AfterValidator
 
 from streamlab.config import secret_problem
 from streamlab.hashing import canonical_json
-from streamlab.registry.records import ArtifactKind
+from streamlab.registry.records import ArtifactKind, RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,10 @@ class Submission:
 SIMULATED = "simulated"  # in place of a key: a pair derived from seed and name
 PRIVATE, _PUBLIC = "ed25519-private:", "ed25519:"
 _KEY_BYTES = 32
+_PRIME = (1 << 255) - 19
+# y of the points of order 1, 2, 4 and 8 (Bernstein et al., Ed25519; libsodium refuses the same).
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_LOW_ORDER = frozenset({0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8})
 # A signature for one purpose is worthless for another.
 _PURPOSE = b"streamlab submission, version 1\n"
 
@@ -83,15 +88,25 @@ def checked_private_key(text: str) -> str:
 Key = Annotated[str, AfterValidator(checked_key)]
 
 
-def signed_message(digest: str, *, task: str, version: int, provider: str, base: str) -> bytes:
+def session_of(run: RunRecord, seed: int) -> str:
+    """Return what tells one seed of one run in one lab from every other.
+
+    Two labs that start the same scenario differ by the time, to the microsecond.
+    """
+    return canonical_json([run.name, run.scenario_digest, round(run.started_at * 1e6), seed])
+
+
+def signed_message(
+    digest: str, *, task: str, version: int, provider: str, base: str, session: str
+) -> bytes:
     """Return the bytes that a provider signs, unambiguously.
 
     `digest`: SHA-256 in hex of the submission's bytes. `base`: the base's fingerprint.
     """
-    return _PURPOSE + canonical_json([digest, task, version, provider, base]).encode()
+    return _PURPOSE + canonical_json([digest, task, version, provider, base, session]).encode()
 
 
-def message_of(submission: Submission, base: str) -> bytes:
+def message_of(submission: Submission, base: str, session: str) -> bytes:
     """Return the bytes that the signature of a submission must cover."""
     return signed_message(
         hashlib.sha256(submission.data).hexdigest(),
@@ -99,6 +114,7 @@ def message_of(submission: Submission, base: str) -> bytes:
         version=submission.version,
         provider=submission.provider,
         base=base,
+        session=session,
     )
 
 
@@ -108,9 +124,9 @@ def sign(message: bytes, private: str) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(raw).sign(message)
 
 
-def signed(submission: Submission, *, base: str, private: str) -> Submission:
+def signed(submission: Submission, *, base: str, session: str, private: str) -> Submission:
     """Return the submission with a signature."""
-    return replace(submission, signature=sign(message_of(submission, base), private))
+    return replace(submission, signature=sign(message_of(submission, base, session), private))
 
 
 def is_signed_by(message: bytes, signature: bytes, public: str) -> bool:
@@ -130,7 +146,11 @@ def _pair(key: Ed25519PrivateKey) -> KeyPair:
 
 
 def _public_key(text: str) -> Ed25519PublicKey:
-    return Ed25519PublicKey.from_public_bytes(_raw(text, _PUBLIC, "public"))
+    raw = _raw(text, _PUBLIC, "public")
+    y = int.from_bytes(raw, "little") & ~(1 << 255)  # without the sign of x
+    if y >= _PRIME or y in _LOW_ORDER:
+        raise ValueError("a public key must not be of low order: anyone can sign for such a key")
+    return Ed25519PublicKey.from_public_bytes(raw)
 
 
 def _raw(text: str, prefix: str, which: str) -> bytes:

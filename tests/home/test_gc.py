@@ -13,7 +13,7 @@ from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, w
 from streamlab.cli import cli
 from streamlab.errors import RegistryError, UsageError
 from streamlab.home.folder import Home
-from streamlab.home.gc import GRACE_SECONDS, Plan, collect, plan
+from streamlab.home.gc import GRACE_SECONDS, QUARANTINE_SECONDS, Plan, collect, plan
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import verify
 
@@ -281,3 +281,22 @@ def test_what_lies_in_the_store_and_is_not_in_use_is_counted_too(home: Home) -> 
     assert by_name["removed"]["files"] == 1
     assert by_name["other in store"]["physical_bytes"] == len(b"nobody's")
     assert by_name["figures"]["physical_bytes"] == 7
+
+
+def test_refused_submissions_go_after_a_week_or_at_once_when_asked(home: Home) -> None:
+    kept = ArtifactStore(home.quarantine_of("press"))
+    for n_bytes in (1, 2):
+        kept.put(b"x" * n_bytes)
+    now, store = time.time(), ArtifactStore(home.store)
+
+    with opened(home) as registry:
+
+        def gone(now: float, *, at_once: bool = False) -> list[tuple[str, int]]:
+            planned = plan(registry, store, now=now, young_too=at_once, quarantine=home.quarantine)
+            return sorted((w.reason, w.n_bytes) for w in collect(registry, store, planned))
+
+        assert gone(now + QUARANTINE_SECONDS - 60) == []
+        assert gone(now + QUARANTINE_SECONDS + 60) == [("quarantined", 1), ("quarantined", 2)]
+        kept.put(b"xxx")
+        assert gone(time.time() + 1, at_once=True) == [("quarantined", 3)]
+    assert list(kept.files()) == []

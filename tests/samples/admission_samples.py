@@ -75,7 +75,7 @@ def submitted(
 
 def in_own_name(submission: Submission) -> Submission:
     """Sign as `press` does."""
-    return signed(submission, base=LAYOUT.fingerprint, private=KEYS.private)
+    return signed(submission, base=LAYOUT.fingerprint, session="", private=KEYS.private)
 
 
 def admit(

@@ -71,6 +71,7 @@ def act(
         earlier=earlier,
         seed=seed,
         base=LAYOUT.fingerprint,
+        session="",
         max_bytes=MOST,
         private=KEYS.private,
     )
@@ -222,7 +223,14 @@ def test_without_a_key_nothing_is_signed_anew() -> None:
     own = submitted()
 
     changed = misbehave(
-        "nan", own, earlier=(), seed=1, base=LAYOUT.fingerprint, max_bytes=MOST, private=None
+        "nan",
+        own,
+        earlier=(),
+        seed=1,
+        base=LAYOUT.fingerprint,
+        session="",
+        max_bytes=MOST,
+        private=None,
     )
 
     assert changed.signature is None

@@ -10,6 +10,7 @@ import pytest
 from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
@@ -83,6 +84,29 @@ def test_another_place_or_another_direction_is_other_content(
 ) -> None:
     assert content_digest(with_first(lambda tensor: tensor)) == content_digest(drawn())
     assert content_digest(with_first(change)) != content_digest(drawn())
+
+
+@pytest.mark.parametrize("tiny", [-0.0, 1e-45, -1e-40, 1e-7, -5e-5])
+def test_a_signed_zero_or_a_subnormal_number_makes_no_other_content(tiny: float) -> None:
+    name, values = next(iter(drawn().head.items()))
+    one, other = values.copy(), values.copy()
+    one.flat[0], other.flat[0] = 0.0, tiny
+
+    def digest(head: NDArray[np.float32]) -> str:
+        return content_digest(replace(drawn(), head={**drawn().head, name: head}))
+
+    assert digest(one) == digest(other)
+
+
+def test_an_added_entry_that_changes_nothing_makes_no_other_content() -> None:
+    def padded(tensor: SparseTensor) -> SparseTensor:
+        free = next(p for p in range(tensor.size) if p not in set(tensor.positions.tolist()))
+        places = np.append(tensor.positions, free)
+        values = np.append(tensor.values, np.float32(1e-40))
+        order = np.argsort(places)
+        return SparseTensor(tensor.shape, places[order], values[order])
+
+    assert content_digest(with_first(padded)) == content_digest(drawn())
 
 
 def test_another_base_is_other_content() -> None:

@@ -63,8 +63,12 @@ def test_an_earlier_submission_handed_in_again_fails_by_its_signature(
     assert (second.record.rule, second.record.behaviour) == ("signature", "replayed")
 
 
-def test_a_score_that_is_not_there_is_found_out_by_the_probe(lab: Lab, tmp_path: Path) -> None:
-    tree = lab.tree(name="flipped", admission={"probe_tolerance": 0.3}, **only("degree"))
+@pytest.mark.parametrize(("share", "n_kept"), [(256_000_000, 1), (1_000, 0)])
+def test_a_score_that_is_not_there_is_found_out_by_the_probe_and_kept_within_a_share(
+    lab: Lab, tmp_path: Path, share: int, n_kept: int
+) -> None:
+    admission = {"probe_tolerance": 0.3, "quarantine_bytes": share}
+    tree = lab.tree(name="flipped", admission=admission, **only("degree"))
     tree["tasks"]["degree"]["training"] = {"min_steps": 240, "learning_rate": 1e-3, "dropout": 0}
     settings = {"label_flip": 1.0, "flipped_labels": 1.0}
     tree["providers"]["press"]["behaviour"] = settings
@@ -73,7 +77,7 @@ def test_a_score_that_is_not_there_is_found_out_by_the_probe(lab: Lab, tmp_path:
 
     assert (stopped.record.rule, stopped.record.behaviour) == ("probe", "label_flip")
     kept = [p for p in Home(tmp_path / "home").quarantine.rglob("*") if p.is_file()]
-    assert len(kept) == 1
+    assert len(kept) == n_kept
     assert stored(Home(tmp_path / "home")) == {}
 
 

@@ -25,23 +25,25 @@ from streamlab.stream.submission import (
 )
 
 KEYS = simulated_keys(1, "press")
-PARTS = st.tuples(st.text(), st.text(), st.integers(), st.text(), st.text())
+PARTS = st.tuples(st.text(), st.text(), st.integers(), st.text(), st.text(), st.text())
 
 
-def message(digest: str, task: str, version: int, provider: str, base: str) -> bytes:
-    return signed_message(digest, task=task, version=version, provider=provider, base=base)
+def message(digest: str, task: str, version: int, provider: str, base: str, session: str) -> bytes:
+    return signed_message(
+        digest, task=task, version=version, provider=provider, base=base, session=session
+    )
 
 
 @settings(deadline=None)
 @given(PARTS, PARTS)
 def test_two_submissions_have_one_message_only_if_they_agree_in_all_parts(
-    one: tuple[str, str, int, str, str], other: tuple[str, str, int, str, str]
+    one: tuple[str, str, int, str, str, str], other: tuple[str, str, int, str, str, str]
 ) -> None:
     assert (message(*one) == message(*other)) == (one == other)
 
 
 def test_text_that_runs_over_into_the_next_part_gives_another_message() -> None:
-    assert message("d", 'a",1,"b', 1, "c", "e") != message("d", "a", 1, 'b",1,"c', "e")
+    assert message("d", 'a",1,"b', 1, "c", "e", "s") != message("d", "a", 1, 'b",1,"c', "e", "s")
 
 
 @settings(deadline=None)
@@ -67,10 +69,12 @@ def test_what_is_signed_covers_bytes_and_names(change: dict[str, Any]) -> None:
     honest = in_own_name(submitted())
 
     assert honest.signature is not None
-    assert is_signed_by(message_of(honest, LAYOUT.fingerprint), honest.signature, KEYS.public)
-    other = message_of(replace(honest, **change), LAYOUT.fingerprint)
+    assert is_signed_by(message_of(honest, LAYOUT.fingerprint, ""), honest.signature, KEYS.public)
+    other = message_of(replace(honest, **change), LAYOUT.fingerprint, "")
     assert not is_signed_by(other, honest.signature, KEYS.public)
-    assert not is_signed_by(message_of(honest, "cd" * 32), honest.signature, KEYS.public)
+    assert not is_signed_by(message_of(honest, "cd" * 32, ""), honest.signature, KEYS.public)
+    elsewhere = message_of(honest, LAYOUT.fingerprint, "another run, seed or lab")
+    assert not is_signed_by(elsewhere, honest.signature, KEYS.public)
 
 
 def test_drawn_keys_differ_and_derived_ones_follow_from_seed_and_provider() -> None:
@@ -111,6 +115,29 @@ def test_what_is_no_public_key_is_refused_without_being_repeated(text: str) -> N
 
     assert KEYS.private not in str(refusal.value)
     assert ("this is the private one" in str(refusal.value)) == (text == KEYS.private)
+
+
+ORDER_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        bytes(32),
+        b"\1" + bytes(31),
+        b"\xec" + b"\xff" * 30 + b"\x7f",
+        bytes.fromhex(ORDER_8),
+        bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+        b"\xed" + b"\xff" * 30 + b"\x7f",  # the first two again, by numbers beyond the field
+        b"\xee" + b"\xff" * 30 + b"\x7f",
+    ],
+)
+@pytest.mark.parametrize("sign_of_x", [0, 0x80])
+def test_a_key_of_low_order_is_refused(point: bytes, sign_of_x: int) -> None:
+    raw = point[:31] + bytes([point[31] | sign_of_x])
+
+    with pytest.raises(ValueError, match="must not be of low order"):
+        checked_key("ed25519:" + base64.b64encode(raw).decode())
 
 
 def test_a_key_has_one_spelling() -> None:

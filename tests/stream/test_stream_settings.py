@@ -81,6 +81,7 @@ def test_a_provider_signs_with_the_key_in_its_file(lab: Lab, tmp_path: Path) -> 
     keys = generate()
     file = tmp_path / "press.key"
     file.write_text(f"{keys.private}\n", encoding="utf-8")
+    file.chmod(0o600)
     press = with_press(lab, key=keys.public, private_key_file="press.key").providers["press"]
 
     private = press.find_private_key(1, "press", tmp_path)
@@ -89,6 +90,17 @@ def test_a_provider_signs_with_the_key_in_its_file(lab: Lab, tmp_path: Path) -> 
     public = press.public_key(1, "press")
     assert public == keys.public
     assert is_signed_by(b"all of it", sign(b"all of it", private), public)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o777])
+def test_a_private_key_that_others_may_use_is_refused(lab: Lab, tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "press.key"
+    file.write_text(generate().private, encoding="utf-8")
+    file.chmod(mode)
+    press = with_press(lab, private_key_file=str(file)).providers["press"]
+
+    with pytest.raises(UsageError, match=f"can be used by other users .mode {mode:o}.*chmod 600"):
+        press.find_private_key(1, "press", tmp_path)
 
 
 def test_a_key_file_that_is_not_there_is_told_with_what_to_do(lab: Lab, tmp_path: Path) -> None:

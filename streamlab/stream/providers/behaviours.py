@@ -114,14 +114,15 @@ def misbehave(
     earlier: Sequence[Submission],
     seed: int,
     base: str,
+    session: str,
     max_bytes: int,
     private: str | None = None,
 ) -> Submission:
     """Return what a provider submits in place of its honest `submission`.
 
     `earlier`: the admitted submissions of all providers, oldest first. `base`: the base's
-    fingerprint. `max_bytes`: the size to exceed. `private`: the provider's key, which signs the
-    new bytes unless the signature is what is wrong.
+    fingerprint. `session`: what a signature covers of the run. `max_bytes`: the size to exceed.
+    `private`: the provider's key, which signs the new bytes unless the signature is what is wrong.
     The same object is returned where the provider submits honestly: under behaviours that do not
     concern the bytes, for artifacts other than diffs, and where `duplicate` or `replayed` find no
     earlier diff.
@@ -136,7 +137,7 @@ def misbehave(
     changed = replace(submission, data=data)
     if private is None or behaviour == "tampered":
         return changed
-    return signed(changed, base=base, private=private)
+    return signed(changed, base=base, session=session, private=private)
 
 
 def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:

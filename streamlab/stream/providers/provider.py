@@ -59,6 +59,7 @@ class Order:
     arrival: Arrival
     behaviour: Behaviour = "honest"
     seed: int = 0  # of how it misbehaves
+    session: str = ""  # what its signature must cover of the run; see `session_of`
     earlier: tuple[Submission, ...] = ()  # admitted before, where the behaviour misuses them
 
 
@@ -247,13 +248,14 @@ def _submit(
     scenario, arrival, base = context.scenario, order.arrival, context.base.fingerprint
     private = context.find_private_key(arrival.provider, arrival.seed)
     if private is not None:
-        submission = signed(submission, base=base, private=private)
+        submission = signed(submission, base=base, session=order.session, private=private)
     changed = misbehave(
         order.behaviour,
         submission,
         earlier=order.earlier,
         seed=order.seed,
         base=base,
+        session=order.session,
         max_bytes=scenario.admission.max_bytes,
         private=private,
     )
