@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from streamlab.errors import StoreError
+from streamlab.errors import StoreError, UsageError
 from streamlab.units import format_bytes
 
 TEMPORARY_PREFIX = ".tmp-"  # of names under which incomplete files and folders are written
@@ -51,6 +51,21 @@ def read_text(path: Path, *, most_bytes: int) -> str:
         raise ValueError("is not UTF-8 text. Save it as UTF-8.") from error
 
 
+def check_target(target: Path) -> None:
+    """Raise UsageError where a file would replace what is no file: a device, a pipe, a folder.
+
+    The same holds for a link to one.
+    """
+    try:
+        mode = target.stat().st_mode
+    except (OSError, ValueError):  # nothing is there, or writing says why it cannot be
+        return
+    if not stat.S_ISREG(mode):
+        raise UsageError(
+            f"{target} is not a regular file, and will not be replaced by one. Give another name."
+        )
+
+
 @contextmanager
 def atomic_write(
     target: Path, *, opener: Opener = open_new, replace: bool = True
@@ -58,9 +73,11 @@ def atomic_write(
     """Yield a temporary file beside `target`; flush it to disk and rename it when the block ends.
 
     A missing folder is created. On any error the temporary file is removed, `target` stays as it
-    was, and an exception of the block propagates unchanged. Raises StoreError where the disk is
-    full or not writable, and FileExistsError where `target` exists and `replace` is false.
+    was, and an exception of the block propagates unchanged. Raises UsageError where `target` is a
+    device, a pipe or a folder, StoreError where the disk is full or not writable, and
+    FileExistsError where `target` exists and `replace` is false.
     """
+    check_target(target)
     temporary = temporary_path(target)
     try:
         with disk_errors(target):

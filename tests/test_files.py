@@ -18,7 +18,7 @@ from streamlab import DiffVector
 from streamlab.cli import cli
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
-from streamlab.errors import StoreError
+from streamlab.errors import StoreError, StreamlabError
 from streamlab.figures.style import write_figure
 from streamlab.files import atomic_folder, atomic_write, open_private, write_atomically
 from streamlab.home.curves import writing_curve
@@ -68,7 +68,7 @@ def write_command(command: str, *options: str) -> Write:
         result = CliRunner().invoke(cli, [command, *options, str(target)])
         if isinstance(result.exception, StoreError | KeyboardInterrupt):
             raise result.exception
-        if result.exit_code == 1:
+        if result.exit_code:
             raise StoreError(result.output)
 
     return write
@@ -113,6 +113,28 @@ def test_a_write_that_fails_before_its_bytes_are_on_disk_leaves_nothing(
         write(tmp_path / name, 1)
 
     assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize("what", ["pipe", "device", "link to a device", "link to a pipe"])
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"folder", "diff folder"}))
+def test_a_device_or_a_pipe_is_never_replaced(kind: str, what: str, tmp_path: Path) -> None:
+    name, write = KINDS[kind]
+    target, pipe = tmp_path / name, tmp_path / "pipe"
+    os.mkfifo(target if what == "pipe" else pipe)
+    if what == "device":  # one of our own, where making it is allowed
+        try:
+            os.mknod(target, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("only root may make a device")
+    elif what != "pipe":
+        target.symlink_to("/dev/null" if "device" in what else pipe)
+    before = target.lstat()
+
+    with pytest.raises((StreamlabError, SystemExit)):
+        write(target, 1)
+
+    assert target.lstat() == before
+    assert {path.name for path in everything(tmp_path)} <= {name, "pipe"}
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"folder", "diff folder"}))

@@ -11,13 +11,13 @@ import click
 from streamlab.cli.options import (
     Place,
     base_option,
-    file_option,
     find_stored,
     opened,
+    output_option,
     task_options,
     with_place,
 )
-from streamlab.cli.output import Format, format_option, note, print_table
+from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from streamlab.registry.references import TaskFilter
 
 
-output_option = file_option("-o", "--output", text="The file to write.", required=True)
+to_file = output_option("-o", "--output", text="The file to write.", required=True)
 
 
 @click.command()
 @click.argument("thing")
-@output_option
+@to_file
 @task_options
 @with_place
 def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None:
@@ -67,7 +67,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
             run = None if among.run is None else find_run(registry, among.run).name
             table = list_records(registry, thing, run=run)
         write_table(table, output)
-    click.echo(output)
+    print_line(output)
 
 
 _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
@@ -143,7 +143,7 @@ def _import_home(place: Place, source: Path) -> tuple[Imported, ...]:
 @click.command()
 @click.argument("base")
 @click.argument("tuned")
-@output_option
+@to_file
 @click.option("--add", is_flag=True, help="Store rounded differences instead of exact weights.")
 @click.option(
     "--values",

@@ -18,7 +18,7 @@ from streamlab.cli.options import (
     task_options,
     with_place,
 )
-from streamlab.cli.output import Format, format_option, note, print_table
+from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.errors import UsageError
 from streamlab.units import format_bytes
 from streamlab.views.table import Column, Table, columns
@@ -220,7 +220,7 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     stored = find_stored(home, task, among)
     stored.description()  # refuse what cannot be used before the base is loaded
     made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
-    click.echo(folder)
+    print_line(folder)
     note(
         f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "
         "and compared, bit for bit. Load it with "

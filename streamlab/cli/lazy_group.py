@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import click
 
 from streamlab.errors import StreamlabError
-from streamlab.units import nearest
+from streamlab.units import nearest, printable
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -70,6 +70,11 @@ class LazyGroup(SuggestingGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help) for name, command in self.table.items()])
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the command, and report what is wrong with them."""
+        with reported(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and report its errors."""
         with reported(ctx):
@@ -81,19 +86,25 @@ def reported(ctx: click.Context) -> Iterator[None]:
     """Turn an error into one paragraph on standard error, and Ctrl-C into exit code 130."""
     try:
         yield
+    except click.ClickException as error:
+        vars(error)["message"] = printable(error.message, keep="\n")
+        raise
     except StreamlabError as error:
-        click.echo(f"Error: {error}", err=True)
+        _report(str(error))
         ctx.exit(error.exit_code)
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # handled by click
         where = f" of {error.filename}" if error.filename else " of this command's output"
-        click.echo(
-            f"Error: The system refused a step{where}: {error.strerror or error}. Make room or "
-            "choose another place, and try again.",
-            err=True,
+        _report(
+            f"The system refused a step{where}: {error.strerror or error}. Make room or choose "
+            "another place, and try again."
         )
         ctx.exit(1)
     except KeyboardInterrupt:
         click.echo("\nInterrupted.", err=True)
         ctx.exit(INTERRUPTED)
+
+
+def _report(problem: str) -> None:
+    click.echo(printable(f"Error: {problem}", keep="\n"), err=True)

@@ -14,6 +14,7 @@ import click
 
 from streamlab.cli.output import note
 from streamlab.errors import UsageError
+from streamlab.files import check_target
 from streamlab.home.folder import Home
 from streamlab.registry.references import TaskFilter
 from streamlab.units import BYTE_UNITS, COUNT_UNITS, SHARE_UNITS, Units, nearest, parse_amount
@@ -159,6 +160,17 @@ def file_option(*names: str, text: str, **more: Any) -> Callable[[Command], Comm
     """Add an option that takes the path of a file; `text` is its help."""
     path = click.Path(path_type=Path, dir_okay=False)
     return click.option(*names, type=path, metavar="FILE", help=text, **more)
+
+
+def output_option(*names: str, text: str, **more: Any) -> Callable[[Command], Command]:
+    """Add an option that takes the file to write, refused before any work if it can be none."""
+    return file_option(*names, text=text, callback=_output, **more)
+
+
+def _output(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None:
+        check_target(path)
+    return path
 
 
 class OneOf(Choice):

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from streamlab.units import printable
 from streamlab.views.export import csv_text, markdown_table
 from streamlab.views.table import LEFT, Facts, Kind, Page, Table, columns, readable
 
@@ -68,21 +69,27 @@ def print_page(page: Page, form: Format = "table", *, rows: Table | None = None)
         click.echo(_markdown_page(page))
         return
     console = _console(folded=True)
-    blocks = [_drawn(console, Text(f"{page.kind} {page.name}", style="bold"))]
+    name = readable(page.name, "text")
+    blocks = [_drawn(console, Text(f"{page.kind} {name}", style="bold"))]
     for section in page.sections:
         if isinstance(section, Table):
             body = _laid_out(console, section.brief()) if section.rows else ""
         else:
             body = _facts(console, section)
         if body:
-            title = _drawn(console, Text(section.title, style="bold")) if section.title else ""
+            title = _drawn(console, Text(readable(section.title, "text"), style="bold"))
             blocks.append(f"{title}\n{body}" if title else body)
     click.echo("\n\n".join(blocks), color=console.is_terminal or None)
 
 
 def note(text: str) -> None:
     """Print a note to standard error, where it does not mix with data."""
-    click.echo(text, err=True)
+    click.echo(printable(text, keep="\n"), err=True)
+
+
+def print_line(thing: object) -> None:
+    """Print the one line of data that a command has, as the path of a file it wrote."""
+    click.echo(printable(str(thing)))
 
 
 def print_json(tree: Any) -> None:
@@ -108,7 +115,7 @@ def _console(*, folded: bool) -> Console:
 def _laid_out(console: Console, table: Table) -> str:
     """Lay out a table with two spaces between columns, or one where that makes it fit."""
     kinds = [column.kind for column in table.columns]
-    names = [column.name for column in table.columns]
+    names = [readable(column.name, "text") for column in table.columns]
     rows = [list(map(readable, row, kinds)) for row in table.rows]
     widths = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
@@ -150,7 +157,8 @@ def _facts(console: Console, section: Facts) -> str:
     shown = [fact for fact in section.facts if fact.value is not None]
     for fact in shown:
         unit = " UTC" if fact.kind == "time" else ""
-        grid.add_row(Text(f"  {fact.name}"), Text(readable(fact.value, fact.kind) + unit))
+        value = readable(fact.value, fact.kind) + unit
+        grid.add_row(Text(f"  {readable(fact.name, 'text')}"), Text(value))
     return _drawn(console, grid) if shown else ""
 
 
@@ -162,13 +170,14 @@ def _drawn(console: Console, thing: RichTable | Text) -> str:
 
 def _markdown(table: Table) -> str:
     kinds = [column.kind for column in table.columns]
-    right = [column.name for column in table.columns if column.kind not in LEFT]
+    right = [readable(c.name, "text") for c in table.columns if c.kind not in LEFT]
     rows = (list(map(readable, row, kinds)) for row in table.rows)
-    return markdown_table([column.name for column in table.columns], rows, right=right)
+    names = [readable(column.name, "text") for column in table.columns]
+    return markdown_table(names, rows, right=right)
 
 
 def _markdown_page(page: Page) -> str:
-    blocks = [f"# {page.kind} {page.name}"]
+    blocks = [f"# {page.kind} {readable(page.name, 'text')}"]
     for section in page.sections:
         if isinstance(section, Facts):
             facts = tuple((f.name, readable(f.value, f.kind)) for f in section.facts)
@@ -176,6 +185,6 @@ def _markdown_page(page: Page) -> str:
         else:
             table = section.brief()
         if table.rows:
-            title = [f"## {table.title}"] if table.title else []
+            title = [f"## {readable(table.title, 'text')}"] if table.title else []
             blocks += [*title, _markdown(table)]
     return "\n\n".join(blocks)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from streamlab.cli.options import BYTES, COUNT, OneOf, Place, file_option, run_option, with_place
-from streamlab.cli.output import note
+from streamlab.cli.options import BYTES, COUNT, OneOf, Place, output_option, run_option, with_place
+from streamlab.cli.output import note, print_line
 from streamlab.errors import UsageError
 from streamlab.figures.catalogue import BY_NAME
 from streamlab.registry.references import find_run
@@ -73,12 +73,12 @@ def plot(
         name = find_run(registry, run).name
         drawing = BY_NAME[figure].read(RunSource(registry, place.home, name), **options)
     for path in drawing.write(output or place.home.figures_of(name)):
-        click.echo(path)
+        print_line(path)
 
 
 @click.command()
 @click.argument("run", default="latest")
-@file_option("-o", "--output", text="The file to write; default: reports/RUN.html in the home.")
+@output_option("-o", "--output", text="The file to write; default: reports/RUN.html in the home.")
 @with_place
 def report(run: str, *, place: Place, output: Path | None) -> None:
     """Write a report of a RUN (a name, a number or `latest`, the default) as one HTML file.
@@ -103,7 +103,7 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
         page = build_page(registry, place.home, record, findings, now=now)
     path = output or place.home.report_of(record.name)
     write_page(page, path)
-    click.echo(path)
+    print_line(path)
     if findings:
         count = counted(len(findings), "problem")
         note(f"Note: {count} in the home; the report and `streamlab verify` list them.")

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from streamlab.cli.options import Place, number_option, set_option, with_place
 from streamlab.cli.output import note, print_page
 from streamlab.errors import StreamlabError, UsageError
-from streamlab.units import counted, format_bytes, format_seconds
+from streamlab.units import counted, format_bytes, format_seconds, printable
 from streamlab.views.pages import run_page
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ def run(
         raise StreamlabError("\n".join([f"{name}: {record.reason}.", *failed]))
 
 
+def _say(notes: Console, text: str) -> None:
+    notes.print(printable(text, keep="\n"), markup=False)
+
+
 def _follow(
     outcomes: Generator[Outcome, None, None], live: LiveProgress, notes: Console
 ) -> list[str]:
@@ -116,7 +120,7 @@ def _follow(
         for outcome in outcomes:
             line = _line(outcome)
             live.settle(outcome.arrival)
-            notes.print(line)
+            _say(notes, line)
             if outcome.record.status == "failed":
                 failed[outcome.arrival.identity] = line
             else:
@@ -128,20 +132,21 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     """Print the base, the environment and the data source of every task."""
     environment = record.environment
     n_threads = environment["threads"]
-    notes.print(
+    _say(
+        notes,
         f"{record.name}: base {context.base.settings.model}, "
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
-        f"{counted(int(n_threads), 'thread')}, {environment['step']} step"
+        f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
     )
     skipped: dict[str, list[str]] = {}
     for task in context.tasks():
-        notes.print(f"  {task.name}: {task.source.kind}, {task.source.detail}")
+        _say(notes, f"  {task.name}: {task.source.kind}, {task.source.detail}")
         for attempt in task.tried:
             source, _, reason = attempt.partition(": ")
             skipped.setdefault(source, []).append(reason)
     for source, reasons in skipped.items():
         count = counted(len(reasons), "task")
-        notes.print(f"  not from {source} ({count}): {reasons[0]}")
+        _say(notes, f"  not from {source} ({count}): {reasons[0]}")
 
 
 def _line(outcome: Outcome) -> str:
@@ -168,11 +173,12 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
         page = run_page(registry, record)
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))
-    notes.print(
+    _say(
+        notes,
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
         f"{place.home.path}: registry.db, store/, curves/{name}/.\n"
         f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
-        f"streamlab plot storage --run {name}"
+        f"streamlab plot storage --run {name}",
     )
     return record
 
@@ -195,9 +201,9 @@ class LiveProgress(Progress):
     def __init__(self, console: Console, *, stages: bool = False) -> None:
         """Draw on `console` within a `with` block; `stages`: print a line per stage."""
         super().__init__(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=10),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
@@ -220,7 +226,8 @@ class LiveProgress(Progress):
             self.update(self._loading, visible=False)
         elif step.stage != bar.stage:
             self._leave_line(bar)
-        facts = f"{step.stage} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
+        # The words of a provider's process, which may hold anything.
+        facts = f"{printable(step.stage)} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
         if step.density is not None:
             facts += f", {step.density:.1%} open"
         bar.stage, bar.line = step.stage, f"  {bar.place} {arrival.task}: {facts}"
@@ -235,5 +242,5 @@ class LiveProgress(Progress):
 
     def _leave_line(self, bar: _Bar) -> None:
         if self._stages and bar.line:
-            self.console.print(bar.line, markup=False)
+            _say(self.console, bar.line)
         bar.line = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.lazy_group import SuggestingGroup
-from streamlab.cli.options import file_option, number_option, with_scenario
+from streamlab.cli.options import number_option, output_option, with_scenario
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.files import open_private, write_atomically
@@ -78,7 +78,7 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
 
 
 @click.command()
-@file_option(
+@output_option(
     "--out",
     text="The file to write the private key to.",
     default=Path("provider.key"),

@@ -93,7 +93,7 @@ class AccuracyFigure(RunFigure):
         metrics = {score.task: score.metric for score in self.scores}
         axes.margins(x=0.06)
         axes.set_xlim(widened(axes.get_xlim(), 0.05))
-        names = [f"{plain(task, 14)} ({metrics[task]})" for task in tasks]
+        names = [f"{plain(task, 14)} ({plain(metrics[task], 14)})" for task in tasks]
         lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
         add_legend(figure, 2)
         return fit_panels(figure, height)

@@ -88,7 +88,7 @@ class MatrixFigure(StreamFigure):
             if place in columns
         }
         n_below = sum(place >= arrival.sequence for arrival in arrivals for place in after)
-        rows = [f"{name} ({metric})" for name, metric in zip(names, metrics, strict=True)]
+        rows = [f"{name} ({plain(one, 14)})" for name, one in zip(names, metrics, strict=True)]
         return heat_map(
             rows if len(rows) <= MOST_NUMBERS else names,
             [plain(self.tasks.get(place, "?"), 14) for place in after],

@@ -115,7 +115,7 @@ class ParetoFigure(RunFigure):
             n_rows = math.ceil(len(by_task) / _ACROSS)
             figure, panels = new_page([self._caption()], height, n_rows, _ACROSS)
             titled = [
-                (f"{plain(task, 14)} ({points[0].score.metric})", points)
+                (f"{plain(task, 14)} ({plain(points[0].score.metric, 14)})", points)
                 for task, points in by_task.items()
             ]
         for number, (axes, (title, points)) in enumerate(zip(panels, titled, strict=False)):

@@ -29,7 +29,7 @@ from streamlab.html.report_tables import arrival_tables, findings_table, setting
 from streamlab.html.summary import summarise
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.units import counted, format_time
+from streamlab.units import counted, format_time, printable
 from streamlab.version import __version__
 from streamlab.views.pages import run_page
 from streamlab.views.provider_behaviours import behaviour_table
@@ -78,7 +78,7 @@ def build_page(
 def _rendered(content: Mapping[str, Any]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)  # fmt: skip
+                              lstrip_blocks=True, finalize=_shown)  # fmt: skip
     environment.filters |= {
         "readable": readable,
         "utc": lambda seconds: f"{format_time(seconds)} UTC",
@@ -94,6 +94,12 @@ def _rendered(content: Mapping[str, Any]) -> str:
         version=__version__,
         **content,
     )
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep="\n")
+    return value
 
 
 def _asset(name: str) -> str:

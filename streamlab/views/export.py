@@ -10,16 +10,38 @@ from pathlib import Path
 
 from streamlab.errors import UsageError
 from streamlab.files import write_atomically
+from streamlab.units import printable
 from streamlab.views.table import Cell, Table
+
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # and their forms of full width
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return rows as CSV with a header: raw numbers, empty cells for None, lines ending in LF."""
+    """Return rows as CSV with a header: raw numbers, empty cells for None, lines ending in LF.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe, and characters
+    that control a terminal are escaped.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows([_harmless(cell) for cell in row] for row in (header, *rows))
     return text.getvalue()
+
+
+def _harmless(cell: Cell) -> Cell:
+    if not isinstance(cell, str):
+        return cell
+    shown = printable(cell, keep="\t\n")
+    is_formula = shown.lstrip(" \t\n'\u3000\xa0")[:1] in _FORMULA and not _is_number(shown)
+    return f"'{shown}" if shown and is_formula else shown
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

@@ -21,6 +21,7 @@ from streamlab.units import (
     format_time,
     format_virtual_time,
     nearest,
+    printable,
 )
 
 Cell = str | int | float | bool | None
@@ -188,8 +189,7 @@ def readable(value: Cell, kind: Kind) -> str:
         digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
         text = value[:12] if digest else value
         text = "STALE" if (kind, text) == ("status", "stale") else text
-        # Control characters in a name must not reach the terminal.
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+        return printable(text)
     return _NUMBERS.get(kind, str)(value)
 
 

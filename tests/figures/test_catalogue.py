@@ -28,6 +28,7 @@ from streamlab.home.curves import read_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.registry import Registry
+from streamlab.units import printable
 from streamlab.views.run_source import RunSource
 
 if TYPE_CHECKING:
@@ -265,4 +266,4 @@ def test_hostile_names_stay_text(many: Ran, many_registry: Registry, tmp_path: P
         )
         check_pictures(first, second)
         assert "<script" not in first[1].read_text()
-        assert {row["task"] for row in read_csv(first[2])} == {HOSTILE}
+        assert {row["task"] for row in read_csv(first[2])} == {printable(HOSTILE)}

@@ -180,7 +180,7 @@ def test_hostile_names_stay_text(hostile: str) -> None:
 
 
 def test_a_name_cannot_turn_the_text_around(hostile: str) -> None:
-    assert HEBREW + r"\x202e" in hostile
+    assert HEBREW + r"\u202e" in hostile
     assert "\u202e" not in hostile
 
 
