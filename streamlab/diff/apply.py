@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from streamlab.diff.device_entries import DeviceEntries, has_triton
 from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError
 
@@ -278,7 +279,7 @@ class EntryGroup:
     """Entries of all parameters of one dtype on one device, processed together.
 
     `positions`: one (n_i,) int64 tensor per parameter; `values`: (sum of n_i,) float32;
-    `views`: one per parameter on a CPU, none elsewhere.
+    `views`: one per parameter on a CPU, none elsewhere. `device_entries`: where Triton runs.
     """
 
     parameters: tuple[nn.Parameter, ...]
@@ -286,6 +287,7 @@ class EntryGroup:
     values: Tensor
     mode: Mode
     views: tuple[EntryView, ...]
+    device_entries: DeviceEntries | None = None
 
     def changed(self, old: Tensor) -> Tensor:
         """Return the new weights, in the dtype of the old ones."""
@@ -296,6 +298,8 @@ class EntryGroup:
 
     def read(self) -> Tensor:
         """Return the weights at the positions, (sum of n_i,)."""
+        if self.device_entries is not None:
+            return self.device_entries.read(self.parameters, self.parameters[0].dtype)
         if not self.views:
             pairs = zip(self.parameters, self.positions, strict=True)
             return torch.cat([_flat(p).index_select(0, positions) for p, positions in pairs])
@@ -313,6 +317,9 @@ class EntryGroup:
             for view in self.views:
                 view.memory()[view.positions] = source[view.place]
             return
+        if self.device_entries is not None:
+            self.device_entries.write(self.parameters, weights)
+            return
         parts = torch.split(weights, [len(positions) for positions in self.positions])
         for parameter, positions, part in zip(self.parameters, self.positions, parts, strict=True):
             _flat(parameter).index_copy_(0, positions, part)
@@ -326,12 +333,15 @@ def group_entries(pairs: Sequence[tuple[nn.Parameter, SparseTensor]], mode: Mode
     views = []
     if values.device.type == "cpu":
         ends = np.cumsum([len(entries) for entries in positions]).tolist()
-        for parameter, entries, (start, end) in zip(
+        for parameter, places, (start, end) in zip(
             parameters, positions, pairwise([0, *ends]), strict=True
         ):
             bits, address = _bits(parameter), parameter.data_ptr()
-            views.append(EntryView(parameter, entries.numpy(), bits, address, slice(start, end)))
-    return EntryGroup(parameters, positions, values, mode, tuple(views))
+            views.append(EntryView(parameter, places.numpy(), bits, address, slice(start, end)))
+    entries = None
+    if has_triton(values.device):
+        entries = DeviceEntries(positions, [parameter.numel() for parameter in parameters])
+    return EntryGroup(parameters, positions, values, mode, tuple(views), entries)
 
 
 def to_device_of(parameter: nn.Parameter, array: NDArray[Any]) -> Tensor:
