@@ -110,7 +110,7 @@ def _gated(native: NativeStep | None, *, structured: bool, n_words: int) -> Call
         stretch=Stretch(),
         groups=groups,
         seed=1,
-        native=native,
+        kernels=native,
         used_rows={0: words.numpy()} if n_words < N_WORDS else {},
     )
     rates = AdamSettings(learning_rate=1e-4), AdamSettings(learning_rate=0.2)

@@ -49,14 +49,17 @@ class AdamState:
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
-        self._moments = torch.zeros_like(value), torch.zeros_like(value)
+        self.moments = torch.zeros_like(value), torch.zeros_like(value)
         self._n_steps = 0
 
     def step(self, gradient: Tensor, settings: AdamSettings) -> None:
         """Update the value in place."""
+        adam_update((self.value, *self.moments), gradient, settings, self.count_step(settings))
+
+    def count_step(self, settings: AdamSettings) -> tuple[float, float]:
+        """Count a step and return its corrections, for an update that is computed elsewhere."""
         self._n_steps += 1
-        corrections = settings.corrections(self._n_steps)
-        adam_update((self.value, *self._moments), gradient, settings, corrections)
+        return settings.corrections(self._n_steps)
 
 
 def adam_optimizer(

@@ -66,7 +66,8 @@ class TrainingSettings(Settings):
     threads: Annotated[int, Field(ge=1, le=1024)] = 2
     """Threads per training. Changes the last bits of the result."""
     step: Literal["auto", "compiled", "eager"] = "auto"
-    """`auto`: the compiled step if there is a C compiler, else `eager`, which is PyTorch."""
+    """`auto`: the compiled step if there is a C compiler, and on a GPU Triton; else `eager`, which
+    is PyTorch."""
 
     @model_validator(mode="after")
     def _ordered_limits(self) -> Self:

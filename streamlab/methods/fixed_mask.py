@@ -10,12 +10,14 @@ import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
+from streamlab.diff.device_entries import has_triton
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
 from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
+from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection, budget
-from streamlab.methods.training_loop import TakeStep, head_values, training_mode
+from streamlab.methods.training_loop import TakeStep, clip_scale, head_values, training_mode
 
 _TUNED_AT: Final = 0.005  # the density at which the default learning rate was chosen
 
@@ -28,9 +30,17 @@ class FixedMask:
     """
 
     def __init__(
-        self, live: Sequence[nn.Parameter], base: Sequence[Tensor], selection: Selection
+        self,
+        live: Sequence[nn.Parameter],
+        base: Sequence[Tensor],
+        selection: Selection,
+        *,
+        triton: bool = False,
     ) -> None:
-        """Reset the `live` tensors to the base and add the selection's start values."""
+        """Reset the `live` tensors to the base and add the selection's start values.
+
+        Steps are taken by `triton` or by PyTorch.
+        """
         self._live = list(live)
         device = self._live[0].device
         self._positions = [p.to(device) for p in selection.positions]
@@ -48,6 +58,9 @@ class FixedMask:
             parameter.data.copy_(original)
             parameter.requires_grad_(count > 0)
         self.write()
+        self._launch = None
+        if triton:
+            self._launch = FixedMaskLaunch([p.data for p in live], self._positions)
 
     @property
     def values(self) -> Tensor:
@@ -56,6 +69,10 @@ class FixedMask:
 
     def gradient(self) -> Tensor:
         """Gather the gradient of the selected entries, (k,)."""
+        if self._launch is not None:
+            return self._launch.gather(
+                [None if p.grad is None else p.grad.contiguous() for p in self._live]
+            )
         parts = []
         for parameter, selected in zip(self._live, self._positions, strict=True):
             if parameter.grad is None:
@@ -64,10 +81,20 @@ class FixedMask:
                 parts.append(parameter.grad.reshape(-1)[selected])
         return torch.cat(parts)
 
-    def step(self, gradient: Tensor, settings: AdamSettings) -> None:
-        """Take one Adam step on the values and write them into the model."""
-        self._state.step(gradient, settings)
-        self.write()
+    def step(self, gradient: Tensor, settings: AdamSettings, scale: float | Tensor = 1.0) -> None:
+        """Take one Adam step by `scale` times the gradient; write the values into the model."""
+        if self._launch is None:
+            self._state.step(gradient * scale, settings)
+            self.write()
+            return
+        self._launch.step(
+            (self._state.value, *self._state.moments),
+            self._base,
+            gradient,
+            settings,
+            self._state.count_step(settings),
+            torch.as_tensor(scale, device=gradient.device),
+        )
 
     def tensors(self) -> tuple[SparseTensor, ...]:
         """Return positions and values, tensor by tensor."""
@@ -89,20 +116,21 @@ def fixed_mask_step(
     job: TrainingJob, selection: Selection, *, learning_rate: float
 ) -> tuple[FixedMask, TakeStep]:
     """Apply a selection to the model; return the mask and what steps its values and the head."""
-    mask = FixedMask(list(job.backbone.values()), list(job.base.values()), selection)
+    live = list(job.backbone.values())
+    triton = job.training.step != "eager" and has_triton(live[0].device)
+    mask = FixedMask(live, list(job.base.values()), selection, triton=triton)
     head = list(job.head.values())
     _, step_head = adam_optimizer((head, job.training.head_learning_rate))
 
     def take_step(share: float) -> None:
         gradient = mask.gradient()
         norms = [gradient.norm(), *(p.grad.norm() for p in head if p.grad is not None)]
-        norm = float(torch.stack(norms).norm())
-        scale = min(1.0, job.training.clip_norm / (norm + 1e-6))
+        scale = clip_scale(torch.stack(norms).norm(), job.training.clip_norm)
         for parameter in head:
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
         step_head(share)
-        mask.step(gradient * scale, AdamSettings(learning_rate=learning_rate * share))
+        mask.step(gradient, AdamSettings(learning_rate=learning_rate * share), scale)
 
     return mask, take_step
 

@@ -184,6 +184,14 @@ def dense_step(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:
     )
 
 
+def clip_scale(norm: Tensor, clip_norm: float) -> Tensor:
+    """Return the factor that brings a gradient's norm down to `clip_norm`, at most 1.
+
+    One float64 number, left on the norm's device to avoid synchronisation.
+    """
+    return (clip_norm / (norm.double() + 1e-6)).clamp(max=1.0)
+
+
 def head_values(job: TrainingJob) -> Mapping[str, NDArray[np.float32]]:
     """Copy the head from the model, as float32."""
     return {name: p.detach().float().cpu().numpy().copy() for name, p in job.head.items()}

@@ -9,7 +9,8 @@ from importlib.metadata import version
 import torch
 
 from streamlab.methods.api import TrainingSettings
-from streamlab.methods.kernels.native import find_native_step
+from streamlab.methods.kernels.availability import find_kernels
+from streamlab.methods.kernels.triton_step import TritonKernels
 from streamlab.methods.training_loop import uses_bf16
 from streamlab.stream.run_context import find_device
 from streamlab.version import __version__
@@ -20,11 +21,8 @@ _LIBRARIES = ("torch", "transformers", "datasets", "numpy", "safetensors", "pcod
 def describe_environment(training: TrainingSettings) -> dict[str, str]:
     """Return versions, processor, device, precision, threads and the kind of training step."""
     device = find_device(training.device)
-    compiled = (
-        device.type == "cpu"
-        and training.step != "eager"
-        and find_native_step(training.threads) is not None
-    )
+    kernels = find_kernels(training.step, device, training.threads)
+    compiled = "triton" if isinstance(kernels, TritonKernels) else "compiled"
     return {
         "streamlab": __version__,
         "python": platform.python_version(),
@@ -35,7 +33,7 @@ def describe_environment(training: TrainingSettings) -> dict[str, str]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": "bf16" if uses_bf16(training.precision, device) else "fp32",
         "threads": str(training.threads),
-        "step": "compiled" if compiled else "eager",
+        "step": "eager" if kernels is None else compiled,
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
 

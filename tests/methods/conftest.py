@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from streamlab.diff.layout import Layout
 from streamlab.hashing import fingerprint_tensors
 from streamlab.methods.api import TrainingJob, TrainingSettings
 from streamlab.methods.kernels.native import NativeStep, find_native_step
+from streamlab.methods.kernels.triton_step import TritonKernels
 from streamlab.tasks.batches import Batch
 from streamlab.tasks.types import task_type
 
@@ -41,6 +43,14 @@ def native_step() -> NativeStep:
     return found
 
 
+@pytest.fixture(scope="session")
+def triton_kernels() -> TritonKernels:
+    """The Triton kernels in small programs, interpreted where there is no GPU."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("no Triton here")
+    return TritonKernels(block_entries=64)
+
+
 @pytest.fixture(params=["eager", "native"])
 def fused_step(request: pytest.FixtureRequest) -> NativeStep | None:
     """Each of the two steps in turn; None stands for the one in PyTorch."""
@@ -48,6 +58,16 @@ def fused_step(request: pytest.FixtureRequest) -> NativeStep | None:
         return None
     native: NativeStep = request.getfixturevalue("native_step")
     return native
+
+
+@pytest.fixture(params=["eager", "native", "triton"])
+def every_kernel(request: pytest.FixtureRequest) -> NativeStep | TritonKernels | None:
+    """Each of the kernels in turn; None stands for PyTorch."""
+    if request.param == "eager":
+        return None
+    name = "native_step" if request.param == "native" else "triton_kernels"
+    kernels: NativeStep | TritonKernels = request.getfixturevalue(name)
+    return kernels
 
 
 @pytest.fixture(scope="session")

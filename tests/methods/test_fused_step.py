@@ -70,7 +70,7 @@ class Case:
             if groups
             else NoGroupGates(len(shapes)),
             seed=SEED,
-            native=step,
+            kernels=step,
         )
         for log_alpha in self.gated.log_alpha:
             random_values = torch.empty(log_alpha.shape).normal_(0.3, 2.0, generator=generator)

@@ -90,7 +90,7 @@ def test_gates_that_became_nan_end_the_training_with_the_task(
 def test_a_step_that_cannot_be_compiled_is_not_replaced_where_it_was_asked_for(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gated_stage, "find_native_step", lambda _: None)
+    monkeypatch.setattr(gated_stage, "find_kernels", lambda *_: None)
 
     assert stage_of(make_job(), DiffPruning()).densities.expected < 1.0
     with pytest.raises(TrainingError, match=r"`made_up` .* `training.step: compiled`"):

@@ -56,7 +56,7 @@ def gated_weights(
         stretch=Stretch(),
         groups=GroupGates(len(SHAPES), 1.0, Stretch(), 7) if groups else NoGroupGates(len(SHAPES)),
         seed=7,
-        native=step,
+        kernels=step,
         used_rows=rows,
     )
     return gated, live

@@ -22,9 +22,10 @@ from streamlab.methods.gates.hard_concrete import (
     most_likely_open,
 )
 from streamlab.methods.gates.unused_embeddings import find_used_rows
+from streamlab.methods.kernels.availability import find_kernels
 from streamlab.methods.kernels.gated_weights import GatedWeights
-from streamlab.methods.kernels.native import find_native_step
 from streamlab.methods.masks.selection import budget, nth_largest
+from streamlab.methods.training_loop import clip_scale
 
 if TYPE_CHECKING:
     from streamlab.methods.api import TrainingJob
@@ -92,7 +93,7 @@ class GatedStage:
         moments.state.clear()
         self._gate_adam = self._gate_adam_settings(n_steps)
         self._goal = min(1.0, candidate_density)
-        self.densities = self.gated.densities()
+        self.densities = self.gated.settle()
         self._controller = (
             DensityController(n_steps, start=self.densities.expected, goal=self._goal)
             if given == "auto"
@@ -110,11 +111,12 @@ class GatedStage:
     def take_step(self, share: float) -> float:
         """Step with this share of the learning rates; returns the expected density.
 
-        Raises TrainingError where the gates became NaN or infinite.
+        It is that of the step before on a GPU with Triton, where a step is not waited for. Raises
+        TrainingError where the gates became NaN or infinite.
         """
         job = self._job
         grads = [p.grad for p in job.model.parameters() if p.grad is not None]
-        scale = min(1.0, job.training.clip_norm / (float(get_total_norm(grads)) + 1e-6))
+        scale = clip_scale(get_total_norm(grads), job.training.clip_norm)
         for parameter in job.head.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(scale)
@@ -125,7 +127,7 @@ class GatedStage:
             l0_coefficient=self._l0_coefficient,
             product=self._settings.penalty_form == "product",
             grad_scale=scale,
-            shift=0.0 if self._controller is None else self._controller.shift(self.densities),
+            shift=0.0 if self._controller is None else self._controller.shift(self.gated.settle()),
         )
         if not math.isfinite(self.densities.expected):
             raise self._not_finite()
@@ -137,6 +139,7 @@ class GatedStage:
         Raises TrainingError where the gates became NaN or infinite, which the sums of the
         compiled step do not show.
         """
+        self.densities = self.gated.settle()
         if not all(bool(torch.isfinite(log_alpha).all()) for log_alpha in self.gated.log_alpha):
             raise self._not_finite()
         if self._controller is not None:
@@ -171,15 +174,13 @@ class GatedStage:
 def _gated_weights(
     settings: GateSettings, job: TrainingJob, moments: torch.optim.AdamW
 ) -> GatedWeights:
-    native = None
     live = list(job.backbone.values())
-    if live[0].device.type == "cpu" and job.training.step != "eager":
-        native = find_native_step(job.training.threads)
-    if native is None and job.training.step == "compiled":
+    kernels = find_kernels(job.training.step, live[0].device, job.training.threads)
+    if kernels is None and job.training.step == "compiled":
         raise TrainingError(
             f"`{job.task}` was to be trained with `training.step: compiled` on "
-            f"`{live[0].device}`. The compiled step needs the CPU and a C compiler (`cc`, `gcc`, "
-            "or the value of `CC`). Install one, or leave `training.step` at `auto`."
+            f"`{live[0].device}`. The compiled step needs a C compiler (`cc`, `gcc`, or the value "
+            "of `CC`), and Triton on a GPU. Install them, or leave `training.step` at `auto`."
         )
     groups = (
         GroupGates(len(live), settings.initial_log_alpha, settings.stretch, job.seed)
@@ -188,8 +189,8 @@ def _gated_weights(
     )
     pairs = [_moments_of(moments, parameter) for parameter in live]
     n_steps = max((int(state["step"]) for state in moments.state.values() if state), default=0)
-    # Short runs of rows suit a loop in C, but not one GPU kernel after another.
-    used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if native else {}
+    # Short runs of rows suit one pass over blocks, but not one operation after another.
+    used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if kernels else {}
     return GatedWeights(
         live,
         list(job.base.values()),
@@ -199,7 +200,7 @@ def _gated_weights(
         stretch=settings.stretch,
         groups=groups,
         seed=job.seed,
-        native=native,
+        kernels=kernels,
         used_rows=used_rows,
     )
 

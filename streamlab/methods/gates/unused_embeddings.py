@@ -65,7 +65,7 @@ def find_used_rows(
         return {}
     unused = torch.ones(embeddings.num_embeddings, dtype=torch.bool)
     for batch in job.batches(0):
-        unused[batch.inputs["input_ids"].reshape(-1)] = False
+        unused[batch.inputs["input_ids"].reshape(-1).cpu()] = False
     for index, parameter in enumerate(job.backbone.values()):
         if parameter is embeddings.weight and not squares[index].cpu()[unused].any():
             return {index: torch.nonzero(~unused).reshape(-1).numpy()}

@@ -11,7 +11,8 @@ written in the same pass over memory, so a step is one pass and no gate is ever 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -32,7 +33,9 @@ from streamlab.methods.gates.unused_embeddings import UnusedEmbeddings
 from streamlab.methods.kernels.counter_rng import prefix, uniforms
 from streamlab.methods.kernels.eager import step_block
 from streamlab.methods.kernels.native import BLOCK, SCALARS, SUMS, NativeStep
+from streamlab.methods.kernels.triton_step import GatedLaunch, TritonKernels
 
+Vector = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 # Sums are taken per block, so their order does not depend on the number of threads. A CPU's block
@@ -106,14 +109,15 @@ class GatedWeights:
         stretch: Stretch,
         groups: GroupGates | NoGroupGates,
         seed: int,
-        native: NativeStep | None,
+        kernels: NativeStep | TritonKernels | None,
         used_rows: Mapping[int, NDArray[np.int64]] = MappingProxyType({}),
     ) -> None:
         """Start from parameters that finetuning has moved away from `base`.
 
         `live` are the model's own tensors; `moments` hold Adam's two moments of each after
         `n_moment_steps` steps. The gates start at `log_alpha`, and the first are sampled here.
-        `used_rows` maps a tensor's index to the only rows of it that ever get a gradient.
+        `kernels` take the steps; where they are None, PyTorch does. `used_rows` maps a tensor's
+        index to the only rows of it that ever get a gradient.
         """
         self._live = list(live)
         self._base = [b.reshape(-1) for b in base]
@@ -129,7 +133,6 @@ class GatedWeights:
         self._stretch = stretch
         self.groups = groups
         self._seed = seed
-        self._native = native
         self.n_steps = 0
         block_entries = BLOCK_ENTRIES if live[0].device.type == "cpu" else BLOCK_ENTRIES_GPU
         shapes = [tuple(p.shape) for p in live]
@@ -138,8 +141,16 @@ class GatedWeights:
         self.n_gated = int(self._sizes.sum())
         n_unused = self._sizes - [w.numel() for w in self.w]
         self._unused = UnusedEmbeddings(n_unused, log_alpha, stretch)
-        self._table = self._fixed_columns()
         self._write_live()
+        self._native = kernels if isinstance(kernels, NativeStep) else None
+        self._launch: GatedLaunch | None = None
+        if isinstance(kernels, TritonKernels):
+            blocks = cut(shapes, used_rows, max_entries=kernels.block_entries)
+            self._launch = GatedLaunch(self._tensors(), blocks, kernels)
+        else:
+            self._table = self._fixed_columns()
+        self._latest = self.densities()
+        self._finish: Callable[[], Densities] | None = None
 
     def step(
         self,
@@ -148,39 +159,86 @@ class GatedWeights:
         *,
         l0_coefficient: float,
         product: bool,
-        grad_scale: float,
+        grad_scale: float | Tensor,
         shift: float = 0.0,
     ) -> Densities:
         """Take one step from the parameters' gradients; sample and write the next weights.
 
         `product`: the penalty is lambda P(z > 0) P(z_group > 0), the paper's form; otherwise
         lambda (P(z > 0) + P(z_group > 0)), that of its released code. `grad_scale` multiplies the
-        gradients. `shift` is added to every entry's log_alpha.
+        gradients. `shift` is added to every entry's log_alpha. Returns the densities after the
+        step; with Triton, which is not waited for, those after the step before.
         """
-        group_open = self.groups.open_probability
-        penalties = l0_coefficient * (group_open if product else np.ones(len(self.w)))
-        scalars = self._scalars(w, alpha, grad_scale, shift)
-        table = self._moving_columns(penalties)
-        if self._native is not None:
-            sums = self._native(table, scalars)
-        else:
-            sums = self._step_eagerly(table, scalars)
-        per_group = np.zeros((len(self.w), len(SUMS.names or ())))
-        columns = np.stack([sums[name] for name in SUMS.names or ()], axis=1)
-        np.add.at(per_group, self._blocks["tensor"], columns)
+        self.settle()
+        penalties = l0_coefficient * (
+            self.groups.open_probability if product else np.ones(len(self.w))
+        )
+        sums = self._start(self._gates(penalties), self._scalars(w, alpha, shift), grad_scale)
+        self.n_steps += 1
+        self._finish = partial(
+            self._follow, sums, penalties, alpha, l0_coefficient, product=product, shift=shift
+        )
+        return self.settle() if self._launch is None else self._latest
+
+    def settle(self) -> Densities:
+        """Return the densities after the last step, and wait for it where it runs on a GPU."""
+        finish, self._finish = self._finish, None
+        if finish is not None:
+            self._latest = finish()
+        return self._latest
+
+    def _start(
+        self, gates: Vector, scalars: NDArray[np.void], grad_scale: float | Tensor
+    ) -> Callable[[], Vector]:
+        """Start a step of the entries; the result returns their SUMS by tensor, (n_tensors, 4)."""
+        # The parameters keep the gradients alive until the next backward.
+        grads = [None if p.grad is None else p.grad.contiguous() for p in self._live]
+        for parameter, grad in zip(self._live, grads, strict=True):
+            parameter.grad = grad
+        if self._launch is not None:
+            return self._launch(
+                grads,
+                seed=self._seed,
+                step=self.n_steps,
+                groups=gates,
+                scalars=scalars,
+                grad_scale=torch.as_tensor(grad_scale, device=self._live[0].device),
+            )
+        scalars["grad_scale"] = float(grad_scale)
+        table = self._moving_columns(grads, gates)
+        found = self._step_eagerly if self._native is None else self._native
+        columns = found(table, scalars)
+        sums = np.zeros((len(self.w), len(SUMS.names or ())))
+        rows = np.stack([columns[name] for name in SUMS.names or ()], axis=1)
+        np.add.at(sums, self._blocks["tensor"], rows)
+        return lambda: sums
+
+    def _follow(
+        self,
+        sums: Callable[[], Vector],
+        penalties: Vector,
+        alpha: AdamSettings,
+        l0_coefficient: float,
+        *,
+        product: bool,
+        shift: float,
+    ) -> Densities:
+        """Let the unused entries and the groups take the step that the used entries have taken."""
+        per_group = sums()
         self._unused.step(penalties, alpha, shift=shift)
         per_group[:, 1:] += self._unused.open_counts()
-        self.n_steps += 1
         penalty = l0_coefficient * (per_group[:, 1] if product else 1.0)
         self.groups.step(per_group[:, 0], penalty, alpha)
         return self._densities(per_group[:, 1:])
 
     def move(self, shift: float) -> Densities:
         """Add `shift` to every entry's log_alpha after the last step; the model is not updated."""
+        self.settle()
         for log_alpha in self.log_alpha:
             log_alpha += shift
         self._unused.move(shift)
-        return self.densities()
+        self._latest = self.densities()
+        return self._latest
 
     def densities(self) -> Densities:
         """Count the open gates in a separate pass."""
@@ -224,37 +282,40 @@ class GatedWeights:
         for tensor, place, first, count, position in self._blocks.tolist():
             yield tensor, slice(place, place + count), slice(first, first + count), position
 
+    def _tensors(self) -> list[Sequence[Tensor]]:
+        """Return what a step reads and writes beside the gradients, in the order of BLOCK."""
+        return [
+            [p.data for p in self._live], self._base,
+            self.w, self._w_mean, self.w_square,
+            self.log_alpha, self._alpha_mean, self._alpha_square,
+        ]  # fmt: skip
+
     def _fixed_columns(self) -> NDArray[np.void]:
         """Build the block table with the columns that no step changes."""
         table = np.zeros(len(self._blocks), BLOCK)
         table["count"] = self._blocks["count"]
         table["position"] = self._blocks["position"] & 0xFFFFFFFF
-        state = {
-            "w": self.w, "w_mean": self._w_mean, "w_square": self.w_square,
-            "alpha": self.log_alpha, "alpha_mean": self._alpha_mean,
-            "alpha_square": self._alpha_square,
-        }  # fmt: skip
-        for name, tensors in state.items():
-            table[name] = self._addresses(tensors, self._blocks["first"])
-        table["live"] = self._addresses([p.data for p in self._live], self._blocks["place"])
-        table["base"] = self._addresses(self._base, self._blocks["place"])
+        names = ("live", "base", "w", "w_mean", "w_square", "alpha", "alpha_mean", "alpha_square")
+        for name, tensors in zip(names, self._tensors(), strict=True):
+            in_tensor = name in ("live", "base")
+            starts = self._blocks["place" if in_tensor else "first"]
+            table[name] = self._addresses(tensors, starts)
         return table
 
-    def _moving_columns(self, penalties: NDArray[np.float64]) -> NDArray[np.void]:
+    def _gates(self, penalties: Vector) -> Vector:
+        """Return each group's gate of this step and of the next, and its entries' penalty."""
+        return np.stack([self.groups.now, self.groups.next, penalties], axis=1)
+
+    def _moving_columns(self, grads: Sequence[Tensor | None], gates: Vector) -> NDArray[np.void]:
         table = self._table
-        # The parameters keep the gradients alive until the next backward.
-        grads = [None if p.grad is None else p.grad.contiguous() for p in self._live]
-        for parameter, grad in zip(self._live, grads, strict=True):
-            parameter.grad = grad
         table["grad"] = self._addresses(grads, self._blocks["place"])
         high = self._blocks["position"] >> 32
         for word in np.unique(high):
             here = high == word
             table["prefix_now"][here] = prefix(self._seed, self.n_steps, int(word))
             table["prefix_next"][here] = prefix(self._seed, self.n_steps + 1, int(word))
-        table["group_now"] = self.groups.now[self._blocks["tensor"]]
-        table["group_next"] = self.groups.next[self._blocks["tensor"]]
-        table["penalty"] = penalties[self._blocks["tensor"]]
+        for column, name in enumerate(("group_now", "group_next", "penalty")):
+            table[name] = gates[self._blocks["tensor"], column]
         return table
 
     def _addresses(
@@ -264,11 +325,10 @@ class GatedWeights:
         starts = np.array(found, dtype=np.uint64)[self._blocks["tensor"]]
         return np.where(starts == 0, np.uint64(0), starts + (4 * firsts).astype(np.uint64))
 
-    def _scalars(
-        self, w: AdamSettings, alpha: AdamSettings, grad_scale: float, shift: float
-    ) -> NDArray[np.void]:
+    def _scalars(self, w: AdamSettings, alpha: AdamSettings, shift: float) -> NDArray[np.void]:
+        """Return the numbers of a step, without the scale of the gradients."""
         scalars = np.zeros((), SCALARS)
-        scalars["grad_scale"], scalars["alpha_shift"] = grad_scale, shift
+        scalars["alpha_shift"] = shift
         for name, adam, n_before in (("w", w, self._n_moment_steps), ("alpha", alpha, 0)):
             first, second = adam.corrections(n_before + self.n_steps + 1)
             scalars[f"{name}_rate"], scalars[f"{name}_epsilon"] = adam.learning_rate, adam.epsilon
