@@ -57,16 +57,20 @@ class Place:
         self.require()
         from streamlab.registry.registry import Registry
 
-        registry = Registry.open(self.url, clock=time.time, read_only=True)
+        registry = Registry.open(self.url, clock=time.time, read_only=True, on_damage=_note_damage)
         if read_only:
             return registry
         registry.close()
-        return Registry.open(self.url, clock=time.time)
+        return Registry.open(self.url, clock=time.time, on_damage=_note_damage)
 
     def require(self) -> None:
         """Raise RegistryError where the home has no registry and no URL was given."""
         if self.registry is None:
             self.home.require_registry()
+
+
+def _note_damage(text: str) -> None:
+    note(f"{text} It was left out; `streamlab verify` lists what is damaged.")
 
 
 def _bundled(

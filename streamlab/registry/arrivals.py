@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from math import isfinite
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import RowMapping, Select, bindparam, insert, select
+from sqlalchemy import Row, Select, bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.artifacts import DENSITY
+from streamlab.registry.backends import Unreadable
 from streamlab.registry.conditions import Columns, Condition, Joined
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import (
@@ -39,6 +39,7 @@ from streamlab.registry.tables import (
     values_of,
     with_names,
 )
+from streamlab.registry.validation import build, check_new, shorten
 
 Named = type[ProviderRow] | type[TaskRow]
 Key = tuple[Any, ...]  # the values of `UNIQUE_COLUMNS`
@@ -141,7 +142,7 @@ class Arrivals(Repository):
         """
         self._registry.runs.get(arrival.run_id)
         (row,) = self._rows([arrival])
-        status = "failed" if rule is None else "quarantined"
+        status, reason = "failed" if rule is None else "quarantined", shorten(reason)
         row |= {"status": status, "rule": rule, "reason": reason}
         self._registry.totals.change([row], {})
         added = insert(ArrivalRow).values(**row).returning(ArrivalRow.id)
@@ -176,7 +177,7 @@ class Arrivals(Repository):
             raise NotInRegistryError(
                 f"The registry holds no arrival {number}. List what there is with `streamlab ls`."
             )
-        return _record(row._mapping)
+        return self._record("arrivals", row, read_arrival)
 
     @reads
     def list(
@@ -194,7 +195,7 @@ class Arrivals(Repository):
         """
         run_id = None if run is None else self._registry.runs.id_of(run)
         rows = self._listed(arrivals_of(run_id, **match), where, _COLUMNS, limit)
-        return tuple(_record(row._mapping) for row in rows)
+        return self._records("arrivals", rows, read_arrival)
 
     @reads
     def examples_used(self, run: str | int) -> tuple[ExamplesUsed, ...]:
@@ -203,7 +204,8 @@ class Arrivals(Repository):
         A run may have very many arrivals, so that no record of them is made.
         """
         rows = self._connection.execute(examples_of(self._registry.runs.id_of(run)))
-        return tuple(ExamplesUsed(*row) for row in dict.fromkeys(tuple(row) for row in rows))
+        distinct = {tuple(row): row for row in rows}.values()
+        return self._records("arrivals", distinct, lambda row: build(ExamplesUsed, row._asdict()))
 
     @reads
     def task_names(self) -> tuple[str, ...]:
@@ -340,8 +342,12 @@ def finished_with(key: Key) -> Select[Any]:
     return query.filter_by(**dict(zip(UNIQUE_COLUMNS, key, strict=True)))
 
 
-def _record(row: RowMapping) -> ArrivalRecord:
-    return ArrivalRecord(**{**row, "details": ArrivalDetails.from_json(row["details"])})
+def read_arrival(row: Row[Any]) -> ArrivalRecord:
+    """Return the record of an arrival. Raises RegistryError where the row is damaged."""
+    details = row.details
+    if not isinstance(details, Unreadable):
+        details = ArrivalDetails.from_json(details)
+    return build(ArrivalRecord, {**row._mapping, "details": details})
 
 
 def _repeated(arrival: NewArrival, how: str) -> RegistryError:
@@ -352,15 +358,11 @@ def _repeated(arrival: NewArrival, how: str) -> RegistryError:
 
 
 def _check(arrival: NewArrival) -> None:
+    check_new(arrival)
     times = (arrival.arrived_us, arrival.began_us, arrival.ended_us)
     given = [time for time in times if time is not None]
     if len(given) not in (0, 3) or [0, *given] != sorted([0, *given]):
         raise RegistryError(
             f"The arrival of `{arrival.task}` has the virtual times {times}; it must have all of "
             "`arrived_us`, `began_us` and `ended_us`, each no earlier than the one before, or none."
-        )
-    if arrival.declared_score is not None and not isfinite(arrival.declared_score):
-        raise RegistryError(
-            f"The declared score of `{arrival.task}` is {arrival.declared_score!r}; it must be a "
-            "finite number, or be left out."
         )

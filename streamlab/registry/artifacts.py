@@ -16,11 +16,11 @@ from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import DiffRecord, NewDiff
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of, values_of
+from streamlab.registry.validation import MAX_TENSORS, build, check_new
 
 _SELECTED = columns_of(DiffRecord, DiffRow, base_fingerprint=BaseRow.fingerprint)
 _values = values_of(NewDiff, but=("base_fingerprint", "tensor_counts"))
 _SHOWN = 10  # candidates of an ambiguous prefix
-_DIGEST = re.compile("[0-9a-f]{64}")
 
 # NULL where there is no artifact.
 DENSITY = case(
@@ -46,9 +46,12 @@ def pack_counts(counts: Sequence[int]) -> bytes:
 def unpack_counts(blob: bytes) -> tuple[int, ...]:
     """Return the counts that `pack_counts` packed. Raises RegistryError for a damaged blob."""
     try:
-        plain = zlib.decompress(blob)
+        stream = zlib.decompressobj()
+        plain = stream.decompress(blob, 4 * MAX_TENSORS)
+        if not stream.eof:
+            raise zlib.error("incomplete, or too many")
         return struct.unpack(f"<{len(plain) // 4}I", plain)
-    except (zlib.error, struct.error) as error:
+    except (zlib.error, struct.error, TypeError) as error:
         raise RegistryError(
             f"The per-tensor counts of a stored diff are damaged: {error}. "
             "Restore the registry from a copy."
@@ -71,7 +74,7 @@ class Artifacts(Repository):
             )
         # "g" follows every hexadecimal digit: a range the index answers, which LIKE need not be.
         begins = DiffRow.digest.between(prefix, prefix + "g")
-        found = _query().where(begins).order_by(DiffRow.digest).limit(_SHOWN + 1)
+        found = query_diffs().where(begins).order_by(DiffRow.digest).limit(_SHOWN + 1)
         rows = self._connection.execute(found).all()
         if not rows:
             raise NotInRegistryError(
@@ -84,7 +87,7 @@ class Artifacts(Repository):
                 f"Several digests begin with {prefix!r}: {listed}"
                 f"{' and others' if len(rows) > _SHOWN else ''}. Give more digits."
             )
-        return _record(rows[0])
+        return self._record("diffs", rows[0], read_diff)
 
     @reads
     def list(
@@ -100,18 +103,20 @@ class Artifacts(Repository):
         are left out.
         """
         query = artifacts_of(None if run is None else self._registry.runs.id_of(run))
-        return tuple(map(_record, self._listed(query, where, _COLUMNS, limit)))
+        return self._records("diffs", self._listed(query, where, _COLUMNS, limit), read_diff)
 
     @reads
     def with_digests(self, digests: Iterable[str]) -> tuple[DiffRecord, ...]:
         """Return the artifacts of whole digests, in no order; unknown ones are left out."""
-        return tuple(map(_record, self._among(_query(), DiffRow.digest, digests)))
+        rows = self._among(query_diffs(), DiffRow.digest, digests)
+        return self._records("diffs", rows, read_diff)
 
     @writes
     def lock(self, ids: Collection[int]) -> dict[int, DiffRecord]:
         """Return artifacts by their ids, and let no other transaction count their arrivals."""
-        query = _query().order_by(DiffRow.id).with_for_update(of=DiffRow.__table__)
-        return {row.id: _record(row) for row in self._among(query, DiffRow.id, ids)}
+        query = query_diffs().order_by(DiffRow.id).with_for_update(of=DiffRow.__table__)
+        found = self._records("diffs", self._among(query, DiffRow.id, ids), read_diff)
+        return {diff.id: diff for diff in found}
 
     @reads
     def digests(self) -> frozenset[str]:
@@ -167,7 +172,7 @@ class Artifacts(Repository):
 
 def artifacts_of(run_id: int | None) -> Select[Any]:
     """Return the query of the artifacts of one run, or of all, in the order of adding."""
-    query = _query().order_by(DiffRow.id)
+    query = query_diffs().order_by(DiffRow.id)
     if run_id is None:
         # From the few that were removed, so that the many need no look at their arrivals.
         other = ArrivalRow.__table__.alias("other").c
@@ -182,21 +187,18 @@ def artifacts_of(run_id: int | None) -> Select[Any]:
     return query.where(DiffRow.id.in_(stored))
 
 
-def _query() -> Select[Any]:
+def query_diffs() -> Select[Any]:
+    """Return the query of all artifacts, with their bases."""
     return select(*_SELECTED.values()).join(BaseRow, BaseRow.id == DiffRow.base_id, isouter=True)
 
 
-def _record(row: Row[Any]) -> DiffRecord:
-    values = dict(row._mapping)
-    values["tensor_counts"] = unpack_counts(values["tensor_counts"])
-    return DiffRecord(**values)
+def read_diff(row: Row[Any]) -> DiffRecord:
+    """Return the record of an artifact. Raises RegistryError where the row is damaged."""
+    return build(DiffRecord, {**row._mapping, "tensor_counts": unpack_counts(row.tensor_counts)})
 
 
 def _check(diff: NewDiff) -> None:
-    if not _DIGEST.fullmatch(diff.digest):
-        raise RegistryError(
-            f"{diff.digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
-        )
+    check_new(diff)
     parts = (diff.positions_bytes, diff.values_bytes, diff.head_bytes, diff.metadata_bytes)
     if sum(parts) != diff.file_bytes:
         raise RegistryError(

@@ -32,6 +32,7 @@ FILES_AT_ONCE = 100  # that are deleted in one transaction
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+Record = TypeVar("Record")
 Own = TypeVar("Own", bound="Repository")
 Given = ParamSpec("Given")
 Values = TypeVarTuple("Values")
@@ -183,8 +184,36 @@ class Repository:
         for chunk in in_chunks(sorted(set(values))):
             yield from self._connection.execute(query.where(column.in_(chunk)))
 
+    def _records(
+        self, table: str, rows: Iterable[Row[Any]], read: Callable[[Row[Any]], Record]
+    ) -> tuple[Record, ...]:
+        """Return what `read` makes of rows of a table; a damaged one is reported and left out."""
+        found = []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except RegistryError as error:
+                self._registry.report_damage(describe_damage(table, row, error))
+        return tuple(found)
+
+    def _record(self, table: str, row: Row[Any], read: Callable[[Row[Any]], Record]) -> Record:
+        """Return what `read` makes of one row. Raises RegistryError for a damaged one."""
+        try:
+            return read(row)
+        except RegistryError as error:
+            raise RegistryError(
+                f"{describe_damage(table, row, error)} Restore the registry from a copy."
+            ) from error
+
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         self._backend.insert_rows(self._connection, table, rows)
+
+
+def describe_damage(table: str, row: Row[Any], error: RegistryError) -> str:
+    """Name a row that holds what it cannot, and say what that is."""
+    number = row._mapping.get("id", row[0])
+    shown = number if isinstance(number, int) else ascii(str(number)[:40])
+    return f"Row {shown} of `{table}` is damaged: {str(error).rstrip('.')}."
 
 
 def reads(

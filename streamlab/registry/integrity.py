@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Row, Select, exists, func, select
 
 from streamlab.errors import RegistryError
-from streamlab.registry.artifacts import unpack_counts
-from streamlab.registry.database import Repository, reads
+from streamlab.registry.arrivals import arrivals_of, read_arrival
+from streamlab.registry.artifacts import query_diffs, read_diff, unpack_counts
+from streamlab.registry.database import Repository, describe_damage, reads
+from streamlab.registry.logs import query_events, query_placements, read_event, read_placement
 from streamlab.registry.records import DiffRecord
+from streamlab.registry.runs import query_bases, query_runs, read_base, read_run
+from streamlab.registry.scores import every_score, read_score
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of
+from streamlab.registry.tags import query_tags, read_tag
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,19 @@ _SELECTED = (
 )
 
 
+_READ: tuple[tuple[str, Select[Any], Callable[[Row[Any]], object]], ...] = (
+    ("bases", query_bases(), read_base),
+    ("runs", query_runs(), read_run),
+    ("diffs", query_diffs(), read_diff),
+    ("arrivals", arrivals_of(removed=None), read_arrival),
+    ("scores", every_score(), read_score),
+    ("placements", query_placements(), read_placement),
+    ("tags", query_tags(), read_tag),
+    ("events", query_events(), read_event),
+)
+_AT_ONCE = 1000  # rows in memory
+
+
 class Integrity(Repository):
     """Checks that read everything."""
 
@@ -56,6 +75,7 @@ class Integrity(Repository):
         links = self._backend.find_broken_links(self._connection)
         return (
             *(Damage("database", line) for line in self._backend.find_damage(self._connection)),
+            *(Damage("database", line) for line in self._bad_rows()),
             *(
                 Damage("database", f"Row {number} of {table} refers to a missing row of {target}.")
                 for table, number, target in links
@@ -67,6 +87,16 @@ class Integrity(Repository):
                 for number, diff in self._connection.execute(lost)
             ),
         )
+
+    def _bad_rows(self) -> Iterator[str]:
+        """Name every row that holds what it cannot, and say what that is; reads every row."""
+        for table, query, read in _READ:
+            rows = self._connection.execute(query.execution_options(yield_per=_AT_ONCE))
+            for row in rows:
+                try:
+                    read(row)
+                except RegistryError as error:
+                    yield describe_damage(table, row, error)
 
     @reads
     def artifacts(self, *, after: int = 0, limit: int) -> tuple[RecordedArtifact, ...]:

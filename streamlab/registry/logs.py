@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import Row, Select, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.conditions import Columns, Condition, Joined
@@ -19,6 +20,7 @@ from streamlab.registry.tables import (
     columns_of,
     with_names,
 )
+from streamlab.registry.validation import build, check_new
 from streamlab.version import __version__
 
 _SELECTED = columns_of(PlacementRecord, PlacementRow)
@@ -34,9 +36,9 @@ class Events(Repository):
         self, limit: int | None = None, *, where: Condition | None = None
     ) -> tuple[EventRecord, ...]:
         """Return the last `limit` lines, or all, oldest first."""
-        query = select(*_EVENT_COLUMNS.values()).order_by(EventRow.id.desc())
+        query = query_events().order_by(EventRow.id.desc())
         rows = self._listed(query, where, _EVENT_COLUMNS, limit).all()
-        return tuple(EventRecord(**row._mapping) for row in reversed(rows))
+        return self._records("events", reversed(rows), read_event)
 
     @writes
     def add(self, kind: str, subject: str, message: str = "", *, digest: str | None = None) -> None:
@@ -67,6 +69,7 @@ class Placements(Repository):
         rows = self._among(query, ArrivalRow.id, (line.arrival_id for line in new))
         known = {row.id: row for row in rows}
         for line in new:
+            check_new(line)
             if line.arrival_id not in known:
                 raise NotInRegistryError(f"The registry holds no arrival {line.arrival_id}.")
             if known[line.arrival_id].status != "finished":
@@ -96,13 +99,32 @@ class Placements(Repository):
 
         Lines of removed arrivals are there until these are deleted: a log says what happened.
         """
-        query = select(*_SELECTED.values()).select_from(PlacementRow)
-        query = query.join(ArrivalRow, ArrivalRow.id == PlacementRow.arrival_id)
-        query = with_names(query).order_by(PlacementRow.run_id, PlacementRow.id)
+        query = query_placements().order_by(PlacementRow.run_id, PlacementRow.id)
         if run is not None:
             query = query.where(PlacementRow.run_id == self._registry.runs.id_of(run))
         rows = self._listed(query, where, _COLUMNS, limit)
-        return tuple(PlacementRecord(**row._mapping) for row in rows)
+        return self._records("placements", rows, read_placement)
+
+
+def query_events() -> Select[Any]:
+    """Return the query of all events."""
+    return select(*_EVENT_COLUMNS.values())
+
+
+def query_placements() -> Select[Any]:
+    """Return the query of all placements, with what they are about."""
+    query = select(*_SELECTED.values()).select_from(PlacementRow)
+    return with_names(query.join(ArrivalRow, ArrivalRow.id == PlacementRow.arrival_id))
+
+
+def read_event(row: Row[Any]) -> EventRecord:
+    """Return the record of an event. Raises RegistryError where the row is damaged."""
+    return build(EventRecord, row._asdict())
+
+
+def read_placement(row: Row[Any]) -> PlacementRecord:
+    """Return the record of a placement. Raises RegistryError where the row is damaged."""
+    return build(PlacementRecord, row._asdict())
 
 
 def find_full_us(log: Iterable[NewPlacement]) -> int | None:

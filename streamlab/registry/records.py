@@ -116,7 +116,7 @@ class RecordedScenario:
 
     def behaviour_of(self, provider: str) -> Mapping[str, Any]:
         """Return the settings of what a provider simulates, empty for an honest one."""
-        behaviour = self.tree["providers"][provider].get("behaviour")
+        behaviour = (self.tree.get("providers") or {}).get(provider, {}).get("behaviour")
         return behaviour if isinstance(behaviour, Mapping) else {}
 
     def with_task_order(self, order: Sequence[str]) -> Mapping[str, Any]:

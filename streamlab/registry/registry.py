@@ -35,8 +35,12 @@ class Registry(AbstractContextManager["Registry"]):
     it is given has no record.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, *, on_damage: Callable[[str], None] | None = None
+    ) -> None:
         self._database = database
+        self._on_damage = on_damage
+        self._damage: set[str] = set()
         self.url = database.url  # a password hidden
         self.bases = Bases(self, database)
         self.runs = Runs(self, database)
@@ -51,11 +55,20 @@ class Registry(AbstractContextManager["Registry"]):
         self.integrity = Integrity(self, database)
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], float], read_only: bool = False) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], float],
+        read_only: bool = False,
+        on_damage: Callable[[str], None] | None = None,
+    ) -> Self:
         """Open the registry of an SQLAlchemy URL; create or upgrade it where need be.
 
-        `clock` gives seconds since the epoch. Raises RegistryError where it cannot be opened, is
-        newer than this program, or is to be read only and missing or out of date.
+        `clock` gives seconds since the epoch. `on_damage` is told once of each damaged row, which
+        listings then leave out; without it a damaged row is an error. Raises RegistryError where
+        it cannot be opened, is newer than this program, or is to be read only and missing or out
+        of date.
         """
         if not read_only:
             schema.create(url, clock=clock)
@@ -65,7 +78,15 @@ class Registry(AbstractContextManager["Registry"]):
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return cls(database, on_damage=on_damage)
+
+    def report_damage(self, text: str) -> None:
+        """Report a damaged row. Raises RegistryError where nobody is to be told."""
+        if self._on_damage is None:
+            raise RegistryError(f"{text} See `streamlab verify`.")
+        if text not in self._damage:
+            self._damage.add(text)
+            self._on_damage(text)
 
     def transaction(self, work: Callable[[], Result]) -> Result:
         """Make everything that `work` does one writing transaction, kept as a whole or not at all.

@@ -6,7 +6,8 @@ import os
 import re
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Row, Select, String, case, cast, func, insert, select, update
@@ -17,6 +18,7 @@ from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.tables import BaseRow, RunRow, TotalRow, columns_of, values_of
+from streamlab.registry.validation import build, check_new, shorten
 from streamlab.units import nearest
 
 RunEnd = Literal["finished", "failed", "interrupted"]
@@ -65,6 +67,7 @@ class Bases(Repository):
     @writes
     def add(self, base: NewBase) -> BaseRecord:
         """Add a base, or return the one recorded under the same fingerprint."""
+        check_new(base)
         rows = [_base_values(base) | {"added_at": self._now}]
         table = BaseRow.__table__
         if self._backend.insert_new(self._connection, table, rows, "fingerprint"):
@@ -74,14 +77,14 @@ class Bases(Repository):
     @reads
     def get(self, fingerprint: str) -> BaseRecord:
         """Return the base of a whole fingerprint. Raises NotInRegistryError."""
-        query = select(*_BASE_COLUMNS.values()).where(BaseRow.id == self.id_of(fingerprint))
-        return _base(self._connection.execute(query).one())
+        query = query_bases().where(BaseRow.id == self.id_of(fingerprint))
+        return self._record("bases", self._connection.execute(query).one(), read_base)
 
     @reads
     def list(self, *, where: Condition | None = None) -> tuple[BaseRecord, ...]:
         """Return every base in the order they were added."""
-        query = select(*_BASE_COLUMNS.values()).order_by(BaseRow.id)
-        return tuple(map(_base, self._listed(query, where, _BASE_COLUMNS)))
+        query = query_bases().order_by(BaseRow.id)
+        return self._records("bases", self._listed(query, where, _BASE_COLUMNS), read_base)
 
     @reads
     def id_of(self, fingerprint: str) -> int:
@@ -150,6 +153,7 @@ class Runs(Repository):
         run = self._unended(run_id)
         if run.status == "running":
             _refuse_another_owner(run)
+        reason = None if reason is None else shorten(reason)
         self._change(run_id, status=status, reason=reason, finished_at=self._now)
         return self._logged(run_id, f"run-{status}", reason or "")
 
@@ -168,13 +172,13 @@ class Runs(Repository):
         where: Condition | None = None,
     ) -> tuple[RunRecord, ...]:
         """Return the last `limit` runs, or all, oldest first; of `run` that one alone."""
-        query = _query().order_by(RunRow.id.desc())
+        query = query_runs().order_by(RunRow.id.desc())
         if run is not None:
             query = query.where(RunRow.id == self.id_of(run))
         if scenario_digest is not None:
             query = query.where(RunRow.scenario_digest == scenario_digest)
         rows = self._listed(query, where, {} if where is None else self._columns(), limit).all()
-        return tuple(self._record(row) for row in reversed(rows))
+        return self._records("runs", reversed(rows), self._read)
 
     @reads
     def find_unfinished(self, scenario_digest: str) -> RunRecord | None:
@@ -202,10 +206,10 @@ class Runs(Repository):
     @reads
     def refuse_running(self, run_id: int | None = None) -> None:
         """Raise RegistryError while a process works on a run, or on any."""
-        query = _query().where(RunRow.status == "running")
+        query = query_runs().where(RunRow.status == "running")
         if run_id is not None:
             query = query.where(RunRow.id == run_id)
-        for run in (self._record(row) for row in self._connection.execute(query).all()):
+        for run in self._records("runs", self._connection.execute(query).all(), self._read):
             if run.status == "running":
                 raise RegistryError(
                     f"The run `{run.name}` is being worked on by process {run.pid} on "
@@ -223,18 +227,19 @@ class Runs(Repository):
         return run
 
     def _by_id(self, run_id: int, *, lock: bool = False) -> RunRecord:
-        query = _query().where(RunRow.id == run_id)
+        query = query_runs().where(RunRow.id == run_id)
         if lock:
             query = query.with_for_update(of=RunRow.__table__)
         row = self._connection.execute(query).one_or_none()
         if row is None:
             raise self._missing(run_id)
-        return self._record(row)
+        return self._record("runs", row, self._read)
 
     def _add(
         self, run: NewRun, owner: Owner, number: int | None = None, **others: float | str
     ) -> int:
         """Add a run under a number of its scenario that is free, `number` if it can be."""
+        check_new(run)
         values = _values(run) | {"host": owner.host, "pid": owner.pid} | others
         values |= {"base_id": self._registry.bases.id_of(run.base_fingerprint)}
         last = select(func.max(RunRow.number)).where(RunRow.scenario_name == run.scenario_name)
@@ -267,21 +272,22 @@ class Runs(Repository):
             return missing("run", ref, names)
         return NotInRegistryError("The registry holds no run yet. Make one with `streamlab run`.")
 
-    def _record(self, row: Row[Any]) -> RunRecord:
-        values = row._asdict()
-        if values["status"] == "running" and self._is_stale(row):
-            values["status"] = "stale"
-        return RunRecord(**values)
+    def _read(self, row: Row[Any]) -> RunRecord:
+        run = read_run(row)
+        return replace(run, status="stale") if self._is_stale(run) else run
 
-    def _is_stale(self, row: Row[Any]) -> bool:
-        owner = Owner(host=row.host, pid=row.pid)
-        return is_dead(owner, heartbeat_at=row.heartbeat_at, now=self._now)
+    def _is_stale(self, run: RunRecord) -> bool:
+        owner = Owner(host=run.host, pid=run.pid)
+        return run.status == "running" and is_dead(
+            owner, heartbeat_at=run.heartbeat_at, now=self._now
+        )
 
     def _columns(self) -> Columns:
         """Return the columns of the listing of runs."""
         run, total = RunRow, TotalRow
-        running = _query().where(run.status == "running")
-        stale = [row.id for row in self._connection.execute(running) if self._is_stale(row)]
+        running = query_runs().where(run.status == "running")
+        there = self._records("runs", self._connection.execute(running), read_run)
+        stale = [found.id for found in there if self._is_stale(found)]
         return _COLUMNS | {
             "run": run.name,
             "status": case((run.id.in_(stale), "stale"), else_=run.status),
@@ -307,15 +313,28 @@ def _total(amount: ColumnElement[int], *conditions: ColumnElement[bool]) -> Colu
     return total.correlate(RunRow.__table__).scalar_subquery()
 
 
-def _query() -> Select[Any]:
+def query_bases() -> Select[Any]:
+    """Return the query of all bases."""
+    return select(*_BASE_COLUMNS.values())
+
+
+def query_runs() -> Select[Any]:
+    """Return the query of all runs."""
     return select(*_COLUMNS.values()).join(BaseRow, BaseRow.id == RunRow.base_id, isouter=True)
 
 
-def _base(row: Row[Any]) -> BaseRecord:
+def read_base(row: Row[Any]) -> BaseRecord:
+    """Return the record of a base. Raises RegistryError where the row is damaged."""
     values = row._asdict()
-    values["layout"] = tuple((name, tuple(shape)) for name, shape in values["layout"])
-    values["initialised"] = tuple(values["initialised"])
-    return BaseRecord(**values)
+    with suppress(TypeError, ValueError):  # what is no list is reported by its field
+        values["layout"] = tuple((name, tuple(shape)) for name, shape in values["layout"])
+        values["initialised"] = tuple(values["initialised"])
+    return build(BaseRecord, values)
+
+
+def read_run(row: Row[Any]) -> RunRecord:
+    """Return the record of a run. Raises RegistryError where the row is damaged."""
+    return build(RunRecord, row._asdict())
 
 
 def _refuse_another_owner(run: RunRecord) -> None:

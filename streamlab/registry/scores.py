@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import RegistryError
@@ -23,6 +22,7 @@ from streamlab.registry.tables import (
     values_of,
     with_names,
 )
+from streamlab.registry.validation import build, check_new
 
 _SELECTED = columns_of(ScoreRecord, ScoreRow, synthetic=ArrivalRow.source == "synthetic")
 _COLUMNS: Columns = {**_SELECTED, **NAMES}
@@ -65,14 +65,13 @@ class Scores(Repository):
         query = scores_of(run_id=run_id, arrival_id=arrival_id, task=task)
         if primary:
             query = query.where(ScoreRow.is_primary)
-        rows = self._listed(query, where, _COLUMNS, limit)
-        return tuple(ScoreRecord(**row._mapping) for row in rows)
+        return self._records("scores", self._listed(query, where, _COLUMNS, limit), read_score)
 
     @reads
     def of_arrivals(self, ids: Collection[int]) -> tuple[ScoreRecord, ...]:
         """Return the scores of these arrivals, removed or not; of one in the order of `list`."""
         rows = self._among(every_score(), ScoreRow.arrival_id, ids)
-        return tuple(ScoreRecord(**row._mapping) for row in rows)
+        return self._records("scores", rows, read_score)
 
     @writes
     def add(self, new: Mapping[int, Sequence[NewScore]]) -> None:
@@ -125,6 +124,11 @@ def scores_of(
     return query
 
 
+def read_score(row: Row[Any]) -> ScoreRecord:
+    """Return the record of a score. Raises RegistryError where the row is damaged."""
+    return build(ScoreRecord, row._asdict())
+
+
 def _check(given: Sequence[tuple[int, NewScore]], *, taken: set[tuple[Any, ...]]) -> None:
     for arrival_id, score in given:
         key = (arrival_id, score.metric, score.split, score.after_sequence)
@@ -133,9 +137,5 @@ def _check(given: Sequence[tuple[int, NewScore]], *, taken: set[tuple[Any, ...]]
                 f"Arrival {arrival_id} has a score already for `{score.metric}` on "
                 f"{score.split!r} after place {score.after_sequence}; a score is never replaced."
             )
-        if not math.isfinite(score.value):
-            raise RegistryError(
-                f"The score `{score.metric}` of arrival {arrival_id} is {score.value!r}; "
-                "a score must be a finite number."
-            )
+        check_new(score)
         taken.add(key)

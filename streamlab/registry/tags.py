@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Row, Select, delete, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError, UsageError
@@ -13,6 +14,7 @@ from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import TagKind, TagRecord
 from streamlab.registry.runs import missing
 from streamlab.registry.tables import ArrivalRow, DiffRow, RunRow, TagRow, columns_of
+from streamlab.registry.validation import build
 
 # A letter first; no digest, number or `kind:name` can be mistaken for it.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
@@ -66,19 +68,11 @@ class Tags(Repository):
         self, name: str | None = None, *, where: Condition | None = None
     ) -> tuple[TagRecord, ...]:
         """Return every tag by name and kind, or those of one name."""
-        query = (
-            select(*_COLUMNS.values())
-            .select_from(TagRow)
-            .join(RunRow, RunRow.id == TagRow.run_id, isouter=True)
-            .join(DiffRow, DiffRow.id == TagRow.diff_id, isouter=True)
-            .join(ArrivalRow, ArrivalRow.id == TagRow.arrival_id, isouter=True)
-            .join(_OF_ARRIVAL.id.table, _OF_ARRIVAL.id == ArrivalRow.diff_id, isouter=True)
-            .order_by(TagRow.name, TagRow.kind)
-        )
+        query = query_tags().order_by(TagRow.name, TagRow.kind)
         if name is not None:
             query = query.where(TagRow.name == name)
         rows = self._listed(query, where, _COLUMNS)
-        return tuple(TagRecord(**row._mapping) for row in rows)
+        return self._records("tags", rows, read_tag)
 
     def _of_kind(self, name: str, kind: TagKind) -> TagRecord:
         return next(tag for tag in self.list(name) if tag.kind == kind)
@@ -109,3 +103,20 @@ class Tags(Repository):
         taken = self._connection.execute(select(RunRow.id).where(RunRow.name == name)).scalar()
         if taken is not None:
             raise UsageError(f"{name!r} is the name of a run already. Choose another name.")
+
+
+def query_tags() -> Select[Any]:
+    """Return the query of all tags, with what they are on."""
+    return (
+        select(*_COLUMNS.values())
+        .select_from(TagRow)
+        .join(RunRow, RunRow.id == TagRow.run_id, isouter=True)
+        .join(DiffRow, DiffRow.id == TagRow.diff_id, isouter=True)
+        .join(ArrivalRow, ArrivalRow.id == TagRow.arrival_id, isouter=True)
+        .join(_OF_ARRIVAL.id.table, _OF_ARRIVAL.id == ArrivalRow.diff_id, isouter=True)
+    )
+
+
+def read_tag(row: Row[Any]) -> TagRecord:
+    """Return the record of a tag. Raises RegistryError where the row is damaged."""
+    return build(TagRecord, row._asdict())

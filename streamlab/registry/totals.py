@@ -44,6 +44,7 @@ from streamlab.registry.tables import (
     TaskRow,
     TotalRow,
 )
+from streamlab.registry.validation import build
 
 _GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
 _COLUMNS: dict[Grouping, str] = {
@@ -76,7 +77,8 @@ class Totals(Repository):
 
         `name`: of that run, task, ... alone.
         """
-        return tuple(_record(row) for row in self._connection.execute(totals_by(by, name=name)))
+        rows = self._connection.execute(totals_by(by, name=name))
+        return self._records("totals", rows, _record)
 
     @reads
     def tasks(self, *, where: Condition | None = None) -> tuple[Summary, ...]:
@@ -92,7 +94,7 @@ class Totals(Repository):
     def by_method(self, run: str | int) -> tuple[MethodStorage, ...]:
         """Return what each method's artifacts take in a run, the first method first."""
         rows = self._connection.execute(storage_by_method(self._registry.runs.id_of(run)))
-        return tuple(MethodStorage(*row) for row in rows)
+        return self._records("arrivals", rows, lambda row: build(MethodStorage, row._asdict()))
 
     @reads
     def verify(self) -> tuple[str, ...]:
@@ -176,7 +178,8 @@ class Totals(Repository):
     def _summaries(self, by: Grouping, where: Condition | None) -> tuple[Summary, ...]:
         table = _summed(by).subquery()
         query = select(table).order_by(table.c.name)
-        return tuple(Summary(**row._mapping) for row in self._listed(query, where, dict(table.c)))
+        rows = self._listed(query, where, dict(table.c))
+        return self._records("totals", rows, lambda row: build(Summary, row._asdict()))
 
 
 def totals_by(by: Grouping, *, name: str | None = None) -> Select[Any]:
@@ -200,10 +203,10 @@ def storage_by_method(run_id: int) -> Select[Any]:
     return (
         select(
             arrival.method,
-            func.count(arrival.diff_id),
-            func.avg(DENSITY),
-            func.coalesce(func.sum(diff.file_bytes), 0),
-            func.coalesce(func.sum(diff.full_checkpoint_bytes), 0),
+            func.count(arrival.diff_id).label("n_files"),
+            func.avg(DENSITY).label("mean_density"),
+            func.coalesce(func.sum(diff.file_bytes), 0).label("file_bytes"),
+            func.coalesce(func.sum(diff.full_checkpoint_bytes), 0).label("full_checkpoint_bytes"),
         )
         .select_from(arrival)
         .join(diff, diff.id == arrival.diff_id, isouter=True)
@@ -273,13 +276,13 @@ def _count(grouping: Grouping) -> Select[Any]:
 
 def _record(row: Row[Any]) -> Total:
     values = row._mapping
-    return Total(
-        name=row.name,
-        kind=row.kind,
-        n_arrivals=row.n_arrivals,
-        n_files=row.n_files,
-        logical=Parts(**{part: values[part] for part in _PARTS}),
-        stored=Parts(**{part: values[f"stored_{part}"] for part in _PARTS}),
+    return build(
+        Total,
+        {
+            **{name: values[name] for name in ("name", "kind", "n_arrivals", "n_files")},
+            "logical": build(Parts, {part: values[part] for part in _PARTS}),
+            "stored": build(Parts, {part: values[f"stored_{part}"] for part in _PARTS}),
+        },
     )
 
 

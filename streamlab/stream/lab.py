@@ -6,7 +6,6 @@ is served, and the row is written last.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from streamlab.registry.records import (
     RunRecord,
 )
 from streamlab.registry.registry import Registry
+from streamlab.registry.validation import MAX_VALUE
 from streamlab.stream.admission import (
     AdmissionContext,
     check_head,
@@ -249,7 +249,7 @@ class Lab:
             began_us=times.began_us,
             ended_us=times.ended_us,
             behaviour=None if behaviour == "honest" else behaviour,
-            declared_score=declared if declared is not None and math.isfinite(declared) else None,
+            declared_score=None if declared is None or not abs(declared) <= MAX_VALUE else declared,
             details=ArrivalDetails(
                 reported=effort.details,
                 method=arrival.method.model_dump(mode="json"),

@@ -17,9 +17,8 @@ _OUTCOMES = ("finished", "quarantined", "failed")
 
 def wrong_labels(run: RunRecord, arrival: ArrivalRecord) -> float | None:
     """Return the share of labels that an arrival's provider flipped; None without `label_flip`."""
-    if arrival.behaviour != FLIP:
-        return None
-    return float(run.settings.behaviour_of(arrival.provider)["flipped_labels"])
+    share = run.settings.behaviour_of(arrival.provider).get("flipped_labels")
+    return float(share) if arrival.behaviour == FLIP and isinstance(share, int | float) else None
 
 
 def behaviour_table(

@@ -123,7 +123,7 @@ def test_nothing_to_record_records_nothing(registry: Registry, run: RunRecord) -
         ({"arrival": {"version": 7}}, "is given twice for this run"),
         ({"arrival": {"task": "recorded"}}, "is finished already in this run, as arrival 1"),
         ({"arrival": {"run_id": 99}}, "no run"),
-        ({"arrival": {"sequence": -1}}, "ck_arrivals_amounts"),
+        ({"arrival": {"sequence": -1}}, "`sequence` is -1, not a whole"),
         ({"diff": {"file_bytes": 101}}, "they must add up"),
         ({"diff": {"name": "7", "value_type": "fp32"}}, "with another `value_type`: 'bf16'"),
         ({"diff": {"base_fingerprint": "e" * 64}}, "stays on its run's base"),

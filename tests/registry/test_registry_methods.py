@@ -16,7 +16,7 @@ _LIFE = {"open", "close", "url"}
 _WITHIN = {
     *("bases.id_of", "runs.id_of", "runs.add_finished", "runs.refuse_running"),
     *("events.add_all", "artifacts.add", "artifacts.lock"),
-    *("scores.add", "totals.change"),
+    *("scores.add", "totals.change", "report_damage"),
 }
 
 

@@ -87,7 +87,7 @@ def test_virtual_times_come_back_as_they_were_given(registry: Registry, run: Run
     assert (record.arrived_us, record.began_us, record.ended_us) == (0, 5, late)
 
 
-@pytest.mark.parametrize("times", [(1, None, None), (None, 1, 2), (3, 2, 4), (1, 3, 2), (-1, 0, 1)])
+@pytest.mark.parametrize("times", [(1, None, None), (None, 1, 2), (3, 2, 4), (1, 3, 2)])
 def test_virtual_times_out_of_order_are_refused(
     times: tuple[int | None, ...], registry: Registry, run: RunRecord
 ) -> None:
@@ -102,7 +102,7 @@ def test_virtual_times_out_of_order_are_refused(
 
 def test_a_declared_score_that_is_no_number_is_refused(registry: Registry, run: RunRecord) -> None:
     for wrong in (float("nan"), float("inf")):
-        with pytest.raises(RegistryError, match="must be a finite number, or be left out"):
+        with pytest.raises(RegistryError, match=r"`declared_score` is .*, not a finite number"):
             registry.arrivals.add_failed(
                 new_arrival(run.id, declared_score=wrong), "x", rule="score"
             )

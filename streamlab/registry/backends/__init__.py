@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from streamlab.errors import RegistryError
-from streamlab.hashing import parse_json
+from streamlab.hashing import MAX_JSON_DEPTH, parse_json
 
 Mode = Literal["read", "write", "configure"]  # the last one begins no transaction
 MODE = "streamlab_mode"  # the execution option that says how a transaction begins
@@ -41,7 +41,7 @@ def read_json(text: object) -> Any:
     if len(text) > MAX_JSON_BYTES:
         return Unreadable(f"longer than {MAX_JSON_BYTES:,} bytes")
     try:
-        return parse_json(text)
+        return parse_json(text, max_depth=2 * MAX_JSON_DEPTH)  # with room for what is around it
     except ValueError as error:
         return Unreadable(f"not JSON ({error})")
 

@@ -1,0 +1,116 @@
+"""A damaged row is named, the rest is shown, and no command ends in a traceback."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from click.testing import CliRunner, Result
+
+from streamlab.cli import cli
+from streamlab.home.folder import Home
+from streamlab.registry.tables import Tables
+
+DEEP = "[" * 100_000
+HOSTILE = (
+    b"\xff\xfe\x00", "x" * 2_000_000, "\ud7ff\x1b[31m", 2**63 - 1, -(2**63), 9e999, -1e308, 10**12,
+    DEEP, "{}", "null", "1e999", '{"seeds": [1], "defaults": {"method": {"name": "x"}}, "base": 3}',
+)  # fmt: skip
+COMMANDS = (
+    ["ls", "runs"], ["ls", "arrivals"], ["ls", "diffs"], ["ls", "scores"], ["ls", "placements"],
+    ["ls", "tasks"], ["ls", "providers"], ["ls", "bases"], ["ls", "tags"], ["ls", "events"],
+    ["show"], ["verify"], ["du"], ["compare", "pair-1", "pair-2"], ["gc", "--dry-run"],
+)  # fmt: skip
+LISTED = {"diffs": "diffs", "details": "arrivals"}
+
+
+def call(home: Home, *words: str) -> Result:
+    result = CliRunner().invoke(cli, [*words, "--home", str(home.path)])
+    assert result.exit_code in (0, 1, 2), words
+    assert result.exception is None or isinstance(result.exception, SystemExit), (
+        words, result.exception,
+    )  # fmt: skip
+    return result
+
+
+def damage(home: Home, table: str, column: str, value: object) -> bool:
+    """Put a value into the last row of a table; return whether the database takes it."""
+    with closing(sqlite3.connect(home.path / "registry.db")) as database, database:
+        database.execute("PRAGMA ignore_check_constraints = ON")
+        listed = "SELECT sql, 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
+        triggers = [
+            sql for sql, drop in database.execute(listed).fetchall() if database.execute(drop)
+        ]
+        try:
+            key = database.execute(f"SELECT max(rowid) FROM {table}").fetchone()  # noqa: S608
+            database.execute(
+                f"UPDATE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608 - ours
+                (value, *key),
+            )
+        except sqlite3.Error:
+            return False
+        finally:
+            for trigger in triggers:
+                database.execute(trigger)
+    return True
+
+
+def columns() -> Iterator[tuple[str, str]]:
+    for table in Tables.metadata.tables.values():
+        for column in table.columns:
+            if not column.primary_key and table.name != "totals":
+                yield table.name, column.name
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("runs", "scenario", DEEP),
+        ("runs", "scenario", "{}"),
+        ("runs", "environment", "[1]"),
+        ("runs", "started_at", 9e999),
+        ("bases", "layout", '[["w", [-1]]]'),
+        ("bases", "layout", "{"),
+        ("details", "details", "{"),
+        ("arrivals", "n_steps", b"\xff"),
+        ("arrivals", "training_seconds", "long"),
+        ("arrivals", "started_at", 1e308),
+        ("diffs", "tensor_counts", 10**12),
+        ("diffs", "file_bytes", -1),
+        ("scores", "value", 9e999),
+        ("scores", "value", "good"),
+        ("events", "at", -1e300),
+    ],
+)
+def test_a_damaged_row_is_named_and_the_rest_is_shown(
+    table: str, column: str, value: object, home: Home
+) -> None:
+    subject = LISTED.get(table, table)
+    n_rows = call(home, "ls", subject, "--format", "csv").stdout.count("\n")
+    assert damage(home, table, column, value)
+
+    listed, found = (
+        call(home, "ls", subject, "--format", "csv"),
+        call(home, "verify", "--format", "json"),
+    )
+
+    assert listed.exit_code == 0
+    assert f"of `{subject}` is damaged: " in listed.stderr
+    assert listed.stdout.count("\n") == n_rows - 1 or table == "bases"
+    assert found.exit_code == 1
+    assert f"of `{subject}` is damaged: " in found.stdout
+    for command in (["show"], ["du"], ["gc", "--dry-run"]):
+        call(home, *command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "column"), list(columns()))
+def test_no_value_of_any_column_breaks_a_command(table: str, column: str, home: Home) -> None:
+    whole = (home.path / "registry.db").read_bytes()
+    for value in HOSTILE:
+        (home.path / "registry.db").write_bytes(whole)
+        if damage(home, table, column, value):
+            for command in COMMANDS:
+                call(home, *command)
