@@ -125,6 +125,8 @@ def _layout(registry: Registry, fingerprint: str) -> Layout | None:
 
 def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None) -> Finding | None:
     """Return what is wrong with a file or its row, None if they agree."""
+    if row.damage is not None:
+        return Finding("row", str(row.digest), row.damage)
     try:
         path = store.path(row.digest)
     except StoreError:

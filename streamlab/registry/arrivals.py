@@ -342,12 +342,12 @@ def finished_with(key: Key) -> Select[Any]:
     return query.filter_by(**dict(zip(UNIQUE_COLUMNS, key, strict=True)))
 
 
-def read_arrival(row: Row[Any]) -> ArrivalRecord:
+def read_arrival(row: Row[Any], **changes: None) -> ArrivalRecord:
     """Return the record of an arrival. Raises RegistryError where the row is damaged."""
     details = row.details
     if not isinstance(details, Unreadable):
         details = ArrivalDetails.from_json(details)
-    return build(ArrivalRecord, {**row._mapping, "details": details})
+    return build(ArrivalRecord, {**row._mapping, "details": details, **changes})
 
 
 def _repeated(arrival: NewArrival, how: str) -> RegistryError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy import Row, Select, exists, func, select
 
 from streamlab.errors import RegistryError
 from streamlab.registry.arrivals import arrivals_of, read_arrival
-from streamlab.registry.artifacts import query_diffs, read_diff, unpack_counts
+from streamlab.registry.artifacts import unpack_counts
 from streamlab.registry.database import Repository, describe_damage, reads
 from streamlab.registry.logs import query_events, query_placements, read_event, read_placement
 from streamlab.registry.records import DiffRecord
@@ -18,6 +19,7 @@ from streamlab.registry.runs import query_bases, query_runs, read_base, read_run
 from streamlab.registry.scores import every_score, read_score
 from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of
 from streamlab.registry.tags import query_tags, read_tag
+from streamlab.registry.validation import check
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class RecordedArtifact(DiffRecord):
     """
 
     is_counted: bool = True  # whether the counts per tensor can be read; else there are none
+    damage: str | None = None  # what the row holds that it cannot
     is_used: bool  # by an arrival, removed ones too
 
 
@@ -50,8 +53,8 @@ _SELECTED = (
 _READ: tuple[tuple[str, Select[Any], Callable[[Row[Any]], object]], ...] = (
     ("bases", query_bases(), read_base),
     ("runs", query_runs(), read_run),
-    ("diffs", query_diffs(), read_diff),
-    ("arrivals", arrivals_of(removed=None), read_arrival),
+    # The digest is one of an artifact's row, which is looked at by itself.
+    ("arrivals", arrivals_of(removed=None), partial(read_arrival, digest=None)),
     ("scores", every_score(), read_score),
     ("placements", query_placements(), read_placement),
     ("tags", query_tags(), read_tag),
@@ -75,7 +78,8 @@ class Integrity(Repository):
         links = self._backend.find_broken_links(self._connection)
         return (
             *(Damage("database", line) for line in self._backend.find_damage(self._connection)),
-            *(Damage("database", line) for line in self._bad_rows()),
+            # A row that refers to a missing one is damaged in this way too.
+            *(Damage("database", line) for line in (() if links else self._bad_rows())),
             *(
                 Damage("database", f"Row {number} of {table} refers to a missing row of {target}.")
                 for table, number, target in links
@@ -115,5 +119,10 @@ class Integrity(Repository):
                 values["tensor_counts"] = unpack_counts(values["tensor_counts"])
             except RegistryError:
                 values |= {"tensor_counts": (), "is_counted": False}
-            found.append(RecordedArtifact(**values))
+            record = RecordedArtifact(**values)
+            try:
+                check(record)
+            except RegistryError as error:
+                record = replace(record, damage=describe_damage("diffs", row, error))
+            found.append(record)
         return tuple(found)

@@ -91,12 +91,12 @@ def test_totals_that_are_wrong_are_found(home: Home) -> None:
 def test_a_base_that_was_swapped_is_found(home: Home) -> None:
     execute(
         home,
-        "INSERT INTO bases SELECT 99, 'another', model, revision, layers, n_tensors, n_parameters,"
-        " weights_bytes, file_bytes, layout, initialised, added_at FROM bases",
+        "INSERT INTO bases SELECT 99, hex(zeroblob(32)), model, revision, layers, n_tensors,"
+        " n_parameters, weights_bytes, file_bytes, layout, initialised, added_at FROM bases",
         "UPDATE diffs SET base_id = 99 WHERE id = 1",
     )
 
-    assert "`base` is 'another', the file has" in findings(home)[0].detail
+    assert f"`base` is '{'0' * 64}', the file has" in findings(home)[0].detail
 
 
 def test_a_row_that_leads_nowhere_is_found(home: Home) -> None:
