@@ -20,7 +20,7 @@ from streamlab.tasks.batches import encode
 from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
 
-REFUSED = ("ConvBERT", "FNet", "Funnel")
+REFUSED = ("ConvBERT", "FNet", "Funnel", "T5, the encoder alone")
 SHORT, LONG = "great film", "the a film book meal play song was is very not great lovely warm"
 
 

@@ -29,6 +29,17 @@ _SIZES = {
 }
 _DECODER = _SIZES | {"bos_token_id": 2, "eos_token_id": 3}
 _GROUPED = _DECODER | {"num_key_value_heads": 1, "head_dim": 16}
+_T5 = {
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 2,
+    "pad_token_id": 0,
+    "eos_token_id": 3,
+    "decoder_start_token_id": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Kind:
     token_types: bool = False
     padding_side: str = "right"
     positions: int = POSITIONS  # tokens the model takes at most
+    model: str = "Model"  # the class that is saved
 
 
 KINDS: Mapping[str, Kind] = {
@@ -99,21 +111,8 @@ KINDS: Mapping[str, Kind] = {
         {"block_sizes": [1, 1, 1], "d_model": 32, "n_head": 2, "d_head": 16, "d_inner": 64},
         token_types=True,
     ),
-    "T5": Kind(
-        "T5",
-        {
-            "d_model": 32,
-            "d_kv": 16,
-            "d_ff": 64,
-            "num_layers": 2,
-            "num_decoder_layers": 2,
-            "num_heads": 2,
-            "pad_token_id": 0,
-            "eos_token_id": 3,
-            "decoder_start_token_id": 0,
-        },
-        positions=512,
-    ),
+    "T5": Kind("T5", _T5, positions=512),
+    "T5, the encoder alone": Kind("T5", _T5, positions=512, model="EncoderModel"),
     "BART": Kind(
         "Bart",
         {
@@ -195,10 +194,10 @@ def save_tokenizer(
     build(tokenizer_object=core, **{**defaults, **settings}).save_pretrained(folder)
 
 
-def save_kind(folder: Path, name: str, *, head: str = "Model", **config: Any) -> PreTrainedModel:
+def save_kind(folder: Path, name: str, *, head: str = "", **config: Any) -> PreTrainedModel:
     """Write a tiny model of an architecture with its tokenizer, and return it."""
     kind = KINDS[name]
-    model = save_model(folder, kind.classes, head=head, **{**kind.config, **config})
+    model = save_model(folder, kind.classes, head=head or kind.model, **{**kind.config, **config})
     if kind.classes == "Qwen2":
         save_bytes_tokenizer(folder)
     else:
