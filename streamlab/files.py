@@ -148,6 +148,14 @@ def disk_errors(path: Path, passed: type[OSError] | tuple[()] = ()) -> Iterator[
         raise StoreError(disk_error_text(error, path)) from error
 
 
+def has_room(folder: Path, n_bytes: int) -> bool:
+    """Return whether that many bytes are free on a folder's disk; true where it cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free >= n_bytes
+    except OSError:
+        return True
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename in it survives a power failure."""
     number = os.open(folder, os.O_RDONLY)

@@ -47,7 +47,7 @@ def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Form
       streamlab rm 3 4
       streamlab rm task:sst2 --run latest
     """
-    with place.open(read_only=False) as registry:
+    with place.home.reserve_freed(), place.open(read_only=False) as registry:
         chosen = find_arrivals(registry, references, run=run)
         removed = registry.removal.remove([arrival.id for arrival in chosen])
     print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, removed), form)
@@ -140,7 +140,7 @@ def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format
     if dry_run == yes:
         raise UsageError("Give either `--dry-run` to list, or `--yes` to delete.")
     store = ArtifactStore(place.home.store)
-    with place.open(read_only=dry_run) as registry:
+    with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
         planned = plan(registry, store, place.home, provider)
         before = {} if dry_run else store.hashes(but=planned.going)
         if not dry_run:
@@ -210,7 +210,7 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
     from streamlab.home.gc import collect, plan
 
     store = ArtifactStore(place.home.store)
-    with place.open(read_only=dry_run) as registry:
+    with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
         planned = plan(
             registry, store, now=time.time(), young_too=young_too, quarantine=place.home.quarantine
         )

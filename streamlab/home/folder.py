@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from streamlab.errors import RegistryError, StoreError
-from streamlab.files import disk_error_text
+from streamlab.errors import RegistryError, StoreError, UsageError
+from streamlab.files import disk_error_text, has_room, write_atomically
 from streamlab.home.curves import short_name
 
+_RESERVE_BYTES = 1 << 20
 _NO_REGISTRY = (
     "Name another home with `--home` or STREAMLAB_HOME, or make one with "
     "`streamlab run SCENARIO.yaml`."
@@ -97,6 +100,30 @@ class Home:
                     probe.flush()
             except OSError as error:
                 raise _unusable(error, folder) from error
+        self._keep_reserve()
+
+    @contextmanager
+    def reserve_freed(self, needed: bool = True) -> Iterator[None]:
+        """Give the reserve to a block that is to free space, where the disk is full."""
+        if needed and not has_room(self.path, _RESERVE_BYTES):
+            with suppress(OSError):
+                self._reserve.unlink()
+        try:
+            yield
+        finally:
+            if needed:
+                self._keep_reserve()
+
+    @property
+    def _reserve(self) -> Path:
+        return self.path / ".reserve"
+
+    def _keep_reserve(self) -> None:
+        """Take the space without which nothing could be removed from a full disk."""
+        here = self.path.is_dir() and not self._reserve.exists()
+        if here and has_room(self.path, 2 * _RESERVE_BYTES):
+            with suppress(StoreError, UsageError):
+                write_atomically(self._reserve, b"\0" * _RESERVE_BYTES)
 
 
 def _unusable(error: OSError, path: Path) -> StoreError:

@@ -96,6 +96,10 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     Files referenced since the plan was made are kept. Raises StoreError where a file cannot be
     deleted; the next collection finds what is left.
     """
+    for waste in planned.files:  # first: on a full disk a row needs the space of a file
+        if waste.reason in ("leftover", "quarantined"):
+            store.delete(waste.path)
+            yield waste
     forgotten = {garbage.digest for garbage in registry.removal.delete(planned.arrivals)}
     kept_by_digest = ("orphan", "removed")
     files = {w.digest: w for w in planned.files if w.digest and w.reason in kept_by_digest}
@@ -114,10 +118,6 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
         gone.clear()
         registry.removal.release(batch, delete)
         yield from gone.values()
-    for waste in planned.files:
-        if waste.reason in ("leftover", "quarantined"):
-            store.delete(waste.path)
-            yield waste
 
 
 def _refused(quarantine: Path | None, *, before: float) -> Iterator[Waste]:

@@ -19,6 +19,7 @@ def test_a_home_makes_its_folders_and_nothing_else(tmp_path: Path) -> None:
     home.create()
 
     assert sorted(path.name for path in home.path.rglob("*")) == [
+        ".reserve",
         "curves",
         "figures",
         "reports",

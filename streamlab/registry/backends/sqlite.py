@@ -23,10 +23,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from streamlab.errors import RegistryError
+from streamlab.files import has_room
 from streamlab.hashing import canonical_json
 from streamlab.registry.backends import MODE, Backend, read_json
 
 BUSY_SECONDS = 30.0
+_INDEX_BYTES = 1 << 15  # of a log, at least
+_LEAST_FREE = 1 << 18  # bytes of the disk without which no file beside the database can be made
 _CACHE_KIB = 65_536  # allocated as needed; SQLite's own 2 MB make a large registry read the disk
 # Pages in the log before they are copied into the file. Each batch of a large registry changes the
 # same pages again, and with SQLite's own 1,000 all of them would be copied after every batch.
@@ -124,6 +127,9 @@ class SQLite(Backend):
             connection.text_factory = partial(str, encoding="utf-8", errors="replace")
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            if read_only and self._is_full and not self._shares_memory:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")  # its index in memory
             connection.execute("PRAGMA foreign_keys = ON")
             # `synchronous` stays FULL, the default: with NORMAL a power cut could take back the
             # last rows, and a row promises that its artifact is stored.
@@ -136,6 +142,18 @@ class SQLite(Backend):
             statement = _BEGIN.get(connection.get_execution_options().get(MODE, "read"))
             if statement is not None:
                 connection.exec_driver_sql(statement)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.path is not None and not has_room(self.path.parent, _LEAST_FREE)
+
+    @property
+    def _shares_memory(self) -> bool:
+        """Tell whether the index of a log is there for all processes, as after a crash."""
+        if self.path is None or not self.path.with_name(f"{self.path.name}-wal").exists():
+            return True  # or is not needed
+        index = self.path.with_name(f"{self.path.name}-shm")
+        return index.exists() and index.stat().st_size >= _INDEX_BYTES
 
     def configure(self, connection: Connection) -> None:
         """Switch a file to write-ahead mode, in which readers do not wait for the writer."""
@@ -197,6 +215,8 @@ class SQLite(Backend):
     def advice(self, error: DBAPIError) -> str:
         """Return what to do about an error, by SQLite's name of it."""
         name = _error_name(error)
+        if self._is_full and name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")):
+            name = "SQLITE_FULL"
         return next((text for prefix, text in _ADVICE.items() if name.startswith(prefix)), "")
 
     def find_strange(self, connection: Connection, metadata: MetaData) -> list[str]:
@@ -323,9 +343,10 @@ def _file_url(url: URL, path: Path, *, read_only: bool, mounts: Path) -> URL:
         )
     if not read_only:
         return url
-    # Without a log beside it, a file in a folder that cannot be written to can be read only
-    # as an immutable one.
-    immutable = not logged and (remote or not os.access(path.parent, os.W_OK))
+    # Without a log beside it, a file in a folder that cannot be written to, or on a full disk, can
+    # be read only as an immutable one.
+    writable = os.access(path.parent, os.W_OK) and has_room(path.parent, _LEAST_FREE)
+    immutable = not logged and (remote or not writable)
     query = {"uri": "true", "mode": "ro" if immutable else "rw"}
     query |= {"immutable": "1"} if immutable else {}
     return url.set(database=f"file:{quote(str(path))}", query=query)
