@@ -226,3 +226,15 @@ def test_a_tokenizer_that_cannot_pad_is_refused() -> None:
 def test_no_rows_are_refused() -> None:
     with pytest.raises(DataError, match="no examples to tokenise"):
         encode([], word_tokenizer(), CLASSES, max_length=8)
+
+
+@pytest.mark.parametrize("name", ["[SEP]", "[CLS]", "[PAD]"])
+def test_a_text_that_names_a_special_token_does_not_contain_it(name: str) -> None:
+    tokenizer = word_tokenizer(**{"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    plain, named = (
+        encode([Example(text, None, 0)], tokenizer, CLASSES, max_length=32).token_ids[0]
+        for text in ("1 2", f"1 {name} 2")
+    )
+    special = tokenizer.convert_tokens_to_ids(name)
+
+    assert named.count(special) == plain.count(special)
