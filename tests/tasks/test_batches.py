@@ -230,7 +230,8 @@ def test_no_rows_are_refused() -> None:
 
 @pytest.mark.parametrize("name", ["[SEP]", "[CLS]", "[PAD]"])
 def test_a_text_that_names_a_special_token_does_not_contain_it(name: str) -> None:
-    tokenizer = word_tokenizer(**{"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    roles = {"cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = word_tokenizer(**roles)
     plain, named = (
         encode([Example(text, None, 0)], tokenizer, CLASSES, max_length=32).token_ids[0]
         for text in ("1 2", f"1 {name} 2")
