@@ -20,7 +20,7 @@ from streamlab.cli.options import (
 )
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.errors import UsageError
-from streamlab.units import format_bytes
+from streamlab.units import counted, format_bytes
 from streamlab.views.table import Column, Table, columns
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def predict(
     TASK is a task, TASK@VERSION, an arrival, a diff or a tag (see `streamlab show --help`). A task
     means its highest version by the primary method in the latest run that has one.
 
-    Without TEXT, --pair or --file, texts are read from standard input: one per line, pairs
-    separated by a tab, or JSON Lines. Examples have the columns of the task's own data, or `text`
-    (and `text2`). json and csv hold the probability of every label.
+    Without TEXT, --pair or --file, texts are read from standard input: one per line, the texts of
+    a pair separated by a tab, or JSON Lines. Examples have the columns of the task's own data, or
+    `text` (and `text2`). json and csv hold the probability of every label.
 
     \b
     Example:
@@ -101,7 +101,11 @@ def _read(
     origin = "standard input"
     # Bytes that are not UTF-8 are refused later, with their example.
     lines = sys.stdin.buffer.read().decode("utf-8-sig", "surrogateescape").split("\n")
-    return texts_in(read_lines(lines, origin=origin), description, columns, origin=origin)
+    records = read_lines(lines, origin=origin, pairs=description.takes_pairs)
+    n_empty = sum(not line.strip() for line in lines[: None if lines[-1] else -1])
+    if n_empty:
+        note(f"{counted(n_empty, 'empty line')} skipped.")
+    return texts_in(records, description, columns, origin=origin)
 
 
 def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) -> list[Prediction]:

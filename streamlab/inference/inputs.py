@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamlab.errors import DataError
@@ -10,20 +9,29 @@ from streamlab.inference.stored_task import TaskDescription, Text
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.sources.api import Record
+from streamlab.tasks.sources.readers import json_record
+
+# Control characters and separators of lines other than LF, which a tokenizer may delete together
+# with the space between two words.
+_SPACES = dict.fromkeys([0, *range(0x0B, 0x0E), *range(0x1C, 0x20), 0x85, 0x2028, 0x2029], " ")
 
 
-def read_lines(lines: Iterable[str], *, origin: str) -> list[Record]:
+def read_lines(lines: Iterable[str], *, origin: str, pairs: bool | None = None) -> list[Record]:
     """Read one text per line, a pair separated by a tab, or one JSON object per line.
 
-    The format is JSON if the first line begins with a brace. Raises DataError for an invalid
-    line, and without any.
+    `pairs`: what the task takes, None if unknown. Other separators, in a single text a tab too, are
+    spaces. The format is JSON if the first line begins with a brace. Empty lines are skipped.
+    Raises DataError for an invalid line, and without any.
     """
     numbered = [(n, line.rstrip("\r\n")) for n, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
         raise DataError(f"{origin} has no text. Give one text per line, or JSON Lines.")
     if numbered[0][1].lstrip().startswith("{"):
-        return [_object(line, f"Line {number} of {origin}") for number, line in numbered]
-    return [dict(zip(("text", "text2"), line.split("\t", 1), strict=False)) for _, line in numbered]
+        return [json_record(line, f"Line {number} of {origin}") for number, line in numbered]
+    numbered = [(number, line.translate(_SPACES)) for number, line in numbered]
+    if pairs is False:
+        return [{"text": line.replace("\t", " ")} for _, line in numbered]
+    return [_pair(line, f"Line {number} of {origin}") for number, line in numbered]
 
 
 def texts_in(
@@ -48,22 +56,32 @@ def texts_in(
             pairs = description.takes_pairs
             if pairs is None:  # decided by the record
                 pairs = any(record.get(name) is not None for name in second)
+            elif not pairs:
+                _check_single(record, second)
             texts.append((text, text_in(record, _column(record, second))) if pairs else text)
         except ValueError as error:
             raise DataError(f"Row {number} of {origin}: {error}.") from error
     return texts
 
 
-def _object(line: str, where: str) -> Record:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+def _pair(line: str, where: str) -> Record:
+    texts = line.split("\t")
+    if len(texts) > 2:
         raise DataError(
-            f"{where} is not JSON ({error}). Write one JSON object per line."
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{where} must be a JSON object, got {type(record).__name__}.")
-    return record
+            f"{where} has {len(texts)} parts between tabs, and a pair has two. Use JSON Lines for "
+            "texts that hold tabs."
+        )
+    return dict(zip(("text", "text2"), texts, strict=False))
+
+
+def _check_single(record: Record, second: Sequence[str]) -> None:
+    """Raise ValueError for a second text, which the answer would ignore."""
+    name = next((name for name in second if record.get(name) not in (None, "")), None)
+    if name is not None:
+        raise ValueError(
+            f"it has a second text in {name!r}, and the task takes single texts; leave the column "
+            "out"
+        )
 
 
 def _known(role: str, columns: Mapping[str, str | None], catalogued: str | None) -> list[str]:

@@ -104,6 +104,16 @@ def test_standard_input_is_lines_or_json(stdin: str, call: Call) -> None:
     assert piped.stdout == given.stdout
 
 
+@pytest.mark.parametrize("sign", ["\t", "\r", "\f", "\v", "\x00", "\x1e", "\x85", "\u2028"])
+def test_the_whole_of_a_line_is_answered(sign: str, call: Call) -> None:
+    broken = call("predict", "sst2", "--format", "csv", stdin=f"\ufeffa film{sign}but dull")
+    whole = call("predict", "sst2", "--format", "csv", stdin="a film but dull\n\n")
+
+    assert broken.exit_code == 0, broken.stderr
+    assert broken.stdout == whole.stdout
+    assert "1 empty line skipped." in whole.stderr
+
+
 def test_a_file_is_answered_whole_in_its_order_whatever_the_batch(
     call: Call, lab: Lab, ran: Ran
 ) -> None:

@@ -66,22 +66,32 @@ def _read_jsonl(path: Path) -> list[Record]:
     records: list[Record] = []
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            if line.isspace():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"Line {number} of {str(path)!r} is not JSON ({error}). "
-                    "Write one JSON object per line."
-                ) from error
-            if not isinstance(record, dict):
-                raise DataError(
-                    f"Line {number} of {str(path)!r} holds {type(record).__name__}, not an object. "
-                    "Write one JSON object per line."
-                )
-            records.append(record)
+            if not line.isspace():
+                records.append(json_record(line, f"Line {number} of {str(path)!r}"))
     return records
+
+
+def json_record(line: str, where: str) -> Record:
+    """Read one line of JSON Lines. Raises DataError unless it is an object with unique keys."""
+    try:
+        record = json.loads(line, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{where} is not JSON ({error}). Write one JSON object per line."
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(
+            f"{where} holds {type(record).__name__}, not an object. Write one JSON object per line."
+        )
+    return record
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it has {max(names, key=names.count)!r} twice")
+    return record
 
 
 def _read_table(path: Path, **dialect: Any) -> list[Record]:
