@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,6 +52,85 @@ def read_text(path: Path, *, most_bytes: int) -> str:
         raise ValueError("is not UTF-8 text. Save it as UTF-8.") from error
 
 
+def read_beneath(root: Path, path: Path, *, most_bytes: int) -> bytes:
+    """Read a regular file below `root`, following no link on the way.
+
+    Raises FileNotFoundError where there is none, and StoreError for a link, a device, a folder or
+    a file of more than `most_bytes`.
+    """
+    *folders, name = path.relative_to(root).parts
+    with ExitStack() as opened:
+        parent = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, parent)
+        try:
+            for folder in folders:
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+                parent = os.open(folder, flags, dir_fd=parent)
+                opened.callback(os.close, parent)
+            number = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{path} cannot be read: {error.strerror}. Links are not followed in a home; put "
+                "the file itself in its place."
+            ) from error
+        file = opened.enter_context(os.fdopen(number, "rb"))
+        found = os.fstat(number)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > most_bytes:
+            raise StoreError(
+                f"{path} is not a regular file of at most {most_bytes:,} bytes. Put the file "
+                "itself in its place."
+            )
+        return file.read(most_bytes)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock on a file or folder, and hold it for the duration of a `with` block.
+
+    It ends with the process. Where nothing is there, or the disk has no locks, nothing is held.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether another process is still writing an incomplete file or folder."""
+    try:
+        number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(number)
+    return False
+
+
+def find_incomplete(folder: Path) -> Iterator[Path]:
+    """Yield the files and folders that were left incomplete anywhere below a folder, in order."""
+    for path, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted([*folders, *names]):
+            if name.startswith(TEMPORARY_PREFIX):
+                yield Path(path, name)
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
+
+
 def check_target(target: Path) -> None:
     """Raise UsageError where a file would replace what is no file: a device, a pipe, a folder.
 
@@ -84,6 +164,8 @@ def atomic_write(
             _make_folder(target.parent)
             file = opener(temporary)
         try:
+            with suppress(OSError, ValueError):  # it is in use; see `is_in_use`
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file
         except BaseException:
             with suppress(OSError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +9,6 @@ import click
 
 from streamlab.cli.options import (
     Place,
-    base_option,
     find_stored,
     opened,
     output_option,
@@ -20,7 +18,6 @@ from streamlab.cli.options import (
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run
 from streamlab.units import counted
 from streamlab.views.export import check_ending, write_table
@@ -29,7 +26,6 @@ from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
-    from streamlab.home.import_home import Imported
     from streamlab.inference.checkpoint_diff import CheckpointDiff
     from streamlab.registry.references import TaskFilter
 
@@ -77,7 +73,10 @@ _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 @click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
 @click.option("--provider", metavar="NAME", help="The provider of FILE.")
 @click.option("--task", metavar="NAME", help="The task of FILE; default: the one in the file.")
-@base_option
+@click.option(
+    "--base", metavar="MODEL", multiple=True,
+    help="Load the base from here: of a FILE, or of a HOME one that is not recorded; may repeat.",
+)  # fmt: skip
 @format_option()
 @with_place
 def import_(
@@ -85,7 +84,7 @@ def import_(
     *,
     provider: str | None,
     task: str | None,
-    base: str | None,
+    base: tuple[str, ...],
     place: Place,
     form: Format,
 ) -> None:
@@ -93,7 +92,9 @@ def import_(
 
     A FILE is checked against its base, which must be recorded here, and becomes the only arrival
     of a new run, by the method `imported`, without scores. Runs of a HOME keep their files, scores
-    and curves. Existing records stay unchanged; a run whose name is taken gets the next number.
+    and curves; its bases must be recorded here, or be given by --base. Everything is checked
+    first: all of it is imported or nothing. Existing records stay unchanged; a run whose name is
+    taken gets the next number.
 
     \b
     Example:
@@ -101,18 +102,23 @@ def import_(
       streamlab import ../other-home
     """
     if source.is_dir():
-        if provider or task or base:
-            raise UsageError(
-                "`--provider`, `--task` and `--base` are for a FILE; leave them out for a HOME."
-            )
-        imported = [(taken.source.run.name, taken) for taken in _import_home(place, source)]
+        if provider or task:
+            raise UsageError("`--provider` and `--task` are for a FILE; leave them out for a HOME.")
+        from streamlab.home.import_home import import_home
+
+        found = import_home(place.home, place.url, Home(source), models=base)
+        imported = [(taken.source.run.name, taken) for taken in found]
     elif provider:
         # First, since a file cannot be checked without a recorded base.
         with place.open(read_only=False) as registry:
             from streamlab.inference.import_file import import_file
 
-            store = ArtifactStore(place.home.store)
-            taken = import_file(registry, store, source, provider=provider, task=task, model=base)
+            if len(base) > 1:
+                raise UsageError("A FILE has one base; give `--base` once.")
+            model = next(iter(base), None)
+            taken = import_file(
+                registry, place.home, source, provider=provider, task=task, model=model
+            )
         imported = [(source.name, taken)]
     else:
         raise UsageError(f"Give the provider of {source} with `--provider`.")
@@ -128,16 +134,6 @@ def import_(
     print_table(Table("imports", "Imports", _IMPORT_COLUMNS, rows), form)
     if not rows:
         note(f"The home {source} has no finished run.")
-
-
-def _import_home(place: Place, source: Path) -> tuple[Imported, ...]:
-    from streamlab.home.import_home import NO_HOME, import_home
-    from streamlab.registry.registry import Registry
-
-    Home(source).require_registry(NO_HOME)  # before a home is made to import it into
-    place.home.create()
-    with Registry.open(place.url, clock=time.time) as registry:
-        return import_home(registry, ArtifactStore(place.home.store), place.home, Home(source))
 
 
 @click.command()

@@ -6,7 +6,6 @@ The name of a file encodes the identity of its arrival.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from urllib.parse import quote
 
 from streamlab.errors import StoreError
 from streamlab.files import Opener, atomic_write, disk_errors, open_new
-from streamlab.hashing import canonical_json
+from streamlab.hashing import canonical_json, parse_json
 
 if TYPE_CHECKING:
     from streamlab.registry.records import NewArrival
@@ -85,15 +84,24 @@ def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWri
 def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
     """Return every point of a curve in order. Raises StoreError if it is missing or damaged."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(f"The curve {path} cannot be read: {error}.") from error
+    return parse_curve(path, data)
+
+
+def parse_curve(path: Path, data: bytes) -> tuple[dict[str, Any], ...]:
+    """Return every point of the curve that a file holds. Raises StoreError if it is damaged."""
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError as error:
         raise StoreError(f"The curve {path} cannot be read: {error}.") from error
     return tuple(_point(path, number, line) for number, line in enumerate(lines, start=1))
 
 
 def _point(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        point = json.loads(line)
+        point = parse_json(line)
     except ValueError as error:
         raise StoreError(
             f"Line {number} of the curve {path} is not JSON: {error}. The file was altered."

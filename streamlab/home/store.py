@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, disk_errors, open_new, write_atomically
+from streamlab.files import Opener, disk_errors, locked, open_new, sync_folder, write_atomically
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -59,13 +59,46 @@ class ArtifactStore:
             )
         with _readable(path):
             data = path.read_bytes()
+        self.check(data, digest)
+        return data
+
+    def check(self, data: bytes, digest: str) -> None:
+        """Raise StoreError where bytes that were stored under a digest are not those of it."""
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise StoreError(
-                f"The artifact {path} was altered after it was stored: its digest is now {found}. "
-                "Remove the file and restore it, or run again to recreate it."
+                f"The artifact {self.path(digest)} was altered after it was stored: its digest is "
+                f"now {found}. Remove the file and restore it, or run again to recreate it."
             )
-        return data
+
+    @contextmanager
+    def adding(self, files: Mapping[str, Path]) -> Iterator[None]:
+        """Move verified files into the store for a `with` block that writes their rows.
+
+        Until it ends `gc` deletes nothing; where it fails the files are deleted again. `files`: by
+        digest. Raises StoreError as `put` and `get` do.
+        """
+        added = []
+        with locked(self.folder):
+            try:
+                for digest, file in files.items():
+                    if digest in self:
+                        self.put(self.get(digest))  # verifies it, and marks it as needed
+                    else:
+                        added.append(digest)
+                        self._move(file, digest)
+                yield
+            except BaseException:
+                for digest in added:
+                    self.delete(self.path(digest))
+                raise
+
+    def _move(self, file: Path, digest: str) -> None:
+        path = self.path(digest)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(path)
+            sync_folder(path.parent)
 
     def path(self, digest: str) -> Path:
         """Return the path of the artifact of `digest`, whether it exists or not.

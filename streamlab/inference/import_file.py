@@ -16,16 +16,13 @@ from streamlab.diff.vector import DiffVector
 from streamlab.errors import (
     NotInRegistryError,
     SourceError,
+    StoreError,
     UsageError,
 )
-from streamlab.home.import_home import (
-    IMPORTED,
-    Imported,
-    ImportedArrival,
-    ImportedRun,
-    add_imported,
-    find_imported,
-)
+from streamlab.files import read_beneath, write_atomically
+from streamlab.home.folder import Home
+from streamlab.home.foreign import IMPORTED, ImportedArrival, ImportedRun
+from streamlab.home.import_home import Imported, add_imported, find_imported, staging
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import LoadedBase, load_recorded_base
 from streamlab.registry.records import (
@@ -45,7 +42,7 @@ from streamlab.registry.runs import this_process
 
 def import_file(
     registry: Registry,
-    store: ArtifactStore,
+    home: Home,
     path: Path,
     *,
     provider: str,
@@ -73,20 +70,20 @@ def import_file(
     known = find_imported(registry, imported)
     if known is not None:
         return known
-    store.put(data)
-    return add_imported(registry, imported)
+    with staging(home) as folder:
+        write_atomically(folder / file.digest, data)
+        with ArtifactStore(home.store).adding({file.digest: folder / file.digest}):
+            return add_imported(registry, imported)
 
 
 def _read(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > DEFAULT_MAX_BYTES:
-            raise SourceError(
-                f"{path} has {size:,} bytes; a diff file has at most {DEFAULT_MAX_BYTES:,}."
-            )
-        return path.read_bytes()
+        file = path.resolve()
+        return read_beneath(file.parent, file, most_bytes=DEFAULT_MAX_BYTES)
     except OSError as error:
         raise SourceError(f"No diff can be read from {path}: {error.strerror}.") from error
+    except (RuntimeError, StoreError) as error:  # links in a circle
+        raise SourceError(f"No diff can be read from {path}: {error}") from error
 
 
 def _known_base(registry: Registry, fingerprint: str) -> BaseRecord:
@@ -103,7 +100,7 @@ def _known_base(registry: Registry, fingerprint: str) -> BaseRecord:
 def _task_name(path: Path, file: DiffFile, task: str | None, provider: str) -> str:
     """Return the given task name, else the file's. Raises UsageError without one."""
     name = task or file.header.task.get("task")
-    if not isinstance(name, str) or not name or not provider:
+    if not isinstance(name, str) or not name.isprintable() or not name or not provider:
         raise UsageError(
             f"{path} does not name its task. Name it with `--task`, and its provider with "
             "`--provider`."

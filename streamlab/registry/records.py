@@ -17,6 +17,7 @@ from streamlab.errors import RegistryError
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
 
+    from streamlab.base import Base
     from streamlab.diff.format.container import DiffFile
     from streamlab.diff.vector import DiffVector
 
@@ -50,6 +51,22 @@ class NewBase:
         """Return the base's layout. Raises ValueError where it has no tensor."""
         names, shapes = zip(*self.layout, strict=True)
         return Layout(self.fingerprint, names, shapes)
+
+
+def describe_base(base: Base) -> NewBase:
+    """Return the record of a loaded base."""
+    return NewBase(
+        fingerprint=base.fingerprint,
+        model=base.settings.model,
+        revision=base.settings.revision,
+        layers=base.settings.layers,
+        n_tensors=len(base.layout.names),
+        n_parameters=base.layout.n_gated,
+        weights_bytes=4 * base.layout.n_gated,
+        file_bytes=base.file_bytes,
+        layout=tuple(zip(base.layout.names, base.layout.shapes, strict=True)),
+        initialised=base.initialised,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

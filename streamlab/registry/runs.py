@@ -169,6 +169,7 @@ class Runs(Repository):
         *,
         run: str | int | None = None,
         scenario_digest: str | None = None,
+        started_at: float | None = None,
         where: Condition | None = None,
     ) -> tuple[RunRecord, ...]:
         """Return the last `limit` runs, or all, oldest first; of `run` that one alone."""
@@ -177,6 +178,8 @@ class Runs(Repository):
             query = query.where(RunRow.id == self.id_of(run))
         if scenario_digest is not None:
             query = query.where(RunRow.scenario_digest == scenario_digest)
+        if started_at is not None:
+            query = query.where(RunRow.started_at == started_at)
         rows = self._listed(query, where, {} if where is None else self._columns(), limit).all()
         return self._records("runs", reversed(rows), self._read)
 

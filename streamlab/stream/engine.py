@@ -19,7 +19,7 @@ from streamlab.errors import BaseMismatchError, DataError, RegistryError, UsageE
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
-from streamlab.registry.records import ArrivalRecord, NewBase, NewRun, RunRecord
+from streamlab.registry.records import ArrivalRecord, NewRun, RunRecord, describe_base
 from streamlab.registry.registry import Registry
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
@@ -162,20 +162,7 @@ def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
 def _start(
     registry: Registry, loaded: LoadedScenario, base: Base, environment: Mapping[str, str]
 ) -> RunRecord:
-    registry.bases.add(
-        NewBase(
-            fingerprint=base.fingerprint,
-            model=base.settings.model,
-            revision=base.settings.revision,
-            layers=base.settings.layers,
-            n_tensors=len(base.layout.names),
-            n_parameters=base.layout.n_gated,
-            weights_bytes=4 * base.layout.n_gated,
-            file_bytes=base.file_bytes,
-            layout=tuple(zip(base.layout.names, base.layout.shapes, strict=True)),
-            initialised=base.initialised,
-        )
-    )
+    registry.bases.add(describe_base(base))
     scenario = loaded.scenario
     return registry.runs.start(
         NewRun(

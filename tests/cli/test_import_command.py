@@ -39,7 +39,9 @@ def test_the_examples_of_the_help_run(call: Call) -> None:
 def test_a_home_is_told_run_by_run(call: Call, tmp_path: Path) -> None:
     new = caller(tmp_path / "new")
 
-    first, second = (new("import", "../other-home", "--format", "json") for _ in range(2))
+    (base,) = json.loads(call("ls", "bases", "--format", "json").stdout)
+    words = ("import", "../other-home", "--base", base["model"], "--format", "json")
+    first, second = (new(*words) for _ in range(2))
 
     row = {"source": "glue_tiny-1", "run": "glue_tiny-1", "arrivals": 3}
     assert json.loads(first.stdout) == [row | {"status": "new"}]
@@ -66,7 +68,7 @@ def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> Non
             "Give the provider of sst2.diff.safetensors with",
         ),
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
-        (["../other-home", "--base", "x"], 2, "are for a FILE"),
+        (["sst2.diff.safetensors", "--provider", "me", "--base", "x", "--base", "y"], 2, "once"),
         (["nowhere"], 2, "does not exist"),
         (
             [".", "--format", "json"],
@@ -82,6 +84,18 @@ def test_what_cannot_be_imported_is_one_paragraph(
 
     assert (result.exit_code, result.stdout) == (code, "")
     assert message in " ".join(result.stderr.split())
+
+
+def test_a_base_is_not_taken_from_an_import(call: Call, tmp_path: Path) -> None:
+    del call
+    new = caller(tmp_path / "new")
+
+    alone, wrong = (new("import", "../other-home", *more) for more in ([], ["--base", "/none"]))
+
+    assert alone.exit_code == 2
+    assert "A base is never taken from an import" in " ".join(alone.stderr.split())
+    assert wrong.exit_code == 2
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("source", ["sst2.diff.safetensors", "."])

@@ -62,15 +62,17 @@ def flipped(data: bytes) -> bytes:
 
 
 def take_home(here: Home, other: Home) -> tuple[Imported, ...]:
-    here.create()
-    with Registry.open(here.registry_url, clock=time.time) as registry:
-        return import_home(registry, ArtifactStore(here.store), here, other)
+    models = []
+    if other.has_registry:
+        with reading(other) as registry:
+            models = [base.model for base in registry.bases.list()]
+    return import_home(here, here.registry_url, other, models=models)
 
 
 def take_file(here: Home, path: Path, **options: Any) -> Imported:
     with Registry.open(here.registry_url, clock=time.time) as registry:
         options = {"provider": "press", "task": None} | options
-        return import_file(registry, ArtifactStore(here.store), path, **options)
+        return import_file(registry, here, path, **options)
 
 
 def content(home: Home) -> list[Any]:

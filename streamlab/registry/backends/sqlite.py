@@ -346,7 +346,7 @@ def _file_url(url: URL, path: Path, *, read_only: bool, mounts: Path) -> URL:
     # Without a log beside it, a file in a folder that cannot be written to, or on a full disk, can
     # be read only as an immutable one.
     writable = os.access(path.parent, os.W_OK) and has_room(path.parent, _LEAST_FREE)
-    immutable = not logged and (remote or not writable)
+    immutable = not logged and ("immutable" in url.query or remote or not writable)
     query = {"uri": "true", "mode": "ro" if immutable else "rw"}
     query |= {"immutable": "1"} if immutable else {}
     return url.set(database=f"file:{quote(str(path))}", query=query)
