@@ -138,6 +138,9 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
         f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
     )
+    if context.base.initialised:
+        names = ", ".join(f"`{name}`" for name in context.base.initialised)
+        _say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
     skipped: dict[str, list[str]] = {}
     for task in context.tasks():
         _say(notes, f"  {task.name}: {task.source.kind}, {task.source.detail}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from base_kinds import save_kind
 from click.testing import CliRunner, Result
 from rich.console import Console
 from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, task
@@ -72,6 +73,17 @@ def test_tables_go_to_standard_output_and_notes_to_standard_error(
     assert notes[7].endswith(f" Written to {place.path}: registry.db, store/, curves/noted-1/.")
     assert notes[8].startswith("Next: streamlab show noted-1 | ")
     assert len(notes) == 9
+
+
+def test_what_the_checkpoint_lacks_and_is_drawn_is_said(run: Run, lab: Lab, tmp_path: Path) -> None:
+    save_kind(tmp_path / "base", "BERT", head="ForMaskedLM")
+    base = {"model": str(tmp_path / "base")}
+
+    result = run(lab.scenario(name="drawn", base=base, **only("mood")))
+
+    assert result.exit_code == 0, result.output
+    drawn = "not in the checkpoint, drawn from the seed: `pooler.dense.bias`, `pooler.dense.weight`"
+    assert drawn in result.stderr
 
 
 def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) -> None:
