@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Row, Select, bindparam, insert, select
+from sqlalchemy import Row, Select, bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
@@ -18,6 +18,7 @@ from streamlab.registry.records import (
     ArrivalDetails,
     ArrivalRecord,
     ArrivalStatus,
+    ExamplesChanged,
     ExamplesUsed,
     FinishedArrival,
     NewArrival,
@@ -208,6 +209,24 @@ class Arrivals(Repository):
         return self._records("arrivals", distinct, lambda row: build(ExamplesUsed, row._asdict()))
 
     @reads
+    def examples_changed(self, run: str | int) -> tuple[ExamplesChanged, ...]:
+        """Return what was not used as it is of each task's examples, tasks without any left out.
+
+        Records that cannot be read are left out too.
+        """
+        names = [field.name for field in fields(ExamplesChanged)][1:]
+        changed = []
+        for task, tree in self._connection.execute(first_details(self._registry.runs.id_of(run))):
+            try:
+                details = None if isinstance(tree, Unreadable) else ArrivalDetails.from_json(tree)
+            except RegistryError:
+                continue
+            counts = [getattr(details, name, None) or 0 for name in names]
+            if any(counts):
+                changed.append(ExamplesChanged(task, *counts))
+        return tuple(changed)
+
+    @reads
     def task_names(self) -> tuple[str, ...]:
         """Return the name of every task, also of those whose arrivals were all removed."""
         return tuple(self._connection.execute(select(TaskRow.name).order_by(TaskRow.id)).scalars())
@@ -332,6 +351,19 @@ def examples_of(run_id: int) -> Select[Any]:
     query = select(*(_SELECTED[field.name] for field in fields(ExamplesUsed)))
     visible = (ArrivalRow.run_id == run_id) & ArrivalRow.removed_at.is_(None)
     return with_names(query.select_from(ArrivalRow)).where(visible).order_by(*IN_ORDER)
+
+
+def first_details(run_id: int) -> Select[Any]:
+    """Return the query of each task's name and the details of its first arrival in a run."""
+    visible = (ArrivalRow.run_id == run_id) & ArrivalRow.removed_at.is_(None)
+    first = select(func.min(ArrivalRow.id)).where(visible).group_by(ArrivalRow.task_id)
+    return (
+        select(TaskRow.name, DetailsRow.details)
+        .join(ArrivalRow, ArrivalRow.task_id == TaskRow.id)
+        .join(DetailsRow, DetailsRow.arrival_id == ArrivalRow.id)
+        .where(ArrivalRow.id.in_(first))
+        .order_by(ArrivalRow.id)
+    )
 
 
 def finished_with(key: Key) -> Select[Any]:

@@ -208,6 +208,10 @@ class ArrivalDetails:
     method: Mapping[str, Any] = field(default_factory=dict)  # its settings
     n_validation_examples: int | None = None
     n_truncated: int | None = None  # training examples that were cut to `max_length`
+    n_truncated_dev: int | None = None  # examples to report on, likewise
+    n_skipped: int | None = None  # examples without a text or with an unknown label
+    n_unused: int | None = None  # examples beyond the numbers that the settings allow
+    n_repeated: int | None = None  # dev examples whose texts are in train too
     sources_skipped: tuple[str, ...] = ()
     service_us: int | None = None  # virtual time of all attempts, noted with the last of several
     content: str | None = None  # digest by which copies of an admitted diff are recognised
@@ -304,6 +308,18 @@ class ExamplesUsed:
     source_detail: str
     n_train_examples: int
     examples_fingerprint: str
+
+
+@dataclass(frozen=True)
+class ExamplesChanged:
+    """The examples of a task that were not used as they are, by its first arrival in a run."""
+
+    task: str
+    n_truncated: int
+    n_truncated_dev: int
+    n_skipped: int
+    n_unused: int
+    n_repeated: int
 
 
 @dataclass(frozen=True)

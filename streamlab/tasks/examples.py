@@ -40,6 +40,15 @@ class SourceUsed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExampleCounts:
+    """The examples of a source that were not used as they are."""
+
+    skipped: int = 0  # without a text or with an unknown label
+    unused: int = 0  # beyond the numbers that the settings allow
+    repeated: int = 0  # dev examples whose texts are in train too
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskData:
     """One task, ready to be learnt: `validation` is for choosing, `dev` is only reported."""
 
@@ -52,6 +61,7 @@ class TaskData:
     validation: tuple[Example, ...]
     dev: tuple[Example, ...]
     source: SourceUsed
+    counts: ExampleCounts = ExampleCounts()
     tried: tuple[str, ...] = ()  # a sentence on every source that was tried before
 
     @property

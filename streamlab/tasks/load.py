@@ -20,7 +20,7 @@ from streamlab.tasks.column_mapping import (
     raw_labels,
     to_examples,
 )
-from streamlab.tasks.examples import Example, SourceUsed, TaskData
+from streamlab.tasks.examples import Example, ExampleCounts, SourceUsed, TaskData
 from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import infer_labels
 from streamlab.tasks.metrics import Metric, find_metric, suited_names
@@ -45,6 +45,8 @@ class _Examples:
     labels: tuple[str, ...]
     train: list[Example]
     dev: list[Example]
+    n_skipped: int
+    n_repeated: int
     notes: tuple[str, ...]
 
 
@@ -119,6 +121,8 @@ def _assembled(
     sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
     _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
     n_dev = settings.max_eval_examples or data.max_eval_examples
+    dev = sample_dev(every.dev, n_most=n_dev, dataset=dataset)
+    n_used = len(train) + len(validation) + len(dev)
     parts = [list(every.labels), _fingerprint(every.train), _fingerprint(every.dev)]
     return TaskData(
         name=name,
@@ -128,8 +132,13 @@ def _assembled(
         metrics=_metrics(name, settings, every.type),
         train=train,
         validation=validation,
-        dev=sample_dev(every.dev, n_most=n_dev, dataset=dataset),
+        dev=dev,
         source=SourceUsed(source, joined(raw.detail, *every.notes), digest(parts)),
+        counts=ExampleCounts(
+            skipped=every.n_skipped,
+            unused=len(every.train) + len(every.dev) - n_used,
+            repeated=every.n_repeated,
+        ),
         tried=tried,
     )
 
@@ -159,7 +168,12 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
         examples = list(split_off_dev(examples[0], share=share, dataset=settings.dataset))
         notes.append(f"dev is {share:.0%} of the only split, the same for every seed")
     train, dev = examples
-    every = _Examples(of_type, labels, train, dev, (*notes, _repeats(train, dev)))
+    n_read = sum(len(split.records) for split in splits)
+    n_repeated = _count_repeated(train, dev)
+    if n_repeated:
+        notes.append(f"{n_repeated} of {len(dev)} dev examples are also in train")
+    n_skipped = n_read - len(train) - len(dev)
+    every = _Examples(of_type, labels, train, dev, n_skipped, n_repeated, tuple(notes))
     _check_varied(train, every, splits[0].origin, "Give examples with different labels.")
     if not of_type.has_classes:  # a correlation with constant labels is undefined
         _check_varied(dev, every, splits[-1].origin, "Use a split with published labels.")
@@ -217,10 +231,9 @@ def _check_varied(examples: Sequence[Example], every: _Examples, what: str, advi
         raise DataError(f"{what}: every label is {shown!r}, so nothing can be learnt. {advice}")
 
 
-def _repeats(train: Sequence[Example], dev: Sequence[Example]) -> str:
+def _count_repeated(train: Sequence[Example], dev: Sequence[Example]) -> int:
     known = {(example.text, example.text2) for example in train}
-    n_known = sum((example.text, example.text2) in known for example in dev)
-    return f"{n_known} of {len(dev)} dev examples are also in train" if n_known else ""
+    return sum((example.text, example.text2) in known for example in dev)
 
 
 def _fingerprint(examples: Sequence[Example]) -> str:

@@ -250,6 +250,10 @@ _DATA = columns(
     "task, provider, source, detail = source_detail, train_examples = n_train_examples: count, "
     "examples = examples_fingerprint: digest"
 )
+_CHANGED = columns(
+    "task, truncated = n_truncated: count, truncated_dev = n_truncated_dev: count, "
+    "skipped = n_skipped: count, unused = n_unused: count, dev_in_train = n_repeated: count"
+)
 _STORAGE = columns(
     "method, files = n_files: count, mean_density: share, mean_bytes: bytes, "
     "total_bytes = file_bytes: bytes, full_checkpoints = full_checkpoint_bytes: bytes"
@@ -269,6 +273,12 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         Facts("settings", "Settings", tuple(flat(settings))),
         Facts("environment", "Environment", tuple(flat(run.environment))),
         tabulate("data", "Data", _DATA, registry.arrivals.examples_used(run.id)),
+        tabulate(
+            "examples_changed",
+            "Examples truncated, skipped, unused, or in both splits",
+            _CHANGED,
+            registry.arrivals.examples_changed(run.id),
+        ),
         *_score_tables(scores, own=run.settings.primary_method),
         tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
         _totals(run, base, storage, totals),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,33 @@ def run(place: Home) -> Run:
         return CliRunner().invoke(cli, ["run", *map(str, arguments)], env=environment)
 
     return invoke
+
+
+def test_what_was_cut_skipped_or_repeated_is_counted_at_the_end(
+    run: Run, lab: Lab, tmp_path: Path
+) -> None:
+    rows = lab.folder / "rows" / "mood"
+    train, dev = ((rows / f"{split}.jsonl").read_text().splitlines() for split in ("train", "dev"))
+    bad = [json.dumps({"text": "  ", "label": 0})] * 3
+    long = json.dumps(json.loads(dev[0]) | {"text": "film " * 50})
+    for split, lines in (("train", train + bad), ("dev", [*dev, long, *train[:2], *bad[:1]])):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))
+    changes = only("mood")
+    changes["tasks"]["mood"] |= {"files": {"folder": str(tmp_path)}}
+    changes["data"] = {"sources": [], "max_train_examples": 20, "on_bad_example": "skip"}
+
+    result = run(lab.scenario(name="counted", **changes))
+
+    assert result.exit_code == 0, result.stderr
+    lines = iter(result.stdout.splitlines())
+    assert "Examples truncated, skipped, unused, or in both splits" in lines
+    assert next(lines).split() == [
+        "task", "truncated", "truncated_dev", "skipped", "unused", "dev_in_train"
+    ]  # fmt: skip
+    name, _, cut, skipped, unused, repeated = next(lines).split()
+    assert (name, cut, skipped) == ("mood", "1", "4")
+    assert int(unused) > 0
+    assert int(repeated) >= 2
 
 
 def test_tables_go_to_standard_output_and_notes_to_standard_error(
