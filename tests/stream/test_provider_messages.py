@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -239,10 +240,10 @@ def start_many(_: Channel) -> None:
     time.sleep(600)
 
 
-def take_memory_together(_: Channel) -> None:
+def take_memory_together(_: Channel, *, n_mebibytes: int) -> None:
     for _ in range(4):
         if os.fork() == 0:
-            taken = bytearray(os.urandom(1 << 20) * 64)
+            taken = bytearray(os.urandom(1 << 20) * n_mebibytes)
             time.sleep(600 + len(taken))
     time.sleep(600)
 
@@ -253,10 +254,11 @@ def test_processes_of_one_provider_are_bounded_together(
     monkeypatch.setattr(processes, "_MAX_PROCESSES", 12)
     with pytest.raises(ProviderError, match=r"started \d+ processes, and may have 12"):
         ask(start_many, asked, timeout_seconds=60)
+    here = processes.memory_of([os.getpid()]) >> 20  # more than a provider needs
     with pytest.raises(ProviderError, match=r"took more than .* bytes in 6 processes"):
         ask(
-            take_memory_together,
+            partial(take_memory_together, n_mebibytes=here // 3 + 64),
             asked,
-            max_memory=processes.memory_of([os.getpid()]) + (200 << 20),
+            max_memory=(here + 200) << 20,
             timeout_seconds=60,
         )
