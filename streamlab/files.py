@@ -131,6 +131,16 @@ def find_incomplete(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(TEMPORARY_PREFIX)]
 
 
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of the files in a folder; 0 where nothing is there."""
+    if path.is_dir() and not path.is_symlink():
+        return sum(map(size_of, path.iterdir()))
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
+
+
 def check_target(target: Path) -> None:
     """Raise UsageError where a file would replace what is no file: a device, a pipe, a folder.
 

@@ -111,37 +111,44 @@ _PURGE_COLUMNS = columns("what, name, digest: digest, bytes: bytes, note, [file]
 
 
 @click.command()
-@click.option("--provider", required=True, metavar="NAME", help="The provider to delete.")
+@click.option("--provider", metavar="NAME", help="The provider to delete.")
+@click.option("--run", metavar="RUN", help="The run to delete, by its name.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 @click.option("--yes", is_flag=True, help="Delete; this cannot be undone.")
 @format_option()
 @with_place
-def purge(*, place: Place, provider: str, dry_run: bool, yes: bool, form: Format) -> None:
-    """Delete everything that one provider submitted, and list it.
+def purge(
+    *, place: Place, provider: str | None, run: str | None, dry_run: bool, yes: bool, form: Format
+) -> None:
+    """Delete everything that one provider submitted, or one run, and list it.
 
     \b
     arrival      its records with scores and device log, removed ones too
     artifact     a file that only its arrivals use
-    shared       a file that another provider submitted too: it stays
+    shared       a file that other arrivals have too: it stays
     curve        the loss and density of its training
-    quarantined  bytes that admission refused
+    quarantined  bytes that admission refused of the provider
 
     All other artifacts are hashed before and after; the exit code is 1 if one of them changed.
-    The event log and the scenarios of runs still name the provider. Nothing is deleted while a
-    run is active or while a tag is on something that would be deleted.
+    The event log still names the provider or the run, and the scenarios of runs the provider.
+    Nothing is deleted while a run is active or while a tag is on something that would be deleted.
+    A purge that was interrupted is finished by the same command.
 
     \b
     Example:
       streamlab purge --provider press --dry-run
       streamlab purge --provider press --yes
+      streamlab purge --run glue_stream-1 --dry-run
     """
     from streamlab.home.purge import carry_out, plan
 
+    if (provider is None) == (run is None):
+        raise UsageError("Give either `--provider` or `--run`.")
     if dry_run == yes:
         raise UsageError("Give either `--dry-run` to list, or `--yes` to delete.")
     store = ArtifactStore(place.home.store)
     with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
-        planned = plan(registry, store, place.home, provider)
+        planned = plan(registry, store, place.home, provider=provider, run=run)
         before = {} if dry_run else store.hashes(but=planned.going)
         if not dry_run:
             carry_out(registry, store, place.home, planned)
@@ -175,8 +182,9 @@ def _summary(planned: Plan, *, dry_run: bool) -> str:
     listed = ", ".join(counted(len(planned.of(kind)), noun) for kind, noun in nouns.items())
     verb = "Would delete" if dry_run else "Deleted"
     shared = len(planned.of("shared"))
-    kept = f" Files shared with other providers stay: {shared:,}." if shared else ""
-    return readable(f"{verb} for provider `{planned.provider}`: {listed}.{kept}", "text")
+    kept = f" Files shared with other arrivals stay: {shared:,}." if shared else ""
+    earlier = " It goes on with a purge that was interrupted." if planned.was_interrupted else ""
+    return readable(f"{verb} for {planned.of_what}: {listed}.{kept}{earlier}", "text")
 
 
 _GC_COLUMNS = columns("reason, digest: digest, bytes: bytes, [file]")
@@ -211,9 +219,7 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
 
     store = ArtifactStore(place.home.store)
     with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
-        planned = plan(
-            registry, store, now=time.time(), young_too=young_too, quarantine=place.home.quarantine
-        )
+        planned = plan(registry, store, now=time.time(), young_too=young_too, home=place.home)
         rows = tuple((w.reason, w.digest, w.n_bytes, str(w.path)) for w in planned.files)
         print_table(Table("files", "Files", _GC_COLUMNS, rows), form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))
@@ -264,7 +270,8 @@ def verify(*, place: Place, form: Format) -> None:
     from streamlab.home.verify import verify as verified
 
     with place.open() as registry:
-        found = list(verified(registry, ArtifactStore(place.home.store), now=time.time()))
+        store = ArtifactStore(place.home.store)
+        found = list(verified(registry, store, now=time.time(), home=place.home))
         n_artifacts = 0 if found else registry.artifacts.count()
     rows = tuple(
         (f.problem, f.digest, f.detail, f.advice, str(f.path) if f.path else None) for f in found

@@ -5,6 +5,7 @@ The name of a file encodes the identity of its arrival.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,11 +41,16 @@ def recorded_curve_path(folder: Path, run: str, arrival: NewArrival) -> Path:
     return curve_path(folder, run=run, **{name: getattr(arrival, name) for name in names})
 
 
-def curves_of(folder: Path, provider: str) -> Iterator[Path]:
-    """Yield the curves of a provider by name, in order; hashed names cannot be assigned."""
-    for path in sorted(folder.glob("*/*.jsonl")):
+def curves_of(folder: Path, *, provider: str | None, run: str | None) -> Iterator[Path]:
+    """Yield the curves of a provider or a run by name, in order.
+
+    Of a provider, hashed names cannot be assigned.
+    """
+    own = "*" if run is None else glob.escape(short_name(quote(run, safe="")))
+    for path in sorted(folder.glob(f"{own}/*.jsonl")):
         parts = path.stem.split(",")
-        if len(parts) == _N_PARTS and parts[1] == quote(provider, safe=""):
+        named = len(parts) == _N_PARTS and parts[1] == quote(provider or "", safe="")
+        if named or provider is None:
             yield path
 
 

@@ -6,13 +6,14 @@ a row, which the next one finds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.files import TEMPORARY_PREFIX
+from streamlab.files import find_incomplete, is_in_use, locked, size_of
+from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.database import FILES_AT_ONCE, in_chunks
 from streamlab.registry.registry import Registry
@@ -56,14 +57,14 @@ def plan(
     *,
     now: float,
     young_too: bool = False,
-    quarantine: Path | None = None,
+    home: Home | None = None,
 ) -> Plan:
     """Find what can be deleted, without changing anything.
 
     `now`: seconds since the epoch. `young_too`: include files without a row that were written less
-    than `GRACE_SECONDS` ago, and refused submissions of the last days. `quarantine`: the folder of
-    these. Raises RegistryError for a damaged database, and UsageError for `young_too` while a run
-    is active.
+    than `GRACE_SECONDS` ago, and refused submissions of the last days. `home`: where incomplete
+    files and refused submissions are looked for too. Raises RegistryError for a damaged database,
+    and UsageError for `young_too` while a run is active.
     """
     if young_too and any(run.status == "running" for run in registry.runs.list()):
         raise UsageError(
@@ -79,25 +80,34 @@ def plan(
     stored = list(store.files())  # before reading rows, which are written after files
     known = registry.artifacts.digests()
     going, n_wanted = _going(registry, store, now=now, young_too=young_too)
-    unknown = [_waste(path, digest) for path, digest in stored if _is_unused(path, digest, known)]
+    unknown = [
+        *(_waste(path, digest) for path, digest in stored if digest and digest not in known),
+        *(_waste(path, None) for path in _left_over(home.path if home else store.folder)),
+    ]
     old = [waste for waste in unknown if young_too or not is_young(waste.path, now=now)]
     lacking = known - {digest for _, digest in stored} - {a.digest for a in going.artifacts}
     free = [waste for waste in old if waste.digest is None or not lacking]
     removed = [_waste(store.path(a.digest), a.digest, "removed") for a in going.artifacts]
     n_young = len(unknown) - len(old) + n_wanted
     n_held = len(old) - len(free)
-    refused = _refused(quarantine, before=now if young_too else now - QUARANTINE_SECONDS)
+    since = now if young_too else now - QUARANTINE_SECONDS
+    refused = () if home is None else _refused(home.quarantine, before=since)
     return Plan((*removed, *free, *refused), going.arrivals, n_young, n_held=n_held, made_at=now)
 
 
 def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
     """Carry out a plan, and yield each deleted file.
 
-    Files referenced since the plan was made are kept. Raises StoreError where a file cannot be
-    deleted; the next collection finds what is left.
+    Files referenced since the plan was made are kept; an import that is storing files is waited
+    for. Raises StoreError where a file cannot be deleted; the next collection finds what is left.
     """
+    with locked(store.folder):
+        yield from _collect(registry, store, planned)
+
+
+def _collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
     for waste in planned.files:  # first: on a full disk a row needs the space of a file
-        if waste.reason in ("leftover", "quarantined"):
+        if waste.reason in ("leftover", "quarantined") and not is_in_use(waste.path):
             store.delete(waste.path)
             yield waste
     forgotten = {garbage.digest for garbage in registry.removal.delete(planned.arrivals)}
@@ -120,9 +130,9 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
         yield from gone.values()
 
 
-def _refused(quarantine: Path | None, *, before: float) -> Iterator[Waste]:
+def _refused(quarantine: Path, *, before: float) -> Iterator[Waste]:
     """Yield the quarantined submissions that were stored before a time."""
-    folders = sorted(quarantine.iterdir()) if quarantine is not None and quarantine.is_dir() else ()
+    folders = sorted(quarantine.iterdir()) if quarantine.is_dir() else ()
     for folder in folders:
         for path, digest in ArtifactStore(folder).files():
             if _changed_at(path) <= before:
@@ -166,15 +176,11 @@ def _going(
     return registry.removal.list(but=wanted), len(wanted)
 
 
-def _is_unused(path: Path, digest: str | None, known: Collection[str]) -> bool:
-    if digest is None:
-        return path.name.startswith(TEMPORARY_PREFIX)
-    return digest not in known
+def _left_over(folder: Path) -> Iterator[Path]:
+    """Yield what an interrupted process left incomplete, not what one is writing."""
+    return (path for path in find_incomplete(folder) if not is_in_use(path))
 
 
 def _waste(path: Path, digest: str | None, reason: Reason | None = None) -> Waste:
-    try:
-        n_bytes = path.lstat().st_size
-    except OSError:
-        n_bytes = 0
-    return Waste(path, digest, n_bytes, reason or ("leftover" if digest is None else "orphan"))
+    reason = reason or ("leftover" if digest is None else "orphan")
+    return Waste(path, digest, size_of(path), reason)

@@ -1,17 +1,16 @@
-"""Purge everything a home has of one provider: rows first, then files.
+"""Purge everything a home has of one provider, or of one run.
 
-An interrupted purge leaves files without a row, which another purge or `gc` finds.
+An interrupted purge is finished by the next one of the same; `gc` finds its files too.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streamlab.errors import StoreError
+from streamlab.files import locked, size_of
 from streamlab.home.curves import curves_of, recorded_curve_path
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
@@ -37,15 +36,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a home has of a provider."""
+    """Everything that a home has of a provider or a run."""
 
-    provider: str
+    provider: str | None
+    run: str | None
     arrivals: tuple[int, ...]
     parts: tuple[Part, ...]
+    was_interrupted: bool  # an earlier purge had deleted the rows alone
 
     def of(self, kind: Kind) -> tuple[Part, ...]:
         """Return the parts of one kind."""
         return tuple(part for part in self.parts if part.kind == kind)
+
+    @property
+    def of_what(self) -> str:
+        """Return what is purged, in words."""
+        return f"run `{self.run}`" if self.provider is None else f"provider `{self.provider}`"
 
     @property
     def going(self) -> frozenset[str]:
@@ -53,44 +59,75 @@ class Plan:
         return frozenset(part.digest or "" for part in self.of("artifact"))
 
 
-def plan(registry: Registry, store: ArtifactStore, home: Home, provider: str) -> Plan:
-    """Find everything from a provider, without changing anything.
+def plan(
+    registry: Registry,
+    store: ArtifactStore,
+    home: Home,
+    *,
+    provider: str | None = None,
+    run: str | None = None,
+) -> Plan:
+    """Find everything from a provider, or of a run, without changing anything.
 
-    Raises NotInRegistryError for an unknown provider.
+    Raises NotInRegistryError for an unknown provider or run.
     """
-    known = registry.arrivals.provider_names()
-    if provider not in known:
-        raise missing("provider", provider, known)
-    found = registry.arrivals.list(provider=provider, removed=None)
+    left = _left_by_a_purge(registry, store, provider, run)
+    if provider is not None:
+        known = registry.arrivals.provider_names()
+        if provider not in known:
+            raise missing("provider", provider, known)
+    found: Sequence[ArrivalRecord] = ()
+    if run is None or not left:
+        run = None if run is None else registry.runs.get(run).name
+        found = registry.arrivals.list(provider=provider, run=run, removed=None)
     arrivals = sorted(found, key=lambda arrival: arrival.id)
     parts = [
         *(_arrival(arrival) for arrival in arrivals),
-        *_artifacts(registry, store, provider, arrivals),
-        *_curves(home, provider, arrivals),
-        *_quarantined(home, provider),
+        *_artifacts(registry, store, arrivals, of_run=run is not None),
+        *left,
+        *_curves(home, provider, run, arrivals),
+        *(() if provider is None else _quarantined(home, provider)),
     ]
-    return Plan(provider, tuple(arrival.id for arrival in arrivals), tuple(parts))
+    ids = tuple(arrival.id for arrival in arrivals)
+    return Plan(provider, run, ids, tuple(parts), was_interrupted=bool(left))
 
 
 def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Plan) -> None:
-    """Carry out a plan. Raises RegistryError while a run uses it, StoreError as `delete` does."""
-    gone = registry.removal.revoke(planned.provider, planned.arrivals)
+    """Carry out a plan. Raises RegistryError while a run uses it, StoreError as `delete` does.
 
-    def delete(digest: str) -> str:
-        store.delete(store.path(digest))
-        return f"came from `{planned.provider}`"
-
-    for batch in in_chunks([garbage.digest for garbage in gone], FILES_AT_ONCE):
-        registry.removal.release(batch, delete)
+    Files that no row names go first, then rows, then the files of which the log keeps the digests:
+    so whatever an interruption leaves is found again.
+    """
+    of = {"provider": planned.provider, "run": planned.run}
+    registry.removal.check_revocable(planned.arrivals, **of)
     for part in planned.of("curve"):
         assert part.path is not None  # noqa: S101 - set by `_curves`
         store.delete(part.path)
-    folder = home.quarantine_of(planned.provider)
-    try:
-        if folder.exists():
-            shutil.rmtree(folder)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be deleted: {error.strerror or error}.") from error
+    if planned.provider is not None:
+        store.delete(home.quarantine_of(planned.provider))
+    with locked(store.folder):
+        registry.removal.revoke(planned.arrivals, **of)
+
+        def delete(digest: str) -> str:
+            store.delete(store.path(digest))
+            return f"came from {planned.of_what}"
+
+        for batch in in_chunks(sorted(planned.going), FILES_AT_ONCE):
+            registry.removal.release(batch, delete)
+
+
+def _left_by_a_purge(
+    registry: Registry, store: ArtifactStore, provider: str | None, run: str | None
+) -> list[Part]:
+    """Return the files whose rows an interrupted purge of the same deleted."""
+    digests = registry.events.revoked_digests(provider, run)
+    known = {diff.digest for diff in registry.artifacts.with_digests(digests)}
+    note = "left by a purge that was interrupted"
+    return [
+        Part("artifact", None, digest, note, size_of(store.path(digest)), store.path(digest))
+        for digest in digests
+        if digest not in known and digest in store
+    ]
 
 
 def _arrival(arrival: ArrivalRecord) -> Part:
@@ -100,23 +137,27 @@ def _arrival(arrival: ArrivalRecord) -> Part:
 
 
 def _artifacts(
-    registry: Registry, store: ArtifactStore, provider: str, arrivals: Iterable[ArrivalRecord]
+    registry: Registry, store: ArtifactStore, arrivals: Sequence[ArrivalRecord], *, of_run: bool
 ) -> Iterable[Part]:
     digests = dict.fromkeys(arrival.digest for arrival in arrivals if arrival.digest)
+    own = {arrival.id for arrival in arrivals}
     sizes = {diff.digest: diff.file_bytes for diff in registry.artifacts.with_digests(digests)}
     for digest in digests:
         sharing = registry.arrivals.list(digest=digest, removed=None)
-        others = {arrival.provider for arrival in sharing} - {provider}
-        note = f"kept, as it also came from {', '.join(sorted(others))}" if others else ""
+        others = {a.run if of_run else a.provider for a in sharing if a.id not in own}
+        how = "is also in" if of_run else "also came from"
+        note = f"kept, as it {how} {', '.join(sorted(others))}" if others else ""
         kind: Kind = "shared" if others else "artifact"
         yield Part(kind, None, digest, note, sizes[digest], store.path(digest))
 
 
-def _curves(home: Home, provider: str, arrivals: Iterable[ArrivalRecord]) -> Iterable[Part]:
+def _curves(
+    home: Home, provider: str | None, run: str | None, arrivals: Iterable[ArrivalRecord]
+) -> Iterable[Part]:
     named = [recorded_curve_path(home.curves, arrival.run, arrival) for arrival in arrivals]
     # Includes curves of arrivals whose rows were deleted before.
-    for path in dict.fromkeys([*named, *curves_of(home.curves, provider)]):
-        if path.is_file():
+    for path in dict.fromkeys([*named, *curves_of(home.curves, provider=provider, run=run)]):
+        if path.is_file() and not path.parent.is_symlink():
             note = f"of {path.parent.name}"
             yield Part("curve", path.name, None, note, path.stat().st_size, path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,7 +110,10 @@ class ArtifactStore:
             raise StoreError(
                 f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
             )
-        return self.folder / digest[:2] / digest[2:]
+        folder = self.folder / digest[:2]
+        if folder.is_symlink():
+            raise StoreError(f"{folder} is a link, which is not followed. Put the folder there.")
+        return folder / digest[2:]
 
     def hashes(self, *, but: Collection[str] = ()) -> dict[str, str]:
         """Return the actual SHA-256 of every artifact except `but`, by the digest in its name.
@@ -124,9 +128,12 @@ class ArtifactStore:
         return found
 
     def delete(self, path: Path) -> None:
-        """Delete one unreferenced file of the store, if it exists. Raises StoreError."""
+        """Delete an unreferenced file or incomplete folder, if it exists. Raises StoreError."""
         try:
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be deleted: {error.strerror or error}. Make its folder writable."
@@ -135,8 +142,9 @@ class ArtifactStore:
     def __contains__(self, digest: object) -> bool:
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             return False
+        path = self.path(digest)
         with _readable(self.folder):
-            return self.path(digest).is_file()
+            return path.is_file() and not path.is_symlink()
 
     def files(self) -> Iterator[tuple[Path, str | None]]:
         """Yield every path in ascending order with its digest, None for other files.
@@ -144,7 +152,7 @@ class ArtifactStore:
         Does not read files. Raises StoreError where the folders cannot be read.
         """
         for folder in _sorted(self.folder):
-            if not folder.is_dir():
+            if not folder.is_dir() or folder.is_symlink():
                 yield folder, None
                 continue
             for path in _sorted(folder):

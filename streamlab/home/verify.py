@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
-from streamlab.files import TEMPORARY_PREFIX
+from streamlab.files import TEMPORARY_PREFIX, find_incomplete, is_in_use, locked, size_of
 from streamlab.home.gc import is_young
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import header_fields
 
 if TYPE_CHECKING:
     from streamlab.diff.format.container import DiffFile
+    from streamlab.home.folder import Home
     from streamlab.registry.integrity import RecordedArtifact
     from streamlab.registry.registry import Registry
 
@@ -71,11 +72,15 @@ class Finding:
         return _ADVICE[self.problem]
 
 
-def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[Finding]:
+def verify(
+    registry: Registry, store: ArtifactStore, *, now: float, home: Home | None = None
+) -> Iterator[Finding]:
     """Yield every inconsistency of a home, without changing anything.
 
-    While a run is unfinished, recent files may lack a row, which is written after them. `now`:
-    seconds since the epoch. Raises StoreError where the store's folders cannot be read.
+    While a run is unfinished, recent files may lack a row, which is written after them; what an
+    import or a collection has in hand meanwhile is looked at again before it is a finding. `now`:
+    seconds since the epoch. `home`: where incomplete files are looked for too. Raises StoreError
+    where the store's folders cannot be read.
     """
     unfinished = any(run.status in _UNFINISHED for run in registry.runs.list())
     files = list(store.files())  # before reading rows, which are written after files
@@ -92,9 +97,14 @@ def verify(registry: Registry, store: ArtifactStore, *, now: float) -> Iterator[
     except RegistryError as error:
         yield Finding("database", None, str(error))
         return
-    for path, digest in files:
+    unknown = [(path, digest) for path, digest in files if digest not in known]
+    if unknown:
+        with locked(store.folder):  # an import has written the rows of its files by then
+            known |= registry.artifacts.digests()
+    incomplete = [(path, None) for path in find_incomplete(home.path)] if home else []
+    for path, digest in dict.fromkeys([*unknown, *incomplete]):
         young = unfinished and is_young(path, now=now)
-        if digest not in known and not young and os.path.lexists(path):
+        if digest not in known and not young and os.path.lexists(path) and not _is_written(path):
             yield _unknown(path, digest)
 
 
@@ -110,7 +120,8 @@ def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iter
             if not row.is_used:
                 yield Finding("unused", row.digest, "No arrival refers to this artifact.")
             finding = _compared(row, store, layout_of(row.base_fingerprint))
-            if finding is not None:
+            # A collection may have deleted both meanwhile, the row first.
+            if finding and registry.integrity.artifacts(after=row.id - 1, limit=1) == (row,):
                 yield finding
         after = page[-1].id
 
@@ -148,8 +159,12 @@ def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None
     return Finding("altered", row.digest, detail, path)
 
 
+def _is_written(path: Path) -> bool:
+    return path.name.startswith(TEMPORARY_PREFIX) and is_in_use(path)
+
+
 def _unknown(path: Path, digest: str | None) -> Finding:
-    n_bytes = path.lstat().st_size
+    n_bytes = size_of(path)
     if digest is not None:
         return Finding("orphan", digest, f"The file has {n_bytes} bytes and no row.", path)
     leftover = path.name.startswith(TEMPORARY_PREFIX)

@@ -40,6 +40,17 @@ class Events(Repository):
         rows = self._listed(query, where, _EVENT_COLUMNS, limit).all()
         return self._records("events", reversed(rows), read_event)
 
+    @reads
+    def revoked_digests(self, provider: str | None, run: str | None) -> tuple[str, ...]:
+        """Return the digests of what was revoked of a provider or of a run, each once."""
+        query = select(EventRow.digest).distinct().order_by(EventRow.digest)
+        query = query.where(
+            EventRow.kind == "arrival-revoked",
+            EventRow.message == revoked_from(provider, run),
+            EventRow.digest.is_not(None),
+        )
+        return tuple(digest for digest in self._connection.execute(query).scalars() if digest)
+
     @writes
     def add(self, kind: str, subject: str, message: str = "", *, digest: str | None = None) -> None:
         """Append one line; `digest` is that of the artifact it is about."""
@@ -104,6 +115,11 @@ class Placements(Repository):
             query = query.where(PlacementRow.run_id == self._registry.runs.id_of(run))
         rows = self._listed(query, where, _COLUMNS, limit)
         return self._records("placements", rows, read_placement)
+
+
+def revoked_from(provider: str | None, run: str | None) -> str:
+    """Return what the log says of an arrival that was revoked with a provider or a run."""
+    return f"of run `{run}`" if provider is None else f"from `{provider}`"
 
 
 def query_events() -> Select[Any]:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.arrivals import finished_with
 from streamlab.registry.database import Repository, in_chunks, reads, writes
+from streamlab.registry.logs import revoked_from
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.tables import (
     UNIQUE_COLUMNS,
@@ -23,8 +24,10 @@ from streamlab.registry.tables import (
     DiffRow,
     PlacementRow,
     ProviderRow,
+    RunRow,
     ScoreRow,
     TagRow,
+    TotalRow,
 )
 from streamlab.units import counted
 
@@ -154,27 +157,52 @@ class Removal(Repository):
             self._registry.events.add("arrival-forgotten", str(one.id), digest=digest)
         return tuple(artifacts.values())
 
-    @writes
-    def revoke(self, provider: str, ids: Collection[int]) -> tuple[Garbage, ...]:
-        """Delete the rows of everything that came from a provider, in one step, and log each.
+    @reads
+    def check_revocable(
+        self, ids: Collection[int], *, provider: str | None = None, run: str | None = None
+    ) -> tuple[ArrivalRecord, ...]:
+        """Return everything that came from a provider, or is in a run, oldest first.
 
-        `ids` are its arrivals as they were listed. Returns the artifacts whose files are to be
-        deleted, which no other provider's arrival has. Raises RegistryError where the provider
-        has other arrivals by now, a run is being worked on, or a tag is on what would go.
+        `ids` are the arrivals as they were listed. Raises RegistryError where there are others by
+        now, a run is being worked on, or a tag is on what would go.
         """
         self._registry.runs.refuse_running()
-        listed = self._registry.arrivals.list(provider=provider, removed=None)
-        found = sorted(listed, key=lambda arrival: arrival.id)
-        if {arrival.id for arrival in found} != set(ids):
+        listed: Sequence[ArrivalRecord] = ()
+        if provider is not None or self._run_id(run) is not None:
+            listed = self._registry.arrivals.list(provider=provider, run=run, removed=None)
+        if {arrival.id for arrival in listed} != set(ids):
             raise RegistryError(
-                f"The arrivals of `{provider}` have changed since they were listed; nothing was "
-                "removed. Try again."
+                f"The arrivals of `{provider or run}` have changed since they were listed; nothing "
+                "was removed. Try again."
             )
-        self._refuse_tagged(provider)
+        self._refuse_tagged(provider, self._run_id(run))
+        return tuple(sorted(listed, key=lambda arrival: arrival.id))
+
+    @writes
+    def revoke(
+        self, ids: Collection[int], *, provider: str | None = None, run: str | None = None
+    ) -> tuple[Garbage, ...]:
+        """Delete the rows of everything that came from a provider, or of a run, and log each.
+
+        All in one step. Returns the artifacts whose files are to be deleted, which no other arrival
+        has. Raises RegistryError as `check_revocable` does.
+        """
+        found = self.check_revocable(ids, provider=provider, run=run)
         self._mark([a.id for a in found if a.removed_at is None], removed_at=self._now)
-        lines = [(str(arrival.id), f"from `{provider}`", arrival.digest) for arrival in found]
+        said = revoked_from(provider, run)
+        lines = [(str(arrival.id), said, arrival.digest) for arrival in found]
         self._registry.events.add_all("arrival-revoked", lines)
-        return self.delete([arrival.id for arrival in found])
+        gone = self.delete([arrival.id for arrival in found])
+        run_id = self._run_id(run)
+        if run_id is not None:
+            own = (TotalRow.grouping == "run") & (TotalRow.key == str(run_id))
+            self._connection.execute(delete(TotalRow).where(own))
+            self._connection.execute(delete(RunRow).where(RunRow.id == run_id))
+            self._registry.events.add("run-deleted", str(run))
+        return gone
+
+    def _run_id(self, run: str | None) -> int | None:
+        return self._connection.execute(select(RunRow.id).where(RunRow.name == run)).scalar()
 
     @writes
     def release(self, digests: Sequence[str], delete_file: Callable[[str], str | None]) -> None:
@@ -260,19 +288,23 @@ class Removal(Repository):
             if n_arrivals == len(removed_at[number])
         }
 
-    def _refuse_tagged(self, provider: str) -> None:
+    def _refuse_tagged(self, provider: str | None, run_id: int | None) -> None:
         query = (
             select(TagRow.kind, TagRow.name)
             .distinct()
-            .join(ArrivalRow, _TAGGED)
-            .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id)
-            .where(ProviderRow.name == provider)
+            .join(ArrivalRow, _TAGGED, isouter=True)
+            .join(ProviderRow, ProviderRow.id == ArrivalRow.provider_id, isouter=True)
+            .where(
+                (ArrivalRow.run_id == run_id) | (TagRow.run_id == run_id)
+                if provider is None
+                else ProviderRow.name == provider
+            )
             .order_by(TagRow.kind, TagRow.name)
         )
         tags = [f"{kind}:{name}" for kind, name in self._connection.execute(query)]
         if tags:
             raise RegistryError(
-                f"What came from `{provider}` is kept by {counted(len(tags), 'tag')}: "
+                f"What would be deleted is kept by {counted(len(tags), 'tag')}: "
                 f"{', '.join(f'`{tag}`' for tag in tags)}. Nothing was removed; take each off "
                 f"first: `streamlab tag --remove {tags[0]}`."
             )

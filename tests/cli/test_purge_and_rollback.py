@@ -10,8 +10,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 
+from streamlab.cli import cli
 from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
@@ -98,7 +99,7 @@ def test_all_that_came_from_a_provider_goes_and_nothing_else(
     assert rows(result) == listed
     assert result.stderr == (
         "Deleted for provider `newswire`: 3 arrivals, 1 artifact, 2 curves, 1 quarantined file. "
-        "Files shared with other providers stay: 1.\n"
+        "Files shared with other arrivals stay: 1.\n"
         "All 5 other artifacts are unchanged.\n"
     )
     gone = before.keys() - files_in(full).keys()
@@ -214,7 +215,7 @@ def test_nothing_is_removed_while_a_run_is_worked_on(
 def test_what_came_since_the_plan_stops_the_purge(full: Home) -> None:
     store = ArtifactStore(full.store)
     with opened(full) as registry:
-        planned = plan(registry, store, full, "newswire")
+        planned = plan(registry, store, full, provider="newswire")
         again(registry, 5, task="more")
 
         with pytest.raises(Exception, match=r"since they were listed; nothing was removed"):
@@ -315,3 +316,48 @@ def test_a_home_without_files_is_purged_of_its_rows(
     assert result.exit_code == 0
     assert "All 0 other artifacts" in result.stderr
     assert call("ls", "runs").stdout.count("-1") == 2  # the runs themselves stay
+
+
+@pytest.mark.parametrize("after", ["curves", "rows"])
+def test_a_purge_that_was_interrupted_is_finished_by_the_next(
+    after: str, full: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Registry.open(full.registry_url, clock=time.time) as registry:
+        store = ArtifactStore(full.store)
+        planned = plan(registry, store, full, provider="newswire")
+        going = planned.going
+        method = {"curves": "revoke", "rows": "release"}[after]
+
+        def stop(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(registry.removal, method, stop)
+        with pytest.raises(KeyboardInterrupt):
+            carry_out(registry, store, full, planned)
+    assert going
+    words = ("purge", "--provider", "newswire", "--yes", "--home", str(full.path))
+
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == 0, result.output
+    assert ("goes on with a purge that was interrupted" in result.stderr) == (after == "rows")
+    assert not any(digest in store for digest in going)
+    again = CliRunner().invoke(cli, words)
+    assert "interrupted" not in again.stderr
+
+
+def test_a_run_is_purged_by_name(full: Home) -> None:
+    (name, *others) = _runs_of(full)
+    words = ("purge", "--run", name, "--yes", "--home", str(full.path))
+
+    result = CliRunner().invoke(cli, words)
+
+    assert result.exit_code == 0, result.output
+    assert _runs_of(full) == others
+    assert not (full.curves / name).exists() or not [*(full.curves / name).iterdir()]
+    assert CliRunner().invoke(cli, words).exit_code == 2
+
+
+def _runs_of(home: Home) -> list[str]:
+    with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
+        return [run.name for run in registry.runs.list()]

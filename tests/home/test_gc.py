@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +15,13 @@ from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, w
 
 from streamlab.cli import cli
 from streamlab.errors import RegistryError, UsageError
+from streamlab.files import atomic_write
 from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS, QUARANTINE_SECONDS, Plan, collect, plan
+from streamlab.home.import_home import staging
 from streamlab.home.store import ArtifactStore
 from streamlab.home.verify import verify
+from streamlab.registry.records import NewArrival, NewDiff, given_part
 
 GONE_TOO = {"an orphan", "a file left half-written"}  # what a collection mends
 REFUSED = {"an arrival without its row"}
@@ -292,7 +298,7 @@ def test_refused_submissions_go_after_a_week_or_at_once_when_asked(home: Home) -
     with opened(home) as registry:
 
         def gone(now: float, *, at_once: bool = False) -> list[tuple[str, int]]:
-            planned = plan(registry, store, now=now, young_too=at_once, quarantine=home.quarantine)
+            planned = plan(registry, store, now=now, young_too=at_once, home=home)
             return sorted((w.reason, w.n_bytes) for w in collect(registry, store, planned))
 
         assert gone(now + QUARANTINE_SECONDS - 60) == []
@@ -300,3 +306,68 @@ def test_refused_submissions_go_after_a_week_or_at_once_when_asked(home: Home) -
         kept.put(b"xxx")
         assert gone(time.time() + 1, at_once=True) == [("quarantined", 3)]
     assert list(kept.files()) == []
+
+
+def test_what_was_left_anywhere_in_a_home_is_found_and_goes(home: Home) -> None:
+    left = [
+        home.path / ".tmp-1", home.curves / "pair-1/.tmp-2", home.figures / "r/.tmp-3/a",
+        home.reports / ".tmp-4", home.quarantine / "p" / "ab" / ".tmp-5", home.store / ".tmp-6",
+    ]  # fmt: skip
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+
+    found = call(home, "verify", "--format", "json")
+    call(home, "gc", "--now")
+
+    assert [row["finding"] for row in json.loads(found.stdout)] == ["leftover"] * len(left)
+    assert not any(path.exists() for path in (*left, left[2].parent))
+    assert call(home, "verify").exit_code == 0
+
+
+def test_what_is_being_written_is_not_left_over(home: Home) -> None:
+    with atomic_write(home.reports / "a.html") as file, staging(home) as folder:
+        file.write(b"half")
+        (folder / "ab").write_bytes(b"half")
+
+        assert call(home, "verify").exit_code == 0
+        assert call(home, "gc", "--now").exit_code == 0
+        assert (folder / "ab").exists()
+
+    assert (home.reports / "a.html").read_bytes() == b"half"
+
+
+def test_a_collection_waits_for_the_rows_of_an_import(home: Home, tmp_path: Path) -> None:
+    store = ArtifactStore(home.store)
+    (tmp_path / "new").write_bytes(b"new")
+    digest = hashlib.sha256(b"new").hexdigest()
+    with opened(home) as registry, ThreadPoolExecutor() as pool:
+        record = replace(first_diff(home), digest=digest)
+        arrival = registry.arrivals.list()[0]
+        with store.adding({digest: tmp_path / "new"}):
+            planned = plan(registry, store, now=time.time() + 1, young_too=True)
+            collecting = pool.submit(lambda: list(collect(registry, store, planned)))
+            checking = pool.submit(found_in, home)
+            time.sleep(0.2)
+            assert not collecting.done()
+            new = given_part(arrival, NewArrival, version=9)
+            registry.arrivals.add(new, given_part(record, NewDiff), [])
+
+        assert [waste.digest for waste in planned.files] == [digest]
+        assert collecting.result() == []
+        assert "orphan" not in checking.result()
+    assert digest in store
+
+
+def test_files_of_an_import_that_fails_are_deleted_again(home: Home, tmp_path: Path) -> None:
+    before = files_of(home)
+    (tmp_path / "new").write_bytes(b"new")
+    digest = hashlib.sha256(b"new").hexdigest()
+
+    with (
+        pytest.raises(RegistryError, match="no"),
+        ArtifactStore(home.store).adding({digest: tmp_path / "new"}),
+    ):
+        raise RegistryError("no")
+
+    assert files_of(home) == before

@@ -38,7 +38,7 @@ def filled(registry: Registry) -> Registry:
 def test_a_providers_rows_go_and_its_own_files_are_named(registry: Registry) -> None:
     registry.removal.remove([3])
 
-    gone = registry.removal.revoke("bad", [2, 3, 5, 6])
+    gone = registry.removal.revoke([2, 3, 5, 6], provider="bad")
 
     assert [artifact.digest for artifact in gone] == [digest_of("own")]
     assert [arrival.id for arrival in registry.arrivals.list()] == [1, 4]
@@ -67,7 +67,7 @@ def test_a_providers_rows_go_and_its_own_files_are_named(registry: Registry) -> 
 @pytest.mark.parametrize("numbers", [[2, 3, 5], [2, 3, 4, 5, 6], []])
 def test_other_arrivals_than_were_listed_stop_it(numbers: list[int], registry: Registry) -> None:
     with pytest.raises(RegistryError, match="since they were listed; nothing was removed"):
-        registry.removal.revoke("bad", numbers)
+        registry.removal.revoke(numbers, provider="bad")
     assert len(registry.arrivals.list()) == 6
 
 
@@ -76,10 +76,10 @@ def test_a_run_at_work_stops_it_also_another_ones(registry: Registry, clock: Clo
     registry.runs.start(new_run(scenario_name="other"))
 
     with pytest.raises(RegistryError, match="run `other-1` is being worked on"):
-        registry.removal.revoke("bad", [2, 3, 5, 6])
+        registry.removal.revoke([2, 3, 5, 6], provider="bad")
     assert len(registry.arrivals.list()) == 6
     clock.now += 1000.0  # long silent
-    assert len(registry.removal.revoke("bad", [2, 3, 5, 6])) == 1
+    assert len(registry.removal.revoke([2, 3, 5, 6], provider="bad")) == 1
 
 
 @pytest.mark.usefixtures("filled")
@@ -89,5 +89,24 @@ def test_tags_stop_it_and_all_are_named(registry: Registry) -> None:
     registry.tags.add("elsewhere", "arrival", 4)
 
     with pytest.raises(RegistryError, match="kept by 2 tags: `arrival:one`, `diff:two`"):
-        registry.removal.revoke("bad", [2, 3, 5, 6])
+        registry.removal.revoke([2, 3, 5, 6], provider="bad")
     assert len(registry.arrivals.list()) == 6
+
+
+def test_a_run_goes_with_its_row_and_leaves_what_others_have(registry: Registry) -> None:
+    registry.bases.add(new_base())
+    first, second = (registry.runs.start(new_run()) for _ in range(2))
+    for run, name in ((first, "own"), (first, "both"), (second, "both")):
+        registry.arrivals.add(new_arrival(run.id, task=name), new_diff(name), [new_score()])
+    for run in (first, second):
+        registry.runs.finish(run.id, "finished")
+
+    listed = registry.removal.check_revocable([1, 2], run=first.name)
+    gone = registry.removal.revoke([arrival.id for arrival in listed], run=first.name)
+
+    assert [artifact.digest for artifact in gone] == [digest_of("own")]
+    assert [run.name for run in registry.runs.list()] == [second.name]
+    assert [arrival.run for arrival in registry.arrivals.list()] == [second.name]
+    assert registry.totals.verify() == ()
+    found = registry.events.revoked_digests(None, first.name)
+    assert set(found) == {digest_of("own"), digest_of("both")}
