@@ -268,7 +268,11 @@ def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) ->
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        problems = [_describe(cls, e) for e in error.errors()[:_MOST_DESCRIBED]]
+        found = error.errors()
+        lists = {e["loc"][:-1] for e in found}
+        # A list whose items are all invalid is also called too short.
+        shown = [e for e in found if e["type"] != "too_short" or e["loc"] not in lists]
+        problems = [_describe(cls, e) for e in shown[:_MOST_DESCRIBED]]
         raise ConfigError(origin, problems) from error
 
 

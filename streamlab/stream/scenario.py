@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,7 @@ def _in_providers(
 ) -> Iterator[InitErrorDetails]:
     """Yield what is wrong unless every task has exactly one provider."""
     owners: dict[str, list[str]] = {task: [] for task in tasks}
-    known = ", ".join(tasks)
+    known = ", ".join([*itertools.islice(tasks, 20), *(["..."] if len(tasks) > 20 else [])])
     for name, provider in providers.items():
         yield from arrival_problems(name, provider)
         for number, task in enumerate(provider.tasks):

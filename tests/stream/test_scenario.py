@@ -406,4 +406,6 @@ def test_a_file_too_large_for_a_scenario_is_refused(tmp_path: Path) -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_more_than_a_run_can_have_is_refused(changes: dict[str, Any], reason: str) -> None:
-    assert reason in problems(**changes)[0]
+    (problem,) = problems(**changes)
+
+    assert reason in problem
