@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 from click.testing import CliRunner, Result
+from hostile_samples import DEEP, HOSTILE, columns, damage
 
 from streamlab.cli import cli
 from streamlab.home.folder import Home
-from streamlab.registry.tables import Tables
 
-DEEP = "[" * 100_000
-HOSTILE = (
-    b"\xff\xfe\x00", "x" * 2_000_000, "\ud7ff\x1b[31m", 2**63 - 1, -(2**63), 9e999, -1e308, 10**12,
-    DEEP, "{}", "null", "1e999", '{"seeds": [1], "defaults": {"method": {"name": "x"}}, "base": 3}',
-)  # fmt: skip
 COMMANDS = (
     ["ls", "runs"], ["ls", "arrivals"], ["ls", "diffs"], ["ls", "scores"], ["ls", "placements"],
     ["ls", "tasks"], ["ls", "providers"], ["ls", "bases"], ["ls", "tags"], ["ls", "events"],
@@ -33,35 +24,6 @@ def call(home: Home, *words: str) -> Result:
         words, result.exception,
     )  # fmt: skip
     return result
-
-
-def damage(home: Home, table: str, column: str, value: object) -> bool:
-    """Put a value into the last row of a table; return whether the database takes it."""
-    with closing(sqlite3.connect(home.path / "registry.db")) as database, database:
-        database.execute("PRAGMA ignore_check_constraints = ON")
-        listed = "SELECT sql, 'DROP TRIGGER ' || name FROM sqlite_master WHERE type = 'trigger'"
-        triggers = [
-            sql for sql, drop in database.execute(listed).fetchall() if database.execute(drop)
-        ]
-        try:
-            key = database.execute(f"SELECT max(rowid) FROM {table}").fetchone()  # noqa: S608
-            database.execute(
-                f"UPDATE {table} SET {column} = ? WHERE rowid = ?",  # noqa: S608 - ours
-                (value, *key),
-            )
-        except sqlite3.Error:
-            return False
-        finally:
-            for trigger in triggers:
-                database.execute(trigger)
-    return True
-
-
-def columns() -> Iterator[tuple[str, str]]:
-    for table in Tables.metadata.tables.values():
-        for column in table.columns:
-            if not column.primary_key and table.name != "totals":
-                yield table.name, column.name
 
 
 @pytest.mark.parametrize(

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hostile_samples import SCHEMAS, plant_journal
 from registry_samples import Clock
 
 from streamlab.errors import RegistryError
 from streamlab.registry.registry import Registry
-
-_MAGIC = bytes.fromhex("d9d505f920a163d7")
-
-
-def plant_journal(path: Path, victim: Path) -> None:
-    """Write a hot rollback journal that makes SQLite delete `victim`."""
-    name = os.fsencode(victim)
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode = DELETE")
-        page, pages = (
-            database.execute(f"PRAGMA {of}").fetchone()[0] for of in ("page_size", "page_count")
-        )
-    header = (_MAGIC + struct.pack(">IIIII", 0, 0x1234, pages, 512, page)).ljust(512, b"\0")
-    trailer = struct.pack(">I", 0x40000000 // page + 1) + name
-    trailer += struct.pack(">II", len(name), sum(name)) + _MAGIC
-    Path(f"{path}-journal").write_bytes(header + trailer)
 
 
 def link(ending: str) -> Callable[[Path, Path], None]:
@@ -73,36 +57,6 @@ def test_files_that_lead_elsewhere_are_refused_and_nothing_elsewhere_is_touched(
         Registry.open(file_url, clock=Clock(), read_only=read_only)
 
     assert victim.read_bytes() == b"mine"
-
-
-_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
-SCHEMAS = {
-    "a view in a table's place": (
-        "DROP TABLE tags", f"CREATE VIEW tags AS {_ENDLESS}",
-    ),
-    "a trigger": (
-        "CREATE TRIGGER more AFTER INSERT ON tasks BEGIN DELETE FROM providers; END",
-    ),
-    "another trigger of a known name": (
-        "DROP TRIGGER events_no_delete",
-        "CREATE TRIGGER events_no_delete AFTER INSERT ON runs BEGIN DELETE FROM tags; END",
-    ),
-    "a computed column": (
-        "ALTER TABLE runs ADD COLUMN more GENERATED ALWAYS AS (zeroblob(900000000)) VIRTUAL",
-    ),
-    "a missing column": ("ALTER TABLE scores DROP COLUMN is_primary",),
-    "a column that may be empty": (
-        "DROP TABLE providers", "CREATE TABLE providers (id INTEGER PRIMARY KEY, name TEXT)",
-    ),
-    "a missing index": ("DROP INDEX ix_arrivals_task",),
-    "another index of a known name": (
-        "DROP INDEX ix_arrivals_task", "CREATE INDEX ix_arrivals_task ON arrivals (abs(seed))",
-    ),
-    "a further index": ("CREATE INDEX more ON arrivals (abs(seed))",),
-    "a virtual table": (
-        "DROP TABLE details", "CREATE VIRTUAL TABLE details USING fts5(one, two)",
-    ),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("read_only", [True, False])
