@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -38,6 +38,12 @@ class Encoded:
     def lengths(self) -> NDArray[np.int64]:
         """Return the number of tokens of every example."""
         return np.array([len(ids) for ids in self.token_ids], dtype=np.int64)
+
+    def first(self, n_examples: int) -> Encoded:
+        """Return the first examples alone."""
+        types = self.token_types and self.token_types[:n_examples]
+        ids, labels = self.token_ids[:n_examples], self.labels[:n_examples]
+        return replace(self, token_ids=ids, token_types=types, labels=labels)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
     diff, task, training = parts(plain, context, name)
 
     model = context.classifiers.clean(task, training)
-    chosen = quantize(diff, task, model, values="auto")
+    with applied(model, diff):
+        before = logits(model, task.validation)
+    chosen = quantize(diff, task, model, before, values="auto")
 
     facts = chosen.details
     assert facts["least"] == {"mood": 0.995, "degree": 0.999}[name]
@@ -70,8 +72,6 @@ def test_the_chosen_type_passes_and_smaller_ones_do_not(
     ]
     assert passed == [False] * (len(passed) - 1) + [True]
     assert open_diff(chosen.encoded.data).header.value_type == facts["values"]
-    with applied(model, diff):
-        before = logits(model, task.validation)
     with applied(model, decode(chosen.encoded.data, context.base.layout)):
         after = logits(model, task.validation)
     assert np.array_equal(after, chosen.outputs)
@@ -90,7 +90,9 @@ def test_values_of_which_every_bit_counts_stay_wide(plain: Ran, context: RunCont
     wild = DiffVector(diff.layout, tuple(skewed), diff.head, diff.task)
 
     model = context.classifiers.clean(task, training)
-    chosen = quantize(wild, task, model, values="auto")
+    with applied(model, wild):
+        expected = logits(model, task.validation)
+    chosen = quantize(wild, task, model, expected, values="auto")
 
     assert chosen.details["agreement"]["int4"] < 0.999
     assert open_diff(chosen.encoded.data).header.value_type == chosen.details["values"] != "int4"

@@ -40,7 +40,6 @@ class QuantizedDiff:
     """A diff's file, its outputs on the validation examples, and how its types were chosen."""
 
     encoded: EncodedDiff
-    exact: Outputs  # before rounding
     outputs: Outputs
     details: Mapping[str, Any]
 
@@ -49,20 +48,21 @@ def quantize(
     diff: DiffVector,
     task: EncodedTask,
     model: PreTrainedModel,
+    expected: Outputs,
     *,
     values: ValueType | Literal["auto"],
 ) -> QuantizedDiff:
     """Write a diff in a value type, or by `auto` in the smallest that passes.
 
-    `model`: a clean classifier of the base, which it is again at the end.
+    `model`: a clean classifier of the base, which it is again at the end. `expected`: the outputs
+    of the trained model on the validation examples.
     """
     examples, least = task.validation, task.data.type.least_agreement
-    exact = _outputs(model, diff, examples)
     if values != "auto":
         outputs = _outputs(model, rounded(diff, value_type=values), examples)
-        agreed = {values: task.data.type.agreement(outputs, exact)}
+        agreed = {values: task.data.type.agreement(outputs, expected)}
         facts = {"values": values, "n_examples": len(examples.labels), "agreement": agreed}
-        return QuantizedDiff(encode(diff, value_type=values), exact, outputs, facts)
+        return QuantizedDiff(encode(diff, value_type=values), outputs, facts)
     agreement: dict[str, float] = {}
     for head_type, value_type in product(_HEAD_TYPES, SMALLEST_FIRST):
         try:
@@ -71,7 +71,7 @@ def quantize(
             continue
         outputs = _outputs(model, narrow, examples)
         tried = value_type if head_type == "fp16" else f"{value_type} with an fp32 head"
-        agreement[tried] = task.data.type.agreement(outputs, exact)
+        agreement[tried] = task.data.type.agreement(outputs, expected)
         if agreement[tried] >= least:
             break
     details = {
@@ -82,7 +82,7 @@ def quantize(
         "least": least,
     }
     encoded = encode(diff, value_type=value_type, head_type=head_type)
-    return QuantizedDiff(encoded, exact, outputs, details)
+    return QuantizedDiff(encoded, outputs, details)
 
 
 def _outputs(model: PreTrainedModel, diff: DiffVector, examples: Encoded) -> Outputs:
