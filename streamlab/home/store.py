@@ -111,7 +111,9 @@ class ArtifactStore:
                 f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
             )
         folder = self.folder / digest[:2]
-        if folder.is_symlink():
+        with disk_errors(folder):
+            is_link = folder.is_symlink()
+        if is_link:
             raise StoreError(f"{folder} is a link, which is not followed. Put the folder there.")
         return folder / digest[2:]
 

@@ -104,7 +104,8 @@ Splits = dict[str, list[dict[str, Any]]]
             {"train": MANY, "dev": [MANY[0], {"text": "b", "label": 2}]},
             {"labels": ["bad", "good"]},
             r"Example 2 of .*/rows/dev\.jsonl: the label in 'label' is 2, which is out of range; "
-            r"known: 'bad' \(0\), 'good' \(1\)\. Correct it, or name the classes in `labels`\.",
+            r"known: 'bad' \(0\), 'good' \(1\)\. Correct it, or name the classes in `labels`\. "
+            r"\(`data\.on_bad_example: skip` leaves such examples out\.\)",
         ),
     ],
     ids=["no folder", "wrong column", "one class", "no train", "no dev", "label out of range"],

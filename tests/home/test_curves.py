@@ -124,9 +124,11 @@ def test_the_curves_of_a_provider_are_found_by_their_names(tmp_path: Path) -> No
             )
             for task in ("a", "b")
         ]
-        assert list(curves_of(tmp_path, provider)) == expected
-    assert list(curves_of(tmp_path, "r")) == []
-    assert list(curves_of(tmp_path / "none", "a")) == []
+        assert list(curves_of(tmp_path, provider=provider, run=None)) == expected
+    assert list(curves_of(tmp_path, provider="r", run=None)) == []
+    assert list(curves_of(tmp_path / "none", provider="a", run=None)) == []
+    assert list(curves_of(tmp_path, provider=None, run="r")) == sorted((tmp_path / "r").iterdir())
+    assert list(curves_of(tmp_path, provider=None, run="none")) == []
 
 
 def test_no_two_arrivals_share_a_curve(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_hostile_names_are_read_and_never_run(
     assert not alert_is_present()(browser)
     assert SCRIPT in browser.find_element(By.TAG_NAME, "h1").text
     tasks = column(browser, "tasks", header(browser, "tasks", "task"))
-    assert tasks == [SCRIPT, HEBREW + r"\x202e"]
+    assert tasks == [SCRIPT, HEBREW + r"\u202e"]
     assert browser.find_elements(By.TAG_NAME, "img") == []
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
     assert browser.get_log("browser") == []
