@@ -67,7 +67,7 @@ def _check_there(name: str, there: Mapping[str, None], split: RawSplit, setting:
 def _second(split: RawSplit, entry: Entry | None) -> str | None:
     if entry is not None:
         return "text2" if entry.text2 and "text2" in _columns(split) else entry.text2
-    filled = any(record.get("text2") not in (None, "") for record in split.records)
+    filled = any(not is_missing(record.get("text2")) for record in split.records)
     return "text2" if filled else None
 
 
@@ -85,7 +85,7 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
     kept = [
         record
         for record in split.records
-        if all(str(record.get(name)) == value for name, value in wanted.items())
+        if all(value in split.spellings(record, name) for name, value in wanted.items())
     ]
     if not kept:
         raise DataError(

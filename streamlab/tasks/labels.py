@@ -10,6 +10,10 @@ from typing import Any, ClassVar, Final
 
 from streamlab.errors import DataError
 
+UNPUBLISHED: Final = -1  # in GLUE, and in `datasets` for a class without a number
+IS_UNPUBLISHED: Final = (
+    "is -1, which means `not published` in GLUE; use a split whose labels are published"
+)
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 _WHOLE_AS_FLOAT: Final = re.compile(r"(-?[0-9]+)\.0*")
 _FRACTION: Final = re.compile(r"[+-]?[0-9]*\.[0-9]+(?:[eE][+-]?[0-9]+)?")
@@ -111,10 +115,8 @@ def is_missing(value: Any) -> bool:
 
 
 def _refuse_unpublished(name: str) -> None:
-    if name == "-1":
-        raise ValueError(
-            "is -1, which means `not published` in GLUE; use a split whose labels are published"
-        )
+    if name == str(UNPUBLISHED):
+        raise ValueError(IS_UNPUBLISHED)
 
 
 def _places(labels: tuple[str, ...], named: tuple[str, ...], origin: str) -> tuple[int, ...]:

@@ -173,3 +173,24 @@ def test_where_that_leaves_nothing_is_refused() -> None:
 def test_where_on_an_unknown_column_lists_those_there_are() -> None:
     with pytest.raises(DataError, match=r"no column 'b'; there are: 'a'\. Name .* in `where`"):
         filter_records(split({"a": 1}), {"b": 2})
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "n_kept"),
+    [(("a", "b"), "b", 1), (("a", "b"), 1, 1), (("2", "10", "1"), 1, 2), (("2", "10", "1"), 10, 1)],
+)
+def test_where_asks_for_a_class_by_its_name(
+    names: tuple[str, ...], asked: str | int, n_kept: int
+) -> None:
+    records = [{"topic": 0}, {"topic": 1}, {"topic": 2}, {"topic": 2}][: len(names) + 1]
+    source = RawSplit("x", records, names_by_column={"topic": names})
+
+    assert len(filter_records(source, {"topic": asked}).records) == n_kept
+
+
+def test_the_number_for_no_label_is_no_class_of_that_name() -> None:
+    records = [{"text": "a", "label": -1}]
+    source = RawSplit("x", records, names_by_column={"label": ("-1", "0")})
+
+    with pytest.raises(ValueError, match="means `not published`"):
+        source.label(source.records[0], "label")

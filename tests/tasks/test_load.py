@@ -306,8 +306,9 @@ def test_loading_tasks_needs_neither_torch_nor_transformers() -> None:
 
 
 @pytest.mark.parametrize("names", [["1", "0"], ["1", "2", "3"], ["b", "1"], ["10", "2", "0"]])
+@pytest.mark.parametrize("file_format", ["folder", "parquet"])
 def test_the_number_of_a_class_is_a_place_in_the_sources_names(
-    tmp_path: Path, names: list[str]
+    tmp_path: Path, names: list[str], file_format: str
 ) -> None:
     from datasets import ClassLabel, Dataset, Features, Value
 
@@ -315,9 +316,28 @@ def test_the_number_of_a_class_is_a_place_in_the_sources_names(
     places = [place % len(names) for place in range(40)]
     rows = {"text": [f"text {number}" for number in range(40)], "label": places}
     for split in ("train", "dev"):
-        Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "mood" / split))
+        dataset = Dataset.from_dict(rows, features=features)
+        if file_format == "folder":
+            dataset.save_to_disk(str(tmp_path / "mood" / split))
+        else:
+            dataset.to_parquet(str(tmp_path / "mood" / f"{split}.parquet"))
 
     task = load(tmp_path, [{"files": "."}], dataset="mood")
 
     expected = {f"text {number}": names[place] for number, place in enumerate(places)}
     assert {one.text: task.labels[int(one.label)] for one in task.dev} == expected
+
+
+@pytest.mark.parametrize("labels", [["1", "2", "3"], ["1", "0", "2"]])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_label_is_a_name_where_a_folder_calls_its_classes_by_numbers(
+    tmp_path: Path, labels: list[str], as_text: bool
+) -> None:
+    given = [(str if as_text else int)(label) for label in labels[:2] * 20]
+    write(tmp_path / "mood", "train", given)
+    write(tmp_path / "mood", "dev", given, start=1000)
+    (tmp_path / "mood" / "meta.json").write_text(json.dumps({"labels": labels}))
+
+    task = load(tmp_path, [{"files": "."}], dataset="mood")
+
+    assert [task.labels[int(one.label)] for one in task.dev] == labels[:2] * 20

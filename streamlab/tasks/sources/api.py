@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.config import expand_variables
 from streamlab.errors import SourceError
+from streamlab.tasks.labels import IS_UNPUBLISHED, UNPUBLISHED
 from streamlab.tasks.types import TaskKind
 
 if TYPE_CHECKING:
@@ -46,25 +47,37 @@ class RawSplit:
 
     origin: str
     records: Sequence[Record]
-    label_names: tuple[str, ...] | None = None  # what the source calls its classes, by index
+    label_names: tuple[str, ...] | None = None  # what the source calls its classes, in order
     note: str = ""  # what a reader should know, or nothing
-    names_by_column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # and by column
+    names_by_column: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # of class numbers, by column
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Return the class names behind the numbers in a label column, where they are known."""
         return self.names_by_column.get(column, self.label_names)
 
     def label(self, record: Record, column: str) -> Any:
-        """Return a record's raw label; a number is the place of a name where these are known.
+        """Return a record's raw label; in a column of class numbers, the name in that place.
 
-        Raises ValueError for a number without a name, but for -1, which stands for no label.
+        Raises ValueError for a number without a name; -1 stands for no label.
         """
-        value, names = record.get(column), self.class_names(column)
-        if names is None or not isinstance(value, int) or isinstance(value, bool) or value == -1:
+        value, names = record.get(column), self.names_by_column.get(column)
+        if names is None or not isinstance(value, int) or isinstance(value, bool):
             return value
+        if value == UNPUBLISHED:
+            raise ValueError(IS_UNPUBLISHED)
         if not 0 <= value < len(names):
             raise ValueError(f"is {value!r}, and the source names {len(names)} classes")
         return names[value]
+
+    def spellings(self, record: Record, column: str) -> set[str]:
+        """Return a value as text; of a class the name, or the number where no name is one."""
+        value, names = record.get(column), self.names_by_column.get(column, ())
+        if not isinstance(value, int) or not 0 <= value < len(names):
+            return {str(value)}
+        numeric = any(name.removeprefix("-").isdigit() for name in names)
+        return {names[value]} if numeric else {names[value], str(value)}
 
 
 @dataclass(frozen=True, kw_only=True)

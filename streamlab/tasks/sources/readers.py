@@ -41,7 +41,7 @@ def read_split(path: Path) -> RawSplit:
         )
     reader = _reader(path)
     try:
-        return RawSplit(str(path), reader(path))
+        return RawSplit(str(path), reader(path), names_by_column=_class_names(path))
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
@@ -138,6 +138,26 @@ def _read_parquet(path: Path) -> list[Record]:
             f"{str(path)!r} cannot be read as Parquet ({error}). Write it again."
         ) from error
     return records
+
+
+def _class_names(path: Path) -> Mapping[str, tuple[str, ...]]:
+    """Return the class names that `datasets` writes beside the class numbers of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    if path.suffix != ".parquet":
+        return {}
+    written = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+    try:
+        features = json.loads(written).get("info", {}).get("features", {}).items()
+        return {
+            column: tuple(map(str, feature["names"]))
+            for column, feature in features
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{str(path)!r} describes its columns otherwise than `datasets` does. Write it again."
+        ) from error
 
 
 READERS: Final[Mapping[str, Callable[[Path], list[Record]]]] = MappingProxyType(
