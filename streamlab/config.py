@@ -111,25 +111,36 @@ _PLAIN_SCALARS: Final = {
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     "int": (r"[-+]?(?:0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
     "float": (
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
         r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
     "merge": (r"<<", ["<"]),
 }
+
+
+def _constructor(name: str, pattern: re.Pattern[str]) -> Callable[[_Loader, Any], Any]:
+    """Return a constructor that takes no other spelling, such as `!!float 12:30`."""
+
+    def construct(loader: _Loader, node: Any) -> Any:
+        value = loader.construct_scalar(node)
+        if name == "merge":
+            raise ValueError("`<<` is a key that merges mappings, and no value; write it in quotes")
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r:.60} is no {name} in YAML 1.2")
+        if name != "int":
+            return getattr(yaml.SafeLoader, f"construct_yaml_{name}")(loader, node)
+        if len(value) > _MOST_DIGITS:
+            raise ValueError(f"a whole number has {len(value)} digits")
+        return int(value, 0)
+
+    return construct
+
+
 for _name, (_pattern, _firsts) in _PLAIN_SCALARS.items():
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _firsts
-    )
-
-
-def _whole(_loader: _Loader, node: yaml.ScalarNode) -> int:
-    if len(node.value) > _MOST_DIGITS:
-        raise ValueError(f"a whole number has {len(node.value)} digits")
-    return int(node.value, 0)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
+    _tag, _compiled = f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$")
+    _Loader.add_implicit_resolver(_tag, _compiled, _firsts)
+    _Loader.add_constructor(_tag, _constructor(_name, _compiled))
 
 
 def read_yaml(path: Path) -> Tree:
