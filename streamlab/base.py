@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ MODEL_CLASS: Final = "AutoModelForSequenceClassification"
 _UNLIMITED_LENGTH: Final = 512  # tokens, where the configuration names no limit
 # Lists in a configuration that have one entry a layer.
 _LAYER_LISTS: Final = ("layer_types", "mlp_layer_types", "attention_window", "attention_layers")
+
+
+_DIGITS: Final = re.compile(r"\d+")
 
 
 class BaseSettings(Settings):
@@ -116,7 +120,6 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     text; BaseMismatchError where its weights are not those that the scenario pins.
     """
     import torch
-    from transformers import AutoTokenizer
 
     from streamlab.base_probe import check_tokenizer, takes_token_types
 
@@ -126,13 +129,10 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
         headless, info = _load(settings, located, config, "AutoModel")
-        tokenizer = AutoTokenizer.from_pretrained(
-            located.target, revision=settings.revision, trust_remote_code=False
-        )
+        tokenizer = _load_tokenizer(settings, located)
         with torch.device("meta"):
             outline = _auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
-        embedded = headless.get_input_embeddings().get_parameter("weight")
-        check_tokenizer(settings.model, tokenizer, len(embedded))
+        check_tokenizer(settings.model, tokenizer, _n_embedded(settings, headless))
     loaded = {name: parameter.detach() for name, parameter in headless.named_parameters()}
     full_names, head_names = split_head(
         [name for name, _ in outline.named_parameters()], loaded, outline.base_model_prefix
@@ -162,6 +162,36 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         return _probed(base, headless)
 
 
+def _load_tokenizer(settings: BaseSettings, located: Located) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            located.target, revision=settings.revision, trust_remote_code=False
+        )
+    except Exception as error:  # of many kinds in the library
+        reason = " ".join(str(error).split())
+        if "trust_remote_code" in reason:
+            raise
+        raise SourceError(
+            f"The tokenizer of the base {settings.model!r} cannot be loaded: its files are missing "
+            "or damaged. Put the model's own tokenizer files (`tokenizer.json`, or the vocabulary) "
+            f"beside its weights. ({type(error).__name__}: {reason[:120]})"
+        ) from error
+    return tokenizer
+
+
+def _n_embedded(settings: BaseSettings, headless: PreTrainedModel) -> int:
+    """Return the rows of the table of input embeddings. Raises SourceError without one."""
+    try:
+        return len(headless.get_input_embeddings().get_parameter("weight"))
+    except (AttributeError, NotImplementedError) as error:
+        raise SourceError(
+            f"The base {settings.model!r} ({headless.config.model_type}) cannot be used: it has no "
+            "table of input embeddings with one row a token. Give a model of another architecture."
+        ) from error
+
+
 def _probed(base: Base, headless: PreTrainedModel) -> Base:
     """Return the base with what a probe of its answers shows."""
     from streamlab.base_probe import Probe
@@ -175,7 +205,8 @@ def _probed(base: Base, headless: PreTrainedModel) -> Base:
 
 
 def _longest_declared(config: PretrainedConfig) -> int:
-    declared = int(getattr(config, "max_position_embeddings", 0))
+    names = ("max_position_embeddings", "max_seq_len")  # the latter in MPT
+    declared = next((n for name in names if (n := getattr(config, name, None))), 0)
     return declared if declared > 0 else _UNLIMITED_LENGTH
 
 
@@ -347,10 +378,28 @@ def _load(
         trust_remote_code=False,
     )
     for name, stored, expected in sorted(info["mismatched_keys"]):
+        if settings.layers is not None:
+            raise SourceError(
+                f"`base.layers` cannot cut {settings.model!r}: the shape of `{name}` depends on "
+                "the number of layers. Leave it out."
+            )
         raise SourceError(
             f"`{name}` has the shape {tuple(stored)} in the checkpoint of {settings.model!r}, and "
             f"{tuple(expected)} by its `config.json`. Restore the configuration that belongs to "
             "the checkpoint."
+        )
+    kinds = {_DIGITS.sub("#", name) for name, _ in model.named_parameters()}
+    prefix = f"{model.base_model_prefix}."
+    unread = [
+        name
+        for name in sorted(info["unexpected_keys"])
+        if kinds & {_DIGITS.sub("#", name), _DIGITS.sub("#", name.removeprefix(prefix))}
+    ]
+    if unread and settings.layers is None:
+        raise SourceError(
+            f"The checkpoint of {settings.model!r} has more layers than its `config.json` says, "
+            f"such as `{unread[0]}`. Restore the configuration that belongs to it, or set "
+            "`base.layers`."
         )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise SourceError(
@@ -373,6 +422,11 @@ def _explained(settings: BaseSettings) -> Iterator[None]:
             raise SourceError(
                 f"The base {settings.model!r} needs Python code from its own folder, which is "
                 "never run. Give a model of an architecture that `transformers` has itself."
+            ) from error
+        if "weights_only" in reason:
+            raise SourceError(
+                f"The weights of {settings.model!r} are a pickle of more than tensors, which might "
+                "run code and is never loaded. Save the model as `model.safetensors`."
             ) from error
         raise SourceError(
             f"The base {settings.model!r} cannot be loaded: {reason[:300]} Give a model that "

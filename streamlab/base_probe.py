@@ -75,6 +75,9 @@ class Probe:
     def __init__(self, name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self._name = name
         self._model = model
+        self._pad_token: int | None = getattr(model.config, "pad_token_id", None)
+        if self._pad_token is None:  # BART and T5 fail on any text without one
+            model.config.pad_token_id = tokenizer.pad_token_id
         self._tokenizer = tokenizer
         self._words = _some_words(tokenizer)
         self._tables = {p.data_ptr(): name for name, p in model.named_parameters()}
@@ -112,8 +115,7 @@ class Probe:
         SourceError if there are none.
         """
         config = self._model.config
-        before: int | None = getattr(config, "pad_token_id", None)
-        tokens: list[int | None] = [before, self._tokenizer.pad_token_id]
+        tokens: list[int | None] = [self._pad_token, self._tokenizer.pad_token_id]
         reason = ""
         for side, token in product(_SIDES, tokens):
             self._tokenizer.padding_side, config.pad_token_id = side, token

@@ -60,6 +60,23 @@ def remove_tokenizer(folder: Path) -> None:
         path.unlink()
 
 
+class Own:
+    """An object whose pickle would run code when it is read."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.mark,)
+
+
+def pickle_weights(folder: Path) -> None:
+    import torch
+
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Own(folder / "ran")}, folder / "pytorch_model.bin")
+
+
 QUERY = "encoder.layer.0.attention.self.query.weight"
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "an adapter beside it": (put_adapter_beside, "holds a PEFT adapter beside the model. Remove"),
@@ -73,6 +90,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: change(f / "config.json", vocab_size=N_TOKENS + 3),
         r"`embeddings.word_embeddings.weight` has the shape \(32, 32\) in the checkpoint .*"
         r"\(35, 32\) by its `config.json`",
+    ),
+    "more layers than its configuration says": (
+        lambda f: change(f / "config.json", num_hidden_layers=2),
+        "has more layers than its `config.json` says, such as `encoder.layer.2",
+    ),
+    "a pickle": (pickle_weights, "a pickle of more than tensors, .* never loaded. Save"),
+    "a damaged tokenizer": (
+        lambda f: (f / "tokenizer.json").write_text("{"),
+        "tokenizer of the base .* its files are missing or damaged. Put the model's own",
     ),
     "no tokenizer": (remove_tokenizer, "knows 0 words, and the model 32 tokens"),
     "a smaller tokenizer": (
@@ -130,6 +156,33 @@ def test_a_model_that_is_no_stack_of_layers_is_not_cut(tmp_path: Path) -> None:
 
     with pytest.raises(SourceError, match=r"cannot cut .*: a funnel model is not a stack of equal"):
         load(tmp_path, layers=2)
+
+
+def test_layers_that_another_shape_depends_on_are_not_cut(tmp_path: Path) -> None:
+    sizes = KINDS["BERT"].config | {"mask_token_id": 1, "position_embedding_type": "rotary"}
+    save_model(tmp_path, "Esm", **sizes)
+    save_tokenizer(tmp_path)
+
+    with pytest.raises(SourceError, match=r"`base.layers` cannot cut .*depends on the number of"):
+        load(tmp_path, layers=1)
+
+
+def test_a_model_without_a_table_of_tokens_is_refused_by_name(tmp_path: Path) -> None:
+    save_model(tmp_path, "Canine", **KINDS["BERT"].config)
+    save_tokenizer(tmp_path)
+
+    with pytest.raises(SourceError, match=r"\(canine\) cannot be used: it has no table of input"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["BART", "T5", "GPT-2"])
+def test_a_configuration_without_a_padding_token_gets_the_tokenizers(
+    kind: str, tmp_path: Path
+) -> None:
+    save_kind(tmp_path, kind)
+    change(tmp_path / "config.json", pad_token_id=None)
+
+    assert load(tmp_path).config.pad_token_id == 0
 
 
 @pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if name not in REFUSED])
