@@ -70,7 +70,7 @@ def encode(
     encoding = _tokenised(examples, tokenizer, max_length)
     types: list[list[int]] | None = encoding.get("token_type_ids")
     return Encoded(
-        token_ids=tuple(encoding["input_ids"]),
+        token_ids=_without_special(encoding, tokenizer),
         token_types=None if types is None else tuple(types),
         labels=task_type.collate([example.label for example in examples]),
         n_truncated=_count_truncated(examples, tokenizer, encoding, max_length),
@@ -110,10 +110,30 @@ def _tokenised(
         truncation=max_length is not None,
         max_length=max_length,
         return_attention_mask=False,
+        return_special_tokens_mask=True,
         split_special_tokens=True,  # a text that names a special token does not contain it
         verbose=False,  # no warning on examples over the model's length; they are counted
     )
     return encoding
+
+
+def _without_special(
+    encoding: BatchEncoding, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], ...]:
+    """Return token ids where a special token inside a text is the unknown token.
+
+    Whole-word and unigram vocabularies hold the names of special tokens as words.
+    """
+    unknown = tokenizer.unk_token_id
+    special = set(tokenizer.all_special_ids) - {unknown}
+    masks = encoding["special_tokens_mask"]
+    token_ids: list[list[int]] = encoding["input_ids"]
+    if unknown is None:
+        return tuple(token_ids)
+    return tuple(
+        [unknown if i in special and not added else i for i, added in zip(ids, mask, strict=True)]
+        for ids, mask in zip(token_ids, masks, strict=True)
+    )
 
 
 def _count_truncated(

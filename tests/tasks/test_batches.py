@@ -239,3 +239,34 @@ def test_a_text_that_names_a_special_token_does_not_contain_it(name: str) -> Non
     special = tokenizer.convert_tokens_to_ids(name)
 
     assert named.count(special) == plain.count(special)
+
+
+@pytest.mark.parametrize("model", ["WordLevel", "Unigram"])
+@pytest.mark.parametrize("name", ["</s>", "<mask>", "<pad>"])
+def test_a_word_that_is_the_name_of_a_special_token_is_unknown(model: str, name: str) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "<mask>", "<pad>", "▁a", "▁film"]
+    vocabulary: Any = {
+        "WordLevel": lambda: models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"),
+        "Unigram": lambda: models.Unigram([(w, 0.0) for w in words] + [("▁", -9.0)], 0),
+    }
+    core = Tokenizer(vocabulary[model]())
+    spaces = {"WordLevel": pre_tokenizers.WhitespaceSplit, "Unigram": pre_tokenizers.Metaspace}
+    core.pre_tokenizer = spaces[model]()
+    core.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    roles = {
+        "unk_token": "<unk>",
+        "eos_token": "</s>",
+        "mask_token": "<mask>",
+        "pad_token": "<pad>",
+    }
+    build: Any = PreTrainedTokenizerFast
+    tokenizer = build(tokenizer_object=core, **roles)
+
+    ids = encode([Example(f"a {name} film", None, 0)], tokenizer, CLASSES, max_length=32)
+
+    assert [i for i in ids.token_ids[0] if 0 < i < 4] == [1]
