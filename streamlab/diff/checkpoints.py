@@ -303,16 +303,29 @@ class PretrainedDiff(DiffVector):
 
         A classifier gets the diff's head, and with it the number and names of its labels; a
         headless model takes the backbone alone. Raises BaseMismatchError where the model's
-        weights are not the base's.
+        weights are not the base's, and DiffError for a model of another kind or in a wrapper.
         """
+        from transformers import PreTrainedModel
+
+        if not isinstance(model, PreTrainedModel):
+            raise DiffError(
+                f"A diff is merged into a model of `transformers`, got {type(model).__name__}. "
+                "Give the model inside it; merge or remove its adapters first."
+            )
         head = {} if model.base_model is model else self.head
         diff = DiffVector(self.layout, self.tensors, head, self.task, self.mode)
         planned = plan(model, diff, expected=layout_of(model).fingerprint)
-        widths = {
-            swap.tensor.shape[0]
+        resized = [
+            (swap.linear.out_features, swap.tensor.shape[0])
             for swap in planned.swaps
             if swap.linear is not None and swap.width != swap.linear.out_features
-        }
+        ]
+        if any(before != model.config.num_labels for before, _ in resized):
+            raise DiffError(
+                f"{type(model).__name__} has a head of another meaning than one output a label. "
+                "Give a model for sequence classification, or a headless one."
+            )
+        widths = {after for _, after in resized}
         n_changed = planned.put_on().n_changed
         if head:
             _set_labels(model, max(widths) if widths else model.config.num_labels, self.task)

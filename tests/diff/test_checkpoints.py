@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AutoModel,
+    AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     BertConfig,
     DebertaV2Config,
@@ -277,3 +278,32 @@ def test_a_headless_model_takes_the_backbone_of_a_diff_alone() -> None:
     assert diff.head
     assert 0 < diff.merge_into(headless) <= diff.n_entries
     assert bits(headless) == bits(tuned.base_model)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing")
+@pytest.mark.parametrize("wrapper", ["module", "adapter"])
+def test_a_model_in_a_wrapper_is_refused_by_name(wrapper: str) -> None:
+    base = classifier()
+    diff = DiffVector.from_models(base, tuned_from(base))
+    inside: Any = torch.nn.DataParallel(base)
+    if wrapper == "adapter":
+        peft = pytest.importorskip("peft")
+        inside = peft.get_peft_model(base, peft.LoraConfig(r=2, target_modules=["query"]))
+
+    with pytest.raises(DiffError, match=r"got (DataParallel|PeftModel)\. Give the model inside"):
+        diff.merge_into(inside)
+
+
+def test_a_head_of_another_meaning_gets_no_labels() -> None:
+    config = classifier().config
+    config.num_labels = 3
+    tuned = AutoModelForSequenceClassification.from_config(config)
+    choice = AutoModelForMultipleChoice.from_config(config)
+    choice.base_model.load_state_dict(tuned.base_model.state_dict())
+    diff = DiffVector.from_models(tuned, tuned_from(tuned))
+    before = bits(choice)
+
+    with pytest.raises(DiffError, match=r"head of another meaning than one output a label"):
+        diff.merge_into(choice)
+
+    assert bits(choice) == before
