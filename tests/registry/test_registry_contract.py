@@ -24,6 +24,7 @@ from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.records import (
     ArrivalDetails,
     ArrivalRecord,
+    ExamplesChanged,
     Grouping,
     MethodStorage,
     ReportedDetails,
@@ -223,6 +224,18 @@ def test_scores_on_synthetic_rows_say_so(registry: Registry, run: RunRecord) -> 
         ("synthetic", True),
         ("hub", False),
     ]
+
+
+def test_changed_examples_are_those_of_the_first_arrival_of_each_task(
+    registry: Registry, run: RunRecord
+) -> None:
+    for version, task, n_truncated in ((1, "sst2", 7), (2, "sst2", 9), (1, "rte", None)):
+        details = ArrivalDetails(n_truncated=n_truncated, n_repeated=n_truncated and 2)
+        arrival = new_arrival(run.id, task=task, version=version, details=details)
+        registry.arrivals.add(arrival, new_diff(), [])
+
+    assert registry.arrivals.examples_changed(run.id) == (ExamplesChanged("sst2", 7, 0, 0, 0, 2),)
+    assert registry.arrivals.examples_changed(run.name) == (ExamplesChanged("sst2", 7, 0, 0, 0, 2),)
 
 
 def test_two_arrivals_share_one_artifact(registry: Registry, run: RunRecord) -> None:
