@@ -107,6 +107,13 @@ def _no_name_twice(names: tuple[str, ...]) -> tuple[str, ...]:
 Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_no_name_twice)]
 
 
+def _as_written(value: object) -> object:
+    """Refuse what cannot be compared with a file as text, such as 1e5, which is read as 100000."""
+    if not isinstance(value, (str, int)):
+        raise ValueError("must be text, a whole number, true or false; write it in quotes")
+    return value
+
+
 class TaskSettings(Settings):
     """One task: its dataset, how to read it, and its metrics.
 
@@ -133,7 +140,9 @@ class TaskSettings(Settings):
     catalogue, else of the kind."""
     columns: Columns = Columns()
     """The columns of the source, if they are not `text`, `text2` and `label`."""
-    where: Mapping[str, str | int | bool] = Field(default_factory=dict)
+    where: Mapping[str, Annotated[str | int | bool, BeforeValidator(_as_written)]] = Field(
+        default_factory=dict
+    )
     """Use only the records whose columns have these values."""
     files: TaskFiles | None = None
     """Local files. Paths start at the scenario's folder."""

@@ -49,6 +49,11 @@ def test_a_dataset_is_a_name_and_no_path(dataset: str) -> None:
         ({"hub": {"path": "/somewhere/else"}}, "hub.path"),
         ({"columns": {"label_column": "x"}}, "unknown key"),
         ({"dev_share": 0.9}, "dev_share"),
+        (
+            {"where": {"id": 1e5}},
+            "where.id: must be text, a whole number, true or false; write it in",
+        ),
+        ({"where": {"id": None}}, "where.id: must be text"),
         ({"max_train_examples": 0}, "max_train_examples"),
     ],
 )
