@@ -82,7 +82,16 @@ def read_beneath(root: Path, path: Path, *, most_bytes: int) -> bytes:
                 f"{path} is not a regular file of at most {most_bytes:,} bytes. Put the file "
                 "itself in its place."
             )
-        return file.read(most_bytes)
+        return file.read(found.st_size)
+
+
+def refuse_link(path: Path) -> None:
+    """Raise StoreError where a file or folder of a home is a link, which may lead out of it."""
+    if os.path.islink(path):  # noqa: PTH114 - unlike pathlib's, false where it cannot be seen
+        raise StoreError(
+            f"{path} is a link, and links are not followed in a home. Put the folder itself in "
+            "its place; the home as a whole may be a link."
+        )
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, atomic_write, disk_errors, open_new
+from streamlab.files import Opener, atomic_write, disk_errors, open_new, read_beneath, refuse_link
 from streamlab.hashing import canonical_json, parse_json
 
 if TYPE_CHECKING:
     from streamlab.registry.records import NewArrival
 
+MAX_CURVE_BYTES = 2**26
 _N_PARTS = 5  # of a name: seed, provider, task, version, method
 _LONGEST_NAME = 200  # bytes; file systems stop at 255
 
@@ -41,7 +42,9 @@ def recorded_curve_path(folder: Path, run: str, arrival: NewArrival) -> Path:
     return curve_path(folder, run=run, **{name: getattr(arrival, name) for name in names})
 
 
-def curves_of(folder: Path, *, provider: str | None, run: str | None) -> Iterator[Path]:
+def curves_of(
+    folder: Path, provider: str | None = None, *, run: str | None = None
+) -> Iterator[Path]:
     """Yield the curves of a provider or a run by name, in order.
 
     Of a provider, hashed names cannot be assigned.
@@ -83,6 +86,7 @@ def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWri
     The curve of an earlier attempt is replaced. Raises StoreError where the disk is full or not
     writable.
     """
+    refuse_link(path.parent)
     with atomic_write(path, opener=opener) as file:
         yield CurveWriter(file, path)
 
@@ -90,7 +94,7 @@ def writing_curve(path: Path, *, opener: Opener = open_new) -> Iterator[CurveWri
 def read_curve(path: Path) -> tuple[dict[str, Any], ...]:
     """Return every point of a curve in order. Raises StoreError if it is missing or damaged."""
     try:
-        data = path.read_bytes()
+        data = read_beneath(path.parents[1], path, most_bytes=MAX_CURVE_BYTES)
     except OSError as error:
         raise StoreError(f"The curve {path} cannot be read: {error}.") from error
     return parse_curve(path, data)

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamlab.errors import RegistryError, StoreError, UsageError
-from streamlab.files import disk_error_text, has_room, write_atomically
+from streamlab.files import disk_error_text, has_room, refuse_link, write_atomically
 from streamlab.home.curves import short_name
 
 _RESERVE_BYTES = 1 << 20
@@ -62,7 +62,9 @@ class Home:
 
     def figures_of(self, run: str) -> Path:
         """Return the folder of one run's figures."""
-        return self.figures / _plain(run)
+        folder = self.figures / _plain(run)
+        refuse_link(folder)
+        return folder
 
     @property
     def reports(self) -> Path:
@@ -84,14 +86,21 @@ class Home:
 
     def require_registry(self, hint: str = _NO_REGISTRY) -> None:
         """Raise RegistryError where the home has no registry; `hint` says what to do."""
+        self.refuse_links()
         if not self.has_registry:
             raise RegistryError(f"There is no registry in the home {self.path}. {hint}")
+
+    def refuse_links(self) -> None:
+        """Raise StoreError where a folder of the home is a link, which may lead out of it."""
+        for folder in (self.store, self.curves, self.figures, self.reports, self.quarantine):
+            refuse_link(folder)
 
     def create(self) -> None:
         """Create missing folders and check that each is writable.
 
         Raises StoreError where one cannot be created or written to, or the disk is full.
         """
+        self.refuse_links()
         for folder in (self.path, self.store, self.curves, self.figures, self.reports):
             try:
                 folder.mkdir(parents=True, exist_ok=True)

@@ -26,8 +26,8 @@ from streamlab.errors import (
     StoreError,
     UsageError,
 )
-from streamlab.files import locked, read_beneath, temporary_path, write_atomically
-from streamlab.home.curves import parse_curve, recorded_curve_path
+from streamlab.files import locked, read_beneath, refuse_link, temporary_path, write_atomically
+from streamlab.home.curves import MAX_CURVE_BYTES, parse_curve, recorded_curve_path
 from streamlab.home.folder import Home
 from streamlab.home.foreign import NO_HOME, ImportedArrival, ImportedRun, read_runs
 from streamlab.home.store import ArtifactStore
@@ -44,7 +44,6 @@ from streamlab.registry.records import (
 from streamlab.registry.registry import Registry
 from streamlab.registry.schema import check_place
 
-MAX_CURVE_BYTES = 2**26
 _identity = attrgetter("seed", "provider", "task", "version", "method", "attempt")
 _OF_A_BASE = [f.name for f in fields(NewBase) if f.name not in ("model", "revision", "layers")]
 
@@ -86,6 +85,7 @@ def import_home(
         # An earlier import may have been interrupted before the curves.
         for part, data in read:
             path = recorded_curve_path(home.curves, one.run.name, part.arrival)
+            refuse_link(path.parent)
             if not os.path.lexists(path):
                 write_atomically(path, data)
     return imported

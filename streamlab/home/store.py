@@ -11,8 +11,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from streamlab.errors import StoreError
-from streamlab.files import Opener, disk_errors, locked, open_new, sync_folder, write_atomically
+from streamlab.files import (
+    Opener,
+    disk_errors,
+    locked,
+    open_new,
+    read_beneath,
+    refuse_link,
+    sync_folder,
+    write_atomically,
+)
 
+MAX_BYTES = 2**36  # of a file, far more than a checkpoint has
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,7 +69,7 @@ class ArtifactStore:
                 "Restore the file, or run again to recreate it."
             )
         with _readable(path):
-            data = path.read_bytes()
+            data = read_beneath(self.folder, path, most_bytes=MAX_BYTES)
         self.check(data, digest)
         return data
 
@@ -111,10 +121,7 @@ class ArtifactStore:
                 f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
             )
         folder = self.folder / digest[:2]
-        with disk_errors(folder):
-            is_link = folder.is_symlink()
-        if is_link:
-            raise StoreError(f"{folder} is a link, which is not followed. Put the folder there.")
+        refuse_link(folder)
         return folder / digest[2:]
 
     def hashes(self, *, but: Collection[str] = ()) -> dict[str, str]:
@@ -125,8 +132,9 @@ class ArtifactStore:
         found = {}
         for path, digest in self.files():
             if digest is not None and digest not in but:
-                with _readable(path), path.open("rb") as file:
-                    found[digest] = hashlib.file_digest(file, "sha256").hexdigest()
+                with _readable(path):
+                    data = read_beneath(self.folder, path, most_bytes=MAX_BYTES)
+                found[digest] = hashlib.sha256(data).hexdigest()
         return found
 
     def delete(self, path: Path) -> None:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Literal
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
-from streamlab.files import TEMPORARY_PREFIX, find_incomplete, is_in_use, locked, size_of
+from streamlab.files import (
+    TEMPORARY_PREFIX,
+    find_incomplete,
+    is_in_use,
+    locked,
+    read_beneath,
+    size_of,
+)
 from streamlab.home.gc import is_young
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import header_fields
@@ -142,12 +149,9 @@ def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None
         path = store.path(row.digest)
     except StoreError:
         return Finding("row", row.digest, f"`digest` is {row.digest!r}, which is not a digest")
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return Finding("missing", row.digest, "The file is missing.", path)
-    except OSError as error:
-        return Finding("unreadable", row.digest, f"{error.strerror}.", path)
+    data = _read(row, store, path)
+    if isinstance(data, Finding):
+        return data
     found = hashlib.sha256(data).hexdigest()
     if found == row.digest:
         differences = "; ".join(_differences(row, data, layout))
@@ -157,6 +161,23 @@ def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None
         return Finding("truncated", row.digest, detail, path)
     detail = f"The file has {len(data)} bytes and the digest {found[:12]}."
     return Finding("altered", row.digest, detail, path)
+
+
+def _read(row: RecordedArtifact, store: ArtifactStore, path: Path) -> bytes | Finding:
+    """Return the bytes of a file that is not longer than its row says, or what is wrong."""
+    try:
+        n_bytes = path.lstat().st_size
+        if n_bytes > row.file_bytes and path.is_file():
+            detail = f"The file has {n_bytes} bytes instead of {row.file_bytes}."
+            return Finding("altered", row.digest, detail, path)
+        data = read_beneath(store.folder, path, most_bytes=row.file_bytes)
+    except StoreError as error:
+        return Finding("unreadable", row.digest, str(error), path)
+    except FileNotFoundError:
+        return Finding("missing", row.digest, "The file is missing.", path)
+    except OSError as error:
+        return Finding("unreadable", row.digest, f"{error.strerror}.", path)
+    return data
 
 
 def _is_written(path: Path) -> bool:

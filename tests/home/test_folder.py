@@ -127,3 +127,17 @@ def test_no_name_of_a_run_leads_out_of_the_home(name: str, tmp_path: Path) -> No
     assert report.resolve().parent == home.reports
     assert max(len(figures.name), len(report.name)) < 120
     assert home.figures_of("glue_stream-1").name == "glue_stream-1"
+
+
+@pytest.mark.parametrize("name", ["store", "curves", "figures", "reports", "quarantine"])
+def test_a_folder_that_leads_out_of_the_home_is_refused(name: str, tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.path.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (home.path / name).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreError, match="is a link, and links are not followed"):
+        home.create()
+    with pytest.raises(StoreError, match="is a link, and links are not followed"):
+        home.require_registry()
+    assert not [*(tmp_path / "elsewhere").iterdir()]
