@@ -21,7 +21,7 @@ from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import split_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -124,6 +124,24 @@ def _backbone_names(
         return {name: name for name in names}, ()
     kept, _ = split_head([name for name, _ in outline.named_parameters()], names, prefix)
     return {name: name for name in kept}, ()
+
+
+def _check_pooler(base: PreTrainedModel, names: Collection[str]) -> None:
+    """Raise DiffError for a pooler that the base's checkpoint lacks: each load draws another."""
+    from safetensors import safe_open
+
+    poolers = [name for name in names if name.startswith("pooler.")]
+    paths = Path(base.name_or_path).glob("*.safetensors") if base.name_or_path else []
+    stored: list[str] = []
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            stored += file.keys()
+    if poolers and stored and not any("pooler." in name for name in stored):
+        raise DiffError(
+            f"The checkpoint of {base.name_or_path!r} lacks `{poolers[0]}`, which every load draws "
+            "anew, so that nothing would fit a diff on it. Save the base whole, load it from "
+            "there, and train on that."
+        )
 
 
 def _check_dropped(dropped: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> None:
@@ -229,6 +247,7 @@ class PretrainedDiff(DiffVector):
                 f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): "
                 "the two have different architectures. Give two models of one architecture."
             )
+        _check_pooler(base, names)
         _check_dropped(
             {n: p for n, p in parameters.items() if n not in {*names.values(), *head_names}}, held
         )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import (
     AutoModel,
+    AutoModelForMaskedLM,
     AutoModelForMultipleChoice,
     AutoModelForSequenceClassification,
     BertConfig,
@@ -307,3 +308,17 @@ def test_a_head_of_another_meaning_gets_no_labels() -> None:
         diff.merge_into(choice)
 
     assert bits(choice) == before
+
+
+def test_a_base_whose_pooler_is_drawn_at_every_load_is_refused(tmp_path: Path) -> None:
+    AutoModelForMaskedLM.from_config(classifier().config).save_pretrained(tmp_path / "mlm")
+    base = AutoModel.from_pretrained(tmp_path / "mlm", dtype="auto")
+
+    with pytest.raises(
+        DiffError, match=r"lacks `pooler\.dense\.weight`, which every load draws anew"
+    ):
+        DiffVector.from_models(base, base)
+
+    base.save_pretrained(tmp_path / "whole")
+    whole = AutoModel.from_pretrained(tmp_path / "whole", dtype="auto")
+    assert DiffVector.from_models(whole, tuned_from(whole)).n_entries
