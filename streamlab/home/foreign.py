@@ -6,22 +6,16 @@ and every row is checked before anything is made of it.
 
 from __future__ import annotations
 
-import os
-import shutil
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from stat import S_ISREG
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from streamlab.errors import RegistryError
 from streamlab.home.folder import Home
-from streamlab.registry.backends import default_url
-from streamlab.registry.backends.sqlite import check_files
+from streamlab.registry.backends.sqlite_copy import private_copy
 from streamlab.registry.records import (
     ArrivalRecord,
     DiffRecord,
@@ -39,9 +33,7 @@ from streamlab.registry.registry import Registry
 
 IMPORTED = "imported"  # the method of an imported file, whose training is unknown
 NO_HOME: Final = "Give a folder that `streamlab run` filled."
-_SPARSE_BYTES = 2**26  # that a file may lack on the disk
 _MOST_DIGITS = 9  # of a run's number
-_ATTEMPTS = 3  # to copy a database that is written to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +67,7 @@ def read_runs(other: Home) -> tuple[ImportedRun, ...]:
     """
     with TemporaryDirectory(prefix="streamlab-import-") as folder:
         try:
-            url = _copied(other.path / "registry.db", Path(folder))
+            url = private_copy(other.path / "registry.db", Path(folder))
             with Registry.open(url, clock=lambda: 0.0, read_only=True) as source:
                 return tuple(_finished_runs(source, other))
         except (RegistryError, OSError) as error:
@@ -147,53 +139,3 @@ def _refuse_unprintable(run: RunRecord, arrivals: Sequence[ArrivalRecord]) -> No
         raise RegistryError(
             f"The run {run.name[:40]!r} must be called `{run.scenario_name[:40]}-` and a number."
         )
-
-
-def _copied(path: Path, folder: Path) -> str:
-    """Copy a database into a private folder, and return the URL that reads it as it is.
-
-    Raises RegistryError where it is no file of its own, sparse, or written to all the time.
-    """
-    copy = folder / path.name
-    for _ in range(_ATTEMPTS):
-        check_files(path)
-        before = _state(path)
-        for ending in ("", "-wal") if os.path.lexists(f"{path}-wal") else ("",):
-            _copy_file(Path(f"{path}{ending}"), Path(f"{copy}{ending}"))
-        if _state(path) == before:
-            _fold(copy)
-            return f"{default_url(copy)}?immutable=1"
-    raise RegistryError(f"{path} is written to all the time. Wait for its run to end.")
-
-
-def _state(path: Path) -> list[tuple[int, ...]]:
-    """Return what changes with every change of a database and its log."""
-    files = [file for file in (path, Path(f"{path}-wal")) if os.path.lexists(file)]
-    found = [file.lstat() for file in files]
-    return [(status.st_ino, status.st_size, status.st_mtime_ns) for status in found]
-
-
-def _copy_file(path: Path, copy: Path) -> None:
-    number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(number, "rb") as file:
-        status = os.fstat(number)
-        if not S_ISREG(status.st_mode) or status.st_size > 1024 * status.st_blocks + _SPARSE_BYTES:
-            raise RegistryError(
-                f"{path} is not a regular file, or a sparse one that has less on the disk than "
-                "it says. It was not read."
-            )
-        with copy.open("wb") as target:
-            shutil.copyfileobj(file, target, 2**20)
-
-
-def _fold(copy: Path) -> None:
-    """Take a log into its database, which is then read alone."""
-    if not Path(f"{copy}-wal").exists():
-        return
-    try:
-        with closing(sqlite3.connect(copy)) as database:
-            database.execute("PRAGMA trusted_schema = OFF")
-            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            database.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.Error as error:
-        raise RegistryError(f"Its database cannot be read: {error}.") from error
