@@ -15,7 +15,7 @@ from typing import Final
 
 from streamlab.errors import RegistryError
 from streamlab.home.folder import Home
-from streamlab.registry.backends.sqlite_copy import private_copy
+from streamlab.registry.backends import private_copy
 from streamlab.registry.records import (
     ArrivalRecord,
     DiffRecord,

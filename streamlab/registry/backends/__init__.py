@@ -206,3 +206,13 @@ def default_url(path: Path) -> str:
     # Made absolute without following links.
     database = os.path.abspath(path)  # noqa: PTH100
     return URL.create("sqlite", database=database).render_as_string(hide_password=False)
+
+
+def private_copy(path: Path, folder: Path) -> str:
+    """Copy the registry of another's home into `folder`, and return the URL that reads it.
+
+    Raises RegistryError where it cannot be copied safely.
+    """
+    from streamlab.registry.backends.sqlite_copy import copied
+
+    return copied(path, folder)

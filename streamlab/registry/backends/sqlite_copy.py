@@ -17,7 +17,7 @@ _SPARSE_BYTES = 2**26  # that a file may lack on the disk
 _ATTEMPTS = 3  # to copy a database that is written to
 
 
-def private_copy(path: Path, folder: Path) -> str:
+def copied(path: Path, folder: Path) -> str:
     """Copy a database into a private folder, and return the URL that reads it as it is.
 
     Raises RegistryError where it is no file of its own, sparse, or written to all the time.
