@@ -164,15 +164,16 @@ class Bench:
     def calls_of(self, home: Path, words: Sequence[str]) -> list[tuple[str, int]]:
         """Run a command undisturbed; return its writing calls: each name, and which of this name.
 
-        strace counts per name and thread.
+        strace counts per name; only the main thread is traced, since a child that is killed, as
+        the compiler of the step, is another matter.
         """
         log = self.folder / "calls"
-        traced = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(log), "-e", f"trace={CALLS}"]
+        traced = ["strace", "-qq", "-o", str(log), "-e", f"trace={CALLS}"]
         self.run(home, words, check=True, before=traced)
-        found, numbers = [], Counter[tuple[str, str]]()
-        for thread, name in re.findall(r"^(\d+) +(\w+)\(", log.read_text(errors="replace"), re.M):
-            numbers[thread, name] += 1
-            found.append((name, numbers[thread, name]))
+        found, numbers = [], Counter[str]()
+        for name in re.findall(r"^(\w+)\(", log.read_text(errors="replace"), re.M):
+            numbers[name] += 1
+            found.append((name, numbers[name]))
         return found
 
     def run(
@@ -191,7 +192,7 @@ class Bench:
             words = [word.replace(name, str(path)) for word in words]
         if kill_at is not None:
             how = f"inject={kill_at[0]}:signal=KILL:when={kill_at[1]}"
-            before = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", how]
+            before = ["strace", "-qq", "-o", "/dev/null", "-e", how]
         command = [*before, *CLI, *words, "--home", str(home)]
         return subprocess.run(command, capture_output=True, text=True, check=check)  # noqa: S603
 
