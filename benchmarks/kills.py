@@ -130,6 +130,7 @@ class Bench:
         for words in case.before:
             self.run(start, words, check=True)
         home = self.begin(start)
+        runs = state_of(home)["runs"] if case.again else []
         calls = self.calls_of(home, case.words)
         expected = state_of(home)
         different = []
@@ -138,8 +139,8 @@ class Bench:
             home = self.begin(start)
             self.run(home, case.words, kill_at=calls[place])
             again = self.run(home, case.again or case.words)
-            if case.again and again.returncode:  # killed before there was anything to go on with
-                again = self.run(home, case.words)
+            if case.again and again.returncode and state_of(home)["runs"] == runs:
+                again = self.run(home, case.words)  # there was nothing to go on with yet
             found = state_of(home) if (home / "registry.db").exists() else {}
             if "Traceback" in again.stderr:
                 different.append(f"at {place}: {again.stderr.strip().splitlines()[-1]}")
