@@ -107,7 +107,7 @@ def import_(
         from streamlab.home.import_home import import_home
 
         found = import_home(place.home, place.url, Home(source), models=base)
-        imported = [(taken.source.run.name, taken) for taken in found]
+        imported = [(result.source.run.name, result) for result in found]
     elif provider:
         # First, since a file cannot be checked without a recorded base.
         with place.open(read_only=False) as registry:
@@ -116,20 +116,20 @@ def import_(
             if len(base) > 1:
                 raise UsageError("A FILE has one base; give `--base` once.")
             model = next(iter(base), None)
-            taken = import_file(
+            result = import_file(
                 registry, place.home, source, provider=provider, task=task, model=model
             )
-        imported = [(source.name, taken)]
+        imported = [(source.name, result)]
     else:
         raise UsageError(f"Give the provider of {source} with `--provider`.")
     rows = tuple(
         (
             name,
-            taken.run.name,
-            len(taken.source.arrivals),
-            "new" if taken.is_new else "already here",
+            result.run.name,
+            len(result.source.arrivals),
+            "new" if result.is_new else "already here",
         )
-        for name, taken in imported
+        for name, result in imported
     )
     print_table(Table("imports", "Imports", _IMPORT_COLUMNS, rows), form)
     if not rows:

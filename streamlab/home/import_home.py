@@ -157,9 +157,7 @@ def _keep(
     """Store the staged files and record the runs, while `gc` deletes nothing."""
     with store.adding({file.name: file for file in sorted(folder.iterdir())}):
         trusted = [replace(run, base=bases.get(run.base.fingerprint, run.base)) for run in runs]
-        return registry.transaction(
-            lambda: tuple(find_imported(registry, run) or _add(registry, run) for run in trusted)
-        )
+        return registry.transaction(lambda: tuple(add_imported(registry, run) for run in trusted))
 
 
 def _refuse_different(
