@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 
 if TYPE_CHECKING:
+    from postgres_server import PostgresServer
     from stream_samples import Ran
 
 
@@ -42,6 +44,19 @@ def file_url(made: Path, tmp_path: Path) -> str:
     """Name the file of an empty registry."""
     shutil.copy(made, tmp_path / "registry.db")
     return f"sqlite:///{tmp_path}/registry.db"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, which every test of the session shares."""
+    if os.environ.get("STREAMLAB_REQUIRE_POSTGRES") != "1":
+        pytest.importorskip("psycopg", reason="wants the extra `postgres`")
+    from postgres_server import PostgresServer  # here, since psycopg is an extra
+
+    if PostgresServer.find() is None and os.environ.get("STREAMLAB_REQUIRE_POSTGRES") != "1":
+        pytest.skip("wants PostgreSQL's server, which is not installed")
+    with PostgresServer() as server:
+        yield server
 
 
 @pytest.fixture(params=["file", "memory"])
