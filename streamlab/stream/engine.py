@@ -19,7 +19,7 @@ from streamlab.errors import BaseMismatchError, DataError, RegistryError, UsageE
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
 from streamlab.registry import schema
-from streamlab.registry.records import ArrivalRecord, NewRun, RunRecord, describe_base
+from streamlab.registry.records import ExamplesUsed, NewRun, RunRecord, describe_base
 from streamlab.registry.registry import Registry
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
@@ -74,7 +74,7 @@ def run(
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     context = RunContext(loaded.scenario, base, loaded.folder)
     context.check_keys()
-    context.prepare(loaded.scenario.seeds[0])
+    context.prepare()
     sandbox = _sandbox(context, place)
     environment = describe_environment(loaded.scenario.defaults.training)
     if loaded.scenario.execution.executor == "processes":
@@ -134,20 +134,20 @@ def _resume(registry: Registry, loaded: LoadedScenario, context: RunContext) -> 
             f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Restore that base to "
             "continue, or leave `--resume` out to start a new run."
         )
-    _check_examples(registry.arrivals.list(run=unfinished.name), context)
+    used = registry.arrivals.examples_used(unfinished.name)
+    _check_examples(used, unfinished.name, context)
     return registry.runs.resume(unfinished.id)
 
 
-def _check_examples(records: Sequence[ArrivalRecord], context: RunContext) -> None:
+def _check_examples(used: Sequence[ExamplesUsed], run: str, context: RunContext) -> None:
     """Raise DataError where a recorded arrival had other examples than those that are read now."""
-    planned = {arrival.identity: arrival for arrival in arrivals(context.scenario)}
-    for record in sorted(records, key=lambda record: record.seed):  # one seed is loaded at a time
-        source = context.loaded(planned[identity_of(record)]).source
-        if source.examples_fingerprint != record.examples_fingerprint:
+    for one in used:
+        source = context.reported(one.task).data.source
+        if source.examples_fingerprint != one.examples_fingerprint:
             raise DataError(
-                f"The examples of `{record.task}` (now from {source.detail}) are not those that "
-                f"the run `{record.run}` began with. Restore them to continue, or leave `--resume` "
-                "out to start a new run."
+                f"The examples of `{one.task}` (now from {source.detail}) are not those that the "
+                f"run `{run}` began with. Restore them to continue, or leave `--resume` out to "
+                "start a new run."
             )
 
 

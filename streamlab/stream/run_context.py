@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
@@ -16,44 +18,61 @@ from streamlab.methods.training_loop import set_dropout
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import Encoded, encode
-from streamlab.tasks.examples import TaskData
-from streamlab.tasks.load import load_task
+from streamlab.tasks.examples import Example, TaskData
+from streamlab.tasks.load import TaskExamples, read_task
 from streamlab.tasks.sources.hub import HubReach
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HEAD_SPREAD = 0.02  # standard deviation of a head that nothing was trained into
+# Examples that are held at most, some 0.3 kB each as text and 2 kB as token ids.
+_MOST_READ, _MOST_ENCODED = 200_000, 32_768
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+_Version = tuple[int, str, int]  # a scenario seed, a task and its version
 
 
 @dataclass(frozen=True)
 class EncodedTask:
-    """A task's examples as token ids, by split."""
+    """A task's examples as token ids, by split; those of a training are tokenised when needed."""
 
     data: TaskData
-    train: Encoded
-    validation: Encoded
     dev: Encoded
+    _tokenizer: PreTrainedTokenizerBase
+
+    @cached_property
+    def train(self) -> Encoded:
+        """Return the examples to learn from."""
+        return self._encode(self.data.train)
+
+    @cached_property
+    def validation(self) -> Encoded:
+        """Return the examples to choose by."""
+        return self._encode(self.data.validation)
+
+    def _encode(self, examples: tuple[Example, ...]) -> Encoded:
+        length = self.dev.max_length
+        return encode(examples, self._tokenizer, self.data.type, max_length=length)
 
 
-def encode_task(data: TaskData, base: Base, training: TrainingSettings) -> EncodedTask:
-    """Tokenise a task for a base.
+def encode_task(
+    data: TaskData, base: Base, training: TrainingSettings, *, dev: Encoded | None = None
+) -> EncodedTask:
+    """Tokenise a task for a base; `dev`: where that is done already for the examples to report on.
 
     Raises UsageError where `max_length` exceeds the base's, or the device does not exist.
     """
     find_device(training.device)  # now rather than when the arrival's turn has come
-    if training.max_length > base.max_length:
+    length = training.max_length
+    if length > base.max_length:
         raise UsageError(
-            f"`training.max_length` of `{data.name}` is {training.max_length} tokens, and the base "
+            f"`training.max_length` of `{data.name}` is {length} tokens, and the base "
             f"{base.settings.model!r} takes at most {base.max_length}. Lower it."
         )
-    length = training.max_length
-    return EncodedTask(
-        data,
-        encode(data.train, base.tokenizer, data.type, max_length=length),
-        encode(data.validation, base.tokenizer, data.type, max_length=length),
-        encode(data.dev, base.tokenizer, data.type, max_length=length),
-    )
+    dev = dev or encode(data.dev, base.tokenizer, data.type, max_length=length)
+    return EncodedTask(data, dev, base.tokenizer)
 
 
 def find_device(name: str) -> torch.device:
@@ -163,8 +182,37 @@ def _outline(model: torch.nn.Module) -> list[tuple[Any, ...]]:
     return [*modules, *parameters, buffers]
 
 
+class Recent(Generic[Key, Value]):
+    """What was made or used last, of a total weight of at most `most`; one may weigh more."""
+
+    def __init__(self, weigh: Callable[[Value], int], *, most: int) -> None:
+        self._weigh, self._most = weigh, most
+        self._held: dict[Key, Value] = {}  # the latest used comes last
+        self._weight = 0
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """Return what is held for `key`, made where nothing is."""
+        if key not in self._held:
+            self.put(key, make())
+        self._held[key] = value = self._held.pop(key)
+        return value
+
+    def put(self, key: Key, value: Value) -> None:
+        """Hold a value in place of that for the same key, and of others used long ago."""
+        if key in self._held:
+            self._weight -= self._weigh(self._held.pop(key))
+        self._held[key] = value
+        self._weight += self._weigh(value)
+        while self._weight > self._most and len(self._held) > 1:
+            self._weight -= self._weigh(self._held.pop(next(iter(self._held))))
+
+
 class RunContext:
-    """Everything the arrivals of a run share, read only but for caches."""
+    """Everything the arrivals of a run share, read only but for caches.
+
+    Of examples it holds those used last, so that its memory does not grow with the run; others
+    are drawn again, from their source where that is no longer held either.
+    """
 
     def __init__(self, scenario: Scenario, base: Base, folder: Path) -> None:
         """`folder` is where relative paths of the scenario start."""
@@ -173,43 +221,31 @@ class RunContext:
         self.folder = folder
         self.classifiers = Classifiers(base)
         self._hub = HubReach()
-        self._seed: int | None = None
-        self._loaded: dict[tuple[str, int], TaskData] = {}  # by task and version
-        self._encoded: dict[tuple[str, int], EncodedTask] = {}
+        self._sources: Recent[str, TaskExamples] = Recent(len, most=_MOST_READ)
+        self._shared: Recent[str, EncodedTask] = Recent(
+            lambda task: len(task.data.dev), most=_MOST_ENCODED
+        )
+        self._drawn: Recent[_Version, EncodedTask] = Recent(
+            lambda task: len(task.data.train) + len(task.data.validation), most=_MOST_ENCODED
+        )
 
-    def prepare(self, seed: int) -> None:
-        """Load and encode every version of every task under a scenario seed.
-
-        Raises what is wrong with any.
-        """
-        if seed == self._seed:
-            return
-        loaded, encoded = {}, {}
-        for arrival in arrivals(self.scenario):
-            key = arrival.task, arrival.version
-            if arrival.seed != seed or key in loaded:
-                continue
-            entry = self.scenario.tasks[arrival.task]
-            task = load_task(
-                arrival.task,
-                entry,
-                self.scenario.data,
-                seed=arrival.data_seed,
-                hub=self._hub,
-                base_folder=self.folder,
-            )
-            loaded[key] = task
-            encoded[key] = encode_task(task, self.base, entry.training)
-        self._seed, self._loaded, self._encoded = seed, loaded, encoded
+    def prepare(self) -> None:
+        """Read every task, and draw the examples of all its versions. Raises what is wrong."""
+        own = (a for a in arrivals(self.scenario) if a.method == self.scenario.defaults.method)
+        listed = {task: place for place, task in enumerate(self.scenario.tasks)}
+        # Task by task, as not all their examples may be held at once.
+        for arrival in sorted(own, key=lambda arrival: listed[arrival.task]):
+            if arrival.version > 1 or arrival.seed != self.scenario.seeds[0]:
+                self._source(arrival.task).draw(arrival.data_seed)
+            else:
+                _ = self.encoded(arrival).train, self.encoded(arrival).validation
 
     def receive(self, arrival: Arrival, task: TaskData) -> None:
-        """Take an arrival's examples from the lab, in place of loading every provider's."""
-        if arrival.seed != self._seed:
-            self._seed, self._loaded, self._encoded = arrival.seed, {}, {}
-        key = arrival.task, arrival.version
-        if self._loaded.get(key) != task:
-            self._loaded[key] = task
-            self._encoded[key] = encode_task(task, self.base, self.training(arrival.task))
+        """Take an arrival's examples from the lab, in place of reading every provider's."""
+        training = self.training(arrival.task)
+        held = self._drawn.get(_version(arrival), lambda: encode_task(task, self.base, training))
+        if held.data != task:
+            self._drawn.put(_version(arrival), encode_task(task, self.base, training))
 
     def check_keys(self) -> None:
         """Raise UsageError where a provider's own key cannot be read."""
@@ -224,16 +260,39 @@ class RunContext:
         """Return the training settings of a task."""
         return self.scenario.tasks[task].training
 
-    def tasks(self) -> tuple[TaskData, ...]:
-        """Return every task as first loaded for the latest seed, in the order of arrival."""
-        return tuple(task for (_, version), task in self._loaded.items() if version == 1)
+    def tasks(self) -> Iterator[TaskData]:
+        """Yield every task in the order of arrival, without examples to learn from."""
+        for task in dict.fromkeys(arrival.task for arrival in arrivals(self.scenario)):
+            yield self.reported(task).data
+
+    def reported(self, task: str) -> EncodedTask:
+        """Return what is the same for every version of a task: all but what it is learnt from."""
+        return self._shared.get(task, lambda: self._share(task))
 
     def loaded(self, arrival: Arrival) -> TaskData:
         """Return an arrival's examples and which sources were tried."""
-        self.prepare(arrival.seed)
-        return self._loaded[arrival.task, arrival.version]
+        return self.encoded(arrival).data
 
     def encoded(self, arrival: Arrival) -> EncodedTask:
         """Return an arrival's examples as token ids."""
-        self.prepare(arrival.seed)
-        return self._encoded[arrival.task, arrival.version]
+        return self._drawn.get(_version(arrival), lambda: self._draw(arrival))
+
+    def _draw(self, arrival: Arrival) -> EncodedTask:
+        data = self._source(arrival.task).draw(arrival.data_seed)
+        dev = self.reported(arrival.task).dev
+        return encode_task(data, self.base, self.training(arrival.task), dev=dev)
+
+    def _share(self, task: str) -> EncodedTask:
+        data = self._source(task).with_examples()
+        return encode_task(data, self.base, self.training(task))
+
+    def _source(self, task: str) -> TaskExamples:
+        return self._sources.get(task, lambda: self._read(task))
+
+    def _read(self, task: str) -> TaskExamples:
+        entry, data = self.scenario.tasks[task], self.scenario.data
+        return read_task(task, entry, data, hub=self._hub, base_folder=self.folder)
+
+
+def _version(arrival: Arrival) -> _Version:
+    return arrival.seed, arrival.task, arrival.version

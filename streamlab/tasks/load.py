@@ -50,6 +50,64 @@ class _Examples:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class TaskExamples:
+    """A task with all the examples of its source, which those of every version are drawn from."""
+
+    name: str
+    settings: TaskSettings
+    data: DataSettings
+    metrics: tuple[Metric, ...]
+    dev: tuple[Example, ...]  # to report on: the same for every seed
+    source: SourceUsed
+    tried: tuple[str, ...]
+    _all: _Examples
+
+    def __len__(self) -> int:
+        """Return the number of examples that are held."""
+        return len(self._all.train) + len(self._all.dev)
+
+    def draw(self, seed: int) -> TaskData:
+        """Sample the examples to learn from and those to choose by.
+
+        Raises DataError where those to learn from all have one label.
+        """
+        every, dataset = self._all, self.settings.dataset
+        train, validation = split_train(
+            every.train,
+            share=self.data.validation_share,
+            n_most=self.settings.max_train_examples or self.data.max_train_examples,
+            seed=seed,
+            dataset=dataset,
+        )
+        sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
+        _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
+        return self.with_examples(train, validation)
+
+    def with_examples(
+        self, train: tuple[Example, ...] = (), validation: tuple[Example, ...] = ()
+    ) -> TaskData:
+        """Return the task with these examples, and those to report on."""
+        every = self._all
+        return TaskData(
+            name=self.name,
+            dataset=self.settings.dataset,
+            kind=every.type.kind,
+            labels=every.labels,
+            metrics=self.metrics,
+            train=train,
+            validation=validation,
+            dev=self.dev,
+            source=self.source,
+            counts=ExampleCounts(
+                skipped=every.n_skipped,
+                unused=len(self) - len(train) - len(validation) - len(self.dev),
+                repeated=every.n_repeated,
+            ),
+            tried=self.tried,
+        )
+
+
 def load_task(
     name: str,
     settings: TaskSettings,
@@ -60,12 +118,27 @@ def load_task(
     base_folder: Path,
     environment: Mapping[str, str] = os.environ,
 ) -> TaskData:
-    """Load task `name` from the first source that has it.
+    """Read task `name` and draw its examples by `seed`; see `read_task`."""
+    read = read_task(
+        name, settings, data, hub=hub, base_folder=base_folder, environment=environment
+    )
+    return read.draw(seed)
 
-    `seed` samples the examples to learn from and those to choose by; those to report on are the
-    same for every seed. Relative paths start from `base_folder`; `${NAME}` in a path is taken
-    from `environment`. Raises SourceError where no source has the task or a file that is named
-    does not exist, DataError where the examples cannot be learnt from.
+
+def read_task(
+    name: str,
+    settings: TaskSettings,
+    data: DataSettings,
+    *,
+    hub: HubReach,
+    base_folder: Path,
+    environment: Mapping[str, str] = os.environ,
+) -> TaskExamples:
+    """Read task `name` from the first source that has it.
+
+    Relative paths start from `base_folder`; `${NAME}` in a path is taken from `environment`.
+    Raises SourceError where no source has the task or a file that is named does not exist,
+    DataError where the examples cannot be learnt from.
     """
     tried: list[str] = []
     for title, source, argument in _sources(settings, data):
@@ -75,7 +148,7 @@ def load_task(
         )  # fmt: skip
         found = _read(source, request)
         if isinstance(found, RawData):
-            return _assembled(name, request, seed, source, found, tuple(tried))
+            return _assembled(name, request, source, found, tuple(tried))
         tried.append(f"{title}: {found.reason}")
     reasons = "\n".join(f"  {reason}" for reason in tried) or "  nothing: no source is named."
     raise SourceError(
@@ -106,40 +179,21 @@ def _read(name: str, request: Request) -> RawData | Unavailable:
 
 
 def _assembled(
-    name: str, request: Request, seed: int, source: str, raw: RawData, tried: tuple[str, ...]
-) -> TaskData:
+    name: str, request: Request, source: str, raw: RawData, tried: tuple[str, ...]
+) -> TaskExamples:
     settings, data = request.task, request.data
     every = _all_examples(settings, data, raw)
-    dataset = settings.dataset
-    train, validation = split_train(
-        every.train,
-        share=data.validation_share,
-        n_most=settings.max_train_examples or data.max_train_examples,
-        seed=seed,
-        dataset=dataset,
-    )
-    sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
-    _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
     n_dev = settings.max_eval_examples or data.max_eval_examples
-    dev = sample_dev(every.dev, n_most=n_dev, dataset=dataset)
-    n_used = len(train) + len(validation) + len(dev)
     parts = [list(every.labels), _fingerprint(every.train), _fingerprint(every.dev)]
-    return TaskData(
+    return TaskExamples(
         name=name,
-        dataset=dataset,
-        kind=every.type.kind,
-        labels=every.labels,
+        settings=settings,
+        data=data,
         metrics=_metrics(name, settings, every.type),
-        train=train,
-        validation=validation,
-        dev=dev,
+        dev=sample_dev(every.dev, n_most=n_dev, dataset=settings.dataset),
         source=SourceUsed(source, joined(raw.detail, *every.notes), digest(parts)),
-        counts=ExampleCounts(
-            skipped=every.n_skipped,
-            unused=len(every.train) + len(every.dev) - n_used,
-            repeated=every.n_repeated,
-        ),
         tried=tried,
+        _all=every,
     )
 
 

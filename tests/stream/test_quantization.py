@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def context(plain: Ran) -> RunContext:
     loaded = load_scenario(plain.path)
     made = RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
-    made.prepare(1)
+    made.prepare()
     return made
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stream_samples import Lab, arrivals_in, carry_out, only, scores_in
+import pytest
+from stream_samples import Lab, arrivals_in, carry_out, only, scores_in, task, write_rows
 
 from streamlab.base import load_base
-from streamlab.stream.run_context import RunContext
+from streamlab.errors import DataError
+from streamlab.stream import run_context
+from streamlab.stream.run_context import Recent, RunContext
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
+from streamlab.tasks.load import TaskExamples, read_task
 
 
 def again(n_arrivals: int, **changes: Any) -> dict[str, Any]:
@@ -54,9 +58,62 @@ def test_a_first_version_is_what_it_was_before_there_were_others(lab: Lab) -> No
 
 def test_tasks_are_told_once_however_often_they_arrive(lab: Lab) -> None:
     context, _ = make_world(lab.scenario(name="told", **again(3)))
-    context.prepare(1)
+    context.prepare()
 
     assert [task.name for task in context.tasks()] == ["mood", "same"]
+
+
+def test_of_many_values_those_used_last_are_held_up_to_a_weight() -> None:
+    made: list[int] = []
+
+    def make(n: int) -> int:
+        made.append(n)
+        return n
+
+    recent: Recent[int, int] = Recent(lambda weight: weight, most=10)
+    for key in (4, 5, 4, 3, 4, 5, 99, 4):
+        assert recent.get(key, lambda n=key: make(n)) == key  # type: ignore[misc]
+
+    assert made == [4, 5, 3, 5, 99, 4]  # 5 left for 3, 3 for 5, all for 99, and 99 for 4
+
+
+def test_a_source_is_read_once_and_examples_that_are_no_longer_held_are_drawn_again_alike(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+
+    def counted(name: str, *given: Any, **options: Any) -> TaskExamples:
+        reads.append(name)
+        return read_task(name, *given, **options)
+
+    monkeypatch.setattr(run_context, "read_task", counted)
+    path = lab.scenario(name="many-rounds", **again(20))
+    plain, stream = make_world(path)
+    monkeypatch.setattr(run_context, "_MOST_ENCODED", 100)
+    small, _ = make_world(path)
+
+    for context in (plain, small):
+        context.prepare()
+    before = [plain.encoded(arrival) for arrival in stream]
+    after = [small.encoded(arrival) for arrival in stream]
+
+    assert sorted(reads) == 2 * ["mood"] + 2 * ["same"]
+    assert [task.data for task in after] == [task.data for task in before]
+    assert all(plain.encoded(a) is task for a, task in zip(stream, before, strict=True))
+    assert small.encoded(stream[0]) is not after[0]
+
+
+def test_a_version_that_cannot_be_learnt_from_is_found_before_the_run(lab: Lab) -> None:
+    rows = [{"text": f"the film was {n}", "label": int(n == 7)} for n in range(200)]
+    for split in ("train", "dev"):
+        write_rows(lab.folder / "rows" / "lopsided" / f"{split}.jsonl", rows)
+    tree = lab.tree(name="lopsided", tasks={"lopsided": task("lopsided", max_train_examples=120)})
+    tree["providers"] = {"press": {"tasks": ["lopsided"], "n_arrivals": 40}}
+    context, (first, *_) = make_world(lab.write(tree))
+
+    assert len(context.loaded(first).train) == 120
+    with pytest.raises(DataError, match=r"sampled to learn from .* every label is '0'"):
+        context.prepare()
 
 
 def test_versions_are_learnt_and_stored_side_by_side(lab: Lab, tmp_path: Path) -> None:
