@@ -1,4 +1,4 @@
-"""Plug-ins: methods, metrics, data sources and arrival processes, found by name."""
+"""Plug-ins: methods, mask selectors, metrics, data sources and arrival processes, found by name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from streamlab.errors import UsageError
 from streamlab.units import did_you_mean
 
 Group = Literal[
-    "streamlab.methods", "streamlab.metrics", "streamlab.sources", "streamlab.arrival_processes"
+    "streamlab.methods",
+    "streamlab.masks",
+    "streamlab.metrics",
+    "streamlab.sources",
+    "streamlab.arrival_processes",
 ]
 
 _NOUN: Final[Mapping[Group, str]] = MappingProxyType(
-    dict(zip(get_args(Group), ("method", "metric", "data source", "arrival process"), strict=True))
+    dict(
+        zip(
+            get_args(Group),
+            ("method", "mask selector", "metric", "data source", "arrival process"),
+            strict=True,
+        )
+    )
 )
 
 

@@ -162,7 +162,7 @@ def test_the_plug_ins_of_the_guide_on_extending_run(
     ran = carry_out(lab.scenario(**tree), tmp_path / "home")
 
     (outcome,) = ran.outcomes
-    assert outcome.record.method == "my_lab:RandomMask"
+    assert outcome.record.method == "random_mask"
     assert outcome.scores[0].metric == "balanced_accuracy"
     assert outcome.record.arrived_us == 2 * DAY_US
 

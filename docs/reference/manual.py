@@ -19,6 +19,7 @@ import click
 from streamlab.arrivals.arrival_processes import BUILTIN as ARRIVAL_PROCESSES
 from streamlab.cli import cli
 from streamlab.methods import BUILTIN as METHODS
+from streamlab.methods.masks.catalogue import MASKS
 from streamlab.stream.scenario import Scenario
 from streamlab.views.listings import SUBJECTS, columns_of
 
@@ -131,6 +132,7 @@ def _sections(root: type[Scenario]) -> dict[str, _Section]:
     method = schema["$defs"]["Defaults"]["properties"]["method"]
     arrivals = schema["$defs"]["ProviderSettings"]["properties"]["arrivals"]
     _offer(schema, METHODS, method, schema["properties"]["baselines"]["items"])
+    _offer(schema, MASKS, schema["$defs"]["FixedMaskTraining"]["properties"]["mask"])
     _offer(schema, ARRIVAL_PROCESSES, arrivals)
     found: dict[str, _Section] = {}
 
@@ -177,7 +179,7 @@ def _default(field: dict[str, Any], *, required: bool) -> str:
     if required:
         return "required"
     default = field.get("default", {})
-    return "" if isinstance(default, dict) else f"`{_yaml(default)}`"
+    return "" if isinstance(default, dict) or default == "" else f"`{_yaml(default)}`"
 
 
 def _yaml(value: object) -> str:

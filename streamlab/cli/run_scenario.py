@@ -156,7 +156,7 @@ def _line(outcome: Outcome) -> str:
     """Return one line on an outcome."""
     arrival, record = outcome.arrival, outcome.record
     task = arrival.task if arrival.version == 1 else f"{arrival.task}@{arrival.version}"
-    who = f"{task} from {arrival.provider}, {arrival.method.name}, seed {arrival.seed}"
+    who = f"{task} from {arrival.provider}, {arrival.method.label}, seed {arrival.seed}"
     if outcome.diff is None:
         return f"{record.status.upper()} {who}: {record.reason}"
     score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")

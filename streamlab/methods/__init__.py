@@ -10,11 +10,17 @@ from pydantic import PlainSerializer, PlainValidator
 
 from streamlab.config import NamedSettings
 from streamlab.methods.api import Method
-from streamlab.methods.baselines import BitFit, FullFinetuning, HeadOnly, NonAdaptive
+from streamlab.methods.baselines import (
+    BitFit,
+    FixedMaskTraining,
+    FullFinetuning,
+    HeadOnly,
+    NonAdaptive,
+)
 from streamlab.methods.diff_pruning import DiffPruning
 from streamlab.methods.lora import Lora
 
-_CLASSES = (BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive)
+_CLASSES = (BitFit, DiffPruning, FixedMaskTraining, FullFinetuning, HeadOnly, Lora, NonAdaptive)
 BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
 )
@@ -32,6 +38,7 @@ __all__ = [
     "BUILTIN",
     "BitFit",
     "DiffPruning",
+    "FixedMaskTraining",
     "FullFinetuning",
     "HeadOnly",
     "Lora",

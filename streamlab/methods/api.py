@@ -171,7 +171,22 @@ class Method(Settings):
     """The kind of artifact: a SparseChange is stored as `diff`, and so on."""
 
     name: str
-    """The name that scenarios, seeds and records use."""
+    """The name that scenarios use."""
+
+    label: str = Field(default="", max_length=200, pattern=r"^[\w.:-]*$")
+    """The name that seeds and records use, so that a scenario can compare two settings of one
+    method. Default: the method's name; of `fixed_mask`, the mask's."""
+
+    @model_validator(mode="after")
+    def _fill_in_label(self) -> Self:
+        if not self.label:
+            object.__setattr__(self, "label", self.default_label)  # frozen from here on
+        return self
+
+    @property
+    def default_label(self) -> str:
+        """Return the label of a method that is given none."""
+        return self.name
 
     @abstractmethod
     def expected_entries(self, layout: Layout, /) -> int | None:

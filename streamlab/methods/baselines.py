@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, TrainingJob
-from streamlab.methods.fixed_mask import PrunedMethod, train_fixed_mask
+from streamlab.methods.fixed_mask import PrunedMethod, scaled_learning_rate, train_fixed_mask
+from streamlab.methods.masks.catalogue import MaskSettings
 from streamlab.methods.masks.largest_change import LargestChange
 from streamlab.methods.masks.tensors import MatchingTensors
 from streamlab.methods.training_loop import dense_step, head_values, training_mode
@@ -68,6 +69,42 @@ class HeadOnly(Method):
         )
 
 
+class FixedMaskTraining(Method):
+    """Select a mask by a rule, and train the entries in it and the head."""
+
+    artifact: ClassVar[Artifact] = "diff"
+
+    name: Literal["fixed_mask"] = "fixed_mask"
+    mask: MaskSettings
+    """The rule: built in, or a plug-in. By its name alone, or with its settings."""
+    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
+    """The share of the backbone's entries that is retained."""
+    learning_rate: PositiveFloat | Literal["auto"] = "auto"
+    """Of the retained entries. `auto`: 5e-3 up to a density of 0.5%; above, it falls with the root
+    of the density."""
+
+    @property
+    def default_label(self) -> str:
+        """Return the mask's name, so that records tell one rule from another."""
+        return f"{self.mask.name}_mask"
+
+    def expected_entries(self, layout: Layout) -> int:
+        """Return the number of entries that the mask's rule retains."""
+        return self.mask.n_entries(layout, self.target_density)
+
+    def train(self, job: TrainingJob) -> SparseChange:
+        """Select a mask and train it; returns exactly `expected_entries` entries."""
+        k = self.expected_entries(job.layout)
+        if not k:
+            raise TrainingError(
+                f"The mask `{self.mask.name}` selects no entry of the base. Let it match more."
+            )
+        rate = self.learning_rate
+        if rate == "auto":
+            rate = scaled_learning_rate(k / job.layout.n_gated, 5e-3)
+        return train_fixed_mask(job, self.mask, k, learning_rate=rate)
+
+
 class NonAdaptive(LargestChange, PrunedMethod):
     """Finetune, retain the entries that changed most, train those (the paper's ablation)."""
 
@@ -85,7 +122,7 @@ class BitFit(Method):
 
     def expected_entries(self, layout: Layout) -> int:
         """Return the number of entries of all biases."""
-        return _BIASES.n_entries(layout)
+        return _BIASES.n_candidates(layout)
 
     def train(self, job: TrainingJob) -> SparseChange:
         """Train the biases; raises TrainingError where the base has none."""
@@ -98,4 +135,4 @@ class BitFit(Method):
         return train_fixed_mask(job, _BIASES, k, learning_rate=self.learning_rate)
 
 
-_BIASES = MatchingTensors(pattern=r"(^|\.)bias$")
+_BIASES = MatchingTensors(tensors=r"(^|\.)bias$")

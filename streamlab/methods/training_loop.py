@@ -128,15 +128,19 @@ class TrainingLoop:
             )
             loss = loss if n_batches == 1 else loss / n_batches
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"The loss of `{self._job.task}` became {value} at step {self._step} of "
-                    f"{self.n_steps} ({stage}). Lower `training.learning_rate`, or train with "
-                    "`training.precision: fp32`."
-                )
+            self.check_loss(value, stage)
             loss.backward()
             total += value
         return total
+
+    def check_loss(self, value: float, stage: str) -> None:
+        """Raise TrainingError for a loss that is NaN or infinite."""
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The loss of `{self._job.task}` became {value} at step {max(1, self._step)} of "
+                f"{self.n_steps} ({stage}). Lower `training.learning_rate`, or train with "
+                "`training.precision: fp32`."
+            )
 
     def _should_stop(self, early_stopping: EarlyStopping, last: int) -> bool:
         """Evaluate when it is due; tell whether patience has run out."""

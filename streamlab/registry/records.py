@@ -88,8 +88,9 @@ class RecordedScenario:
 
     @property
     def primary_method(self) -> str:
-        """Return the name of the method that the baselines are compared with."""
-        return str(self.tree["defaults"]["method"]["name"])
+        """Return the label of the method that the baselines are compared with."""
+        method = self.tree["defaults"]["method"]
+        return str(method.get("label") or method["name"])
 
     @property
     def target_density(self) -> float | None:

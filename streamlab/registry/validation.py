@@ -86,6 +86,7 @@ def _is_scenario(tree: Any) -> bool:
     return (
         all(map(_SEED.holds, seeds))
         and (density is None or _SHARE.holds(density))
+        and isinstance(method.get("label", ""), str)
         and all(isinstance(section, Mapping) for section in (admission, *sections))
         and all(isinstance(each, Mapping) for section in sections[2:] for each in section.values())
         and all(_is_columns(task.get("columns")) for task in sections[2].values())

@@ -94,7 +94,7 @@ def run(
         with beating(lambda: registry.runs.heartbeat(record.id)), _closing(registry, record):
             n_done = sum(row.status != "failed" for row in registry.arrivals.list(run=record.name))
             started(record, context, record.n_expected - n_done)
-            method = loaded.scenario.defaults.method.name
+            method = loaded.scenario.defaults.method.label
             ledger = Ledger(registry, record.name, method)
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
             with closing(_executor(context, sandbox)) as executor:

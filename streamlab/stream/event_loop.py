@@ -233,7 +233,7 @@ class Stream:
             provider=arrival.provider,
             task=arrival.task,
             version=arrival.version,
-            method=arrival.method.name,
+            method=arrival.method.label,
         )
 
     def _watcher(self, arrival: Arrival, curve: CurveWriter) -> Callable[[Progress], None]:
@@ -269,7 +269,7 @@ class Stream:
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""
         methods = self.lab.context.scenario.methods
-        kinds: dict[str, ArtifactKind] = {method.name: method.artifact for method in methods}
+        kinds: dict[str, ArtifactKind] = {method.label: method.artifact for method in methods}
         n_scores = 0
         for record in self.lab.registry.arrivals.list(run=self.lab.run.name, status="finished"):
             later = record.seed != arrival.seed or record.sequence >= arrival.sequence
@@ -306,7 +306,7 @@ def measured_before(
 
     `before`: the number of a run; only earlier ones count. Raises UsageError where there are none.
     """
-    records = registry.arrivals.list(method=scenario.defaults.method.name, status="finished")
+    records = registry.arrivals.list(method=scenario.defaults.method.label, status="finished")
     found = [r.training_seconds for r in records if before is None or r.run_id < before]
     if not found:
         raise no_history()

@@ -233,7 +233,7 @@ class Lab:
             provider=arrival.provider,
             task=arrival.task,
             version=arrival.version,
-            method=arrival.method.name,
+            method=arrival.method.label,
             attempt=attempt.number,
             started_at=attempt.began_at,
             finished_at=self.clock(),
@@ -278,7 +278,7 @@ def _check_kind(arrival: Arrival, submission: Submission) -> None:
     expected = arrival.method.artifact
     if submission.kind != expected:
         message = (
-            f"{arrival.method.name} produces a {expected}, and a {submission.kind} was submitted."
+            f"{arrival.method.label} produces a {expected}, and a {submission.kind} was submitted."
         )
         raise RefusedError("container", message)
 
@@ -308,7 +308,7 @@ def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:
         for score in lab.registry.scores.list(run=lab.run.name, primary=True)
         if score.split == "dev"  # the same after every arrival, as the base is fixed
     }
-    method = lab.context.scenario.defaults.method.name
+    method = lab.context.scenario.defaults.method.label
     records = lab.registry.arrivals.list(run=lab.run.name, method=method, status="finished")
     own = [r for r in records if r.seed == seed and r.digest and r.ended_us is not None]
     own.sort(key=lambda record: (record.ended_us, record.sequence))

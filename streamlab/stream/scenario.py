@@ -212,11 +212,14 @@ def _in_number(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 
 def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield every baseline with the name of the method or of an earlier baseline."""
-    names = [method.name for method in scenario.methods]
+    """Yield every baseline with the label of the method or of an earlier baseline."""
+    names = [method.label for method in scenario.methods]
     for number, name in enumerate(names[1:]):
         if name in names[: number + 1]:
-            message = "must differ from `defaults.method` and from the baselines before it"
+            message = (
+                "must differ from `defaults.method` and from the baselines before it; give it a "
+                "`label` of its own"
+            )
             yield problem(message, name, "baselines", number)
 
 

@@ -27,7 +27,7 @@ class Arrival:
     @property
     def identity(self) -> tuple[int, str, str, int, str]:
         """Return what seeds are derived from, and a recorded arrival is found by."""
-        return (self.seed, self.provider, self.task, self.version, self.method.name)
+        return (self.seed, self.provider, self.task, self.version, self.method.label)
 
     @property
     def training_seed(self) -> int:

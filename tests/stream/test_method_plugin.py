@@ -135,8 +135,12 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
     again = resolve_scenario(dict(first.resolved), origin="again", folder=tmp_path)
 
     assert first.resolved["baselines"][0] == {
-        "name": name, "target_density": 0.005, "fixed_mask_learning_rate": 5e-3, "mask_seed": 0
-    }  # fmt: skip
+        "name": name,
+        "label": name,
+        "target_density": 0.005,
+        "fixed_mask_learning_rate": 5e-3,
+        "mask_seed": 0,
+    }
     assert again.digest == first.digest
     assert again.scenario.baselines == first.scenario.baselines
 
@@ -154,7 +158,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
         ),
         ({"target_density": 0.1}, "defaults.method.name: is required and missing."),
         (3, "defaults.method: must be a name or a mapping with the key `name`"),
-        ("random_msk", "Did you mean `random_mask`?"),
+        ("random_msk", "Did you mean `random_mask` or `fixed_mask`?"),
         ("other_lab:Missing", "failed with AttributeError"),
         (
             "other_lab:Incomplete",

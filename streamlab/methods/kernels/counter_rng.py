@@ -39,6 +39,11 @@ def uniforms(seed: int, step: int, first: int, count: int, device: torch.device)
     A number is (hash >> 9) / 2^23 + 2^-24, so 0 and 1 never occur. The range must not cross a
     multiple of 2^32.
     """
+    return (words(seed, step, first, count, device) >> 9).to(torch.float32) * 2.0**-23 + 2.0**-24
+
+
+def words(seed: int, step: int, first: int, count: int, device: torch.device) -> Tensor:
+    """Return the `count` hashes below 2^32 of positions from `first` on, as int64."""
     low = torch.arange(first & _WORD, (first & _WORD) + count, dtype=torch.int64, device=device)
     # 64-bit words with the upper half masked off: only the low 32 bits of a product matter.
     k = low * _C1 & _WORD
@@ -48,5 +53,4 @@ def uniforms(seed: int, step: int, first: int, count: int, device: torch.device)
     h = (h * 5 + 0xE6546B64 & _WORD) ^ _MESSAGE_BYTES
     h = (h ^ h >> 16) * 0x85EBCA6B & _WORD
     h = (h ^ h >> 13) * 0xC2B2AE35 & _WORD
-    h = h ^ h >> 16
-    return (h >> 9).to(torch.float32) * 2.0**-23 + 2.0**-24
+    return h ^ h >> 16

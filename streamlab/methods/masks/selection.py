@@ -14,6 +14,7 @@ from streamlab.config import Settings
 from streamlab.errors import TrainingError
 
 if TYPE_CHECKING:
+    from streamlab.diff.layout import Layout
     from streamlab.methods.api import TrainingJob
 
 
@@ -32,6 +33,13 @@ class Selection:
 
 class MaskSelector(Settings):
     """A rule that chooses which entries of the backbone a training may change."""
+
+    name: str
+    """As the scenario names it."""
+
+    def n_entries(self, layout: Layout, density: float) -> int:
+        """Return how many entries to choose at a density: round(density * d), at least 1."""
+        return budget(density, layout.n_gated)
 
     @abstractmethod
     def select(self, job: TrainingJob, k: int) -> Selection:

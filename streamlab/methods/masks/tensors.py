@@ -1,35 +1,84 @@
-"""Mask selection by tensor: every entry of the tensors whose names match."""
+"""Mask selection by tensor: which tensors are meant, and all of their entries."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from streamlab.diff.layout import Layout
+from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.selection import MaskSelector, Selection
 
 
-class MatchingTensors(MaskSelector):
-    """Select whole tensors by a regular expression, searched in the base's names."""
+class AmongTensors(MaskSelector):
+    """A selector that chooses among the entries of some tensors only."""
 
-    pattern: str
+    tensors: str = "matrices"
+    """Where entries may be chosen: `matrices`, which are all tensors of two or more dimensions, or
+    a regular expression, searched in the base's names."""
 
-    def matches(self, layout: Layout) -> list[bool]:
-        """Tell of every tensor of the layout whether its name matches."""
-        return [re.search(self.pattern, name) is not None for name in layout.names]
+    def candidates(self, layout: Layout) -> list[bool]:
+        """Tell of every tensor of the layout whether its entries may be chosen."""
+        if self.tensors == "matrices":
+            return [len(shape) > 1 for shape in layout.shapes]
+        return [re.search(self.tensors, name) is not None for name in layout.names]
 
-    def n_entries(self, layout: Layout) -> int:
+    def n_candidates(self, layout: Layout) -> int:
+        """Return the number of entries that may be chosen."""
+        pairs = zip(layout.sizes, self.candidates(layout), strict=True)
+        return sum(size for size, chosen in pairs if chosen)
+
+    def require(self, layout: Layout, k: int) -> None:
+        """Raise TrainingError where fewer than `k` entries may be chosen."""
+        refuse_fewer(k, self.n_candidates(layout), f"the tensors {self.tensors!r} have")
+
+    def split(self, layout: Layout, chosen: Tensor) -> list[Tensor]:
+        """Return positions among all candidates, ascending, as positions tensor by tensor."""
+        parts, first = [], 0
+        for size, on in zip(layout.sizes, self.candidates(layout), strict=True):
+            end = first + (size if on else 0)
+            low, high = torch.searchsorted(chosen, torch.tensor([first, end], device=chosen.device))
+            parts.append(chosen[int(low) : int(high)] - first)
+            first = end
+        return parts
+
+    def scores_among(self, layout: Layout, scores: Sequence[Tensor]) -> list[Tensor]:
+        """Return scores with 0 for every entry that may not be chosen."""
+        pairs = zip(scores, self.candidates(layout), strict=True)
+        return [score if on else torch.zeros_like(score) for score, on in pairs]
+
+
+def refuse_fewer(k: int, n: int, which: str) -> None:
+    """Raise TrainingError where only `n` entries, and not `k`, may be chosen."""
+    if n < k:
+        raise TrainingError(
+            f"{k:,} entries are to be retained, and {which} {n:,}. Lower `target_density`, or let "
+            "the mask choose among more."
+        )
+
+
+class MatchingTensors(AmongTensors):
+    """Select every entry of some tensors; the density does not matter."""
+
+    name: Literal["tensors"] = "tensors"
+    tensors: str
+    """`matrices`, or a regular expression, searched in the base's names."""
+
+    def n_entries(self, layout: Layout, density: float) -> int:  # noqa: ARG002 - all of them
         """Return the number of entries of all matching tensors."""
-        pairs = zip(layout.sizes, self.matches(layout), strict=True)
-        return sum(size for size, matching in pairs if matching)
+        return self.n_candidates(layout)
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select all entries of the matching tensors. Raises ValueError unless they are `k`."""
-        if k != self.n_entries(job.layout):
-            raise ValueError(f"{self.n_entries(job.layout)} entries match, and {k} are wanted")
-        pairs = zip(job.layout.sizes, self.matches(job.layout), strict=True)
+        if k != self.n_candidates(job.layout):
+            raise ValueError(f"{self.n_candidates(job.layout)} entries match, and {k} are wanted")
+        chosen = self.candidates(job.layout)
+        pairs = zip(job.layout.sizes, chosen, strict=True)
         device = job.loop.device
         positions = [torch.arange(size if on else 0, device=device) for size, on in pairs]
-        return Selection(positions, details={"selected_tensors": sum(self.matches(job.layout))})
+        return Selection(positions, details={"selected_tensors": sum(chosen)})

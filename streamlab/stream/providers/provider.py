@@ -215,7 +215,7 @@ def _check_kept(
     change = float(np.abs(logits(stored, task.validation.first(_N_COMPARED)) - trained).max())
     if not change <= _TOLERANCE * max(1.0, float(np.abs(trained).max())):
         raise TrainingError(
-            f"What `{arrival.method.name}` stores for `{arrival.task}` does not answer as the "
+            f"What `{arrival.method.label}` stores for `{arrival.task}` does not answer as the "
             f"model it trained: outputs on the validation examples differ by up to {change:.3g}. "
             "The method leaves something out that it trains; mend it, or use another base."
         )
@@ -246,7 +246,7 @@ def _serving_facts(
         "pair": task.data.train[0].text2 is not None,
         "max_length": training.max_length,
         "metric": task.data.metrics[0].name,
-        "method": arrival.method.name,
+        "method": arrival.method.label,
     }
 
 

@@ -1,0 +1,30 @@
+"""The mask selectors, found by name behind one contract (`selection.MaskSelector`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from pydantic import PlainSerializer, PlainValidator
+
+from streamlab.config import NamedSettings
+from streamlab.methods.masks.gradients import Fisher, Gradient
+from streamlab.methods.masks.largest_change import LargestChange, Rewound, RowsWithin
+from streamlab.methods.masks.magnitude import Magnitude
+from streamlab.methods.masks.random import Random
+from streamlab.methods.masks.selection import MaskSelector
+from streamlab.methods.masks.tensors import MatchingTensors
+
+_CLASSES = (
+    *(Fisher, Gradient, LargestChange, Magnitude, MatchingTensors),
+    *(Random, Rewound, RowsWithin),
+)
+MASKS: Final[Mapping[str, str]] = MappingProxyType(
+    {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
+)
+# A mask selector in a scenario, validated and dumped by the class that its `name` stands for.
+_NAMED = NamedSettings(group="streamlab.masks", key="name", builtin=MASKS, base=MaskSelector)
+MaskSettings = Annotated[
+    MaskSelector, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+]

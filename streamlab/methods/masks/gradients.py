@@ -1,0 +1,80 @@
+"""Mask selection by gradients at the base, of a few examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from streamlab.methods.api import TrainingJob
+from streamlab.methods.masks.selection import Selection, top_k
+from streamlab.methods.masks.tensors import AmongTensors
+from streamlab.methods.training_loop import batch_loss
+from streamlab.tasks.batches import Batch
+
+
+class Gradient(AmongTensors):
+    """Select the entries with the largest |gradient|, summed over some examples."""
+
+    name: Literal["gradient"] = "gradient"
+    n_examples: PositiveInt = 1024
+    """Training examples whose gradient is taken, under the head before its training."""
+
+    def select(self, job: TrainingJob, k: int) -> Selection:
+        """Select by the gradient of the mean loss. No training step is used."""
+        self.require(job.layout, k)
+        total = _zeros(job)
+        for batch in _examples(job, self.n_examples, batch_size=job.training.batch_size):
+            for so_far, gradient in zip(total, _gradients(job, batch), strict=True):
+                so_far.add_(gradient, alpha=batch.labels.shape[0])
+        scores = self.scores_among(job.layout, [one.abs() for one in total])
+        return Selection(top_k(scores, k))
+
+
+class Fisher(AmongTensors):
+    """Select the entries with the largest empirical Fisher information (Sung et al., 2021)."""
+
+    name: Literal["fisher"] = "fisher"
+    n_examples: PositiveInt = 256
+    """Training examples, each with a gradient of its own, under the head before its training."""
+
+    def select(self, job: TrainingJob, k: int) -> Selection:
+        """Select by the sum of squared gradients of one example each. No step is used."""
+        self.require(job.layout, k)
+        total = _zeros(job)
+        for example in _examples(job, self.n_examples, batch_size=1):
+            for so_far, gradient in zip(total, _gradients(job, example), strict=True):
+                so_far.addcmul_(gradient, gradient)
+        return Selection(top_k(self.scores_among(job.layout, total), k))
+
+
+def _zeros(job: TrainingJob) -> list[Tensor]:
+    return [torch.zeros_like(p, dtype=torch.float32).reshape(-1) for p in job.backbone.values()]
+
+
+def _examples(job: TrainingJob, n: int, *, batch_size: int) -> Iterator[Batch]:
+    """Yield `n` examples of the first epoch, or all, a few at a time."""
+    left = n
+    for batch in job.batches(0):
+        for first in range(0, min(left, batch.labels.shape[0]), batch_size):
+            part = slice(first, min(first + batch_size, left))
+            inputs = {name: tensor[part] for name, tensor in batch.inputs.items()}
+            yield Batch(inputs, batch.labels[part])
+        left -= batch.labels.shape[0]
+        if left <= 0:
+            return
+
+
+def _gradients(job: TrainingJob, batch: Batch) -> Iterator[Tensor]:
+    """Yield the gradient of every tensor of the backbone, flat; 0 where it has none."""
+    loss = batch_loss(job.model, batch, job.training, job.loss)
+    job.loop.check_loss(float(loss.detach()), "mask")
+    loss.backward()
+    for parameter in job.backbone.values():
+        gradient = parameter.grad
+        yield torch.zeros_like(parameter).reshape(-1) if gradient is None else gradient.reshape(-1)
+    for parameter in job.model.parameters():
+        parameter.grad = None
