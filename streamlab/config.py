@@ -415,4 +415,8 @@ def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
     How a run is executed is left out, since it may differ when the run is resumed.
     """
     execution = {"attempts": resolved["execution"]["attempts"]}
-    return digest([{**resolved, "execution": execution}, list(tasks)])
+    what = {
+        name: {key: value for key, value in task.items() if key != "resources"}
+        for name, task in resolved["tasks"].items()
+    }
+    return digest([{**resolved, "execution": execution, "tasks": what}, list(tasks)])

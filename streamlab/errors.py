@@ -6,6 +6,7 @@ StreamlabError                exit 1: a finding or a failure
 │   ├── SourceError           a model, package, folder or hub name does not exist
 │   └── DataError             examples are missing, malformed or cannot be learnt from
 ├── TrainingError             a training run broke down (NaN loss, no steps)
+│   └── OutOfMemoryError      it found no memory, and may find some alone
 ├── ProviderError             a provider's process died, hung, or returned invalid data
 ├── DiffError                 a diff cannot be made or used
 │   ├── DiffFormatError       a diff file breaks a named rule of the format
@@ -63,6 +64,10 @@ class DataError(UsageError):
 
 class TrainingError(StreamlabError):
     """A training run broke down."""
+
+
+class OutOfMemoryError(TrainingError):
+    """A training found no memory; where nothing else runs, it may."""
 
 
 class ProviderError(StreamlabError):

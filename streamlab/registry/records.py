@@ -185,6 +185,7 @@ class ReportedDetails:
     adapter_config: Mapping[str, Any] | None = None  # of an adapter: PEFT's settings
     trained_score: float | None = None  # of the trained model on the validation examples
     lost_by_rounding: float | None = None  # `trained_score` minus that of the rounded diff
+    peak_gpu_bytes: int | None = None  # allocated by torch, where a GPU was used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +216,7 @@ class ArrivalDetails:
     n_repeated: int | None = None  # dev examples whose texts are in train too
     sources_skipped: tuple[str, ...] = ()
     service_us: int | None = None  # virtual time of all attempts, noted with the last of several
+    alone: bool | None = None  # an attempt while nothing else ran, as the one before had no memory
     content: str | None = None  # digest by which copies of an admitted diff are recognised
     signature: str | None = None  # of the provider, in hex
     probe: OutputProbe | None = None

@@ -24,7 +24,9 @@ from streamlab.registry.registry import Registry
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
 from streamlab.stream.executors import Executor
-from streamlab.stream.executors.processes import Bounds, Processes
+from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.provider_host import Bounds
+from streamlab.stream.executors.resources import resources_of, visible_gpus
 from streamlab.stream.executors.sandbox import Sandbox, find_sandbox
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
@@ -77,7 +79,7 @@ def run(
     context.prepare()
     sandbox = _sandbox(context, place)
     environment = describe_environment(loaded.scenario.defaults.training)
-    if loaded.scenario.execution.executor == "processes":
+    if loaded.scenario.execution.executor != "serial":
         environment["sandbox"] = "none" if sandbox is None else "bwrap"
     draws = loaded.scenario.queue.service == "history"
     if draws and not is_there:
@@ -106,6 +108,8 @@ def _sandbox(context: RunContext, home: Home) -> Sandbox | None:
     execution, tasks = context.scenario.execution, context.scenario.tasks.values()
     if execution.executor == "serial":
         return None
+    for task in context.scenario.tasks:
+        resources_of(task, context)  # which raises what is wrong
     on_gpu = any(find_device(task.training.device).type != "cpu" for task in tasks)
     return find_sandbox(execution.sandbox, hidden=(home.path,), on_gpu=on_gpu)
 
@@ -120,7 +124,9 @@ def _executor(context: RunContext, sandbox: Sandbox | None) -> Executor:
         max_memory=execution.memory,
         max_progress=execution.max_progress,
     )
-    return Processes(context, bounds, workers=execution.workers, sandbox=sandbox)
+    return Processes(
+        context, bounds, workers=execution.workers or 1, sandbox=sandbox, gpus=visible_gpus()
+    )
 
 
 def _resume(registry: Registry, loaded: LoadedScenario, context: RunContext) -> RunRecord:

@@ -242,10 +242,8 @@ class RunContext:
 
     def receive(self, arrival: Arrival, task: TaskData) -> None:
         """Take an arrival's examples from the lab, in place of reading every provider's."""
-        training = self.training(arrival.task)
-        held = self._drawn.get(_version(arrival), lambda: encode_task(task, self.base, training))
-        if held.data != task:
-            self._drawn.put(_version(arrival), encode_task(task, self.base, training))
+        encoded = encode_task(task, self.base, self.training(arrival.task))
+        self._drawn.put(_version(arrival), encoded)
 
     def check_keys(self) -> None:
         """Raise UsageError where a provider's own key cannot be read."""

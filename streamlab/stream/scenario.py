@@ -56,11 +56,24 @@ class Defaults(Settings):
     """The training settings of all tasks and methods."""
 
 
+class ResourceSettings(Settings):
+    """What one arrival needs while it is trained. `processes` counts the GPUs."""
+
+    cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
+    """Default: its `training.threads`."""
+    gpus: Annotated[float, Field(ge=0, le=1)] | None = None
+    """A share of one GPU. Default: 1 where `training.device` is a GPU, else 0."""
+    memory: Annotated[ByteSize, Field(gt=0, lt=1 << 63)] | None = None
+    """Default: `execution.memory`, which also enforces it."""
+
+
 class TaskEntry(TaskSettings):
-    """One task: its data, and training settings that differ from the defaults."""
+    """One task: its data, and settings that differ from those of all tasks."""
 
     training: TrainingSettings = TrainingSettings()
     """Replaces single settings of `defaults.training`."""
+    resources: ResourceSettings = ResourceSettings()
+    """Replaces single settings of `execution.resources`."""
 
 
 class ExecutionSettings(Settings):
@@ -68,8 +81,10 @@ class ExecutionSettings(Settings):
 
     executor: Literal["serial", "processes"] = "serial"
     """`processes`: each provider in its own process, with only its own examples."""
-    workers: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Provider processes at work at once."""
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Provider processes at work at once. Default: 1."""
+    resources: ResourceSettings = ResourceSettings()
+    """What each arrival needs."""
     timeout_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
     """Of one attempt, including loading."""
     attempts: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -165,7 +180,7 @@ def _in_providers(
 def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield every provider for which the stream would wait for ever."""
     execution = scenario.execution
-    if execution.executor != "processes" or execution.timeout_seconds is not None:
+    if execution.executor == "serial" or execution.timeout_seconds is not None:
         return
     for name, provider in scenario.providers.items():
         if provider.behaviour.hang:
@@ -176,11 +191,11 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
 def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield settings that would have no effect."""
     execution = scenario.execution
-    if execution.executor == "processes":
+    if execution.executor != "serial":
         return
     given = {
         "memory": None if execution.memory is None else int(execution.memory),
-        "workers": execution.workers if execution.workers > 1 else None,
+        "workers": execution.workers if (execution.workers or 1) > 1 else None,
         "sandbox": execution.sandbox if execution.sandbox == "bwrap" else None,
     }
     for name, value in given.items():

@@ -23,7 +23,8 @@ from streamlab.methods.api import Progress
 from streamlab.stream.engine import run
 from streamlab.stream.executors import Executor
 from streamlab.stream.executors.process_tree import tree_of
-from streamlab.stream.executors.processes import Bounds, Processes
+from streamlab.stream.executors.processes import Processes
+from streamlab.stream.executors.provider_host import Bounds
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.providers.provider import Answer, Order, Watch
 from streamlab.stream.run_context import RunContext

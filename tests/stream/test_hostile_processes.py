@@ -31,6 +31,7 @@ class Hostile(DiffPruning):
     how: str = "raises"
 
     def train(self, job):
+        self.__dict__["job"] = job
         if job.task == "same":
             getattr(self, self.how)()
         return super().train(job)
@@ -55,6 +56,10 @@ class Hostile(DiffPruning):
     def nests(self):
         send(b"[" * 60_000)
         time.sleep(600)
+
+    def writes(self):
+        for tensor in self.job.base.values():
+            tensor.add_(1.0)
 
     def stops(self):
         os.kill(os.getppid(), signal.SIGSTOP)
@@ -82,6 +87,7 @@ def own_pid(tmp_path: Path) -> Iterator[Path]:
         ("processes", "floods", "reported more than 2,000 steps"),
         ("processes", "nests", "more than 32 levels deep"),
         ("processes", "stops", "did not answer in time"),
+        ("processes", "writes", "was changed in memory"),
     ],
 )
 def test_whatever_a_provider_does_its_arrival_fails_alone(

@@ -18,10 +18,10 @@ from stream_samples import Lab, only
 from streamlab.base import load_base
 from streamlab.errors import ProviderError
 from streamlab.methods.api import Progress
-from streamlab.stream.executors import processes
+from streamlab.stream.executors import provider_host
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_tree import supervise, tree_of
-from streamlab.stream.executors.processes import Bounds
+from streamlab.stream.executors.provider_host import Bounds
 from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
@@ -30,6 +30,7 @@ from streamlab.tasks.examples import TaskData
 
 PROGRESS = {"progress": asdict(Progress("gated", 1, 2, 0.5, None))}
 EFFORT = {"n_steps": 1, "training_seconds": 1.0, "peak_memory_bytes": 1, "details": {}}
+FAILED = {"failed": {"kind": "training", "reason": "a"}}
 ANSWER: dict[str, Any] = {
     "kind": "diff",
     "declared_score": 0.5,
@@ -78,7 +79,9 @@ def ask(
     ours, theirs = socket.socketpair()
     with theirs:
         started = Started(act, theirs)
-    process = processes._Process(started, ours, Bounds(**{"max_bytes": 1 << 20, **bounds}))
+    process = provider_host.ProviderProcess(
+        started, ours, Bounds(**{"max_bytes": 1 << 20, **bounds})
+    )
     began = time.monotonic()
     try:
         watch = (lambda _: None) if seen is None else seen.append
@@ -123,10 +126,12 @@ def test_an_answer_follows_any_progress(asked: tuple[Arrival, TaskData]) -> None
         b'{"progress": 3}',
         b'{"progress": {"x": 1}}',
         b'{"answer": {}}',
-        b'{"failed": "\\ud800"}',
-        b'{"failed": "\\u0000"}',
-        text({"failed": "a"} | PROGRESS),
-        text({"failed": "a", "answer": ANSWER}),
+        b'{"failed": "a"}',
+        text({"failed": {"kind": "other", "reason": "a"}}),
+        text({"failed": {"kind": "memory", "reason": "\ud800"}}),
+        text({"failed": {"kind": "memory", "reason": "\0"}}),
+        text(FAILED | PROGRESS),
+        text(FAILED | {"answer": ANSWER}),
         text({"progress": PROGRESS["progress"] | {"loss": float("nan")}}),
         text({"progress": PROGRESS["progress"] | {"stage": "\x1b[2J"}}),
         text({"progress": PROGRESS["progress"] | {"stage": "x" * 65}}),
@@ -226,10 +231,10 @@ def test_progress_is_bounded_in_number_and_rate(asked: tuple[Arrival, TaskData])
 
     assert len(seen) == 11_000
     began = time.monotonic()
-    counted = processes._Asked(asked[0], Bounds(max_bytes=1))
-    for _ in range(processes._PROGRESS_BURST + 1_000):
+    counted = provider_host.Asked(asked[0], Bounds(max_bytes=1))
+    for _ in range(provider_host._PROGRESS_BURST + 1_000):
         counted.count_progress()
-    assert time.monotonic() - began > 0.9 * 1_000 / processes._PROGRESS_PER_SECOND
+    assert time.monotonic() - began > 0.9 * 1_000 / provider_host._PROGRESS_PER_SECOND
 
 
 def start_many(_: Channel) -> None:
@@ -251,10 +256,10 @@ def take_memory_together(_: Channel, *, n_mebibytes: int) -> None:
 def test_processes_of_one_provider_are_bounded_together(
     asked: tuple[Arrival, TaskData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_MAX_PROCESSES", 12)
+    monkeypatch.setattr(provider_host, "_MAX_PROCESSES", 12)
     with pytest.raises(ProviderError, match=r"started \d+ processes, and may have 12"):
         ask(start_many, asked, timeout_seconds=60)
-    here = processes.memory_of([os.getpid()]) >> 20  # more than a provider needs
+    here = provider_host.memory_of([os.getpid()]) >> 20  # more than a provider needs
     with pytest.raises(ProviderError, match=r"took more than .* bytes in 6 processes"):
         ask(
             partial(take_memory_together, n_mebibytes=here // 3 + 64),

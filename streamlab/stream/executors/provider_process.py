@@ -1,9 +1,10 @@
-"""A provider's process: it receives its base's name and its own examples, and answers orders.
+"""A provider's process: it maps the base, receives its own examples, and answers orders.
 
 What it sends is JSON and plain bytes. Nothing of it is unpickled, so that a provider can send a
 wrong answer, or none, but no code.
 
-    lab      -> provider   its setup, then orders (pickled: the lab is trusted)
+    lab      -> provider   the file of the base, its setup, then orders (pickled: the lab is
+                           trusted), with their examples unless it has them already
     provider -> lab        any number of {"progress": ...}, then
                            {"answer": ...} and the artifact's bytes, or {"failed": ...}
 """
@@ -16,32 +17,42 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from streamlab.base import BaseSettings, load_base
-from streamlab.errors import ProviderError
+import torch
+
+from streamlab.base import Base
+from streamlab.errors import BaseMismatchError, OutOfMemoryError
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_limits import bound_memory, offer_to_be_ended
 from streamlab.stream.executors.process_tree import bound_processes, supervise
+from streamlab.stream.executors.shared_base import map_base
 from streamlab.stream.providers.provider import Answer, Order, answer
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import Scenario
+from streamlab.tasks.examples import TaskData
 
 CRASHED = 70  # the exit code of a simulated crash
+_BROKEN = (MemoryError, BaseMismatchError)  # leave a context half made, or its base written to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What all providers of a run work with; of examples, each gets its own with its orders."""
+
+    scenario: Scenario
+    folder: Path  # relative paths of the scenario start here
+    base: Base  # without its tensors
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a provider's process is told once; of examples, it gets its own with each order."""
+    """What a provider's process is told once."""
 
-    scenario: Scenario
-    folder: Path  # relative paths of the scenario start here
-    base: BaseSettings
-    fingerprint: str  # of the base that it must load
-    model_module: str  # of the library, to be imported before
+    common: bytes  # of a `Common`, pickled once for all
     provider: str
     max_memory: int | None  # in bytes
     environment: Mapping[str, str]
@@ -58,17 +69,24 @@ def work(end: socket.socket) -> None:
     """Answer orders until the lab closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the lab, which ends this
     offer_to_be_ended()  # before the lab
+    files = socket.recv_fds(end, 1, 1)[1]
+    if not files:
+        return  # the lab is gone
     channel = Channel(end)
     setup: Setup = pickle.loads(channel.receive())  # noqa: S301 - from the lab
     os.environ.clear()
     os.environ.update(setup.environment)
+    # Before memory is bounded: a library that finds none fails in ways of its own.
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
+
+    common: Common = pickle.loads(setup.common)  # noqa: S301 - from the lab
     bound_processes()
     if setup.max_memory is not None:
-        # Loaded before: a library that finds no memory fails in ways of its own.
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: F401
-
         bound_memory(setup.max_memory)
+    _answer_orders(channel, setup, lambda: _context(common, files[0]))
 
+
+def _answer_orders(channel: Channel, setup: Setup, make: Callable[[], RunContext]) -> None:
     def send(message: Mapping[str, object]) -> None:
         channel.send(json.dumps(message).encode())
 
@@ -77,19 +95,25 @@ def work(end: socket.socket) -> None:
         try:
             order, task = pickle.loads(channel.receive())  # noqa: S301 - from the lab
             _act_out(order)
-            context = context or _context(setup)
-            context.receive(order.arrival, task)
-            given = answer(order, context, lambda step: send({"progress": asdict(step)}))
+            context = context or make()
+            given = _answer(order, task, context, send)
         except (EOFError, ConnectionError):
             return
-        except MemoryError:
-            context = None  # which may be half made
-            send({"failed": _out_of_memory(setup)})
         except Exception as error:  # noqa: BLE001 - whatever breaks down is this arrival's failure
-            send({"failed": str(error) or type(error).__name__})
+            context = None if isinstance(error, _BROKEN) else context
+            send({"failed": _failure(error, setup)})
         else:
             send({"answer": _answer_message(given)})
             channel.send(given.submission.data)
+        torch.cuda.empty_cache()  # where a GPU was used: others share it
+
+
+def _answer(
+    order: Order, task: TaskData | None, context: RunContext, send: Callable[[Any], None]
+) -> Answer:
+    if task is not None:
+        context.receive(order.arrival, task)
+    return answer(order, context, lambda step: send({"progress": asdict(step)}))
 
 
 def _be_quiet() -> None:
@@ -99,10 +123,18 @@ def _be_quiet() -> None:
         os.dup2(nothing, standard)
 
 
-def _out_of_memory(setup: Setup) -> str:
+def _failure(error: Exception, setup: Setup) -> dict[str, str]:
+    """Return the message of a failure; one for want of memory can be helped by being alone.
+
+    Not where the process came to its own limit, which is the same then.
+    """
+    if not isinstance(error, MemoryError):
+        kind = "memory" if isinstance(error, OutOfMemoryError) else "training"
+        return {"kind": kind, "reason": str(error) or type(error).__name__}
     allowed = setup.max_memory
     how = "" if allowed is None else f" of {allowed:,} bytes (`execution.memory`)"
-    return f"The process of the provider `{setup.provider}` ran out of memory{how}."
+    reason = f"The process of the provider `{setup.provider}` ran out of memory{how}."
+    return {"kind": "memory" if allowed is None else "training", "reason": reason}
 
 
 def _act_out(order: Order) -> None:
@@ -125,11 +157,5 @@ def _answer_message(given: Answer) -> dict[str, Any]:
     }
 
 
-def _context(setup: Setup) -> RunContext:
-    base = load_base(setup.base, seed=setup.scenario.seeds[0])
-    if base.fingerprint != setup.fingerprint:
-        raise ProviderError(
-            f"The provider `{setup.provider}` loaded the base {base.fingerprint[:12]}, and the run "
-            f"is on {setup.fingerprint[:12]}. The files of the base were changed during the run."
-        )
-    return RunContext(setup.scenario, base, setup.folder)
+def _context(common: Common, file: int) -> RunContext:
+    return RunContext(common.scenario, map_base(file, common.base), common.folder)

@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 from streamlab.errors import UsageError
 from streamlab.locations import locate_model
-from streamlab.stream.executors.provider_process import Setup
+from streamlab.stream.executors.provider_process import Common
 
 SandboxName = Literal["auto", "none", "bwrap"]
 
@@ -147,9 +147,9 @@ def _hub_cache() -> Path:
     return Path(HF_HUB_CACHE)
 
 
-def _files_of(setup: Setup) -> Iterator[Path]:
+def files_of(common: Common, provider: str) -> Iterator[Path]:
     """Yield what a provider may read: its base, the targets of the base's links, and its key."""
-    located = locate_model(setup.base.model)
+    located = locate_model(common.base.settings.model)
     if located.kind == "hub":
         folder = _hub_cache() / f"models--{located.target.replace('/', '--')}"
         if folder.is_dir():
@@ -160,19 +160,21 @@ def _files_of(setup: Setup) -> Iterator[Path]:
         for path in folder.iterdir():
             if path.is_symlink() and path.is_file():
                 yield Path(os.path.realpath(path))
-    key = setup.scenario.providers[setup.provider].private_key_file
+    key = common.scenario.providers[provider].private_key_file
     if key is not None:
-        yield setup.folder / key
+        yield common.folder / key
 
 
-def start_sandboxed(end: socket.socket, setup: Setup, sandbox: Sandbox) -> Sandboxed:
+def start_sandboxed(
+    end: socket.socket, sandbox: Sandbox, files: Iterator[Path], environment: Mapping[str, str]
+) -> Sandboxed:
     """Start a provider's process in a sandbox, with one end of a connection to the lab."""
     number = end.fileno()
     inside = [sys.executable, "-s", "-c", _START, str(number), json.dumps(sys.path)]
     return Sandboxed(
         subprocess.Popen(  # noqa: S603 - a fixed command
-            sandbox.command(*inside, files=_files_of(setup)),
-            env=sandbox.environment(),
+            sandbox.command(*inside, files=files),
+            env=environment,
             pass_fds=[number],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

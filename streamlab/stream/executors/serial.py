@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Final
 
-from streamlab.errors import ProviderError
+from streamlab.errors import OutOfMemoryError, ProviderError
 from streamlab.stream.providers.provider import Answer, Order, Watch, answer
 from streamlab.stream.run_context import RunContext
 
@@ -29,6 +29,8 @@ class Serial:
                     "With `execution.executor: processes` its process really does."
                 )
             future.set_result(answer(order, self._context, watch))
+        except MemoryError:
+            future.set_exception(OutOfMemoryError(f"`{order.arrival.task}` ran out of memory."))
         except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
             future.set_exception(error)
         return future

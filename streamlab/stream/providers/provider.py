@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from streamlab.diff.apply import applied
 from streamlab.diff.vector import DiffVector
-from streamlab.errors import TrainingError
+from streamlab.errors import OutOfMemoryError, TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
@@ -29,7 +31,7 @@ from streamlab.stream.artifact_kinds import checkpoint_of, read_artifact
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.providers.quantization import quantize
-from streamlab.stream.run_context import EncodedTask, RunContext, encode_task
+from streamlab.stream.run_context import EncodedTask, RunContext, encode_task, find_device
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission, signed
 from streamlab.tasks.batches import n_batches, training_batches
@@ -63,6 +65,7 @@ class Order:
     seed: int = 0  # of how it misbehaves
     session: str = ""  # what its signature must cover of the run; see `session_of`
     earlier: tuple[Submission, ...] = ()  # admitted before, where the behaviour misuses them
+    alone: bool = False  # to be answered while nothing else runs: it ran out of memory before
 
 
 @dataclass(frozen=True)
@@ -77,16 +80,25 @@ class Answer:
 def answer(order: Order, context: RunContext, watch: Watch) -> Answer:
     """Train one arrival, pack the result, and misbehave as ordered.
 
-    Raises TrainingError or DiffError where it breaks down, BaseMismatchError where the base was
-    changed.
+    Raises TrainingError or DiffError where it breaks down, OutOfMemoryError where it finds no
+    memory on the GPU, BaseMismatchError where the base was changed.
     """
     began, arrival = time.perf_counter(), order.arrival
+    training = context.training(arrival.task)
+    torch.set_num_threads(training.threads)
+    device = find_device(training.device)
     reset_peak()
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
     task = _examples(order, context)
     context.base.check_unchanged()
-    trained, outputs = _train(arrival, task, context, watch)
-    submission, details = _pack(trained, outputs, arrival, task, context)
+    with _explained(arrival):
+        trained, outputs = _train(arrival, task, context, watch)
+        submission, details = _pack(trained, outputs, arrival, task, context)
     submission, behaviour = _submit(submission, order, context)
+    if device.type == "cuda":
+        details = replace(details, peak_gpu_bytes=torch.cuda.max_memory_allocated(device))
     effort = Effort(
         n_steps=trained.summary.n_steps,
         training_seconds=time.perf_counter() - began,
@@ -94,6 +106,24 @@ def answer(order: Order, context: RunContext, watch: Watch) -> Answer:
         details=details,
     )
     return Answer(submission, effort, behaviour)
+
+
+@contextmanager
+def _explained(arrival: Arrival) -> Iterator[None]:
+    """Turn whatever torch raises for want of memory into an OutOfMemoryError."""
+    try:
+        yield
+    except (RuntimeError, TrainingError) as error:
+        if not _is_out_of_memory(error) and not _is_out_of_memory(error.__cause__):
+            raise
+        reason = str(error.__cause__ or error).partition("\n")[0][:300]
+        raise OutOfMemoryError(f"`{arrival.task}` ran out of memory: {reason}") from error
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
 
 
 def _examples(order: Order, context: RunContext) -> EncodedTask:
