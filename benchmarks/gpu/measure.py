@@ -4,7 +4,8 @@
 
 Errors of every kernel against the float64 reference on random tensors; times of whole training
 steps, random weights and inputs, one method after another; decoding, applying and swapping a diff
-of 0.5%. `--quick` takes tiny shapes: it shows that everything runs, and its times mean nothing.
+of 0.5%; arrivals per hour with 1 to 8 providers training at once (needs the extra `demo`).
+`--quick` takes tiny shapes: it shows that everything runs, and its times mean nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arrivals import arrival_times
 from kernel_errors import kernel_errors
 from step_times import step_times
 from switch_times import switch_times
@@ -40,6 +42,7 @@ def main() -> None:
         "kernels": lambda: kernel_errors(options.device, quick=options.quick),
         "steps": lambda: step_times(options.device, quick=options.quick),
         "switching": lambda: switch_times(options.device, quick=options.quick),
+        "arrivals": lambda: arrival_times(options.device, quick=options.quick),
     }
     found: dict[str, Any] = {"quick": options.quick}
     for name, measure in parts.items():

@@ -13,7 +13,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines = [", ".join(f"{name} {value}" for name, value in found["environment"].items()), ""]
     if found["quick"]:
         lines += ["Tiny shapes: these times mean nothing.", ""]
-    for part in (_errors, _steps, _updates, _switching):
+    for part in (_errors, _steps, _updates, _switching, _arrivals):
         lines += [*part(found), ""]
     return "\n".join(lines)
 
@@ -84,3 +84,21 @@ def _switching(found: Mapping[str, Any]) -> Iterator[str]:
     for shape, row in found["switching"].items():
         times = " | ".join(f"{row[f'{n}_ms']:.2f}" for n in ("decode", "plan", "apply", "swap"))
         yield f"| {shape} | {row['entries']:,} | {times} | {row['base_restored']} |"
+
+
+def _arrivals(found: Mapping[str, Any]) -> Iterator[str]:
+    rows = found.get("arrivals") or {}
+    if not rows:
+        return
+    one = next(iter(rows.values()))
+    yield (
+        "| providers at once | arrivals an hour | of one | training s | lab s | same bytes as one |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for n_workers, row in rows.items():
+        rate = row["arrivals_per_hour"]
+        yield (
+            f"| {n_workers} | {rate:.0f} | {rate / one['arrivals_per_hour']:.2f} "
+            f"| {row['training_seconds']:.1f} | {row['evaluation_seconds']:.1f} "
+            f"| {row['digests'][: len(one['digests'])] == one['digests']} |"
+        )
