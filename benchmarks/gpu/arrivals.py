@@ -76,5 +76,10 @@ def _scenario(n_workers: int, device: str, n_arrivals: int, n_steps: int) -> dic
         },
         "providers": {f"p{i:02}": {"tasks": [f"t{i:02}"]} for i in range(n_arrivals)},
         "tasks": {f"t{i:02}": {"dataset": "glue/sst2"} for i in range(n_arrivals)},
-        "execution": {"executor": "processes", "workers": n_workers, "sandbox": "none"},
+        "execution": {
+            "executor": "processes",
+            "workers": n_workers,
+            "sandbox": "none",
+            "resources": {} if device == "cpu" else {"gpus": 1 / n_workers},
+        },
     }
