@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple
+from functools import cached_property, partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, TypeVarTuple, cast
 
 from sqlalchemy import ColumnElement, Connection, Result, Row, Select, Table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3  # each waits for the lock as long as the busy timeout says
 _ATTEMPTS_TO_CONFIGURE = 50  # a database may not wait for this lock by itself
 _PAUSE_SECONDS = 0.1
+# While a server that was reached before is away, a transaction is tried again, after pauses that
+# grow to the longest one, for as long as it takes to start again or to move.
+AWAY_SECONDS = 120.0
+_LONGEST_PAUSE = 5.0
 _PAST = {"read": "read", "write": "written", "configure": "configured"}
 _CHUNK = 500  # values of up to six columns in one statement: far below any database's limit
 FILES_AT_ONCE = 100  # that are deleted in one transaction
@@ -44,19 +48,28 @@ class Transaction:
 
     connection: Connection
     mode: Mode
-    clock: Callable[[], float]
+    clock: Callable[[Connection], float]
 
     @cached_property
     def now(self) -> float:
         """Return the time of the whole transaction, in seconds since the epoch."""
-        return self.clock()
+        return self.clock(self.connection)
+
+
+class _UnsureError(Exception):
+    """The connection was lost before the answer to a commit."""
+
+    def __init__(self, number: str, outcome: Any) -> None:
+        super().__init__()
+        self.number = number
+        self.outcome = outcome
 
 
 class Database:
     """A backend's transactions: each call of `read` or `write` is one.
 
-    A call within another one of the same thread joins it. `clock` gives seconds since the epoch;
-    `pause` waits between attempts.
+    A call within another one of the same thread joins it. `clock` gives seconds since the epoch
+    where the database has no clock; `pause` waits between attempts.
     """
 
     def __init__(
@@ -73,6 +86,7 @@ class Database:
         self._clock = clock
         self._read_only = read_only
         self._pause = pause
+        self._was_reached = False
         self._turn = threading.RLock() if self.backend.shares_connection else nullcontext()
         self._local = threading.local()
 
@@ -91,8 +105,9 @@ class Database:
     def write(self, work: Callable[[Connection], Outcome]) -> Outcome:
         """Run `work` as one writing transaction, which is committed as a whole or rolled back.
 
-        `work` may run several times and must not depend on what an earlier attempt did. Raises
-        RegistryError where the database is read-only, locked for too long, full or damaged.
+        `work` may run several times and must not depend on what an earlier attempt did; it is
+        committed once, also where the answer to that was lost. Raises RegistryError where the
+        database is read-only, locked for too long, away for too long, full or damaged.
         """
         if self._read_only:
             raise RegistryError(
@@ -116,7 +131,7 @@ class Database:
             return work(outer.connection)
         for attempt in range(1, attempts + 1):
             try:
-                return self._once(mode, work)
+                return self._surely(mode, work)
             except DBAPIError as error:
                 if attempt == attempts or not self.backend.is_busy(error):
                     raise self._explained(error, mode) from error
@@ -125,14 +140,56 @@ class Database:
             self._pause(_PAUSE_SECONDS)
         raise AssertionError("the last attempt returns or raises")
 
+    def _surely(self, mode: Mode, work: Callable[[Connection], Outcome]) -> Outcome:
+        """Run `work` as one transaction that takes place once, though the server may go away."""
+        while True:
+            try:
+                return self._patiently(partial(self._once, mode, work))
+            except _UnsureError as unsure:
+                if self._patiently(partial(self._was_committed, unsure.number)):
+                    return cast("Outcome", unsure.outcome)
+
+    def _was_committed(self, number: str) -> bool:
+        try:
+            # A write, so that it waits for one that is still being committed.
+            return self._once("write", lambda c: self.backend.is_committed(c, number))
+        except _UnsureError as unsure:
+            return bool(unsure.outcome)  # known before the connection was lost again
+
+    def _patiently(self, attempt: Callable[[], Outcome]) -> Outcome:
+        """Try again for as long as the server is away."""
+        pause, ends_at = _PAUSE_SECONDS, None
+        while True:
+            try:
+                return attempt()
+            except DBAPIError as error:
+                ends_at = ends_at or time.monotonic() + AWAY_SECONDS
+                is_away = self._was_reached and self.backend.is_lost(error)
+                if not is_away or time.monotonic() > ends_at:
+                    raise
+            self._pause(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     def _once(self, mode: Mode, work: Callable[[Connection], Outcome]) -> Outcome:
         engine = self.backend.engine.execution_options(**{MODE: mode})
-        with self._turn, engine.begin() as connection:
-            self._local.transaction = Transaction(connection, mode, self._clock)
+        with self._turn, engine.connect() as connection, connection.begin() as begun:
+            self._was_reached = True
+            number = self.backend.number_of(connection) if mode == "write" else None
+            self._local.transaction = Transaction(connection, mode, self._time)
             try:
-                return work(connection)
+                outcome = work(connection)
             finally:
                 self._local.transaction = None
+            try:
+                begun.commit()
+            except DBAPIError as error:
+                if number is None or not self.backend.is_lost(error):
+                    raise
+                raise _UnsureError(number, outcome) from error
+            return outcome
+
+    def _time(self, connection: Connection) -> float:
+        return self.backend.now(connection, self._clock)
 
     def _explained(self, error: Exception, mode: Mode) -> RegistryError:
         cause = error.orig if isinstance(error, StatementError) and error.orig else error

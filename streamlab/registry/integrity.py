@@ -17,7 +17,7 @@ from streamlab.registry.logs import query_events, query_placements, read_event, 
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.runs import query_bases, query_runs, read_base, read_run
 from streamlab.registry.scores import every_score, read_score
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of
+from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, Tables, columns_of
 from streamlab.registry.tags import query_tags, read_tag
 from streamlab.registry.validation import check
 
@@ -75,9 +75,10 @@ class Integrity(Repository):
             .where(ArrivalRow.diff_id.is_not(None), DiffRow.id.is_(None))
             .order_by(ArrivalRow.id)
         )
-        links = self._backend.find_broken_links(self._connection)
+        links = self._backend.find_broken_links(self._connection, Tables.metadata)
+        damage = self._backend.find_damage(self._connection, Tables.metadata)
         return (
-            *(Damage("database", line) for line in self._backend.find_damage(self._connection)),
+            *(Damage("database", line) for line in damage),
             # A row that refers to a missing one is damaged in this way too.
             *(Damage("database", line) for line in (() if links else self._bad_rows())),
             *(

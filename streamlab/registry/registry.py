@@ -21,6 +21,7 @@ from streamlab.registry.records import PrimaryStream
 from streamlab.registry.removal import Removal
 from streamlab.registry.runs import Bases, Runs
 from streamlab.registry.scores import Scores
+from streamlab.registry.tables import Tables
 from streamlab.registry.tags import Tags
 from streamlab.registry.totals import Totals
 
@@ -104,7 +105,8 @@ class Registry(AbstractContextManager["Registry"]):
 
     def disk_bytes(self) -> int:
         """Return the bytes that the registry itself takes on the disk."""
-        return self._database.read(self._database.backend.disk_bytes)
+        backend = self._database.backend
+        return self._database.read(lambda c: backend.disk_bytes(c, Tables.metadata))
 
     def close(self) -> None:
         """Close every connection."""

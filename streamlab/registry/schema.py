@@ -80,22 +80,35 @@ def check(database: Database) -> str | None:
 
 
 def check_place(url: str, *, home: Path) -> bool:
-    """Say whether a registry's file is at `url`; nothing is made or changed.
+    """Say whether there is a registry at `url`; nothing is made or changed.
 
     `home`: a folder that will be there by the time the registry is made. Raises RegistryError
-    where none can be kept there.
+    where none can be kept there, or it cannot be written to.
     """
     path = backend_of(url).path
-    if path is not None and path.is_file():
+    if path is None or path.is_file():
         with closing(Database(url, read_only=True)) as there:
-            check(there)
-        return True
-    if path is not None and not path.parent.is_dir() and path.parent != home.absolute():
+            check_server(there)
+            return check(there) is not None
+    if not path.parent.is_dir() and path.parent != home.absolute():
         raise RegistryError(
             f"The registry {path} cannot be made: there is no folder {path.parent}. Make the "
             f"folder, or name another place with `--registry`."
         )
     return False
+
+
+def check_server(database: Database) -> str:
+    """Return what a database is kept by, and its version.
+
+    Raises RegistryError where it does not answer, or no registry can be made or written to there.
+    """
+    found = database.read(database.backend.describe)
+    exists = database.read(_version) is not None
+    obstacle = database.read(lambda c: database.backend.find_obstacle(c, exists=exists))
+    if obstacle is not None:
+        raise RegistryError(f"The registry {database.url} cannot be written to: {obstacle}.")
+    return found
 
 
 def existing(database: Database) -> str:

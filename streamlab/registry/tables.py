@@ -27,7 +27,6 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Select,
@@ -39,7 +38,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from streamlab.registry.backends import WHERE
+from streamlab.registry.backends import WHERE, WHOLE
 from streamlab.registry.conditions import Joined
 
 Value = TypeVar("Value")
@@ -78,7 +77,7 @@ class Tables:
 
 def primary_key(*parts: SchemaItem) -> ColumnElement[int]:
     """Return the column of a row's id; without a foreign key the database gives it."""
-    return Column(Integer, *parts, primary_key=True)
+    return Column(WHOLE, *parts, primary_key=True)
 
 
 def required(
@@ -111,8 +110,8 @@ class BaseRow(Tables):
     fingerprint = required(String(64), unique=True)
     model = required(Text)
     revision = optional(Text)
-    layers = optional(Integer)
-    n_tensors = required(Integer)
+    layers = optional(WHOLE)
+    n_tensors = required(WHOLE)
     n_parameters = required(BigInteger)
     weights_bytes = required(BigInteger)
     file_bytes = required(BigInteger)
@@ -138,12 +137,12 @@ class RunRow(Tables):
     id = primary_key()
     name = required(Text, unique=True)
     scenario_name = required(Text)
-    number = required(Integer)
+    number = required(WHOLE)
     scenario = required(JSON)
     scenario_digest = required(String(64))
-    base_id = required(Integer, ForeignKey("bases.id"))
+    base_id = required(WHOLE, ForeignKey("bases.id"))
     environment = required(JSON)
-    n_expected = required(Integer)
+    n_expected = required(WHOLE)
     status = required(String(16))
     reason = optional(Text)
     started_at = required(Double)
@@ -191,7 +190,7 @@ class DiffRow(Tables):
     id = primary_key()
     digest = required(String(64), unique=True)
     kind = required(String(16))
-    base_id = required(Integer, ForeignKey("bases.id"))
+    base_id = required(WHOLE, ForeignKey("bases.id"))
     value_type = required(String(16))
     n_gated = required(BigInteger)
     n_entries = required(BigInteger)
@@ -253,17 +252,17 @@ class ArrivalRow(Tables):
     )
 
     id = primary_key()
-    run_id = required(Integer, ForeignKey("runs.id"))
+    run_id = required(WHOLE, ForeignKey("runs.id"))
     seed = required(BigInteger)
-    sequence = required(Integer)
-    provider_id = required(Integer, ForeignKey("providers.id"))
-    task_id = required(Integer, ForeignKey("tasks.id"))
-    version = required(Integer)
+    sequence = required(WHOLE)
+    provider_id = required(WHOLE, ForeignKey("providers.id"))
+    task_id = required(WHOLE, ForeignKey("tasks.id"))
+    version = required(WHOLE)
     method = required(Text)
-    attempt = required(Integer)
+    attempt = required(WHOLE)
     status = required(String(16))
     reason = optional(Text)
-    diff_id = optional(Integer, ForeignKey("diffs.id"))
+    diff_id = optional(WHOLE, ForeignKey("diffs.id"))
     started_at = required(Double)
     finished_at = required(Double)
     n_steps = required(BigInteger)
@@ -303,12 +302,12 @@ class ScoreRow(Tables):
     )
 
     id = primary_key()
-    arrival_id = required(Integer, ForeignKey("arrivals.id"))
+    arrival_id = required(WHOLE, ForeignKey("arrivals.id"))
     metric = required(String(64))
     value = required(Double)
     split = required(String(64))
     n_examples = required(BigInteger)
-    after_sequence = required(Integer)
+    after_sequence = required(WHOLE)
     is_primary = required(Boolean)
     added_at = required(Double)
 
@@ -333,9 +332,9 @@ class TagRow(Tables):
     id = primary_key()
     kind = required(String(16))
     name = required(String(64))
-    run_id = optional(Integer, ForeignKey("runs.id"))
-    arrival_id = optional(Integer, ForeignKey("arrivals.id"))
-    diff_id = optional(Integer, ForeignKey("diffs.id"))
+    run_id = optional(WHOLE, ForeignKey("runs.id"))
+    arrival_id = optional(WHOLE, ForeignKey("arrivals.id"))
+    diff_id = optional(WHOLE, ForeignKey("diffs.id"))
     added_at = required(Double)
 
 
@@ -398,9 +397,9 @@ class PlacementRow(Tables):
     )
 
     id = primary_key()
-    run_id = required(Integer, ForeignKey("runs.id"))
+    run_id = required(WHOLE, ForeignKey("runs.id"))
     at_us = required(BigInteger)  # of the run's virtual clock
-    arrival_id = required(Integer, ForeignKey("arrivals.id"))
+    arrival_id = required(WHOLE, ForeignKey("arrivals.id"))
     action = required(String(16))
     device_bytes = required(BigInteger)  # on the device after it
     note = required(Text)

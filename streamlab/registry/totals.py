@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import (
     ColumnElement,
-    Integer,
     Row,
     Select,
     String,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from streamlab.registry.artifacts import DENSITY
+from streamlab.registry.backends import WHOLE
 from streamlab.registry.conditions import Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import (
@@ -189,7 +189,7 @@ def totals_by(by: Grouping, *, name: str | None = None) -> Select[Any]:
     columns = [getattr(TotalRow, amount) for amount in _AMOUNTS]
     query = select(own.label("name"), TotalRow.kind, *columns).select_from(TotalRow)
     if named is not None:
-        query = query.join(named, named.id == cast(TotalRow.key, Integer))
+        query = query.join(named, named.id == cast(TotalRow.key, WHOLE))
     # Where all arrivals were removed, a total of nothing is left.
     visible = (TotalRow.grouping == by) & (TotalRow.n_arrivals != 0)
     if name is not None:

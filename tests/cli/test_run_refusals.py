@@ -223,7 +223,7 @@ def test_a_home_whose_store_is_a_file(lab: Lab, tmp_path: Path) -> None:
     ("url", "message"),
     [
         ("nonsense", "'nonsense' is not a database URL"),
-        ("postgresql://me:secret@host/db", "which is not supported"),
+        ("mysql://me:secret@host/db", "which is not supported"),
         ("sqlite:///{folder}/missing/registry.db", "there is no folder"),
         ("sqlite:///{folder}/notes.db", "is not an SQLite database"),
     ],

@@ -139,8 +139,11 @@ def test_migrating_says_nothing(
 
 def test_only_the_backends_hold_a_dialect() -> None:
     package = Path(schema.__file__).parents[1]
-    dialect = re.compile(r"sqlite|pragma|begin immediate|create trigger|stat1", re.I)
-    allowed = re.compile(r"sqlite:///+")  # an example of a URL
+    dialect = re.compile(
+        r"sqlite|postgres|psycopg|pragma|begin immediate|create trigger|stat1|advisory|nextval",
+        re.I,
+    )
+    allowed = re.compile(r"sqlite:///+|postgresql\+psycopg://")  # an example of a URL
 
     found = {
         path.relative_to(package).as_posix()

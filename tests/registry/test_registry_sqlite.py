@@ -376,7 +376,8 @@ def test_a_registry_in_a_folder_that_cannot_be_written_to_is_read(open_folder: P
     ("url", "message"),
     [
         ("registry.db", "is not a database URL"),
-        ("postgresql://me:secret@host/db", "is not supported"),
+        ("postgresql+psycopg2://me:secret@host/db", "is not supported"),
+        ("postgresql//me:secret@host/db", r"'\*\*\*host/db' is not a database URL"),
         ("sqlite+aiosqlite:///x.db", "is not supported"),
         ("sqlite:////no/such/folder/registry.db", "unable to open database file.*Make its folder"),
     ],

@@ -59,9 +59,28 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture
+def postgres_database(postgres: PostgresServer) -> Iterator[str]:
+    """Name a database with the tables of an empty registry."""
+    with postgres.registry() as name:
+        yield name
+
+
+@pytest.fixture
+def memory_url() -> str:
+    return "sqlite://"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, postgres_database: str, clock: Clock) -> Iterator[str]:
+    """Name the database of an empty registry, whose server's clock is the test's."""
+    with postgres.clock(postgres_database) as (url, clock.follow):
+        yield url
+
+
+@pytest.fixture(params=["file", "memory", pytest.param("postgres", marks=pytest.mark.postgres)])
 def registry(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Registry]:
-    url = request.getfixturevalue("file_url") if request.param == "file" else "sqlite://"
+    url = request.getfixturevalue(f"{request.param}_url")
     with Registry.open(url, clock=clock) as opened:
         yield opened
 

@@ -13,12 +13,17 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from psycopg.sql import SQL, Identifier
+
+from streamlab.registry.registry import Registry
+from streamlab.registry.tables import Tables
 
 PROGRAMS = Path("/usr/lib/postgresql")
 GUARDED, PASSWORD = "guarded", "marked-p4ssw0rd"  # the one user that needs a password
@@ -45,6 +50,7 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         self.data = self.folder / "data"
         self._log = self.folder / "server.log"
         self._numbers = count(1)
+        self._idle: list[str] = []
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:  # the server refuses to run as root
             user = pwd.getpwnam("postgres")
@@ -109,15 +115,54 @@ class PostgresServer(AbstractContextManager["PostgresServer"]):
         who = user if password is None else f"{user}:{password}"
         return f"postgresql+psycopg://{who}@/{database}?host={self.folder}"
 
-    def create(self, *, template: str = "template1") -> str:
-        """Create a database and return its name."""
+    def create(self) -> str:
+        """Create an empty database and return its name."""
         name = f"registry_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name}")
         return name
 
     def drop(self, database: str) -> None:
         """Delete a database, whoever is connected to it."""
         self.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+    @contextmanager
+    def registry(self) -> Iterator[str]:
+        """Lend the database of an empty registry, which is emptied and lent again later.
+
+        So leave its tables as they are; making a database for each test takes too long.
+        """
+        name = self._idle.pop() if self._idle else self.create()
+        Registry.open(self.url(name), clock=time.time).close()
+        yield name
+        self._empty(name)
+        self._idle.append(name)
+
+    def _empty(self, database: str) -> None:
+        tables = [*Tables.metadata.tables]
+        numbers = [f"{table}_id_seq" for table in tables if table != "details"]
+        with self.connect(database) as connection:
+            connection.execute("SET session_replication_role = replica")  # past the triggers
+            for table in tables:
+                connection.execute(SQL("DELETE FROM {}").format(Identifier(table)))
+            connection.execute(
+                "SELECT setval(name, 1, false) FROM unnest(%s::text[]) AS name", [numbers]
+            )
+
+    @contextmanager
+    def clock(self, database: str) -> Iterator[tuple[str, Callable[[float], object]]]:
+        """Give a database a clock that a test sets; yield the URL that lives by it, and the setter.
+
+        It hides the server's own for connections by that URL.
+        """
+        with self.connect(database) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS test_clock (now float8)")
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+                "'SELECT to_timestamp(now) FROM test_clock'"
+            )
+            connection.execute("DELETE FROM test_clock; INSERT INTO test_clock VALUES (1000)")
+            url = f"{self.url(database)}&options=-csearch_path%3Dpublic,pg_catalog"
+            yield url, lambda now: connection.execute("UPDATE test_clock SET now = %s", [now])
 
     def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
         """Carry out statements as the superuser; return the rows of a single one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +24,15 @@ FINGERPRINT = "f" * 64
 
 @dataclass
 class Clock:
-    """A clock that a test sets."""
+    """A clock that a test sets; `follow` is told the time, as another clock that is to agree."""
 
     now: float = 1000.0
+    follow: Callable[[float], object] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "now" and getattr(self, "follow", None):
+            self.follow(value)
 
     def __call__(self) -> float:
         return self.now

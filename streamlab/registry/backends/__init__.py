@@ -6,14 +6,26 @@ Statements and names of a database's own dialect are written in this package onl
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, MetaData, Table, insert, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    insert,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -23,7 +35,11 @@ from streamlab.hashing import MAX_JSON_DEPTH, parse_json
 Mode = Literal["read", "write", "configure"]  # the last one begins no transaction
 MODE = "streamlab_mode"  # the execution option that says how a transaction begins
 WHERE = "where"  # in an index's `info`: the condition on the rows that it has
+# SQLite gives ids to its INTEGER alone; elsewhere that has 32 bits, and a registry more scores.
+WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 MAX_JSON_BYTES = 2**24
+_FORMS = ("sqlite:///path/to/registry.db", "postgresql+psycopg://user@host/database")
+_SECRET = re.compile(r".*@|(?<=password=)[^&]*", re.DOTALL)  # in what cannot be taken apart
 _FEW = 10  # rows; SQLAlchemy, which caches its statements, is faster up to here
 
 
@@ -55,8 +71,6 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]  # of SQLAlchemy's dialect
-    driver: ClassVar[str]
-    url_form: ClassVar[str]  # an example
     created_with_tables: ClassVar[Sequence[str]]  # statements: append-only logs, statistics
 
     url: URL
@@ -73,11 +87,44 @@ class Backend(ABC):
         """Set what the database remembers, in no transaction. Raises RegistryError."""
 
     @abstractmethod
+    def describe(self, connection: Connection) -> str:
+        """Return the database's version. Raises RegistryError where it can hold no registry."""
+
+    def find_obstacle(self, connection: Connection, *, exists: bool) -> str | None:  # noqa: ARG002
+        """Return what keeps this user from making the tables, or from writing to those there."""
+        return None
+
+    def now(self, connection: Connection, clock: Callable[[], float]) -> float:  # noqa: ARG002
+        """Return the time that all who write agree on, in seconds since the epoch.
+
+        That of the server's clock, or where there is none of `clock`.
+        """
+        return clock()
+
+    def number_of(self, connection: Connection) -> str | None:  # noqa: ARG002
+        """Return what `is_committed` knows a writing transaction by.
+
+        None where the answer to a commit cannot be lost.
+        """
+        return None
+
+    def is_committed(self, connection: Connection, number: str) -> bool:
+        """Tell whether a transaction whose connection was lost was committed.
+
+        Asked in a writing transaction.
+        """
+        raise NotImplementedError
+
+    @abstractmethod
     def reserve_ids(self, connection: Connection, table: Table, n: int) -> range:
         """Take the next `n` ids of a table; no other transaction gets them, even after a rollback.
 
         Reading back which row got which id would take as long as adding the rows.
         """
+
+    @abstractmethod
+    def continue_ids(self, connection: Connection, table: Table) -> None:
+        """Let the ids of a table go on after its largest, where rows came with ids of their own."""
 
     @abstractmethod
     def upsert(self, table: Table) -> Any:
@@ -88,8 +135,8 @@ class Backend(ABC):
         """Return whether a text is like a pattern of `*` and `?`; case counts."""
 
     @abstractmethod
-    def disk_bytes(self, connection: Connection) -> int:
-        """Return the bytes that the database takes on the disk; 0 in memory."""
+    def disk_bytes(self, connection: Connection, metadata: MetaData) -> int:
+        """Return the bytes that these tables take on the disk; 0 in memory."""
 
     @abstractmethod
     def file_bytes(self) -> int | None:
@@ -98,6 +145,10 @@ class Backend(ABC):
     @abstractmethod
     def is_busy(self, error: DBAPIError) -> bool:
         """Tell whether another transaction was in the way, so that a retry may succeed."""
+
+    def is_lost(self, error: DBAPIError) -> bool:  # noqa: ARG002
+        """Tell whether the server, or the way to it, failed and may be back."""
+        return False
 
     @abstractmethod
     def advice(self, error: DBAPIError) -> str:
@@ -108,12 +159,18 @@ class Backend(ABC):
         """Return what these tables have beside what they are created with, or lack of it."""
 
     @abstractmethod
-    def find_damage(self, connection: Connection) -> list[str]:
+    def find_damage(self, connection: Connection, metadata: MetaData) -> list[str]:
         """Return what is wrong with pages, indices and constraints; a full check."""
 
     @abstractmethod
-    def find_broken_links(self, connection: Connection) -> list[tuple[str, int, str]]:
+    def find_broken_links(
+        self, connection: Connection, metadata: MetaData
+    ) -> list[tuple[str, int, str]]:
         """Return table, id and target table of every row that refers to a missing row."""
+
+    def declared(self, metadata: MetaData) -> MetaData:
+        """Return the tables as this database is to create them."""
+        return metadata
 
     def create_tables(self, connection: Connection, metadata: MetaData) -> None:
         """Create every table with its constraints, indices and triggers."""
@@ -122,7 +179,7 @@ class Backend(ABC):
                 if WHERE in index.info:
                     # As `sqlite_where=` at the index it would load every database's dialect.
                     index.dialect_options[self.name]["where"] = text(index.info[WHERE])
-        metadata.create_all(connection, checkfirst=False)
+        self.declared(metadata).create_all(connection, checkfirst=False)
         for statement in self.created_with_tables:
             connection.exec_driver_sql(statement)
 
@@ -143,6 +200,7 @@ class Backend(ABC):
             return 0
         adding = insert(table) if statement is None else statement
         if len(rows) <= _FEW or not connection.dialect.positional:
+            adding = adding.inline().execution_options(preserve_rowcount=True)
             return connection.execute(adding, list(rows)).rowcount
         compiled = adding.compile(dialect=connection.dialect, column_keys=list(rows[0]))
         names = compiled.positiontup or []  # such a dialect has an order
@@ -183,22 +241,35 @@ class Backend(ABC):
 
 def backend_of(url: str, *, read_only: bool = False) -> Backend:
     """Return the backend of an SQLAlchemy URL. Raises RegistryError for one it cannot use."""
-    from streamlab.registry.backends.sqlite import SQLite
-
-    known: tuple[type[Backend], ...] = (SQLite,)
-    forms = " or ".join(f"`{kind.url_form}`" for kind in known)
+    forms = " or ".join(f"`{form}`" for form in _FORMS)
     try:
         parsed = make_url(url)
+        if parsed.drivername == "postgresql":  # else the driver depends on SQLAlchemy's version
+            parsed = parsed.set(drivername="postgresql+psycopg")
         names = parsed.get_backend_name(), parsed.get_driver_name()
-    except (ArgumentError, ValueError) as error:
-        raise RegistryError(f"{url!r} is not a database URL; write it as {forms}.") from error
-    for kind in known:
-        if names == (kind.name, kind.driver):
-            return kind(parsed, read_only=read_only)
+    except (ArgumentError, ValueError):
+        shown = _SECRET.sub("***", url)
+        raise RegistryError(f"{shown!r} is not a database URL; write it as {forms}.") from None
+    if names == ("sqlite", "pysqlite"):
+        from streamlab.registry.backends.sqlite import SQLite
+
+        return SQLite(parsed, read_only=read_only)
+    if names == ("postgresql", "psycopg"):
+        return _postgresql(parsed, read_only=read_only)
     raise RegistryError(
         f"The registry {parsed} uses the database `{parsed.drivername}`, which is not supported. "
         f"Give a URL of the form {forms}."
     )
+
+
+def _postgresql(url: URL, *, read_only: bool) -> Backend:
+    try:
+        from streamlab.registry.backends.postgresql import PostgreSQL
+    except ImportError as error:  # also where its C library is missing
+        raise RegistryError(
+            f"The registry {url} wants psycopg ({error}): pip install 'streamlab[postgres]'."
+        ) from error
+    return PostgreSQL(url, read_only=read_only)
 
 
 def default_url(path: Path) -> str:

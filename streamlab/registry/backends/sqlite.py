@@ -98,8 +98,6 @@ class SQLite(Backend):
     """A database in a file, or one in memory whose one connection every thread shares."""
 
     name = "sqlite"
-    driver = "pysqlite"
-    url_form = "sqlite:///path/to/registry.db"
     # The triggers of the logs, and the statistics that queries are planned by.
     created_with_tables = (*_APPEND_ONLY, *_STATISTICS)
 
@@ -169,6 +167,10 @@ class SQLite(Backend):
                 "`--registry sqlite:////folder/file.db`."
             )
 
+    def describe(self, connection: Connection) -> str:  # noqa: ARG002 - the library's own
+        """Return the library's version."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def create_tables(self, connection: Connection, metadata: MetaData) -> None:
         """Create every table, its ids from a sequence that never gives one twice."""
         for table in metadata.tables.values():
@@ -188,6 +190,9 @@ class SQLite(Backend):
             taken = n
         return range(taken - n + 1, taken + 1)
 
+    def continue_ids(self, connection: Connection, table: Table) -> None:
+        """Do nothing: the sequence follows every id that is inserted."""
+
     def upsert(self, table: Table) -> Any:
         """Return SQLite's INSERT."""
         return insert(table)
@@ -196,7 +201,7 @@ class SQLite(Backend):
         """Return a GLOB, in which a bracket stands for itself."""
         return column.bool_op("GLOB")(re.sub(r"\[", "[[]", pattern))
 
-    def disk_bytes(self, connection: Connection) -> int:  # noqa: ARG002 - the file is at hand
+    def disk_bytes(self, connection: Connection, metadata: MetaData) -> int:  # noqa: ARG002
         """Return the bytes of the file and its log; 0 in memory."""
         return self.file_bytes() or 0
 
@@ -242,12 +247,16 @@ class SQLite(Backend):
         tables = () if strange else metadata.tables.values()
         return [*strange, *(line for table in tables for line in _altered(connection, table))]
 
-    def find_damage(self, connection: Connection) -> list[str]:
+    def find_damage(self, connection: Connection, metadata: MetaData) -> list[str]:  # noqa: ARG002
         """Return what SQLite's integrity check finds, each finding once."""
         found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
         return list(dict.fromkeys(line for line in found if line != "ok"))
 
-    def find_broken_links(self, connection: Connection) -> list[tuple[str, int, str]]:
+    def find_broken_links(
+        self,
+        connection: Connection,
+        metadata: MetaData,  # noqa: ARG002 - every table is checked
+    ) -> list[tuple[str, int, str]]:
         """Return what SQLite's check of foreign keys finds."""
         found = connection.exec_driver_sql("PRAGMA foreign_key_check")
         return [(table, number, target) for table, number, target, _ in found]
