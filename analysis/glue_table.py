@@ -44,10 +44,8 @@ from streamlab.stats.predictions import (
     read_predictions,
     write_predictions,
 )
-from streamlab.stream.event_loop import identity_of
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import resolve_scenario
-from streamlab.stream.schedule import arrivals
 from streamlab.stream.scoring import stored_outputs
 from streamlab.tasks.glue import GLUE
 from streamlab.views.export import markdown_table, write_csv
@@ -194,7 +192,6 @@ class Predictor:
                 f"{base.settings.model!r} now holds {base.fingerprint[:12]}. Put the base back."
             )
         self._context = RunContext(loaded.scenario, base, loaded.folder)
-        self._planned = {arrival.identity: arrival for arrival in arrivals(loaded.scenario)}
         self._store = store
 
     def predict(self, stored: Stored) -> Predictions:
@@ -204,7 +201,7 @@ class Predictor:
         score differs.
         """
         record, context = stored.arrival, self._context
-        task = context.encoded(self._planned[identity_of(record)])
+        task = context.reported(record.task)
         fingerprint = task.data.source.examples_fingerprint
         if fingerprint != record.examples_fingerprint:
             raise DataError(
@@ -213,7 +210,7 @@ class Predictor:
             )
         outputs = stored_outputs(
             context,
-            self._planned[identity_of(record)],
+            record.task,
             stored.digest,
             stored.kind,
             self._store,

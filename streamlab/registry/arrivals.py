@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypedDict, Unpack
 
-from sqlalchemy import Row, Select, bindparam, func, insert, select
+from sqlalchemy import Row, Select, bindparam, func, insert, literal, select, tuple_
 from sqlalchemy.exc import IntegrityError
 
 from streamlab.errors import NotInRegistryError, RegistryError
@@ -41,6 +41,8 @@ from streamlab.registry.tables import (
     with_names,
 )
 from streamlab.registry.validation import build, check_new, shorten
+
+_PAGE = 500  # of `walk`
 
 Named = type[ProviderRow] | type[TaskRow]
 Key = tuple[Any, ...]  # the values of `UNIQUE_COLUMNS`
@@ -197,6 +199,35 @@ class Arrivals(Repository):
         run_id = None if run is None else self._registry.runs.id_of(run)
         rows = self._listed(arrivals_of(run_id, **match), where, _COLUMNS, limit)
         return self._records("arrivals", rows, read_arrival)
+
+    def walk(self, run: str | int | None = None, **match: Unpack[Match]) -> Iterator[ArrivalRecord]:
+        """Yield the arrivals of `list`, however many, with only a few hundred in memory at once.
+
+        Each of these is a transaction of its own, in which those that were added since are seen.
+        """
+        after: tuple[Any, ...] | None = None
+        while True:
+            records, after = self._page(run, after, match)
+            yield from records
+            if after is None:
+                return
+
+    @reads
+    def _page(
+        self, run: str | int | None, after: tuple[Any, ...] | None, match: Match
+    ) -> tuple[tuple[ArrivalRecord, ...], tuple[Any, ...] | None]:
+        """Return the arrivals that come after a place in the order, and the place of the last.
+
+        The place is None where there are no more.
+        """
+        query = arrivals_of(None if run is None else self._registry.runs.id_of(run), **match)
+        if after is not None:
+            query = query.where(tuple_(*IN_ORDER) > tuple_(*map(literal, after)))
+        rows = self._connection.execute(query.limit(_PAGE)).all()
+        last = None
+        if len(rows) == _PAGE:
+            last = tuple(getattr(rows[-1], str(column.key)) for column in IN_ORDER)
+        return self._records("arrivals", rows, read_arrival), last
 
     @reads
     def examples_used(self, run: str | int) -> tuple[ExamplesUsed, ...]:

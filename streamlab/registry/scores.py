@@ -73,6 +73,14 @@ class Scores(Repository):
         rows = self._among(every_score(), ScoreRow.arrival_id, ids)
         return self._records("scores", rows, read_score)
 
+    @reads
+    def places(self, run: str | int) -> set[tuple[int, int]]:
+        """Return which arrivals of a run were scored after which places of its stream."""
+        query = select(ScoreRow.arrival_id, ScoreRow.after_sequence).distinct()
+        own = ArrivalRow.run_id == self._registry.runs.id_of(run)
+        rows = self._connection.execute(query.join(ArrivalRow).where(own))
+        return {(row.arrival_id, row.after_sequence) for row in rows}
+
     @writes
     def add(self, new: Mapping[int, Sequence[NewScore]]) -> None:
         """Add scores by the id of their arrival.

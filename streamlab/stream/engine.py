@@ -22,7 +22,7 @@ from streamlab.registry import schema
 from streamlab.registry.records import ExamplesUsed, NewRun, RunRecord, describe_base
 from streamlab.registry.registry import Registry
 from streamlab.stream.environment import describe_environment
-from streamlab.stream.event_loop import Reorder, Stream, Watch, identity_of, measured_before
+from streamlab.stream.event_loop import Recorded, Reorder, Stream, Watch, measured_before
 from streamlab.stream.executors import Executor
 from streamlab.stream.executors.processes import Processes
 from streamlab.stream.executors.provider_host import Bounds
@@ -94,13 +94,14 @@ def run(
         else:
             record = _start(registry, loaded, base, environment)
         with beating(lambda: registry.runs.heartbeat(record.id)), _closing(registry, record):
-            n_done = sum(row.status != "failed" for row in registry.arrivals.list(run=record.name))
-            started(record, context, record.n_expected - n_done)
+            recorded = Recorded.of(registry, record.name)
+            started(record, context, record.n_expected - len(recorded.took_us))
             method = loaded.scenario.defaults.method.label
             ledger = Ledger(registry, record.name, method)
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
             with closing(_executor(context, sandbox)) as executor:
-                yield from Stream(lab, executor, watch, order).outcomes()
+                yield from Stream(lab, executor, watch, order, recorded).outcomes()
+            _finish(registry, record, recorded.n_lost)
 
 
 def _sandbox(context: RunContext, home: Home) -> Sandbox | None:
@@ -184,7 +185,7 @@ def _start(
 
 @contextmanager
 def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
-    """Record how the run ended, whatever ended it."""
+    """Record what ended a run before its end."""
     try:
         yield
     except (KeyboardInterrupt, GeneratorExit):
@@ -198,11 +199,12 @@ def _closing(registry: Registry, run: RunRecord) -> Iterator[None]:
         with suppress(RegistryError):
             registry.runs.finish(run.id, "failed", str(error))
         raise
-    records = registry.arrivals.list(run=run.name)
-    done = {identity_of(record) for record in records if record.status != "failed"}
-    lost = {identity_of(record) for record in records} - done
-    if lost:
-        reason = f"{len(lost)} of {run.n_expected} arrivals failed; `--resume` tries them again"
+
+
+def _finish(registry: Registry, run: RunRecord, n_lost: int) -> None:
+    """Record that a run came to its end; `n_lost`: arrivals that failed."""
+    if n_lost:
+        reason = f"{n_lost} of {run.n_expected} arrivals failed; `--resume` tries them again"
         registry.runs.finish(run.id, "failed", reason)
     else:
         registry.runs.finish(run.id, "finished")

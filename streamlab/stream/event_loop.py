@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import Self
 
 from streamlab.arrivals.clock import Began, Ended, events
 from streamlab.arrivals.service import no_history, service_us
@@ -52,6 +53,32 @@ def identity_of(record: ArrivalRecord) -> Identity:
 
 
 @dataclass
+class Recorded:
+    """What is recorded of a run already: it grows with the run, so that no records are held."""
+
+    took_us: dict[Identity, int] = field(default_factory=dict)  # of arrivals that are complete
+    # Of each failed attempt, those of this process left out.
+    failed_us: dict[Identity, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, registry: Registry, run: str) -> Self:
+        """Read what an earlier process recorded of a run."""
+        recorded = cls()
+        for record in registry.arrivals.walk(run):
+            if record.status == "failed":
+                failed = recorded.failed_us.setdefault(identity_of(record), [])
+                failed.append(_recorded_us(record))
+            else:
+                recorded.took_us[identity_of(record)] = _recorded_us(record)
+        return recorded
+
+    @property
+    def n_lost(self) -> int:
+        """Return the number of arrivals of which every attempt has failed so far."""
+        return len(self.failed_us.keys() - self.took_us.keys())
+
+
+@dataclass(slots=True)
 class _Place:
     """The arrivals at one place of a stream, and their attempts until they are settled."""
 
@@ -74,9 +101,8 @@ class Stream:
     executor: Executor
     watch: Watch
     reorder: Reorder
-    _done: dict[Identity, ArrivalRecord] = field(default_factory=dict)
+    recorded: Recorded
     _n_failed: dict[Identity, int] = field(default_factory=dict)
-    _failed: dict[Identity, list[ArrivalRecord]] = field(default_factory=dict)  # before it began
     _scored: set[tuple[int, int]] = field(default_factory=set)  # arrival, after which place
     _history: list[float] = field(default_factory=list)
     _dispatcher: Dispatcher = field(init=False)  # of the seed being served
@@ -84,15 +110,8 @@ class Stream:
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that is not recorded yet, and rescore earlier ones when due."""
         lab, scenario = self.lab, self.lab.context.scenario
-        for record in lab.registry.arrivals.list(run=lab.run.name):
-            identity = identity_of(record)
-            if record.status == "failed":
-                self._n_failed[identity] = self._n_failed.get(identity, 0) + 1
-                self._failed.setdefault(identity, []).append(record)
-            else:
-                self._done[identity] = record
-        scores = lab.registry.scores.list(run=lab.run.name)
-        self._scored = {(score.arrival_id, score.after_sequence) for score in scores}
+        self._n_failed = {identity: len(us) for identity, us in self.recorded.failed_us.items()}
+        self._scored = lab.registry.scores.places(lab.run.name)
         if scenario.queue.service == "history":
             self._history = measured_before(lab.registry, scenario, before=lab.run.id)
         everything = arrivals(scenario)
@@ -101,7 +120,7 @@ class Stream:
             places = [list(own) for _, own in groupby(stream, key=lambda a: a.sequence)]
             yield from self._of_seed(places)
             own = (a for a in stream if a.method == scenario.defaults.method)
-            if all(arrival.identity in self._done for arrival in own):
+            if all(arrival.identity in self.recorded.took_us for arrival in own):
                 place_on_device(lab, seed)
 
     def _of_seed(self, stream: Sequence[Sequence[Arrival]]) -> Iterator[Outcome]:
@@ -111,7 +130,7 @@ class Stream:
         """
         places = [_Place(arrivals) for arrivals in stream]
         self._dispatcher = Dispatcher(
-            [self._attempts(place) for place in places],
+            lambda number: self._attempts(places[number]),
             [place.own.provider for place in places],
             workers=self.executor.workers,
         )
@@ -133,12 +152,12 @@ class Stream:
 
     def _serve(self, place: _Place, number: int) -> int:
         """Finish the work at a place, and return the microseconds that its own arrival takes."""
-        done = self._done.get(place.own.identity)
-        before = 0 if done is not None else self._cut_short_us(place.own)
+        done_us = self.recorded.took_us.get(place.own.identity)
+        before = 0 if done_us is not None else self._cut_short_us(place.own)
         place.first_us = place.began_us + before
         self._dispatcher.finish(number)
         place.took = [self._took_us(one, t) for one, t in place.attempts if one is place.own]
-        return before + sum(place.took) if done is None else _recorded_us(done)
+        return before + sum(place.took) if done_us is None else done_us
 
     def _end(
         self, place: _Place, ended_us: int, last: Sequence[Arrival] | None
@@ -165,15 +184,18 @@ class Stream:
 
     def _settle(self, arrival: Arrival, attempt: Attempt, times: Times) -> Outcome:
         outcome = self.lab.settle(arrival, attempt, times)
-        if outcome.record.status != "failed":
-            self._done[arrival.identity] = outcome.record
+        if outcome.record.status == "failed":
+            self.recorded.failed_us.setdefault(arrival.identity, [])
+        else:
+            self.recorded.took_us[arrival.identity] = _recorded_us(outcome.record)
+        self._dispatcher.poll()
         return outcome
 
     def _attempts(self, place: _Place) -> Work:
         """Have each arrival of a place answered, or attempted often enough."""
         limit = self.lab.context.scenario.execution.attempts
         for arrival in place.arrivals:
-            if arrival.identity in self._done:
+            if arrival.identity in self.recorded.took_us:
                 continue
             for _ in range(limit - self._n_failed.get(arrival.identity, 0) % limit):
                 attempt = yield from self._attempt(arrival, place)
@@ -184,23 +206,23 @@ class Stream:
 
     def _attempt(
         self, arrival: Arrival, place: _Place
-    ) -> Generator[Future[Answer] | None, None, Attempt]:
+    ) -> Generator[Future[Answer] | None, float | None, Attempt]:
         """Submit one order, and return the attempt once its future is done."""
         lab, number = self.lab, 1 + self._n_failed.get(arrival.identity, 0)
         order = self._order(arrival, number)
         if order.behaviour in _MISUSE:
             yield None  # until everything has been settled that this provider could misuse
-            earlier = lab.ledger.submissions(arrival.seed, lab.store, until_us=place.began_us)
+            earlier = lab.ledger.misused(order, lab.store, until_us=place.began_us)
             order = replace(order, earlier=earlier)
         began_at, began = lab.clock(), time.perf_counter()
         ended: list[float] = []
-        answer, reason = None, None
+        answer, reason, free_at = None, None, None
         lab.reached("arrived")
         try:
             with writing_curve(self._curve(arrival)) as curve:
                 future = self.executor.submit(order, self._watcher(arrival, curve))
                 future.add_done_callback(lambda _: ended.append(time.perf_counter()))
-                yield future
+                free_at = yield future
                 answer = future.result()
             lab.reached("answered")
         except BaseMismatchError:
@@ -211,7 +233,7 @@ class Stream:
             number=number,
             behaviour=order.behaviour,
             began_at=began_at,
-            seconds=ended[0] - began,
+            seconds=ended[0] - max(began, free_at or 0.0),
             answer=answer,
             reason=reason,
         )
@@ -262,41 +284,38 @@ class Stream:
 
         After its last attempt a place is over; so many more failures are of another one.
         """
-        failed = self._failed.get(arrival.identity, [])
+        failed = self.recorded.failed_us.get(arrival.identity, [])
         n_left = len(failed) % self.lab.context.scenario.execution.attempts
-        return sum(_recorded_us(record) for record in failed[len(failed) - n_left :])
+        return sum(failed[len(failed) - n_left :])
 
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""
         methods = self.lab.context.scenario.methods
         kinds: dict[str, ArtifactKind] = {method.label: method.artifact for method in methods}
         n_scores = 0
-        for record in self.lab.registry.arrivals.list(run=self.lab.run.name, status="finished"):
-            later = record.seed != arrival.seed or record.sequence >= arrival.sequence
-            if later or (record.id, arrival.sequence) in self._scored:
-                continue
-            if record.digest is None:
-                raise RegistryError(f"Arrival {record.id} is finished and has no artifact.")
-            earlier = replace(
-                arrival,
-                provider=record.provider,
-                task=record.task,
-                version=record.version,
-                sequence=record.sequence,
-            )
-            outputs = stored_outputs(
-                self.lab.context,
-                earlier,
-                record.digest,
-                kinds[record.method],
-                self.lab.store,
-                record.details,
-            )
-            task = self.lab.context.encoded(earlier)
-            scores = scores_of(outputs, task, split="dev", after_sequence=arrival.sequence)
-            self.lab.registry.arrivals.add_scores(record.id, scores)
-            n_scores += len(scores)
+        earlier = self.lab.registry.arrivals.walk(
+            self.lab.run.name, seed=arrival.seed, status="finished"
+        )
+        for record in earlier:
+            if record.sequence >= arrival.sequence:
+                break
+            if (record.id, arrival.sequence) not in self._scored:
+                n_scores += self._score_again(record, kinds[record.method], arrival.sequence)
         return n_scores
+
+    def _score_again(self, record: ArrivalRecord, kind: ArtifactKind, after: int) -> int:
+        """Score a recorded arrival after a later place; return the number of scores."""
+        lab = self.lab
+        if record.digest is None:
+            raise RegistryError(f"Arrival {record.id} is finished and has no artifact.")
+        outputs = stored_outputs(
+            lab.context, record.task, record.digest, kind, lab.store, record.details
+        )
+        task = lab.context.reported(record.task)
+        scores = scores_of(outputs, task, split="dev", after_sequence=after)
+        lab.registry.arrivals.add_scores(record.id, scores)
+        self._dispatcher.poll()
+        return len(scores)
 
 
 def measured_before(
@@ -306,7 +325,7 @@ def measured_before(
 
     `before`: the number of a run; only earlier ones count. Raises UsageError where there are none.
     """
-    records = registry.arrivals.list(method=scenario.defaults.method.label, status="finished")
+    records = registry.arrivals.walk(method=scenario.defaults.method.label, status="finished")
     found = [r.training_seconds for r in records if before is None or r.run_id < before]
     if not found:
         raise no_history()

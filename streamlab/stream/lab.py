@@ -7,8 +7,9 @@ is served, and the row is written last.
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
@@ -35,8 +36,8 @@ from streamlab.stream.admission import (
 )
 from streamlab.stream.artifact_kinds import Artifact, DiffArtifact, read_artifact
 from streamlab.stream.device import Item, simulate_device
-from streamlab.stream.providers.behaviours import Behaviour
-from streamlab.stream.providers.provider import Answer, Effort
+from streamlab.stream.providers.behaviours import Behaviour, pick
+from streamlab.stream.providers.provider import Answer, Effort, Order
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.scoring import scores_of, take_probe
@@ -330,10 +331,27 @@ def _key(line: NewPlacement | PlacementRecord) -> tuple[object, ...]:
     return line.at_us, line.arrival_id, line.action, line.device_bytes, line.note
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Entry:
-    record: ArrivalRecord
-    n_bytes: int
+    """A diff that was admitted: what can be misused of it."""
+
+    ended_us: int
+    provider: str
+    task: str
+    version: int
+    digest: str
+    declared_score: float | None
+    signature: bytes | None
+
+
+@dataclass(frozen=True)
+class _Account:
+    """What was admitted under one scenario seed."""
+
+    contents: dict[str, str] = field(default_factory=dict)  # content digest -> its provider
+    entries: list[_Entry] = field(default_factory=list)
+    n_bytes: Counter[str] = field(default_factory=Counter)  # by provider
+    n_tasks: Counter[str] = field(default_factory=Counter)
 
 
 class Ledger:
@@ -341,53 +359,61 @@ class Ledger:
 
     def __init__(self, registry: Registry, run: str, method: str) -> None:
         """Read the arrivals of `method`, the scenario's own: baselines are not admitted."""
-        self._entries = [
-            _Entry(record, registry.artifacts.get(record.digest).file_bytes)
-            for record in sorted(
-                registry.arrivals.list(run=run, method=method, status="finished"),
-                key=lambda record: (record.ended_us or 0, record.sequence),
-            )
-            if record.digest is not None and record.details.content is not None
-        ]
+        self._accounts: defaultdict[int, _Account] = defaultdict(_Account)
+        for record in registry.arrivals.walk(run, method=method, status="finished"):
+            if record.digest is not None and record.details.content is not None:
+                self.add(record, registry.artifacts.get(record.digest).file_bytes)
+        for account in self._accounts.values():  # stable: those of one time stay in order of place
+            account.entries.sort(key=lambda entry: entry.ended_us)
 
     def add(self, record: ArrivalRecord, n_bytes: int) -> None:
         """Add a diff that was admitted and recorded."""
-        self._entries.append(_Entry(record, n_bytes))
+        account, details = self._accounts[record.seed], record.details
+        account.contents[str(details.content)] = f"`{record.provider}`"
+        account.n_bytes[record.provider] += n_bytes
+        account.n_tasks[record.provider] += 1
+        entry = _Entry(
+            ended_us=record.ended_us or 0,
+            provider=record.provider,
+            task=record.task,
+            version=record.version,
+            digest=str(record.digest),
+            declared_score=record.declared_score,
+            signature=None if details.signature is None else bytes.fromhex(details.signature),
+        )
+        account.entries.append(entry)
 
     def known(self, arrival: Arrival, public_key: str | None) -> AdmissionContext:
         """Return what admission compares a submission for `arrival` with."""
-        ours = [entry for entry in self._entries if entry.record.seed == arrival.seed]
-        own = [entry for entry in ours if entry.record.provider == arrival.provider]
+        account = self._accounts[arrival.seed]
         return AdmissionContext(
-            contents={str(e.record.details.content): f"`{e.record.provider}`" for e in ours},
-            n_bytes=sum(entry.n_bytes for entry in own),
-            n_tasks=len(own),
+            contents=account.contents,
+            n_bytes=account.n_bytes[arrival.provider],
+            n_tasks=account.n_tasks[arrival.provider],
             public_key=public_key,
         )
 
-    def submissions(
-        self, seed: int, store: ArtifactStore, *, until_us: int
-    ) -> tuple[Submission, ...]:
-        """Return what was admitted under a scenario seed as it was submitted, oldest first.
+    def misused(self, order: Order, store: ArtifactStore, *, until_us: int) -> Submission | None:
+        """Return the earlier submission that a provider misuses, None where there is none yet.
 
         `until_us`: the virtual time by which it must have ended; a resumed run knows of later
         ones too.
         """
-        return tuple(
-            _submission(record, store)
-            for record in (entry.record for entry in self._entries)
-            if record.seed == seed and (record.ended_us or 0) <= until_us
+        own = None if order.behaviour == "duplicate" else order.arrival.provider
+        earlier = [
+            entry
+            for entry in self._accounts[order.arrival.seed].entries
+            if entry.ended_us <= until_us and own in (None, entry.provider)
+        ]
+        if not earlier:
+            return None
+        entry = earlier[pick(len(earlier), order.seed)]
+        return Submission(
+            provider=entry.provider,
+            task=entry.task,
+            version=entry.version,
+            kind="diff",
+            data=store.get(entry.digest),
+            declared_score=entry.declared_score,
+            signature=entry.signature,
         )
-
-
-def _submission(record: ArrivalRecord, store: ArtifactStore) -> Submission:
-    signature = record.details.signature
-    return Submission(
-        provider=record.provider,
-        task=record.task,
-        version=record.version,
-        kind="diff",
-        data=store.get(str(record.digest)),
-        declared_score=record.declared_score,
-        signature=None if signature is None else bytes.fromhex(signature),
-    )

@@ -24,7 +24,6 @@ from streamlab.registry.records import ArrivalDetails, ArtifactKind, NewScore, O
 from streamlab.stream.artifact_kinds import Served, read_artifact
 from streamlab.stream.environment import describe_environment
 from streamlab.stream.run_context import EncodedTask, RunContext
-from streamlab.stream.schedule import Arrival
 
 Outputs = NDArray[np.float32]  # (n_examples, n_outputs)
 Split = Literal["dev", "validation"]
@@ -32,7 +31,7 @@ Split = Literal["dev", "validation"]
 
 def stored_outputs(
     context: RunContext,
-    arrival: Arrival,
+    task_name: str,
     digest: str,
     kind: ArtifactKind,
     store: ArtifactStore,
@@ -43,7 +42,7 @@ def stored_outputs(
     `details`: as recorded with the artifact. Raises StoreError or DiffError where the bytes
     cannot be used, or do not do what they did when they were made.
     """
-    task, training = context.encoded(arrival), context.training(arrival.task)
+    task, training = context.reported(task_name), context.training(task_name)
     config = details.reported.adapter_config
     data = store.get(digest)
     artifact = read_artifact(kind, data, context.base, digest=digest, adapter_config=config)

@@ -775,3 +775,38 @@ def test_the_primary_stream_is_the_first_seed_by_the_primary_method(
     assert (stream.seed, stream.method, stream.arrivals) == (1, "diff_pruning", (first, second))
     assert stream.diffs.keys() == {first.digest, second.digest}
     assert (stream.run, stream.base) == (run, registry.bases.get(FINGERPRINT))
+
+
+def test_arrivals_can_be_walked_through_a_few_at_a_time(
+    registry: Registry, run: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = registry.runs.start(new_run())
+    for number in range(7):
+        run_id = other.id if number == 3 else run.id
+        for method in ("lora", "diff_pruning"):
+            changes = {"sequence": -(-number // 2), "version": number + 1, "method": method}
+            arrival = new_arrival(run_id, **changes)
+            registry.arrivals.add(arrival, new_diff(str((number, method))), [])
+    registry.arrivals.add_failed(new_arrival(run.id, seed=2), "broke down")
+    listed = registry.arrivals.list()
+
+    for page in (1, 2, 5, 100):
+        monkeypatch.setattr("streamlab.registry.arrivals._PAGE", page)
+        assert tuple(registry.arrivals.walk()) == listed
+        assert [*registry.arrivals.walk(run.name, method="lora", status="finished")] == [
+            one for one in listed if (one.run, one.method) == (run.name, "lora")
+        ]
+    assert len(listed) == 15
+
+
+def test_the_places_after_which_arrivals_were_scored_are_told_by_run(
+    registry: Registry, run: RunRecord
+) -> None:
+    first = registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score()])
+    registry.arrivals.add_scores(
+        first.id, [new_score(after_sequence=3), new_score(after_sequence=3, metric="f1")]
+    )
+    other = registry.runs.start(new_run())
+
+    assert registry.scores.places(run.name) == {(first.id, 0), (first.id, 3)}
+    assert registry.scores.places(other.name) == set()

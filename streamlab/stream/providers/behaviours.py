@@ -18,7 +18,6 @@ Each is otherwise well-formed, so that only the rule named can refuse it. The ev
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
 
@@ -111,7 +110,7 @@ def misbehave(
     behaviour: Behaviour,
     submission: Submission,
     *,
-    earlier: Sequence[Submission],
+    earlier: Submission | None,
     seed: int,
     base: str,
     session: str,
@@ -120,17 +119,17 @@ def misbehave(
 ) -> Submission:
     """Return what a provider submits in place of its honest `submission`.
 
-    `earlier`: the admitted submissions of all providers, oldest first. `base`: the base's
+    `earlier`: an admitted submission to misuse, None where there is none yet. `base`: the base's
     fingerprint. `session`: what a signature covers of the run. `max_bytes`: the size to exceed.
     `private`: the provider's key, which signs the new bytes unless the signature is what is wrong.
     The same object is returned where the provider submits honestly: under behaviours that do not
-    concern the bytes, for artifacts other than diffs, and where `duplicate` or `replayed` find no
-    earlier diff.
+    concern the bytes, for artifacts other than diffs, and where `duplicate` or `replayed` find
+    nothing to misuse.
     """
     if submission.kind != "diff":
         return submission
     if behaviour == "replayed":
-        return _replayed(submission, earlier, seed)
+        return _replayed(submission, earlier)
     data = _hostile_bytes(behaviour, submission, earlier, seed, max_bytes)
     if data is None:
         return submission
@@ -170,19 +169,17 @@ def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
     return replace(data, train=flipped(data.train), validation=flipped(data.validation))
 
 
-def _replayed(submission: Submission, earlier: Sequence[Submission], seed: int) -> Submission:
+def _replayed(submission: Submission, earlier: Submission | None) -> Submission:
     """Return an earlier submission of the same provider, submitted for this task and version."""
-    own = [old for old in _diffs(earlier) if old.provider == submission.provider]
-    if not own:
+    if earlier is None:
         return submission
-    old = own[_pick(len(own), seed)]
-    return replace(submission, data=old.data, signature=old.signature)
+    return replace(submission, data=earlier.data, signature=earlier.signature)
 
 
 def _hostile_bytes(
     behaviour: Behaviour,
     submission: Submission,
-    earlier: Sequence[Submission],
+    earlier: Submission | None,
     seed: int,
     max_bytes: int,
 ) -> bytes | None:
@@ -190,10 +187,7 @@ def _hostile_bytes(
     data = submission.data
     match behaviour:
         case "duplicate":
-            diffs = _diffs(earlier)
-            return (
-                forgeries.described_as(diffs[_pick(len(diffs), seed)].data, data) if diffs else None
-            )
+            return None if earlier is None else forgeries.described_as(earlier.data, data)
         case "oversized":
             return forgeries.padded(data, max_bytes)
         case "wrong_base":
@@ -201,17 +195,13 @@ def _hostile_bytes(
         case "nan":
             return forgeries.with_nan(data, seed=seed)
         case "truncated":
-            return data[: _pick(len(data), seed)]
+            return data[: pick(len(data), seed)]
         case "tampered":
             return forgeries.inverted(data)
         case _:
             return None
 
 
-def _diffs(earlier: Sequence[Submission]) -> list[Submission]:
-    return [old for old in earlier if old.kind == "diff"]
-
-
-def _pick(n: int, seed: int) -> int:
+def pick(n: int, seed: int) -> int:
     """Draw one of `n` places."""
     return int(np.random.default_rng(seed).integers(n))

@@ -64,7 +64,7 @@ class Order:
     behaviour: Behaviour = "honest"
     seed: int = 0  # of how it misbehaves
     session: str = ""  # what its signature must cover of the run; see `session_of`
-    earlier: tuple[Submission, ...] = ()  # admitted before, where the behaviour misuses them
+    earlier: Submission | None = None  # admitted before, which the behaviour misuses
     alone: bool = False  # to be answered while nothing else runs: it ran out of memory before
 
 
