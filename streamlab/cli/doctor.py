@@ -29,19 +29,22 @@ from streamlab.views.table import columns, tabulate
 _COLUMNS = columns("check = name, status, found")
 _TORCH_SECONDS = 60.0
 _HUB_SECONDS = 2.0
+_STORE_SECONDS = 10.0
 
 
 @click.command()
 @format_option()
 @with_place
 def doctor(*, place: Place, form: Format) -> None:
-    """Check versions, processor, compiler, GPU, hub, home, disk and registry.
+    """Check versions, processor, compiler, GPU, hub, home, disk, registry and store.
 
-    A `note` is for information only. The exit code is 1 if something is `broken`.
+    A store outside the home is tried out: one file is put, read, listed and deleted. A `note` is
+    for information only. The exit code is 1 if something is `broken`.
 
     \b
     Example:
       streamlab doctor
+      streamlab doctor --store s3://bucket/prefix
     """
     findings = list(find_out(place, torch_seconds=_TORCH_SECONDS, hub_seconds=_HUB_SECONDS))
     print_table(tabulate("checks", "Checks", _COLUMNS, findings), form)
@@ -94,6 +97,7 @@ def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Itera
     yield check_home(place.home.path)
     yield check_disk(place.home.path)
     yield check_registry(place)
+    yield check_store(place, _STORE_SECONDS)
 
 
 def check_python(found: tuple[int, int, int]) -> Finding:
@@ -211,6 +215,23 @@ def check_registry(place: Place) -> Finding:
     if found != schema.NEWEST:
         return Finding("registry", "note", f"version {found}; the next run upgrades it")
     return Finding("registry", "ok", f"version {found}")
+
+
+def check_store(place: Place, seconds: float) -> Finding:
+    """Put, get, list and delete one file in a store outside the home."""
+    from streamlab.home.store_location import open_store, recorded_url
+
+    try:
+        where = place.store_url
+        if where is None and (place.registry or place.home.has_registry):
+            with place.open() as registry:
+                where = recorded_url(registry)
+        if where is None:
+            return Finding("store", "ok", "in the home")
+        noted = open_store(place.home, where, patience=seconds).try_out()
+    except StreamlabError as error:
+        return Finding("store", "broken", str(error))
+    return Finding("store", "note" if noted else "ok", f"{where} {noted or ''}".rstrip())
 
 
 def _existing(folder: Path) -> Path:

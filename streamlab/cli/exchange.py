@@ -106,7 +106,9 @@ def import_(
             raise UsageError("`--provider` and `--task` are for a FILE; leave them out for a HOME.")
         from streamlab.home.import_home import import_home
 
-        found = import_home(place.home, place.url, Home(source), models=base)
+        found = import_home(
+            place.home, place.url, Home(source), models=base, store_url=place.store_url
+        )
         imported = [(result.source.run.name, result) for result in found]
     elif provider:
         # First, since a file cannot be checked without a recorded base.
@@ -117,7 +119,13 @@ def import_(
                 raise UsageError("A FILE has one base; give `--base` once.")
             model = next(iter(base), None)
             result = import_file(
-                registry, place.home, source, provider=provider, task=task, model=model
+                registry,
+                place.home,
+                source,
+                provider=provider,
+                task=task,
+                model=model,
+                store_url=place.store_url,
             )
         imported = [(source.name, result)]
     else:

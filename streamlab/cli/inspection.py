@@ -7,7 +7,6 @@ import click
 from streamlab.cli.options import OneOf, Place, number_option, with_place
 from streamlab.cli.output import Format, format_option, note, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.home.store import ArtifactStore
 from streamlab.registry.references import find_run, find_tagged, split_tag
 from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
@@ -106,7 +105,7 @@ def show(reference: str, *, place: Place, run: str, form: Format) -> None:
       streamlab show arrival:7
     """
     with place.open() as registry:
-        page = find_page(registry, reference, run=run, store=ArtifactStore(place.home.store))
+        page = find_page(registry, reference, run=run, store=place.find_store(registry))
     print_page(page, form)
 
 

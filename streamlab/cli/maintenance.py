@@ -13,7 +13,6 @@ from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.options import Place, with_place
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import StreamlabError, UsageError
-from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.references import find_arrivals, find_version
 from streamlab.units import counted, format_bytes
@@ -146,23 +145,20 @@ def purge(
         raise UsageError("Give either `--provider` or `--run`.")
     if dry_run == yes:
         raise UsageError("Give either `--dry-run` to list, or `--yes` to delete.")
-    store = ArtifactStore(place.home.store)
     with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
+        store = place.find_store(registry, changing=not dry_run)
         planned = plan(registry, store, place.home, provider=provider, run=run)
-        before = {} if dry_run else store.hashes(but=planned.going)
+        before = {} if dry_run else store.contents(but=planned.going)
         if not dry_run:
             carry_out(registry, store, place.home, planned)
-    rows = tuple(
-        (p.kind, p.name, p.digest, p.n_bytes, p.note, str(p.path) if p.path else None)
-        for p in planned.parts
-    )
+    rows = tuple((p.kind, p.name, p.digest, p.n_bytes, p.note, p.where) for p in planned.parts)
     print_table(Table("purge", "Purge", _PURGE_COLUMNS, rows), form)
     note(_summary(planned, dry_run=dry_run))
     if not dry_run:
-        _compare_hashes(before, store.hashes(but=planned.going))
+        _compare_contents(before, store.contents(but=planned.going))
 
 
-def _compare_hashes(before: dict[str, str], after: dict[str, str]) -> None:
+def _compare_contents(before: dict[str, str], after: dict[str, str]) -> None:
     """Report whether the other artifacts are unchanged; exit with 1 if one is not."""
     changed = [digest for digest, found in before.items() if after.get(digest) != found]
     if changed:
@@ -217,10 +213,10 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
     """
     from streamlab.home.gc import collect, plan
 
-    store = ArtifactStore(place.home.store)
     with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
+        store = place.find_store(registry, changing=not dry_run)
         planned = plan(registry, store, now=time.time(), young_too=young_too, home=place.home)
-        rows = tuple((w.reason, w.digest, w.n_bytes, str(w.path)) for w in planned.files)
+        rows = tuple((w.reason, w.digest, w.n_bytes, w.where) for w in planned.files)
         print_table(Table("files", "Files", _GC_COLUMNS, rows), form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))
     verb = "Would delete" if dry_run else "Deleted"
@@ -270,12 +266,10 @@ def verify(*, place: Place, form: Format) -> None:
     from streamlab.home.verify import verify as verified
 
     with place.open() as registry:
-        store = ArtifactStore(place.home.store)
+        store = place.find_store(registry)
         found = list(verified(registry, store, now=time.time(), home=place.home))
         n_artifacts = 0 if found else registry.artifacts.count()
-    rows = tuple(
-        (f.problem, f.digest, f.detail, f.advice, str(f.path) if f.path else None) for f in found
-    )
+    rows = tuple((f.problem, f.digest, f.detail, f.advice, f.where) for f in found)
     print_table(Table("findings", "Findings", _FINDING_COLUMNS, rows), form)
     if found:
         raise StreamlabError(f"{counted(len(found), 'finding')} in the home {place.home.path}.")

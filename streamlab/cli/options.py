@@ -21,6 +21,7 @@ from streamlab.units import BYTE_UNITS, COUNT_UNITS, SHARE_UNITS, Units, nearest
 from streamlab.views.table import readable
 
 if TYPE_CHECKING:
+    from streamlab.home.store import ArtifactStore
     from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import StoredTask
     from streamlab.registry.registry import Registry
@@ -39,10 +40,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Place:
-    """The home and the registry that a command works on."""
+    """The home, the registry and the store that a command works on."""
 
     home: Home
     registry: str | None  # a URL given with `--registry`
+    store_url: str | None = None  # given with `--store`
 
     @property
     def url(self) -> str:
@@ -62,6 +64,14 @@ class Place:
             return registry
         registry.close()
         return Registry.open(self.url, clock=time.time, on_damage=_note_damage)
+
+    def find_store(self, registry: Registry, *, changing: bool = False) -> ArtifactStore:
+        """Return the store of the registry's artifacts, also one to change: see `claim_store`."""
+        from streamlab.home.store_location import claim_store, find_store
+
+        if changing:
+            return claim_store(self.home, registry, self.store_url)[0]
+        return find_store(self.home, registry, self.store_url)
 
     def require(self) -> None:
         """Raise RegistryError where the home has no registry and no URL was given."""
@@ -96,10 +106,10 @@ def _bundled(
     return decorate
 
 
-# Add `--home` and `--registry`, passed to the command as `place`.
+# Add `--home`, `--registry` and `--store`, passed to the command as `place`.
 with_place = _bundled(
     "place",
-    lambda home, registry: Place(Home(home), registry),
+    lambda home, registry, store: Place(Home(home), registry, store),
     click.option(
         "--home",
         envvar="STREAMLAB_HOME",
@@ -110,6 +120,12 @@ with_place = _bundled(
     ),
     click.option(
         "--registry", metavar="URL", help="SQLAlchemy URL of a registry outside the home."
+    ),
+    click.option(
+        "--store",
+        envvar="STREAMLAB_STORE",
+        metavar="URL",
+        help="Files outside the home, as s3://BUCKET/PREFIX (STREAMLAB_STORE).",
     ),
 )
 # Add `--run`, `--seed` and `--method`, passed to the command as `among`.
@@ -226,7 +242,7 @@ def opened(place: Place) -> OpenHome:
     """Open the home for inference."""
     from streamlab.inference.open_home import open_home
 
-    return open_home(place.home.path, registry_url=place.registry)
+    return open_home(place.home.path, registry_url=place.registry, store_url=place.store_url)
 
 
 def find_stored(home: OpenHome, reference: str, among: TaskFilter) -> StoredTask:

@@ -71,7 +71,8 @@ def plot(
         raise UsageError("`--project` and `--budget` are for the figure `storage` only.")
     with place.open() as registry:
         name = find_run(registry, run).name
-        drawing = BY_NAME[figure].read(RunSource(registry, place.home, name), **options)
+        source = RunSource(registry, place.home, name, place.store_url)
+        drawing = BY_NAME[figure].read(source, **options)
     for path in drawing.write(output or place.home.figures_of(name)):
         print_line(path)
 
@@ -92,15 +93,16 @@ def report(run: str, *, place: Place, output: Path | None) -> None:
       streamlab report
       streamlab report glue_stream-1 -o report.html
     """
-    from streamlab.home.store import ArtifactStore
     from streamlab.home.verify import verify
     from streamlab.html.document import build_page, write_page
 
     now = time.time()
     with place.open() as registry:
         record = find_run(registry, run)
-        findings = tuple(verify(registry, ArtifactStore(place.home.store), now=now))
-        page = build_page(registry, place.home, record, findings, now=now)
+        findings = tuple(verify(registry, place.find_store(registry), now=now))
+        page = build_page(
+            registry, place.home, record, findings, now=now, store_url=place.store_url
+        )
     path = output or place.home.report_of(record.name)
     write_page(page, path)
     print_line(path)

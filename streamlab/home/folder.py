@@ -41,6 +41,11 @@ class Home:
         return self.path / "store"
 
     @property
+    def cache(self) -> Path:
+        """Return the folder of copies from a store that is not on this machine."""
+        return self.path / "cache"
+
+    @property
     def curves(self) -> Path:
         """Return the folder of loss and density curves."""
         return self.path / "curves"
@@ -92,7 +97,8 @@ class Home:
 
     def refuse_links(self) -> None:
         """Raise StoreError where a folder of the home is a link, which may lead out of it."""
-        for folder in (self.store, self.curves, self.figures, self.reports, self.quarantine):
+        folders = (self.store, self.cache, self.curves, self.figures, self.reports)
+        for folder in (*folders, self.quarantine):
             refuse_link(folder)
 
     def create(self) -> None:

@@ -6,18 +6,17 @@ a row, which the next one finds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from streamlab.errors import RegistryError, UsageError
-from streamlab.files import find_incomplete, is_in_use, locked, size_of
+from streamlab.files import delete_path
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, FolderStore, Stored, leftovers_in
 from streamlab.registry.database import FILES_AT_ONCE, in_chunks
 from streamlab.registry.registry import Registry
-from streamlab.registry.removal import Removed
 
 GRACE_SECONDS = 3600.0  # the longest time between a file and its row
 QUARANTINE_SECONDS = 7 * 86_400.0  # that refused submissions are kept for inspection
@@ -29,10 +28,11 @@ Reason = Literal["removed", "orphan", "leftover", "quarantined"]
 class Waste:
     """One unreferenced file; `digest` is None for an incomplete one."""
 
-    path: Path
+    where: str  # its path or URL
     digest: str | None
     n_bytes: int  # 0 if the file is gone already
     reason: Reason
+    marked_at: float  # see `Stored`
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class Plan:
     arrivals: tuple[int, ...]  # removed ones, whose rows will be deleted
     n_young: int  # recent files that are kept for now
     n_held: int  # files without a row, kept since rows without a file may belong to them
-    made_at: float  # seconds since the epoch
 
     @property
     def n_bytes(self) -> int:
@@ -77,22 +76,47 @@ def plan(
             f"The registry {registry.url} is damaged ({len(damage)} findings), so the references "
             "to files are unknown; nothing was deleted. See `streamlab verify`."
         )
-    stored = list(store.files())  # before reading rows, which are written after files
-    known = registry.artifacts.digests()
-    going, n_wanted = _going(registry, store, now=now, young_too=young_too)
-    unknown = [
-        *(_waste(path, digest) for path, digest in stored if digest and digest not in known),
-        *(_waste(path, None) for path in _left_over(home.path if home else store.folder)),
+    unneeded = registry.removal.list().artifacts
+    lacking = set(registry.artifacts.digests()) - {artifact.digest for artifact in unneeded}
+    stored, orphans = _listed(store, lacking, {artifact.digest for artifact in unneeded})
+    wanted = [
+        artifact.digest
+        for artifact in unneeded
+        if not young_too and _is_wanted(stored.get(artifact.digest), artifact.removed_at, now=now)
     ]
-    old = [waste for waste in unknown if young_too or not is_young(waste.path, now=now)]
-    lacking = known - {digest for _, digest in stored} - {a.digest for a in going.artifacts}
-    free = [waste for waste in old if waste.digest is None or not lacking]
-    removed = [_waste(store.path(a.digest), a.digest, "removed") for a in going.artifacts]
-    n_young = len(unknown) - len(old) + n_wanted
-    n_held = len(old) - len(free)
+    going = registry.removal.list(but=wanted)
+    removed = [_removed(store, a.digest, stored.get(a.digest)) for a in going.artifacts]
+    old = [found for found in orphans if young_too or not is_young(found.marked_at, now=now)]
+    free = [] if lacking else old
+    left = list(_left_over(store, home, now=now, young_too=young_too))
+    partial = [found for found, is_old in left if is_old]
     since = now if young_too else now - QUARANTINE_SECONDS
-    refused = () if home is None else _refused(home.quarantine, before=since)
-    return Plan((*removed, *free, *refused), going.arrivals, n_young, n_held=n_held, made_at=now)
+    files = (
+        *removed,
+        *(_waste(found, "orphan") for found in free),
+        *(_waste(found, "leftover") for found in partial),
+        *(() if home is None else _refused(home.quarantine, before=since)),
+    )
+    n_young = len(orphans) - len(old) + len(left) - len(partial) + len(wanted)
+    return Plan(files, going.arrivals, n_young, n_held=len(old) - len(free))
+
+
+def _listed(
+    store: ArtifactStore, lacking: set[str], unneeded: Collection[str]
+) -> tuple[dict[str, Stored], list[Stored]]:
+    """Return the files that only removed arrivals have, and those without a row.
+
+    `lacking`: the digests of all others; those that are in the store are taken out.
+    """
+    stored: dict[str, Stored] = {}
+    known, orphans = frozenset(lacking), []
+    for found in store.list():
+        lacking.discard(found.digest or "")
+        if found.digest and found.digest in unneeded:
+            stored[found.digest] = found
+        elif found.digest and found.digest not in known:
+            orphans.append(found)
+    return stored, orphans
 
 
 def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
@@ -101,14 +125,17 @@ def collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator
     Files referenced since the plan was made are kept; an import that is storing files is waited
     for. Raises StoreError where a file cannot be deleted; the next collection finds what is left.
     """
-    with locked(store.folder):
+    with store.locked():
         yield from _collect(registry, store, planned)
 
 
 def _collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterator[Waste]:
     for waste in planned.files:  # first: on a full disk a row needs the space of a file
-        if waste.reason in ("leftover", "quarantined") and not is_in_use(waste.path):
-            store.delete(waste.path)
+        if waste.reason == "leftover":
+            store.delete_leftover(Stored(waste.where, None, waste.n_bytes, waste.marked_at))
+            yield waste
+        elif waste.reason == "quarantined":
+            delete_path(Path(waste.where))
             yield waste
     forgotten = {garbage.digest for garbage in registry.removal.delete(planned.arrivals)}
     kept_by_digest = ("orphan", "removed")
@@ -118,9 +145,10 @@ def _collect(registry: Registry, store: ArtifactStore, planned: Plan) -> Iterato
 
     def delete(digest: str) -> str | None:
         waste = files[digest]
-        if _changed_at(waste.path) > planned.made_at:
+        found = store.find(digest)
+        if found is not None and found.marked_at != waste.marked_at:
             return None  # stored again since: its row may follow
-        store.delete(waste.path)
+        store.delete(digest)
         gone[digest] = waste
         return f"{waste.reason}, {waste.n_bytes} bytes"
 
@@ -134,53 +162,37 @@ def _refused(quarantine: Path, *, before: float) -> Iterator[Waste]:
     """Yield the quarantined submissions that were stored before a time."""
     folders = sorted(quarantine.iterdir()) if quarantine.is_dir() else ()
     for folder in folders:
-        for path, digest in ArtifactStore(folder).files():
-            if _changed_at(path) <= before:
-                yield _waste(path, digest, "quarantined")
+        for stored in FolderStore(folder).list():
+            if stored.marked_at <= before:
+                yield _waste(stored, "quarantined")
 
 
-def is_young(path: Path, *, now: float) -> bool:
+def is_young(marked_at: float, *, now: float) -> bool:
     """Return whether a file is so recent that its row may still follow.
 
-    A run or an import that needs an existing file updates its time.
+    A run or an import that needs an existing file marks it.
     """
-    try:
-        times = path.lstat()
-    except OSError:
-        return True  # deleted meanwhile
-    return now - max(times.st_mtime, times.st_ctime) < GRACE_SECONDS
+    return now - marked_at < GRACE_SECONDS
 
 
-def _changed_at(path: Path) -> float:
-    """Return when a file or its metadata last changed, in seconds since the epoch; 0 if gone."""
-    try:
-        return path.lstat().st_ctime
-    except OSError:
-        return 0.0
+def _is_wanted(found: Stored | None, removed_at: float, *, now: float) -> bool:
+    """Tell whether a file was stored again since its arrivals were removed, a moment ago."""
+    return found is not None and found.marked_at > removed_at and is_young(found.marked_at, now=now)
 
 
-def _going(
-    registry: Registry, store: ArtifactStore, *, now: float, young_too: bool
-) -> tuple[Removed, int]:
-    """Return the removable records, and the number of files kept since a row may follow."""
-    going = registry.removal.list()
-    if young_too:
-        return going, 0
-    changed = {a.digest: (_changed_at(store.path(a.digest)), a.removed_at) for a in going.artifacts}
-    # Stored again since the removal.
-    wanted = [
-        digest
-        for digest, (since, removed_at) in changed.items()
-        if since > removed_at and now - since < GRACE_SECONDS
-    ]
-    return registry.removal.list(but=wanted), len(wanted)
+def _left_over(
+    store: ArtifactStore, home: Home | None, *, now: float, young_too: bool
+) -> Iterator[tuple[Stored, bool]]:
+    """Yield what an interrupted process left incomplete, and whether it is to go."""
+    own = {} if home is None else {found.where: found for found in leftovers_in(home.path)}
+    for found in (own | {found.where: found for found in store.leftovers()}).values():
+        at_once = young_too and (store.excludes_others or found.where in own)
+        yield found, at_once or not is_young(found.marked_at, now=now)
 
 
-def _left_over(folder: Path) -> Iterator[Path]:
-    """Yield what an interrupted process left incomplete, not what one is writing."""
-    return (path for path in find_incomplete(folder) if not is_in_use(path))
+def _removed(store: ArtifactStore, digest: str, found: Stored | None) -> Waste:
+    return _waste(found or Stored(store.locate(digest), digest, 0, 0.0), "removed")
 
 
-def _waste(path: Path, digest: str | None, reason: Reason | None = None) -> Waste:
-    reason = reason or ("leftover" if digest is None else "orphan")
-    return Waste(path, digest, size_of(path), reason)
+def _waste(found: Stored, reason: Reason) -> Waste:
+    return Waste(found.where, found.digest, found.n_bytes, reason, found.marked_at)

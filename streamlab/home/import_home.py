@@ -30,7 +30,8 @@ from streamlab.files import locked, read_beneath, refuse_link, temporary_path, w
 from streamlab.home.curves import MAX_CURVE_BYTES, parse_curve, recorded_curve_path
 from streamlab.home.folder import Home
 from streamlab.home.foreign import NO_HOME, ImportedArrival, ImportedRun, read_runs
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, FolderStore
+from streamlab.home.store_location import claim_store, placed
 from streamlab.registry.records import (
     ArrivalRecord,
     FinishedArrival,
@@ -58,13 +59,19 @@ class Imported:
 
 
 def import_home(
-    home: Home, url: str, other: Home, *, models: Sequence[str] = ()
+    home: Home,
+    url: str,
+    other: Home,
+    *,
+    models: Sequence[str] = (),
+    store_url: str | None = None,
 ) -> tuple[Imported, ...]:
     """Import every finished run of another home, oldest first, with its files and curves.
 
     Everything is checked before anything is kept: rows, bases, files and curves. A run that
     exists here is skipped. `url`: the registry of `home`; both are created where they are missing.
-    `models`: where bases are that are not recorded here. Raises RegistryError where the other home
+    `models`: where bases are that are not recorded here. `store_url`: a store outside the home.
+    The files of the other home must be in its own folder. Raises RegistryError where the other home
     cannot be read or a run exists here with other content, UsageError for an unknown base, and
     StoreError where a file is missing or altered; then nothing was imported.
     """
@@ -80,7 +87,9 @@ def import_home(
         curves = [_read_curves(other, run) for run in runs]
         home.create()
         with Registry.open(url, clock=time.time) as registry:
-            imported = _keep(registry, ArtifactStore(home.store), folder, runs, bases)
+            store, place = claim_store(home, registry, store_url)
+            runs = tuple(replace(run, run=placed(run.run, place)) for run in runs)
+            imported = _keep(registry, store, folder, runs, bases)
     for one, read in zip(imported, curves, strict=True):
         # An earlier import may have been interrupted before the curves.
         for part, data in read:
@@ -255,7 +264,7 @@ def _stage(
 
 
 def _read_artifact(other: Home, diff: NewDiff, base: NewBase) -> bytes:
-    elsewhere = ArtifactStore(other.store)
+    elsewhere = FolderStore(other.store)
     most_bytes = DEFAULT_MAX_BYTES if diff.kind == "diff" else _checkpoint_limit(base)
     try:
         data = read_beneath(other.path, elsewhere.path(diff.digest), most_bytes=most_bytes)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streamlab.files import locked, size_of
+from streamlab.files import delete_path
 from streamlab.home.curves import curves_of, recorded_curve_path
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, FolderStore
 from streamlab.registry.database import FILES_AT_ONCE, in_chunks
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.registry import Registry
@@ -31,7 +31,7 @@ class Part:
     digest: str | None
     note: str
     n_bytes: int | None = None
-    path: Path | None = None
+    where: str | None = None  # the path or URL of a file
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,15 @@ def carry_out(registry: Registry, store: ArtifactStore, home: Home, planned: Pla
     of = {"provider": planned.provider, "run": planned.run}
     registry.removal.check_revocable(planned.arrivals, **of)
     for part in planned.of("curve"):
-        assert part.path is not None  # noqa: S101 - set by `_curves`
-        store.delete(part.path)
+        assert part.where is not None  # noqa: S101 - set by `_curves`
+        delete_path(Path(part.where))
     if planned.provider is not None:
-        store.delete(home.quarantine_of(planned.provider))
-    with locked(store.folder):
+        delete_path(home.quarantine_of(planned.provider))
+    with store.locked():
         registry.removal.revoke(planned.arrivals, **of)
 
         def delete(digest: str) -> str:
-            store.delete(store.path(digest))
+            store.delete(digest)
             return f"came from {planned.of_what}"
 
         for batch in in_chunks(sorted(planned.going), FILES_AT_ONCE):
@@ -123,10 +123,11 @@ def _left_by_a_purge(
     digests = registry.events.revoked_digests(provider, run)
     known = {diff.digest for diff in registry.artifacts.with_digests(digests)}
     note = "left by a purge that was interrupted"
+    left = (store.find(digest) for digest in digests if digest not in known)
     return [
-        Part("artifact", None, digest, note, size_of(store.path(digest)), store.path(digest))
-        for digest in digests
-        if digest not in known and digest in store
+        Part("artifact", None, found.digest, note, found.n_bytes, found.where)
+        for found in left
+        if found is not None
     ]
 
 
@@ -148,7 +149,7 @@ def _artifacts(
         how = "is also in" if of_run else "also came from"
         note = f"kept, as it {how} {', '.join(sorted(others))}" if others else ""
         kind: Kind = "shared" if others else "artifact"
-        yield Part(kind, None, digest, note, sizes[digest], store.path(digest))
+        yield Part(kind, None, digest, note, sizes[digest], store.locate(digest))
 
 
 def _curves(
@@ -159,9 +160,9 @@ def _curves(
     for path in dict.fromkeys([*named, *curves_of(home.curves, provider=provider, run=run)]):
         if path.is_file() and not path.parent.is_symlink():
             note = f"of {path.parent.name}"
-            yield Part("curve", path.name, None, note, path.stat().st_size, path)
+            yield Part("curve", path.name, None, note, path.stat().st_size, str(path))
 
 
 def _quarantined(home: Home, provider: str) -> Iterable[Part]:
-    for path, digest in ArtifactStore(home.quarantine_of(provider)).files():
-        yield Part("quarantined", None, digest, "", path.lstat().st_size, path)
+    for found in FolderStore(home.quarantine_of(provider)).list():
+        yield Part("quarantined", None, found.digest, "", found.n_bytes, found.where)

@@ -1,59 +1,72 @@
-"""The artifact store: files named by the SHA-256 of their bytes, as `store/ab/cdef...`."""
+"""The artifact store: immutable bytes under their SHA-256, in a folder or behind a URL.
+
+A folder has them as `ab/cdef...`; see `remote_store` for the stores that are elsewhere.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-import shutil
+import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamlab.errors import StoreError
 from streamlab.files import (
+    TEMPORARY_PREFIX,
     Opener,
+    delete_path,
     disk_errors,
+    find_incomplete,
+    is_in_use,
     locked,
     open_new,
     read_beneath,
     refuse_link,
+    size_of,
     sync_folder,
     write_atomically,
 )
 
 MAX_BYTES = 2**36  # of a file, far more than a checkpoint has
+MARKER = "streamlab-store"  # the name of the file with a store's id
+MARKER_BYTES = 32
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class ArtifactStore:
-    """A folder of immutable files under their digests, written atomically.
+@dataclass(frozen=True)
+class Stored:
+    """One file of a store; `digest` is None where its name is not one."""
 
-    `opener` opens temporary files; tests pass one that fails.
-    """
+    where: str  # its path or URL
+    digest: str | None
+    n_bytes: int
+    marked_at: float  # when it was last stored or needed, by this machine's clock
+    is_complete: bool = True
 
-    def __init__(self, folder: Path, *, opener: Opener = open_new) -> None:
-        self.folder = folder
-        self._opener = opener
+
+class ArtifactStore(ABC):
+    """Immutable artifacts by digest. Each method raises StoreError where the store fails."""
+
+    excludes_others: bool  # whether `locked` and `leftovers` know what other processes do
+    where: str  # a path or URL
 
     def put(self, data: bytes) -> str:
-        """Store `data` and return its digest; storing the same bytes again changes nothing.
+        """Store `data` and return its digest.
 
-        Raises StoreError where the disk is full or not writable, or an existing file has another
-        size.
+        Bytes that are there already are marked as needed, so that `gc` waits for their row.
+        Raises StoreError where they have another size.
         """
         digest = hashlib.sha256(data).hexdigest()
-        path = self.path(digest)
-        with disk_errors(path):
-            n_bytes = path.stat().st_size if path.exists() else None
-        if n_bytes is None:
-            write_atomically(path, data, opener=self._opener)
-        elif n_bytes == len(data):
-            _touch_status(path)
-        else:
+        there = self._put(digest, data)
+        if there not in (None, len(data)):
             raise StoreError(
-                f"The artifact {path} was altered after it was stored: it has {n_bytes} bytes "
-                f"instead of {len(data)}. Remove the file and run again."
+                f"The artifact {self.locate(digest)} was altered after it was stored: it has "
+                f"{there} bytes instead of {len(data)}. Remove the file and run again."
             )
         return digest
 
@@ -62,14 +75,13 @@ class ArtifactStore:
 
         Raises StoreError for a missing, unreadable or altered file.
         """
-        path = self.path(digest)
-        if digest not in self:
+        try:
+            data = self.read(digest, most_bytes=MAX_BYTES)
+        except FileNotFoundError as error:
             raise StoreError(
-                f"The store {self.folder} has no artifact {digest}. "
+                f"The store {self.where} has no artifact {digest}. "
                 "Restore the file, or run again to recreate it."
-            )
-        with _readable(path):
-            data = read_beneath(self.folder, path, most_bytes=MAX_BYTES)
+            ) from error
         self.check(data, digest)
         return data
 
@@ -78,96 +90,293 @@ class ArtifactStore:
         found = hashlib.sha256(data).hexdigest()
         if found != digest:
             raise StoreError(
-                f"The artifact {self.path(digest)} was altered after it was stored: its digest is "
-                f"now {found}. Remove the file and restore it, or run again to recreate it."
+                f"The artifact {self.locate(digest)} was altered after it was stored: its digest "
+                f"is now {found}. Remove the file and restore it, or run again to recreate it."
             )
+
+    @abstractmethod
+    def _put(self, digest: str, data: bytes) -> int | None:
+        """Store bytes, or mark those that are there and return how many they are."""
+
+    @abstractmethod
+    def read(self, digest: str, *, most_bytes: int) -> bytes:
+        """Return what is stored under `digest`, verified or not.
+
+        Raises FileNotFoundError, and StoreError for more than `most_bytes`.
+        """
+
+    @abstractmethod
+    def find(self, digest: str) -> Stored | None:
+        """Return what is stored under `digest`, without reading it."""
+
+    def __contains__(self, digest: object) -> bool:
+        return is_digest(digest) and self.find(str(digest)) is not None
+
+    @abstractmethod
+    def list(self) -> Iterator[Stored]:
+        """Yield every file but incomplete ones, in ascending order; none is read."""
+
+    @abstractmethod
+    def leftovers(self) -> Iterator[Stored]:
+        """Yield what is incomplete; where `excludes_others`, only what nobody is writing."""
+
+    @abstractmethod
+    def delete(self, digest: str) -> None:
+        """Delete an artifact, if it exists."""
+
+    @abstractmethod
+    def delete_leftover(self, found: Stored) -> None:
+        """Delete one of `leftovers`, if it still exists."""
+
+    @abstractmethod
+    def locate(self, digest: str) -> str:
+        """Return the path or URL of an artifact, whether it exists or not."""
+
+    @abstractmethod
+    def contents(self, *, but: Collection[str] = ()) -> dict[str, str]:
+        """Return what tells whether an artifact has changed, by digest, for all except `but`."""
+
+    @abstractmethod
+    def locked(self) -> AbstractContextManager[None]:
+        """Exclude collections and other imports; nobody unless `excludes_others`."""
+
+    @abstractmethod
+    def _read_marker(self) -> bytes | None:
+        """Return what the file MARKER holds."""
+
+    @abstractmethod
+    def _add_marker(self, data: bytes) -> None:
+        """Write the file MARKER, unless it exists."""
 
     @contextmanager
     def adding(self, files: Mapping[str, Path]) -> Iterator[None]:
         """Move verified files into the store for a `with` block that writes their rows.
 
-        Until it ends `gc` deletes nothing; where it fails the files are deleted again. `files`: by
-        digest. Raises StoreError as `put` and `get` do.
+        Until it ends `gc` deletes nothing, or what it deleted is stored again; where it fails the
+        files are deleted again. `files`: by digest. Raises StoreError as `put` and `get` do.
         """
-        added = []
-        with locked(self.folder):
+        added: dict[str, Stored | None] = {}
+        with self.locked():
             try:
                 for digest, file in files.items():
                     if digest in self:
                         self.put(self.get(digest))  # verifies it, and marks it as needed
                     else:
-                        added.append(digest)
-                        self._move(file, digest)
+                        added[digest] = None
+                        self._take(digest, file)
+                        added[digest] = self.find(digest)
                 yield
             except BaseException:
-                for digest in added:
-                    self.delete(self.path(digest))
+                with suppress(StoreError):  # what is left has no row, and is an orphan
+                    self._take_back(added)
                 raise
+            self._confirm(files)
 
-    def _move(self, file: Path, digest: str) -> None:
+    @abstractmethod
+    def _take(self, digest: str, file: Path) -> None:
+        """Store a file, which may be moved."""
+
+    def _take_back(self, added: Mapping[str, Stored | None]) -> None:
+        """Delete what was added and no other process has needed since."""
+        for digest, taken in added.items():
+            here = self.find(digest)
+            if here is not None and (taken is None or here.marked_at == taken.marked_at):
+                self.delete(digest)
+
+    def _confirm(self, files: Mapping[str, Path]) -> None:
+        """Store again what was deleted meanwhile, where others are not excluded."""
+        for digest, file in {} if self.excludes_others else files.items():
+            if digest not in self:
+                self._take(digest, file)
+
+    def try_out(self) -> str | None:
+        """Put, get, list and delete one file; return what is noteworthy of the store.
+
+        Raises StoreError where one of these fails.
+        """
+        data = b"written to try out the store: " + uuid.uuid4().bytes
+        digest = self.put(data)
+        try:
+            self.get(digest)
+            next(self.list(), None)
+            noted = self._try_twice(digest, data)
+        finally:
+            self.delete(digest)
+        if digest in self:
+            raise StoreError(f"The store {self.where} still has a file that was deleted.")
+        return noted
+
+    def _try_twice(self, digest: str, data: bytes) -> str | None:  # noqa: ARG002
+        """Store a file that is there; return what is noteworthy of the answer."""
+        return None
+
+    def claim(self, known: str | None) -> str:
+        """Return the id of a store outside a home, which is made with its first use.
+
+        `known`: the id that the registry has recorded. Raises StoreError where the store belongs
+        to another registry, whose files a collection would take for orphans.
+        """
+        found = self._read_marker()
+        if found is None:
+            self._add_marker(uuid.uuid4().hex.encode())
+            found = self._read_marker() or b""
+        elif known is None and next(self.list(), None) is not None:
+            raise StoreError(
+                f"The store {self.where} is in use by another registry. Give each home a prefix of "
+                "its own, or name the registry that uses this store with `--registry`."
+            )
+        name = found.decode("ascii", "replace")
+        if known not in (None, name):
+            raise StoreError(
+                f"The store {self.where} is not the one that this registry's runs have used. Name "
+                "that one with `--store`, or start with another home."
+            )
+        return name
+
+
+class FolderStore(ArtifactStore):
+    """A folder of files, written atomically.
+
+    `opener` opens temporary files; tests pass one that fails.
+    """
+
+    excludes_others = True
+
+    def __init__(self, folder: Path, *, opener: Opener = open_new) -> None:
+        self.folder = folder
+        self.where = str(folder)
+        self._opener = opener
+
+    def _put(self, digest: str, data: bytes) -> int | None:
         path = self.path(digest)
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(path)
-            sync_folder(path.parent)
+            n_bytes = path.stat().st_size if path.exists() else None
+        if n_bytes is None:
+            write_atomically(path, data, opener=self._opener)
+        elif n_bytes == len(data):
+            _touch_status(path)
+        return n_bytes
+
+    def read(self, digest: str, *, most_bytes: int) -> bytes:
+        """Read a file; no link is followed."""
+        path = self.path(digest)
+        try:
+            return read_beneath(self.folder, path, most_bytes=most_bytes)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unreadable(error, path) from error
+
+    def find(self, digest: str) -> Stored | None:
+        """Return the file under `digest`; a link or a folder there is not one."""
+        path = self.path(digest)
+        with _readable(self.folder):
+            is_file = path.is_file() and not path.is_symlink()
+        return _stored(path, digest) if is_file else None
+
+    def list(self) -> Iterator[Stored]:
+        """Yield every file; links and folders are not followed."""
+        for folder in _sorted(self.folder):
+            if not folder.is_dir() or folder.is_symlink():
+                if folder.name != MARKER:
+                    yield _stored(folder, None)
+                continue
+            for path in _sorted(folder):
+                digest = folder.name + path.name
+                yield _stored(path, digest if is_digest(digest) else None)
+
+    def leftovers(self) -> Iterator[Stored]:
+        """Yield what an interrupted process left incomplete, not what one is writing."""
+        return leftovers_in(self.folder)
+
+    def delete(self, digest: str) -> None:
+        """Delete an artifact, if it exists."""
+        delete_path(self.path(digest))
+
+    def delete_leftover(self, found: Stored) -> None:
+        """Delete a file or folder that was left incomplete."""
+        delete_path(Path(found.where))
+
+    def locate(self, digest: str) -> str:
+        """Return the path of an artifact."""
+        return str(self.path(digest))
 
     def path(self, digest: str) -> Path:
         """Return the path of the artifact of `digest`, whether it exists or not.
 
         Raises StoreError unless `digest` is 64 lower-case hexadecimal digits.
         """
-        if not _DIGEST.fullmatch(digest):
-            raise StoreError(
-                f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
-            )
-        folder = self.folder / digest[:2]
+        name = check_digest(digest)
+        folder = self.folder / name[:2]
         refuse_link(folder)
-        return folder / digest[2:]
+        return folder / name[2:]
 
-    def hashes(self, *, but: Collection[str] = ()) -> dict[str, str]:
-        """Return the actual SHA-256 of every artifact except `but`, by the digest in its name.
-
-        Reads every file. Raises StoreError for an unreadable one.
-        """
+    def contents(self, *, but: Collection[str] = ()) -> dict[str, str]:
+        """Return the actual SHA-256 of every artifact, reading every file."""
         found = {}
-        for path, digest in self.files():
-            if digest is not None and digest not in but:
-                with _readable(path):
-                    data = read_beneath(self.folder, path, most_bytes=MAX_BYTES)
-                found[digest] = hashlib.sha256(data).hexdigest()
+        for stored in self.list():
+            if stored.digest is not None and stored.digest not in but:
+                with _readable(Path(stored.where)):
+                    data = self.read(stored.digest, most_bytes=MAX_BYTES)
+                found[stored.digest] = hashlib.sha256(data).hexdigest()
         return found
 
-    def delete(self, path: Path) -> None:
-        """Delete an unreferenced file or incomplete folder, if it exists. Raises StoreError."""
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{path} cannot be deleted: {error.strerror or error}. Make its folder writable."
-            ) from error
+    def locked(self) -> AbstractContextManager[None]:
+        """Wait for the folder's lock, and hold it for a `with` block."""
+        return locked(self.folder)
 
-    def __contains__(self, digest: object) -> bool:
-        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            return False
+    def _take(self, digest: str, file: Path) -> None:
         path = self.path(digest)
-        with _readable(self.folder):
-            return path.is_file() and not path.is_symlink()
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            same_disk = file.stat().st_dev == path.parent.stat().st_dev
+        if not same_disk:
+            write_atomically(path, file.read_bytes(), opener=self._opener)
+            return
+        with disk_errors(path):
+            file.replace(path)
+            sync_folder(path.parent)
 
-    def files(self) -> Iterator[tuple[Path, str | None]]:
-        """Yield every path in ascending order with its digest, None for other files.
+    def _read_marker(self) -> bytes | None:
+        try:
+            return read_beneath(self.folder, self.folder / MARKER, most_bytes=MARKER_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _unreadable(error, self.folder / MARKER) from error
 
-        Does not read files. Raises StoreError where the folders cannot be read.
-        """
-        for folder in _sorted(self.folder):
-            if not folder.is_dir() or folder.is_symlink():
-                yield folder, None
-                continue
-            for path in _sorted(folder):
-                digest = folder.name + path.name
-                yield path, digest if _DIGEST.fullmatch(digest) else None
+    def _add_marker(self, data: bytes) -> None:
+        with suppress(FileExistsError):
+            write_atomically(self.folder / MARKER, data, replace=False)
+
+
+def is_digest(digest: object) -> bool:
+    """Tell whether something is 64 lower-case hexadecimal digits."""
+    return isinstance(digest, str) and _DIGEST.fullmatch(digest) is not None
+
+
+def check_digest(digest: str) -> str:
+    """Return a digest. Raises StoreError unless it is 64 lower-case hexadecimal digits."""
+    if not is_digest(digest):
+        raise StoreError(
+            f"{digest!r} is not a digest: give all 64 hexadecimal digits, in lower case."
+        )
+    return digest
+
+
+def leftovers_in(folder: Path) -> Iterator[Stored]:
+    """Yield what an interrupted process left incomplete below a folder."""
+    for path in find_incomplete(folder):
+        if not is_in_use(path):
+            yield replace(_stored(path, None), is_complete=False)
+
+
+def _stored(path: Path, digest: str | None) -> Stored:
+    try:
+        times = path.lstat()
+    except OSError:  # deleted meanwhile
+        return Stored(str(path), digest, 0, 0.0)
+    return Stored(str(path), digest, size_of(path), max(times.st_mtime, times.st_ctime))
 
 
 def _touch_status(path: Path) -> None:
@@ -182,7 +391,8 @@ def _touch_status(path: Path) -> None:
 
 def _sorted(folder: Path) -> list[Path]:
     with _readable(folder):
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        paths = folder.iterdir() if folder.is_dir() else ()
+        return sorted(path for path in paths if not path.name.startswith(TEMPORARY_PREFIX))
 
 
 @contextmanager
@@ -190,7 +400,11 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be read: {error.strerror or error}. Make it readable, or choose "
-            "another home with `--home`."
-        ) from error
+        raise _unreadable(error, path) from error
+
+
+def _unreadable(error: OSError, path: Path) -> StoreError:
+    return StoreError(
+        f"{path} cannot be read: {error.strerror or error}. Make it readable, or choose another "
+        "home with `--home`."
+    )

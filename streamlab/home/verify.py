@@ -6,25 +6,15 @@ A file is read and decoded once; its header is compared with its row.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, RegistryError, StoreError
-from streamlab.files import (
-    TEMPORARY_PREFIX,
-    find_incomplete,
-    is_in_use,
-    locked,
-    read_beneath,
-    size_of,
-)
 from streamlab.home.gc import is_young
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, Stored, leftovers_in
 from streamlab.registry.records import header_fields
 
 if TYPE_CHECKING:
@@ -66,12 +56,12 @@ _ADVICE: dict[Problem, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One inconsistency; `digest` and `path` if it concerns an artifact or a file."""
+    """One inconsistency; `digest` and `where` if it concerns an artifact or a file."""
 
     problem: Problem
     digest: str | None
     detail: str
-    path: Path | None = None
+    where: str | None = None  # its path or URL
 
     @property
     def advice(self) -> str:
@@ -90,7 +80,6 @@ def verify(
     where the store's folders cannot be read.
     """
     unfinished = any(run.status in _UNFINISHED for run in registry.runs.list())
-    files = list(store.files())  # before reading rows, which are written after files
     try:
         known: set[str] = set()
         problems: set[Problem] = set()
@@ -104,15 +93,28 @@ def verify(
     except RegistryError as error:
         yield Finding("database", None, str(error))
         return
-    unknown = [(path, digest) for path, digest in files if digest not in known]
+    waits = unfinished or not store.excludes_others
+    for found in (*_without_row(registry, store, known), *_incomplete(store, home)):
+        if not (waits and is_young(found.marked_at, now=now)):
+            yield _unknown(found)
+
+
+def _without_row(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Stored]:
+    """Yield the files that have no row; `known` are the digests of those that have one."""
+    unknown = [found for found in store.list() if found.digest not in known]
     if unknown:
-        with locked(store.folder):  # an import has written the rows of its files by then
+        with store.locked():  # an import has written the rows of its files by then
             known |= registry.artifacts.digests()
-    incomplete = [(path, None) for path in find_incomplete(home.path)] if home else []
-    for path, digest in dict.fromkeys([*unknown, *incomplete]):
-        young = unfinished and is_young(path, now=now)
-        if digest not in known and not young and os.path.lexists(path) and not _is_written(path):
-            yield _unknown(path, digest)
+    for found in unknown:
+        # A collection may have deleted it meanwhile.
+        if found.digest is None or (found.digest not in known and found.digest in store):
+            yield found
+
+
+def _incomplete(store: ArtifactStore, home: Home | None) -> Iterable[Stored]:
+    own = () if home is None else leftovers_in(home.path)
+    left = {found.where: found for found in (*own, *store.leftovers())}
+    return left.values()
 
 
 def _recorded(registry: Registry, store: ArtifactStore, known: set[str]) -> Iterator[Finding]:
@@ -146,51 +148,43 @@ def _compared(row: RecordedArtifact, store: ArtifactStore, layout: Layout | None
     if row.damage is not None:
         return Finding("row", str(row.digest), row.damage)
     try:
-        path = store.path(row.digest)
+        where = store.locate(row.digest)
     except StoreError:
         return Finding("row", row.digest, f"`digest` is {row.digest!r}, which is not a digest")
-    data = _read(row, store, path)
+    data = _read(row, store, where)
     if isinstance(data, Finding):
         return data
     found = hashlib.sha256(data).hexdigest()
     if found == row.digest:
         differences = "; ".join(_differences(row, data, layout))
-        return Finding("row", row.digest, differences, path) if differences else None
+        return Finding("row", row.digest, differences, where) if differences else None
     if len(data) < row.file_bytes:
         detail = f"The file has {len(data)} bytes of {row.file_bytes}."
-        return Finding("truncated", row.digest, detail, path)
+        return Finding("truncated", row.digest, detail, where)
     detail = f"The file has {len(data)} bytes and the digest {found[:12]}."
-    return Finding("altered", row.digest, detail, path)
+    return Finding("altered", row.digest, detail, where)
 
 
-def _read(row: RecordedArtifact, store: ArtifactStore, path: Path) -> bytes | Finding:
+def _read(row: RecordedArtifact, store: ArtifactStore, where: str) -> bytes | Finding:
     """Return the bytes of a file that is not longer than its row says, or what is wrong."""
     try:
-        n_bytes = path.lstat().st_size
-        if n_bytes > row.file_bytes and path.is_file():
-            detail = f"The file has {n_bytes} bytes instead of {row.file_bytes}."
-            return Finding("altered", row.digest, detail, path)
-        data = read_beneath(store.folder, path, most_bytes=row.file_bytes)
+        found = store.find(row.digest)
+        if found is not None and found.n_bytes > row.file_bytes:
+            detail = f"The file has {found.n_bytes} bytes instead of {row.file_bytes}."
+            return Finding("altered", row.digest, detail, where)
+        return store.read(row.digest, most_bytes=row.file_bytes)
     except StoreError as error:
-        return Finding("unreadable", row.digest, str(error), path)
+        return Finding("unreadable", row.digest, str(error), where)
     except FileNotFoundError:
-        return Finding("missing", row.digest, "The file is missing.", path)
-    except OSError as error:
-        return Finding("unreadable", row.digest, f"{error.strerror}.", path)
-    return data
+        return Finding("missing", row.digest, "The file is missing.", where)
 
 
-def _is_written(path: Path) -> bool:
-    return path.name.startswith(TEMPORARY_PREFIX) and is_in_use(path)
-
-
-def _unknown(path: Path, digest: str | None) -> Finding:
-    n_bytes = size_of(path)
-    if digest is not None:
-        return Finding("orphan", digest, f"The file has {n_bytes} bytes and no row.", path)
-    leftover = path.name.startswith(TEMPORARY_PREFIX)
-    detail = f"{path.name!r} has {n_bytes} bytes."
-    return Finding("leftover" if leftover else "stray", None, detail, path)
+def _unknown(found: Stored) -> Finding:
+    if found.digest is not None:
+        detail = f"The file has {found.n_bytes} bytes and no row."
+        return Finding("orphan", found.digest, detail, found.where)
+    detail = f"{found.where.rpartition('/')[2]!r} has {found.n_bytes} bytes."
+    return Finding("stray" if found.is_complete else "leftover", None, detail, found.where)
 
 
 def _differences(row: RecordedArtifact, data: bytes, layout: Layout | None) -> list[str]:

@@ -46,7 +46,13 @@ def write_page(page: str, path: Path) -> None:
 
 
 def build_page(
-    registry: Registry, home: Home, run: RunRecord, findings: Sequence[Finding], *, now: float
+    registry: Registry,
+    home: Home,
+    run: RunRecord,
+    findings: Sequence[Finding],
+    *,
+    now: float,
+    store_url: str | None = None,
 ) -> str:
     """Return the page of a run; `findings` are those of its home, `now` is in seconds UTC."""
     arrivals = registry.arrivals.list(run=run.id)
@@ -58,7 +64,7 @@ def build_page(
         "run": run,
         "base": base,
         "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings),
-        "figures": list(inline_figures(RunSource(registry, home, run.name))),
+        "figures": list(inline_figures(RunSource(registry, home, run.name, store_url))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
         "task_settings": settings_table(run),
         "arrivals": every,

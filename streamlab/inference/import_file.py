@@ -7,6 +7,7 @@ against that base before anything is stored.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from streamlab.base import checkpoint_bytes
@@ -23,7 +24,7 @@ from streamlab.files import read_beneath, write_atomically
 from streamlab.home.folder import Home
 from streamlab.home.foreign import IMPORTED, ImportedArrival, ImportedRun
 from streamlab.home.import_home import Imported, add_imported, find_imported, staging
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store_location import claim_store, placed
 from streamlab.inference.model import LoadedBase, load_recorded_base
 from streamlab.registry.records import (
     ArrivalDetails,
@@ -48,10 +49,12 @@ def import_file(
     provider: str,
     task: str | None,
     model: str | None = None,
+    store_url: str | None = None,
 ) -> Imported:
     """Check a diff file, store it and record it as a run with one arrival, without a score.
 
-    `task`: default: the one named by the file. `model`: the present location of the base. The
+    `task`: default: the one named by the file. `model`: the present location of the base.
+    `store_url`: a store outside the home. The
     diff is applied to the base once before it is stored. The same file, provider and task are
     imported once. Raises SourceError for an unreadable file or base, DiffError for an invalid
     file, and NotInRegistryError for an unknown base.
@@ -70,9 +73,11 @@ def import_file(
     known = find_imported(registry, imported)
     if known is not None:
         return known
+    store, place = claim_store(home, registry, store_url)
+    imported = replace(imported, run=placed(imported.run, place))
     with staging(home) as folder:
         write_atomically(folder / file.digest, data)
-        with ArtifactStore(home.store).adding({file.digest: folder / file.digest}):
+        with store.adding({file.digest: folder / file.digest}):
             return add_imported(registry, imported)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store_location import find_store
 from streamlab.inference.stored_task import StoredTask
 from streamlab.registry.references import TaskFilter, find_artifact, finished_tasks
 from streamlab.registry.registry import Registry
@@ -29,6 +29,7 @@ class OpenHome:
 
     home: Home
     registry_url: str
+    store_url: str | None = None
 
     def load_base(self, fingerprint: str | None = None, *, model: str | None = None) -> LoadedBase:
         """Load a base by its full fingerprint; default: the base of the latest run.
@@ -58,7 +59,7 @@ class OpenHome:
         """
         with self._registry() as registry:
             chosen = find_artifact(registry, word, TaskFilter(run, seed, method))
-        return StoredTask(chosen, ArtifactStore(self.home.store))
+            return StoredTask(chosen, find_store(self.home, registry, self.store_url))
 
     def tasks(self, run: str = "latest") -> tuple[str, ...]:
         """Return the tasks that finished in a run by its primary method, in order of arrival."""
@@ -69,12 +70,18 @@ class OpenHome:
         return Registry.open(self.registry_url, clock=time.time, read_only=True)
 
 
-def open_home(path: str | Path = "streamlab-home", *, registry_url: str | None = None) -> OpenHome:
+def open_home(
+    path: str | Path = "streamlab-home",
+    *,
+    registry_url: str | None = None,
+    store_url: str | None = None,
+) -> OpenHome:
     """Open a home to serve its stored diffs.
 
-    `registry_url`: a registry outside the home. Raises RegistryError if there is none.
+    `registry_url`: a registry outside the home. `store_url`: a store outside it; default: the one
+    that its runs have recorded. Raises RegistryError if there is none.
     """
     home = Home(Path(path))
     if registry_url is None:
         home.require_registry()
-    return OpenHome(home, registry_url or home.registry_url)
+    return OpenHome(home, registry_url or home.registry_url, store_url)

@@ -17,7 +17,7 @@ from streamlab.base import Base, load_base
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, DataError, RegistryError, UsageError
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store_location import claim_store, open_store
 from streamlab.registry import schema
 from streamlab.registry.records import ExamplesUsed, NewRun, RunRecord, describe_base
 from streamlab.registry.registry import Registry
@@ -43,6 +43,7 @@ def run(
     home: str | Path = "streamlab-home",
     *,
     registry_url: str | None = None,
+    store_url: str | None = None,
     resume: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
     started: Started = lambda _run, _context, _n_arrivals: None,
@@ -54,16 +55,16 @@ def run(
 
     Nothing happens before the first outcome is requested; a generator that is closed early leaves
     an interrupted run.
-    `registry_url` is for a registry outside the home. With `resume` the latest unfinished run of
-    the same scenario continues with what is not recorded yet. All callbacks are called in the
-    caller's thread: `watch` with every training step, `started` once everything is loaded,
-    `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the arrivals
-    of each seed.
+    `registry_url` is for a registry outside the home, `store_url` for a store outside it. With
+    `resume` the latest unfinished run of the same scenario continues with what is not recorded
+    yet. All callbacks are called in the caller's thread: `watch` with every training step,
+    `started` once everything is loaded, `reached` with each of `lab.POINTS` that an arrival
+    passes. `order` may reorder the arrivals of each seed.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
     the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
-    home cannot be written to. An arrival whose training fails is recorded as failed, and the
-    stream continues; the run then ends as failed.
+    home or the store cannot be written to. An arrival whose training fails is recorded as failed,
+    and the stream continues; the run then ends as failed.
     """
     loaded = scenario if isinstance(scenario, LoadedScenario) else load_scenario(Path(scenario))
     place = Home(Path(home))
@@ -73,6 +74,8 @@ def run(
         is_there = schema.check_place(registry_url, home=place.path)
     if resume and not is_there:
         raise _nothing_to_resume(loaded)
+    if store_url is not None:
+        open_store(place, store_url, patience=_SECONDS).try_out()
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     context = RunContext(loaded.scenario, base, loaded.folder)
     context.check_keys()
@@ -85,8 +88,9 @@ def run(
     if draws and not is_there:
         raise no_history()
     place.create()
-    store = ArtifactStore(place.store)
     with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
+        store, outside = claim_store(place, registry, store_url)
+        environment |= {} if outside is None else outside.recorded()
         if draws:
             measured_before(registry, loaded.scenario)
         if resume:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, FolderStore
 from streamlab.inference.model import logits
 from streamlab.registry.records import (
     ArrivalDetails,
@@ -165,8 +165,8 @@ class Lab:
 
     def _quarantine(self, submission: Submission) -> None:
         """Keep a submission that the probe refused, within the provider's share of quarantine."""
-        kept = ArtifactStore(self.home.quarantine_of(submission.provider))
-        n_bytes = sum(path.lstat().st_size for path, _ in kept.files()) + len(submission.data)
+        kept = FolderStore(self.home.quarantine_of(submission.provider))
+        n_bytes = sum(found.n_bytes for found in kept.list()) + len(submission.data)
         if n_bytes <= self.context.scenario.admission.quarantine_bytes:
             kept.put(submission.data)
 
@@ -211,6 +211,8 @@ class Lab:
         )
         new = replace(new, details=details, evaluation_seconds=time.perf_counter() - began)
         record = self.registry.arrivals.add(new, described, scores)
+        if digest not in self.store:  # a collection did not know yet that a row would follow
+            self.store.put(submission.data)
         if admitted.content is not None:
             self.ledger.add(record, described.file_bytes)
         self.reached("recorded")

@@ -54,6 +54,7 @@ def home_usage(registry: Registry, home: Home) -> Table:
         *(_kind(kinds, kind, name) for kind, name in _KINDS),
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
     ]
+    n_cached, cached_bytes = _walked(home.cache)
     n_stored, stored_bytes = _walked(home.store)
     n_more = max(0, n_stored - _summed(rows, 1))
     more_bytes = max(0, stored_bytes - _summed(rows, 3))
@@ -65,6 +66,8 @@ def home_usage(registry: Registry, home: Home) -> Table:
         ("quarantine", n_held, None, held_bytes),
         ("registry", 1, None, registry.disk_bytes()),
     ]
+    if n_cached:  # copies of files that another store has
+        rows.append(("cache", n_cached, None, cached_bytes))
     logical = sum(total.logical.file_bytes for total in kinds)
     rows.append(("total", _summed(rows, 1), logical, _summed(rows, 3)))
     return Table("usage", "Bytes of the home", _PLACES, tuple(rows))

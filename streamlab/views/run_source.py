@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore
+from streamlab.home.store_location import find_store
 from streamlab.registry.records import PrimaryStream
 from streamlab.registry.references import find_run
 from streamlab.registry.registry import Registry
@@ -22,11 +23,12 @@ class RunSource:
     registry: Registry
     home: Home
     run: str
+    store_url: str | None = None
 
     @property
     def store(self) -> ArtifactStore:
-        """Return the home's artifact store."""
-        return ArtifactStore(self.home.store)
+        """Return the store of the run's artifacts."""
+        return find_store(self.home, self.registry, self.store_url)
 
     @property
     def stream(self) -> PrimaryStream:

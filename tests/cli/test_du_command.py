@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.registry import Registry
 
@@ -89,7 +89,7 @@ def test_the_home_is_measured_as_it_lies_on_the_disk(
     curve = home.curves / "run" / "one.jsonl"
     curve.parent.mkdir()
     curve.write_bytes(b"x" * 1234)
-    ArtifactStore(home.quarantine_of("press")).put(b"x" * 99)
+    FolderStore(home.quarantine_of("press")).put(b"x" * 99)
 
     found = {row["what"]: row for row in rows(call("du", "--format", "json"))}
 

@@ -22,7 +22,7 @@ from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import SUBJECTS
 
@@ -51,7 +51,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "reviews.jsonl").write_text('{"text": "dull"}\n{"text": "fine"}\n', encoding="utf-8")
     sent = others.outcomes[0].record.digest
     assert sent is not None
-    shutil.copy(ArtifactStore(others.home.store).path(sent), folder / "sst2.diff.safetensors")
+    shutil.copy(FolderStore(others.home.store).path(sent), folder / "sst2.diff.safetensors")
     smoke = scenario(
         lab, "smoke", tasks={"sst2": task("mood")}, providers={"a": {"tasks": ["sst2"]}}
     )

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,7 +16,7 @@ from streamlab.errors import NotInRegistryError, UsageError
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
 from streamlab.home.purge import carry_out, plan
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.records import NewArrival, NewDiff
 from streamlab.registry.references import TaskFilter, find_artifact
 from streamlab.registry.registry import Registry
@@ -51,7 +50,7 @@ def files_in(home: Home) -> dict[str, bytes]:
 @pytest.fixture
 def full(home: Home) -> Home:
     """The fixed registry with files, curves and quarantined bytes, and one artifact of two."""
-    store = ArtifactStore(home.store)
+    store = FolderStore(home.store)
     with opened(home) as registry:
         for arrival in registry.arrivals.list(status="finished"):
             name = f"{arrival.run} {arrival.seed} {arrival.task} {arrival.method}"
@@ -64,7 +63,7 @@ def full(home: Home) -> Home:
                 curve.append({"step": 1})
         again(registry, 5, provider="copycat", task="copied")
     for provider in ("newswire", "copycat"):
-        ArtifactStore(home.quarantine_of(provider)).put(f"evil of {provider}".encode())
+        FolderStore(home.quarantine_of(provider)).put(f"evil of {provider}".encode())
     return home
 
 
@@ -146,13 +145,13 @@ def test_an_artifact_that_changed_meanwhile_is_a_finding(
     """A planted slip: purging deletes a file too many."""
     with opened(full) as registry:
         digest = registry.arrivals.get(1).digest or ""
-    path, delete = ArtifactStore(full.store).path(digest), ArtifactStore.delete
+    path, delete = FolderStore(full.store).path(digest), FolderStore.delete
 
-    def slip(store: ArtifactStore, which: Path) -> None:
+    def slip(store: FolderStore, which: str) -> None:
         delete(store, which)
         path.write_bytes(b"altered")
 
-    monkeypatch.setattr(ArtifactStore, "delete", slip)
+    monkeypatch.setattr(FolderStore, "delete", slip)
     result = call("purge", "--provider", "newswire", "--yes")
 
     assert result.exit_code == 1
@@ -213,7 +212,7 @@ def test_nothing_is_removed_while_a_run_is_worked_on(
 
 
 def test_what_came_since_the_plan_stops_the_purge(full: Home) -> None:
-    store = ArtifactStore(full.store)
+    store = FolderStore(full.store)
     with opened(full) as registry:
         planned = plan(registry, store, full, provider="newswire")
         again(registry, 5, task="more")
@@ -323,7 +322,7 @@ def test_a_purge_that_was_interrupted_is_finished_by_the_next(
     after: str, full: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Registry.open(full.registry_url, clock=time.time) as registry:
-        store = ArtifactStore(full.store)
+        store = FolderStore(full.store)
         planned = plan(registry, store, full, provider="newswire")
         going = planned.going
         method = {"curves": "revoke", "rows": "release"}[after]

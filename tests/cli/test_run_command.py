@@ -18,11 +18,11 @@ from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, ta
 from streamlab.cli import cli
 from streamlab.cli import run_scenario as run_module
 from streamlab.cli.run_scenario import LiveProgress
+from streamlab.home import store_location
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.methods import HeadOnly
 from streamlab.methods.api import Progress
-from streamlab.stream import engine
 from streamlab.stream.schedule import Arrival
 
 Run = Callable[..., Result]
@@ -256,7 +256,7 @@ def test_a_full_disk_is_told_in_one_paragraph(
     def open_full(_: Path) -> BinaryIO:
         return Path("/dev/full").open("wb")
 
-    monkeypatch.setattr(engine, "ArtifactStore", partial(ArtifactStore, opener=open_full))
+    monkeypatch.setattr(store_location, "FolderStore", partial(FolderStore, opener=open_full))
 
     result = run(lab.scenario(name="full", **only("mood")), "-q")
 

@@ -26,7 +26,7 @@ from streamlab.figures.style import house_style
 from streamlab.figures.training_curves import CurvesFigure
 from streamlab.home.curves import read_curve
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 from streamlab.units import printable
 from streamlab.views.run_source import RunSource
@@ -209,7 +209,7 @@ def test_overlap_is_that_of_the_stored_positions(
 
     base = many_registry.bases.list()[0]
     names, shapes = (tuple(column) for column in zip(*base.layout, strict=True))
-    store, layout = ArtifactStore(many.home.store), Layout(base.fingerprint, names, shapes)
+    store, layout = FolderStore(many.home.store), Layout(base.fingerprint, names, shapes)
     one, two = (
         {
             (number, int(place))

@@ -9,7 +9,7 @@ from registry_samples import Clock
 
 from streamlab.errors import RegistryError, StoreError
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 
 
@@ -89,7 +89,7 @@ def test_a_registry_in_an_unwritable_folder_is_one_clear_paragraph(read_only_fol
 
 
 def test_a_store_in_a_locked_folder_is_explained(read_only_folder: Path) -> None:
-    store = ArtifactStore(read_only_folder / "store")
+    store = FolderStore(read_only_folder / "store")
 
     with pytest.raises(StoreError, match="cannot be written: Permission denied"):
         store.put(b"a diff")

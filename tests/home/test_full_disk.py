@@ -14,7 +14,7 @@ from registry_samples import write_arrivals
 
 from streamlab.cli import cli
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 
 READING = (
@@ -42,7 +42,7 @@ def home(disk: Path) -> Home:
     home.create()
     write_arrivals(home.registry_url, 0, 3)
     for data in (b"0 of 0", b"1", b"2 of 0", b"without a record" * 10_000):
-        ArtifactStore(home.store).put(data)
+        FolderStore(home.store).put(data)
     return home
 
 

@@ -19,7 +19,7 @@ from streamlab.files import atomic_write
 from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS, QUARANTINE_SECONDS, Plan, collect, plan
 from streamlab.home.import_home import staging
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.home.verify import verify
 from streamlab.registry.records import NewArrival, NewDiff, given_part
 
@@ -29,7 +29,7 @@ REFUSED = {"an arrival without its row"}
 
 def gather(home: Home, *, now: float = NOW, young_too: bool = False) -> Plan:
     """Collect, and return what was planned."""
-    store = ArtifactStore(home.store)
+    store = FolderStore(home.store)
     with opened(home) as registry:
         planned = plan(registry, store, now=now, young_too=young_too)
         assert list(collect(registry, store, planned)) == list(planned.files)
@@ -42,7 +42,7 @@ def files_of(home: Home) -> set[Path]:
 
 def found_in(home: Home) -> list[str]:
     with opened(home) as registry:
-        return [f.problem for f in verify(registry, ArtifactStore(home.store), now=NOW)]
+        return [f.problem for f in verify(registry, FolderStore(home.store), now=NOW)]
 
 
 def call(home: Home, *arguments: str) -> Result:
@@ -111,7 +111,7 @@ def test_a_shared_file_stays_as_long_as_one_arrival_needs_it(home: Home) -> None
         registry.removal.remove([second])
     planned = gather(home)
 
-    assert [(w.path, w.reason) for w in planned.files] == [(path, "removed")]
+    assert [(w.where, w.reason) for w in planned.files] == [(str(path), "removed")]
     assert planned.arrivals == (second,)
     assert not path.exists()
     assert found_in(home) == []
@@ -173,7 +173,7 @@ def test_young_files_do_not_go_while_a_run_is_at_work(home: Home) -> None:
 
 
 def test_a_removed_file_that_a_run_has_stored_again_stays(home: Home) -> None:
-    store, path = ArtifactStore(home.store), path_of(home)
+    store, path = FolderStore(home.store), path_of(home)
     data, numbers = path.read_bytes(), sharers(home)
     with opened(home) as registry:
         registry.removal.remove(numbers)
@@ -187,7 +187,7 @@ def test_a_removed_file_that_a_run_has_stored_again_stays(home: Home) -> None:
         assert plan(registry, store, now=now).n_young == 1
         assert plan(registry, store, now=now).arrivals == ()
         later = plan(registry, store, now=now + GRACE_SECONDS + 60)
-        assert [waste.path for waste in later.files] == [path]
+        assert [waste.where for waste in later.files] == [str(path)]
 
 
 def test_each_file_that_goes_is_logged(home: Home) -> None:
@@ -204,7 +204,7 @@ def test_each_file_that_goes_is_logged(home: Home) -> None:
 def test_a_collection_that_breaks_off_is_finished_by_the_next(home: Home) -> None:
     with opened(home) as registry:
         registry.removal.remove(sharers(home))
-        planned = plan(registry, ArtifactStore(home.store), now=NOW)
+        planned = plan(registry, FolderStore(home.store), now=NOW)
         registry.removal.delete(planned.arrivals)  # and no file is deleted
 
     assert [waste.reason for waste in gather(home).files] == ["orphan"]
@@ -244,7 +244,7 @@ def test_the_bytes_told_are_those_of_the_files(home: Home) -> None:
 
 
 def test_what_is_stored_again_after_the_plan_was_made_stays(home: Home) -> None:
-    store, digest = ArtifactStore(home.store), first_diff(home).digest
+    store, digest = FolderStore(home.store), first_diff(home).digest
     call(home, "rm", *(str(number) for number in sharers(home)))
     with opened(home) as registry:
         planned = plan(registry, store, now=time.time())
@@ -259,7 +259,7 @@ def test_what_is_stored_again_after_the_plan_was_made_stays(home: Home) -> None:
 
 
 def test_what_was_stored_again_a_moment_ago_waits_for_its_row(home: Home) -> None:
-    store, digest = ArtifactStore(home.store), first_diff(home).digest
+    store, digest = FolderStore(home.store), first_diff(home).digest
     numbers = [str(number) for number in sharers(home)]
     call(home, "rm", *numbers)
     store.put(store.get(digest))
@@ -273,7 +273,7 @@ def test_what_was_stored_again_a_moment_ago_waits_for_its_row(home: Home) -> Non
 
 
 def test_what_lies_in_the_store_and_is_not_in_use_is_counted_too(home: Home) -> None:
-    ArtifactStore(home.store).put(b"nobody's")
+    FolderStore(home.store).put(b"nobody's")
     call(home, "rm", *(str(number) for number in sharers(home)))
     (home.figures / "run").mkdir(parents=True)
     (home.figures / "run" / "a.png").write_bytes(b"x" * 7)
@@ -290,10 +290,10 @@ def test_what_lies_in_the_store_and_is_not_in_use_is_counted_too(home: Home) -> 
 
 
 def test_refused_submissions_go_after_a_week_or_at_once_when_asked(home: Home) -> None:
-    kept = ArtifactStore(home.quarantine_of("press"))
+    kept = FolderStore(home.quarantine_of("press"))
     for n_bytes in (1, 2):
         kept.put(b"x" * n_bytes)
-    now, store = time.time(), ArtifactStore(home.store)
+    now, store = time.time(), FolderStore(home.store)
 
     with opened(home) as registry:
 
@@ -305,7 +305,7 @@ def test_refused_submissions_go_after_a_week_or_at_once_when_asked(home: Home) -
         assert gone(now + QUARANTINE_SECONDS + 60) == [("quarantined", 1), ("quarantined", 2)]
         kept.put(b"xxx")
         assert gone(time.time() + 1, at_once=True) == [("quarantined", 3)]
-    assert list(kept.files()) == []
+    assert list(kept.list()) == []
 
 
 def test_what_was_left_anywhere_in_a_home_is_found_and_goes(home: Home) -> None:
@@ -338,7 +338,7 @@ def test_what_is_being_written_is_not_left_over(home: Home) -> None:
 
 
 def test_a_collection_waits_for_the_rows_of_an_import(home: Home, tmp_path: Path) -> None:
-    store = ArtifactStore(home.store)
+    store = FolderStore(home.store)
     (tmp_path / "new").write_bytes(b"new")
     digest = hashlib.sha256(b"new").hexdigest()
     with opened(home) as registry, ThreadPoolExecutor() as pool:
@@ -366,7 +366,7 @@ def test_files_of_an_import_that_fails_are_deleted_again(home: Home, tmp_path: P
 
     with (
         pytest.raises(RegistryError, match="no"),
-        ArtifactStore(home.store).adding({digest: tmp_path / "new"}),
+        FolderStore(home.store).adding({digest: tmp_path / "new"}),
     ):
         raise RegistryError("no")
 

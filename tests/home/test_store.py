@@ -13,20 +13,20 @@ from registry_samples import Clock, new_arrival, new_base, new_diff, new_run
 
 from streamlab.errors import StoreError
 from streamlab.files import atomic_write, open_new
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "store")
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "store")
 
 
 def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-def test_bytes_come_back_under_the_sha256_of_the_bytes(store: ArtifactStore) -> None:
+def test_bytes_come_back_under_the_sha256_of_the_bytes(store: FolderStore) -> None:
     digest = store.put(b"a diff")
 
     assert digest == hashlib.sha256(b"a diff").hexdigest()
@@ -35,7 +35,7 @@ def test_bytes_come_back_under_the_sha256_of_the_bytes(store: ArtifactStore) -> 
     assert store.path(digest) == files_in(store.folder)[0]
 
 
-def test_the_same_bytes_are_stored_once(store: ArtifactStore) -> None:
+def test_the_same_bytes_are_stored_once(store: FolderStore) -> None:
     digest = store.put(b"a diff")
     before = store.path(digest).stat()
 
@@ -45,19 +45,19 @@ def test_the_same_bytes_are_stored_once(store: ArtifactStore) -> None:
 
 
 def test_digests_are_listed_in_ascending_order_and_files_of_others_are_not(
-    store: ArtifactStore,
+    store: FolderStore,
 ) -> None:
-    assert list(store.files()) == []
+    assert list(store.list()) == []
 
     digests = {store.put(bytes([number])) for number in range(20)}
     (store.folder / "notes.txt").write_text("mine")
     (store.folder / "ab").mkdir(exist_ok=True)
     (store.folder / "ab" / ".tmp-1").write_text("left by a crash")
 
-    assert [digest for _, digest in store.files() if digest] == sorted(digests)
+    assert [found.digest for found in store.list() if found.digest] == sorted(digests)
 
 
-def test_a_store_knows_what_it_holds(store: ArtifactStore) -> None:
+def test_a_store_knows_what_it_holds(store: FolderStore) -> None:
     digest = store.put(b"a diff")
 
     assert digest in store
@@ -68,19 +68,19 @@ def test_a_store_knows_what_it_holds(store: ArtifactStore) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "ab", "A" * 64, "../" * 21 + "a", "g" * 64, "a" * 64 + "\n"])
-def test_what_is_no_digest_has_no_place(store: ArtifactStore, wrong: str) -> None:
+def test_what_is_no_digest_has_no_place(store: FolderStore, wrong: str) -> None:
     with pytest.raises(StoreError, match="is not a digest"):
         store.path(wrong)
     with pytest.raises(StoreError, match="is not a digest"):
         store.get(wrong)
 
 
-def test_a_missing_artifact_is_refused_by_name(store: ArtifactStore) -> None:
+def test_a_missing_artifact_is_refused_by_name(store: FolderStore) -> None:
     with pytest.raises(StoreError, match="has no artifact 0000"):
         store.get("0" * 64)
 
 
-def test_an_altered_artifact_is_never_handed_out(store: ArtifactStore) -> None:
+def test_an_altered_artifact_is_never_handed_out(store: FolderStore) -> None:
     digest = store.put(b"a diff")
     store.path(digest).write_bytes(b"A diff")
 
@@ -88,7 +88,7 @@ def test_an_altered_artifact_is_never_handed_out(store: ArtifactStore) -> None:
         store.get(digest)
 
 
-def test_a_shortened_artifact_is_noticed_when_it_is_stored_again(store: ArtifactStore) -> None:
+def test_a_shortened_artifact_is_noticed_when_it_is_stored_again(store: FolderStore) -> None:
     digest = store.put(b"a diff")
     store.path(digest).write_bytes(b"a")
 
@@ -117,7 +117,7 @@ def buffered(path: Path) -> BinaryIO:
 
 @pytest.mark.parametrize("opener", [unbuffered, buffered])
 def test_a_full_disk_leaves_nothing(tmp_path: Path, opener: object) -> None:
-    store = ArtifactStore(tmp_path / "store", opener=opener)  # type: ignore[arg-type]
+    store = FolderStore(tmp_path / "store", opener=opener)  # type: ignore[arg-type]
     kept = store.put(b"ten bytes.")
 
     with pytest.raises(StoreError, match="the disk is full") as caught:
@@ -131,7 +131,7 @@ def test_the_kernels_own_full_disk_is_explained(tmp_path: Path) -> None:
     device = Path("/dev/full")
     if not device.exists():
         pytest.skip("this system has no /dev/full")
-    store = ArtifactStore(tmp_path / "store", opener=lambda _: device.open("wb"))
+    store = FolderStore(tmp_path / "store", opener=lambda _: device.open("wb"))
 
     with pytest.raises(StoreError, match="the disk is full"):
         store.put(b"a diff")
@@ -142,7 +142,7 @@ def test_a_store_below_a_file_is_explained(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
 
     with pytest.raises(StoreError, match=r"cannot be written: (Not a directory|File exists)"):
-        ArtifactStore(tmp_path / "store").put(b"a diff")
+        FolderStore(tmp_path / "store").put(b"a diff")
 
 
 def test_an_error_of_the_block_leaves_the_old_file_and_passes_as_it_is(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_bytes_are_on_the_disk_before_they_get_their_name(
     assert calls in (["fsync", "rename", "fsync"], ["fsync", "replace", "fsync"])
 
 
-def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
+def test_the_registrys_bytes_are_the_files_bytes(store: FolderStore) -> None:
     with Registry.open("sqlite://", clock=Clock()) as registry:
         registry.bases.add(new_base())
         run = registry.runs.start(new_run())
@@ -204,15 +204,15 @@ def test_the_registrys_bytes_are_the_files_bytes(store: ArtifactStore) -> None:
 
         recorded = {diff.digest: diff.file_bytes for diff in registry.artifacts.list()}
 
-    assert recorded == {digest: path.stat().st_size for path, digest in store.files()}
+    assert recorded == {found.digest: Path(found.where).stat().st_size for found in store.list()}
     assert sorted(recorded.values()) == [64, 100]
 
 
-def test_hashes_are_of_the_bytes_that_lie_there(store: ArtifactStore) -> None:
+def test_hashes_are_of_the_bytes_that_lie_there(store: FolderStore) -> None:
     whole, altered, left = (store.put(text) for text in (b"whole", b"altered", b"left"))
     store.path(altered).write_bytes(b"other")
 
-    assert store.hashes(but={left}) == {
+    assert store.contents(but={left}) == {
         whole: whole,
         altered: hashlib.sha256(b"other").hexdigest(),
     }

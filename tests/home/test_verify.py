@@ -14,14 +14,14 @@ from damage_samples import DAMAGES, NOW, execute, first_diff, opened, path_of, w
 from streamlab.cli import cli
 from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.home.verify import Finding, verify
 from streamlab.registry.artifacts import pack_counts
 
 
 def findings(home: Home, *, now: float = NOW) -> list[Finding]:
     with opened(home, read_only=True) as registry:
-        return list(verify(registry, ArtifactStore(home.store), now=now))
+        return list(verify(registry, FolderStore(home.store), now=now))
 
 
 def call(home: Home, *arguments: str) -> Result:

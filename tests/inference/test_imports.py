@@ -25,7 +25,7 @@ from streamlab.errors import (
 )
 from streamlab.home.folder import Home
 from streamlab.home.import_home import import_home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.import_file import import_file
 from streamlab.registry.artifacts import pack_counts
 from streamlab.registry.records import NewArrival, NewPlacement, given_part
@@ -188,7 +188,7 @@ def test_a_run_whose_files_cannot_be_trusted_is_not_taken_in(
 ) -> None:
     other = Home(shutil.copytree(ran.home.path, tmp_path / "other"))
     digest = open_home(other.path).task("same").artifact.diff.digest
-    path = ArtifactStore(other.store).path(digest)
+    path = FolderStore(other.store).path(digest)
     if damage == "flipped":
         path.write_bytes(flipped(path.read_bytes()))
     elif damage == "missing":
@@ -326,7 +326,7 @@ def test_a_refused_import_leaves_no_file(ran: Ran, here: Home) -> None:
         one = next(a for a in registry.arrivals.list(run="served-1", status="finished"))
         registry.removal.remove([one.id])
         registry.removal.delete([one.id])
-    ArtifactStore(here.store).path(one.digest or "").unlink()
+    FolderStore(here.store).path(one.digest or "").unlink()
     before = content(here)
 
     with pytest.raises(RegistryError, match="here already"):
@@ -348,7 +348,7 @@ def test_curves_that_an_import_did_not_bring_come_with_the_next(ran: Ran, tmp_pa
 
 def test_an_altered_file_that_is_here_already_is_not_trusted(ran: Ran, tmp_path: Path) -> None:
     new = Home(tmp_path / "new")
-    store = ArtifactStore(new.store)
+    store = FolderStore(new.store)
     name, data = min(stored(ran.home).items())
     path = store.folder / name
     path.parent.mkdir(parents=True)

@@ -23,7 +23,7 @@ from streamlab.errors import (
     StoreError,
     UsageError,
 )
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.stored_task import StoredTask
 from streamlab.registry.references import Artifact
 from streamlab.tasks.metrics import find_metric, score
@@ -57,7 +57,7 @@ def stored_again(opened: OpenHome, loaded: LoadedBase, folder: Path, **changes: 
     """Store a changed copy of the mood task's diff in a store of its own."""
     mood = opened.task("mood")
     diff = replace(mood.diff(loaded.base.layout), **changes)
-    store = ArtifactStore(folder)
+    store = FolderStore(folder)
     digest = store.put(encode(diff, value_type="fp32").data)
     return StoredTask(Artifact(replace(mood.artifact.diff, digest=digest), None), store)
 

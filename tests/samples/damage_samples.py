@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
 
@@ -28,7 +28,7 @@ def first_diff(home: Home) -> DiffRecord:
 
 
 def path_of(home: Home) -> Path:
-    return ArtifactStore(home.store).path(first_diff(home).digest)
+    return FolderStore(home.store).path(first_diff(home).digest)
 
 
 def work_on(home: Home) -> None:
@@ -59,7 +59,7 @@ def _lose(home: Home) -> None:
 
 
 def _orphan(home: Home) -> None:
-    ArtifactStore(home.store).put(b"nobody's")
+    FolderStore(home.store).put(b"nobody's")
 
 
 def _truncate(home: Home) -> None:

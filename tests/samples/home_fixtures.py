@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from registry_samples import Clock
+from s3_server import HAS_S3, S3Server, isolate, s3_server
 
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -117,3 +118,27 @@ def many_registry(many: Ran) -> Iterator[Registry]:
     """The registry of that run."""
     with Registry.open(many.home.registry_url, clock=time.time, read_only=True) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server that speaks S3, for the whole session."""
+    if not HAS_S3:
+        pytest.skip("s3fs or moto is not installed; pip install 'streamlab[s3,dev]'")
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_environment(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Let this process and its children find that server, and no file of AWS's."""
+    for name, value in (s3.environment | isolate(tmp_path)).items():
+        monkeypatch.setenv(name, value)
+    return s3.environment
+
+
+@pytest.fixture
+def s3_url(s3: S3Server, s3_environment: dict[str, str]) -> str:
+    """Name a store in a bucket of a test's own."""
+    assert s3_environment
+    return s3.bucket()

@@ -18,7 +18,7 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.records import (
     FinishedArrival,
     NewArrival,
@@ -53,7 +53,7 @@ def make_home(folder: Path, n_tasks: int, *, n_failed: int = 0, n_providers: int
     draw = np.random.default_rng(3)
     home = Home(folder)
     home.create()
-    store = ArtifactStore(home.store)
+    store = FolderStore(home.store)
     with Registry.open(home.registry_url, clock=lambda: 1.7e9) as registry:
         registry.bases.add(_base())
         run = registry.runs.start(_run(n_tasks))

@@ -6,7 +6,7 @@ import pytest
 from safetensors import safe_open
 from stream_samples import Ran, carry_out, make_lab, only
 
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 def test_an_adapter_is_stored_as_peft_writes_it_and_scored_from_that_file(ran: Ran) -> None:
     _, lora, _ = ran.outcomes
     assert lora.diff is not None
-    store = ArtifactStore(ran.home.store)
+    store = FolderStore(ran.home.store)
 
     with safe_open(store.path(lora.diff.digest), framework="pt") as file:
         names = set(file.keys())

@@ -18,7 +18,7 @@ from streamlab.base import Base, load_base
 from streamlab.diff.format import container
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.model import logits
 from streamlab.registry.database import Database
 from streamlab.stream.artifact_kinds import DiffArtifact, read_artifact
@@ -145,7 +145,7 @@ def test_a_backbone_that_cannot_be_made_the_base_again_is_refused(
 def test_a_rounded_diff_is_what_its_file_holds(plain: Ran) -> None:
     outcome = plain.outcomes[0]
     assert outcome.diff is not None
-    data = ArtifactStore(plain.home.store).get(outcome.diff.digest)
+    data = FolderStore(plain.home.store).get(outcome.diff.digest)
     base = load_base(load_scenario(plain.path).scenario.base, seed=1)
     diff = container.decode(data, base.layout)
 

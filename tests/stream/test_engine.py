@@ -22,7 +22,7 @@ from stream_samples import (
 from streamlab.base import load_base
 from streamlab.home.curves import curve_path, read_curve
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.open_home import open_home
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, RunRecord
@@ -86,9 +86,9 @@ def test_baselines_get_the_same_rows_drawn_and_another_seed_gets_others(many: Ra
 def test_the_registry_counts_the_bytes_that_lie_in_the_store(many: Ran) -> None:
     with reading(many.home) as registry:
         diffs = registry.artifacts.list()
-    store = ArtifactStore(many.home.store)
+    store = FolderStore(many.home.store)
 
-    assert {diff.digest for diff in diffs} == {digest for _, digest in store.files()}
+    assert {diff.digest for diff in diffs} == {found.digest for found in store.list()}
     for diff in diffs:
         data = store.path(diff.digest).read_bytes()
         parts = diff.positions_bytes, diff.values_bytes, diff.head_bytes, diff.metadata_bytes
@@ -259,7 +259,7 @@ def test_the_same_home_holds_several_runs_and_every_file_once(lab: Lab, tmp_path
     assert (old.record.run, new.record.run) == ("again-1", "again-2")
     assert new.record.n_steps == 12
     assert old.record.digest == new.record.digest
-    assert len(list(ArtifactStore(second.home.store).files())) == 1
+    assert len(list(FolderStore(second.home.store).list())) == 1
 
 
 @pytest.mark.parametrize("values", ["fp32", "int4"])

@@ -10,11 +10,11 @@ import pytest
 from stream_samples import Lab, Ran, arrivals_in, only, runs_in, scores_in, stored, task
 
 from streamlab.errors import BaseMismatchError, StoreError, TrainingError
+from streamlab.home import store_location
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.methods import DiffPruning
 from streamlab.methods.api import SparseChange, TrainingJob
-from streamlab.stream import engine
 from streamlab.stream.engine import run
 
 FULL = Path("/dev/full")  # a device of Linux on which every write finds the disk full
@@ -123,7 +123,7 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(
 
     path, home = lab.scenario(name="full", **only("mood")), Home(tmp_path / "home")
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "ArtifactStore", partial(ArtifactStore, opener=open_full))
+        patched.setattr(store_location, "FolderStore", partial(FolderStore, opener=open_full))
         with pytest.raises(StoreError, match="the disk is full"):
             list(run(path, home.path))
 

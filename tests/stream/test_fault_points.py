@@ -12,7 +12,7 @@ from stream_points import KILLED
 from stream_samples import Ran, arrivals_in, reading, runs_in, scores_in, stored
 
 from streamlab.home.folder import Home
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.home.verify import Finding, verify
 from streamlab.stream.engine import run
 from streamlab.stream.lab import POINTS
@@ -36,7 +36,7 @@ def killed(plain: Ran, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def findings(home: Home) -> list[Finding]:
     with reading(home) as registry:
-        return list(verify(registry, ArtifactStore(home.store), now=time.time()))
+        return list(verify(registry, FolderStore(home.store), now=time.time()))
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -15,7 +15,7 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.model import logits
 from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.providers.quantization import SMALLEST_FIRST, quantize
@@ -42,7 +42,7 @@ def parts(
     """Return a stored diff with noise below its rounding, its task and its training."""
     outcome = next(o for o in plain.outcomes if o.arrival.task == task)
     assert outcome.diff is not None
-    data = ArtifactStore(plain.home.store).get(outcome.diff.digest)
+    data = FolderStore(plain.home.store).get(outcome.diff.digest)
     diff = decode(data, context.base.layout)
     rng = np.random.default_rng(0)
 
@@ -117,7 +117,7 @@ def test_a_base_that_answers_otherwise_is_noticed(plain: Ran, context: RunContex
     recorded = outcome.record.details.probe
     assert recorded is not None
     digest = outcome.diff.digest
-    data = ArtifactStore(plain.home.store).get(digest)
+    data = FolderStore(plain.home.store).get(digest)
     model = context.classifiers.clean(task, training)
 
     with read_artifact("diff", data, context.base).applied_to(model) as served:

@@ -15,7 +15,7 @@ from stream_samples import Ran, scores_in
 from streamlab.base import Base, load_base
 from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.inference.model import logits
 from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.lab import Outcome
@@ -53,7 +53,7 @@ def by_hand(base: Base, task: EncodedTask, outcome: Outcome, path: Path) -> NDAr
 def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorded_score(
     many: Ran, context: RunContext
 ) -> None:
-    store = ArtifactStore(many.home.store)
+    store = FolderStore(many.home.store)
     recorded = {
         score.arrival_id: score.value
         for score in scores_in(many.home)
@@ -102,7 +102,7 @@ def test_bytes_that_are_not_those_of_the_digest_are_not_served(
 ) -> None:
     outcome = many.outcomes[0]
     assert outcome.diff is not None
-    store = ArtifactStore(many.home.store)
+    store = FolderStore(many.home.store)
     data = bytearray(store.get(outcome.diff.digest))
     data[-1] ^= 1
     digest = outcome.diff.digest
@@ -114,7 +114,7 @@ def test_bytes_that_are_not_those_of_the_digest_are_not_served(
 def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, context: RunContext) -> None:
     outcome = many.outcomes[0]
     assert outcome.diff is not None
-    data = ArtifactStore(many.home.store).get(outcome.diff.digest)
+    data = FolderStore(many.home.store).get(outcome.diff.digest)
     model = context.base.classifier(n_outputs=2, seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 

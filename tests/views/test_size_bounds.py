@@ -10,7 +10,7 @@ from stream_samples import Ran, carry_out, make_lab, only
 from streamlab.diff.entropy import two_part_bound
 from streamlab.diff.format.container import decode
 from streamlab.diff.layout import Layout
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import FolderStore
 from streamlab.registry.registry import Registry
 from streamlab.views.pages import find_page
 
@@ -31,7 +31,7 @@ def registry(ran: Ran) -> Iterator[Registry]:
         yield opened
 
 
-def parts(registry: Registry, word: str, store: ArtifactStore | None) -> dict[str, Any]:
+def parts(registry: Registry, word: str, store: FolderStore | None) -> dict[str, Any]:
     return {row["part"]: row for row in find_page(registry, word, store=store).tree()["parts"]}
 
 
@@ -40,7 +40,7 @@ def test_a_diffs_page_tells_how_few_bytes_its_parts_could_take(
 ) -> None:
     diff = ran.outcomes[0].diff
     assert diff is not None
-    store = ArtifactStore(ran.home.store)
+    store = FolderStore(ran.home.store)
 
     found = parts(registry, f"diff:{diff.digest}", store)
 
@@ -61,13 +61,13 @@ def test_a_diff_whose_file_is_gone_is_shown_without_bounds(
     diff = ran.outcomes[0].diff
     assert diff is not None
 
-    found = parts(registry, f"diff:{diff.digest}", ArtifactStore(tmp_path))
+    found = parts(registry, f"diff:{diff.digest}", FolderStore(tmp_path))
 
     assert found == parts(registry, f"diff:{diff.digest}", None)
     assert "bound" not in found["positions"]
 
 
 def test_other_pages_are_left_as_they_are(ran: Ran, registry: Registry) -> None:
-    store = ArtifactStore(ran.home.store)
+    store = FolderStore(ran.home.store)
 
     assert find_page(registry, "latest", store=store) == find_page(registry, "latest")
