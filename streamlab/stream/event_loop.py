@@ -22,6 +22,7 @@ from streamlab.arrivals.service import no_history, service_us
 from streamlab.errors import (
     BaseMismatchError,
     DiffError,
+    OutOfMemoryError,
     ProviderError,
     RegistryError,
     TrainingError,
@@ -57,8 +58,8 @@ class Recorded:
     """What is recorded of a run already: it grows with the run, so that no records are held."""
 
     took_us: dict[Identity, int] = field(default_factory=dict)  # of arrivals that are complete
-    # Of each failed attempt, those of this process left out.
-    failed_us: dict[Identity, list[int]] = field(default_factory=dict)
+    # How long each failed attempt took, and whether it was alone; none of this process.
+    failed: dict[Identity, list[tuple[int, bool]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, registry: Registry, run: str) -> Self:
@@ -66,8 +67,8 @@ class Recorded:
         recorded = cls()
         for record in registry.arrivals.walk(run):
             if record.status == "failed":
-                failed = recorded.failed_us.setdefault(identity_of(record), [])
-                failed.append(_recorded_us(record))
+                failed = recorded.failed.setdefault(identity_of(record), [])
+                failed.append((_recorded_us(record), bool(record.details.alone)))
             else:
                 recorded.took_us[identity_of(record)] = _recorded_us(record)
         return recorded
@@ -75,7 +76,7 @@ class Recorded:
     @property
     def n_lost(self) -> int:
         """Return the number of arrivals of which every attempt has failed so far."""
-        return len(self.failed_us.keys() - self.took_us.keys())
+        return len(self.failed.keys() - self.took_us.keys())
 
 
 @dataclass(slots=True)
@@ -103,6 +104,7 @@ class Stream:
     reorder: Reorder
     recorded: Recorded
     _n_failed: dict[Identity, int] = field(default_factory=dict)
+    _n_alone: dict[Identity, int] = field(default_factory=dict)  # of these, for want of memory
     _scored: set[tuple[int, int]] = field(default_factory=set)  # arrival, after which place
     _history: list[float] = field(default_factory=list)
     _dispatcher: Dispatcher = field(init=False)  # of the seed being served
@@ -110,7 +112,9 @@ class Stream:
     def outcomes(self) -> Iterator[Outcome]:
         """Serve every arrival that is not recorded yet, and rescore earlier ones when due."""
         lab, scenario = self.lab, self.lab.context.scenario
-        self._n_failed = {identity: len(us) for identity, us in self.recorded.failed_us.items()}
+        for identity, failed in self.recorded.failed.items():
+            self._n_failed[identity] = len(failed)
+            self._n_alone[identity] = sum(alone for _, alone in failed)
         self._scored = lab.registry.scores.places(lab.run.name)
         if scenario.queue.service == "history":
             self._history = measured_before(lab.registry, scenario, before=lab.run.id)
@@ -185,7 +189,7 @@ class Stream:
     def _settle(self, arrival: Arrival, attempt: Attempt, times: Times) -> Outcome:
         outcome = self.lab.settle(arrival, attempt, times)
         if outcome.record.status == "failed":
-            self.recorded.failed_us.setdefault(arrival.identity, [])
+            self.recorded.failed.setdefault(arrival.identity, [])
         else:
             self.recorded.took_us[arrival.identity] = _recorded_us(outcome.record)
         self._dispatcher.poll()
@@ -197,26 +201,37 @@ class Stream:
         for arrival in place.arrivals:
             if arrival.identity in self.recorded.took_us:
                 continue
-            for _ in range(limit - self._n_failed.get(arrival.identity, 0) % limit):
-                attempt = yield from self._attempt(arrival, place)
+            n_left, alone = limit - self._n_attempted(arrival) % limit, False
+            while n_left:
+                attempt = yield from self._attempt(arrival, place, alone=alone)
                 place.attempts.append((arrival, attempt))
                 if attempt.answer is not None:
                     break
-                self._n_failed[arrival.identity] = attempt.number
+                self._count_failure(arrival.identity, alone=alone)
+                alone = attempt.out_of_memory and not alone  # which is one more of the same
+                n_left -= not alone
+
+    def _count_failure(self, identity: Identity, *, alone: bool) -> None:
+        self._n_failed[identity] = self._n_failed.get(identity, 0) + 1
+        self._n_alone[identity] = self._n_alone.get(identity, 0) + alone
+
+    def _n_attempted(self, arrival: Arrival) -> int:
+        """Return the failed attempts, each with the one alone that may have followed it."""
+        return self._n_failed.get(arrival.identity, 0) - self._n_alone.get(arrival.identity, 0)
 
     def _attempt(
-        self, arrival: Arrival, place: _Place
+        self, arrival: Arrival, place: _Place, *, alone: bool
     ) -> Generator[Future[Answer] | None, float | None, Attempt]:
         """Submit one order, and return the attempt once its future is done."""
         lab, number = self.lab, 1 + self._n_failed.get(arrival.identity, 0)
-        order = self._order(arrival, number)
+        order = replace(self._order(arrival, number), alone=alone)
         if order.behaviour in _MISUSE:
             yield None  # until everything has been settled that this provider could misuse
             earlier = lab.ledger.misused(order, lab.store, until_us=place.began_us)
             order = replace(order, earlier=earlier)
         began_at, began = lab.clock(), time.perf_counter()
         ended: list[float] = []
-        answer, reason, free_at = None, None, None
+        answer, reason, free_at, out_of_memory = None, None, None, False
         lab.reached("arrived")
         try:
             with writing_curve(self._curve(arrival)) as curve:
@@ -228,9 +243,11 @@ class Stream:
         except BaseMismatchError:
             raise  # the base itself is in doubt, and with it everything after it
         except (TrainingError, ProviderError, DiffError) as error:
-            reason = str(error)
+            reason, out_of_memory = str(error), isinstance(error, OutOfMemoryError)
         return Attempt(
             number=number,
+            alone=alone,
+            out_of_memory=out_of_memory,
             behaviour=order.behaviour,
             began_at=began_at,
             seconds=ended[0] - max(began, free_at or 0.0),
@@ -284,9 +301,10 @@ class Stream:
 
         After its last attempt a place is over; so many more failures are of another one.
         """
-        failed = self.recorded.failed_us.get(arrival.identity, [])
-        n_left = len(failed) % self.lab.context.scenario.execution.attempts
-        return sum(failed[len(failed) - n_left :])
+        failed = self.recorded.failed.get(arrival.identity, [])
+        first = [number for number, (_, alone) in enumerate(failed) if not alone]
+        n_left = len(first) % self.lab.context.scenario.execution.attempts
+        return sum(us for us, _ in failed[first[-n_left] :]) if n_left else 0
 
     def _rescore(self, arrival: Arrival) -> int:
         """Score every earlier arrival of this seed again, from the store."""

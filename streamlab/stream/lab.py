@@ -66,6 +66,8 @@ class Attempt:
     """One attempt at an arrival: the provider's answer, or why there is none."""
 
     number: int  # from 1, over all runs of the same arrival
+    alone: bool = False  # while nothing else ran
+    out_of_memory: bool = False
     behaviour: Behaviour  # drawn for the provider
     began_at: float  # seconds since the epoch
     seconds: float
@@ -264,6 +266,7 @@ class Lab:
                 n_repeated=task.data.counts.repeated,
                 sources_skipped=tuple(loaded.tried),
                 service_us=times.service_us,
+                alone=attempt.alone or None,
             ),
         )
 
