@@ -14,16 +14,19 @@ from pathlib import Path
 from streamlab.errors import StoreError, UsageError
 from streamlab.files import locked, read_beneath, write_atomically
 
-_KEPT = 15 / 16  # of the bound, once it was reached
+_STEPS = 16  # of the bound, after each of which a process looks at what all have added
 
 
 class Cache:
-    """A folder of copies by digest of at most `max_bytes`; it never fails, and may forget."""
+    """A folder of copies by digest of at most `max_bytes`; it never fails, and may forget.
+
+    Each further process that adds at the same time may exceed the bound by a sixteenth.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._n_bytes: int | None = None  # as far as this process knows
+        self._room = 0  # bytes that this process may add before it looks again
 
     def get(self, digest: str) -> bytes | None:
         """Return a copy that has its digest, and note that it was used."""
@@ -43,31 +46,29 @@ class Cache:
         if len(data) > self._max_bytes:
             return
         with suppress(OSError, StoreError, UsageError):
-            self._make_room(len(data))
+            if len(data) > self._room:
+                self._room = max(len(data), self._max_bytes // _STEPS)
+                self._make_room()
             write_atomically(self._folder / digest, data)
-            self._n_bytes = (self._n_bytes or 0) + len(data)
+            self._room -= len(data)
 
     def remove(self, digest: str) -> None:
         """Forget a copy."""
         with suppress(OSError):
             (self._folder / digest).unlink()
 
-    def _make_room(self, n_bytes: int) -> None:
-        """Delete what was used longest ago, where the bound would be passed."""
-        if self._n_bytes is not None and self._n_bytes + n_bytes <= self._max_bytes * _KEPT:
-            return
+    def _make_room(self) -> None:
+        """Delete what was used longest ago, until there is room within the bound."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with locked(self._folder):
             found = sorted(_sizes(self._folder))
             total = sum(size for _, size, _ in found)
-            is_full = total + n_bytes > self._max_bytes
-            for _, size, path in found if is_full else ():
-                if total + n_bytes <= self._max_bytes * _KEPT:
+            for _, size, path in found:
+                if total + self._room <= self._max_bytes:
                     break
                 with suppress(OSError):
                     Path(path).unlink()
                     total -= size
-        self._n_bytes = total
 
 
 def _sizes(folder: Path) -> Iterator[tuple[int, int, str]]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from streamlab.files import TEMPORARY_PREFIX
 from streamlab.home.cache import Cache
 from streamlab.home.objects import PATIENCE_SECONDS, Object, Upload, open_objects
 from streamlab.home.store import (
@@ -83,7 +82,7 @@ class RemoteStore(ArtifactStore):
     def list(self) -> Iterator[Stored]:
         """Yield every object, page by page."""
         for found in self._objects.list():
-            if found.name != MARKER and not found.name.startswith(TEMPORARY_PREFIX):
+            if found.name != MARKER:
                 yield self._stored(found)
 
     def leftovers(self) -> Iterator[Stored]:

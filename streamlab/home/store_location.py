@@ -6,7 +6,6 @@ A run records the place, so that the commands find it without `--store`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from streamlab.units import BYTE_UNITS, parse_amount
 
 CACHE_BYTES = 1 << 30  # the default bound of a home's cache
 _WHERE, _ID = "store", "store_id"  # names in the environment that a run records
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 @dataclass(frozen=True)
@@ -98,12 +96,10 @@ def _recorded(registry: Registry) -> Mapping[str, str]:
 
 def _as_folder(where: str) -> Path | None:
     """Return the folder of a path or a `file:` URL, None for another URL."""
-    scheme = _SCHEME.match(where)
-    if scheme is None:
+    scheme, is_url, path = where.partition("://")
+    if not is_url:
         return Path(where).absolute()
-    if scheme[1].lower() in ("file", "local"):
-        return Path(where[scheme.end() :]).absolute()
-    return None
+    return Path(path).absolute() if scheme.lower() in ("file", "local") else None
 
 
 def _check_url(url: str) -> str:
