@@ -290,7 +290,10 @@ class S3Objects(Objects):
         """Return the seconds by which the server's clock is ahead of this machine's."""
         page = self._call("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         date = page["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return 0.0 if date is None else parsedate_to_datetime(date).timestamp() - self._clock()
+        if date is None:
+            return 0.0
+        # Dates are in whole seconds, and so is the answer: it is the same for all processes.
+        return float(round(parsedate_to_datetime(date).timestamp() + 0.5 - self._clock()))
 
     def _where(self, name: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + name}

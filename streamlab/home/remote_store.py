@@ -26,7 +26,7 @@ from streamlab.home.store import (
 )
 
 _LARGE_BYTES = 1 << 20  # from which on it is worth asking whether an object exists
-_CLOCK_STEP = 1.0  # seconds between two times that a server tells apart
+_CLOCK_ERROR = 2.0  # seconds: a server's times and the difference of clocks are whole ones
 
 
 class RemoteStore(ArtifactStore):
@@ -144,7 +144,7 @@ class RemoteStore(ArtifactStore):
 
     def _here(self, moment: float) -> float:
         """Return a moment of the server's clock by this machine's, the latest it can be."""
-        return moment + _CLOCK_STEP - self._objects.clock_ahead
+        return moment + _CLOCK_ERROR - self._objects.clock_ahead
 
 
 def _name(digest: str) -> str:
