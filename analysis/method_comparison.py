@@ -1,25 +1,23 @@
 """How does diff pruning compare with full finetuning and other baselines, task by task?
 
 Reads a run that trained baselines beside its own method, or several that split its seeds. Prints a
-table of mean scores over seeds, then the difference from each baseline with a 95% interval: a
-paired bootstrap over seeds within tasks, since all methods saw the same examples under each seed.
+table of mean scores over seeds, then the difference from each baseline with a 95% interval: t over
+paired seeds (streamlab/stats/differences.py), since all methods saw the same examples under each.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from streamlab.errors import NotInRegistryError, StreamlabError, UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.stats.bootstrap import N_DRAWS, interval, mean_over_seeds
+from streamlab.stats.differences import mean_difference
 from streamlab.views.export import markdown_table, write_csv
 from streamlab.views.task_scores import TaskScore, paired, task_scores
 
@@ -86,35 +84,19 @@ def _row(
 def _difference(
     own: str, baseline: str, tasks: list[str], found: dict[tuple[str, str], TaskScore]
 ) -> str:
-    """Average the paired differences over tasks, with a bootstrap interval over seeds.
-
-    See `streamlab.stats.bootstrap`. With one seed there is no interval.
-    """
-    by_task = [
-        np.array(paired(a, b).differences)
-        for a, b in ((found.get((t, own)), found.get((t, baseline))) for t in tasks)
-        if a is not None and b is not None
-    ]
-    pairs: list[NDArray[np.float64]] = [differences for differences in by_task if differences.size]
-    if not pairs:
+    """Average the paired differences over tasks, with an interval over seeds where there is one."""
+    sides = ((task, found.get((task, own)), found.get((task, baseline))) for task in tasks)
+    pairs = {task: paired(a, b).differences for task, a, b in sides if a and b}
+    by_task = {task: [100 * d for d in drawn] for task, drawn in pairs.items() if drawn}
+    if not by_task:
         return f"{own} - {baseline}: no pair yet"
-    mean = 100 * float(np.mean([d.mean() for d in pairs]))
-    count = sum(d.size for d in pairs)
-    if any(d.size == 1 for d in pairs):
-        return f"{own} - {baseline}: {mean:+.2f} ({count} pairs; no interval: a task has one seed)"
-    generator = np.random.default_rng(0)
-    draws = np.mean([_draw_means(d, generator) for d in pairs], axis=0)
-    low, high = (100 * end for end in interval(draws))
-    return f"{own} - {baseline}: {mean:+.2f} [{low:+.2f}, {high:+.2f}] ({count} pairs)"
-
-
-def _draw_means(
-    differences: NDArray[np.float64], generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Resample the mean over seeds of one task's differences; (N_DRAWS,)."""
-    n_seeds = differences.size
-    seeds = generator.integers(0, n_seeds, (N_DRAWS, n_seeds))
-    return mean_over_seeds(np.broadcast_to(differences, seeds.shape), seeds)
+    all_over = mean_difference(by_task)
+    count = sum(map(len, by_task.values()))
+    wins = f"{count} pairs, {all_over.n_wins} won, {all_over.n_losses} lost"
+    if math.isnan(all_over.low):
+        return f"{own} - {baseline}: {all_over.mean:+.2f} ({wins}; no interval from single seeds)"
+    limits = f"[{all_over.low:+.2f}, {all_over.high:+.2f}]"
+    return f"{own} - {baseline}: {all_over.mean:+.2f} {limits} ({wins})"
 
 
 def _cell(value: str | int | float | None) -> str:

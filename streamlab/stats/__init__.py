@@ -1,1 +1,1 @@
-"""Statistics over stored predictions: paired differences and bootstrap intervals."""
+"""Statistics: paired differences over tasks and seeds, and bootstraps of stored predictions."""
