@@ -11,6 +11,7 @@ details; half of the tasks have two scores, one arrival in fifty shares the arti
 before it, and one attempt a run has failed. No artifact is written: only records are asked.
 
     python benchmarks/registry_scale.py --arrivals 20000
+    python benchmarks/registry_scale.py --registry postgresql+psycopg:///scale --arrivals 20000
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from streamlab.registry.records import (
     ReportedDetails,
 )
 from streamlab.registry.registry import Registry
+from streamlab.registry.schema import check_place
 
 N_RUNS, N_TASKS, N_PROVIDERS = 100, 200, 50
 BATCH = 2000
@@ -74,16 +76,18 @@ def main() -> None:
     parser.add_argument("--arrivals", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--home", type=Path, help="fill this folder, or measure what is there")
+    parser.add_argument("--registry", help="fill this database, or measure what is there")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Home(options.home or Path(folder))
+        home.create()
+        url = options.registry or home.registry_url
         rate = cpu_rate = None
-        if not (home.path / "registry.db").exists():
-            rate, cpu_rate = fill(home, options.arrivals, options.seed)
-        times, n_arrivals = measure(home, options.repeats)
-        n_bytes = (home.path / "registry.db").stat().st_size
+        if not check_place(url, home=home.path):
+            rate, cpu_rate = fill(url, options.arrivals, options.seed)
+        times, n_arrivals, n_bytes = measure(home, url, options.repeats)
     found = flat(times) | {"inserts_per_second": rate, "inserts_per_cpu_second": cpu_rate}
     if options.json:
         sizes = {"arrivals": n_arrivals, "registry_bytes": n_bytes}
@@ -114,11 +118,12 @@ def flat(times: Times) -> dict[str, float | None]:
     return found
 
 
-def measure(home: Home, repeats: int) -> tuple[Times, int]:
-    """Time every command that there is on a filled home; return the number of arrivals too."""
-    with Registry.open(home.registry_url, clock=time.time, read_only=True) as registry:
+def measure(home: Home, url: str, repeats: int) -> tuple[Times, int, int]:
+    """Time every command that there is on a filled registry; return its arrivals and bytes too."""
+    with Registry.open(url, clock=time.time, read_only=True) as registry:
         n_arrivals = sum(task.n_arrivals for task in registry.totals.tasks())
         middle = registry.arrivals.get(n_arrivals // 2)
+        n_bytes = registry.disk_bytes()
     commands = (
         *("ls runs --limit 50", "ls arrivals --limit 50", "ls tasks --limit 50"),
         *("ls providers --limit 50", "ls diffs --limit 50", "ls scores --limit 50"),
@@ -127,17 +132,19 @@ def measure(home: Home, repeats: int) -> tuple[Times, int]:
         f"plot storage --output {home.path / 'figures'}",
     )
     wheres = [f"ls arrivals --limit 50 --where {text}" for text in (*INDEXED, *OTHERS)]
-    return {c: _seconds(c, home, repeats) for c in (*commands, *wheres)}, n_arrivals
+    place = ["--home", str(home.path), "--registry", url]
+    times = {c: _seconds(c, place, repeats) for c in (*commands, *wheres)}
+    return times, n_arrivals, n_bytes
 
 
-def _seconds(command: str, home: Home, repeats: int) -> tuple[float, float] | None:
+def _seconds(command: str, place: list[str], repeats: int) -> tuple[float, float] | None:
     if command.split()[0] not in COMMANDS:
         return None
     walls, cpus = [], []
     for _ in range(repeats + 1):
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(  # noqa: S603 - this checkout's own commands
-            [sys.executable, CLI, *_words(command), "--home", home.path],
+            [sys.executable, CLI, *_words(command), *place],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -154,12 +161,11 @@ def _words(command: str) -> list[str]:
     return [*before.split(), *(["--where", condition] if where else [])]
 
 
-def fill(home: Home, n_arrivals: int, seed: int) -> tuple[float, float]:
+def fill(url: str, n_arrivals: int, seed: int) -> tuple[float, float]:
     """Fill a new registry; return the arrivals inserted a second, and one of the processor."""
     rng = random.Random(seed)  # noqa: S311 - made-up sizes need not be secret
-    home.create()
     wall = cpu = 0.0
-    with Registry.open(home.registry_url, clock=time.time) as registry:
+    with Registry.open(url, clock=time.time) as registry:
         base = registry.bases.add(_base()).fingerprint
         shapes = [_diff(rng, base) for _ in range(200)]
         for number in range(N_RUNS):

@@ -40,7 +40,7 @@ WHOLE = BigInteger().with_variant(Integer(), "sqlite")
 MAX_JSON_BYTES = 2**24
 _FORMS = ("sqlite:///path/to/registry.db", "postgresql+psycopg://user@host/database")
 _SECRET = re.compile(r".*@|(?<=password=)[^&]*", re.DOTALL)  # in what cannot be taken apart
-_FEW = 10  # rows; SQLAlchemy, which caches its statements, is faster up to here
+FEW = 10  # rows; SQLAlchemy, which caches its statements, is faster up to here
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Backend(ABC):
         if not rows:
             return 0
         adding = insert(table) if statement is None else statement
-        if len(rows) <= _FEW or not connection.dialect.positional:
+        if len(rows) <= FEW or not connection.dialect.positional:
             adding = adding.inline().execution_options(preserve_rowcount=True)
             return connection.execute(adding, list(rows)).rowcount
         compiled = adding.compile(dialect=connection.dialect, column_keys=list(rows[0]))

@@ -8,7 +8,7 @@ the total of all arrivals. A reading transaction is REPEATABLE READ, and waits f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -26,16 +26,17 @@ from sqlalchemy import (
     event,
     exists,
     func,
+    literal,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from streamlab.errors import RegistryError
 from streamlab.hashing import canonical_json
-from streamlab.registry.backends import MODE, WHERE, Backend, read_json
+from streamlab.registry.backends import FEW, MODE, WHERE, Backend, read_json
 from streamlab.units import counted
 
 OLDEST_VERSION = 13  # where a transaction can be asked about by its number
@@ -248,6 +249,26 @@ class PostgreSQL(Backend):
     def upsert(self, table: Table) -> Any:
         """Return PostgreSQL's INSERT."""
         return insert(table)
+
+    def insert_rows(
+        self,
+        connection: Connection,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        statement: Any = None,
+    ) -> int:
+        """Insert rows as the base class does, many by one statement, which is planned once."""
+        if len(rows) <= FEW:
+            return super().insert_rows(connection, table, rows, statement=statement)
+        names = [*rows[0]]
+        columns = (
+            literal([row[name] for row in rows], ARRAY(table.c[name].type)) for name in names
+        )
+        given = func.unnest(*columns).table_valued(*names).render_derived()
+        adding = insert(table) if statement is None else statement
+        adding = adding.from_select(names, select(given)).execution_options(preserve_rowcount=True)
+        return connection.execute(adding).rowcount
 
     def like(self, column: ColumnElement[Any], pattern: str) -> ColumnElement[bool]:
         """Return a LIKE, in which its own wildcards stand for themselves."""
