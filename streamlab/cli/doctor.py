@@ -201,7 +201,7 @@ def check_disk(home: Path) -> Finding:
 
 
 def check_registry(place: Place) -> Finding:
-    """Open the registry and report its schema version."""
+    """Ask the registry's database for its version and rights, and report the schema's version."""
     from streamlab.registry import schema
     from streamlab.registry.database import Database
 
@@ -209,12 +209,15 @@ def check_registry(place: Place) -> Finding:
         if place.registry is None and not place.home.has_registry:
             return Finding("registry", "ok", "none yet; the first run creates it")
         with closing(Database(place.url, read_only=True)) as database:
+            server = schema.check_server(database)
             found = schema.check(database)
     except StreamlabError as error:
         return Finding("registry", "broken", str(error))
+    if found is None:
+        return Finding("registry", "ok", f"{server}, empty; the first run makes the tables")
     if found != schema.NEWEST:
-        return Finding("registry", "note", f"version {found}; the next run upgrades it")
-    return Finding("registry", "ok", f"version {found}")
+        return Finding("registry", "note", f"{server}, version {found}; the next run upgrades it")
+    return Finding("registry", "ok", f"{server}, version {found}")
 
 
 def check_store(place: Place, seconds: float) -> Finding:

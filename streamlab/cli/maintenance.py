@@ -278,7 +278,7 @@ def verify(*, place: Place, form: Format) -> None:
 
 @click.group(cls=SuggestingGroup)
 def db() -> None:
-    """Show or upgrade the schema of the registry.
+    """Show or upgrade the schema of the registry, or copy it to another database.
 
     \b
     Example:
@@ -330,6 +330,27 @@ def upgrade(*, place: Place, form: Format) -> None:
     print_table(tabulate("steps", "Steps", columns("version, change"), steps), form)
     upgraded = f"Upgraded to version {schema.NEWEST}; every row was kept."
     note(upgraded if steps else "The schema is up to date.")
+
+
+@db.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@format_option()
+def copy(*, source: str, target: str, form: Format) -> None:
+    """Copy a registry to another database, in one transaction, and compare every row.
+
+    FROM and TO are SQLAlchemy URLs. TO must be empty, and keeps all of it or
+    nothing. Refused while a run is active. Artifacts stay in the home.
+
+    \b
+    Example:
+      streamlab db copy sqlite:///streamlab-home/registry.db sqlite:///copy.db
+    """
+    from streamlab.registry.transfer import copy_registry
+
+    copied = copy_registry(source, target, clock=time.time)
+    print_table(tabulate("tables", "Tables", columns("table, rows"), copied), form)
+    note("Every row was read back and compared. Name the copy with `--registry`.")
 
 
 def _opened(place: Place, *, read_only: bool) -> closing[Database]:

@@ -119,7 +119,10 @@ with_place = _bundled(
         help=f"The home folder (STREAMLAB_HOME; default: ./{DEFAULT_HOME}).",
     ),
     click.option(
-        "--registry", metavar="URL", help="SQLAlchemy URL of a registry outside the home."
+        "--registry",
+        envvar="STREAMLAB_REGISTRY",
+        metavar="URL",
+        help="SQLAlchemy URL of a registry outside the home (STREAMLAB_REGISTRY).",
     ),
     click.option(
         "--store",

@@ -194,7 +194,8 @@ class Database:
     def _explained(self, error: Exception, mode: Mode) -> RegistryError:
         cause = error.orig if isinstance(error, StatementError) and error.orig else error
         advice = self.backend.advice(error) if isinstance(error, DBAPIError) else ""
-        message = f"The registry {self.url} could not be {_PAST[mode]}: {cause}. {advice}"
+        (said, *_) = str(cause).splitlines() or [type(cause).__name__]
+        message = f"The registry {self.url} could not be {_PAST[mode]}: {said}. {advice}"
         return RegistryError(message.rstrip())
 
 

@@ -20,7 +20,7 @@ from streamlab.registry.tables import (
     columns_of,
     with_names,
 )
-from streamlab.registry.validation import build, check_new
+from streamlab.registry.validation import build, check_new, without_nul
 from streamlab.version import __version__
 
 _SELECTED = columns_of(PlacementRecord, PlacementRow)
@@ -60,8 +60,11 @@ class Events(Repository):
     def add_all(self, kind: str, lines: Sequence[tuple[str, str, str | None]]) -> None:
         """Append a line for each subject, message and digest, in order."""
         shared = {"kind": kind, "at": self._now, "version": __version__}
-        names = ("subject", "message", "digest")
-        rows = [shared | dict(zip(names, line, strict=True)) for line in lines]
+        rows = [
+            shared
+            | {"subject": without_nul(subject), "message": without_nul(message), "digest": digest}
+            for subject, message, digest in lines
+        ]
         self._insert(EventRow.__table__, rows)
 
 

@@ -48,8 +48,11 @@ def _number(least: float, most: float) -> Rule:
 
 
 def _text(most: int, *, least: int = 0) -> Rule:
-    text = f"a text of {least} to {most:,} characters"
-    return Rule(text, lambda value: type(value) is str and least <= len(value) <= most)
+    def holds(value: Any) -> bool:
+        # Not every database can hold a NUL.
+        return type(value) is str and least <= len(value) <= most and "\0" not in value
+
+    return Rule(f"a text of {least} to {most:,} characters, none of them NUL", holds)
 
 
 def _like(pattern: str, text: str) -> Rule:
@@ -175,8 +178,14 @@ def build(kind: type[Record], values: Mapping[str, Any]) -> Record:
 
 
 def shorten(reason: str) -> str:
-    """Return a reason that is not too long to be recorded."""
+    """Return a reason that can be recorded: not too long, and without NUL."""
+    reason = without_nul(reason)
     return reason if len(reason) <= MAX_REASON else f"{reason[: MAX_REASON - 3]}..."
+
+
+def without_nul(text: str) -> str:
+    """Return a text in which every NUL is written out."""
+    return text.replace("\0", "\\0")
 
 
 def _wrong(name: str, value: Any, text: str) -> RegistryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +149,8 @@ def test_the_registrys_version_is_found(home: Home, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"no database at all" * 1000)
 
-    assert checks.check_registry(Place(home, None)).found == f"version {schema.NEWEST}"
+    found = checks.check_registry(Place(home, None)).found
+    assert found == f"SQLite {sqlite3.sqlite_version}, version {schema.NEWEST}"
     assert checks.check_registry(Place(Home(tmp_path / "new"), None)).status == "ok"
     assert checks.check_registry(Place(home, f"sqlite:///{damaged}")).status == "broken"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from registry_samples import (
 
 from streamlab import __version__
 from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.registry.conditions import Comparison, Span
 from streamlab.registry.records import (
     ArrivalDetails,
     ArrivalRecord,
@@ -344,6 +346,7 @@ def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: Ru
         ({"seed": 2**63}, "`seed` is 9223372036854775808"),
         ({"details": NOT_JSON}, "not JSON compliant"),
         ({"source_detail": "\ud800"}, "surrogates not allowed"),
+        ({"source_detail": "a\0b"}, "none of them NUL"),
     ]
 
     for change, message in wrong:
@@ -351,6 +354,46 @@ def test_an_arrival_with_impossible_facts_is_refused(registry: Registry, run: Ru
             registry.arrivals.add(new_arrival(run.id, **change), new_diff(), [])
 
     assert registry.arrivals.list() == registry.artifacts.list() == ()
+
+
+def test_a_nul_in_what_a_person_reads_of_a_failure_is_written_out(
+    registry: Registry, run: RunRecord
+) -> None:
+    failed = registry.arrivals.add_failed(new_arrival(run.id), "a\0b")
+
+    assert (failed.reason, registry.events.list()[-1].message) == ("a\\0b", "a\\0b")
+
+
+def test_details_of_any_characters_come_back(registry: Registry, run: RunRecord) -> None:
+    details = ArrivalDetails(
+        reported=ReportedDetails(training={"log": "\0 \u00e9 \U0001f600 \\u0000"})
+    )
+
+    record = registry.arrivals.add(new_arrival(run.id, details=details), new_diff(), [])
+
+    assert record.details == details
+
+
+def test_texts_are_in_the_order_of_their_code_points(registry: Registry, run: RunRecord) -> None:
+    names = ["Zebra", "a_b", "aB", "ab", "z", "\u00e4", "\U0001f600"]
+    for name in reversed(names):
+        registry.arrivals.add_failed(new_arrival(run.id, task=name), "no rows")
+
+    assert [task.name for task in registry.totals.tasks()] == sorted(names)
+
+
+def test_a_pattern_means_the_same_in_every_database(registry: Registry, run: RunRecord) -> None:
+    names = ["ab", "aB", "a%", "a_", "a\\", "a[b]", "a"]
+    for name in names:
+        registry.arrivals.add_failed(new_arrival(run.id, task=name), "no rows")
+
+    def found(pattern: str) -> set[str]:
+        like = Comparison("name", "like", (Span(pattern, pattern),))
+        return {task.name for task in registry.totals.tasks(where=like)}
+
+    for pattern in ("*", "a?", "ab", "a%", "a_", "a\\", "a[b]", "?[*]", "A*"):
+        rule = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+        assert found(pattern) == {name for name in names if re.fullmatch(rule, name)}, pattern
 
 
 def test_a_name_is_data_and_never_sql(registry: Registry, run: RunRecord) -> None:

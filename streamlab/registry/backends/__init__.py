@@ -123,8 +123,12 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def continue_ids(self, connection: Connection, table: Table) -> None:
-        """Let the ids of a table go on after its largest, where rows came with ids of their own."""
+    def last_id(self, connection: Connection, table: Table) -> int:
+        """Return the last id that a table gave, whether its row is there or not; 0 for none."""
+
+    @abstractmethod
+    def continue_ids(self, connection: Connection, table: Table, last: int) -> None:
+        """Let a table go on after an id, as where rows were added with ids of their own."""
 
     @abstractmethod
     def upsert(self, table: Table) -> Any:
@@ -237,6 +241,11 @@ class Backend(ABC):
         index: list[Column[Any]] = [table.c[name] for name in key]
         adding = adding.on_conflict_do_update(index_elements=index, set_=sums)
         self.insert_rows(connection, table, rows, statement=adding)
+
+
+def owns_ids(table: Table) -> bool:
+    """Tell whether a table gives its rows their ids; else they are those of another table."""
+    return not any(column.foreign_keys for column in table.primary_key)
 
 
 def backend_of(url: str, *, read_only: bool = False) -> Backend:

@@ -55,6 +55,7 @@ _CONNECT = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
     "application_name": "streamlab",
+    "client_encoding": "utf8",
 }
 _SECRETS = ("password", "sslpassword")
 
@@ -240,10 +241,15 @@ class PostgreSQL(Backend):
                 return range(first, last + 1)
         return range(0)
 
-    def continue_ids(self, connection: Connection, table: Table) -> None:
-        """Set the table's sequence past its largest id."""
-        last = connection.execute(select(func.max(table.c.id))).scalar()
-        if last is not None:
+    def last_id(self, connection: Connection, table: Table) -> int:
+        """Ask the table's sequence."""
+        asked = f"SELECT last_value, is_called FROM {table.name}_id_seq"  # noqa: S608 - its own name
+        last, was_given = connection.exec_driver_sql(asked).one()
+        return int(last) if was_given else 0
+
+    def continue_ids(self, connection: Connection, table: Table, last: int) -> None:
+        """Set the table's sequence, which does not see the ids of rows that come with one."""
+        if last:
             connection.execute(select(func.setval(f"{table.name}_id_seq", last)))
 
     def upsert(self, table: Table) -> Any:

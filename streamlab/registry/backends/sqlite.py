@@ -25,7 +25,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from streamlab.errors import RegistryError
 from streamlab.files import has_room
 from streamlab.hashing import canonical_json
-from streamlab.registry.backends import MODE, Backend, read_json
+from streamlab.registry.backends import MODE, Backend, owns_ids, read_json
 
 BUSY_SECONDS = 30.0
 _INDEX_BYTES = 1 << 15  # of a log, at least
@@ -174,8 +174,7 @@ class SQLite(Backend):
     def create_tables(self, connection: Connection, metadata: MetaData) -> None:
         """Create every table, its ids from a sequence that never gives one twice."""
         for table in metadata.tables.values():
-            owns_ids = not any(column.foreign_keys for column in table.primary_key)
-            table.dialect_options[self.name]["autoincrement"] = owns_ids
+            table.dialect_options[self.name]["autoincrement"] = owns_ids(table)
         super().create_tables(connection, metadata)
 
     def reserve_ids(self, connection: Connection, table: Table, n: int) -> range:
@@ -190,8 +189,15 @@ class SQLite(Backend):
             taken = n
         return range(taken - n + 1, taken + 1)
 
-    def continue_ids(self, connection: Connection, table: Table) -> None:
-        """Do nothing: the sequence follows every id that is inserted."""
+    def last_id(self, connection: Connection, table: Table) -> int:
+        """Ask the table's own sequence."""
+        asked = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+        return connection.exec_driver_sql(asked, (table.name,)).scalar() or 0
+
+    def continue_ids(self, connection: Connection, table: Table, last: int) -> None:
+        """Move the table's own sequence on, which follows the ids of its rows by itself."""
+        if last > self.last_id(connection, table):
+            self.reserve_ids(connection, table, last - self.last_id(connection, table))
 
     def upsert(self, table: Table) -> Any:
         """Return SQLite's INSERT."""
