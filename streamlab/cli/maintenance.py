@@ -344,7 +344,7 @@ def copy(*, source: str, target: str, form: Format) -> None:
 
     \b
     Example:
-      streamlab db copy sqlite:///streamlab-home/registry.db sqlite:///copy.db
+      streamlab db copy sqlite:///home/registry.db sqlite:///copy.db
     """
     from streamlab.registry.transfer import copy_registry
 
