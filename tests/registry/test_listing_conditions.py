@@ -25,10 +25,16 @@ from streamlab.views.table import Cell, Table
 N_ARRIVALS = 1200
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+@pytest.fixture(
+    scope="module",
+    params=["file", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])],
+)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Name a registry of one run with many arrivals of three tasks."""
     url = f"sqlite:///{tmp_path_factory.mktemp('big')}/registry.db"
+    if request.param == "postgres":
+        server = request.getfixturevalue("postgres")
+        url = server.url(server.create())
     with Registry.open(url, clock=Clock()) as registry:
         registry.bases.add(new_base())
         run = registry.runs.start(new_run()).id

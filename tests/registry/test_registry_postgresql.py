@@ -33,14 +33,6 @@ def url(postgres: PostgresServer, postgres_database: str) -> str:
 
 
 @pytest.fixture
-def empty_url(postgres: PostgresServer) -> Iterator[str]:
-    """Name a database without tables, of the test's own."""
-    name = postgres.create()
-    yield postgres.url(name)
-    postgres.drop(name)
-
-
-@pytest.fixture
 def proxy(postgres: PostgresServer) -> Iterator[PostgresProxy]:
     from postgres_proxy import PostgresProxy
 
@@ -259,10 +251,10 @@ def test_no_password_is_shown(url: str, postgres: PostgresServer) -> None:
         assert PASSWORD not in opened.url + repr(opened.backend.engine)
 
 
-def test_a_user_who_may_not_make_tables_is_told_before(empty_url: str) -> None:
+def test_a_user_who_may_not_make_tables_is_told_before(new_postgres_url: str) -> None:
     from postgres_server import GUARDED, PASSWORD
 
-    given = empty_url.replace("streamlab@", f"{GUARDED}:{PASSWORD}@")
+    given = new_postgres_url.replace("streamlab@", f"{GUARDED}:{PASSWORD}@")
     with (
         closing(Database(given)) as database,
         pytest.raises(RegistryError, match=r"'guarded' may not make tables in its schema 'public'"),
@@ -327,27 +319,27 @@ def test_a_missing_driver_is_named_with_its_extra() -> None:
     ],
 )
 def test_a_registry_that_was_altered_is_refused(
-    empty_url: str, postgres: PostgresServer, statement: str, strange: str
+    new_postgres_url: str, postgres: PostgresServer, statement: str, strange: str
 ) -> None:
-    Registry.open(empty_url, clock=time.time).close()
-    postgres.execute(statement, database=name_of(empty_url))
+    Registry.open(new_postgres_url, clock=time.time).close()
+    postgres.execute(statement, database=name_of(new_postgres_url))
 
     with pytest.raises(RegistryError, match=strange):
-        Registry.open(empty_url, clock=time.time, read_only=True)
+        Registry.open(new_postgres_url, clock=time.time, read_only=True)
 
 
 def test_what_is_not_enforced_or_points_nowhere_is_found(
-    empty_url: str, postgres: PostgresServer
+    new_postgres_url: str, postgres: PostgresServer
 ) -> None:
-    run = started(empty_url)
-    with Registry.open(empty_url, clock=time.time) as registry:
+    run = started(new_postgres_url)
+    with Registry.open(new_postgres_url, clock=time.time) as registry:
         registry.arrivals.add_all([finished_arrival(run, 1)])
         postgres.execute(
             "SET session_replication_role = replica; DELETE FROM diffs; DELETE FROM tasks; "
             "ALTER TABLE events DISABLE TRIGGER ALL; "
             "ALTER TABLE runs DROP CONSTRAINT ck_runs_counts; UPDATE runs SET n_expected = -1; "
             "ALTER TABLE runs ADD CONSTRAINT ck_runs_counts CHECK (number > 0) NOT VALID",
-            database=name_of(empty_url),
+            database=name_of(new_postgres_url),
         )
         found = [damage.detail for damage in registry.integrity.find_damage()]
 

@@ -43,15 +43,15 @@ def start(
 
 @pytest.mark.parametrize(
     ("n_writers", "n_arrivals"),
-    [(4, 50), pytest.param(8, 1000, marks=pytest.mark.slow)],
+    [(3, 20), pytest.param(8, 1000, marks=pytest.mark.slow)],
 )
 def test_processes_that_write_at_once_lose_nothing(
-    new_url: str, n_writers: int, n_arrivals: int
+    new_shared_url: str, n_writers: int, n_arrivals: int
 ) -> None:
-    # The file is not there yet: they race for making the tables too.
-    assert start(new_url, n_writers, n_arrivals) == [0] * n_writers
+    # Nothing is there yet: they race for making the tables too.
+    assert start(new_shared_url, n_writers, n_arrivals) == [0] * n_writers
 
-    with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
+    with Registry.open(new_shared_url, clock=Clock(), read_only=True) as registry:
         runs = registry.runs.list()
         assert [run.name for run in runs] == [f"glue-{n + 1}" for n in range(n_writers)]
         assert {run.status for run in runs} == {"finished"}
@@ -71,10 +71,10 @@ def test_processes_that_write_at_once_lose_nothing(
         assert len(registry.events.list()) == 1 + n_writers * (n_arrivals + 2)
 
 
-def test_processes_that_write_batches_at_once_lose_nothing(new_url: str) -> None:
-    assert start(new_url, 3, 300, work=write_batches) == [0] * 3
+def test_processes_that_write_batches_at_once_lose_nothing(new_shared_url: str) -> None:
+    assert start(new_shared_url, 3, 300, work=write_batches) == [0] * 3
 
-    with Registry.open(new_url, clock=Clock(), read_only=True) as registry:
+    with Registry.open(new_shared_url, clock=Clock(), read_only=True) as registry:
         (total,) = registry.totals.list("all")
         assert (total.n_arrivals, total.n_files) == (900, 300)
         assert registry.totals.verify() == ()
@@ -116,8 +116,8 @@ def test_the_store_the_home_and_curves_need_no_database() -> None:
     assert not loaded_by(script) & {"sqlalchemy", "alembic", "torch", "numpy"}
 
 
-def test_threads_that_add_and_remove_at_once_leave_right_totals(file_url: str) -> None:
-    with Registry.open(file_url, clock=Clock()) as registry:
+def test_threads_that_add_and_remove_at_once_leave_right_totals(shared_url: str) -> None:
+    with Registry.open(shared_url, clock=Clock()) as registry:
         registry.bases.add(new_base())
         ended = registry.runs.start(new_run()).id
         registry.arrivals.add_all([finished_arrival(ended, n) for n in range(20)])

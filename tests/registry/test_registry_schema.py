@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from registry_samples import Clock, new_base
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from streamlab.errors import RegistryError
 from streamlab.registry import schema
@@ -21,10 +20,9 @@ from streamlab.registry.tables import Tables
 
 
 @pytest.fixture
-def database() -> Iterator[Database]:
-    opened = Database("sqlite://")
-    yield opened
-    opened.close()
+def database(new_shared_url: str) -> Iterator[Database]:
+    with closing(Database(new_shared_url)) as opened:
+        yield opened
 
 
 def statements(connection: Connection) -> dict[str, str]:
@@ -34,9 +32,14 @@ def statements(connection: Connection) -> dict[str, str]:
 
 
 def execute(url: str, *lines: str) -> None:
-    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
-        for line in lines:
-            connection.execute(line)
+    """Carry out statements as another program would."""
+    with closing(Database(url)) as database:
+        database.write(lambda c: [c.execute(text(line)) for line in lines] and None)
+
+
+def tables(url: str) -> list[str]:
+    with closing(Database(url)) as database:
+        return database.read(lambda c: sorted(inspect(c).get_table_names()))
 
 
 def test_an_empty_database_is_brought_to_the_newest_version(database: Database) -> None:
@@ -66,7 +69,8 @@ def test_the_migrations_build_the_tables_the_program_uses(database: Database) ->
     assert database.read(differences) == []
 
 
-def test_the_migrations_build_the_same_checks_and_indices_too(database: Database) -> None:
+def test_the_migrations_build_the_same_checks_and_indices_too() -> None:
+    database = Database("sqlite://")
     schema.upgrade(database)
     made = Database("sqlite://")
     made.write(lambda c: made.backend.create_tables(c, Tables.metadata))
@@ -74,6 +78,7 @@ def test_the_migrations_build_the_same_checks_and_indices_too(database: Database
     migrated = database.read(statements)
     declared = made.read(statements)
     made.close()
+    database.close()
 
     assert migrated.keys() - declared.keys() == {schema.VERSION_TABLE}
     assert {name: migrated[name] for name in declared} == declared
@@ -88,49 +93,55 @@ def test_every_revision_has_its_file_and_the_program_knows_the_newest() -> None:
         assert f"\ndown_revision = {before!r}\n".replace("'", '"') in (folder / name).read_text()
 
 
-def test_a_newer_database_is_refused_and_left_alone(file_url: str) -> None:
-    execute(file_url, "UPDATE streamlab_version SET version_num = '0999'")
+def test_a_newer_database_is_refused_and_left_alone(new_shared_url: str) -> None:
+    Registry.open(new_shared_url, clock=Clock()).close()
+    execute(new_shared_url, "UPDATE streamlab_version SET version_num = '0999'")
 
     for read_only in (False, True):
         with pytest.raises(RegistryError, match="newer than this program") as caught:
-            Registry.open(file_url, clock=Clock(), read_only=read_only)
+            Registry.open(new_shared_url, clock=Clock(), read_only=read_only)
         assert "'0999'" in str(caught.value)
         assert f"'{schema.NEWEST}'" in str(caught.value)
 
 
-def test_a_database_of_another_program_is_refused_and_left_alone(new_url: str) -> None:
-    execute(new_url, "CREATE TABLE runs (id INTEGER)")
+def test_a_database_of_another_program_is_refused_and_left_alone(new_shared_url: str) -> None:
+    execute(new_shared_url, "CREATE TABLE runs (id INTEGER)")
 
     with pytest.raises(RegistryError, match="belongs to another program"):
-        Registry.open(new_url, clock=Clock())
-    with closing(sqlite3.connect(new_url.removeprefix("sqlite:///"))) as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("runs",)]
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        Registry.open(new_shared_url, clock=Clock())
+    assert tables(new_shared_url) == ["runs"]
 
 
-def test_a_database_shared_with_another_programs_tables_is_used(new_url: str) -> None:
-    execute(new_url, "CREATE TABLE alembic_version (version_num TEXT)", "CREATE TABLE mine (x)")
+def test_a_database_shared_with_another_programs_tables_is_used(new_shared_url: str) -> None:
+    execute(
+        new_shared_url,
+        "CREATE TABLE alembic_version (version_num TEXT)",
+        "CREATE TABLE mine (x INTEGER)",
+    )
 
-    Registry.open(new_url, clock=Clock()).close()
-    Registry.open(new_url, clock=Clock()).close()
+    Registry.open(new_shared_url, clock=Clock()).close()
+    Registry.open(new_shared_url, clock=Clock()).close()
+    assert {"alembic_version", "mine"} < set(tables(new_shared_url))
 
 
-def test_a_migration_is_all_or_nothing(new_url: str) -> None:
+def test_a_migration_is_all_or_nothing(new_shared_url: str) -> None:
     # The last table the migration makes finds its index's name taken.
-    execute(new_url, "CREATE TABLE other (x)", "CREATE INDEX ix_arrivals_run_diff ON other (x)")
+    execute(
+        new_shared_url,
+        "CREATE TABLE other (x INTEGER)",
+        "CREATE INDEX ix_arrivals_run_diff ON other (x)",
+    )
 
     with pytest.raises(RegistryError, match="already"):
-        Registry.open(new_url, clock=Clock())
-    with closing(sqlite3.connect(new_url.removeprefix("sqlite:///"))) as connection:
-        names = connection.execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
-    assert names == [("ix_arrivals_run_diff",), ("other",)]
+        Registry.open(new_shared_url, clock=Clock())
+    assert tables(new_shared_url) == ["other"]
 
 
 def test_migrating_says_nothing(
-    new_url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    new_shared_url: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        Registry.open(new_url, clock=Clock()).close()
+        Registry.open(new_shared_url, clock=Clock()).close()
 
     assert [record for record in caplog.records if record.name.startswith("alembic")] == []
     assert capfd.readouterr() == ("", "")

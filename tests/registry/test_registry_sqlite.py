@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
+from registry_samples import Clock, new_base
 from sqlalchemy import Connection, Select, text
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
@@ -117,62 +117,6 @@ def test_a_transaction_that_breaks_off_leaves_nothing(file_url: str) -> None:
         database.write(work)
     assert database.read(lambda c: c.execute(text("SELECT count(*) FROM tasks")).scalar()) == 0
     database.close()
-
-
-def test_the_log_is_only_ever_appended_to(file_url: str, raw: sqlite3.Connection) -> None:
-    with Registry.open(file_url, clock=Clock()) as registry:
-        registry.events.add("note", "me", "first")
-
-    for statement in ("UPDATE events SET message = 'x'", "DELETE FROM events"):
-        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-            raw.execute(statement)
-
-
-def test_the_database_itself_refuses_what_cannot_be(file_url: str, raw: sqlite3.Connection) -> None:
-    with Registry.open(file_url, clock=Clock()) as registry:
-        registry.bases.add(new_base())
-        run = registry.runs.start(new_run())
-        for version in (1, 2):
-            arrival = new_arrival(run.id, version=version)
-            later = new_score(after_sequence=5)
-            registry.arrivals.add(arrival, new_diff(), [new_score(), later])
-
-    for statement in (
-        "UPDATE arrivals SET run_id = 99",
-        "UPDATE arrivals SET diff_id = 99",
-        "UPDATE arrivals SET status = 'done'",
-        "UPDATE arrivals SET diff_id = NULL",
-        "UPDATE arrivals SET version = 1",
-        "UPDATE arrivals SET rule = 'size'",
-        "UPDATE arrivals SET status = 'failed', diff_id = NULL",
-        "UPDATE arrivals SET status = 'failed', diff_id = NULL, reason = 'x', rule = 'size'",
-        "UPDATE arrivals SET status = 'quarantined', diff_id = NULL, reason = 'x'",
-        "UPDATE arrivals SET status = 'quarantined', reason = 'x', rule = 'size'",
-        "UPDATE arrivals SET arrived_us = 1",
-        "UPDATE arrivals SET began_us = 1, ended_us = 2",
-        "UPDATE arrivals SET arrived_us = 2, began_us = 1, ended_us = 3",
-        "UPDATE arrivals SET arrived_us = 1, began_us = 3, ended_us = 2",
-        "UPDATE arrivals SET arrived_us = -1, began_us = 3, ended_us = 4",
-        "UPDATE diffs SET file_bytes = file_bytes + 1",
-        "UPDATE diffs SET n_entries = n_gated + 1",
-        "UPDATE runs SET status = 'stale'",
-        "UPDATE runs SET finished_at = 1",
-        "UPDATE scores SET n_examples = 0",
-        "UPDATE scores SET after_sequence = 0",
-        "DELETE FROM diffs",
-        "DELETE FROM bases",
-        "INSERT INTO providers (name) VALUES ('')",
-        "INSERT INTO providers (name) VALUES ('reviews_inc')",
-        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', '', 1, 0)",
-        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 99, 0)",
-        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('diff', 'x', 1, 0)",
-        "INSERT INTO tags (kind, name, run_id, diff_id, added_at) VALUES ('run', 'x', 1, 1, 0)",
-        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('task', 'x', 1, 0)",
-        "INSERT INTO tags (kind, name, run_id, added_at) VALUES ('run', 'x', 1, 0), "
-        "('run', 'x', 1, 0)",
-    ):
-        with pytest.raises(sqlite3.IntegrityError):
-            raw.execute(statement)
 
 
 FILTERS: dict[str, Any] = {
@@ -318,6 +262,16 @@ def test_a_reader_sees_what_a_writer_adds(file_url: str) -> None:
         assert reader.bases.list() == ()
         writer.bases.add(new_base())
         assert len(reader.bases.list()) == 1
+
+
+def test_another_programs_file_keeps_its_journal(new_url: str) -> None:
+    with closing(sqlite3.connect(path_of(new_url))) as raw, raw:
+        raw.execute("CREATE TABLE runs (id INTEGER)")
+
+    with pytest.raises(RegistryError, match="belongs to another program"):
+        Registry.open(new_url, clock=Clock())
+    with closing(sqlite3.connect(path_of(new_url))) as raw:
+        assert raw.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_a_missing_registry_is_not_made_by_reading(new_url: str) -> None:

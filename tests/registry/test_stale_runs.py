@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +9,10 @@ from contextlib import closing
 
 import pytest
 from registry_samples import Clock, new_base, new_run
+from sqlalchemy import text
 
 from streamlab.errors import RegistryError
+from streamlab.registry.database import Database
 from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import STALE_SECONDS
@@ -28,8 +29,8 @@ with Registry.open(sys.argv[1], clock=lambda: 1000.0) as registry:
 
 
 @pytest.fixture
-def opened(file_url: str, clock: Clock) -> Iterator[Registry]:
-    with Registry.open(file_url, clock=clock) as registry:
+def opened(shared_url: str, clock: Clock) -> Iterator[Registry]:
+    with Registry.open(shared_url, clock=clock) as registry:
         registry.bases.add(new_base())
         yield registry
 
@@ -53,8 +54,9 @@ def child(opened: Registry) -> Iterator[subprocess.Popen[str]]:
 
 def give_away(opened: Registry, run: RunRecord) -> None:
     """Make a run that of a process on another machine."""
-    with closing(sqlite3.connect(opened.url.removeprefix("sqlite:///"))) as connection, connection:
-        connection.execute("UPDATE runs SET host = 'elsewhere', pid = 1 WHERE id = ?", (run.id,))
+    given = f"UPDATE runs SET host = 'elsewhere', pid = 1 WHERE id = {run.id:d}"  # noqa: S608
+    with closing(Database(opened.url)) as database:
+        database.write(lambda c: c.execute(text(given)))
 
 
 def test_a_run_that_is_silent_for_too_long_is_stale(opened: Registry, clock: Clock) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from registry_samples import Clock, new_arrival, new_base, new_diff, new_run, new_score
+from registry_samples import new_arrival, new_base, new_diff, new_run, new_score
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.records import NewPlacement, RunRecord
@@ -159,22 +157,3 @@ def test_a_removed_arrivals_lines_stay_until_it_is_forgotten(
     assert [x.arrival_id for x in registry.placements.list(run.id)] == [1, 2]
     registry.removal.delete([2])
     assert [x.arrival_id for x in registry.placements.list(run.id)] == [1]
-
-
-def test_the_devices_log_is_only_ever_appended_to(file_url: str) -> None:
-    with Registry.open(file_url, clock=Clock()) as registry:
-        registry.bases.add(new_base())
-        run = registry.runs.start(new_run())
-        registry.arrivals.add(new_arrival(run.id), new_diff(), [])
-        registry.placements.add([line(1)])
-
-    with closing(sqlite3.connect(file_url.removeprefix("sqlite:///"))) as raw:
-        for statement in ("UPDATE placements SET note = 'x'", "DELETE FROM placements"):
-            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
-                raw.execute(statement)
-        for wrong in ("'lost', 1", "'stored', -1"):
-            with pytest.raises(sqlite3.IntegrityError):
-                raw.execute(
-                    "INSERT INTO placements (run_id, at_us, arrival_id, action, device_bytes, note)"  # noqa: S608
-                    f" VALUES (1, 1, 1, {wrong}, '')"
-                )

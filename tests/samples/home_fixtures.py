@@ -68,6 +68,14 @@ def postgres_database(postgres: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def new_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """Name a database without tables, of the test's own."""
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
 def memory_url() -> str:
     return "sqlite://"
 
@@ -79,7 +87,24 @@ def postgres_url(postgres: PostgresServer, postgres_database: str, clock: Clock)
         yield url
 
 
-@pytest.fixture(params=["file", "memory", pytest.param("postgres", marks=pytest.mark.postgres)])
+SHARED = ["file", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=SHARED)
+def shared_url(request: pytest.FixtureRequest) -> str:
+    """Name an empty registry that several processes can use, of every kind."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture(params=["new_url", pytest.param("new_postgres_url", marks=pytest.mark.postgres)])
+def new_shared_url(request: pytest.FixtureRequest) -> str:
+    """Name a registry that is not there yet and that several processes can use, of every kind."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture(params=["memory", *SHARED])
 def registry(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Registry]:
     url = request.getfixturevalue(f"{request.param}_url")
     with Registry.open(url, clock=clock) as opened:
