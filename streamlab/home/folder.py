@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from streamlab.errors import RegistryError, StoreError, UsageError
-from streamlab.files import disk_error_text, has_room, refuse_link, write_atomically
+from streamlab.files import (
+    disk_error_text,
+    has_room,
+    read_text,
+    refuse_link,
+    write_atomically,
+)
 from streamlab.home.curves import short_name
 
 _RESERVE_BYTES = 1 << 20
@@ -44,6 +51,14 @@ class Home:
     def cache(self) -> Path:
         """Return the folder of copies from a store that is not on this machine."""
         return self.path / "cache"
+
+    def store_id(self) -> str:
+        """Return the id under which this home uses a store outside it; made with the first use."""
+        file = self.path / ".store-id"
+        with suppress(FileExistsError):
+            if not file.exists():
+                write_atomically(file, uuid.uuid4().hex.encode(), replace=False)
+        return read_text(file, most_bytes=32)
 
     @property
     def curves(self) -> Path:

@@ -270,7 +270,8 @@ def _read_artifact(other: Home, diff: NewDiff, base: NewBase) -> bytes:
         data = read_beneath(other.path, elsewhere.path(diff.digest), most_bytes=most_bytes)
     except FileNotFoundError as error:
         raise StoreError(
-            f"The store {elsewhere.folder} has no artifact {diff.digest}. Nothing was imported."
+            f"The store {elsewhere.folder} has no artifact {diff.digest}. Nothing was imported. "
+            "If its runs had a store of their own outside that home, copy the files there first."
         ) from error
     elsewhere.check(data, diff.digest)
     try:

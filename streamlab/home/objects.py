@@ -6,10 +6,11 @@ patience, and raises StoreError in the end. Folders mean nothing: an object is t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from streamlab.errors import StoreError, UsageError
 PATIENCE_SECONDS = 120.0  # for which a lost connection is tried again
 _LONGEST_PAUSE = 10.0
 _COPY_LIMIT = 5 * 2**30  # bytes that S3 copies in one request
+_CALL_SECONDS = 60.0  # that one request may take, and one more for each of
+_SLOW_BYTES = 1 << 18
 _PART_BYTES = 50 * 2**20  # of an upload in parts, from twice as many on
 _AGAIN = {408, 409, 429, 500, 502, 503, 504}  # states in which HTTP asks for another try
 _CODES_AGAIN = {"RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
@@ -87,7 +90,7 @@ class Objects:
 
     def overwrite(self, name: str, data: bytes) -> None:
         """Write an object, whether it exists or not."""
-        self._retried(lambda: self.fs.pipe_file(self._path(name), data))
+        self._retried(lambda: self._write(self._path(name), data, mode="overwrite"))
 
     def touch(self, name: str, data: bytes) -> None:
         """Set the time of an object that holds `data` to now."""
@@ -133,7 +136,10 @@ class Objects:
         return f"{self.root}/{name}"
 
     def _create(self, path: str, data: bytes) -> None:
-        self.fs.pipe_file(path, data, mode="create")
+        self._write(path, data, mode="create")
+
+    def _write(self, path: str, data: bytes, *, mode: str) -> None:
+        self.fs.pipe_file(path, data, mode=mode)
 
     def _find(self, name: str) -> Object:
         info = self.fs.info(self._path(name))
@@ -299,11 +305,28 @@ class S3Objects(Objects):
         return {"Bucket": self._bucket, "Key": self._prefix + name}
 
     def _call(self, method: str, **given: Any) -> Any:
-        return self._retried(lambda: self.fs.call_s3(method, **given))
+        return self._retried(lambda: self._request(method, **given))
+
+    def _request(self, method: str, **given: Any) -> Any:
+        return self._awaited(0, self.fs._call_s3, method, **given)
+
+    def _awaited(self, n_bytes: int, call: Callable[..., Awaitable[T]], *args: Any, **kw: Any) -> T:
+        """Return what a call of s3fs returns; it is cancelled where it takes too long."""
+        from fsspec.asyn import sync
+
+        async def bounded() -> T:
+            return await asyncio.wait_for(call(*args, **kw), _seconds_for(n_bytes))
+
+        result: T = sync(self.fs.loop, bounded)
+        return result
+
+    def _write(self, path: str, data: bytes, *, mode: str) -> None:
+        parts = {"mode": mode, "chunksize": _PART_BYTES}
+        self._awaited(len(data), self.fs._pipe_file, path, data, **parts)
 
     def _create(self, path: str, data: bytes) -> None:
         try:
-            self.fs.pipe_file(path, data, mode="create", chunksize=_PART_BYTES)
+            self._write(path, data, mode="create")
         except OSError as error:
             status = _status(error)
             if status == 412:
@@ -313,7 +336,7 @@ class S3Objects(Objects):
             # A server without conditional puts; what it overwrites has the same digest.
             if self._is_there(path):
                 raise FileExistsError(path) from error
-            self.fs.pipe_file(path, data, chunksize=_PART_BYTES)
+            self._write(path, data, mode="overwrite")
 
     def _is_there(self, path: str) -> bool:
         try:
@@ -323,24 +346,23 @@ class S3Objects(Objects):
         return True
 
     def _find(self, name: str) -> Object:
-        found = self.fs.call_s3("head_object", **self._where(name))
+        found = self._request("head_object", **self._where(name))
         return self._found(name, found["ContentLength"], found)
 
     def _found(self, name: str, n_bytes: int, found: Mapping[str, Any]) -> Object:
         return Object(name, n_bytes, _seconds(found["LastModified"]), found.get("ETag"))
 
     def _read(self, name: str, most_bytes: int) -> bytes:
-        from fsspec.asyn import sync
+        answer = self._request("get_object", **self._where(name))
+        n_bytes = answer["ContentLength"]
 
-        async def attempt() -> bytes:
-            answer = await self.fs._call_s3("get_object", **self._where(name))
+        async def read() -> bytes:
             async with answer["Body"] as body:
-                self._refuse_large(name, answer["ContentLength"], most_bytes)
+                self._refuse_large(name, n_bytes, most_bytes)
                 data: bytes = await body.read()
             return data
 
-        data: bytes = sync(self.fs.loop, attempt)
-        return data
+        return self._awaited(n_bytes, read)
 
     def _is_passing(self, error: Exception) -> bool:
         status = _status(error)
@@ -379,6 +401,11 @@ def _file_system(protocol: str, **options: Any) -> Any:
             "another URL that fsspec knows."
         ) from error
     return kind(skip_instance_cache=True, use_listings_cache=False, **options)
+
+
+def _seconds_for(n_bytes: int) -> float:
+    """Return how long a request may take that carries so many bytes."""
+    return _CALL_SECONDS + n_bytes / _SLOW_BYTES
 
 
 def _endpoint() -> str | None:

@@ -210,28 +210,29 @@ class ArtifactStore(ABC):
         """Store a file that is there; return what is noteworthy of the answer."""
         return None
 
-    def claim(self, known: str | None) -> str:
-        """Return the id of a store outside a home, which is made with its first use.
+    def claim(self, own: str, *, is_known: bool) -> None:
+        """Mark the store as that of an id, or check that it is.
 
-        `known`: the id that the registry has recorded. Raises StoreError where the store belongs
-        to another registry, whose files a collection would take for orphans.
+        `is_known`: whether the store has been used under this id before. Raises StoreError where
+        the store belongs to another registry, whose files a collection would take for orphans.
         """
         found = self._read_marker()
-        if found is None:
-            self._add_marker(uuid.uuid4().hex.encode())
-            found = self._read_marker() or b""
-        elif known is None and next(self.list(), None) is not None:
+        if found is None and not is_known:
+            self._add_marker(own.encode())
+            found = self._read_marker()
+        if found == own.encode():
+            return
+        if is_known:
             raise StoreError(
-                f"The store {self.where} is in use by another registry. Give each home a prefix of "
-                "its own, or name the registry that uses this store with `--registry`."
+                f"The store {self.where} is not the one that this registry's runs have used, whose "
+                f"file `{MARKER}` holds {own}. Name that one with `--store`, or copy this file too "
+                "if the store was moved."
             )
-        name = found.decode("ascii", "replace")
-        if known not in (None, name):
-            raise StoreError(
-                f"The store {self.where} is not the one that this registry's runs have used. Name "
-                "that one with `--store`, or start with another home."
-            )
-        return name
+        raise StoreError(
+            f"The store {self.where} is in use by another registry. Give each home a prefix of its "
+            "own, or name the registry that uses this store with `--registry`. If none does, "
+            f"delete its file `{MARKER}`."
+        )
 
 
 class FolderStore(ArtifactStore):

@@ -53,8 +53,15 @@ def open_store(
 
 
 def find_store(home: Home, registry: Registry, given: str | None = None) -> ArtifactStore:
-    """Return the store to read from: the one given, else the one that the last run recorded."""
-    return open_store(home, given or recorded_url(registry))
+    """Return the store to read from: the one given, else the one that the last run recorded.
+
+    Raises UsageError where one outside the home is given, and the runs have their files in it.
+    """
+    known = recorded_url(registry)
+    store = open_store(home, given or known)
+    if known is None and registry.runs.list(1) and not _is_own(store, home):
+        raise _elsewhere(home, str(home.store), store)
+    return store
 
 
 def recorded_url(registry: Registry) -> str | None:
@@ -72,14 +79,25 @@ def claim_store(
     """
     known = _recorded(registry)
     store = open_store(home, given or known.get(_WHERE))
-    is_own = store.where in (str(home.store), str(home.store.absolute()))
+    is_own = _is_own(store, home)
     if is_own == (_WHERE in known) and registry.runs.list(1):
-        raise UsageError(
-            f"The runs in the home {home.path} have their files in "
-            f"{known.get(_WHERE, home.store)}, not in {store.where}. Leave `--store` and "
-            "STREAMLAB_STORE out, or choose another home with `--home`."
-        )
-    return store, None if is_own else StorePlace(store.where, store.claim(known.get(_ID)))
+        raise _elsewhere(home, known.get(_WHERE, str(home.store)), store)
+    if is_own:
+        return store, None
+    own = known.get(_ID) or home.store_id()
+    store.claim(own, is_known=_ID in known)
+    return store, StorePlace(store.where, own)
+
+
+def _is_own(store: ArtifactStore, home: Home) -> bool:
+    return store.where in (str(home.store), str(home.store.absolute()))
+
+
+def _elsewhere(home: Home, known: str, store: ArtifactStore) -> UsageError:
+    return UsageError(
+        f"The runs in the home {home.path} have their files in {known}, not in {store.where}. "
+        "Leave `--store` and STREAMLAB_STORE out, or choose another home with `--home`."
+    )
 
 
 def placed(run: RunRecord, place: StorePlace | None) -> RunRecord:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
+import socket
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,64 @@ def test_a_server_that_ignores_conditions_is_noted_and_harmless(
     assert store.get(DIGEST) == DATA
 
 
+class Refusing(BaseHTTPRequestHandler):
+    """Refuse conditional puts as not implemented, and pass everything else on."""
+
+    protocol_version = "HTTP/1.1"
+    target = 0
+
+    def pass_on(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        server = http.client.HTTPConnection("127.0.0.1", self.target, timeout=10)
+        status, headers, answer = 501, [("Content-Type", "application/xml")], NOT_IMPLEMENTED
+        if "If-None-Match" not in self.headers:
+            server.request(self.command, self.path, body, dict(self.headers))
+            response = server.getresponse()
+            status, headers, answer = response.status, response.getheaders(), response.read()
+        server.close()
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("connection", "transfer-encoding"):
+                self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in headers):
+            self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = pass_on  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+NOT_IMPLEMENTED = b"<Error><Code>NotImplemented</Code><Message>If-None-Match</Message></Error>"
+
+
+def test_a_server_that_refuses_conditions_is_written_without_them(
+    s3: S3Server, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Refusing, "target", s3.port)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("STREAMLAB_S3_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        store = remote(s3_url, tmp_path)
+
+        assert store.try_out() is None
+        assert store.put(DATA) == store.put(DATA) == DIGEST
+        assert not store._objects.create(f"{DIGEST[:2]}/{DIGEST[2:]}", b"another")
+        assert store.get(DIGEST) == DATA
+        server.shutdown()
+
+
+def test_a_bucket_can_be_a_store_without_a_prefix(s3_url: str, tmp_path: Path) -> None:
+    store = remote(s3_url.removesuffix("/diffs"), tmp_path)
+
+    digest = store.put(DATA)
+
+    assert [found.digest for found in store.list()] == [digest]
+    assert store.get(digest) == DATA
+
+
 def test_a_connection_that_comes_back_loses_nothing(
     s3_url: str, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -122,6 +183,20 @@ def test_a_connection_that_stays_lost_ends_in_one_sentence(
     assert time.monotonic() - began < 5
     assert "`--resume`" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_never_answers_is_given_up(
+    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "_CALL_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("STREAMLAB_S3_ENDPOINT", f"http://127.0.0.1:{port}")
+        store = remote(s3_url, tmp_path, patience=1)
+
+        for call in (lambda: store.put(DATA), lambda: store.get(DIGEST)):
+            with pytest.raises(StoreError, match="has not answered for 1 seconds"):
+                call()
 
 
 def test_a_listing_goes_on_where_the_connection_broke(

@@ -216,16 +216,18 @@ def test_what_another_has_needed_since_stays_where_rows_fail(
 
 
 def test_a_store_belongs_to_the_registry_that_used_it_first(store: ArtifactStore) -> None:
-    mine = store.claim(None)
-    assert store.claim(None) == mine  # nothing is in it yet
-    store.put(b"a diff")
-
-    assert store.claim(mine) == mine
-    with pytest.raises(StoreError, match="is in use by another registry"):
-        store.claim(None)
+    mine, other = "a" * 32, "b" * 32
     with pytest.raises(StoreError, match="is not the one that this registry's runs have used"):
-        store.claim(mine[::-1])
-    assert len(digests_in(store)) == 1
+        store.claim(mine, is_known=True)  # which leaves no mark
+    store.claim(other, is_known=False)
+    store.claim(other, is_known=False)
+    store.claim(other, is_known=True)
+
+    with pytest.raises(StoreError, match="is in use by another registry"):
+        store.claim(mine, is_known=False)
+    with pytest.raises(StoreError, match="is not the one that this registry's runs have used"):
+        store.claim(mine, is_known=True)
+    assert list(store.list()) == []
 
 
 def test_trying_out_leaves_nothing(store: ArtifactStore) -> None:

@@ -252,7 +252,6 @@ def test_a_store_that_was_moved_is_named_once_more(own: Remote, environment: S3S
     assert own.call("verify", "--store", moved.url).exit_code == 0
     refused = own.call("gc", "--store", moved.url)
     assert (refused.exit_code, moved.url in refused.stderr) == (1, True)
-    moved.store._objects.delete("streamlab-store")
     moved.store._add_marker(own.store._read_marker() or b"")
     assert own.call("gc", "--store", moved.url).exit_code == 0
 
@@ -263,6 +262,9 @@ def test_the_runs_of_one_home_have_one_store(
     local = Remote(Home(shutil.copytree(plain.home.path, tmp_path / "local")), "")
     other = environment.bucket()
 
+    env = {"STREAMLAB_STORE": other}
+    shown = CliRunner().invoke(cli, ["verify", "--home", str(local.home.path)], env=env)
+    assert (shown.exit_code, "have their files in" in shown.stderr) == (2, True)
     for home, store, reason in (
         (local.home, other, f"have their files in {local.home.store}, not in {other}"),
         (own.home, str(own.home.store), f"have their files in {own.url}, not in "),
@@ -278,6 +280,20 @@ def test_two_homes_do_not_share_a_store(plain: Ran, own: Remote, tmp_path: Path)
         list(run(plain.path, tmp_path / "other", store_url=own.url))
 
     assert runs_in(Home(tmp_path / "other")) == ()
+
+
+def test_a_first_use_that_failed_can_be_repeated(
+    plain: Ran, environment: S3Server, tmp_path: Path
+) -> None:
+    home, url = tmp_path / "home", environment.bucket()
+    stopped = run(plain.path, home, store_url=url, started=lambda *_: 1 / 0)  # type: ignore[arg-type,return-value]
+    with pytest.raises(ZeroDivisionError):
+        list(stopped)
+    execute(Home(home), "DELETE FROM runs")
+
+    outcomes = run(plain.path, home, store_url=url)
+    assert next(outcomes).record.status == "finished"
+    outcomes.close()
 
 
 def test_a_home_is_imported_into_a_bucket(
