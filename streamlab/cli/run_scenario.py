@@ -37,10 +37,13 @@ _CLOSING = ("examples", "scores", "storage", "totals", "device")
 @click.option("--resume", is_flag=True, help="Continue the latest unfinished run of this scenario.")
 @click.option(
     "--executor",
-    type=click.Choice(["serial", "processes"]),
-    help="Where providers train: in this process, or each in its own.",
+    type=click.Choice(["serial", "processes", "ray"]),
+    help="Where providers train: in this process, each in its own, or so on a Ray cluster.",
 )
 @number_option("--workers", "Provider processes at a time; implies --executor processes.")
+@click.option(
+    "--ray-address", metavar="ADDRESS", help="A Ray cluster to train on; implies --executor ray."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print no progress and no notes.")
 @click.option("--verbose", "-v", is_flag=True, help="Print a line for every training stage.")
 @with_place
@@ -51,6 +54,7 @@ def run(
     resume: bool,
     executor: str | None,
     workers: int | None,
+    ray_address: str | None,
     quiet: bool,
     verbose: bool,
     place: Place,
@@ -72,9 +76,11 @@ def run(
     from streamlab.stream.scenario import load_scenario
 
     notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-    if workers is not None and executor is None:
+    if executor is None and ray_address is not None:
+        executor = "ray"
+    elif executor is None and workers is not None:
         executor = "processes"
-    how = {"executor": executor, "workers": workers}
+    how = {"executor": executor, "workers": workers, "ray_address": ray_address}
     given = [f"execution.{key}={value}" for key, value in how.items() if value is not None]
     loaded = load_scenario(scenario, overrides=[*overrides, *given])
     live = LiveProgress(notes, stages=verbose)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from streamlab.arrivals.service import no_history
@@ -87,8 +87,11 @@ def run(
     draws = loaded.scenario.queue.service == "history"
     if draws and not is_there:
         raise no_history()
-    place.create()
-    with Registry.open(registry_url or place.registry_url, clock=clock) as registry:
+    with ExitStack() as stack:
+        executor = stack.enter_context(closing(_executor(context, sandbox)))
+        place.create()
+        url = registry_url or place.registry_url
+        registry = stack.enter_context(Registry.open(url, clock=clock))
         store, outside = claim_store(place, registry, store_url)
         environment |= {} if outside is None else outside.recorded()
         if draws:
@@ -103,8 +106,7 @@ def run(
             method = loaded.scenario.defaults.method.label
             ledger = Ledger(registry, record.name, method)
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
-            with closing(_executor(context, sandbox)) as executor:
-                yield from Stream(lab, executor, watch, order, recorded).outcomes()
+            yield from Stream(lab, executor, watch, order, recorded).outcomes()
             _finish(registry, record, recorded.n_lost)
 
 
@@ -129,6 +131,13 @@ def _executor(context: RunContext, sandbox: Sandbox | None) -> Executor:
         max_memory=execution.memory,
         max_progress=execution.max_progress,
     )
+    if execution.executor == "ray":
+        from streamlab.stream.executors.ray import RayTasks
+
+        address = execution.ray_address
+        return RayTasks(
+            context, bounds, workers=execution.workers, address=address, sandbox=sandbox
+        )
     return Processes(
         context, bounds, workers=execution.workers or 1, sandbox=sandbox, gpus=visible_gpus()
     )

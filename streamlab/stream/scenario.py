@@ -57,7 +57,7 @@ class Defaults(Settings):
 
 
 class ResourceSettings(Settings):
-    """What one arrival needs while it is trained. `processes` counts the GPUs."""
+    """What one arrival needs while it is trained. `ray` counts all of it, `processes` the GPUs."""
 
     cpus: Annotated[float, Field(gt=0, le=1024)] | None = None
     """Default: its `training.threads`."""
@@ -79,10 +79,14 @@ class TaskEntry(TaskSettings):
 class ExecutionSettings(Settings):
     """Where arrivals are trained, how long one may take, and how often it is attempted."""
 
-    executor: Literal["serial", "processes"] = "serial"
-    """`processes`: each provider in its own process, with only its own examples."""
+    executor: Literal["serial", "processes", "ray"] = "serial"
+    """`processes`: each provider in its own process, with only its own examples. `ray`: such
+    processes on the machines of a Ray cluster."""
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Provider processes at work at once. Default: 1."""
+    """Provider processes at work at once. Default: 1; with `ray`, as many as the cluster has room
+    for."""
+    ray_address: str | None = Field(default=None, min_length=1)
+    """Of a Ray cluster. Default: one on this machine, for this run alone."""
     resources: ResourceSettings = ResourceSettings()
     """What each arrival needs."""
     timeout_seconds: Annotated[float, Field(gt=0, le=1e8)] | None = None
@@ -191,6 +195,9 @@ def _in_behaviours(scenario: Scenario) -> Iterator[InitErrorDetails]:
 def _in_execution(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield settings that would have no effect."""
     execution = scenario.execution
+    if execution.executor != "ray" and execution.ray_address is not None:
+        message = "is for the executor `ray`; add `executor: ray`"
+        yield problem(message, execution.ray_address, "execution", "ray_address")
     if execution.executor != "serial":
         return
     given = {

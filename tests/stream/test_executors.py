@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from itertools import groupby
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ def two_processes(loaded: LoadedScenario) -> Processes:
     return processes(loaded, workers=2)
 
 
+def ray_tasks(loaded: LoadedScenario) -> Executor:
+    pytest.importorskip("ray")
+    from streamlab.stream.executors.ray import RayTasks
+
+    return RayTasks(context(loaded), Bounds(max_bytes=1 << 20), workers=2)
+
+
 def ask(executor: Executor, arrival: Arrival, watch: Watch = lambda _: None) -> Answer:
     return executor.submit(Order(arrival), watch).result()
 
@@ -63,7 +71,10 @@ def loaded(lab: Lab) -> LoadedScenario:
     return load_scenario(lab.write(tree))
 
 
-@pytest.fixture(scope="module", params=[serial, processes, two_processes])
+EVERY = [serial, processes, two_processes, pytest.param(ray_tasks, marks=pytest.mark.ray)]
+
+
+@pytest.fixture(scope="module", params=EVERY)
 def executor(request: pytest.FixtureRequest, loaded: LoadedScenario) -> Iterator[Executor]:
     """Every executor there is."""
     with closing(request.param(loaded)) as made:
@@ -109,6 +120,22 @@ def test_a_watcher_that_raises_is_heard(executor: Executor, loaded: LoadedScenar
         ask(executor, by_task(loaded)["mood"], interrupt)
 
     assert ask(executor, by_task(loaded)["mood"]).submission.data
+
+
+def test_one_provider_answers_one_order_at_a_time(
+    executor: Executor, loaded: LoadedScenario
+) -> None:
+    mine, seen = by_task(loaded), list[int]()
+    tasks = ("mood", "mood", "degree")  # of one provider; the last breaks down
+
+    futures = [
+        executor.submit(Order(mine[task]), lambda _, number=number: seen.append(number))
+        for number, task in enumerate(tasks)
+    ]
+
+    failed = [type(future.exception(240)) for future in futures]
+    assert failed == [type(None), type(None), TrainingError]
+    assert sorted(number for number, _ in groupby(seen)) == [0, 1, 2]
 
 
 def children() -> set[int]:

@@ -6,16 +6,20 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Final
 
 from streamlab.errors import OutOfMemoryError, ProviderError, TrainingError
 from streamlab.stream.executors.gate import Gate
-from streamlab.stream.executors.provider_host import Bounds, Host, ProviderProcess
-from streamlab.stream.executors.provider_process import Common
+from streamlab.stream.executors.provider_host import (
+    Bounds,
+    Host,
+    ProviderProcess,
+    common_of,
+    for_provider,
+)
 from streamlab.stream.executors.resources import claim_of, n_at_once
 from streamlab.stream.executors.sandbox import Sandbox
-from streamlab.stream.executors.shared_base import base_image, share_image, without_tensors
+from streamlab.stream.executors.shared_base import base_image, share_image
 from streamlab.stream.providers.provider import Answer, Order, Watch
 from streamlab.stream.run_context import RunContext
 from streamlab.tasks.examples import TaskData
@@ -44,7 +48,9 @@ class Processes:
         self._context, self._gpus = context, gpus
         self.workers: Final = n_at_once(context, workers=workers, n_gpus=len(gpus))
         self._file = share_image(base_image(context.base.tensors))
-        self._host = Host(common_of(context), self._file, bounds, sandbox)
+        self._host = Host(
+            common_of(context), self._file, bounds, sandbox=sandbox, environment=os.environ
+        )
         self._gate = Gate(len(gpus))
         self._threads = ThreadPoolExecutor(self.workers, thread_name_prefix="provider")
         self._lock = threading.Lock()  # of what follows
@@ -109,17 +115,3 @@ class Processes:
         for process in processes:
             process.end()
         os.close(self._file)
-
-
-def common_of(context: RunContext) -> Common:
-    """Return what every provider of a run is told."""
-    return Common(
-        scenario=context.scenario,
-        folder=context.folder.absolute(),
-        base=without_tensors(context.base),
-    )
-
-
-def for_provider(task: TaskData) -> TaskData:
-    """Return a task as its provider gets it: the examples to report on are the lab's."""
-    return replace(task, dev=task.validation[:1])

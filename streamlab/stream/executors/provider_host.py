@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkServerContext
 from typing import Final, Protocol
 
@@ -30,7 +29,9 @@ from streamlab.stream.executors.provider_messages import (
 )
 from streamlab.stream.executors.provider_process import Common, Setup, work_supervised
 from streamlab.stream.executors.sandbox import Sandbox, files_of, start_sandboxed
+from streamlab.stream.executors.shared_base import without_tensors
 from streamlab.stream.providers.provider import Answer, Order, Watch
+from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.submission import Submission
 from streamlab.tasks.examples import TaskData
@@ -98,9 +99,19 @@ class Host:
     """Starts providers' processes, each with the base and only its own examples."""
 
     def __init__(
-        self, common: Common, file: int, bounds: Bounds, sandbox: Sandbox | None = None
+        self,
+        common: Common,
+        file: int,
+        bounds: Bounds,
+        *,
+        sandbox: Sandbox | None,
+        environment: Mapping[str, str],
     ) -> None:
-        """`file`: of the base, which stays open; see `share_image`. `sandbox`: None for none."""
+        """`file`: of the base, which stays open; see `share_image`.
+
+        `sandbox`: None for none; `environment` is that of providers outside one.
+        """
+        self._variables = environment
         self._common, self._file, self._bounds, self._sandbox = common, file, bounds, sandbox
         self._pickled = pickle.dumps(common)
         config, tokenizer = type(common.base.config), type(common.base.tokenizer)
@@ -132,7 +143,8 @@ class Host:
         scenario = self._common.scenario
         own = scenario.providers[provider].tasks
         n_threads = str(max(scenario.tasks[task].training.threads for task in own))
-        inherited = dict(os.environ) if self._sandbox is None else self._sandbox.environment()
+        box = self._sandbox
+        inherited = dict(self._variables) if box is None else box.environment()
         threads = {"OMP_NUM_THREADS": n_threads, "MKL_NUM_THREADS": n_threads}
         seen = {} if visible_gpus is None else {"CUDA_VISIBLE_DEVICES": visible_gpus}
         return inherited | threads | seen
@@ -211,16 +223,7 @@ class ProviderProcess:
             )
         except ValueError as error:
             raise asked.refused(f"sent what is not a submission: {error}") from error
-        submission = Submission(
-            provider=arrival.provider,
-            task=arrival.task,
-            version=arrival.version,
-            kind=answered.kind,
-            data=data,
-            declared_score=answered.declared_score,
-            signature=None if answered.signature is None else bytes.fromhex(answered.signature),
-        )
-        return Answer(submission, answered.effort, answered.behaviour)
+        return answer_of(answered, data, arrival)
 
     def _check(self, asked: Asked) -> None:
         """Raise ProviderError where the provider's processes are too many or too large."""
@@ -282,3 +285,31 @@ class Asked:
         late = self.began + ahead - time.monotonic()
         if late > 0:
             time.sleep(late)
+
+
+def common_of(context: RunContext) -> Common:
+    """Return what every provider of a run is told."""
+    return Common(
+        scenario=context.scenario,
+        folder=context.folder.absolute(),
+        base=without_tensors(context.base),
+    )
+
+
+def for_provider(task: TaskData) -> TaskData:
+    """Return a task as its provider gets it: the examples to report on are the lab's."""
+    return replace(task, dev=task.validation[:1])
+
+
+def answer_of(message: AnswerMessage, data: bytes, arrival: Arrival) -> Answer:
+    """Return the answer that a provider sent as a message and the bytes of an artifact."""
+    submission = Submission(
+        provider=arrival.provider,
+        task=arrival.task,
+        version=arrival.version,
+        kind=message.kind,
+        data=data,
+        declared_score=message.declared_score,
+        signature=None if message.signature is None else bytes.fromhex(message.signature),
+    )
+    return Answer(submission, message.effort, message.behaviour)

@@ -103,7 +103,7 @@ def _answer_orders(channel: Channel, setup: Setup, make: Callable[[], RunContext
             context = None if isinstance(error, _BROKEN) else context
             send({"failed": _failure(error, setup)})
         else:
-            send({"answer": _answer_message(given)})
+            send({"answer": answer_message(given)})
             channel.send(given.submission.data)
         torch.cuda.empty_cache()  # where a GPU was used: others share it
 
@@ -145,7 +145,7 @@ def _act_out(order: Order) -> None:
         time.sleep(60)
 
 
-def _answer_message(given: Answer) -> dict[str, Any]:
+def answer_message(given: Answer) -> dict[str, Any]:
     """Return an answer without its artifact, as JSON."""
     submission = given.submission
     return {
