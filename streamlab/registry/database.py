@@ -164,8 +164,10 @@ class Database:
                 return attempt()
             except DBAPIError as error:
                 ends_at = ends_at or time.monotonic() + AWAY_SECONDS
-                is_away = self._was_reached and self.backend.is_lost(error)
-                if not is_away or time.monotonic() > ends_at:
+                if not self._was_reached or not self.backend.is_lost(error):
+                    raise
+                if time.monotonic() > ends_at:
+                    self._was_reached = False  # whoever ends the run need not wait again
                     raise
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

@@ -204,18 +204,26 @@ class Removal(Repository):
     def _run_id(self, run: str | None) -> int | None:
         return self._connection.execute(select(RunRow.id).where(RunRow.name == run)).scalar()
 
-    @writes
     def release(self, digests: Sequence[str], delete_file: Callable[[str], str | None]) -> None:
         """Delete files that have no row, while nobody can add one, and log each.
 
         `delete_file` takes a digest and returns what is to be said of it in the log, None where
-        the file stays. Those that have a row by now are left alone.
+        the file stays; it is called once for each. Those that have a row by now are left alone.
         """
-        known = {diff.digest for diff in self._registry.artifacts.with_digests(digests)}
-        for digest in digests:
-            message = None if digest in known else delete_file(digest)
-            if message is not None:
-                self._registry.events.add("file-deleted", digest, message, digest=digest)
+        said: dict[str, str | None] = {}
+
+        def work() -> None:
+            known = {diff.digest for diff in self._registry.artifacts.with_digests(digests)}
+            for digest in digests:
+                if digest in known:
+                    continue
+                if digest not in said:  # where the transaction is tried again
+                    said[digest] = delete_file(digest)
+                message = said[digest]
+                if message is not None:
+                    self._registry.events.add("file-deleted", digest, message, digest=digest)
+
+        self._registry.transaction(work)
 
     def _mark(self, ids: Sequence[int], *, removed_at: float | None) -> None:
         """Make arrivals invisible, or visible again, and their totals follow."""

@@ -224,6 +224,7 @@ def _finish(registry: Registry, run: RunRecord, n_lost: int) -> None:
 
 
 _SECONDS = 15.0
+_LAST_SECONDS = 5.0  # for a heartbeat that is under way as the run ends, perhaps to a lost server
 
 
 @contextmanager
@@ -246,4 +247,4 @@ def beating(beat: Callable[[], None], *, seconds: float = _SECONDS) -> Iterator[
         yield
     finally:
         stopped.set()
-        thread.join()
+        thread.join(_LAST_SECONDS)

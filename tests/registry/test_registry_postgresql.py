@@ -84,6 +84,24 @@ def test_an_event_whose_commit_was_not_answered_is_there_once(
         assert [event.message for event in registry.events.list()] == ["after", "before"]
 
 
+def test_a_file_is_deleted_once_though_its_line_of_the_log_is_written_again(
+    url: str, postgres: PostgresServer, proxy: PostgresProxy
+) -> None:
+    deleted = []
+
+    def delete(digest: str) -> str | None:
+        deleted.append(digest)
+        return "orphan"
+
+    through = url.replace(str(postgres.folder), str(proxy.folder))
+    with Registry.open(through, clock=time.time) as registry:
+        proxy.cut = (b"COMMIT", "before")
+        registry.removal.release(["a" * 64], delete)
+
+        assert deleted == ["a" * 64]
+        assert [event.kind for event in registry.events.list()] == ["file-deleted"]
+
+
 def test_a_server_that_is_killed_in_a_transaction_and_started_again_loses_nothing() -> None:
     from postgres_server import PostgresServer
 
@@ -125,6 +143,10 @@ def test_a_server_that_stays_away_is_an_error_after_a_while(
         with pytest.raises(RegistryError, match=r"could not be read: .*server is running"):
             registry.runs.list()
         assert 0.5 < time.monotonic() - began < 5
+        began = time.monotonic()
+        with pytest.raises(RegistryError, match="server is running"):
+            registry.events.add("note", "me", "the run failed")  # does not wait again
+        assert time.monotonic() - began < 0.5
 
 
 def test_a_server_that_was_never_reached_is_an_error_at_once(url: str) -> None:
