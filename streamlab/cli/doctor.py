@@ -29,7 +29,6 @@ from streamlab.views.table import columns, tabulate
 _COLUMNS = columns("check = name, status, found")
 _TORCH_SECONDS = 60.0
 _HUB_SECONDS = 2.0
-_STORE_SECONDS = 10.0
 
 
 @click.command()
@@ -97,7 +96,7 @@ def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Itera
     yield check_home(place.home.path)
     yield check_disk(place.home.path)
     yield check_registry(place)
-    yield check_store(place, _STORE_SECONDS)
+    yield check_store(place)
 
 
 def check_python(found: tuple[int, int, int]) -> Finding:
@@ -220,9 +219,9 @@ def check_registry(place: Place) -> Finding:
     return Finding("registry", "ok", f"{server}, version {found}")
 
 
-def check_store(place: Place, seconds: float) -> Finding:
+def check_store(place: Place) -> Finding:
     """Put, get, list and delete one file in a store outside the home."""
-    from streamlab.home.store_location import open_store, recorded_url
+    from streamlab.home.store_location import TRY_SECONDS, open_store, recorded_url
 
     try:
         where = place.store_url
@@ -231,7 +230,7 @@ def check_store(place: Place, seconds: float) -> Finding:
                 where = recorded_url(registry)
         if where is None:
             return Finding("store", "ok", "in the home")
-        noted = open_store(place.home, where, patience=seconds).try_out()
+        noted = open_store(place.home, where, patience=TRY_SECONDS).try_out()
     except StreamlabError as error:
         return Finding("store", "broken", str(error))
     return Finding("store", "note" if noted else "ok", f"{where} {noted or ''}".rstrip())

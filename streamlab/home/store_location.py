@@ -19,6 +19,7 @@ from streamlab.registry.records import RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.units import BYTE_UNITS, parse_amount
 
+TRY_SECONDS = 10.0  # for which a store that is tried out may be away
 CACHE_BYTES = 1 << 30  # the default bound of a home's cache
 _WHERE, _ID = "store", "store_id"  # names in the environment that a run records
 

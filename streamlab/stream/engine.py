@@ -17,7 +17,8 @@ from streamlab.base import Base, load_base
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES
 from streamlab.errors import BaseMismatchError, DataError, RegistryError, UsageError
 from streamlab.home.folder import Home
-from streamlab.home.store_location import claim_store, open_store
+from streamlab.home.store import ArtifactStore
+from streamlab.home.store_location import TRY_SECONDS, StorePlace, claim_store, open_store
 from streamlab.registry import schema
 from streamlab.registry.records import ExamplesUsed, NewRun, RunRecord, describe_base
 from streamlab.registry.registry import Registry
@@ -75,7 +76,7 @@ def run(
     if resume and not is_there:
         raise _nothing_to_resume(loaded)
     if store_url is not None:
-        open_store(place, store_url, patience=_SECONDS).try_out()
+        open_store(place, store_url, patience=TRY_SECONDS).try_out()
     base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
     context = RunContext(loaded.scenario, base, loaded.folder)
     context.check_keys()
@@ -93,7 +94,7 @@ def run(
         url = registry_url or place.registry_url
         registry = stack.enter_context(Registry.open(url, clock=clock))
         store, outside = claim_store(place, registry, store_url)
-        environment |= {} if outside is None else outside.recorded()
+        environment |= _tried(store, outside, is_given=store_url is not None)
         if draws:
             measured_before(registry, loaded.scenario)
         if resume:
@@ -108,6 +109,15 @@ def run(
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
             yield from Stream(lab, executor, watch, order, recorded).outcomes()
             _finish(registry, record, recorded.n_lost)
+
+
+def _tried(store: ArtifactStore, outside: StorePlace | None, *, is_given: bool) -> dict[str, str]:
+    """Return what the environment says of a store; one that was not given is tried out first."""
+    if outside is None:
+        return {}
+    if not is_given:
+        store.try_out()
+    return outside.recorded()
 
 
 def _sandbox(context: RunContext, home: Home) -> Sandbox | None:

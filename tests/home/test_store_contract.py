@@ -21,14 +21,14 @@ from streamlab.home.store_location import open_store
 SIZES = (0, 6, 3 << 20)  # the last one is asked for before it is sent
 
 
-@pytest.fixture(params=["folder", "file", "memory", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(params=["folder", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Name an empty store of each kind."""
     if request.param == "s3":
         return str(request.getfixturevalue("s3_url"))
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}/diffs"
-    return f"{'file://' if request.param == 'file' else ''}{tmp_path}/store"
+    return f"{tmp_path}/store"
 
 
 @pytest.fixture
@@ -285,3 +285,10 @@ def test_two_processes_that_write_the_same_artifacts_lose_nothing(
     expected = {hashlib.sha256(b"%d" % n * 5000).hexdigest() for n in range(12)}
     assert set(digests_in(store)) == expected
     assert all(store.get(digest) for digest in expected)
+
+
+def test_a_url_of_a_file_is_that_of_a_folder(tmp_path: Path) -> None:
+    store = open_store(Home(tmp_path / "home"), f"file://{tmp_path}/store")
+
+    assert isinstance(store, FolderStore)
+    assert store.folder == tmp_path / "store"

@@ -113,15 +113,19 @@ def test_a_run_records_where_its_files_are(remote: Remote) -> None:
     assert remote.url in remote.call("show", "latest").stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "show latest", "show arrival:1", "ls diffs", "verify", "gc --dry-run", "du",
-        "export mood -o {out}/mood.safetensors", "report -o {out}/report.html",
-        "plot overlap -o {out}", "plot bytes -o {out}", "purge --provider press --dry-run",
-        "predict mood good", "merge mood --to {out}/merged", "swap mood same --repeats 2",
-    ],
+COMMANDS = (
+    "show latest", "show arrival:1", "ls diffs", "verify", "gc --dry-run", "du", "predict mood good",
+    "export mood -o {out}/mood.safetensors", "purge --provider press --dry-run",
 )  # fmt: skip
+LONG_ONES = (
+    "report -o {out}/report.html", "plot overlap -o {out}", "plot bytes -o {out}",
+    "merge mood --to {out}/merged", "swap mood same --repeats 2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, *(pytest.param(one, marks=pytest.mark.slow) for one in LONG_ONES)]
+)
 def test_each_command_finds_the_files_by_itself(
     command: str, remote: Remote, tmp_path: Path
 ) -> None:
@@ -141,7 +145,7 @@ def test_a_diffs_page_has_bounds_computed_from_its_file(remote: Remote) -> None:
 def test_doctor_tries_the_store_out(remote: Remote) -> None:
     before = list(remote.store.list())
 
-    found = check_store(Place(remote.home, None), 5.0)
+    found = check_store(Place(remote.home, None))
 
     assert (found.status, found.found) == ("ok", remote.url)
     assert list(remote.store.list()) == before
@@ -150,7 +154,7 @@ def test_doctor_tries_the_store_out(remote: Remote) -> None:
 def test_doctor_says_what_is_wrong_with_a_store(environment: S3Server, tmp_path: Path) -> None:
     assert environment
 
-    found = check_store(Place(Home(tmp_path), None, "s3://there-is-none/x"), 5.0)
+    found = check_store(Place(Home(tmp_path), None, "s3://there-is-none/x"))
 
     assert found.status == "broken"
     assert found.found.startswith("There is no bucket")
@@ -164,6 +168,18 @@ def test_a_store_that_refuses_stops_a_run_before_anything_is_made(
         list(run(plain.path, tmp_path / "home", store_url="s3://there-is-none/x"))
 
     assert not (tmp_path / "home").exists()
+
+
+def test_a_recorded_store_that_refuses_stops_a_run_before_it_trains(
+    plain: Ran, own: Remote
+) -> None:
+    move = f"UPDATE runs SET environment = replace(environment, '{own.url}', 's3://gone/x')"  # noqa: S608
+    execute(own.home, move)
+
+    with pytest.raises(StoreError, match="There is no bucket for the store s3://gone/x"):
+        list(run(plain.path, own.home.path))
+
+    assert len(runs_in(own.home)) == 1
 
 
 def test_damage_in_a_bucket_is_found(own: Remote) -> None:
