@@ -222,6 +222,11 @@ def override(tree: Tree, assignments: Sequence[str]) -> Tree:
     return copy
 
 
+def assign(tree: Tree, path: str, value: Any) -> None:
+    """Set `a.b` of a tree in place; missing mappings are made. Raises ValueError."""
+    _assign(tree, path.split("."), value)
+
+
 def _assign(tree: Any, path: Sequence[str], value: Any) -> None:
     for depth, name in enumerate(path):
         last = depth == len(path) - 1

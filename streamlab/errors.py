@@ -14,6 +14,7 @@ StreamlabError                exit 1: a finding or a failure
 │   └── RefusedError           a submission breaks a named rule of admission
 ├── StoreError                an artifact cannot be written, found or trusted
 └── RegistryError             the registry cannot be opened, read or written
+    ├── RunInProgressError    another process works on the run
     └── NotInRegistryError    a name fits no record, or several
         └── AmbiguousReferenceError    it fits several
 """
@@ -104,6 +105,10 @@ class StoreError(StreamlabError):
 
 class RegistryError(StreamlabError):
     """The registry cannot be opened, read or written."""
+
+
+class RunInProgressError(RegistryError):
+    """Another process works on the run."""
 
 
 class NotInRegistryError(RegistryError):

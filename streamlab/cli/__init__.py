@@ -14,6 +14,7 @@ from streamlab.version import __version__
 COMMANDS = {
     "init": LazyCommand("scenarios:init", "Write a commented starter scenario."),
     "run": LazyCommand("run_scenario:run", "Run a scenario and record every arrival."),
+    "study": LazyCommand("study:study", "Compare methods, each at its tuned settings."),
     "plan": LazyCommand("scenarios:plan", "Estimate bytes and time without training."),
     "keygen": LazyCommand("scenarios:keygen", "Make a key pair for a provider."),
     "ls": LazyCommand("inspection:ls", "List runs, arrivals, diffs, scores, tasks, ..."),

@@ -251,6 +251,12 @@ class LiveProgress(Progress):
             self._leave_line(bar)
             self.remove_task(bar.row)
 
+    def clear(self) -> None:
+        """Remove every bar."""
+        for bar in self._bars.values():
+            self.remove_task(bar.row)
+        self._bars.clear()
+
     def _leave_line(self, bar: _Bar) -> None:
         if self._stages and bar.line:
             _say(self.console, bar.line)

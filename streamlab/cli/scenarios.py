@@ -45,7 +45,7 @@ def init(path: Path, *, force: bool) -> None:
 
 _PLAN_COLUMNS = columns(
     "seed = arrival.seed: number, task = arrival.task, provider = arrival.provider, "
-    "method = arrival.method.name, source, examples = n_train_examples: count, "
+    "method = arrival.method.label, source, examples = n_train_examples: count, "
     "steps = n_steps: count, [entries = n_entries: count], bytes = file_bytes: bytes, "
     "seconds: seconds"
 )

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, Row, Select, String, case, cast, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from streamlab.errors import NotInRegistryError, RegistryError
+from streamlab.errors import NotInRegistryError, RegistryError, RunInProgressError
 from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
@@ -101,8 +101,14 @@ class Runs(Repository):
     """Runs: one process works on a running one, and says so by its heartbeat."""
 
     @writes
-    def start(self, run: NewRun) -> RunRecord:
-        """Add a running run of this process, called "<scenario>-<n>" with n counted from 1."""
+    def start(self, run: NewRun, *, alone: bool = False) -> RunRecord:
+        """Add a running run of this process, called "<scenario>-<n>" with n counted from 1.
+
+        `alone`: raise RunInProgressError where a living process works on a run of this scenario.
+        """
+        if alone:
+            for other in self.list(scenario_digest=run.scenario_digest):
+                self.refuse_running(other.id)
         now = self._now
         run_id = self._add(run, this_process(), status="running", started_at=now, heartbeat_at=now)
         return self._logged(run_id, "run-started")
@@ -208,13 +214,13 @@ class Runs(Repository):
 
     @reads
     def refuse_running(self, run_id: int | None = None) -> None:
-        """Raise RegistryError while a process works on a run, or on any."""
+        """Raise RunInProgressError while a process works on a run, or on any."""
         query = query_runs().where(RunRow.status == "running")
         if run_id is not None:
             query = query.where(RunRow.id == run_id)
         for run in self._records("runs", self._connection.execute(query).all(), self._read):
             if run.status == "running":
-                raise RegistryError(
+                raise RunInProgressError(
                     f"The run `{run.name}` is being worked on by process {run.pid} on "
                     f"{run.host!r}; its last heartbeat was {self._now - run.heartbeat_at:.0f} s "
                     "ago. Wait for it to end, or stop it first."

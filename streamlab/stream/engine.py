@@ -46,6 +46,8 @@ def run(
     registry_url: str | None = None,
     store_url: str | None = None,
     resume: bool = False,
+    base: Base | None = None,
+    alone: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
     started: Started = lambda _run, _context, _n_arrivals: None,
     clock: Clock = time.time,
@@ -58,9 +60,11 @@ def run(
     an interrupted run.
     `registry_url` is for a registry outside the home, `store_url` for a store outside it. With
     `resume` the latest unfinished run of the same scenario continues with what is not recorded
-    yet. All callbacks are called in the caller's thread: `watch` with every training step,
-    `started` once everything is loaded, `reached` with each of `lab.POINTS` that an arrival
-    passes. `order` may reorder the arrivals of each seed.
+    yet. `base` is the scenario's, where it is loaded already. With `alone` RunInProgressError is
+    raised while another process works on the same scenario. All callbacks are called in the
+    caller's thread: `watch` with every training step, `started` once everything is loaded,
+    `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the arrivals
+    of each seed.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
     the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
@@ -77,7 +81,7 @@ def run(
         raise _nothing_to_resume(loaded)
     if store_url is not None:
         open_store(place, store_url, patience=TRY_SECONDS).try_out()
-    base = load_base(loaded.base, seed=loaded.scenario.seeds[0])
+    base = base or load_base(loaded.base, seed=loaded.scenario.seeds[0])
     context = RunContext(loaded.scenario, base, loaded.folder)
     context.check_keys()
     context.prepare()
@@ -100,7 +104,7 @@ def run(
         if resume:
             record = _resume(registry, loaded, context)
         else:
-            record = _start(registry, loaded, base, environment)
+            record = _start(registry, loaded, base, environment, alone=alone)
         with beating(lambda: registry.runs.heartbeat(record.id)), _closing(registry, record):
             recorded = Recorded.of(registry, record.name)
             started(record, context, record.n_expected - len(recorded.took_us))
@@ -190,7 +194,12 @@ def _nothing_to_resume(loaded: LoadedScenario) -> UsageError:
 
 
 def _start(
-    registry: Registry, loaded: LoadedScenario, base: Base, environment: Mapping[str, str]
+    registry: Registry,
+    loaded: LoadedScenario,
+    base: Base,
+    environment: Mapping[str, str],
+    *,
+    alone: bool,
 ) -> RunRecord:
     registry.bases.add(describe_base(base))
     scenario = loaded.scenario
@@ -202,7 +211,8 @@ def _start(
             base_fingerprint=base.fingerprint,
             environment=environment,
             n_expected=len(arrivals(scenario)),
-        )
+        ),
+        alone=alone,
     )
 
 

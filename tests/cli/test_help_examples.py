@@ -2,7 +2,7 @@
 
 All run in a folder like that of somebody who has worked for a day: a home with the finished runs
 `glue_stream-1` (sst2, rte and stsb, with a baseline) and `tiny-1`, of which an arrival was removed,
-the scenario `scenarios/smoke.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that
+the scenario `scenarios/smoke.yaml`, the study `studies/first.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that
 somebody sent, and another home beside the folder. Each command gets a folder of its own, its
 examples in their order. An example that wants more in the folder adds it to `day`.
 """
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click import Command
 from click.testing import CliRunner
 from manual import every_command, reference, settings_reference
@@ -59,6 +60,9 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Rows are looked for beside the scenario.
     shutil.copytree(lab.folder / "rows", folder / "scenarios" / "rows")
     shutil.copy(smoke, folder / "scenarios" / "smoke.yaml")
+    (folder / "studies").mkdir()
+    shutil.copytree(lab.folder / "rows", folder / "studies" / "rows")
+    (folder / "studies" / "first.yaml").write_text(first_study(lab), encoding="utf-8")
     shutil.copytree(lab.base, folder / "base")
     shutil.copytree(lab.base, folder / "tuned")
     change_weights(folder / "tuned")
@@ -70,6 +74,15 @@ def scenario(lab: Lab, name: str, **changes: object) -> Path:
     tree = {"name": name, "tasks": tasks, "providers": {"press": {"tasks": list(tasks)}}}
     path: Path = lab.scenario(**(tree | changes))
     return path
+
+
+def first_study(lab: Lab) -> str:
+    """Return a study of the head alone, which takes no time."""
+    shared = {key: lab.tree()[key] for key in ("base", "data")}
+    shared["defaults"] = {"training": lab.tree()["defaults"]["training"]}
+    study = {"version": 1, "name": "first", "seeds": [1], "reference": "head", "shared": shared}
+    study |= {"tasks": {"sst2": task("mood")}, "methods": {"head": {"method": "head_only"}}}
+    return yaml.safe_dump(study)
 
 
 def change_weights(folder: Path) -> None:

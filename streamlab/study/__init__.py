@@ -1,0 +1,1 @@
+"""Studies: grids of tasks, methods, sizes and seeds, each method tuned by the same rule."""

@@ -1,0 +1,180 @@
+"""A study's file: what its cells share, the methods, what of each is tuned, and the cells.
+
+A cell is one task under one seed by one setting of one method: an ordinary run with one arrival,
+whose scenario's digest is its identity. Whatever was recorded of it, here or in an imported home,
+is found by that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from streamlab.config import Settings, Tree, assign, read_yaml, validate
+from streamlab.errors import ConfigError
+from streamlab.stream.provider_settings import Name
+from streamlab.stream.scenario import LoadedScenario, resolve_scenario
+
+Value = bool | int | float | str
+SettingPath = Annotated[str, Field(pattern=r"^(method|training|storage|base)(\.\w+)+$")]
+Grid = Mapping[SettingPath, Annotated[tuple[Value, ...], Field(min_length=1)]]
+
+
+class StudyMethod(Settings):
+    """One method of a study: its settings, its sizes, and what is chosen for it."""
+
+    method: str | Mapping[str, Any]
+    """As `defaults.method` of a scenario; its label is its name in the study."""
+    training: Mapping[str, Any] = Field(default={})
+    """Replaces single settings of `defaults.training`."""
+    sizes: Grid = Field(default={}, max_length=1)
+    """Values of one setting, each a row of its own: `method.target_density: [0.005, 0.001]`."""
+    tune: Grid = Field(default={})
+    """Values to choose from, on validation examples split from train: one cell each, and each
+    combination of several settings. `training.learning_rate: [1e-4, 2e-4]`."""
+
+
+class Study(Settings):
+    """A study: every method at its best on the same tasks and seeds."""
+
+    version: Literal[1]
+    """Of the study format."""
+    name: Name
+    """The runs are called `NAME-METHOD-...`."""
+    seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 63)], ...] = Field(min_length=1)
+    """The first is that of tuning."""
+    shared: Mapping[str, Any]
+    """What all cells share, as in a scenario: `base`, `data`, `defaults.training`, `storage`."""
+    tasks: Mapping[Name, Mapping[str, Any]] = Field(min_length=1)
+    """As in a scenario."""
+    methods: Mapping[Name, StudyMethod] = Field(min_length=1)
+    """By the names that tables show."""
+    reference: str
+    """The method that the others are compared with."""
+    choose: Literal["all_tasks", "by_task"] = "all_tasks"
+    """Whether one value is chosen for all tasks, by the mean of their validation scores, or one
+    for each."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.reference not in self.methods:
+            known = ", ".join(self.methods)
+            raise ValueError(f"`reference` must be one of the methods: {known}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("`seeds` must differ from one another")
+        return self
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one size: what a table has a row for."""
+
+    method: str
+    size: Value | None  # None for a method without sizes
+
+    @property
+    def label(self) -> str:
+        """Return the label of its arrivals."""
+        return self.method if self.size is None else f"{self.method}-{self.size}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task under one seed by one setting of one row."""
+
+    row: Row
+    chosen: tuple[tuple[str, Value], ...]  # of the settings that are tuned
+    task: str
+    seed: int
+    scenario: LoadedScenario = field(compare=False, repr=False)
+
+    @property
+    def digest(self) -> str:
+        """Return its identity."""
+        return self.scenario.digest
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study and the folder that relative paths in it start from."""
+
+    study: Study
+    folder: Path
+    origin: str
+
+    def rows(self) -> list[Row]:
+        """Return every method at each of its sizes, in the order of the file."""
+        return [
+            Row(name, size)
+            for name, method in self.study.methods.items()
+            for size in next(iter(method.sizes.values()), (None,))
+        ]
+
+    def settings(self, row: Row) -> list[tuple[tuple[str, Value], ...]]:
+        """Return every combination of the values that a row's method is tuned over."""
+        tune = self.study.methods[row.method].tune
+        pairs = ([(path, value) for value in values] for path, values in tune.items())
+        return list(itertools.product(*pairs))
+
+    def trials(self, row: Row) -> list[list[Cell]]:
+        """Return the cells that a row's setting is chosen from: by setting, then by task."""
+        seed, tasks = self.study.seeds[0], self.study.tasks
+        return [[self.cell(row, s, task, seed) for task in tasks] for s in self.settings(row)]
+
+    def cell(self, row: Row, chosen: tuple[tuple[str, Value], ...], task: str, seed: int) -> Cell:
+        """Return one cell. Raises ConfigError where its scenario is not valid."""
+        study, method = self.study, self.study.methods[row.method]
+        tree = _copy(study.shared)
+        given = {"name": method.method} if isinstance(method.method, str) else method.method
+        defaults = tree.setdefault("defaults", {})
+        defaults["method"] = {**given, "label": row.label}
+        defaults["training"] = {**(defaults.get("training") or {}), **method.training}
+        sized = [(path, row.size) for path in method.sizes]
+        for path, value in (*sized, *chosen):
+            inside = path.startswith(("method.", "training."))
+            assign(tree, f"defaults.{path}" if inside else path, value)
+        tree |= {
+            "version": 1,
+            "name": f"{study.name}-{row.label}-{task}",
+            "seeds": [seed],
+            "providers": {"study": {"tasks": [task]}},
+            "tasks": {task: _copy(study.tasks[task])},
+        }
+        origin = f"{self.origin}, method `{row.method}`, task `{task}`"
+        return Cell(row, chosen, task, seed, self._resolved(tree, origin))
+
+    def _resolved(self, tree: Tree, origin: str) -> LoadedScenario:
+        return resolve_scenario(tree, origin=origin, folder=self.folder)
+
+
+def load_study(path: Path) -> LoadedStudy:
+    """Read and validate a study, and the scenario of one cell of every row.
+
+    Raises ConfigError naming every problem found.
+    """
+    given = read_yaml(path)
+    loaded = LoadedStudy(validate(Study, given, origin=str(path)), path.parent, str(path))
+    refused = {"version", "name", "seeds", "providers", "tasks", "baselines"}
+    for key in refused & loaded.study.shared.keys():
+        raise ConfigError(str(path), [f"shared.{key}: is the study's own; leave it out."])
+    for _ in _one_of_each(loaded):
+        pass
+    return loaded
+
+
+def _one_of_each(loaded: LoadedStudy) -> Iterator[Cell]:
+    for row in loaded.rows():
+        for setting in loaded.settings(row):
+            yield loaded.cell(row, setting, next(iter(loaded.study.tasks)), loaded.study.seeds[0])
+    for task in loaded.study.tasks:
+        row = loaded.rows()[0]
+        yield loaded.cell(row, loaded.settings(row)[0], task, loaded.study.seeds[0])
+
+
+def _copy(tree: Mapping[str, Any]) -> Tree:
+    return {key: _copy(v) if isinstance(v, Mapping) else v for key, v in tree.items()}

@@ -1,0 +1,306 @@
+"""A study end to end on a tiny base: cells, tuning, order, resuming, sharing and its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from stream_samples import Lab, make_lab, only, reading
+
+from streamlab.cli import cli
+from streamlab.errors import ConfigError, RunInProgressError
+from streamlab.home.folder import Home
+from streamlab.stream.engine import run
+from streamlab.study.results import Results
+from streamlab.study.runner import ordered, plan, run_study
+from streamlab.study.study import Cell, LoadedStudy, load_study
+
+TUNED = {"training.learning_rate": [2e-3, 1e-9]}
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("lab"))
+
+
+def tree(lab: Lab, **changes: Any) -> dict[str, Any]:
+    scenario = lab.tree()
+    return {
+        "version": 1,
+        "name": "tiny",
+        "seeds": [1, 2],
+        "reference": "full",
+        "shared": {
+            "base": scenario["base"],
+            "data": scenario["data"],
+            "defaults": {"training": scenario["defaults"]["training"]},
+        },
+        "tasks": only("mood", "same")["tasks"],
+        "methods": {
+            "full": {"method": "full_finetuning", "tune": TUNED},
+            "random": {
+                "method": {"name": "fixed_mask", "mask": "random", "learning_rate": 2e-2},
+                "sizes": {"method.target_density": [0.05, 0.01]},
+            },
+        },
+    } | changes
+
+
+@pytest.fixture
+def study(lab: Lab) -> Callable[..., LoadedStudy]:
+    def load(**changes: Any) -> LoadedStudy:
+        path = lab.folder / "study.yaml"
+        path.write_text(yaml.safe_dump(tree(lab, **changes)), encoding="utf-8")
+        return load_study(path)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def done(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[LoadedStudy, Home]:
+    """A study that was run to its end; to be read only."""
+    path = lab.folder / "whole.yaml"
+    path.write_text(yaml.safe_dump(tree(lab)), encoding="utf-8")
+    home = Home(tmp_path_factory.mktemp("study") / "home")
+    for _ in run_study(load_study(path), home.path, registry_url=home.registry_url):
+        pass
+    return load_study(path), home
+
+
+def results_in(home: Home) -> Results:
+    return Results(reading(home))
+
+
+def digests(loaded: LoadedStudy, home: Home) -> dict[str, str | None]:
+    """Return the artifact of every cell that is done, by the cell's name."""
+    found = {}
+    with reading(home) as registry:
+        results = Results(registry)
+        for cell in ordered(loaded, results):
+            result = results.of(cell)
+            if result.run is not None and result.state == "done":
+                (arrival,) = registry.arrivals.list(run=result.run)
+                found[f"{cell.row.label} {cell.chosen} {cell.task} {cell.seed}"] = arrival.digest
+    return found
+
+
+def test_every_trial_of_the_first_seed_comes_before_the_second_seed(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    cells = list(ordered(study(), Results(None)))
+
+    # Two trials and two sizes by two tasks; then three rows by two tasks.
+    assert [cell.seed for cell in cells] == [1] * 8 + [2] * 6
+    assert [cell.row.label for cell in cells[:8:2]] == [
+        "full",
+        "random-0.05",
+        "random-0.01",
+        "full",
+    ]
+
+
+def test_a_cell_is_known_by_what_it_does_alone(study: Callable[..., LoadedStudy]) -> None:
+    before = {cell.digest for cell in ordered(study(), Results(None))}
+    more = study(
+        seeds=[1, 2, 3],
+        methods={
+            **study().study.model_dump(mode="json")["methods"],
+            "head": {"method": "head_only"},
+        },
+    )
+    after = {cell.digest for cell in ordered(more, Results(None))}
+
+    assert before < after
+
+
+def test_a_study_that_is_done_has_nothing_left(done: tuple[LoadedStudy, Home]) -> None:
+    loaded, home = done
+
+    found = plan(loaded, results_in(home))
+    again = list(run_study(loaded, home.path, registry_url=home.registry_url))
+
+    assert (found.n_cells, found.n_done, found.n_open, found.seconds) == (14, 14, 0, 0.0)
+    assert again == []
+
+
+def test_the_setting_with_the_best_validation_score_is_chosen(
+    done: tuple[LoadedStudy, Home],
+) -> None:
+    loaded, home = done
+    results, full = results_in(home), loaded.rows()[0]
+
+    choice = results.choose(loaded, full, "mood")
+
+    means = [
+        sum(results.of(cell).validation for cell in cells) / len(cells)
+        for cells in loaded.trials(full)
+    ]
+    assert choice.score == max(means)
+    assert choice.setting == loaded.trials(full)[means.index(max(means))][0].chosen
+    assert choice.is_final
+    assert choice.at_edge == ("training.learning_rate",)  # of two values each is an end
+
+
+def test_each_task_may_have_a_setting_of_its_own(
+    done: tuple[LoadedStudy, Home], study: Callable[..., LoadedStudy]
+) -> None:
+    results = results_in(done[1])
+    own, full = study(choose="by_task"), done[0].rows()[0]
+
+    for place, task in enumerate(own.study.tasks):
+        scores = [results.of(cells[place]).validation for cells in own.trials(full)]
+        assert results.choose(own, full, task).score == max(scores)
+
+
+def test_only_chosen_settings_are_reported(done: tuple[LoadedStudy, Home]) -> None:
+    loaded, home = done
+
+    for row in loaded.rows():
+        reported = results_in(home).reported(loaded, row)
+        assert {task: list(by_seed) for task, by_seed in reported.items()} == {
+            "mood": [1, 2],
+            "same": [1, 2],
+        }
+
+
+def test_no_cell_is_begun_after_the_deadline(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    home = Home(tmp_path / "home")
+    work = run_study(study(), home.path, registry_url=home.registry_url, until=time.time() - 1)
+
+    assert list(work) == []
+
+
+def test_a_cell_that_another_process_works_on_is_left_to_it(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    loaded, home = study(), Home(tmp_path / "home")
+    cell = next(ordered(loaded, Results(None)))
+    begun: list[Cell] = []
+
+    def start_twice(*_: object) -> None:
+        if not begun:
+            begun.append(cell)
+            with pytest.raises(RunInProgressError, match="is being worked on"):
+                list(run(cell.scenario, home.path, alone=True))
+            assert results_in(home).of(cell).state == "elsewhere"
+
+    list(run(cell.scenario, home.path, watch=start_twice))
+
+    assert begun
+    assert results_in(home).of(cell).state == "done"
+
+
+def test_a_training_that_breaks_down_is_a_failed_cell_and_the_worst_trial(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    tune = {"training.learning_rate": [1e30, 2e-3]}
+    full = {"full": {"method": "full_finetuning", "tune": tune}}
+    loaded, home = study(methods=full, seeds=[1]), Home(tmp_path / "home")
+
+    states = [r.state for _, r in run_study(loaded, home.path, registry_url=home.registry_url)]
+    choice = results_in(home).choose(loaded, loaded.rows()[0], "mood")
+
+    assert sorted(states) == ["done", "done", "failed", "failed"]
+    assert choice.setting == (("training.learning_rate", 2e-3),)
+    assert choice.is_final
+
+
+@pytest.mark.slow
+def test_a_study_killed_inside_a_cell_ends_as_one_that_was_not(
+    done: tuple[LoadedStudy, Home], lab: Lab, tmp_path: Path
+) -> None:
+    loaded, whole = done
+    home = Home(tmp_path / "home")
+    program = [
+        sys.executable, "-c",
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from streamlab.study.runner import run_study\n"
+        "from streamlab.study.study import load_study\n"
+        "left = [40]\n"
+        "def watch(*_):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "list(run_study(load_study(Path(sys.argv[1])), Path(sys.argv[2]),"
+        " registry_url=sys.argv[3], watch=watch))",
+        str(lab.folder / "whole.yaml"), str(home.path), home.registry_url,
+    ]  # fmt: skip
+    killed = subprocess.run(program, check=False, env=os.environ, timeout=300)
+
+    for _ in run_study(loaded, home.path, registry_url=home.registry_url):
+        pass
+
+    assert killed.returncode == -signal.SIGKILL
+    assert digests(loaded, home) == digests(loaded, whole)
+
+
+@pytest.mark.slow
+def test_two_halves_that_are_merged_end_in_the_same_table(
+    done: tuple[LoadedStudy, Home], study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    loaded, whole = done
+    homes = [Home(tmp_path / name) for name in ("one", "other")]
+    for home, tasks in zip(homes, (["mood"], ["same"]), strict=True):
+        half = study(tasks=only(*tasks)["tasks"])
+        for _ in run_study(half, home.path, registry_url=home.registry_url):
+            pass
+    given = ["import", str(homes[1].path), "--home", str(homes[0].path)]
+    merged = CliRunner().invoke(cli, given)
+
+    assert merged.exit_code == 0, merged.output
+    for _ in run_study(loaded, homes[0].path, registry_url=homes[0].registry_url):
+        pass
+    assert digests(loaded, homes[0]) == digests(loaded, whole)
+
+
+def test_the_command_prints_what_was_chosen_and_compares(
+    done: tuple[LoadedStudy, Home], lab: Lab
+) -> None:
+    home = done[1]
+    given = ["study", str(lab.folder / "whole.yaml"), "--table", "--home", str(home.path)]
+    printed = CliRunner().invoke(cli, given)
+    tree = json.loads(CliRunner().invoke(cli, [*given, "--format", "json"]).stdout)
+
+    assert printed.exit_code == 0, printed.output
+    assert "best at the end of the grid" in " ".join(printed.stdout.split())
+    assert "14 done, 0 failed" in printed.stderr
+    rows = tree["rows"]
+    assert [row["row"] for row in rows] == ["full", "random-0.05", "random-0.01"]
+    full, *others = rows
+    assert full["difference"] is None
+    assert all(
+        row["pairs"] == 4 and row["low"] <= row["difference"] <= row["high"] for row in others
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"reference": "best"}, "`reference` must be one of the methods: full, random"),
+        ({"seeds": [1, 1]}, "must differ"),
+        ({"shared": {"seeds": [1]}}, "shared.seeds: is the study's own"),
+        ({"methods": {"full": {"method": "no_such"}}}, "unknown method 'no_such'"),
+        ({"methods": {"full": {"method": "full_finetuning", "tune": {"rate": [1]}}}}, "tune"),
+        (
+            {"methods": {"full": {"method": "full_finetuning", "tune": {"training.rate": [1]}}}},
+            "unknown key",
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused_before_anything(
+    study: Callable[..., LoadedStudy], change: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        study(**change)
