@@ -43,7 +43,7 @@ def doctor(*, place: Place, form: Format) -> None:
     \b
     Example:
       streamlab doctor
-      streamlab doctor --store s3://bucket/prefix
+      streamlab doctor --store other-disk/diffs
     """
     findings = list(find_out(place, torch_seconds=_TORCH_SECONDS, hub_seconds=_HUB_SECONDS))
     print_table(tabulate("checks", "Checks", _COLUMNS, findings), form)

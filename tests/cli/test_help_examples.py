@@ -2,9 +2,10 @@
 
 All run in a folder like that of somebody who has worked for a day: a home with the finished runs
 `glue_stream-1` (sst2, rte and stsb, with a baseline) and `tiny-1`, of which an arrival was removed,
-the scenario `scenarios/smoke.yaml`, the study `studies/first.yaml`, the checkpoints `base` and `tuned`, texts, a diff file that
-somebody sent, and another home beside the folder. Each command gets a folder of its own, its
-examples in their order. An example that wants more in the folder adds it to `day`.
+the scenario `scenarios/smoke.yaml`, the study `studies/first.yaml`, the checkpoints `base` and
+`tuned`, texts, a diff file that somebody sent, and another home beside the folder. Each command
+gets a folder of its own, its examples in their order. An example that wants more in the folder
+adds it to `day`.
 """
 
 from __future__ import annotations
