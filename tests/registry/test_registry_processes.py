@@ -116,7 +116,7 @@ def test_the_store_the_home_and_curves_need_no_database() -> None:
     assert not loaded_by(script) & {"sqlalchemy", "alembic", "torch", "numpy"}
 
 
-def test_threads_that_add_and_remove_at_once_leave_right_totals(shared_url: str) -> None:
+def test_threads_that_add_remove_and_delete_at_once_leave_right_totals(shared_url: str) -> None:
     with Registry.open(shared_url, clock=Clock()) as registry:
         registry.bases.add(new_base())
         ended = registry.runs.start(new_run()).id
@@ -135,6 +135,7 @@ def test_threads_that_add_and_remove_at_once_leave_right_totals(shared_url: str)
                 registry.removal.remove([n])
                 registry.removal.restore([n])
                 registry.removal.remove([n])
+                registry.removal.delete([n])
 
         work = [(add, 0), (add, 20), (remove, 1), (remove, 11)]
         threads = [threading.Thread(target=do, args=(first,)) for do, first in work]
@@ -145,7 +146,7 @@ def test_threads_that_add_and_remove_at_once_leave_right_totals(shared_url: str)
 
         (total,) = registry.totals.list("all")
         assert (total.n_arrivals, total.n_files) == (40, 20)
-        assert registry.totals.verify() == ()
+        assert registry.totals.verify() == registry.integrity.find_damage() == ()
 
 
 def test_an_artifact_that_was_added_meanwhile_is_used(
