@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from streamlab.errors import StoreError, UsageError
@@ -65,10 +65,7 @@ class Objects:
     @cached_property
     def fs(self) -> Any:
         """Return fsspec's file system. Raises UsageError where its package is missing."""
-        return _file_system(self.url.partition("://")[0], **self._options())
-
-    def _options(self) -> dict[str, Any]:
-        return {}
+        return _file_system(self.url.partition("://")[0])
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a new object; return False where one is there, which then stays as it is.
@@ -224,17 +221,12 @@ class Objects:
 class S3Objects(Objects):
     """Objects of a server that speaks S3: conditional puts, listings by page, copies in place."""
 
-    def _options(self) -> dict[str, Any]:
-        # One try each, since all tries are made by `_retried`.
-        waits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}
-        return {"endpoint_url": _endpoint(), "config_kwargs": waits}
-
     @cached_property
     def fs(self) -> Any:
-        """Return s3fs's file system, which tries each call once."""
-        made = _file_system("s3", **self._options())
-        made.retries = 1
-        return made
+        """Return s3fs's file system, one for all stores on a server."""
+        names = [name for name in os.environ if name.startswith(("AWS_", "STREAMLAB_S3_"))]
+        # Not that of the process which this one was forked from: it would hang.
+        return _connect(os.getpid(), tuple((name, os.environ[name]) for name in sorted(names)))
 
     @cached_property
     def _bucket(self) -> str:
@@ -383,6 +375,15 @@ def open_objects(url: str, *, patience: float, clock: Callable[[], float]) -> Ob
     """Return the objects below a URL; nothing is imported or connected before they are used."""
     kind = S3Objects if url.partition("://")[0].lower() in ("s3", "s3a") else Objects
     return kind(url, patience=patience, clock=clock)
+
+
+@cache
+def _connect(_process: int, _settings: tuple[tuple[str, str], ...]) -> Any:
+    """Return s3fs's file system for a process and its settings; it tries each call once."""
+    waits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}
+    made = _file_system("s3", endpoint_url=_endpoint(), config_kwargs=waits)
+    made.retries = 1  # all further ones are made by `_retried`
+    return made
 
 
 def _file_system(protocol: str, **options: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from registry_samples import Clock
-from s3_server import HAS_S3, S3Server, isolate, s3_server
+from s3_server import HAS_S3, ISOLATED, S3Server, s3_server
 
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -155,9 +155,9 @@ def s3() -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def s3_environment(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def s3_environment(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Let this process and its children find that server, and no file of AWS's."""
-    for name, value in (s3.environment | isolate(tmp_path)).items():
+    for name, value in (s3.environment | ISOLATED).items():
         monkeypatch.setenv(name, value)
     return s3.environment
 

@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 HAS_S3 = all(importlib.util.find_spec(name) for name in ("s3fs", "moto", "flask"))
 _PROGRAM = """
@@ -33,6 +32,13 @@ _KEYS = {
     "AWS_ACCESS_KEY_ID": "a-key-of-the-tests",
     "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-tests",
     "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+# They keep AWS's own files on this machine out of a test.
+ISOLATED = {
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
 }
 
 
@@ -146,12 +152,3 @@ class Proxy:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
             self._open.discard(one)
-
-
-def isolate(folder: Path) -> dict[str, str]:
-    """Return the variables that keep AWS's own files on this machine out of a test."""
-    return {
-        "AWS_CONFIG_FILE": str(folder / "no-config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "no-credentials"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from damage_samples import execute
-from s3_server import Proxy, S3Server, isolate
+from s3_server import ISOLATED, Proxy, S3Server
 from stream_samples import Ran, carry_out, reading, runs_in, stored
 
 from streamlab.cli import cli
@@ -53,9 +53,9 @@ class Remote:
 
 
 @pytest.fixture(scope="module")
-def environment(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def environment(s3: S3Server) -> Iterator[S3Server]:
     with pytest.MonkeyPatch.context() as patched:
-        for name, value in (s3.environment | isolate(tmp_path_factory.mktemp("aws"))).items():
+        for name, value in (s3.environment | ISOLATED).items():
             patched.setenv(name, value)
         yield s3
 
@@ -114,8 +114,9 @@ def test_a_run_records_where_its_files_are(remote: Remote) -> None:
 
 
 COMMANDS = (
-    "show latest", "show arrival:1", "ls diffs", "verify", "gc --dry-run", "du", "predict mood good",
-    "export mood -o {out}/mood.safetensors", "purge --provider press --dry-run",
+    "show latest", "show arrival:1", "ls diffs", "verify", "gc --dry-run", "du",
+    "predict mood good", "export mood -o {out}/mood.safetensors",
+    "purge --provider press --dry-run",
 )  # fmt: skip
 LONG_ONES = (
     "report -o {out}/report.html", "plot overlap -o {out}", "plot bytes -o {out}",
