@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from s3_server import Proxy, S3Server, isolate
+from s3_server import ISOLATED, Proxy, S3Server
 from stream_samples import Lab, arrivals_in, carry_out, runs_in, task
 
 from streamlab.errors import StreamlabError
@@ -277,7 +277,7 @@ def test_a_server_that_is_killed_and_started_again_and_a_cut_connection_lose_not
     lab: Lab, alone: dict[str, Any], s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres_server = pytest.importorskip("postgres_server")
-    for name, value in (s3.environment | isolate(tmp_path)).items():
+    for name, value in (s3.environment | ISOLATED).items():
         monkeypatch.setenv(name, value)
     seen: list[str] = []
     with postgres_server.PostgresServer(settings=("fsync=on",)) as server, Proxy(s3.port) as proxy:
