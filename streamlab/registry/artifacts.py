@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, Select, case, exists, func, select
+from sqlalchemy import Double, Row, Select, case, cast, exists, func, select
 
 from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, RegistryError
 from streamlab.registry.conditions import Columns, Condition
@@ -24,7 +24,8 @@ _SHOWN = 10  # candidates of an ambiguous prefix
 
 # NULL where there is no artifact.
 DENSITY = case(
-    (DiffRow.n_gated > 0, 1.0 * DiffRow.n_entries / DiffRow.n_gated), (DiffRow.n_gated == 0, 0.0)
+    (DiffRow.n_gated > 0, cast(DiffRow.n_entries, Double) / DiffRow.n_gated),
+    (DiffRow.n_gated == 0, 0.0),
 )
 _COLUMNS: Columns = {**_SELECTED, "density": DENSITY, "base": BaseRow.fingerprint}
 
