@@ -103,7 +103,7 @@ def test_a_mistyped_command_names_the_nearest(call: Callable[..., Result]) -> No
         (["compare", "tiny-1", "tinny-1"], 2, "Did you mean `tiny-1`?"),
         (["plot", "storage", "--run", "none"], 2, "no run 'none'"),
         (["plot", "stroage"], 2, "There is no figure `stroage`. Did you mean `storage`?"),
-        (["ls", "--wher", "run"], 2, "Did you mean '--where'?"),
+        (["ls", "--limt", "3"], 2, "Did you mean '--limit'?"),
         (["ls", "--format", "jsn"], 2, "'jsn' is not one of 'table', 'json', 'csv', 'md'"),
         (["ls", "--registry", "nonsense"], 1, "is not a database URL"),
     ],
