@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from s3_server import ISOLATED, Proxy, S3Server
-from stream_samples import Lab, arrivals_in, carry_out, runs_in, task
+from stream_samples import Lab, carry_out, runs_in, task
 
 from streamlab.errors import StreamlabError
 from streamlab.home.folder import Home
@@ -25,7 +26,6 @@ from streamlab.home.store_location import open_store
 from streamlab.methods.api import Progress
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run
-from streamlab.stream.executors.process_tree import tree_of
 from streamlab.stream.schedule import Arrival
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ VOLATILE = {
     *("training_seconds", "evaluation_seconds", "peak_memory_bytes", "gpu_peak_bytes"),
     *("host", "pid", "execution", "store", "store_id", "sandbox", "message"),
 }
+
+NUMBERS = {"id", "run_id", "arrival_id"}
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,13 @@ def contents(place: Place) -> dict[str, Any]:
         found["files"] = {digest: store.get(digest) for digest in registry.artifacts.digests()}
     found["stored"] = sorted(found.digest or "" for found in store.list())
     return found
+
+
+def unnumbered(thing: Any) -> Any:
+    """Return plain values without the numbers of records."""
+    if isinstance(thing, dict):
+        return {key: unnumbered(one) for key, one in thing.items() if key not in NUMBERS}
+    return [unnumbered(one) for one in thing] if isinstance(thing, list) else thing
 
 
 @pytest.fixture(scope="session")
@@ -190,23 +199,23 @@ def finished(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 def test_a_worker_that_is_killed_changes_no_result(
     lab: Lab, alone: dict[str, Any], place: Place
 ) -> None:
-    killed: list[int] = []
+    killed: list[str] = []
 
-    def kill(arrival: Arrival, step: Progress) -> None:
-        if step.step == 3 and len(killed) < 2 and arrival.task not in ("degree",):
-            found = [pid for pid in tree_of(os.getpid()) if pid != os.getpid()]
-            busy = max(found)  # started last: at work
-            killed.append(busy)
-            os.kill(busy, signal.SIGKILL)
+    def kill(arrival: Arrival, _: Progress) -> None:
+        # How a provider misbehaves is drawn anew for each attempt.
+        if arrival.provider not in (*killed, "copier"):
+            for child in multiprocessing.active_children():
+                if child.name == f"provider {arrival.provider}":
+                    killed.append(arrival.provider)
+                    child.kill()
 
     list(run(scenario(lab, "processes", 2), place.home.path, watch=kill))
 
     found = contents(place)
-    assert killed
+    assert sorted(killed) == ["press", "school"]
     assert finished(found) == finished(alone)
     assert found["files"] == alone["files"]
     assert [one.status for one in runs_in(place.home)] == ["finished"]
-    assert any(one.status == "failed" for one in arrivals_in(place.home))
 
 
 def start(path: Path, place: Place, *words: str, **environment: str) -> subprocess.Popen[str]:
@@ -302,7 +311,8 @@ def test_a_server_that_is_killed_and_started_again_and_a_cut_connection_lose_not
         found = contents(place)
     assert seen.count("recorded") > 4
     for name, expected in alone.items():
-        assert found[name] == expected, name
+        # A transaction that was lost has taken its numbers with it.
+        assert unnumbered(found[name]) == unnumbered(expected), name
 
 
 @pytest.mark.postgres
