@@ -25,6 +25,7 @@ from streamlab.study.results import Results
 from streamlab.study.runner import ordered, plan, run_study
 from streamlab.study.study import Cell, LoadedStudy, load_study
 
+STUDIES = Path(__file__).parents[2] / "studies"
 TUNED = {"training.learning_rate": [2e-3, 1e-9]}
 
 
@@ -304,3 +305,10 @@ def test_a_study_that_cannot_be_run_is_refused_before_anything(
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
         study(**change)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_of_the_project_is_valid(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMLAB_DATA", "data")
+
+    assert plan(load_study(path), Results(None)).n_open > 0
