@@ -88,6 +88,7 @@ class _Place:
 
     run: str  # a name of this run alone
     common: bytes  # a pickled `Common`
+    modules: tuple[str, ...]  # where the lab finds modules, plug-ins among them
     bounds: Bounds
     sandboxed: bool
     hidden: tuple[Path, ...]  # from providers
@@ -130,6 +131,7 @@ def _worker_of(place: Any, image: Any) -> _Worker:
         _worker.end()
     # Or every fork of the fork server would run Ray's own main module.
     vars(sys.modules["__main__"]).pop("__file__", None)
+    sys.path += [path for path in told.modules if path not in sys.path and Path(path).exists()]
     common: Common = pickle.loads(told.common)  # noqa: S301 - from the lab
     sandbox: Sandbox | None = None
     if told.sandboxed:
@@ -165,13 +167,17 @@ class _Reporter:
         return self._first, self._waiting
 
 
-def _answer_order(refs: Sequence[Any], token: str, order: Order, task: TaskData) -> dict[str, Any]:
-    """Have an order answered beside this worker; the task of Ray."""
+def _answer_order(refs: Sequence[Any], token: str, question: bytes) -> dict[str, Any]:
+    """Have an order answered beside this worker; the task of Ray.
+
+    `question`: an order and its examples, pickled, as their classes may be a plug-in's.
+    """
     place, image, steps = refs
     reporter = _Reporter(steps, token)
     record: dict[str, Any] = {}
     try:
         worker = _worker_of(place, image)
+        order, task = pickle.loads(question)  # noqa: S301 - from the lab
         gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
         process = worker.take(order.arrival.provider, ",".join(gpus))
         try:
@@ -274,6 +280,7 @@ class RayTasks:
         place = _Place(
             run=secrets.token_hex(8),
             common=pickle.dumps(common_of(context)),
+            modules=tuple(os.path.abspath(path) for path in sys.path),  # noqa: PTH100 - links stay
             bounds=bounds,
             sandboxed=sandbox is not None,
             hidden=() if sandbox is None else sandbox.hidden,
@@ -298,7 +305,7 @@ class RayTasks:
                 started = self._task.options(
                     num_cpus=needed.cpus, num_gpus=needed.gpus, memory=needed.memory
                 )
-                call.ref = started.remote(self._refs, token, order, task)
+                call.ref = started.remote(self._refs, token, pickle.dumps((order, task)))
                 self._calls[token] = call
             try:
                 with _explained(order, call):
@@ -364,7 +371,7 @@ def _explained(order: Order, call: _Call) -> Iterator[None]:
         if call.error is not None:
             raise call.error from error
         raise ProviderError(
-            f"Ray could not have `{order.arrival.task}` answered: {type(error).__name__}. Its "
+            f"Ray could not have `{order.arrival.task}` answered ({type(error).__name__}): its "
             f"worker or node was lost {_RETRIES + 1} times, or the run was stopped."
         ) from error
 
