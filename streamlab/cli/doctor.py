@@ -33,8 +33,9 @@ _HUB_SECONDS = 2.0
 
 @click.command()
 @format_option()
+@click.option("--ray-address", metavar="ADDRESS", help="Compare the machines of a Ray cluster.")
 @with_place
-def doctor(*, place: Place, form: Format) -> None:
+def doctor(*, place: Place, ray_address: str | None, form: Format) -> None:
     """Check versions, processor, compiler, GPU, hub, home, disk, registry and store.
 
     A store outside the home is tried out: one file is put, read, listed and deleted. A `note` is
@@ -46,6 +47,8 @@ def doctor(*, place: Place, form: Format) -> None:
       streamlab doctor --store other-disk/diffs
     """
     findings = list(find_out(place, torch_seconds=_TORCH_SECONDS, hub_seconds=_HUB_SECONDS))
+    if ray_address is not None:
+        findings += check_ray(ray_address)
     print_table(tabulate("checks", "Checks", _COLUMNS, findings), form)
     broken = [finding.name for finding in findings if finding.status == "broken"]
     if broken:
@@ -234,6 +237,20 @@ def check_store(place: Place) -> Finding:
     except StreamlabError as error:
         return Finding("store", "broken", str(error))
     return Finding("store", "note" if noted else "ok", f"{where} {noted or ''}".rstrip())
+
+
+def check_ray(address: str) -> Iterator[Finding]:
+    """Compare the versions on every machine of a Ray cluster with those here."""
+    try:
+        from streamlab.stream.executors.ray import connected
+
+        with connected(address) as nodes:
+            for node in nodes:
+                counted = f"{node.cpus:g} CPUs, {node.gpus:g} GPUs, {format_bytes(node.memory)}"
+                status: Literal["ok", "broken"] = "broken" if node.differs else "ok"
+                yield Finding(f"Ray on {node.name}", status, node.differs or counted)
+    except StreamlabError as error:
+        yield Finding("Ray", "broken", str(error))
 
 
 def _existing(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from streamlab.registry.records import RunRecord
     from streamlab.stream.lab import Outcome
     from streamlab.stream.run_context import RunContext
+    from streamlab.stream.scenario import Scenario
     from streamlab.stream.schedule import Arrival
 
 # Prefixes of the sections of the run's page.
@@ -145,6 +147,9 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
         f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
     )
+    crowded = _crowded(context.scenario, os.cpu_count() or 1)
+    if crowded:
+        _say(notes, crowded)
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)
         _say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
@@ -157,6 +162,22 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     for source, reasons in skipped.items():
         count = counted(len(reasons), "task")
         _say(notes, f"  not from {source} ({count}): {reasons[0]}")
+
+
+def _crowded(scenario: Scenario, n_cores: int) -> str:
+    """Return a warning where workers have more threads than this machine has cores; else ""."""
+    execution, tasks = scenario.execution, scenario.tasks.values()
+    n_workers = execution.workers or 1
+    n_threads = max(task.training.threads for task in tasks)
+    if execution.executor == "serial" or execution.ray_address is not None:
+        return ""
+    if n_workers * n_threads <= n_cores:
+        return ""
+    return (
+        f"  warning: {counted(n_workers, 'worker')} of {counted(n_threads, 'thread')} share "
+        f"{counted(n_cores, 'core')}, and slow one another down. Have fewer workers, or lower "
+        "`training.threads`, which changes the results."
+    )
 
 
 def _line(outcome: Outcome) -> str:

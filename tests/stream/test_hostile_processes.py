@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stream_samples import Lab, arrivals_in, carry_out, only, runs_in
@@ -57,6 +61,10 @@ class Hostile(DiffPruning):
         send(b"[" * 60_000)
         time.sleep(600)
 
+    def sleeps(self):
+        open(os.environ["HOSTILE_PID"], "w").write(str(os.getpid()))
+        time.sleep(600)
+
     def writes(self):
         for tensor in self.job.base.values():
             tensor.add_(1.0)
@@ -107,3 +115,35 @@ def test_whatever_a_provider_does_its_arrival_fails_alone(
     assert [record.status for record in runs_in(ran.home)] == ["failed"]
     if how == "forks":
         assert tree_of(int(own_pid.read_text())) == []
+
+
+def test_a_provider_that_reports_nothing_ends_with_a_lab_that_is_killed(
+    lab: Lab, tmp_path: Path, own_pid: Path
+) -> None:
+    execution = {"executor": "processes", "sandbox": "none"}
+    tree = lab.tree(name="orphaned", execution=execution, **only("same"))
+    tree["defaults"]["method"] |= {"name": "hostile_lab:Hostile", "how": "sleeps"}
+    cli = Path(__file__).parents[2] / "cli.py"
+    command = [str(cli), "run", str(lab.write(tree)), "--home", str(tmp_path / "home")]
+    paths = os.pathsep.join([str(own_pid.parent), *sys.path])
+    started = subprocess.Popen(
+        [sys.executable, *command],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        provider = int(_wait_for(lambda: own_pid.exists() and own_pid.read_text()))
+        assert tree_of(provider) == [provider]
+    finally:
+        started.kill()
+        started.wait()
+
+    assert _wait_for(lambda: tree_of(provider) == [])
+
+
+def _wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found

@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Setup:
 def work_supervised(end: socket.socket) -> None:
     """Answer orders in a child process of a fork of the fork server."""
     _be_quiet()
+    _let_go_of_the_server()
     supervise()
     work(end)
 
@@ -121,6 +123,13 @@ def _be_quiet() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in range(3):
         os.dup2(nothing, standard)
+
+
+def _let_go_of_the_server() -> None:
+    """Close what keeps the fork server alive, so that it ends with the lab, and this with it."""
+    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if held is not None:
+        os.close(held)
 
 
 def _failure(error: Exception, setup: Setup) -> dict[str, str]:
