@@ -10,7 +10,8 @@ Before the figures are read:
   keep their process.
 - `memory` is proportional: a page that N processes share counts 1/N in each. From what the second
   worker adds, 24 bytes per weight are taken off: gradient, weights in effect, gates and moments.
-- `driver` runs a whole stream of such instant arrivals, by `serial` and by two processes.
+- `driver` runs a whole stream of such instant arrivals, by `serial` and by two processes. Again two
+  providers: with more providers than workers most arrivals start a process, which takes far longer.
 - `registry` writes arrivals one by one, each its own transaction with synchronous commits, from 8
   processes at once; `store` puts files of 150 kB, to this disk and to moto's server on loopback,
   which is Python and far slower than a real one.
@@ -380,7 +381,7 @@ def driver(quick: bool, ray: bool) -> Figures:  # noqa: ARG001
                 marks[number] = (time.perf_counter(), resident_mb())
 
         with folder_of_its_own() as folder, timed_settling() as seconds:
-            loaded = resolved(instant(folder, name, workers, n_providers=4, n=n), folder)
+            loaded = resolved(instant(folder, name, workers, n_providers=2, n=n), folder)
             follow(loaded, folder / "home", mark)
         last = marks[n - 1]
         found[f"{name}_driver_growth_mb"] = last[1] - marks[early][1]
