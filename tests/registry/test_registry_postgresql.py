@@ -284,6 +284,31 @@ def test_a_user_who_may_not_make_tables_is_told_before(new_postgres_url: str) ->
         schema.check_server(database)
 
 
+def test_a_user_who_may_only_read_reads_and_is_told_before_writing(
+    new_postgres_url: str, postgres: PostgresServer
+) -> None:
+    from postgres_server import GUARDED, PASSWORD
+
+    run = started(new_postgres_url)
+    granted = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUARDED}"
+    postgres.execute(granted, database=name_of(new_postgres_url))
+    given = new_postgres_url.replace("streamlab@", f"{GUARDED}:{PASSWORD}@")
+
+    with Registry.open(given, clock=time.time, read_only=True) as registry:
+        assert [one.id for one in registry.runs.list()] == [run]
+        assert registry.disk_bytes() > 0
+    with (
+        closing(Database(given)) as database,
+        pytest.raises(RegistryError, match=r"'guarded' may not write to its tables; .*`GRANT`"),
+    ):
+        schema.check_server(database)
+    with (
+        Registry.open(given, clock=time.time) as registry,
+        pytest.raises(RegistryError, match=r"permission denied.*`GRANT` this user"),
+    ):
+        registry.events.add("note", "me", "x")
+
+
 def test_a_database_that_is_missing_is_told(postgres: PostgresServer) -> None:
     with pytest.raises(RegistryError, match=r'"nope" does not exist.*Make the database first'):
         Registry.open(postgres.url("nope"), clock=time.time)

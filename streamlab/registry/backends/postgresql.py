@@ -172,10 +172,10 @@ class PostgreSQL(Backend):
 
     def describe(self, connection: Connection) -> str:
         """Return the server's version. Raises RegistryError where it can hold no registry."""
-        version, encoding = connection.exec_driver_sql(
-            "SELECT current_setting('server_version'), current_setting('server_encoding')"
-        ).one()
-        if int(version.split(".")[0].split()[0]) < OLDEST_VERSION:
+        names = ("server_version", "server_version_num", "server_encoding")
+        asked = ", ".join(f"current_setting('{name}')" for name in names)
+        version, number, encoding = connection.exec_driver_sql(f"SELECT {asked}").one()
+        if int(number) // 10_000 < OLDEST_VERSION:
             raise RegistryError(
                 f"The server of {self.url} is PostgreSQL {version}; the registry wants "
                 f"{OLDEST_VERSION} or newer."
@@ -191,7 +191,8 @@ class PostgreSQL(Backend):
         """Return what this user may not do that a run needs: make tables, or add to them."""
         if connection.exec_driver_sql("SELECT pg_is_in_recovery()").scalar():
             return "the server is a standby, which is read-only; name the primary server"
-        asked = "has_table_privilege('arrivals', 'SELECT, INSERT, UPDATE, DELETE')"
+        verbs = ("SELECT", "INSERT", "UPDATE", "DELETE")
+        asked = " AND ".join(f"has_table_privilege('arrivals', '{verb}')" for verb in verbs)
         if not exists:
             asked = "coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
         user, schema, may = connection.exec_driver_sql(
