@@ -13,6 +13,7 @@ import os
 import pickle
 import platform
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -69,6 +70,7 @@ _MOST_WORKERS: Final = 1024
 _STEPS_EACH_SECONDS: Final = 0.25  # how often a worker sends its progress, and the lab asks for it
 _MOST_STEPS: Final = 100_000  # of progress that wait to be asked for; older ones are lost
 _CHECK_SECONDS: Final = 120.0  # until every node must have answered
+_REACH_SECONDS: Final = 10.0
 _FAILURES: Final = {
     "memory": OutOfMemoryError, "training": TrainingError, "provider": ProviderError,
 }  # fmt: skip
@@ -286,7 +288,10 @@ class RayTasks:
             hidden=() if sandbox is None else sandbox.hidden,
         )
         parts = [np.frombuffer(part, dtype=np.uint8) for part in base_image(context.base.tensors)]
-        self._steps = _remote(num_cpus=0)(_StepsOfAll).remote()
+        # On the machine of this process, so that it does not end with another.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        steps = _remote(num_cpus=0, scheduling_strategy=here)(_StepsOfAll)
+        self._steps = steps.remote()
         self._refs = [ray.put(place), ray.put(np.concatenate(parts)), self._steps]
         self._task = _remote(max_retries=_RETRIES, max_calls=0)(_answer_order)
 
@@ -428,9 +433,17 @@ def connected(
             stack.enter_context(_own_token())
         stack.callback(ray.shutdown)
         with _refused(address):
+            _reach(address)
             ray.init(address=address or "local", **({} if address else local), **silent)
             nodes = tuple(_describe(node, here=address is None) for node in _alive())
         yield nodes
+
+
+def _reach(address: str | None) -> None:
+    """Raise OSError where nothing listens at `HOST:PORT`: Ray itself asks for four minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
 
 
 @contextmanager
@@ -439,9 +452,9 @@ def _refused(address: str | None) -> Iterator[None]:
     try:
         yield
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UsageError(
-            f"The Ray cluster {address or 'on this machine'!r} cannot be used: {reason} Give the "
+            f"The Ray cluster {address or 'on this machine'!r} cannot be used: {reason}. Give the "
             "address of its head (`HOST:6379`, or `auto` on one of its machines)."
         ) from error
 
