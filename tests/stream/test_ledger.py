@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from registry_samples import Clock, new_arrival, new_base, new_diff, new_run
 
-from streamlab.home.store import ArtifactStore
+from streamlab.home.store import ArtifactStore, FolderStore
 from streamlab.methods import DiffPruning
 from streamlab.registry.records import ArrivalDetails
 from streamlab.registry.registry import Registry
@@ -22,7 +22,7 @@ ADMITTED = (("press", 10), ("school", 20), ("press", 30), ("wire", 30))  # and w
 
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture
