@@ -202,13 +202,14 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     with place.open() as registry:
         record = registry.runs.get(name)
         page = run_page(registry, record)
+        records = "registry.db" if place.registry is None else registry.url
     store = record.environment.get("store", "store/")
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))
     _say(
         notes,
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
-        f"{place.home.path}: registry.db, {store}, curves/{name}/.\n"
+        f"{place.home.path}: {records}, {store}, curves/{name}/.\n"
         f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
         f"streamlab plot storage --run {name}",
     )

@@ -44,13 +44,13 @@ _ADVICE: dict[Problem, str] = {
     "truncated": "Restore the file from a copy.",
     "altered": "Restore the file from a copy.",
     "unreadable": "Make the file readable, or restore it from a copy.",
-    "row": "Restore registry.db from a copy: the file is intact.",
+    "row": "Restore the registry from a copy: the file is intact.",
     "orphan": "Delete it by `streamlab gc`; nothing refers to it.",
     "leftover": "Delete it by `streamlab gc`.",
     "stray": "Move it out of the store.",
-    "unused": "Restore registry.db from a copy to recover its arrival; `gc` keeps the file.",
-    "lost": "Restore registry.db from a copy, or `streamlab rm` the arrival.",
-    "database": "Restore registry.db from a copy.",
+    "unused": "Restore the registry from a copy to recover its arrival; `gc` keeps the file.",
+    "lost": "Restore the registry from a copy, or `streamlab rm` the arrival.",
+    "database": "Restore the registry from a copy.",
 }
 
 
