@@ -21,7 +21,7 @@ from streamlab.methods.api import Progress
 from streamlab.stream.executors import provider_host
 from streamlab.stream.executors.channel import Channel
 from streamlab.stream.executors.process_tree import supervise, tree_of
-from streamlab.stream.executors.provider_host import Bounds
+from streamlab.stream.executors.provider_host import Bounds, without_credentials
 from streamlab.stream.providers.provider import Answer, Order
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
@@ -267,3 +267,17 @@ def test_processes_of_one_provider_are_bounded_together(
             max_memory=(here + 200) << 20,
             timeout_seconds=60,
         )
+
+
+def test_a_provider_inherits_no_credentials_of_the_labs_servers() -> None:
+    variables = {
+        "PATH": "/bin",
+        "OMP_NUM_THREADS": "1",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "PGPASSWORD": "secret",
+        "RAY_AUTH_TOKEN": "secret",
+        "HF_TOKEN": "secret",
+        "STREAMLAB_REGISTRY": "postgresql+psycopg://lab:secret@server/lab",
+    }
+
+    assert without_credentials(variables) == {"PATH": "/bin", "OMP_NUM_THREADS": "1"}

@@ -95,6 +95,15 @@ class _Forked:
             return self._process.exitcode
 
 
+# Variables of servers and accounts that are the lab's alone.
+_CREDENTIALS = ("AWS_", "PG", "RAY_", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "STREAMLAB_REGISTRY")
+
+
+def without_credentials(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a provider outside a sandbox inherits."""
+    return {name: text for name, text in variables.items() if not name.startswith(_CREDENTIALS)}
+
+
 class Host:
     """Starts providers' processes, each with the base and only its own examples."""
 
@@ -144,7 +153,7 @@ class Host:
         own = scenario.providers[provider].tasks
         n_threads = str(max(scenario.tasks[task].training.threads for task in own))
         box = self._sandbox
-        inherited = dict(self._variables) if box is None else box.environment()
+        inherited = without_credentials(self._variables) if box is None else box.environment()
         threads = {"OMP_NUM_THREADS": n_threads, "MKL_NUM_THREADS": n_threads}
         seen = {} if visible_gpus is None else {"CUDA_VISIBLE_DEVICES": visible_gpus}
         return inherited | threads | seen
@@ -227,7 +236,7 @@ class ProviderProcess:
 
     def _check(self, asked: Asked) -> None:
         """Raise ProviderError where the provider's processes are too many or too large."""
-        pids = tree_of(self._started.pid or 0)
+        pids = [] if self._started.pid is None else tree_of(self._started.pid)
         if len(pids) > _MAX_PROCESSES:
             raise asked.refused(f"started {len(pids)} processes, and may have {_MAX_PROCESSES}")
         allowed = asked.bounds.max_memory
@@ -246,7 +255,8 @@ class ProviderProcess:
     def kill(self) -> None:
         """Kill the process and all that it started, and wake whoever reads from it."""
         self._channel.shut()
-        kill_tree(self._started.pid or 0)
+        if self._started.pid is not None:  # or every process would be of its tree
+            kill_tree(self._started.pid)
 
     def end(self) -> None:
         """Kill the process and all that it started, and close the connection."""

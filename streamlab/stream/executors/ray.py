@@ -139,14 +139,9 @@ def _worker_of(place: Any, image: Any) -> _Worker:
     if told.sandboxed:
         sandbox = find_sandbox("bwrap", hidden=told.hidden, on_gpu=False)
     file = share_image([memoryview(ray.get(image)).cast("B")])
-    host = Host(common, file, told.bounds, sandbox=sandbox, environment=_own_environment())
+    host = Host(common, file, told.bounds, sandbox=sandbox, environment=os.environ)
     _worker = _Worker(told.run, host)
     return _worker
-
-
-def _own_environment() -> dict[str, str]:
-    """Return the variables of this process without Ray's, among which is its secret."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 class _Reporter:
