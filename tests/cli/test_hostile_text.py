@@ -20,7 +20,7 @@ from streamlab.units import printable
 from streamlab.views.export import csv_text
 from streamlab.views.listings import SUBJECTS
 
-HOSTILE = ("=1+1\x1b]0;mine\x07\x1b[2J\x9b31m\u202e\u2028\r\x00x",)
+HOSTILE = "=1+1\x1b]0;mine\x07\x1b[2J\x9b31m\u202e\u2028\rx"
 POISONED = """
 runs.name runs.scenario_name runs.reason runs.host bases.model bases.revision providers.name
 tasks.name arrivals.reason arrivals.source_detail arrivals.behaviour arrivals.rule scores.metric
@@ -36,6 +36,12 @@ def poisoned(text: str) -> set[str]:
 @pytest.fixture
 def hostile(home: Home, call: Callable[..., Result]) -> Callable[..., Result]:
     """Call the command line on a home whose records hold what an attacker would write."""
+    poison(home, HOSTILE)
+    return call
+
+
+def poison(home: Home, text: str) -> None:
+    """Put a text before every text of a home's records."""
     with closing(sqlite3.connect(home.path / "registry.db")) as database:
         triggers = database.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
@@ -46,12 +52,11 @@ def hostile(home: Home, call: Callable[..., Result]) -> Callable[..., Result]:
             table, _, column = place.partition(".")
             database.execute(
                 f"UPDATE {table} SET {column} = ? || {column}",  # noqa: S608 - of the list above
-                HOSTILE,
+                (text,),
             )
         for _, sql in triggers:
             database.execute(sql)
         database.commit()
-    return call
 
 
 @pytest.mark.parametrize("form", ["table", "csv", "md"])
@@ -63,6 +68,19 @@ def test_no_listing_lets_a_text_control_the_terminal(
 
     assert result.exit_code == 0, result.output
     assert "x1b[2J" in result.stdout or subject in ("diffs", "placements", "tags")
+    assert not poisoned(result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_a_record_with_a_nul_is_left_out_and_named_without_control(
+    subject: str, home: Home, call: Callable[..., Result]
+) -> None:
+    poison(home, f"{HOSTILE}\x00")
+
+    result = call("ls", subject)
+
+    assert result.exit_code == 0, result.output
+    assert "is damaged" in result.stderr or subject in ("diffs", "placements", "tags")
     assert not poisoned(result.stdout + result.stderr)
 
 
