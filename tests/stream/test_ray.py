@@ -56,12 +56,6 @@ def test_what_no_machine_has_room_for_is_refused_before_anything_runs() -> None:
         executors._room([node(), node(differs="torch 1 instead of 2")], {"a": wide})
 
 
-def test_a_worker_passes_nothing_of_rays_on_to_a_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
-
-    assert not [name for name in executors._own_environment() if name.startswith("RAY_")]
-
-
 def test_without_ray_an_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "streamlab.stream.executors.ray")
