@@ -74,6 +74,8 @@ _REACH_SECONDS: Final = 10.0
 _FAILURES: Final = {
     "memory": OutOfMemoryError, "training": TrainingError, "provider": ProviderError,
 }  # fmt: skip
+# Of every local cluster of this process: Ray reads it once, and keeps it for the next one.
+_SECRET: Final = secrets.token_hex(32)
 _TOKENS: Final = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
 _COMPARED: Final = ("torch", "transformers", "numpy")
 _Steps = list[dict[str, Any]]
@@ -460,7 +462,7 @@ def _own_token() -> Iterator[None]:
     if any(name in os.environ for name in _TOKENS):
         yield
         return
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ["RAY_AUTH_TOKEN"] = _SECRET
     try:
         yield
     finally:
