@@ -16,7 +16,7 @@ from rich.console import Console
 from streamlab.cli.options import Place, with_place
 from streamlab.cli.output import Format, format_option, note, print_page
 from streamlab.errors import StreamlabError
-from streamlab.units import counted, format_seconds
+from streamlab.units import counted, format_seconds, printable
 from streamlab.views.table import Page, Table, columns, tabulate
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _ROWS = columns(
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path))
-@click.option("--plan", "planning", is_flag=True, help="Count the cells and expect hours.")
+@click.option("--plan", "planning", is_flag=True, help="Count the cells and estimate their time.")
 @click.option("--table", "printing", is_flag=True, help="Print the tables only; run nothing.")
 @click.option(
     "--hours",
@@ -102,15 +102,14 @@ def _run(loaded: LoadedStudy, place: Place, hours: float | None) -> int:
             watch=live.show,
         ):
             live.clear()
-            notes.print(_line(cell, result))
+            notes.print(printable(_line(cell, result)))
             n_failed += result.state == "failed"
     return n_failed
 
 
 def _line(cell: Cell, result: CellResult) -> str:
-    what = f"{cell.row.label} {_setting(cell.chosen)} {cell.task}, seed {cell.seed}".replace(
-        "  ", " "
-    )
+    parts = (cell.row.label, _setting(cell.chosen), f"{cell.task}, seed {cell.seed}")
+    what = " ".join(filter(None, parts))
     if result.state != "done":
         return f"{result.state.upper()} {what}"
     return f"{what}: {result.metric} {100 * result.dev:.1f}, {format_seconds(result.seconds)}"

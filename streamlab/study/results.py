@@ -10,10 +10,9 @@ from typing import Literal
 
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
-from streamlab.study.study import Cell, LoadedStudy, Row, Value
+from streamlab.study.study import Cell, LoadedStudy, Row, Setting, Value
 
 State = Literal["done", "failed", "elsewhere", "open"]
-Setting = tuple[tuple[str, Value], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ is found by that.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +21,7 @@ from streamlab.stream.provider_settings import Name
 from streamlab.stream.scenario import LoadedScenario, resolve_scenario
 
 Value = bool | int | float | str
+Setting = tuple[tuple[str, Value], ...]  # values of the settings that are tuned
 SettingPath = Annotated[str, Field(pattern=r"^(method|training|storage|base)(\.\w+)+$")]
 Grid = Mapping[SettingPath, Annotated[tuple[Value, ...], Field(min_length=1)]]
 
@@ -88,7 +89,7 @@ class Cell:
     """One task under one seed by one setting of one row."""
 
     row: Row
-    chosen: tuple[tuple[str, Value], ...]  # of the settings that are tuned
+    chosen: Setting
     task: str
     seed: int
     scenario: LoadedScenario = field(compare=False, repr=False)
@@ -106,6 +107,7 @@ class LoadedStudy:
     study: Study
     folder: Path
     origin: str
+    _cells: dict[tuple[Row, Setting, str, int], Cell] = field(default_factory=dict, compare=False)
 
     def rows(self) -> list[Row]:
         """Return every method at each of its sizes, in the order of the file."""
@@ -115,7 +117,7 @@ class LoadedStudy:
             for size in next(iter(method.sizes.values()), (None,))
         ]
 
-    def settings(self, row: Row) -> list[tuple[tuple[str, Value], ...]]:
+    def settings(self, row: Row) -> list[Setting]:
         """Return every combination of the values that a row's method is tuned over."""
         tune = self.study.methods[row.method].tune
         pairs = ([(path, value) for value in values] for path, values in tune.items())
@@ -126,11 +128,21 @@ class LoadedStudy:
         seed, tasks = self.study.seeds[0], self.study.tasks
         return [[self.cell(row, s, task, seed) for task in tasks] for s in self.settings(row)]
 
-    def cell(self, row: Row, chosen: tuple[tuple[str, Value], ...], task: str, seed: int) -> Cell:
+    def cell(self, row: Row, chosen: Setting, task: str, seed: int) -> Cell:
         """Return one cell. Raises ConfigError where its scenario is not valid."""
+        key = row, chosen, task, seed
+        if key not in self._cells:  # each is asked for many times, by every choice of its row
+            origin = f"{self.origin}, method `{row.method}`, task `{task}`"
+            tree = self._tree(row, chosen, task, seed)
+            scenario = resolve_scenario(tree, origin=origin, folder=self.folder)
+            self._cells[key] = Cell(row, chosen, task, seed, scenario)
+        return self._cells[key]
+
+    def _tree(self, row: Row, chosen: Setting, task: str, seed: int) -> Tree:
+        """Return the scenario of a cell as it would be written in a file."""
         study, method = self.study, self.study.methods[row.method]
         tree = _copy(study.shared)
-        given = {"name": method.method} if isinstance(method.method, str) else method.method
+        given = {"name": method.method} if isinstance(method.method, str) else _copy(method.method)
         defaults = tree.setdefault("defaults", {})
         defaults["method"] = {**given, "label": row.label}
         defaults["training"] = {**(defaults.get("training") or {}), **method.training}
@@ -138,42 +150,32 @@ class LoadedStudy:
         for path, value in (*sized, *chosen):
             inside = path.startswith(("method.", "training."))
             assign(tree, f"defaults.{path}" if inside else path, value)
-        tree |= {
+        return tree | {
             "version": 1,
             "name": f"{study.name}-{row.label}-{task}",
             "seeds": [seed],
             "providers": {"study": {"tasks": [task]}},
             "tasks": {task: _copy(study.tasks[task])},
         }
-        origin = f"{self.origin}, method `{row.method}`, task `{task}`"
-        return Cell(row, chosen, task, seed, self._resolved(tree, origin))
-
-    def _resolved(self, tree: Tree, origin: str) -> LoadedScenario:
-        return resolve_scenario(tree, origin=origin, folder=self.folder)
 
 
 def load_study(path: Path) -> LoadedStudy:
-    """Read and validate a study, and the scenario of one cell of every row.
+    """Read and validate a study, and a cell of every setting and of every task.
 
-    Raises ConfigError naming every problem found.
+    Raises ConfigError naming every problem of the first that is not valid.
     """
     given = read_yaml(path)
     loaded = LoadedStudy(validate(Study, given, origin=str(path)), path.parent, str(path))
     refused = {"version", "name", "seeds", "providers", "tasks", "baselines"}
     for key in refused & loaded.study.shared.keys():
         raise ConfigError(str(path), [f"shared.{key}: is the study's own; leave it out."])
-    for _ in _one_of_each(loaded):
-        pass
+    tasks, seed = list(loaded.study.tasks), loaded.study.seeds[0]
+    settings = [(row, setting) for row in loaded.rows() for setting in loaded.settings(row)]
+    for row, setting in settings:
+        loaded.cell(row, setting, tasks[0], seed)
+    for task in tasks:
+        loaded.cell(*settings[0], task, seed)
     return loaded
-
-
-def _one_of_each(loaded: LoadedStudy) -> Iterator[Cell]:
-    for row in loaded.rows():
-        for setting in loaded.settings(row):
-            yield loaded.cell(row, setting, next(iter(loaded.study.tasks)), loaded.study.seeds[0])
-    for task in loaded.study.tasks:
-        row = loaded.rows()[0]
-        yield loaded.cell(row, loaded.settings(row)[0], task, loaded.study.seeds[0])
 
 
 def _copy(tree: Mapping[str, Any]) -> Tree:

@@ -124,6 +124,22 @@ def test_a_cell_is_known_by_what_it_does_alone(study: Callable[..., LoadedStudy]
     assert before < after
 
 
+def test_a_tuned_setting_inside_a_method_is_each_cells_own(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    rows = {
+        "method": {"name": "fixed_mask", "mask": {"name": "rows", "share": 0.5}},
+        "tune": {"method.mask.share": [0.2, 0.3]},
+    }
+    loaded = study(methods={"rows": rows}, reference="rows")
+
+    cells = [cells[0] for cells in loaded.trials(loaded.rows()[0])]
+
+    shares = [cell.scenario.resolved["defaults"]["method"]["mask"]["share"] for cell in cells]
+    assert shares == [0.2, 0.3]
+    assert loaded.study.methods["rows"].method == rows["method"]
+
+
 def test_a_study_that_is_done_has_nothing_left(done: tuple[LoadedStudy, Home]) -> None:
     loaded, home = done
 
