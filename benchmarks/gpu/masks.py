@@ -90,6 +90,9 @@ def scenario(setting: dict[str, Any], seed: int) -> dict[str, Any]:
         method = {"name": "full_finetuning"}
     else:
         method["target_density"] = density
+        # Seeds are derived from the label: it is that of the recorded trainings.
+        kind = "random_all" if mask == "random, embeddings too" else mask
+        method["label"] = f"{kind}-{density:g}-{rate:g}"
     return {
         "version": 1,
         "name": "masks",

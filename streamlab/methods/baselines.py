@@ -12,7 +12,12 @@ from streamlab.diff.vector import SparseTensor
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, TrainingJob
-from streamlab.methods.fixed_mask import PrunedMethod, scaled_learning_rate, train_fixed_mask
+from streamlab.methods.fixed_mask import (
+    LEARNING_RATE,
+    PrunedMethod,
+    scaled_learning_rate,
+    train_fixed_mask,
+)
 from streamlab.methods.masks.catalogue import MaskSettings
 from streamlab.methods.masks.largest_change import LargestChange
 from streamlab.methods.masks.tensors import MatchingTensors
@@ -101,7 +106,7 @@ class FixedMaskTraining(Method):
             )
         rate = self.learning_rate
         if rate == "auto":
-            rate = scaled_learning_rate(k / job.layout.n_gated, 5e-3)
+            rate = scaled_learning_rate(k / job.layout.n_gated, LEARNING_RATE)
         return train_fixed_mask(job, self.mask, k, learning_rate=rate)
 
 

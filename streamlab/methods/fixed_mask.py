@@ -19,7 +19,8 @@ from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection, budget
 from streamlab.methods.training_loop import TakeStep, clip_scale, head_values, training_mode
 
-_TUNED_AT: Final = 0.005  # the density at which the default learning rate was chosen
+LEARNING_RATE: Final = 5e-3  # the default
+_TUNED_AT: Final = 0.005  # the density at which it was chosen
 
 
 class FixedMask:
@@ -178,7 +179,7 @@ class PrunedMethod(MaskSelector, Method):
 
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
     """The share of the backbone's entries that is retained."""
-    fixed_mask_learning_rate: PositiveFloat = 5e-3
+    fixed_mask_learning_rate: PositiveFloat = LEARNING_RATE
     """Of the retained entries, up to a density of 0.5%; above, it falls with the root of the
     density."""
 

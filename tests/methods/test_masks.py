@@ -16,6 +16,7 @@ from streamlab.methods.masks.catalogue import MASKS, MaskSettings
 from streamlab.methods.masks.seeded_positions import seeded_positions
 from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.training_loop import training_mode
+from streamlab.registry.records import RecordedScenario
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -174,6 +175,8 @@ def test_records_tell_masks_apart_by_label() -> None:
 
     assert (plain.label, named.label) == ("fisher_mask", "few")
     assert adapter.validate_python(adapter.dump_python(plain)) == plain
+    tree = {"defaults": {"method": adapter.dump_python(plain)}}
+    assert RecordedScenario(tree).primary_method == "fisher_mask"
 
 
 class LastEntries(MaskSelector):

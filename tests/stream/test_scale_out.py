@@ -268,7 +268,7 @@ def test_a_driver_that_is_killed_goes_on_by_resume_to_the_same_end(
     assert driver.returncode == -signal.SIGKILL  # in the middle of the run
     before = n_recorded(place)
 
-    # A run counts as alive for a while after its last sign of life.
+    # A run counts as alive for a while after its last heartbeat.
     again = start(path, place, "--resume")
     _, said = again.communicate(timeout=SECONDS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
@@ -26,10 +26,12 @@ class Gradient(AmongTensors):
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select by the gradient of the mean loss. No training step is used."""
         self.require(job.layout, k)
-        total = _zeros(job)
-        for batch in _examples(job, self.n_examples, batch_size=job.training.batch_size):
-            for so_far, gradient in zip(total, _gradients(job, batch), strict=True):
-                so_far.add_(gradient, alpha=batch.labels.shape[0])
+        total = _summed(
+            job,
+            self.n_examples,
+            job.training.batch_size,
+            lambda so_far, gradient, n: so_far.add_(gradient, alpha=n),
+        )
         scores = self.scores_among(job.layout, [one.abs() for one in total])
         return Selection(top_k(scores, k))
 
@@ -44,15 +46,21 @@ class Fisher(AmongTensors):
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select by the sum of squared gradients of one example each. No step is used."""
         self.require(job.layout, k)
-        total = _zeros(job)
-        for example in _examples(job, self.n_examples, batch_size=1):
-            for so_far, gradient in zip(total, _gradients(job, example), strict=True):
-                so_far.addcmul_(gradient, gradient)
+        total = _summed(
+            job, self.n_examples, 1, lambda so_far, gradient, _: so_far.addcmul_(gradient, gradient)
+        )
         return Selection(top_k(self.scores_among(job.layout, total), k))
 
 
-def _zeros(job: TrainingJob) -> list[Tensor]:
-    return [torch.zeros_like(p, dtype=torch.float32).reshape(-1) for p in job.backbone.values()]
+def _summed(
+    job: TrainingJob, n: int, batch_size: int, add: Callable[[Tensor, Tensor, int], object]
+) -> list[Tensor]:
+    """Return sums by `add` of every gradient and its number of examples, by tensor, flat."""
+    total = [torch.zeros_like(p, dtype=torch.float32).reshape(-1) for p in job.backbone.values()]
+    for batch in _examples(job, n, batch_size=batch_size):
+        for so_far, gradient in zip(total, _gradients(job, batch), strict=True):
+            add(so_far, gradient, batch.labels.shape[0])
+    return total
 
 
 def _examples(job: TrainingJob, n: int, *, batch_size: int) -> Iterator[Batch]:

@@ -421,7 +421,7 @@ def connected(
         "include_dashboard": False,
         "object_store_memory": 2 * n_bytes + _LOCAL_STORE_BYTES,
         "_node_ip_address": "127.0.0.1",
-        # What Ray ends for want of memory is tried again alone. A machine without rivals is not
+        # What Ray ends for want of memory is tried again alone. The only machine is not
         # given up, however busy it is: this process would end with it.
         "_system_config": {"task_oom_retries": 0, "health_check_failure_threshold": 1000},
     }
