@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Rule
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import MAX_JSON_DEPTH, canonical_json, parse_json
 
@@ -114,8 +115,9 @@ class DiffVector:
     `layout`, in its order, including empty ones; added values of 0 are dropped, since a mask may
     select a weight that training left unchanged, and k counts changes. `head`: float32 tensors by
     parameter name of the classifier. `task`: the JSON task description that serving needs (name,
-    kind, labels, ...). Raises DiffError where the parts do not fit together, a number is not
-    finite, or nothing would change.
+    kind, labels, ...). `rule`: what regenerates the positions of all entries, values of 0
+    included; a file then stores it in place of them. Raises DiffError where the parts do not fit
+    together, a number is not finite, or nothing would change.
     """
 
     layout: Layout
@@ -123,6 +125,7 @@ class DiffVector:
     head: Mapping[str, NDArray[np.float32]]
     task: Mapping[str, Any]
     mode: Mode = "add"
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         """Check that the parts fit the layout and each other."""
@@ -139,8 +142,7 @@ class DiffVector:
                     f"{tuple(tensor.shape)} in the diff."
                 )
         # All tensors at once: one by one would take a tenth of the decoding time of a file.
-        joined = np.concatenate([np.ones(1, dtype=np.float32), *(t.values for t in self.tensors)])
-        if self.mode == "add" and not joined.all():
+        if self.mode == "add" and self.rule is None and not self.entries.all():
             object.__setattr__(self, "tensors", tuple(t.without_zeros() for t in self.tensors))
         object.__setattr__(self, "head", _checked_head(self.head))
         object.__setattr__(self, "task", _checked_json(self.task))
@@ -151,6 +153,11 @@ class DiffVector:
     def n_gated(self) -> int:
         """Return d, the number of backbone entries a diff may change."""
         return self.layout.n_gated
+
+    @property
+    def entries(self) -> NDArray[np.float32]:
+        """Return the values of all entries, (k,) in layout order."""
+        return np.concatenate([np.zeros(0, np.float32), *(t.values for t in self.tensors)])
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -196,6 +203,7 @@ class DiffVector:
         return (
             self.layout == other.layout
             and self.mode == other.mode
+            and self.rule == other.rule
             and self.tensors == other.tensors
             and self.task == other.task
             and self.head.keys() == other.head.keys()

@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from streamlab.config import Settings
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Rule
 from streamlab.diff.vector import SparseTensor
 
 if TYPE_CHECKING:
@@ -135,11 +136,15 @@ class TrainingSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class SparseChange:
-    """Changed entries of the backbone, one `SparseTensor` per tensor of the layout, and a head."""
+    """Changed entries of the backbone, one `SparseTensor` per tensor of the layout, and a head.
+
+    `rule` regenerates exactly the positions of the tensors; None: they are to be stored.
+    """
 
     tensors: tuple[SparseTensor, ...]
     head: Mapping[str, NDArray[np.float32]]
     summary: TrainingSummary
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

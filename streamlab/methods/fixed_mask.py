@@ -157,6 +157,7 @@ def train_fixed_mask(
             steps_fixed_mask=loop.taken["fixed mask"],
             empty_tensors=sum(p.numel() == 0 for p in selection.positions),
         ),
+        rule=selection.rule,
     )
 
 

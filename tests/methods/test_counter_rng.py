@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy.stats import kstest
 from sklearn.utils import murmurhash3_32
 
+from streamlab.diff.counter_hash import prefix
 from streamlab.methods.gates.hard_concrete import FIRST_POSITION
-from streamlab.methods.kernels.counter_rng import prefix, uniforms
+from streamlab.methods.kernels.counter_rng import uniforms
 
 CPU = torch.device("cpu")
 N = 100_000

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from streamlab.diff.rules import WholeTensors, positions
 from streamlab.errors import TrainingError
 from streamlab.methods import FixedMaskTraining, MethodSettings
 from streamlab.methods.api import SparseChange, TrainingJob
 from streamlab.methods.masks.catalogue import MASKS, MaskSettings
-from streamlab.methods.masks.seeded_positions import seeded_positions
 from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.training_loop import training_mode
 from streamlab.registry.records import RecordedScenario
@@ -119,31 +120,15 @@ def test_seeded_positions_lie_in_few_rows(make_job: MakeJob) -> None:
     assert chosen.details["n_within"] <= 0.05 * job.layout.n_gated
 
 
-def test_seeded_positions_are_golden() -> None:
-    assert seeded_positions(7, 100, 5).tolist() == [6, 30, 59, 69, 92]
-    assert seeded_positions(2**40 + 1, 2**31 - 1, 3).tolist() == [136776109, 1127425704, 1607813809]
-    assert seeded_positions(1, 10, 10).tolist() == list(range(10))
-    assert seeded_positions(1, 10, 0).tolist() == []
+@pytest.mark.parametrize("name", ["random", "rows"])
+def test_a_seeded_mask_has_a_rule_that_regenerates_it(name: str, make_job: MakeJob) -> None:
+    job = make_job()
+    selection = selected(mask(name), job, 90)
 
-
-def test_seeded_positions_are_spread_evenly_within_their_strata() -> None:
-    offsets = seeded_positions(3, 1_000_000, 10_000) - torch.arange(10_000) * 100
-
-    counts = torch.bincount(offsets, minlength=100).double()
-    assert len(counts) == 100
-    assert float(((counts - 100) ** 2 / 100).sum()) < 150  # chi-squared, 99 degrees: p = 0.001
-
-
-def test_another_seed_gives_other_positions() -> None:
-    one, other = (set(seeded_positions(seed, 100_000, 1_000).tolist()) for seed in (1, 2))
-
-    assert len(one & other) < 40  # ten by chance
-
-
-@pytest.mark.parametrize(("n", "k"), [(10, 11), (2**31, 1), (10, -1)])
-def test_impossible_positions_are_refused(n: int, k: int) -> None:
-    with pytest.raises(ValueError, match="are wanted"):
-        seeded_positions(1, n, k)
+    assert selection.rule is not None
+    regenerated = positions(selection.rule, job.layout)
+    for at, again in zip(selection.positions, regenerated, strict=True):
+        np.testing.assert_array_equal(at.numpy(), again)
 
 
 def test_more_entries_than_there_are_cannot_be_chosen(make_job: MakeJob) -> None:
@@ -159,6 +144,7 @@ def test_a_mask_of_tensors_takes_them_whole(make_job: MakeJob) -> None:
     trained = method.train(job)
 
     assert isinstance(trained, SparseChange)
+    assert trained.rule == WholeTensors(tuple("LayerNorm" in name for name in job.layout.names))
     for name, tensor in zip(job.layout.names, trained.tensors, strict=True):
         assert len(tensor) == (tensor.shape[0] if "LayerNorm" in name else 0)
 

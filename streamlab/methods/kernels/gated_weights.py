@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamlab.diff.counter_hash import prefix
 from streamlab.methods.adam import AdamSettings
 from streamlab.methods.gates.hard_concrete import (
     Densities,
@@ -30,7 +31,7 @@ from streamlab.methods.gates.hard_concrete import (
     sample,
 )
 from streamlab.methods.gates.unused_embeddings import UnusedEmbeddings
-from streamlab.methods.kernels.counter_rng import prefix, uniforms
+from streamlab.methods.kernels.counter_rng import uniforms
 from streamlab.methods.kernels.eager import step_block
 from streamlab.methods.kernels.native import BLOCK, SCALARS, SUMS, NativeStep
 from streamlab.methods.kernels.triton_step import GatedLaunch, TritonKernels

@@ -20,7 +20,7 @@ typedef struct {
     float *alpha, *alpha_mean, *alpha_square;
     int64_t count;
     uint32_t position;     /* low word of the first entry's position among all gated entries */
-    uint32_t prefix_now;   /* counter_rng.prefix at this step */
+    uint32_t prefix_now;   /* counter_hash.prefix at this step */
     uint32_t prefix_next;  /* ... and at the next */
     float group_now;       /* the group's gate at this step and at the next; 1 without groups */
     float group_next;

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from streamlab.diff.rules import SeededRows, row_number, rows_of
 from streamlab.methods.api import TrainingJob
-from streamlab.methods.masks.seeded_positions import seeded_positions
 from streamlab.methods.masks.selection import MaskSelector, Selection, top_k
 from streamlab.methods.masks.tensors import AmongTensors, refuse_fewer
 from streamlab.methods.training_loop import dense_step, ramp
@@ -74,21 +76,23 @@ class RowsWithin(AfterFinetuning, AmongTensors):
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Rank rows by their mean squared change; select one entry in each of k strata of them."""
         changes = self.finetuned_changes(job)
-        where = self._within(job, changes)
-        refuse_fewer(k, where.numel(), f"{self.share:.0%} of the rows have")
+        rows = self._rows(job, changes)
+        n_within = rows_of(job.layout)[rows].total
+        refuse_fewer(k, n_within, f"{self.share:.0%} of the rows have")
         seed = derived_seed("mask", job.seed)
-        chosen = where[seeded_positions(seed, where.numel(), k).to(where.device)]
-        details = {**self.described(job), "mask_seed": seed, "n_within": where.numel()}
-        return Selection(self.split(job.layout, chosen), details=details)
+        details = {**self.described(job), "mask_seed": seed, "n_within": n_within}
+        return Selection.by(SeededRows(seed, rows, k), job.layout, **details)
 
-    def _within(self, job: TrainingJob, changes: list[Tensor]) -> Tensor:
-        """Return the positions, among all candidates, of the entries of the selected rows."""
-        pairs = zip(changes, job.layout.shapes, self.candidates(job.layout), strict=True)
-        chosen = [(change, shape[0]) for change, shape, on in pairs if on]
-        scores = torch.cat([c.view(n, -1).square().mean(1) for c, n in chosen])
-        lengths = torch.cat([torch.full((n,), c.numel() // n) for c, n in chosen]).to(scores.device)
-        order = scores.argsort(descending=True, stable=True)
-        n_rows = int((lengths[order].cumsum(0) <= self.share * int(lengths.sum())).sum())
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[order[: max(1, n_rows)]] = True
-        return kept.repeat_interleave(lengths).nonzero().squeeze(-1)
+    def _rows(self, job: TrainingJob, changes: list[Tensor]) -> NDArray[np.bool_]:
+        """Return whether each row of the layout is selected."""
+        n_rows = [row_number(shape) for shape in job.layout.shapes]
+        among = torch.tensor(self.candidates(job.layout)).repeat_interleave(torch.tensor(n_rows))
+        lengths = torch.from_numpy(rows_of(job.layout).lengths)
+        scores = torch.cat(
+            [c.view(n, -1).square().mean(1) for c, n in zip(changes, n_rows, strict=True)]
+        ).cpu()
+        order = scores.where(among, -1.0).argsort(descending=True, stable=True)
+        within = lengths[order].cumsum(0) <= self.share * int(lengths[among].sum())
+        kept = torch.zeros_like(among)
+        kept[order[: max(1, int(within.sum()))]] = True
+        return (kept & among).numpy()

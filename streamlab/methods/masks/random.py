@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from streamlab.diff.rules import Seeded
 from streamlab.methods.api import TrainingJob
-from streamlab.methods.masks.seeded_positions import seeded_positions
 from streamlab.methods.masks.selection import Selection
 from streamlab.methods.masks.tensors import AmongTensors
 from streamlab.seeds import derived_seed
@@ -20,5 +20,5 @@ class Random(AmongTensors):
         """Select one entry in each of k strata. Raises TrainingError where there are fewer."""
         self.require(job.layout, k)
         seed = derived_seed("mask", job.seed)
-        chosen = seeded_positions(seed, self.n_candidates(job.layout), k)
-        return Selection(self.split(job.layout, chosen), details={"mask_seed": seed})
+        rule = Seeded(seed, self.candidates(job.layout), k)
+        return Selection.by(rule, job.layout, mask_seed=seed)

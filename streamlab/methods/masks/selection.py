@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
 from streamlab.config import Settings
+from streamlab.diff.rules import Rule, positions
 from streamlab.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -23,12 +24,20 @@ class Selection:
     """The entries that a training may change: one tensor each per tensor of the layout.
 
     `positions` are flat, ascending, int64; `values` are the changes to start from, of the same
-    lengths; None stands for zeros. `details` are recorded with the training.
+    lengths; None stands for zeros. `details` are recorded with the training. `rule` regenerates
+    exactly these positions, so that a file can store it in place of them.
     """
 
     positions: Sequence[Tensor]
     values: Sequence[Tensor] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
+    rule: Rule | None = None
+
+    @classmethod
+    def by(cls, rule: Rule, layout: Layout, **details: Any) -> Self:
+        """Return the entries that a rule determines. Raises DiffError where it does not fit."""
+        chosen = [torch.from_numpy(part.copy()) for part in positions(rule, layout)]
+        return cls(chosen, details=details, rule=rule)
 
 
 class MaskSelector(Settings):

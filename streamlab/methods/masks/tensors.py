@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import WholeTensors
 from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.selection import MaskSelector, Selection
@@ -22,11 +23,11 @@ class AmongTensors(MaskSelector):
     """Where entries may be chosen: `matrices`, which are all tensors of two or more dimensions, or
     a regular expression, searched in the base's names."""
 
-    def candidates(self, layout: Layout) -> list[bool]:
+    def candidates(self, layout: Layout) -> tuple[bool, ...]:
         """Tell of every tensor of the layout whether its entries may be chosen."""
         if self.tensors == "matrices":
-            return [len(shape) > 1 for shape in layout.shapes]
-        return [re.search(self.tensors, name) is not None for name in layout.names]
+            return tuple(len(shape) > 1 for shape in layout.shapes)
+        return tuple(re.search(self.tensors, name) is not None for name in layout.names)
 
     def n_candidates(self, layout: Layout) -> int:
         """Return the number of entries that may be chosen."""
@@ -36,16 +37,6 @@ class AmongTensors(MaskSelector):
     def require(self, layout: Layout, k: int) -> None:
         """Raise TrainingError where fewer than `k` entries may be chosen."""
         refuse_fewer(k, self.n_candidates(layout), f"the tensors {self.tensors!r} have")
-
-    def split(self, layout: Layout, chosen: Tensor) -> list[Tensor]:
-        """Return positions among all candidates, ascending, as positions tensor by tensor."""
-        parts, first = [], 0
-        for size, on in zip(layout.sizes, self.candidates(layout), strict=True):
-            end = first + (size if on else 0)
-            low, high = torch.searchsorted(chosen, torch.tensor([first, end], device=chosen.device))
-            parts.append(chosen[int(low) : int(high)] - first)
-            first = end
-        return parts
 
     def scores_among(self, layout: Layout, scores: Sequence[Tensor]) -> list[Tensor]:
         """Return scores with 0 for every entry that may not be chosen."""
@@ -78,7 +69,4 @@ class MatchingTensors(AmongTensors):
         if k != self.n_candidates(job.layout):
             raise ValueError(f"{self.n_candidates(job.layout)} entries match, and {k} are wanted")
         chosen = self.candidates(job.layout)
-        pairs = zip(job.layout.sizes, chosen, strict=True)
-        device = job.loop.device
-        positions = [torch.arange(size if on else 0, device=device) for size, on in pairs]
-        return Selection(positions, details={"selected_tensors": sum(chosen)})
+        return Selection.by(WholeTensors(chosen), job.layout, selected_tensors=sum(chosen))

@@ -1,0 +1,375 @@
+"""Position rules: a few numbers that determine which entries of a base a diff changes.
+
+A rule needs the base's layout and integers, nothing else, so that every machine and version gets
+the same positions: ascending, without repeats, in O(k).
+
+    Seeded          k of the entries of some tensors
+    SeededCounts    so many of the entries of every tensor, or of every row
+    SeededRows      k of the entries of some rows
+    WholeTensors    every entry of some tensors
+    Shared          n values, each of which changes s of the entries of some tensors
+
+"Seeded" means stratified: of n entries, the i-th of k positions lies in
+[floor(i n / k), floor((i + 1) n / k)). Where in it, a hash of the seed and i decides.
+
+A matrix, or a tensor of more axes, has a row for each index of its first axis; any other tensor is
+one row. Rows are numbered through all tensors in layout order.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamlab.diff.counter_hash import WORD_BITS, words
+from streamlab.diff.layout import Layout
+from streamlab.errors import DiffError
+
+MAX_ENTRIES: Final = (1 << 31) - 1
+_MAX_STRATUM: Final = (1 << 31) - 1  # so that a word times its length fits in 63 bits
+# What a word is hashed for, in place of a step.
+_PLACE, _SIGN, _ROTATION = 0, 1, 2
+
+Positions = NDArray[np.int64]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Runs of consecutive entries of a layout: where they start among all d, and their lengths."""
+
+    starts: Integers
+    lengths: Integers
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> Stretches:
+        """Return the chosen ones."""
+        return Stretches(self.starts[chosen], self.lengths[chosen])
+
+    @property
+    def total(self) -> int:
+        """Return the number of entries."""
+        return int(self.lengths.sum())
+
+
+def tensors_of(layout: Layout) -> Stretches:
+    """Return every tensor as one stretch."""
+    return _consecutive(np.array(layout.sizes, dtype=np.int64))
+
+
+def rows_of(layout: Layout) -> Stretches:
+    """Return every row of every tensor as one stretch."""
+    lengths = [math.prod(shape[1:] if len(shape) > 1 else shape) for shape in layout.shapes]
+    n_rows = [row_number(shape) for shape in layout.shapes]
+    return _consecutive(np.repeat(np.array(lengths, dtype=np.int64), n_rows))
+
+
+def row_number(shape: tuple[int, ...]) -> int:
+    """Return how many rows a tensor has."""
+    return shape[0] if len(shape) > 1 else 1
+
+
+def _consecutive(lengths: Integers) -> Stretches:
+    return Stretches(np.cumsum(lengths) - lengths, lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class Rule(ABC):
+    """Numbers that determine positions in any layout that they fit."""
+
+    @abstractmethod
+    def n_entries(self, layout: Layout) -> int:
+        """Return k, the number of positions. Raises DiffError where the rule does not fit."""
+
+    @abstractmethod
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """Return stretches, and the ascending places of the entries on them, joined."""
+
+    def n_values(self, layout: Layout) -> int:
+        """Return the number of values that determine those of all entries."""
+        return self.n_entries(layout)
+
+    def values_of(self, entries: Floats) -> Floats:
+        """Return the values that determine those of all entries, (k,) in layout order.
+
+        Raises DiffError where none do.
+        """
+        return entries
+
+    def entries_of(self, values: Floats) -> Floats:
+        """Return the values of all entries, (k,) in layout order; the inverse of `values_of`."""
+        return values
+
+    def groups(self, counts: Sequence[int]) -> tuple[int, ...]:
+        """Return how many consecutive values have one scale, from the entries of every tensor."""
+        return tuple(counts)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare kind and content."""
+        if not isinstance(other, Rule):
+            return NotImplemented
+        return type(self) is type(other) and all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
+        )
+
+
+def positions(rule: Rule, layout: Layout) -> list[Positions]:
+    """Return the flat, ascending positions of every tensor, read-only.
+
+    Raises DiffError where the rule does not fit the layout.
+    """
+    stretches, places = rule.drawn(layout)
+    ends = np.cumsum(stretches.lengths)
+    n_on = np.diff(np.searchsorted(places, ends), prepend=0)
+    places += np.repeat(stretches.starts - (ends - stretches.lengths), n_on)  # now among all d
+    tensors = tensors_of(layout)
+    upto = np.searchsorted(places, tensors.starts + tensors.lengths)
+    places -= np.repeat(tensors.starts, np.diff(upto, prepend=0))
+    places.flags.writeable = False
+    return [places[first:end] for first, end in pairwise([0, *upto.tolist()])]
+
+
+def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
+    """Choose `counts[b]` places in each of consecutive blocks of `sizes[b]` entries, (sum,) int64.
+
+    Ascending, one in each stratum of a block. The i-th of all takes word i. Raises DiffError where
+    a block has fewer entries than are wanted, or a stratum 2^31.
+
+    >>> stratified(7, [100], [5]).tolist()
+    [6, 30, 59, 69, 92]
+    """
+    size, count = np.asarray(sizes, dtype=np.int64), np.asarray(counts, dtype=np.int64)
+    if bool((count > size).any()):
+        block = int(np.argmax(count > size))
+        raise DiffError(f"A rule wants {count[block]} of {size[block]} entries.")
+    end, kept = np.cumsum(size), count > 0
+    end, size, count = end[kept], size[kept], count[kept]
+    if bool((size // np.maximum(count, 1) >= _MAX_STRATUM).any()):
+        raise DiffError(f"A rule must keep at least one of {_MAX_STRATUM} entries.")
+    last = np.cumsum(count)
+    k = int(last[-1]) if len(last) else 0
+    i = np.arange(k) - np.repeat(last - count, count)
+    # floor(i n / k) without the product of the two large numbers
+    lower = i * np.repeat(size // count, count)
+    lower += i * np.repeat(size % count, count) // np.repeat(count, count)
+    lower += np.repeat(end - size, count)
+    upper = np.empty_like(lower)
+    upper[:-1] = lower[1:]
+    upper[last - 1] = end
+    return lower + (words(seed, _PLACE, k) * (upper - lower) >> WORD_BITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Seeded(Rule):
+    """`k` seeded positions among all entries of the tensors that take part."""
+
+    seed: int
+    tensors: tuple[bool, ...]  # one per tensor of the layout
+    k: int
+
+    def __post_init__(self) -> None:
+        """Validate the numbers."""
+        _check_seed(self.seed)
+        _check_count("k", self.k)
+
+    def n_entries(self, layout: Layout) -> int:
+        """See `Rule`."""
+        _refuse_fewer(self.k, _chosen(self.tensors, layout).total)
+        return self.k
+
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """See `Rule`."""
+        return _drawn_among(self.seed, _chosen(self.tensors, layout), self.k)
+
+
+@dataclass(frozen=True, eq=False)
+class SeededCounts(Rule):
+    """So many seeded positions in every tensor, or in every row."""
+
+    seed: int
+    counts: Integers  # one per tensor or row
+    per: Literal["tensor", "row"] = "tensor"
+
+    def __post_init__(self) -> None:
+        """Validate the numbers, and keep the counts read-only."""
+        _check_seed(self.seed)
+        object.__setattr__(self, "counts", _read_only(self.counts, np.int64))
+        if int(self.counts.min(initial=0)) < 0:
+            raise DiffError(f"Counts must not be negative, got {self.counts.min()}.")
+        _check_count("The sum of the counts", sum(self.counts.tolist()))
+
+    def n_entries(self, layout: Layout) -> int:
+        """See `Rule`."""
+        lengths = self._cells(layout).lengths
+        if bool((self.counts > lengths).any()):
+            cell = int(np.argmax(self.counts > lengths))
+            raise DiffError(
+                f"{self.per.capitalize()} {cell} has {lengths[cell]} entries, and the rule wants "
+                f"{self.counts[cell]} of them."
+            )
+        return int(self.counts.sum())
+
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """See `Rule`."""
+        self.n_entries(layout)
+        cells = self._cells(layout)
+        return cells, stratified(self.seed, cells.lengths, self.counts)
+
+    def _cells(self, layout: Layout) -> Stretches:
+        cells = tensors_of(layout) if self.per == "tensor" else rows_of(layout)
+        _check_length("counts", self.per, len(self.counts), len(cells.lengths))
+        return cells
+
+
+@dataclass(frozen=True, eq=False)
+class SeededRows(Rule):
+    """`k` seeded positions among all entries of the selected rows."""
+
+    seed: int
+    rows: NDArray[np.bool_]  # whether each row is selected
+    k: int
+
+    def __post_init__(self) -> None:
+        """Validate the numbers, and keep the rows read-only."""
+        _check_seed(self.seed)
+        object.__setattr__(self, "rows", _read_only(self.rows, np.bool_))
+        _check_count("k", self.k)
+
+    def n_entries(self, layout: Layout) -> int:
+        """See `Rule`."""
+        _refuse_fewer(self.k, self._selected(layout).total)
+        return self.k
+
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """See `Rule`."""
+        return _drawn_among(self.seed, self._selected(layout), self.k)
+
+    def _selected(self, layout: Layout) -> Stretches:
+        rows = rows_of(layout)
+        _check_length("flags", "row", len(self.rows), len(rows.lengths))
+        return rows[self.rows]
+
+
+@dataclass(frozen=True, eq=False)
+class WholeTensors(Rule):
+    """Every entry of the tensors that take part."""
+
+    tensors: tuple[bool, ...]  # one per tensor of the layout
+
+    def n_entries(self, layout: Layout) -> int:
+        """See `Rule`."""
+        total = _chosen(self.tensors, layout).total
+        _check_count("The number of entries", total)
+        return total
+
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """See `Rule`."""
+        return _chosen(self.tensors, layout), np.arange(self.n_entries(layout))
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Rule):
+    """`n` values, each of which changes `s` seeded positions by itself or by its negative.
+
+    The n s positions are those of `Seeded`. Entry i takes value (i + o) mod n, where the rotation o
+    is seeded and the same for each n consecutive entries, with a seeded sign.
+    """
+
+    seed: int
+    tensors: tuple[bool, ...]  # one per tensor of the layout
+    n: int
+    s: int
+
+    def __post_init__(self) -> None:
+        """Validate the numbers."""
+        _check_seed(self.seed)
+        _check_count("n", self.n)
+        _check_count("s", self.s)
+        _check_count("n * s", self.n * self.s)
+
+    def n_entries(self, layout: Layout) -> int:
+        """See `Rule`."""
+        _refuse_fewer(self.n * self.s, _chosen(self.tensors, layout).total)
+        return self.n * self.s
+
+    def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
+        """See `Rule`."""
+        return _drawn_among(self.seed, _chosen(self.tensors, layout), self.n * self.s)
+
+    def n_values(self, layout: Layout) -> int:  # noqa: ARG002 - of any layout
+        """Return n."""
+        return self.n
+
+    def sources(self) -> Integers:
+        """Return the number of every entry's value, (n s,) below n."""
+        rotations = words(self.seed, _ROTATION, self.s) * self.n >> WORD_BITS
+        return np.asarray((np.arange(self.n) + rotations[:, None]) % self.n).reshape(-1)
+
+    def signs(self) -> Floats:
+        """Return 1 or -1 for every entry, (n s,): -1 where the top bit of its word is set."""
+        top = words(self.seed, _SIGN, self.n * self.s) >> WORD_BITS - 1
+        return (1 - 2 * top).astype(np.float32)
+
+    def values_of(self, entries: Floats) -> Floats:
+        """See `Rule`."""
+        values = np.empty(self.n, dtype=np.float32)
+        values[self.sources()] = entries * self.signs()
+        if not np.array_equal(self.entries_of(values), entries):
+            raise DiffError(f"Entries that share one of {self.n} values have different ones.")
+        return values
+
+    def entries_of(self, values: Floats) -> Floats:
+        """See `Rule`."""
+        return np.asarray(values[self.sources()] * self.signs())
+
+    def groups(self, counts: Sequence[int]) -> tuple[int, ...]:  # noqa: ARG002 - of any layout
+        """Return n: values belong to no tensor, and all have one scale."""
+        return (self.n,)
+
+
+def _drawn_among(seed: int, stretches: Stretches, k: int) -> tuple[Stretches, Positions]:
+    """Return the stretches, and k seeded places on them."""
+    _refuse_fewer(k, stretches.total)
+    return stretches, stratified(seed, [stretches.total], [k])
+
+
+def _chosen(tensors: tuple[bool, ...], layout: Layout) -> Stretches:
+    _check_length("flags", "tensor", len(tensors), len(layout.names))
+    return tensors_of(layout)[np.array(tensors, dtype=np.bool_)]
+
+
+def _read_only(array: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
+    given = np.asarray(array)
+    if given.ndim != 1 or (len(given) and given.dtype != dtype):
+        raise DiffError(f"A rule needs a vector of {dtype.__name__}, got {given.dtype}.")
+    copy: NDArray[Any] = given.astype(dtype)
+    copy.flags.writeable = False
+    return copy
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 1 << 64:
+        raise DiffError(f"A rule's seed must have at most 64 bits, got {seed}.")
+
+
+def _check_count(what: str, count: int) -> None:
+    if not 1 <= count <= MAX_ENTRIES:
+        raise DiffError(f"{what} must be 1 to {MAX_ENTRIES} in a rule, got {count}.")
+
+
+def _check_length(what: str, of: str, given: int, wanted: int) -> None:
+    if given != wanted:
+        raise DiffError(f"A rule needs {what} for each of the base's {wanted} {of}s, got {given}.")
+
+
+def _refuse_fewer(k: int, n: int) -> None:
+    if k > n:
+        raise DiffError(f"A rule wants {k} of {n} entries.")
