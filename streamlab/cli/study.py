@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.options import Place, with_place
 from streamlab.cli.output import Format, format_option, note, print_page
 from streamlab.errors import StreamlabError
@@ -20,19 +21,48 @@ from streamlab.units import counted, format_seconds, printable
 from streamlab.views.table import Page, Table, columns, tabulate
 
 if TYPE_CHECKING:
+    from streamlab.registry.registry import Registry
+    from streamlab.stats.study_comparison import ComparedRow
     from streamlab.study.results import CellResult, Choice, Results
     from streamlab.study.runner import Plan
     from streamlab.study.study import Cell, LoadedStudy
 
-_CHOICES = columns("row, task, setting, validation: score, note")
+_CHOICES = columns("row, task, setting, validation: score, note, neighbours")
 _ROWS = columns(
-    "row, [tasks: count], pairs: count, mean: score, difference: change, low: change, "
-    "high: change, won: count, lost: count, bytes: bytes, [entries: count]"
+    "row, [tasks: count], [seeds: count], pairs: count, mean: score, difference: change, "
+    "low: change, high: change, p: score, [examples: score], won: count, lost: count, "
+    "bytes: bytes, [head: bytes], [entries: count]"
 )
 
 
-@click.command()
-@click.argument("study", type=click.Path(path_type=Path))
+class _RunUnlessNamed(SuggestingGroup):
+    """A group whose first command is meant where none is named: `streamlab study FILE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the command; insert `run` where a file or its option is."""
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunUnlessNamed)
+def study() -> None:
+    """Compare methods, each at its tuned settings, on the same tasks and seeds.
+
+    `streamlab study FILE` is `streamlab study run FILE`.
+
+    \b
+    Example:
+      streamlab study studies/first.yaml --hours 2
+      streamlab study export studies/first.yaml
+    """
+
+
+_study = click.argument("study", type=click.Path(path_type=Path))
+
+
+@study.command()
+@_study
 @click.option("--plan", "planning", is_flag=True, help="Count the cells and estimate their time.")
 @click.option("--table", "printing", is_flag=True, help="Print the tables only; run nothing.")
 @click.option(
@@ -43,7 +73,7 @@ _ROWS = columns(
 )
 @format_option()
 @with_place
-def study(
+def run(
     study: Path,
     *,
     planning: bool,
@@ -54,16 +84,16 @@ def study(
 ) -> None:
     """Run STUDY: every method at its tuned settings, on the same tasks and seeds.
 
-    Each cell (a task, a seed, a setting of a method) is a run with one arrival. What is recorded
-    is not run again, so that a study can be stopped at any time, extended by methods, tasks and
-    seeds, and run by several processes at once; `streamlab import` adds the cells of another home.
+    Each cell (a task, a seed, a setting of a method) is a run with one arrival. What is recorded,
+    here or in the exported file beside the study, is not run again, so that a study can be stopped
+    at any time, extended by methods, tasks and seeds, and run by several processes at once;
+    `streamlab import` adds the cells of another home.
 
     \b
     Example:
       streamlab study studies/first.yaml --plan
       streamlab study studies/first.yaml --hours 2
     """
-    from streamlab.study.results import Results
     from streamlab.study.runner import plan
     from streamlab.study.study import load_study
 
@@ -71,9 +101,7 @@ def study(
     n_failed = 0
     if not (planning or printing):
         n_failed = _run(loaded, place, hours)
-    there = place.registry is not None or place.home.has_registry
-    with place.open() if there else nullcontext() as registry:
-        results = Results(registry)
+    with _results(loaded, place) as (results, _):
         found = plan(loaded, results)
         note(_described(loaded, found))
         if not planning:
@@ -82,6 +110,48 @@ def study(
             print_page(Page("study", loaded.study.name, record, tables), form, rows=tables[1])
     if n_failed:
         raise StreamlabError(f"{counted(n_failed, 'cell')} failed; see `streamlab ls runs`.")
+
+
+@study.command()
+@_study
+@with_place
+def export(study: Path, *, place: Place) -> None:
+    """Write what is recorded of STUDY's cells, without artifacts, to a file beside it.
+
+    The file, NAME/cells.jsonl, has a line for each cell, sorted. Where it is, its cells count as
+    done; those of this registry are added to it. NAME/overlaps.jsonl says how much of their masks
+    cells of one row have in common, as far as their diffs are in the store.
+
+    \b
+    Example:
+      streamlab study export studies/first.yaml
+    """
+    from streamlab.study.overlap import measured, read_overlaps, write_overlaps
+    from streamlab.study.records import write_cells
+    from streamlab.study.study import load_study
+
+    loaded = load_study(study)
+    with _results(loaded, place) as (results, registry):
+        n = write_cells(loaded.cells_file, results.records(loaded))
+        overlaps = read_overlaps(loaded.overlaps_file)
+        if registry is not None:
+            overlaps += measured(loaded, results, registry, place.find_store(registry))
+    click.echo(f"Wrote {counted(n, 'cell')} to {loaded.cells_file}.")
+    if overlaps:
+        n_pairs = write_overlaps(loaded.overlaps_file, overlaps)
+        click.echo(f"Wrote overlaps of {counted(n_pairs, 'pair')} to {loaded.overlaps_file}.")
+
+
+@contextmanager
+def _results(loaded: LoadedStudy, place: Place) -> Iterator[tuple[Results, Registry | None]]:
+    """Yield what is recorded of a study, in the registry if there is one and in its file."""
+    from streamlab.study.records import read_cells
+    from streamlab.study.results import Results
+
+    exported = read_cells(loaded.cells_file)
+    there = place.registry is not None or place.home.has_registry
+    with place.open() if there else nullcontext() as registry:
+        yield Results(registry, exported), registry
 
 
 def _run(loaded: LoadedStudy, place: Place, hours: float | None) -> int:
@@ -119,6 +189,10 @@ def _setting(chosen: tuple[tuple[str, object], ...]) -> str:
     return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in chosen)
 
 
+def _short(chosen: tuple[tuple[str, object], ...]) -> str:
+    return "/".join(str(value) for _, value in chosen)
+
+
 def _described(loaded: LoadedStudy, found: Plan) -> str:
     left = "unknown until one is done" if found.seconds is None else format_seconds(found.seconds)
     return (
@@ -136,6 +210,7 @@ class _Chosen:
     task: str
     setting: str
     validation: float | None
+    neighbours: str
     note: str
 
 
@@ -144,7 +219,7 @@ def _noted(choice: Choice) -> str:
     if not choice.is_final:
         return "not all tried yet"
     edges = ", ".join(f"`{path.rpartition('.')[2]}`" for path in choice.at_edge)
-    return f"best at the end of the grid of {edges}: extend it" if edges else ""
+    return f"at an end of {edges}: extend it" if edges else ""
 
 
 def _choices(loaded: LoadedStudy, results: Results) -> Table:
@@ -157,12 +232,14 @@ def _choices(loaded: LoadedStudy, results: Results) -> Table:
         for task in tasks:
             first = next(iter(loaded.study.tasks)) if task == "all" else task
             choice = results.choose(loaded, row, first)
+            beside = [t for t in choice.neighbours if math.isfinite(t.score)]
             lines.append(
                 _Chosen(
                     row=row.label,
                     task=task,
                     setting=_setting(choice.setting),
                     validation=choice.score if math.isfinite(choice.score) else None,
+                    neighbours=", ".join(f"{_short(t.setting)} {t.score:.4f}" for t in beside),
                     note=_noted(choice),
                 )
             )
@@ -175,54 +252,49 @@ class _Line:
 
     row: str
     tasks: int
+    seeds: int
     pairs: int
     mean: float
     difference: float | None
     low: float | None
     high: float | None
+    p: float | None
+    examples: float | None
     won: int | None
     lost: int | None
     bytes: int
+    head: int
     entries: int
 
 
 def _table(loaded: LoadedStudy, results: Results) -> Table:
     """Return the mean of every row, and its paired difference from the reference."""
-    rows = {row: results.reported(loaded, row) for row in loaded.rows()}
-    wanted = loaded.study.reference
-    reference = next(found for row, found in rows.items() if row.method == wanted)
-    lines = [_result(row.label, found, reference) for row, found in rows.items() if found]
-    return tabulate("rows", f"Scores on dev, compared with {wanted}", _ROWS, lines)
+    from streamlab.stats.study_comparison import compare_rows
+
+    title = f"Scores on dev, compared with {loaded.study.reference}"
+    return tabulate("rows", title, _ROWS, map(_result, compare_rows(loaded, results)))
 
 
-def _result(
-    label: str,
-    found: dict[str, dict[int, CellResult]],
-    reference: dict[str, dict[int, CellResult]],
-) -> _Line:
-    from streamlab.stats.differences import mean_difference
-
-    pairs = {
-        task: [r.dev - reference[task][seed].dev for seed, r in by_seed.items() if seed in there]
-        for task, by_seed in found.items()
-        if (there := reference.get(task, {}))
-    }
-    pairs = {task: differences for task, differences in pairs.items() if differences}
-    compared = mean_difference(pairs) if pairs and found is not reference else None
-    every = [r for by_seed in found.values() for r in by_seed.values()]
-    interval = compared is not None and not math.isnan(compared.low)
+def _result(row: ComparedRow) -> _Line:
+    found = row.difference
     return _Line(
-        row=label,
-        tasks=len(found),
-        pairs=sum(map(len, pairs.values())),
-        mean=statistics.fmean(
-            statistics.fmean(r.dev for r in by_seed.values()) for by_seed in found.values()
-        ),
-        difference=compared.mean if compared else None,
-        low=compared.low if compared and interval else None,
-        high=compared.high if compared and interval else None,
-        won=compared.n_wins if compared else None,
-        lost=compared.n_losses if compared else None,
-        bytes=round(statistics.fmean(r.file_bytes for r in every)),
-        entries=round(statistics.fmean(r.n_entries for r in every)),
+        row=row.row.label,
+        tasks=len(row.scores),
+        seeds=row.n_seeds,
+        pairs=row.n_pairs,
+        mean=row.mean,
+        difference=found.mean if found else None,
+        low=_number(found.low) if found else None,
+        high=_number(found.high) if found else None,
+        p=_number(row.adjusted_p),
+        examples=_number(row.examples_error),
+        won=found.n_wins if found else None,
+        lost=found.n_losses if found else None,
+        bytes=row.file_bytes,
+        head=row.head_bytes,
+        entries=row.n_entries,
     )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,8 @@ from streamlab.hashing import fingerprint_base
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -43,3 +46,27 @@ class Layout:
     def n_gated(self) -> int:
         """Return d, the number of entries that a diff may change."""
         return sum(self.sizes)
+
+
+def layer_of(tensor: str) -> str:
+    """Return the layer of a tensor by its number, `embeddings` or `other` where it has none.
+
+    >>> layer_of("encoder.layer.3.output.dense.weight"), layer_of("embeddings.word.weight")
+    ('3', 'embeddings')
+    """
+    found = _LAYER.search(tensor)
+    if found:
+        return found[1]
+    return "embeddings" if "embed" in tensor.lower() else "other"
+
+
+def kind_of(tensor: str) -> str:
+    """Return the kind of a tensor: what it is within its layer.
+
+    >>> kind_of("encoder.layer.3.attention.self.query.bias")
+    'attention.self.query'
+    """
+    found = _LAYER.search(tensor)
+    if not found:
+        return layer_of(tensor)
+    return re.sub(r"\.?(weight|bias)$", "", tensor[found.end() :]) or "other"

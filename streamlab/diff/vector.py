@@ -211,6 +211,15 @@ class DiffVector:
         )
 
 
+def chance_overlap(one: float, two: float) -> float:
+    """Return the Jaccard index of uniform random masks with densities `one` and `two`.
+
+    >>> chance_overlap(1.0, 0.25)
+    0.25
+    """
+    return one * two / (one + two - one * two)
+
+
 def _read_only(array: NDArray[Any], dtype: str, name: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype != np.dtype(dtype):
         given = getattr(array, "dtype", type(array).__name__)

@@ -9,12 +9,12 @@ is the rest of the name, without `weight` or `bias`.
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from streamlab.diff.layout import kind_of, layer_of
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import heat_map
 from streamlab.figures.style import MOST_NAMED, StreamFigure, plain
@@ -26,32 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Groups = dict[str, Counter[str]]  # "layer" and "kind": a number for each name
-_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 _MOST_KINDS = 9  # columns; the CSV has the rarer kinds too
-
-
-def layer_of(tensor: str) -> str:
-    """Return the layer of a tensor by its number, `embeddings` or `other` where it has none.
-
-    >>> layer_of("encoder.layer.3.output.dense.weight"), layer_of("embeddings.word.weight")
-    ('3', 'embeddings')
-    """
-    found = _LAYER.search(tensor)
-    if found:
-        return found[1]
-    return "embeddings" if "embed" in tensor.lower() else "other"
-
-
-def kind_of(tensor: str) -> str:
-    """Return the kind of a tensor: what it is within its layer.
-
-    >>> kind_of("encoder.layer.3.attention.self.query.bias")
-    'attention.self.query'
-    """
-    found = _LAYER.search(tensor)
-    if not found:
-        return layer_of(tensor)
-    return re.sub(r"\.?(weight|bias)$", "", tensor[found.end() :]) or "other"
 
 
 @dataclass(frozen=True)

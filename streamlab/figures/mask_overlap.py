@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from streamlab.diff.format.container import decode
+from streamlab.diff.vector import chance_overlap
 from streamlab.errors import RegistryError
 from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
 from streamlab.figures.style import StreamFigure, plain
@@ -34,15 +35,6 @@ class Pair:
     second: int
     jaccard: float
     chance: float
-
-
-def chance(one: float, two: float) -> float:
-    """Return the Jaccard index of uniform random masks with densities `one` and `two`.
-
-    >>> chance(1.0, 0.25)
-    0.25
-    """
-    return one * two / (one + two - one * two)
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class OverlapFigure(StreamFigure):
         vectors = [decode(store.get(diff.digest), layout) for diff in diffs]
         pairs = tuple(
             Pair(one, two, vectors[one].overlap(vectors[two]),
-                 chance(diffs[one].density, diffs[two].density))
+                 chance_overlap(diffs[one].density, diffs[two].density))
             for one, two in itertools.combinations(range(len(diffs)), 2)
         )  # fmt: skip
         return cls(stream, tasks, diffs, pairs, len(there))

@@ -99,17 +99,30 @@ def _degrees(variances: Sequence[float], n_seeds: Sequence[int]) -> float:
     return float(sum(variances) ** 2 / spread)
 
 
-def examples_error(scores: Sequence[tuple[float, float, int]]) -> float:
+def examples_error(scores: Sequence[tuple[str, float, float, int]]) -> float:
     """Return the standard error that the evaluation examples leave in a mean difference.
 
-    `scores`: for each task the two accuracies and the number of examples. The methods' errors on
-    the same examples are taken as independent, an upper bound where they agree more often.
+    `scores`: for each task its metric, the two scores and the number of examples. The methods'
+    errors on the same examples are taken as independent, an upper bound where they agree more
+    often. NaN where a metric is none of accuracy, Matthews (as with equal margins) and Pearson or
+    Spearman correlation (as of normal variables).
 
-    >>> round(examples_error([(0.8, 0.8, 872)]), 4)
+    >>> round(examples_error([("accuracy", 0.8, 0.8, 872)]), 4)
     0.0192
     """
-    variances = [(a * (1 - a) + b * (1 - b)) / n for a, b, n in scores]
+    variances = [sum(_variance(metric, s, n) for s in (a, b)) for metric, a, b, n in scores]
     return math.sqrt(sum(variances)) / len(variances)
+
+
+def _variance(metric: str, score: float, n: int) -> float:
+    """Return the variance of a score over samples of n examples."""
+    if metric == "accuracy":
+        return score * (1 - score) / n
+    if metric == "matthews":  # 2 accuracy - 1 where both margins are even
+        return (1 - score**2) / n
+    if metric in ("pearson", "spearman"):
+        return (1 - score**2) ** 2 / (n - 1)
+    return math.nan
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

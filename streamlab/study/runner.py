@@ -7,7 +7,6 @@ may work on one study in one registry: a cell that another one has begun is left
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +20,10 @@ from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run
 from streamlab.stream.event_loop import Watch
+from streamlab.study.records import read_cells
 from streamlab.study.results import CellResult, Results
 from streamlab.study.study import Cell, LoadedStudy
+from streamlab.study.tuning import Search
 
 Clock = Callable[[], float]
 
@@ -46,15 +47,37 @@ class Plan:
 def ordered(loaded: LoadedStudy, results: Results) -> Iterator[Cell]:
     """Yield every cell in the order of worth; those of later seeds by what is recorded by then."""
     study, rows = loaded.study, loaded.rows()
-    columns = [loaded.trials(row) for row in rows]
-    for trials in itertools.zip_longest(*columns, fillvalue=()):
-        for cells in trials:
-            yield from cells
+    for parts in _in_turns([results.tuned(loaded, row) for row in rows]):
+        yield from parts
     for seed in study.seeds[1:]:
         for row in rows:
             for task in study.tasks:
                 choice = results.choose(loaded, row, task)
                 yield loaded.cell(row, choice.setting, task, seed)
+
+
+def _in_turns(columns: list[Iterator[list[Cell]]]) -> Iterator[list[Cell]]:
+    """Yield the first part of every column before the second, each only when it is asked for."""
+    while columns:
+        for column in list(columns):
+            part = next(column, None)
+            if part is None:
+                columns.remove(column)
+            else:
+                yield part
+
+
+def _n_unknown(loaded: LoadedStudy, results: Results) -> int:
+    """Return how many cells the trials of searches may have that are not known yet."""
+    n_missing = 0
+    for row in loaded.rows():
+        tune = loaded.study.methods[row.method].tune
+        if isinstance(tune, Search):
+            for tasks in loaded.tuned_together:
+                task = tasks[0] if len(tasks) == 1 else None
+                n_tried = len(results.trials(loaded, row, task))
+                n_missing += (tune.n_trials - n_tried) * len(tasks)
+    return n_missing
 
 
 def plan(loaded: LoadedStudy, results: Results) -> Plan:
@@ -69,9 +92,12 @@ def plan(loaded: LoadedStudy, results: Results) -> Plan:
     missing = [cell.task for cell, result in found if result.state == "open"]
     means = {task: statistics.fmean(seconds) for task, seconds in spent.items()}
     usual = statistics.fmean(means.values()) if means else None
-    seconds = None if usual is None else sum(means.get(task, usual) for task in missing)
+    n_unknown = _n_unknown(loaded, results)
+    seconds = None
+    if usual is not None:
+        seconds = sum(means.get(task, usual) for task in missing) + usual * n_unknown
     return Plan(
-        n_cells=len(cells),
+        n_cells=len(cells) + n_unknown,
         n_done=states.count("done"),
         n_failed=states.count("failed"),
         n_elsewhere=states.count("elsewhere"),
@@ -97,7 +123,7 @@ def run_study(
     Home(home).create()
     bases: dict[str, Base] = {}
     with Registry.open(registry_url, clock=clock) as registry:
-        results = Results(registry)
+        results = Results(registry, read_cells(loaded.cells_file))
         for cell in ordered(loaded, results):
             if until is not None and clock() >= until:
                 return

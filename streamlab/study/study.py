@@ -7,7 +7,6 @@ is found by that.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +18,15 @@ from streamlab.config import Settings, Tree, assign, read_yaml, validate
 from streamlab.errors import ConfigError
 from streamlab.stream.provider_settings import Name
 from streamlab.stream.scenario import LoadedScenario, resolve_scenario
-
-Value = bool | int | float | str
-Setting = tuple[tuple[str, Value], ...]  # values of the settings that are tuned
-SettingPath = Annotated[str, Field(pattern=r"^(method|training|storage|base)(\.\w+)+$")]
-Grid = Mapping[SettingPath, Annotated[tuple[Value, ...], Field(min_length=1)]]
+from streamlab.study.tuning import (
+    Grid,
+    Search,
+    Setting,
+    Tune,
+    Value,
+    first_setting,
+    grid_settings,
+)
 
 
 class StudyMethod(Settings):
@@ -35,9 +38,10 @@ class StudyMethod(Settings):
     """Replaces single settings of `defaults.training`."""
     sizes: Grid = Field(default={}, max_length=1)
     """Values of one setting, each a row of its own: `method.target_density: [0.005, 0.001]`."""
-    tune: Grid = Field(default={})
+    tune: Tune = Field(default={})
     """Values to choose from, on validation examples split from train: one cell each, and each
-    combination of several settings. `training.learning_rate: [1e-4, 2e-4]`."""
+    combination of several settings. `training.learning_rate: [1e-4, 2e-4]`. Or a search by Optuna,
+    which has `n_trials` and a `space`."""
 
 
 class Study(Settings):
@@ -109,6 +113,16 @@ class LoadedStudy:
     origin: str
     _cells: dict[tuple[Row, Setting, str, int], Cell] = field(default_factory=dict, compare=False)
 
+    @property
+    def cells_file(self) -> Path:
+        """Return where the records of its cells are exported to: beside the study's file."""
+        return Path(self.origin).with_suffix("") / "cells.jsonl"
+
+    @property
+    def overlaps_file(self) -> Path:
+        """Return where the overlaps of its masks are exported to."""
+        return self.cells_file.with_name("overlaps.jsonl")
+
     def rows(self) -> list[Row]:
         """Return every method at each of its sizes, in the order of the file."""
         return [
@@ -117,14 +131,19 @@ class LoadedStudy:
             for size in next(iter(method.sizes.values()), (None,))
         ]
 
+    @property
+    def tuned_together(self) -> list[list[str]]:
+        """Return the groups of tasks that one setting is chosen for."""
+        tasks = list(self.study.tasks)
+        return [tasks] if self.study.choose == "all_tasks" else [[task] for task in tasks]
+
     def settings(self, row: Row) -> list[Setting]:
-        """Return every combination of the values that a row's method is tuned over."""
+        """Return every combination of the values of a grid; those of a search depend on results."""
         tune = self.study.methods[row.method].tune
-        pairs = ([(path, value) for value in values] for path, values in tune.items())
-        return list(itertools.product(*pairs))
+        return [] if isinstance(tune, Search) else list(grid_settings(tune))
 
     def trials(self, row: Row) -> list[list[Cell]]:
-        """Return the cells that a row's setting is chosen from: by setting, then by task."""
+        """Return the cells that a grid's setting is chosen from: by setting, then by task."""
         seed, tasks = self.study.seeds[0], self.study.tasks
         return [[self.cell(row, s, task, seed) for task in tasks] for s in self.settings(row)]
 
@@ -170,11 +189,13 @@ def load_study(path: Path) -> LoadedStudy:
     for key in refused & loaded.study.shared.keys():
         raise ConfigError(str(path), [f"shared.{key}: is the study's own; leave it out."])
     tasks, seed = list(loaded.study.tasks), loaded.study.seeds[0]
-    settings = [(row, setting) for row in loaded.rows() for setting in loaded.settings(row)]
-    for row, setting in settings:
+    rows = loaded.rows()
+    firsts = [(row, first_setting(loaded.study.methods[row.method].tune)) for row in rows]
+    settings = [(row, setting) for row in rows for setting in loaded.settings(row)]
+    for row, setting in (*firsts, *settings):
         loaded.cell(row, setting, tasks[0], seed)
     for task in tasks:
-        loaded.cell(*settings[0], task, seed)
+        loaded.cell(*firsts[0], task, seed)
     return loaded
 
 

@@ -13,13 +13,12 @@ from figure_samples import HOSTILE, check_pictures, read_csv
 
 from streamlab.cli import cli
 from streamlab.diff.format.container import decode
-from streamlab.diff.layout import Layout
+from streamlab.diff.layout import Layout, kind_of, layer_of
 from streamlab.errors import RegistryError
 from streamlab.figures.accuracy import AccuracyFigure
 from streamlab.figures.accuracy_matrix import MatrixFigure
 from streamlab.figures.catalogue import BY_NAME
 from streamlab.figures.file_parts import BytesFigure
-from streamlab.figures.layers import kind_of, layer_of
 from streamlab.figures.mask_overlap import OverlapFigure
 from streamlab.figures.pareto import ParetoFigure
 from streamlab.figures.style import house_style

@@ -86,7 +86,23 @@ def test_examples_error_is_what_sampling_examples_gives() -> None:
         for _ in range(20_000)
     ]
 
-    assert examples_error(tasks) == pytest.approx(np.std(drawn), rel=0.02)
+    scores = [("accuracy", *task) for task in tasks]
+    assert examples_error(scores) == pytest.approx(np.std(drawn), rel=0.02)
+
+
+def test_examples_error_of_correlations_is_what_sampling_examples_gives() -> None:
+    generator = np.random.default_rng(0)
+    n, r = 300, 0.6
+    x = generator.standard_normal((8_000, n))
+    y = r * x + np.sqrt(1 - r**2) * generator.standard_normal((8_000, n))
+    pearson = [np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]
+    matthews = [np.corrcoef(a > 0, b > 0)[0, 1] for a, b in zip(x, y, strict=True)]
+
+    for metric, sampled in (("pearson", pearson), ("matthews", matthews)):
+        wanted = np.sqrt(2) * np.std(sampled)  # of a difference of two
+        found = examples_error([(metric, np.mean(sampled), np.mean(sampled), n)])
+        assert found == pytest.approx(wanted, rel=0.05)
+    assert np.isnan(examples_error([("f1", 0.8, 0.8, n)]))
 
 
 def test_holm_controls_the_chance_of_any_false_claim() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,9 @@ from stream_samples import Lab, make_lab, only, reading
 from streamlab.cli import cli
 from streamlab.errors import ConfigError, RunInProgressError
 from streamlab.home.folder import Home
+from streamlab.stats.study_comparison import compare_rows
 from streamlab.stream.engine import run
+from streamlab.study.records import CellRecord, CellScore, read_cells, write_cells
 from streamlab.study.results import Results
 from streamlab.study.runner import ordered, plan, run_study
 from streamlab.study.study import Cell, LoadedStudy, load_study
@@ -291,7 +296,7 @@ def test_the_command_prints_what_was_chosen_and_compares(
     tree = json.loads(CliRunner().invoke(cli, [*given, "--format", "json"]).stdout)
 
     assert printed.exit_code == 0, printed.output
-    assert "best at the end of the grid" in " ".join(printed.stdout.split())
+    assert "at an end" in " ".join(printed.stdout.split())
     assert "14 done, 0 failed" in printed.stderr
     rows = tree["rows"]
     assert [row["row"] for row in rows] == ["full", "random-0.05", "random-0.01"]
@@ -300,6 +305,176 @@ def test_the_command_prints_what_was_chosen_and_compares(
     assert all(
         row["pairs"] == 4 and row["low"] <= row["difference"] <= row["high"] for row in others
     )
+
+
+def test_what_is_exported_counts_as_done_where_there_is_no_registry(
+    done: tuple[LoadedStudy, Home], tmp_path: Path
+) -> None:
+    loaded, home = done
+    path = tmp_path / "whole.yaml"
+    path.write_bytes(Path(loaded.origin).read_bytes())
+    elsewhere = replace(load_study(path), folder=loaded.folder)
+    records = results_in(home).records(loaded)
+
+    n = write_cells(elsewhere.cells_file, records)
+    results = Results(None, read_cells(elsewhere.cells_file))
+
+    assert n == 14
+    found = plan(elsewhere, results)
+    assert (found.n_done, found.n_open) == (14, 0)
+    assert compare_rows(elsewhere, results) == compare_rows(loaded, results_in(home))
+    away = tmp_path / "home"
+    assert not list(run_study(elsewhere, away, registry_url=Home(away).registry_url))
+
+
+def test_an_export_is_the_same_from_the_registry_and_from_the_file(
+    done: tuple[LoadedStudy, Home], tmp_path: Path
+) -> None:
+    loaded, home = done
+    paths = [tmp_path / name for name in ("first.jsonl", "again.jsonl", "both.jsonl")]
+
+    write_cells(paths[0], results_in(home).records(loaded))
+    exported = read_cells(paths[0])
+    write_cells(paths[1], Results(None, exported).records(loaded))
+    write_cells(paths[2], Results(reading(home), exported).records(loaded))
+
+    assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
+
+
+def test_a_cell_in_an_export_has_its_scores_bytes_and_settings(
+    done: tuple[LoadedStudy, Home],
+) -> None:
+    loaded, home = done
+    record = next(
+        r for r in results_in(home).records(loaded) if r.row == "random-0.01" and r.task == "mood"
+    )
+
+    assert record.artifact is not None
+    parts = ("positions", "values", "head", "metadata")
+    assert record.artifact.file_bytes == sum(getattr(record.artifact, f"{p}_bytes") for p in parts)
+    assert sum(record.artifact.layers.values()) == record.artifact.n_entries > 0
+    assert record.method["mask"]["name"] == "random"
+    assert {score.split for score in record.scores} == {"dev", "validation"}
+    assert "torch" in record.environment
+
+
+def test_a_damaged_export_is_refused_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "cells.jsonl"
+    path.write_text('{"cell": "x"}\nnothing\n', encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"(?s)2 problems.*line 1: `cell`.*line 2: is no JSON"):
+        read_cells(path)
+
+
+def test_the_command_exports_and_a_file_alone_means_run(
+    lab: Lab, done: tuple[LoadedStudy, Home], tmp_path: Path
+) -> None:
+    path = lab.folder / "exported.yaml"
+    path.write_bytes(Path(done[0].origin).read_bytes())
+    home = ["--home", str(done[1].path)]
+
+    exported = CliRunner().invoke(cli, ["study", "export", str(path), *home])
+    alone = CliRunner().invoke(
+        cli, ["study", "--table", str(path), "--home", str(tmp_path / "none")]
+    )
+
+    assert exported.exit_code == 0, exported.output
+    assert "Wrote 14 cells to" in exported.output
+    assert alone.exit_code == 0, alone.output
+    assert "14 done, 0 failed" in alone.stderr
+
+
+def test_a_choice_names_its_neighbours_in_the_grid(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    tune = {"training.learning_rate": [1e-3, 4e-3, 1e-4, 2e-3], "training.warmup_share": [0.1, 0.2]}
+    loaded = study(methods={"full": {"method": "full_finetuning", "tune": tune}})
+    choice = Results(None).choose(loaded, loaded.rows()[0], "mood")
+
+    assert [dict(trial.setting) for trial in choice.neighbours] == [
+        {"training.learning_rate": 1e-3, "training.warmup_share": 0.2},
+        {"training.learning_rate": 1e-4, "training.warmup_share": 0.1},
+        {"training.learning_rate": 2e-3, "training.warmup_share": 0.1},
+    ]
+
+
+SEARCH = {"n_trials": 4, "space": {"training.learning_rate": {"low": 1e-5, "high": 1e-2}}}
+
+
+def searched(study: Callable[..., LoadedStudy], **changes: Any) -> LoadedStudy:
+    pytest.importorskip("optuna")
+    full = {"method": "full_finetuning", "tune": SEARCH | changes}
+    return study(methods={"full": full}, seeds=[1])
+
+
+def test_a_search_that_is_stopped_goes_on_as_one_that_was_not(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    loaded, homes = searched(study), [Home(tmp_path / name) for name in ("whole", "stopped")]
+
+    def run_in(home: Home, most: int | None = None) -> list[tuple[tuple[str, Any], ...]]:
+        work = run_study(loaded, home.path, registry_url=home.registry_url)
+        return [cell.chosen for cell, _ in itertools.islice(work, most)]
+
+    whole = run_in(homes[0])
+    stopped = [*run_in(homes[1], 3), *run_in(homes[1], 1), *run_in(homes[1])]
+
+    assert len(whole) == 8  # four trials of two tasks
+    assert stopped == whole
+    assert len(set(whole)) == 4
+    found = plan(loaded, results_in(homes[0]))
+    assert (found.n_cells, found.n_done, found.n_open) == (8, 8, 0)
+
+
+def test_a_search_chooses_its_best_trial_and_counts_what_is_not_known_yet(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    loaded, home = searched(study, sampler="random"), Home(tmp_path / "home")
+    before = plan(loaded, Results(None))
+    list(run_study(loaded, home.path, registry_url=home.registry_url))
+    results, row = results_in(home), loaded.rows()[0]
+
+    choice = results.choose(loaded, row, "mood")
+
+    assert (before.n_cells, before.n_open) == (7, 7)  # the first is known, its second task not
+    assert choice.is_final
+    assert choice.score == max(trial.score for trial in choice.trials)
+    assert 0 < len(choice.neighbours) <= 2
+
+
+def test_a_pruned_trial_is_given_up_after_its_first_task_and_never_chosen(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    loaded = searched(study, sampler="random", pruner="median", n_trials=3)
+    scores = iter([0.8, 0.9, 0.7, 0.8, 0.1])  # of two whole trials, and of the start of a third
+    exported: dict[str, CellRecord] = {}
+    results, row = Results(None, exported), loaded.rows()[0]
+    recorded: list[Cell] = []
+    for part in results.tuned(loaded, row):
+        recorded += part
+        exported[part[0].digest] = scored(part[0], next(scores))
+        results.refresh(part[0])
+
+    choice = results.choose(loaded, row, "mood")
+
+    assert [cell.task for cell in recorded] == ["mood", "same", "mood", "same", "mood"]
+    assert [trial.score for trial in choice.trials] == pytest.approx([0.85, 0.75, -math.inf])
+    assert choice.is_final
+    assert choice.setting == recorded[0].chosen
+    assert plan(loaded, results).n_open == 0
+
+
+def scored(cell: Cell, value: float) -> CellRecord:
+    """Return the record of a cell with a validation score, all else being empty."""
+    score = CellScore(
+        metric="accuracy", split="validation", value=value, n_examples=10, is_primary=True
+    )
+    return CellRecord(
+        cell=cell.digest, row=cell.row.label, setting=dict(cell.chosen), task=cell.task,
+        seed=cell.seed, status="finished", method={}, n_steps=1, training_seconds=0.0,
+        evaluation_seconds=0.0, n_train_examples=1, examples="", source="files", base="",
+        environment={}, scores=(score,),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
