@@ -2,6 +2,7 @@
 
     new = round(float32(old) + delta)    one sum, then one rounding where the dtype is narrower
     new = round(value)                   where the diff replaces weights
+    new = 0                              where it prunes: all weights that it does not keep
 
 Reverting copies the saved old values back: a subtraction would not restore the bits.
 """
@@ -46,7 +47,7 @@ class _HeadSwap:
 class Plan:
     """A diff matched to the parameters of one model; `put_on` may be called many times."""
 
-    groups: tuple[EntryGroup, ...]
+    groups: tuple[EntryGroup | PrunedTensors, ...]
     swaps: tuple[_HeadSwap, ...]
 
     def put_on(self) -> Applied:
@@ -145,7 +146,7 @@ def applied(
 
 def _match_backbone(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], diff: DiffVector
-) -> tuple[EntryGroup, ...]:
+) -> tuple[EntryGroup | PrunedTensors, ...]:
     prefix = getattr(model, "base_model_prefix", "") or ""
     members: dict[tuple[torch.dtype, torch.device], list[tuple[nn.Parameter, SparseTensor]]] = {}
     found: set[int] = set()
@@ -164,6 +165,8 @@ def _match_backbone(
         if len(tensor):
             key = parameter.dtype, parameter.device
             members.setdefault(key, []).append((parameter, tensor))
+    if diff.mode == "prune":
+        return tuple(map(prune_tensors, members.values()))
     return tuple(group_entries(pairs, diff.mode) for pairs in members.values())
 
 
@@ -293,8 +296,7 @@ class EntryGroup:
         """Return the new weights, in the dtype of the old ones."""
         if self.mode == "replace":
             return self.values.to(old.dtype)
-        wide = torch.promote_types(old.dtype, torch.float32)
-        return (old.to(wide) + self.values).to(old.dtype)
+        return _added(old, self.values)
 
     def read(self) -> Tensor:
         """Return the weights at the positions, (sum of n_i,)."""
@@ -342,6 +344,50 @@ def group_entries(pairs: Sequence[tuple[nn.Parameter, SparseTensor]], mode: Mode
     if has_triton(values.device):
         entries = DeviceEntries(positions, [parameter.numel() for parameter in parameters])
     return EntryGroup(parameters, positions, values, mode, tuple(views), entries)
+
+
+@dataclass(frozen=True)
+class PrunedTensors:
+    """Parameters of one dtype on one device that keep some entries; all others become 0.
+
+    `positions`: (k,) int64, ascending, in all parameters together; `values`: (k,) float32.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    positions: Tensor
+    values: Tensor
+
+    def changed(self, old: Tensor) -> Tensor:
+        """Return the new weights of all parameters, in the dtype of the old ones."""
+        kept = _added(old.index_select(0, self.positions), self.values)
+        return torch.zeros_like(old).index_copy_(0, self.positions, kept)
+
+    def read(self) -> Tensor:
+        """Return the weights of all parameters, flat."""
+        return torch.cat([_flat(parameter) for parameter in self.parameters])
+
+    def write(self, weights: Tensor) -> None:
+        """Set the weights of all parameters."""
+        parts = weights.split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            _flat(parameter).copy_(part)
+
+
+def prune_tensors(pairs: Sequence[tuple[nn.Parameter, SparseTensor]]) -> PrunedTensors:
+    """Match the kept entries to parameters of one dtype on one device."""
+    parameters = tuple(parameter for parameter, _ in pairs)
+    starts = np.cumsum([0, *(parameter.numel() for parameter in parameters[:-1])])
+    positions = np.concatenate(
+        [tensor.positions + start for (_, tensor), start in zip(pairs, starts, strict=True)]
+    )
+    values = np.concatenate([tensor.values for _, tensor in pairs])
+    first = parameters[0]
+    return PrunedTensors(parameters, to_device_of(first, positions), to_device_of(first, values))
+
+
+def _added(old: Tensor, values: Tensor) -> Tensor:
+    wide = torch.promote_types(old.dtype, torch.float32)
+    return (old.to(wide) + values).to(old.dtype)
 
 
 def to_device_of(parameter: nn.Parameter, array: NDArray[Any]) -> Tensor:

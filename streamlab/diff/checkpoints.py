@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import torch
 
 from streamlab.diff.apply import plan
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.layout import Layout
-from streamlab.diff.vector import DiffVector, SparseTensor
+from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import DiffError, SourceError
 from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import split_head
@@ -177,9 +178,17 @@ def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTenso
     return SparseTensor(shape, positions.numpy(), values[positions].numpy())
 
 
+_MEANINGS: Final = MappingProxyType[Mode, str](
+    {
+        "add": "Its values are added to the base's weights.",
+        "replace": "Its values replace the base's weights.",
+        "prune": "Its values are added to weights; all others of their tensors become 0.",
+    }
+)
+
+
 def _card(diff: DiffVector, encoded: EncodedDiff) -> str:
     task = diff.task.get("task") or diff.task.get("name") or "a task"
-    verb = "replace" if diff.mode == "replace" else "are added to"
     return f"""---
 library_name: streamlab
 tags: [diff-pruning, sparse]
@@ -188,7 +197,7 @@ tags: [diff-pruning, sparse]
 # A diff for {task}
 
 {diff.n_entries:,} of {diff.n_gated:,} weights ({diff.density:.3%}) of one pretrained model, the
-base, whose fingerprint is `{diff.layout.fingerprint}`. Its values {verb} the base's weights.
+base, whose fingerprint is `{diff.layout.fingerprint}`. {_MEANINGS[diff.mode]}
 It includes a dense head of {diff.n_head_entries:,} weights.
 
 | part | bytes |
@@ -289,7 +298,7 @@ class PretrainedDiff(DiffVector):
 
         Raises DiffError where the type does not fit.
         """
-        if value_type is not None or self.mode == "add":
+        if value_type is not None or self.mode != "replace":
             return encode(self, value_type=value_type or "bf16")
         types: tuple[ValueType, ...] = ("bf16", "fp16")
         for candidate in types:

@@ -2,7 +2,8 @@
 
     theta_task = theta_base + delta
 
-where k of delta's d entries are non-zero; or the k entries replace those of theta_base.
+where k of delta's d entries are non-zero; or the k entries replace those of theta_base; or, of a
+pruned model, the k entries are added, and all others of the tensors that have one become 0.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from streamlab.diff.rules import Rule
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import MAX_JSON_DEPTH, canonical_json, parse_json
 
-Mode = Literal["add", "replace"]
+Mode = Literal["add", "replace", "prune"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +112,11 @@ def proven_tensor(
 class DiffVector:
     """One task's change to a base: sparse in the backbone, dense in the head.
 
-    `mode`: whether values are added to the base's or replace them. `tensors`: one per tensor of
-    `layout`, in its order, including empty ones; added values of 0 are dropped, since a mask may
-    select a weight that training left unchanged, and k counts changes. `head`: float32 tensors by
+    `mode`: `add`, values are added to the base's; `replace`, they replace them; `prune`, they are
+    added, and every other entry of a tensor that has one becomes 0. `tensors`: one per tensor of
+    `layout`, in its order, including empty ones; in mode `add` values of 0 are dropped, since a
+    mask may select a weight that training left unchanged, and k counts changes. In mode `prune` an
+    entry is a weight that is kept, changed or not. `head`: float32 tensors by
     parameter name of the classifier. `task`: the JSON task description that serving needs (name,
     kind, labels, ...). `rule`: what regenerates the positions of all entries, values of 0
     included; a file then stores it in place of them. Raises DiffError where the parts do not fit
@@ -166,7 +169,7 @@ class DiffVector:
 
     @property
     def n_entries(self) -> int:
-        """Return k, the number of backbone entries that change."""
+        """Return k, the number of backbone entries that change; of a pruned model, are kept."""
         return sum(self.counts)
 
     @property

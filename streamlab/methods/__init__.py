@@ -19,8 +19,12 @@ from streamlab.methods.baselines import (
 )
 from streamlab.methods.diff_pruning import DiffPruning
 from streamlab.methods.lora import Lora
+from streamlab.methods.pruned_model import PrunedModel
 
-_CLASSES = (BitFit, DiffPruning, FixedMaskTraining, FullFinetuning, HeadOnly, Lora, NonAdaptive)
+_CLASSES = (
+    *(BitFit, DiffPruning, FixedMaskTraining, FullFinetuning, HeadOnly, Lora, NonAdaptive),
+    PrunedModel,
+)
 BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
 )
@@ -44,4 +48,5 @@ __all__ = [
     "Lora",
     "MethodSettings",
     "NonAdaptive",
+    "PrunedModel",
 ]

@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule
-from streamlab.diff.vector import SparseTensor
+from streamlab.diff.vector import Mode, SparseTensor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Progress:
     step: int  # of the whole training, from 1
     n_steps: int  # of the whole training
     loss: float
-    density: float | None  # expected share of open gates, in the gated stage
+    density: float | None  # the share of gates that is open, or of weights kept, where it falls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,15 +136,17 @@ class TrainingSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class SparseChange:
-    """Changed entries of the backbone, one `SparseTensor` per tensor of the layout, and a head.
+    """Entries of the backbone, one `SparseTensor` per tensor of the layout, and a head.
 
-    `rule` regenerates exactly the positions of the tensors; None: they are to be stored.
+    `rule` regenerates exactly the positions of the tensors; None: they are to be stored. `mode`:
+    what the entries mean, as in a `DiffVector`.
     """
 
     tensors: tuple[SparseTensor, ...]
     head: Mapping[str, NDArray[np.float32]]
     summary: TrainingSummary
     rule: Rule | None = None
+    mode: Mode = "add"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,8 @@ class Method(Settings):
 
     label: str = Field(default="", max_length=200, pattern=r"^[\w.:-]*$")
     """The name that seeds and records use, so that a scenario can compare two settings of one
-    method. Default: the method's name; of `fixed_mask`, the mask's."""
+    method. Default: the method's name; of `fixed_mask`, the mask's; of `pruned_model`, one of its
+    criterion."""
 
     @model_validator(mode="after")
     def _fill_in_label(self) -> Self:

@@ -19,7 +19,7 @@ from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings, TrainingSummary
 from streamlab.tasks.batches import Batch
 
-# Takes a share of the full learning rate; returns the expected density where there are gates.
+# Takes a share of the full learning rate; returns the density that `Progress` shows, if any.
 TakeStep = Callable[[float], float | None]
 
 

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,13 @@ from streamlab.config import Settings
 from streamlab.diff.format.container import DiffFile, open_diff
 from streamlab.diff.format.values import round_to_float16
 from streamlab.diff.layout import Layout
-from streamlab.diff.vector import DiffVector
+from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, RefusedError
 from streamlab.hashing import canonical_json
 from streamlab.stream.submission import Submission, is_signed_by, message_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RULES: Final = (
     "size", "signature", "quota", "container", "base", "entries", "positions", "values", "norm",
@@ -102,12 +105,18 @@ class AdmissionContext:
 
 
 def verify(
-    submission: Submission, *, layout: Layout, settings: AdmissionSettings, known: AdmissionContext
+    submission: Submission,
+    *,
+    layout: Layout,
+    settings: AdmissionSettings,
+    known: AdmissionContext,
+    base: Mapping[str, Tensor] | None = None,
 ) -> DiffVector:
     """Return the diff in a submission that keeps every rule but the probe.
 
-    `layout`: of the base in use. Provider, task and version are those that the lab put into
-    `submission`, never those in its bytes. Raises RefusedError naming the first rule broken.
+    `layout`: of the base in use; `base`: its weights, without which no pruned model is admitted.
+    Provider, task and version are those that the lab put into `submission`, never those in its
+    bytes. Raises RefusedError naming the first rule broken.
     """
     data = submission.data
     check_size(len(data), settings)
@@ -117,7 +126,7 @@ def verify(
     _check_base(file, layout)
     _check_entries(file.header.k, layout, settings)
     diff = _read_diff(file, layout)
-    _check_norm(diff, settings)
+    _check_norm(diff, settings, base)
     _check_duplicate(diff, settings, known)
     return diff
 
@@ -234,13 +243,21 @@ def _read_diff(file: DiffFile, layout: Layout) -> DiffVector:
         raise RefusedError("container", str(error)) from error
 
 
-def _check_norm(diff: DiffVector, settings: AdmissionSettings) -> None:
+def _check_norm(
+    diff: DiffVector, settings: AdmissionSettings, base: Mapping[str, Tensor] | None
+) -> None:
     """Bound how far the diff moves the base, and each number."""
-    if diff.mode == "replace":
+    if diff.mode == "replace" or (diff.mode == "prune" and base is None):
         raise RefusedError(
             "norm", "it replaces weights, so that how far they move is unknown; submit the change."
         )
-    squares = sum(float(np.square(t.values, dtype=np.float64).sum()) for t in diff.tensors)
+    squares = sum(_square_sum(tensor.values) for tensor in diff.tensors)
+    if diff.mode == "prune" and base is not None:
+        squares += sum(
+            _pruned_square_sum(base[name].float().numpy(), tensor)
+            for name, tensor in zip(diff.layout.names, diff.tensors, strict=True)
+            if len(tensor)
+        )
     norm = math.sqrt(squares)
     if norm > settings.max_norm:
         raise RefusedError(
@@ -254,6 +271,17 @@ def _check_norm(diff: DiffVector, settings: AdmissionSettings) -> None:
             "norm",
             f"no number may be larger than {settings.max_value:g} (`max_value`), got {largest:g}.",
         )
+
+
+def _square_sum(values: NDArray[np.float32]) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _pruned_square_sum(weights: NDArray[np.float32], kept: SparseTensor) -> float:
+    """Return the sum of the squares of the weights that become 0."""
+    removed = weights.reshape(-1).copy()
+    removed[kept.positions] = 0
+    return _square_sum(removed)
 
 
 def _check_duplicate(

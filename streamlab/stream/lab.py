@@ -138,6 +138,7 @@ class Lab:
         diff = verify(
             submission,
             layout=base.layout,
+            base=base.tensors,
             settings=scenario.admission,
             known=replace(
                 self.ledger.known(arrival, key), session=session_of(self.run, arrival.seed)

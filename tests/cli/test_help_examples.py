@@ -25,6 +25,7 @@ from stream_samples import Lab, carry_out, make_lab, task
 from streamlab.cli import cli
 from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
+from streamlab.methods import BUILTIN
 from streamlab.registry.registry import Registry
 from streamlab.views.listings import SUBJECTS
 
@@ -158,7 +159,7 @@ def test_the_reference_of_settings_is_up_to_date() -> None:
 def test_the_reference_of_settings_describes_every_built_in_method_and_process() -> None:
     text = settings_reference()
 
-    for name in ("diff_pruning", "full_finetuning", "head_only", "non_adaptive", "bitfit", "lora"):
+    for name in BUILTIN:
         assert f"\n## defaults.method: {name}\n" in text
     for name in ("as_listed", "periodic", "poisson", "gamma", "burst", "trace"):
         assert f"\n## providers.NAME.arrivals: {name}\n" in text

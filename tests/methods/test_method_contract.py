@@ -24,6 +24,7 @@ from streamlab.methods import (
     Lora,
     MethodSettings,
     NonAdaptive,
+    PrunedModel,
 )
 from streamlab.methods.api import (
     Adapter,
@@ -66,6 +67,10 @@ METHODS: dict[str, Method] = {
         )
     },
     "bitfit": BitFit(learning_rate=0.05),
+    **{
+        f"{criterion} pruning": PrunedModel.model_validate({"criterion": criterion, "keep": 0.3})
+        for criterion in ("magnitude", "movement")
+    },
     "lora": Lora(learning_rate=0.1),
 }
 FROZEN = ("head only", "lora")  # the base's own weights
@@ -160,6 +165,12 @@ def test_exactly_k_entries_are_retained(name: str, run: Callable[..., Run]) -> N
     k = 0 if name == "head only" else budget(DENSITY, done.job.layout.n_gated)
     if name == "bitfit":
         k = sum(p.numel() for n, p in done.job.backbone.items() if n.endswith("bias"))
+    if name.endswith(" pruning"):
+        trainable = {n: p for n, p in done.job.backbone.items() if not n.startswith("embeddings.")}
+        k = sum(
+            round(0.3 * p.numel()) if p.ndim == 2 and n.startswith("encoder.") else p.numel()
+            for n, p in trainable.items()
+        )
     assert sum(len(tensor) for tensor in done.trained.tensors) == k
     assert METHODS[name].expected_entries(done.job.layout) == k
 
@@ -178,7 +189,10 @@ def test_what_is_returned_rebuilds_the_trained_backbone_bit_for_bit(
     else:
         rebuilt = {n: tensor.numpy().copy() for n, tensor in done.job.base.items()}
         for tensor, sparse in zip(rebuilt.values(), done.trained.tensors, strict=True):
-            tensor.reshape(-1)[sparse.positions] += sparse.values
+            new = tensor.reshape(-1)[sparse.positions] + sparse.values
+            if done.trained.mode == "prune" and len(sparse):
+                tensor[...] = 0
+            tensor.reshape(-1)[sparse.positions] = new
 
     assert list(rebuilt) == list(live)
     assert all(rebuilt[n].tobytes() == live[n].tobytes() for n in live)

@@ -35,7 +35,9 @@ def mutants(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
             st.sampled_from(["k", "d", "base", "codec", "mode", "value_type", "task"]),
             st.one_of(
                 st.integers(0, 500),
-                st.sampled_from(["xz", "pcodec", "add", "replace", *VALUE_TYPES, "ab" * 32]),
+                st.sampled_from(
+                    ["xz", "pcodec", "add", "replace", "prune", *VALUE_TYPES, "ab" * 32]
+                ),
                 st.just({}),
             ),
             max_size=1,

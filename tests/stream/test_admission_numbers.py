@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from admission_samples import (
     LAYOUT,
     OPEN,
@@ -158,6 +159,42 @@ def test_numbers_whose_squares_overflow_are_refused() -> None:
 
 def test_a_diff_that_replaces_weights_is_refused() -> None:
     data = encode(replace(drawn(), mode="replace"), value_type="fp32").data
+
+    assert rule_broken(submitted(data)) == "norm"
+
+
+def test_the_norm_of_a_pruned_model_counts_the_weights_that_become_zero() -> None:
+    rng = np.random.default_rng(4)
+    base = {
+        name: torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+        for name, shape in zip(LAYOUT.names, LAYOUT.shapes, strict=True)
+    }
+    diff = replace(drawn(), mode="prune")
+    moved = []
+    for weights, kept in zip(base.values(), diff.tensors, strict=True):
+        before = weights.numpy().reshape(-1)
+        now = np.zeros_like(before) if len(kept) else before.copy()
+        now[kept.positions] = before[kept.positions] + kept.values
+        moved.append(now - before)
+    norm = float(np.linalg.norm(np.concatenate(moved).astype(np.float64)))
+    submission = submitted(encode(diff, value_type="fp32").data)
+
+    def admitted(max_norm: float) -> DiffVector:
+        return verify(
+            submission,
+            layout=LAYOUT,
+            settings=AdmissionSettings(max_norm=max_norm),
+            known=AdmissionContext(),
+            base=base,
+        )
+
+    assert admitted(1.0001 * norm) == diff
+    with pytest.raises(RefusedError, match="the L2 norm of the change may be"):
+        admitted(0.9999 * norm)
+
+
+def test_a_pruned_model_is_refused_where_the_base_is_not_at_hand() -> None:
+    data = encode(replace(drawn(), mode="prune"), value_type="fp32").data
 
     assert rule_broken(submitted(data)) == "norm"
 

@@ -77,8 +77,9 @@ def encode(
     """Encode a diff as one file; the same diff and settings give the same bytes.
 
     All k entries are stored: an added value that would round to zero takes the smallest magnitude
-    of the type. Raises DiffError where a value is too large for its type, a replaced weight would
-    be rounded, or the diff exceeds a limit of the format.
+    of the type, as a value of zero does in an integer type. Raises DiffError where a value is too
+    large for its type, a replaced weight would be rounded, or the diff exceeds a limit of the
+    format.
     """
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
@@ -183,7 +184,7 @@ def rounded(
     """
     counts = np.array(diff.counts, dtype=np.int64)
     codes = values.diff_codes(diff, value_type)
-    widened = values.widen_values(codes, counts, value_type, zeros=diff.mode == "replace")
+    widened = values.widen_values(codes, counts, value_type, zeros=diff.mode != "add")
     parts = np.split(widened, np.cumsum(counts)[:-1])
     tensors = (
         SparseTensor(tensor.shape, tensor.positions, part)
@@ -315,7 +316,7 @@ def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDA
     dtype = values.code_dtype(header.value_type, header.codec)
     numbers = _expand(frame.blocks[_CODES], header, dtype, header.k, "value-stream")
     codes = values.Codes(numbers, scales)
-    zeros = header.mode == "replace"
+    zeros = header.mode != "add"
     return values.widen_values(codes, counts, header.value_type, zeros=zeros)
 
 

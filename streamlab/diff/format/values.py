@@ -4,7 +4,8 @@
     int8, int4          sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
 
 A value that would round to zero takes the type's smallest magnitude with its own sign. The integer
-code is m - 1 for positive values and -m for negative ones: 2**bits codes, none for zero.
+code is m - 1 for positive values and -m for negative ones: 2**bits codes, none for zero. A weight
+that is kept as it is (mode `prune`) has the value 0: exact as a float, -scale as an integer.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
     """Round to the upper 16 bits, ties to even."""
     bits = np.ascontiguousarray(values).view(np.uint32).astype(np.uint64)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    lost = (rounded & 0x7FFF) == 0
+    lost = ((rounded & 0x7FFF) == 0) & (values != 0)
     rounded[lost] += 1
     return rounded.astype(np.uint16)
 

@@ -90,9 +90,14 @@ def top_k(scores: Sequence[Tensor], k: int) -> list[Tensor]:
             f"{k} of {flat.numel()} entries are to be retained, but only {n_candidates} have "
             "changed. Train for more steps, or lower `method.target_density`."
         )
+    sizes = [score.numel() for score in scores]
+    return [mask.nonzero().squeeze(-1) for mask in largest(flat, k).split(sizes)]
+
+
+def largest(flat: Tensor, k: int) -> Tensor:
+    """Return the mask of the k largest values, (n,) bool; ties go to the lowest index."""
     threshold = nth_largest(flat, k)
     above = flat > threshold
     ties = (flat == threshold).nonzero().squeeze(-1)
     above[ties[: k - int(above.sum())]] = True
-    sizes = [score.numel() for score in scores]
-    return [mask.nonzero().squeeze(-1) for mask in above.split(sizes)]
+    return above

@@ -211,7 +211,7 @@ def _pack(
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
     serving = _serving_facts(arrival, task, training)
-    diff = DiffVector(context.base.layout, trained.tensors, trained.head, serving)
+    diff = DiffVector(context.base.layout, trained.tensors, trained.head, serving, trained.mode)
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
