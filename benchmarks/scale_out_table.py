@@ -50,7 +50,7 @@ ROWS = (
 # The stream that the arithmetic is about.
 ARRIVALS_A_DAY, WORKERS, WORKERS_A_NODE = 1_000_000, 1000, 32
 ARTIFACT_BYTES, EXAMPLES_BYTES, BASE_BYTES = 150_000, 1_000_000, 91_000_000
-RECORD_BYTES = 2_200  # docs/results.md, "A registry of a million arrivals"
+RECORD_BYTES = 2_200  # docs/measurements.md, "A registry of a million arrivals"
 PUTS, GETS, TRANSACTIONS = 1, 2, 2  # of an arrival: stored, scored, scored again at the end
 S3_PUTS, S3_GETS = 3500, 5500  # a second and prefix, by Amazon's documentation
 

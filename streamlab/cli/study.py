@@ -53,7 +53,7 @@ def study() -> None:
 
     \b
     Example:
-      streamlab study studies/first.yaml --hours 2
+      streamlab study run studies/first.yaml --hours 2
       streamlab study export studies/first.yaml
     """
 
@@ -91,8 +91,8 @@ def run(
 
     \b
     Example:
-      streamlab study studies/first.yaml --plan
-      streamlab study studies/first.yaml --hours 2
+      streamlab study run studies/first.yaml --plan
+      streamlab study run studies/first.yaml --hours 2
     """
     from streamlab.study.runner import plan
     from streamlab.study.study import load_study

@@ -165,7 +165,7 @@ def scaled_learning_rate(density: float, learning_rate: float) -> float:
     """Return the fixed-mask learning rate at a density: above 0.5% it falls with its root.
 
     An Adam step moves every entry by about the learning rate, so its length grows with the root
-    of their number; at 5% the rate chosen at 0.5% diverges (docs/results.md).
+    of their number; at 5% the rate chosen at 0.5% diverges (docs/measurements.md).
 
     >>> scaled_learning_rate(0.005, 5e-3), scaled_learning_rate(0.02, 5e-3)
     (0.005, 0.0025)

@@ -1,4 +1,4 @@
-"""The page of a study: made from exported files alone, the same twice, and of what is in them."""
+"""The pages of studies: made from exported files alone, the same twice, and of what is in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamlab.study.study import Cell, load_study
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "analysis"))
 
-from study_page import write_page  # noqa: E402
+from results_page import write_pages  # noqa: E402
 
 STUDY = """
 version: 1
@@ -79,19 +79,20 @@ def study(tmp_path: Path) -> Path:
 def test_the_page_is_the_same_twice_and_holds_what_was_recorded(
     study: Path, tmp_path: Path
 ) -> None:
-    first = write_page(study, tmp_path / "one")
-    text = first.read_text("utf-8")
+    first = write_pages(study.parent, tmp_path / "one")
+    again = write_pages(study.parent, tmp_path / "other")
 
-    again = write_page(study, tmp_path / "other")
-
-    assert again.read_bytes() == first.read_bytes()
+    assert [page.read_bytes() for page in again] == [page.read_bytes() for page in first]
+    summary, text = (page.read_text("utf-8") for page in first)
+    assert "| 1 kB | random-0.001 | 900 | 70.0 | -10.0 " in summary
+    assert "![Mean score against the bytes of a task](studies/tiny/frontier.png)" in summary
     assert "24 cells of 24 are done" in text  # 18 trials and 6 repetitions
     assert "| random-0.01 | 78.0 | 78.0 | 78.0 | 2 | -2.0 " in text
     assert "| 5 kB | random-0.01 | 4,000 | 78.0 | -2.0 " in text
     assert "| 1 kB | random-0.001 | 900 | 70.0 | -10.0 " in text
     assert "as a power of the density" not in text  # one of two best rates is at its grid's end
     assert "Nothing: every row has every task and seed." in text
-    pictures = sorted(path.name for path in (tmp_path / "one" / "tiny").glob("*.png"))
+    pictures = sorted(path.name for path in (tmp_path / "one" / "studies" / "tiny").glob("*.png"))
     assert pictures == ["density.png", "frontier.png", "sensitivity.png"]
 
 
@@ -106,7 +107,8 @@ def test_what_was_not_run_is_listed_and_no_mean_is_given_for_it(
     ]
     write_cells(loaded.cells_file, kept)
 
-    text = write_page(study, tmp_path / "page").read_text("utf-8")
+    _, page = write_pages(study.parent, tmp_path / "pages")
+    text = page.read_text("utf-8")
 
     assert "| random-0.001 | 0 | 0 of 4 |" in text
     assert "| full | 3 | 2 of 4 |" in text

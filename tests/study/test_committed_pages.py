@@ -1,0 +1,37 @@
+"""The committed pages of the studies are those that the committed exports give."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamlab.study.records import MAX_BYTES
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "analysis"))
+
+from results_page import write_pages  # noqa: E402
+
+
+def test_the_results_are_generated_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMLAB_DATA", "data")
+
+    pages = write_pages(ROOT / "studies", tmp_path)
+
+    for page in pages:
+        committed = ROOT / "docs" / page.relative_to(tmp_path)
+        assert page.read_bytes() == committed.read_bytes(), "run analysis/results_page.py"
+    for numbers in (tmp_path / "studies").rglob("*.csv"):
+        assert numbers.read_bytes() == (ROOT / "docs" / numbers.relative_to(tmp_path)).read_bytes()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*/*.jsonl")), ids=str)
+def test_an_export_is_small_and_names_no_path_of_a_machine(path: Path) -> None:
+    text = path.read_text("utf-8")
+
+    assert len(text.encode()) <= MAX_BYTES
+    assert not any(place in text for place in ("/root/", "/home/", "/work/"))
