@@ -2,7 +2,9 @@
 
 On uniformly random positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on trained diffs: bits
 per entry by part, compared with H(p)/p and the two-part bound; files by value type; time to encode
-and to decode; and the same entries in other formats, all with 16-bit values.
+and to decode; and the same entries in other formats, all with 16-bit values. Of every position
+rule, at 0.3% and one bit: the bytes of rule, values, head, task description and of the container
+around them.
 
 The values of a stored diff are rounded already, so it is measured in its own value type only, and
 in all types if it was stored in fp32 (--set storage.values=fp32).
@@ -26,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from peft import LoraConfig, ShiraConfig, get_peft_model
-from real_diffs import TrainedDiff, even_diff, minilm, trained_diffs
+from real_diffs import TrainedDiff, even_diff, minilm, ruled_diffs, trained_diffs
 from safetensors.numpy import save
 from scipy import sparse
 
@@ -35,6 +37,7 @@ from streamlab.diff.entropy import even_bits_per_entry, two_part_bound
 from streamlab.diff.format.container import EncodedDiff, decode, encode
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.vector import DiffVector
+from streamlab.hashing import canonical_json
 
 DENSITIES = {"0.1pct": 0.001, "0.5pct": 0.005, "1pct": 0.01, "5pct": 0.05}
 VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "int8", "int4")
@@ -56,8 +59,9 @@ def main() -> None:
     diffs = trained_diffs(base, options.home)
     even, even_rows = measure_even(base)
     real, real_rows = measure_real(diffs)
+    small, small_rows = measure_rules(base)
     if options.json:
-        print(json.dumps(even | real, indent=1))
+        print(json.dumps(even | real | small, indent=1))
         return
     show(
         "Uniformly random positions, bits per entry",
@@ -68,6 +72,11 @@ def main() -> None:
         "Trained diffs, bits per entry (file without the head)",
         ["diff", "k", "two-part", "positions", "over", *VALUE_TYPES],
         real_rows,
+    )
+    show(
+        "Position rules at 0.3%, one bit a value, head of two classes in fp16, bytes",
+        ["rule", "k", "rule", "values", "head", "task", "container", "file"],
+        small_rows,
     )
     name, (diff, _) = next(iter(diffs.items()))
     show(f"Time: {name}", ["value type", "write ms", "read ms"], time_codec(diff, options.repeats))
@@ -111,6 +120,20 @@ def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None]
     for value_type, each in files.items():
         found[f"file_bits_per_entry_{value_type}"] = statistics.fmean(each) if each else None
         found[f"file_bits_per_entry_{value_type}_worst"] = max(each, default=None)
+    return found, rows
+
+
+def measure_rules(base: Base) -> tuple[dict[str, float], Rows]:
+    """Return the bytes by part of a diff by every rule; the container is what no part explains."""
+    found, rows = {}, []
+    for name, diff in ruled_diffs(base.layout, density=0.003).items():
+        file = encode(diff, value_type="sign", head_type="fp16")
+        parts, task = file.parts, len(canonical_json(diff.task))
+        container = parts.metadata - task
+        found[f"{name.replace(' ', '_')}_positions_bytes"] = parts.positions
+        found["container_bytes"] = max(container, found.get("container_bytes", 0))
+        sizes = (parts.positions, parts.values, parts.head, task, container, len(file.data))
+        rows.append([name, str(diff.n_entries), *map(str, sizes)])
     return found, rows
 
 

@@ -1,9 +1,9 @@
 """Fuzz the reader of diff files: hostile files must not be accepted, crash it or stall it.
 
-Mutants of real files (trained diffs, in every value type and codec), half of them made with
-knowledge of the format. Each is opened with the digest of the original, which must fail, and
-without one, where an accepted file must be a valid diff. Mutants are opened in a child process, so
-that a crash is counted and the run continues.
+Mutants of real files (trained diffs, and diffs by every position rule, in every value type and
+codec), half of them made with knowledge of the format. Each is opened with the digest of the
+original, which must fail, and without one, where an accepted file must be a valid diff. Mutants are
+opened in a child process, so that a crash is counted and the run continues.
 
     python benchmarks/fuzz_diff.py --mutants 200000 --seed 0
 """
@@ -23,11 +23,11 @@ from collections import Counter
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from mutants import damage, mutate
-from real_diffs import minilm, trained_diffs
+from real_diffs import minilm, ruled_diffs, trained_diffs
 
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.format.values import ValueType
@@ -35,7 +35,8 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffFormatError
 
-VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "fp32", "fp16", "int8", "int4")
+VALUE_TYPES: tuple[ValueType, ...] = get_args(ValueType)
+LEAST_BYTES = 1 << 20  # of memory, that a mutant of any file may take
 HANG_SECONDS = 1.0
 GIVE_UP_SECONDS = 20
 TRACED_SHARE = 8  # memory is traced for every eighth mutant, since it is slow
@@ -57,6 +58,12 @@ def main() -> None:
         (file.data, file.digest)
         for diff in diffs
         for value_type, codec in [*((v, "pcodec") for v in VALUE_TYPES), ("bf16", "xz")]
+        for file in [encode(diff, value_type=value_type, codec=codec)]  # type: ignore[arg-type]
+    ]
+    files += [
+        (file.data, file.digest)
+        for diff in ruled_diffs(base.layout, density=0.001).values()
+        for value_type, codec in (("sign", "pcodec"), ("int4", "xz"), ("bf16", "pcodec"))
         for file in [encode(diff, value_type=value_type, codec=codec)]  # type: ignore[arg-type]
     ]
     found = fuzz(files, base.layout, options.mutants, options.seed)
@@ -98,7 +105,7 @@ def _open_all(
 ) -> None:
     """Open mutants from `at` on, and report regularly, so that a crash loses little."""
     signal.signal(signal.SIGALRM, _give_up)
-    valid = min(_traced(data, layout) for data, _ in files)
+    valid = {digest: max(_traced(data, layout), LEAST_BYTES) for data, digest in files}
     tally: Counter[str] = Counter()
     peak = 0.0
     while at.value < end:
@@ -112,9 +119,9 @@ def _open_all(
         resident = _resident_peak(anew=True)
         _open(mutant, digest, layout, tally)
         # Includes allocations of libraries, which Python does not trace.
-        peak = max(peak, 1 + (_resident_peak() - resident) / valid)
+        peak = max(peak, 1 + (_resident_peak() - resident) / valid[digest])
         if index % TRACED_SHARE == 0:
-            peak = max(peak, _traced(mutant, layout) / valid)
+            peak = max(peak, _traced(mutant, layout) / valid[digest])
         at.value += 1
         if at.value % 500 == 0 or at.value == end:
             writer.send((dict(tally), peak))
@@ -166,7 +173,8 @@ def _is_valid(diff: DiffVector, layout: Layout) -> bool:
     try:
         for tensor, shape in zip(diff.tensors, layout.shapes, strict=True):
             again = SparseTensor(shape, tensor.positions, tensor.values)
-            if not np.all(again.values != 0) or tensor.positions.flags.writeable:
+            zeros = diff.rule is None and not np.all(again.values != 0)
+            if zeros or tensor.positions.flags.writeable:
                 return False
     except Exception:  # noqa: BLE001 - whatever it is, the diff is not valid
         return False

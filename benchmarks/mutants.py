@@ -1,7 +1,7 @@
 """Mutants of a diff file: random damage, and changes made with knowledge of the format.
 
 The latter change one element (a number of a stream, a count, a key, an entry of the table) and
-correct every digest, so that the reader gets further.
+correct the digest, so that the reader gets further.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from streamlab.diff.format.codec import CODECS
+from streamlab.diff.format.codec import CODECS, CODED, read_numbers, write_numbers
 from streamlab.diff.format.frame import (
     Block,
     Frame,
-    digest_blocks,
-    digest_header,
     read_frame,
+    with_digest,
     write_frame,
 )
+from streamlab.diff.format.rule_block import n_values_of
+from streamlab.diff.format.values import VALUE_BITS, code_dtype
 from streamlab.errors import StreamlabError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 _STREAMS = {"positions.gaps": np.uint32, "positions.classes": np.uint16}
-_CODES = {"fp32": np.float32, "fp16": np.float16, "bf16": np.uint16}
 _ODD = [0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63, 1.5, "", "x", None, [], {}, True]
 
 
@@ -83,18 +83,28 @@ def _stream(data: bytes, _other: bytes, rng: random.Random) -> bytes:
     """Change numbers of one stream, and encode it again."""
     frame = read_frame(data)
     tree = frame.metadata
-    name = rng.choice([*_STREAMS, "values.codes"])
-    dtype = np.dtype(_STREAMS.get(name) or _code_dtype(tree))
+    name = rng.choice([*(_STREAMS.keys() & frame.blocks.keys()), "values.codes"])
     block = bytes(frame.blocks[name].data)
-    count = tree["k"] if name != "positions.classes" else _n_lines(tree, block, dtype)
-    numbers = CODECS[tree["codec"]].expand(block, dtype, count, "x").copy()
-    numbers = _changed(numbers, rng)
-    packed = CODECS[tree["codec"]].compress(numbers)
+    if name == "values.codes":
+        packed = _changed_codes(frame, block, rng)
+    else:
+        dtype = np.dtype(_STREAMS[name])
+        count = tree["k"] if name != "positions.classes" else _n_lines(tree, block, dtype)
+        numbers = CODECS[tree["codec"]].expand(block, dtype, count, "x").copy()
+        packed = CODECS[tree["codec"]].compress(_changed(numbers, rng))
     return _signed(frame, {name: Block("U8", (len(packed),), packed)}, {})
 
 
-def _code_dtype(tree: Any) -> Any:
-    return _CODES.get(tree["value_type"], np.int16 if tree["codec"] == "pcodec" else np.int8)
+def _changed_codes(frame: Frame, block: bytes, rng: random.Random) -> bytes:
+    """Change codes of values, and pack them or encode them again."""
+    tree = frame.metadata
+    dtype, bits = code_dtype(tree["value_type"], tree["codec"]), VALUE_BITS[tree["value_type"]]
+    rule = bytes(frame.blocks["positions.rule"].data) if "positions.rule" in frame.blocks else b""
+    n_values = n_values_of(rule, tree["k"])
+    numbers = _changed(read_numbers(block, dtype, bits, tree["codec"], n_values, "x"), rng)
+    if rng.random() < 0.5:  # which codes of any size survive
+        return CODED + CODECS[tree["codec"]].compress(numbers)
+    return write_numbers(numbers, bits, tree["codec"])
 
 
 def _n_lines(tree: Any, stream: bytes, dtype: np.dtype[Any]) -> int:
@@ -136,7 +146,7 @@ def _metadata(data: bytes, _other: bytes, rng: random.Random) -> bytes:
     tree = dict(frame.metadata)
     key = rng.choice([*sorted(tree), "extra"])
     values = [*_ODD, tree["k"] + 1, tree["k"] - 1, tree["d"] + 1]
-    values += ["xz", "pcodec", "int4", "int8", "fp32", "bf16", 2, "0" * 64]
+    values += ["xz", "pcodec", "sign", "int2", "int4", "int8", "fp32", "bf16", 1, 2, "0" * 64]
     changes = {key: rng.choice(values)}
     if rng.random() < 0.2:
         changes = {"task": {"x": _nested(rng.choice([1, 50, 400]))}}
@@ -189,15 +199,11 @@ def _signed(
     metadata: dict[str, Any],
     dropped: list[str] | None = None,
 ) -> bytes:
-    """Encode the file with changes and correct digests."""
+    """Encode the file with changes and a correct digest."""
     held = {**frame.blocks, **blocks}
     held = {name: block for name, block in held.items() if block is not None}
     tree = copy.deepcopy(dict(frame.metadata)) | metadata
-    if isinstance(tree.get("sha256"), dict):
-        for part in ("positions", "values", "head"):
-            members = {n: b for n, b in held.items() if n.partition(".")[0] == part}
-            tree["sha256"][part] = digest_blocks(members)
-        rest = {k: v for k, v in tree.items() if k != "sha256" and k not in (dropped or [])}
-        tree["sha256"]["header"] = digest_header(rest, held)
     tree = {key: value for key, value in tree.items() if key not in (dropped or [])}
+    if "sha256" in tree and "sha256" not in metadata:
+        tree = with_digest(tree, held)
     return write_frame(tree, held)

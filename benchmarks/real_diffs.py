@@ -1,4 +1,4 @@
-"""Diffs to measure on: uniformly random ones, and trained ones."""
+"""Diffs to measure on: uniformly random ones, ones by a position rule, and trained ones."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ from streamlab.base import Base, BaseSettings, load_base
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+    positions,
+    rows_of,
+)
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import NotInRegistryError
 from streamlab.home.folder import Home
@@ -37,6 +47,19 @@ SHORT_STREAM = {
     "providers": {"here": {"tasks": ["sst2", "rte"]}},
     "tasks": {"sst2": {"dataset": "glue/sst2"}, "rte": {"dataset": "glue/rte"}},
     "storage": {"values": "fp32"},
+}
+
+
+# What serving a diff needs to know, as a provider writes it.
+TASK = {
+    "task": "sst2",
+    "dataset": "glue/sst2",
+    "kind": "classification",
+    "labels": ["negative", "positive"],
+    "pair": False,
+    "max_length": 64,
+    "metric": "accuracy",
+    "method": "random_mask",
 }
 
 
@@ -70,6 +93,46 @@ def even_diff(layout: Layout, density: float, *, seed: int = 0) -> DiffVector:
         for shape, start, (i, j) in zip(layout.shapes, ends, pairwise(upto), strict=False)
     )
     return DiffVector(layout, tensors, {}, {})
+
+
+def ruled_diffs(layout: Layout, *, density: float, seed: int = 0) -> dict[str, DiffVector]:
+    """Return a diff of about density * d entries by every rule, with the head of two classes.
+
+    Rows are a tenth of all, counts are spread widely, and values are shared by four positions.
+    """
+    rng = np.random.default_rng(seed)
+    matrices = tuple(len(shape) > 1 for shape in layout.shapes)
+    k = round(density * layout.n_gated)
+    shares = np.where(matrices, rng.lognormal(size=len(matrices)) * layout.sizes, 0.0)
+    counts = np.minimum(np.rint(k * shares / shares.sum()), layout.sizes).astype(np.int64)
+    rows = rng.random(len(rows_of(layout).lengths)) < 0.1
+    by_row = rng.poisson(density * rows_of(layout).lengths) * (rng.random(len(rows)) < 0.5)
+    biases = tuple(name.endswith("bias") for name in layout.names)
+    rules: dict[str, Rule] = {
+        "seeded": Seeded(seed, matrices, k),
+        "seeded counts": SeededCounts(seed, counts),
+        "seeded counts by row": SeededCounts(seed, by_row, "row"),
+        "seeded rows": SeededRows(seed, rows, min(k, rows_of(layout)[rows].total)),
+        "tensors": WholeTensors(biases),
+        "shared by four": Shared(seed, matrices, max(1, k // 4), 4),
+    }
+    return {name: ruled_diff(layout, rule, rng) for name, rule in rules.items()}
+
+
+def ruled_diff(layout: Layout, rule: Rule, rng: np.random.Generator) -> DiffVector:
+    """Return a diff by a rule with normally distributed values, and a head of two classes."""
+    where = positions(rule, layout)
+    counts = [len(part) for part in where]
+    n = rule.n if isinstance(rule, Shared) else sum(counts)
+    entries = rule.entries_of((1e-3 * rng.normal(size=n)).astype(np.float32))
+    parts = np.split(entries, np.cumsum(counts)[:-1])
+    tensors = tuple(map(SparseTensor, layout.shapes, where, parts))
+    width = next(shape[1] for shape in layout.shapes if len(shape) == 2)
+    head = {
+        "classifier.bias": rng.normal(size=2).astype(np.float32),
+        "classifier.weight": rng.normal(size=(2, width)).astype(np.float32),
+    }
+    return DiffVector(layout, tensors, head, dict(TASK), rule=rule)
 
 
 def trained_diffs(base: Base, home: Path | None) -> dict[str, TrainedDiff]:

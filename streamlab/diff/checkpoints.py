@@ -229,7 +229,7 @@ class PretrainedDiff(DiffVector):
     @classmethod
     def of(cls, diff: DiffVector) -> Self:
         """Return a plain diff as this class, without copying its arrays."""
-        return cls(diff.layout, diff.tensors, diff.head, diff.task, diff.mode)
+        return cls(diff.layout, diff.tensors, diff.head, diff.task, diff.mode, diff.rule)
 
     @classmethod
     def from_models(
@@ -341,7 +341,7 @@ class PretrainedDiff(DiffVector):
                 "Give the model inside it; merge or remove its adapters first."
             )
         head = {} if model.base_model is model else self.head
-        diff = DiffVector(self.layout, self.tensors, head, self.task, self.mode)
+        diff = DiffVector(self.layout, self.tensors, head, self.task, self.mode, self.rule)
         planned = plan(model, diff, expected=layout_of(model).fingerprint)
         resized = [
             (swap.linear.out_features, swap.tensor.shape[0])

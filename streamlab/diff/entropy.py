@@ -52,7 +52,7 @@ def value_entropy(diff: DiffVector, value_type: ValueType) -> float:
     """
     codes = diff_codes(diff, value_type)
     _, tallies = np.unique(codes.numbers, return_counts=True)
-    entropy = float((tallies * np.log2(diff.n_entries / tallies)).sum())
+    entropy = float((tallies * np.log2(len(codes.numbers) / tallies)).sum())
     return entropy + 32.0 * len(codes.scales)
 
 

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -84,6 +84,9 @@ def _consecutive(lengths: Integers) -> Stretches:
 class Rule(ABC):
     """Numbers that determine positions in any layout that they fit."""
 
+    name: ClassVar[str]
+    """As pages name it."""
+
     @abstractmethod
     def n_entries(self, layout: Layout) -> int:
         """Return k, the number of positions. Raises DiffError where the rule does not fit."""
@@ -91,10 +94,6 @@ class Rule(ABC):
     @abstractmethod
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """Return stretches, and the ascending places of the entries on them, joined."""
-
-    def n_values(self, layout: Layout) -> int:
-        """Return the number of values that determine those of all entries."""
-        return self.n_entries(layout)
 
     def values_of(self, entries: Floats) -> Floats:
         """Return the values that determine those of all entries, (k,) in layout order.
@@ -171,6 +170,8 @@ def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
 class Seeded(Rule):
     """`k` seeded positions among all entries of the tensors that take part."""
 
+    name: ClassVar[str] = "seeded"
+
     seed: int
     tensors: tuple[bool, ...]  # one per tensor of the layout
     k: int
@@ -193,6 +194,8 @@ class Seeded(Rule):
 @dataclass(frozen=True, eq=False)
 class SeededCounts(Rule):
     """So many seeded positions in every tensor, or in every row."""
+
+    name: ClassVar[str] = "seeded counts"
 
     seed: int
     counts: Integers  # one per tensor or row
@@ -233,6 +236,8 @@ class SeededCounts(Rule):
 class SeededRows(Rule):
     """`k` seeded positions among all entries of the selected rows."""
 
+    name: ClassVar[str] = "seeded rows"
+
     seed: int
     rows: NDArray[np.bool_]  # whether each row is selected
     k: int
@@ -262,6 +267,8 @@ class SeededRows(Rule):
 class WholeTensors(Rule):
     """Every entry of the tensors that take part."""
 
+    name: ClassVar[str] = "whole tensors"
+
     tensors: tuple[bool, ...]  # one per tensor of the layout
 
     def n_entries(self, layout: Layout) -> int:
@@ -283,6 +290,8 @@ class Shared(Rule):
     is seeded and the same for each n consecutive entries, with a seeded sign.
     """
 
+    name: ClassVar[str] = "shared values"
+
     seed: int
     tensors: tuple[bool, ...]  # one per tensor of the layout
     n: int
@@ -303,10 +312,6 @@ class Shared(Rule):
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
         return _drawn_among(self.seed, _chosen(self.tensors, layout), self.n * self.s)
-
-    def n_values(self, layout: Layout) -> int:  # noqa: ARG002 - of any layout
-        """Return n."""
-        return self.n
 
     def sources(self) -> Integers:
         """Return the number of every entry's value, (n s,) below n."""

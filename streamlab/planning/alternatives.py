@@ -9,9 +9,9 @@ its tensor and a value per entry, and an fp32 head. Headers and scales are left 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
+from streamlab.diff.format.values import VALUE_BITS
 from streamlab.registry.records import NewDiff
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
@@ -20,9 +20,6 @@ RANK = 8
 FP16_BYTES = 2
 FP32_BYTES = 4
 POSITION_BITS = 32
-_VALUE_BITS: Mapping[str, int] = MappingProxyType(
-    {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
-)
 # Names of the query and value matrices in BERT, RoBERTa, DistilBERT, T5, Llama and similar ones.
 _QUERIES_AND_VALUES = frozenset(
     ("query", "value", "q_lin", "v_lin", "q", "v", "q_proj", "v_proj", "query_proj", "value_proj")
@@ -45,7 +42,7 @@ def find_coordinate_files(tasks: Sequence[NewDiff]) -> tuple[int, ...] | None:
     if any(task.kind != "diff" for task in tasks):
         return None
     return tuple(
-        -(-task.n_entries * (POSITION_BITS + _VALUE_BITS[task.value_type]) // 8)
+        -(-task.n_entries * (POSITION_BITS + VALUE_BITS[task.value_type]) // 8)
         + FP32_BYTES * task.n_head_entries
         for task in tasks
     )

@@ -54,7 +54,7 @@ _RULE_OF: Final[Mapping[str, str]] = MappingProxyType({
     "base-size": "base",
     **dict.fromkeys([
         "cut-coding", "class-stream", "class-range", "count-coding", "count-sum", "count-range",
-        "position-stream", "position-range",
+        "position-stream", "position-range", "rule-coding", "rule-range",
     ], "positions"),
     **dict.fromkeys([
         "scale-number", "scale-range", "value-stream", "value-range", "value-finite", "value-zero",
@@ -301,10 +301,11 @@ def content_digest(diff: DiffVector) -> str:
     A copy written in another value type, by another codec, with another task description or with
     its head in half precision has other bytes, and the same positions, signs of values, names and
     shapes of the head, and head entries rounded to half precision. Subnormal numbers are left out,
-    and zero has no sign. Diffs that agree in these
-    count as equal; two that were trained separately never do.
+    unless a rule or a pruned model keeps every entry, and zero has no sign. Diffs that agree in
+    these count as equal; two that were trained separately never do.
     """
-    large = [np.abs(tensor.values) >= _SMALLEST for tensor in diff.tensors]
+    every = diff.rule is not None or diff.mode == "prune"
+    large = [every | (np.abs(tensor.values) >= _SMALLEST) for tensor in diff.tensors]
     shapes = [[name, list(array.shape)] for name, array in sorted(diff.head.items())]
     outline = [diff.layout.fingerprint, diff.mode, [int(keep.sum()) for keep in large], shapes]
     digest = hashlib.sha256(canonical_json(outline).encode())
@@ -314,7 +315,7 @@ def content_digest(diff: DiffVector) -> str:
         for tensor, keep in zip(diff.tensors, large, strict=True)
         for part in (
             tensor.positions[keep].astype("<i8"),
-            np.packbits(np.signbit(tensor.values[keep])),
+            np.packbits(tensor.values[keep] < 0),
         )
     )
     head = (

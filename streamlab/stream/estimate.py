@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
+from streamlab.diff.format.values import VALUE_BITS
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.training_loop import batch_loss, endless, seeded_dropout
 from streamlab.stream.run_context import Classifiers, EncodedTask, RunContext
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import n_batches, training_batches
 
-# `auto` seldom chooses more than bf16.
-_VALUE_BITS = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "int8": 8.0, "int4": 4.0, "auto": 16.0}
+_VALUE_BITS = {**VALUE_BITS, "auto": 16}  # it seldom chooses more than bf16
 _TIMED_BATCHES = 2
 _FORWARD_SHARE = 1 / 3  # of a step: the backward does twice the forward's work
 

@@ -42,9 +42,10 @@ from streamlab.tasks.settings import DataSettings, TaskSettings
 class StorageSettings(DeviceSettings):
     """How diffs are stored, and a simulated device that holds them (docs/concepts/device.md)."""
 
-    values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4"] = "auto"
-    """The value type of diffs. `auto`: for each diff the smallest that leaves predictions
-    unchanged."""
+    values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4", "int2", "sign"] = "auto"
+    """The value type of diffs; `sign` has one bit a value and one magnitude a tensor. `auto`: for
+    each diff the smallest that leaves predictions unchanged, of fewer than 4 bits only where it
+    stores the values exactly."""
 
 
 class Defaults(Settings):

@@ -1,4 +1,4 @@
-"""Lower bounds on the bytes of a stored diff's parts, computed from its file."""
+"""Lower bounds on the bytes of a stored diff's parts, and its position rule, from its file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamlab.errors import StreamlabError
 from streamlab.home.store import ArtifactStore
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.registry import Registry
-from streamlab.views.table import Cell, Column, Page, Table
+from streamlab.views.table import Cell, Column, Fact, Facts, Page, Table
 
 if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
     """Add bounds to the bytes on a diff's page; any other page is returned unchanged.
 
-    So is the page of a diff whose file is not in the store or cannot be read.
+    So is the page of a diff whose file is not in the store or cannot be read. Positions that a
+    rule regenerates have no bound, and the rule is named.
     """
     if page.kind != "diff":
         return page
@@ -28,23 +29,27 @@ def with_bounds(page: Page, registry: Registry, store: ArtifactStore) -> Page:
         return page  # `verify` reports damaged files
     from streamlab.diff.entropy import two_part_bound, value_entropy
 
-    bounds: dict[Cell, float] = {
-        "positions": two_part_bound(found[0]) / 8,
-        "values": value_entropy(*found) / 8,
-    }
+    diff, value_type = found
+    bounds: dict[Cell, float] = {"values": value_entropy(diff, value_type) / 8}
+    if diff.rule is None:
+        bounds["positions"] = two_part_bound(diff) / 8
     sections = (
         _extended(part, bounds) if isinstance(part, Table) and part.key == "parts" else part
         for part in page.sections
     )
-    return replace(page, sections=tuple(sections))
+    page = replace(page, sections=tuple(sections))
+    return page if diff.rule is None else _named(page, diff.rule.name)
 
 
 def find_positions_bound(
     record: DiffRecord, registry: Registry, store: ArtifactStore
 ) -> float | None:
-    """Return the two-part bound of a diff's positions in bytes; None without a readable file."""
+    """Return the two-part bound of a diff's positions in bytes.
+
+    None without a readable file, and where a rule regenerates them.
+    """
     found = _read(record, registry, store)
-    if found is None:
+    if found is None or found[0].rule is not None:
         return None
     from streamlab.diff.entropy import two_part_bound
 
@@ -66,6 +71,17 @@ def _read(
         return file.decode(layout), file.header.value_type
     except StreamlabError:
         return None
+
+
+def _named(page: Page, rule: str) -> Page:
+    """Return a page with the name of the position rule among its facts."""
+    sections = (
+        replace(part, facts=(*part.facts, Fact("positions by rule", rule)))
+        if isinstance(part, Facts) and part.key == "facts"
+        else part
+        for part in page.sections
+    )
+    return replace(page, sections=tuple(sections))
 
 
 def _extended(table: Table, bounds: dict[Cell, float]) -> Table:

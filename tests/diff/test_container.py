@@ -6,7 +6,7 @@ import math
 import struct
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -16,14 +16,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import decode, encode, open_diff
+from streamlab.diff.format.container import decode, encode, open_diff, rounded
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+    positions,
+    rows_of,
+)
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
 VALUE_TYPES: tuple[ValueType, ...] = get_args(ValueType)
@@ -87,7 +99,8 @@ def test_both_codecs_give_the_same_diff(
 
 
 @pytest.mark.parametrize(
-    ("value_type", "share"), [("fp16", 3e-4), ("bf16", 2e-3), ("int8", 0.03), ("int4", 0.3)]
+    ("value_type", "share"),
+    [("fp16", 3e-4), ("bf16", 2e-3), ("int8", 0.03), ("int4", 0.3), ("int2", 0.6), ("sign", 0.9)],
 )
 def test_rounding_costs_a_small_share_of_the_values_by_type(
     draw_diff: Callable[..., DiffVector], value_type: ValueType, share: float
@@ -112,6 +125,90 @@ def test_writing_a_decoded_diff_again_gives_the_same_bytes(
     again = encode(decode(first.data, diff.layout), value_type=value_type)
 
     assert again == first
+
+
+SHAPES = ((), (0,), (1,), (7,), (40, 30), (30, 40), (3, 0), (2, 3, 4), (400, 700))
+LENGTHS = rows_of(Layout("ab" * 32, tuple("abcdefghi"), SHAPES)).lengths
+RULES: list[Rule] = [
+    Seeded(5, (False,) * 4 + (True,) * 5, 3000),
+    SeededCounts(5, np.array([1, 0, 0, 7, 500, 10, 0, 24, 2000])),
+    SeededCounts(5, np.minimum(np.arange(479) % 4, LENGTHS), "row"),
+    SeededRows(5, np.arange(479) % 9 == 4, 900),
+    WholeTensors((True, True, False, True, True, False, False, True, False)),
+    Shared(5, (False,) * 4 + (True,) * 5, 700, 5),
+]
+
+
+def ruled(rule: Rule, layout: Layout, values: NDArray[np.float32] | None = None) -> DiffVector:
+    """Give the entries of a rule values of which some are 0."""
+    where = positions(rule, layout)
+    k = sum(map(len, where))
+    n = rule.n if isinstance(rule, Shared) else k
+    drawn = np.random.default_rng(0).normal(size=n).astype(np.float32)
+    drawn[::7] = 0
+    parts = np.split(
+        rule.entries_of(drawn if values is None else values),
+        np.cumsum([len(at) for at in where])[:-1],
+    )
+    tensors = tuple(map(SparseTensor, layout.shapes, where, parts))
+    return DiffVector(layout, tensors, {"h": np.ones(1, np.float32)}, {}, rule=rule)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_diff_by_rule_comes_back_with_its_rule_and_its_zeros(
+    draw_diff: Callable[..., DiffVector], rule: Rule, value_type: ValueType, codec: CodecName
+) -> None:
+    diff = ruled(rule, draw_diff().layout)
+
+    encoded = encode(diff, value_type=value_type, codec=codec)
+    back = decode(encoded.data, diff.layout)
+
+    assert back.rule == rule
+    assert back.counts == diff.counts
+    assert back == rounded(diff, value_type=value_type)
+    assert sum(astuple(encoded.parts)) == len(encoded.data)
+    if value_type == "fp32":
+        assert back == diff
+    again = encode(back, value_type=value_type, codec=codec)
+    assert decode(again.data, diff.layout) == back
+    n_values = rule.n if isinstance(rule, Shared) else diff.n_entries
+    assert open_diff(encoded.data).n_values == n_values
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_values_on_the_grid_of_their_type_are_stored_as_they_are(
+    draw_diff: Callable[..., DiffVector], rule: Rule
+) -> None:
+    layout = draw_diff().layout
+    for value_type, largest in (("sign", 1), ("int2", 2), ("int4", 8), ("int8", 128)):
+        n = len(rule.values_of(ruled(rule, layout).entries))
+        rng = np.random.default_rng(1)
+        signed = rng.integers(1, largest + 1, size=n) * rng.choice([-1, 1], size=n)
+        diff = ruled(rule, layout, signed.astype(np.float32) * np.float32(0.0123))
+
+        assert decode(encode(diff, value_type=value_type).data, layout) == diff
+
+
+def test_a_seed_takes_the_place_of_positions(draw_diff: Callable[..., DiffVector]) -> None:
+    diff = ruled(RULES[0], draw_diff().layout)
+
+    explicit = encode(replace(diff, rule=None), value_type="sign")
+    encoded = encode(diff, value_type="sign")
+
+    assert encoded.parts.positions == 1 + 8 + 2
+    assert encoded.parts.values == 1 + 3000 // 8 + 4 * sum(count > 0 for count in diff.counts)
+    assert explicit.parts.positions > 1000
+
+
+def test_a_rule_of_other_positions_is_refused_by_the_writer(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    diff = ruled(RULES[0], draw_diff().layout)
+
+    with pytest.raises(DiffError, match="Seeded regenerates other positions"):
+        encode(replace(diff, rule=Seeded(6, RULES[0].tensors, 3000)))
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -217,7 +314,7 @@ def test_opening_needs_no_base_and_agrees_with_the_encoder(
     assert (file.n_bytes, file.n_head_entries) == (len(encoded.data), diff.n_head_entries)
     assert file.decode(diff.layout).counts == diff.counts
     assert file.header.model_dump(exclude={"format", "sha256"}) == {
-        "version": 1,
+        "version": 2,
         "base": "ab" * 32,
         "d": diff.n_gated,
         "k": diff.n_entries,

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
 
 from streamlab.diff.format.container import decode, encode
-from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
-from streamlab.diff.vector import SparseTensor
+from streamlab.diff.format.frame import Block, read_frame, with_digest, write_frame
+from streamlab.diff.format.values import ValueType
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+    positions,
+)
+from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, DiffFormatError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamlab.diff.format.codec import CodecName
-    from streamlab.diff.format.values import ValueType
-    from streamlab.diff.vector import DiffVector
 
 SHAPES = ((), (7,), (12, 9), (3, 0), (9, 12), (2, 3, 4))
 
@@ -46,29 +55,26 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_inside(data: bytes, rng: random.Random) -> bytes:
-    """Damage one block and make the digests right again, as a hostile author would."""
+    """Damage one block and make the digest right again, as a hostile author would."""
     frame = read_frame(data)
     blocks = dict(frame.blocks)
-    name = rng.choice(sorted(name for name in blocks if blocks[name].dtype == "U8"))
+    names = [name for name in blocks if blocks[name].dtype == "U8"]
+    name = "positions.rule" if "positions.rule" in names else rng.choice(sorted(names))
     mutant = damage(bytes(blocks[name].data), rng)
     blocks[name] = Block("U8", (len(mutant),), mutant)
-    part = name.partition(".")[0]
-    members = {n: b for n, b in blocks.items() if n.partition(".")[0] == part}
-    rest = {key: value for key, value in frame.metadata.items() if key != "sha256"}
-    sha256 = {part: digest_blocks(members), "header": digest_header(rest, blocks)}
-    return write_frame({**rest, "sha256": {**frame.metadata["sha256"], **sha256}}, blocks)
+    return write_frame(with_digest(frame.metadata, blocks), blocks)
 
 
 def check_valid(diff: DiffVector) -> None:
     """Check again, tensor by tensor, what the reader claims to have proven."""
     for tensor in diff.tensors:
         SparseTensor(tensor.shape, tensor.positions, tensor.values)
-        assert np.all(tensor.values != 0)
+        assert diff.rule is not None or np.all(tensor.values != 0)
         assert tensor.values.dtype == np.float32
 
 
 @pytest.mark.parametrize("codec", ["pcodec", "xz"])
-@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("value_type", get_args(ValueType))
 def test_a_damaged_file_is_refused_by_name(
     draw_diff: Callable[..., DiffVector], value_type: ValueType, codec: CodecName
 ) -> None:
@@ -84,7 +90,7 @@ def test_a_damaged_file_is_refused_by_name(
 
 
 @pytest.mark.parametrize("codec", ["pcodec", "xz"])
-@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("value_type", get_args(ValueType))
 def test_a_hostile_file_with_right_digests_is_refused_by_name_or_valid(
     draw_diff: Callable[..., DiffVector], value_type: ValueType, codec: CodecName
 ) -> None:
@@ -100,3 +106,37 @@ def test_a_hostile_file_with_right_digests_is_refused_by_name_or_valid(
             refused += 1
 
     assert refused > 90
+
+
+SOME = (False, True, True, False, True, False)
+RULES: list[Rule] = [
+    Seeded(3, SOME, 60),
+    SeededCounts(3, np.array([1, 2, 30, 0, 40, 9])),
+    SeededCounts(3, np.arange(28) % 3 * (np.arange(28) < 14), "row"),
+    SeededRows(3, np.arange(28) % 5 == 2, 15),
+    WholeTensors(SOME),
+    Shared(3, SOME, 11, 8),
+]
+
+
+@pytest.mark.parametrize("codec", ["pcodec", "xz"])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_hostile_rule_is_refused_by_name_or_valid(rule: Rule, codec: CodecName) -> None:
+    layout = Layout("ab" * 32, tuple("abcdef"), SHAPES)
+    where = positions(rule, layout)
+    k = sum(map(len, where))
+    n = rule.n if isinstance(rule, Shared) else k
+    entries = rule.entries_of(np.linspace(-1, 1, n).astype(np.float32))
+    parts = np.split(entries, np.cumsum([len(at) for at in where])[:-1])
+    diff = DiffVector(layout, tuple(map(SparseTensor, SHAPES, where, parts)), {}, {}, rule=rule)
+    data = encode(diff, value_type="int4", codec=codec).data
+    rng = random.Random(f"{rule} {codec}")  # noqa: S311 - damage need not be secret
+    refused = 0
+
+    for _ in range(300):
+        try:
+            check_valid(decode(damaged_inside(data, rng), layout))
+        except DiffFormatError:
+            refused += 1
+
+    assert refused > 60  # a damaged seed is another seed

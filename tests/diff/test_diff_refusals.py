@@ -9,16 +9,26 @@ import re
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
 
 import streamlab.diff
-from streamlab.diff.format.codec import CODECS
+from streamlab.diff.format.codec import CODECS, CODED, PACKED
 from streamlab.diff.format.container import decode, encode, open_diff
-from streamlab.diff.format.frame import Block, digest_blocks, digest_header, read_frame, write_frame
+from streamlab.diff.format.frame import Block, read_frame, with_digest, write_frame
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+    positions,
+)
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import DiffError, DiffFormatError
 
@@ -26,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from streamlab.diff.format.codec import CodecName
-    from streamlab.diff.format.values import ValueType
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout("ab" * 32, ("m", "v", "none"), ((4, 6), (300,), (5,)))
@@ -51,6 +60,35 @@ def valid(value_type: ValueType = "bf16", codec: CodecName = "xz") -> bytes:
     return encode(small(), value_type=value_type, codec=codec).data
 
 
+SEED = (7).to_bytes(8, "little")
+BY: dict[str, Rule] = {
+    "seeded": Seeded(7, (True, True, False), 9),
+    "counts": SeededCounts(7, np.array([4, 5, 0])),
+    "row counts": SeededCounts(7, np.array([1, 0, 0, 2, 6, 0]), "row"),
+    "rows": SeededRows(7, np.array([True, False, True, False, False, True]), 9),
+    "tensors": WholeTensors((True, False, True)),
+    "shared": Shared(7, (True, True, False), 3, 3),
+}
+
+
+def ruled(rule: Rule, layout: Layout = LAYOUT) -> DiffVector:
+    """Give the entries of a rule values of which one is 0."""
+    where = positions(rule, layout)
+    k = sum(map(len, where))
+    n = rule.n if isinstance(rule, Shared) else k
+    entries = rule.entries_of(np.arange(n).astype(np.float32))
+    parts = np.split(entries, np.cumsum([len(part) for part in where])[:-1])
+    tensors = tuple(map(SparseTensor, layout.shapes, where, parts))
+    return DiffVector(layout, tensors, HEAD, TASK, rule=rule)
+
+
+def by(name: str, block: bytes | None = None, **metadata: Any) -> bytes:
+    """Return the file of a rule, with another block of the rule."""
+    data = encode(ruled(BY[name]), codec="xz").data
+    blocks = {} if block is None else {"positions.rule": block}
+    return craft(data, metadata=metadata, blocks=blocks)
+
+
 def craft(
     data: bytes,
     *,
@@ -58,7 +96,7 @@ def craft(
     blocks: Mapping[str, bytes | Block | None] | None = None,
     sign: bool = True,
 ) -> bytes:
-    """Change metadata and blocks of a file, and make its digests right again unless told not to."""
+    """Change metadata and blocks of a file, and make its digest right again unless told not to."""
     frame = read_frame(data)
     tree: dict[str, Any] = copy.deepcopy(dict(frame.metadata))
     held = dict(frame.blocks)
@@ -71,15 +109,10 @@ def craft(
             held[name] = replace(old, data=block, shape=shape)
         else:
             held[name] = block
-    if sign:
-        for part in ("positions", "values", "head"):
-            members = {n: b for n, b in held.items() if n.partition(".")[0] == part}
-            tree["sha256"][part] = digest_blocks(members)
     tree.update(metadata or {})
     tree = {key: value for key, value in tree.items() if value is not None}
-    if sign and "header" in tree["sha256"]:
-        rest = {key: value for key, value in tree.items() if key != "sha256"}
-        tree["sha256"]["header"] = digest_header(rest, held)
+    if sign and "sha256" not in (metadata or {}):
+        tree = with_digest(tree, held)
     return write_frame(tree, held)
 
 
@@ -102,12 +135,22 @@ def packed(*numbers: int | float, dtype: str) -> bytes:
     return CODECS["xz"].compress(np.array(numbers, dtype=dtype))
 
 
+def coded(*numbers: int | float, dtype: str) -> bytes:
+    return CODED + packed(*numbers, dtype=dtype)
+
+
 def classes(*numbers: int) -> bytes:
     return packed(*numbers, dtype="uint16")
 
 
 def floats(numbers: list[float]) -> bytes:
     return np.array(numbers, dtype="<f4").tobytes()
+
+
+def selected(*gaps: int) -> bytes:
+    """Return the block of rows with these gaps between them."""
+    number = len(gaps).to_bytes(4, "little")
+    return b"\4" + SEED + CODED + number + packed(*gaps, dtype="uint32")
 
 
 def spaced(data: bytes) -> bytes:
@@ -185,7 +228,7 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("tensor-table", lambda: craft(valid(), blocks={"tail": Block("U8", (1,), b"x")})),
     ("format-name", lambda: craft(valid(), metadata={"format": "other"})),
     ("format-name", lambda: craft(valid(), metadata={"format": None})),
-    ("format-version", lambda: craft(valid(), metadata={"version": 2})),
+    ("format-version", lambda: craft(valid(), metadata={"version": 1})),
     ("format-version", lambda: craft(valid(), metadata={"version": True})),
     ("format-version", lambda: craft(valid(), metadata={"version": None})),
     ("metadata-schema", lambda: craft(valid(), metadata={"k": -1})),
@@ -196,15 +239,15 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("metadata-schema", lambda: craft(valid(), metadata={"value_type": "fp8"})),
     ("metadata-schema", lambda: craft(valid(), metadata={"task": "x" * 500})),
     ("metadata-schema", lambda: craft(valid(), metadata={"base": ""})),
-    ("metadata-schema", lambda: craft(valid(), metadata={"sha256": {}})),
+    ("metadata-schema", lambda: craft(valid(), metadata={"sha256": "0"})),
     ("metadata-schema", lambda: craft(valid(), metadata={"extra": 1})),
     ("metadata-schema", lambda: craft(valid(), metadata={"task": None})),
     ("no-change", lambda: craft(valid(), metadata={"k": 0}, blocks={"head.h.bias": None})),
     ("base-size", lambda: craft(valid(), metadata={"d": 330})),
-    ("part-digest", lambda: craft(valid(), blocks={"positions.cuts": b"\1"}, sign=False)),
-    ("part-digest", lambda: craft(valid(), blocks={"values.codes": b"\1"}, sign=False)),
-    ("part-digest", lambda: craft(valid(), metadata={"task": {"name": "rte"}}, sign=False)),
-    ("part-digest", lambda: craft(valid(), blocks={"head.h.bias": bytes(8)}, sign=False)),
+    ("content-digest", lambda: craft(valid(), blocks={"positions.cuts": b"\1"}, sign=False)),
+    ("content-digest", lambda: craft(valid(), blocks={"values.codes": b"\1"}, sign=False)),
+    ("content-digest", lambda: craft(valid(), metadata={"task": {"name": "rte"}}, sign=False)),
+    ("content-digest", lambda: craft(valid(), blocks={"head.h.bias": bytes(8)}, sign=False)),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b""})),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\0\0"})),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\x40"})),
@@ -240,33 +283,40 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ),
     ("value-stream", lambda: craft(valid(), blocks={"values.codes": b""})),
     ("value-stream", lambda: craft(valid(), blocks={"values.codes": b"junk"})),
+    ("value-stream", lambda: craft(valid(), blocks={"values.codes": CODED + b"junk"})),
+    ("value-stream", lambda: craft(valid(), blocks={"values.codes": PACKED + bytes(17)})),
+    ("value-stream", lambda: craft(valid(), blocks={"values.codes": PACKED + bytes(19)})),
+    ("value-stream", lambda: craft(valid("sign"), blocks={"values.codes": PACKED + b"\0\2"})),
+    ("value-stream", lambda: craft(valid("int2"), blocks={"values.codes": PACKED + b"\0\0\4"})),
+    ("value-stream", lambda: by("seeded", k=10)),
+    ("value-stream", lambda: by("shared", k=12)),
     (
         "value-stream",
-        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], dtype="uint16")}),
+        lambda: craft(valid(), blocks={"values.codes": coded(*CODES[:8], dtype="uint16")}),
     ),
     (
         "value-range",
-        lambda: craft(valid("int4"), blocks={"values.codes": packed(*[1] * 8, 8, dtype="int8")}),
+        lambda: craft(valid("int4"), blocks={"values.codes": coded(*[1] * 8, 8, dtype="int8")}),
     ),
     (
         "value-range",
-        lambda: craft(valid("int4"), blocks={"values.codes": packed(*[1] * 8, -9, dtype="int8")}),
+        lambda: craft(valid("int4"), blocks={"values.codes": coded(*[1] * 8, -9, dtype="int8")}),
     ),
     (
         "value-range",
         lambda: craft(
             valid("int8", "pcodec"),
-            blocks={"values.codes": CODECS["pcodec"].compress(np.full(9, 128, np.int16))},
+            blocks={"values.codes": CODED + CODECS["pcodec"].compress(np.full(9, 128, np.int16))},
         ),
     ),
     (
         "value-finite",
-        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], 0x7F80, dtype="uint16")}),
+        lambda: craft(valid(), blocks={"values.codes": coded(*CODES[:8], 0x7F80, dtype="uint16")}),
     ),
     (
         "value-finite",
         lambda: craft(
-            valid("fp32"), blocks={"values.codes": packed(*[1] * 8, np.nan, dtype="float32")}
+            valid("fp32"), blocks={"values.codes": coded(*[1] * 8, np.nan, dtype="float32")}
         ),
     ),
     (
@@ -275,11 +325,11 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ),
     (
         "value-zero",
-        lambda: craft(valid(), blocks={"values.codes": packed(*CODES[:8], 0x8000, dtype="uint16")}),
+        lambda: craft(valid(), blocks={"values.codes": coded(*CODES[:8], 0x8000, dtype="uint16")}),
     ),
     (
         "value-zero",
-        lambda: craft(valid("fp16"), blocks={"values.codes": packed(*[1] * 8, 0, dtype="float16")}),
+        lambda: craft(valid("fp16"), blocks={"values.codes": coded(*[1] * 8, 0, dtype="float16")}),
     ),
     ("position-stream", lambda: craft(valid(), blocks={"positions.gaps": b"junk"})),
     (
@@ -305,6 +355,48 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
         "position-range",
         lambda: craft(valid(), blocks={"positions.gaps": packed(*[2**32 - 1] * 9, dtype="uint32")}),
     ),
+    ("rule-coding", lambda: by("seeded", b"")),
+    ("rule-coding", lambda: by("seeded", b"\0" + SEED + b"\3")),
+    ("rule-coding", lambda: by("seeded", b"\7" + SEED + b"\3")),
+    ("rule-coding", lambda: by("seeded", b"\1" + SEED[:7])),
+    ("rule-coding", lambda: by("seeded", b"\1" + SEED)),
+    ("rule-coding", lambda: by("seeded", b"\1" + SEED + b"\3\0")),
+    ("rule-coding", lambda: by("seeded", b"\1" + SEED + b"\x0b")),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\0\4\5")),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\0\4\5\0\0")),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\2\4\5\0")),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\0\4\x85\0\0")),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\0" + bytes(16))),
+    ("rule-coding", lambda: by("counts", b"\2" + SEED + b"\1" + packed(4, 5, dtype="uint32"))),
+    ("rule-coding", lambda: by("rows", b"\4" + SEED + b"\0\x65")),
+    ("rule-coding", lambda: by("rows", b"\4" + SEED + b"\2\x25")),
+    ("rule-coding", lambda: by("rows", b"\4" + SEED + b"\1" + (7).to_bytes(4, "little"))),
+    ("rule-coding", lambda: by("rows", selected(0, 2, 1)[:-1])),
+    ("rule-range", lambda: by("rows", selected(0, 2, 3))),
+    ("rule-range", lambda: by("rows", selected(2**32 - 1, 2, 0))),
+    ("rule-range", lambda: by("rows", b"\4" + SEED + b"\0\x02")),
+    ("rule-range", lambda: by("seeded", b"\1" + SEED + b"\4")),
+    ("rule-range", lambda: by("seeded", b"\1" + SEED + b"\0")),
+    ("rule-range", lambda: by("seeded", k=0)),
+    ("rule-range", lambda: by("counts", b"\2" + SEED + b"\0\4\4\0")),
+    ("rule-range", lambda: by("counts", b"\2" + SEED + b"\0\4\0\5", k=10)),
+    ("rule-range", lambda: by("counts", b"\2" + SEED + b"\0\x19\0\0", k=25)),
+    ("rule-range", lambda: by("counts", b"\2" + SEED + b"\0" + b"\xff\xff\xff\xff\x7f" * 3)),
+    ("rule-range", lambda: by("row counts", b"\3" + SEED + b"\0\7\0\0\0\2\0")),
+    ("rule-range", lambda: by("tensors", b"\5\1")),
+    ("rule-range", lambda: by("tensors", b"\5\0")),
+    ("rule-range", lambda: by("shared", b"\6" + SEED + bytes(4) + b"\3")),
+    ("rule-range", lambda: by("shared", b"\6" + SEED + b"\2\0\0\0\3")),
+    ("rule-range", lambda: by("shared", b"\6" + SEED + b"\3\0\0\0\4")),
+    ("rule-range", lambda: by("shared", b"\6" + SEED + b"\xff\xff\xff\xff\3")),
+    (
+        "tensor-table",
+        lambda: craft(by("seeded"), blocks={"positions.cuts": Block("U8", (1,), b"\0")}),
+    ),
+    (
+        "tensor-table",
+        lambda: craft(valid(), blocks={"positions.rule": Block("U8", (1,), b"\1")}),
+    ),
     (
         "head-finite",
         lambda: craft(valid(), blocks={"head.h.bias": floats([1, np.inf])}),
@@ -313,9 +405,14 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
 
 
 def test_the_file_the_cases_start_from_is_valid() -> None:
-    for value_type in ("fp32", "fp16", "bf16", "int8", "int4"):
+    for value_type in get_args(ValueType):
         assert decode(valid(value_type), LAYOUT).counts == (6, 3, 0)
         assert craft(valid(value_type)) == valid(value_type)
+    for name, rule in BY.items():
+        assert decode(by(name), LAYOUT) == ruled(rule)
+    assert decode(by("rows", selected(0, 1, 2)), LAYOUT) == ruled(BY["rows"])
+    again = craft(valid(), blocks={"values.codes": coded(*CODES, dtype="uint16")})
+    assert set(decode(again, LAYOUT).entries) == {1.0}
     unchanged = craft(valid(), blocks={"positions.gaps": packed(*GAPS, dtype="uint32")})
     assert decode(unchanged, LAYOUT) == decode(valid(), LAYOUT)
 
@@ -350,7 +447,7 @@ def rules_in_source() -> set[str]:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
     handed_down = re.findall(
-        r'"((?:position|value|class)-stream|count-coding|format-(?:name|version))"', text
+        r'"((?:position|value|class)-stream|(?:count|rule)-coding|format-(?:name|version))"', text
     )
     return {*direct, *handed_down}
 
@@ -397,11 +494,20 @@ def test_counts_of_more_classes_than_there_are_lines_are_not_read() -> None:
     assert peak_bytes(craft(valid(), blocks={"positions.counts": counts}), LAYOUT) < 300_000
 
 
+def test_a_rule_of_many_entries_costs_no_memory_before_its_values_are_found() -> None:
+    layout = Layout("ab" * 32, LAYOUT.names, ((4, 6), (2**31,), (5,)))
+    for rule in (Seeded(1, (True,) * 3, 9), Shared(1, (True,) * 3, 3, 3)):
+        data = encode(ruled(rule, layout), codec="xz").data
+        decode(data, layout)
+
+        assert peak_bytes(craft(data, metadata={"k": 2**28 + 2**27}), layout) < 200_000
+
+
 @pytest.mark.parametrize("block", ["positions.gaps", "values.codes"])
 def test_a_stream_that_expands_without_end_is_cut_short(block: str) -> None:
     filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 16}]
     bomb = lzma.compress(bytes(16 << 20), format=lzma.FORMAT_XZ, filters=filters)
-    data = craft(valid(), blocks={block: bomb})
+    data = craft(valid(), blocks={block: bomb if block == "positions.gaps" else CODED + bomb})
     decode(valid(), LAYOUT)
 
     assert peak_bytes(data, LAYOUT) < 3_000_000

@@ -16,16 +16,29 @@ import pytest
 import safetensors.numpy
 
 from streamlab.diff.format.container import decode, encode
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+)
+from streamlab.diff.rules import (
+    positions as positions_by,
+)
+from streamlab.diff.vector import DiffVector, SparseTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamlab.diff.format.values import ValueType
-    from streamlab.diff.vector import DiffVector
 
 Entries = dict[int, float]
 Shapes = tuple[tuple[int, ...], ...]
-ITEMS = {"fp32": "f", "fp16": "e", "bf16": "H", "int8": "b", "int4": "b"}
+BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4, "int2": 2, "sign": 1}
+ITEMS = {"fp32": "f", "fp16": "e", "bf16": "H"}
 
 
 def metadata_of(data: bytes) -> dict[str, Any]:
@@ -55,12 +68,117 @@ def counts_of(data: bytes) -> list[int]:
 
 
 def value_of(code: Any, scale: float, value_type: str) -> float:
-    if value_type.startswith("int"):
+    if BITS[value_type] < 16:
         return float(np.float32(code + 1 if code >= 0 else code) * np.float32(scale))
     if value_type == "bf16":
         (value,) = struct.unpack("<f", struct.pack("<HH", 0, code))
         return float(value)
     return float(code)
+
+
+def codes_of(stream: bytes, value_type: str, count: int) -> list[Any]:
+    """Return the codes, packed or coded."""
+    item, bits = ITEMS.get(value_type, "b"), BITS[value_type]
+    if stream[:1] == b"\1":
+        return numbers_of(stream[1:], item, count)
+    if bits >= 8:
+        return list(struct.unpack(f"<{count}{item}", stream[1:]))
+    joined = int.from_bytes(stream[1:], "little")
+    unsigned = [joined >> bits * i & (1 << bits) - 1 for i in range(count)]
+    return [code - (1 << bits) if code >> bits - 1 else code for code in unsigned]
+
+
+def rotated(word: int, by: int) -> int:
+    return (word << by | word >> 32 - by) % 2**32
+
+
+def word_of(seed: int, purpose: int, i: int) -> int:
+    """Return MurmurHash3_x86_32 of four words."""
+    h = seed % 2**32
+    for k in (seed >> 32, purpose, 0, i):
+        h = rotated(h ^ rotated(k * 0xCC9E2D51 % 2**32, 15) * 0x1B873593 % 2**32, 13)
+        h = (h * 5 + 0xE6546B64) % 2**32
+    h ^= 16
+    h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
+    h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
+    return h ^ h >> 16
+
+
+def rows_of(shapes: Shapes) -> list[list[tuple[int, int]]]:
+    return [
+        [(t, position) for position in row]
+        for t, shape in enumerate(shapes)
+        for row in lines_of(shape, 1 if len(shape) > 1 else 0)
+    ]
+
+
+def flags_of(data: bytes, count: int) -> list[bool]:
+    return [bool(data[i // 8] >> i % 8 & 1) for i in range(count)]
+
+
+def list_of(data: bytes, count: int) -> list[int]:
+    return counts_of(data[1:]) if data[0] == 0 else numbers_of(data[1:], "I", count)
+
+
+def selected_of(data: bytes, count: int) -> list[bool]:
+    if data[0] == 0:
+        return flags_of(data[1:], count)
+    rows, row = set(), -1
+    for gap in numbers_of(data[5:], "I", int.from_bytes(data[1:5], "little")):
+        row += gap + 1
+        rows.add(row)
+    return [row in rows for row in range(count)]
+
+
+def cells_of(block: bytes, shapes: Shapes, k: int) -> list[tuple[list[tuple[int, int]], int]]:
+    """Return the cells of a rule, each with how many of its entries are drawn."""
+    tensors = [[(t, p) for p in range(math.prod(s))] for t, s in enumerate(shapes)]
+    rows = rows_of(shapes)
+    kind, rest = block[0], block[9:]
+    if kind in (2, 3):
+        cells = tensors if kind == 2 else rows
+        return list(zip(cells, list_of(rest, len(cells)), strict=True))
+    if kind == 4:
+        chosen, parts = selected_of(rest, len(rows)), rows
+    else:
+        flags = {1: rest, 5: block[1:], 6: rest[4:]}[kind]
+        chosen, parts = flags_of(flags, len(shapes)), tensors
+    joined = [entry for part, on in zip(parts, chosen, strict=True) if on for entry in part]
+    return [(joined, k)]
+
+
+def drawn_by(block: bytes, shapes: Shapes, k: int) -> list[tuple[int, int]]:
+    """Return (tensor, position) of all entries of a rule."""
+    seed = int.from_bytes(block[1:9], "little")
+    drawn: list[tuple[int, int]] = []
+    for cell, count in cells_of(block, shapes, k):
+        first = len(drawn)
+        for i in range(count):
+            low, high = i * len(cell) // count, (i + 1) * len(cell) // count
+            drawn.append(cell[low + (word_of(seed, 0, first + i) * (high - low) >> 32)])
+    return drawn
+
+
+def read_by_rule(data: bytes, shapes: Shapes) -> list[Entries]:
+    """Return position -> value for each tensor of a file with a rule."""
+    metadata, blocks = metadata_of(data), safetensors.numpy.load(data)
+    block, k = blocks["positions.rule"].tobytes(), metadata["k"]
+    s = int.from_bytes(block[9:13], "little") if block[0] == 6 else 1
+    codes = codes_of(blocks["values.codes"].tobytes(), metadata["value_type"], k // s)
+    entries = drawn_by(block, shapes, k)
+    used = sorted({t for t, _ in entries})
+    scales = blocks.get("values.scales", np.ones(len(used))).tolist()
+    seed, n = int.from_bytes(block[1:9], "little"), k // s
+    tensors: list[Entries] = [{} for _ in shapes]
+    for i, (t, position) in enumerate(entries):
+        if block[0] == 6:
+            source = (i + (word_of(seed, 2, i // n) * n >> 32)) % n
+            value = value_of(codes[source], scales[0], metadata["value_type"])
+            tensors[t][position] = -value if word_of(seed, 1, i) >> 31 else value
+        else:
+            scale = scales[used.index(t)]
+            tensors[t][position] = value_of(codes[i], scale, metadata["value_type"])
+    return tensors
 
 
 def lines_of(shape: tuple[int, ...], cut: int) -> list[list[int]]:
@@ -106,8 +224,8 @@ def read(data: bytes, shapes: Shapes) -> list[Entries]:
             place += next(gaps) + 1
             t, position = string[place]
             kept[t].append(position)
-    item = ITEMS[metadata["value_type"]]
-    codes = iter(numbers_of(blocks["values.codes"].tobytes(), item, metadata["k"]))
+    stream = blocks["values.codes"].tobytes()
+    codes = iter(codes_of(stream, metadata["value_type"], metadata["k"]))
     scales = iter(blocks.get("values.scales", np.ones(len(shapes))).tolist())
     tensors: list[Entries] = []
     for positions in kept:
@@ -118,7 +236,7 @@ def read(data: bytes, shapes: Shapes) -> list[Entries]:
     return tensors
 
 
-@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("value_type", list(BITS))
 def test_a_reader_written_from_the_specification_agrees(
     draw_diff: Callable[..., DiffVector], value_type: ValueType
 ) -> None:
@@ -126,11 +244,43 @@ def test_a_reader_written_from_the_specification_agrees(
     diff = draw_diff(11, shapes=shapes, density=0.1)
     data = encode(diff, value_type=value_type, codec="xz").data
 
-    mine = read(data, shapes)
-
-    theirs = [
-        dict(zip(tensor.positions.tolist(), tensor.values.tolist(), strict=True))
-        for tensor in decode(data, diff.layout).tensors
-    ]
-    assert mine == theirs
+    assert read(data, shapes) == entries_of(decode(data, diff.layout))
     assert safetensors.numpy.load(data)["positions.cuts"].any()
+
+
+def entries_of(diff: DiffVector) -> list[Entries]:
+    return [
+        dict(zip(tensor.positions.tolist(), tensor.values.tolist(), strict=True))
+        for tensor in diff.tensors
+    ]
+
+
+@pytest.mark.parametrize("value_type", ["fp32", "int4", "sign"])
+@pytest.mark.parametrize("n_rows", [3, 300])
+def test_a_reader_of_rules_written_from_the_specification_agrees(
+    value_type: ValueType, n_rows: int
+) -> None:
+    shapes = ((), (0,), (7,), (40, 30), (3, 0), (2, 3, 4), (n_rows, 5), (20, 20))
+    layout = Layout("ab" * 32, tuple(f"t{i}" for i in range(len(shapes))), shapes)
+    some = tuple(len(shape) > 1 for shape in shapes)
+    row_number = 3 + 40 + 3 + 2 + n_rows + 20
+    rng = np.random.default_rng(n_rows)
+    rules: list[Rule] = [
+        Seeded(2**60 + 3, some, 300),
+        SeededCounts(1, np.array([1, 0, 2, 300, 0, 24, 9, 0])),
+        SeededCounts(2, np.arange(row_number) % 7 // 6 * np.arange(row_number).clip(0, 1), "row"),
+        SeededRows(3, rng.random(row_number) < 0.3, 30),
+        SeededRows(3, np.arange(row_number) > 50, 30),
+        WholeTensors(some),
+        Shared(4, some, 50, 6),
+    ]
+    for rule in rules:
+        where = positions_by(rule, layout)
+        k = sum(map(len, where))
+        values = rng.normal(size=rule.n if isinstance(rule, Shared) else k).astype(np.float32)
+        parts = np.split(rule.entries_of(values), np.cumsum([len(at) for at in where])[:-1])
+        tensors = tuple(map(SparseTensor, shapes, where, parts))
+        diff = DiffVector(layout, tensors, {}, {}, rule=rule)
+        data = encode(diff, value_type=value_type, codec="xz").data
+
+        assert read_by_rule(data, shapes) == entries_of(decode(data, layout))

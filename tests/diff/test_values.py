@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from streamlab.diff.format.values import ValueType
 
+LEVELS = [("int8", 128), ("int4", 8), ("int2", 2), ("sign", 1)]
 ANY_VALUE = st.floats(-(2.0**127), 2.0**127, width=32).filter(bool)
 
 
@@ -80,7 +81,7 @@ def test_a_value_too_small_takes_the_smallest_magnitude(
     assert there_and_back(tiny, counts_of(2), value_type).tolist() == [smallest, -smallest]
 
 
-@pytest.mark.parametrize(("value_type", "levels"), [("int8", 128), ("int4", 8)])
+@pytest.mark.parametrize(("value_type", "levels"), LEVELS)
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), log_spread=st.integers(-30, 30))
 def test_integer_values_are_multiples_of_a_scale_and_never_zero(
@@ -120,14 +121,52 @@ def test_the_scale_leaves_less_error_than_reaching_for_the_largest_value(
         assert np.square(rounded - part).sum() < np.square(naive - part).sum()
 
 
-@pytest.mark.parametrize(("value_type", "levels"), [("int8", 128), ("int4", 8)])
-def test_values_on_a_grid_come_back_exactly(value_type: ValueType, levels: int) -> None:
-    multiples = np.array([*range(-levels, 0), *range(1, levels + 1)])
-    values = (multiples * 2.0**-12).astype(np.float32)
+@pytest.mark.parametrize(("value_type", "levels"), LEVELS)
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(2.0**-100, 2.0**100, width=32))
+def test_multiples_of_any_scale_come_back_bit_for_bit(
+    value_type: ValueType, levels: int, seed: int, scale: float
+) -> None:
+    """Some of the multiples, not the largest either: what training through a quantiser returns."""
+    rng = np.random.default_rng(seed)
+    most = int(rng.integers(1, levels + 1))
+    counts = counts_of(*rng.integers(1, 60, size=3))
+    multiples = rng.integers(1, most + 1, size=counts.sum()) * rng.choice([-1, 1], counts.sum())
+    scales = np.float32(scale) * rng.random(3).astype(np.float32) + np.float32(1e-30)
+    values = multiples.astype(np.float32) * np.repeat(scales, counts)
 
-    back = there_and_back(values, counts_of(len(values)), value_type)
+    back = there_and_back(values, counts, value_type)
 
-    np.testing.assert_array_equal(back, values)
+    assert back.tobytes() == values.tobytes()
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_sign_is_kept_with_the_mean_magnitude_of_its_tensor(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = counts_of(5, 0, 70)
+    values = rng.laplace(size=75).astype(np.float32)
+    values[values == 0] = 1
+
+    back = there_and_back(values, counts, "sign")
+
+    for part, rounded in zip(np.split(values, [5]), np.split(back, [5]), strict=True):
+        mean = np.abs(part).mean(dtype=np.float64)
+        np.testing.assert_allclose(rounded, np.sign(part) * mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize("value_type", ["int8", "int4", "int2", "sign"])
+def test_a_value_of_zero_counts_as_positive_in_integer_types(value_type: ValueType) -> None:
+    back = there_and_back(floats(0.0, -0.0, 4.0, -4.0, 0.0), counts_of(4, 1), value_type)
+
+    assert (np.sign(back) == [1, 1, 1, -1, 1]).all()
+
+
+@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16"])
+def test_a_value_of_zero_stays_zero_in_float_types(value_type: ValueType) -> None:
+    codes = round_values(floats(0.0, 1.0), counts_of(2), value_type)
+
+    assert widen_values(codes, counts_of(2), value_type, zeros=True).tolist() == [0.0, 1.0]
 
 
 def test_every_tensor_has_its_own_scale() -> None:
@@ -144,7 +183,7 @@ def test_a_value_too_large_for_its_type_is_refused(value_type: ValueType, larges
         round_values(floats(1.0, -largest), counts_of(2), value_type)
 
 
-@pytest.mark.parametrize("value_type", ["int8", "int4"])
+@pytest.mark.parametrize("value_type", ["int8", "int4", "int2", "sign"])
 def test_the_largest_floats_fit_into_integers(value_type: ValueType) -> None:
     largest = float(np.finfo(np.float32).max)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 import pytest
 
-from streamlab.diff.format.codec import CODECS
+from streamlab.diff.format.codec import CODECS, CODED
 from streamlab.diff.format.container import encode
 from streamlab.diff.format.frame import Block, read_frame
 from streamlab.diff.format.values import ValueType
@@ -20,7 +20,7 @@ from streamlab.stream.providers.forgeries import rewritten
 from streamlab.stream.submission import Submission, signed, simulated_keys
 
 LAYOUT: Final = Layout("ab" * 32, ("m", "v", "none", "n"), ((12, 20), (60,), (5,), (9, 12)))
-VALUE_TYPES: Final[tuple[ValueType, ...]] = ("fp32", "fp16", "bf16", "int8", "int4")
+VALUE_TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
 OPEN: Final = AdmissionSettings()
 SIGNED: Final = AdmissionSettings(signatures="required")
 KEYS: Final = simulated_keys(1, "press")
@@ -114,9 +114,11 @@ def judged(submission: Submission) -> DiffVector | str:
 
 
 def packed(data: bytes, name: str, numbers: list[int], dtype: str) -> bytes:
-    """Put other numbers into one stream, with right checksums."""
+    """Put other numbers into one stream, with a right checksum."""
     codec = CODECS[read_frame(data).metadata["codec"]]
     stream = codec.compress(np.array(numbers, dtype=dtype))
+    if name == "values.codes":
+        stream = CODED + stream
     block = Block("U8", (len(stream),), stream)
     return rewritten(read_frame(data), blocks={name: block})
 

@@ -65,7 +65,7 @@ def test_every_problem_is_told_at_once_under_its_path() -> None:
         },
         evaluation="sometimes",
         tasks={"a": {"dataset": "glue/sst2", "metric": "acuracy"}, "b": {}},
-        storage={"values": "int2"},
+        storage={"values": "int3"},
     )
 
     assert sorted(paths(found)) == [

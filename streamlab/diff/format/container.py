@@ -7,7 +7,7 @@ allocated, and each error names the violated rule.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamlab.diff.format import positions, values
-from streamlab.diff.format.codec import CODECS, CodecName
+from streamlab.diff.format.codec import CODECS, CodecName, read_numbers, write_numbers
 from streamlab.diff.format.frame import (
     FORMAT_NAME,
     FORMAT_VERSION,
@@ -25,16 +25,19 @@ from streamlab.diff.format.frame import (
     Block,
     Frame,
     Header,
-    digest_blocks,
-    digest_header,
+    digest_frame,
     read_frame,
     read_header,
+    with_digest,
     write_frame,
 )
 from streamlab.diff.format.partition import cut_into_lines, read_cuts
 from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
+from streamlab.diff.format.rule_block import n_values_of, read_rule, write_rule
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Rule
+from streamlab.diff.rules import positions as positions_by
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
@@ -43,6 +46,7 @@ DEFAULT_MAX_BYTES = 1 << 30
 
 _CUTS, _CLASSES = "positions.cuts", "positions.classes"
 _COUNTS, _GAPS = "positions.counts", "positions.gaps"
+_RULE = "positions.rule"
 _CODES, _SCALES = "values.codes", "values.scales"
 _HEAD = "head."
 _PARTS = ("positions", "values", "head")
@@ -77,13 +81,13 @@ def encode(
     """Encode a diff as one file; the same diff and settings give the same bytes.
 
     All k entries are stored: an added value that would round to zero takes the smallest magnitude
-    of the type, as a value of zero does in an integer type. Raises DiffError where a value is too
-    large for its type, a replaced weight would be rounded, or the diff exceeds a limit of the
-    format.
+    of the type, as a value of zero does in an integer type. A rule is stored in place of the
+    positions. Raises DiffError where a value is too large for its type, a replaced weight would be
+    rounded, the rule does not regenerate the positions, or the diff exceeds a limit of the format.
     """
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
-    blocks = _sparse_blocks(diff, value_type, codec)
+    blocks = _position_blocks(diff, codec) | _value_blocks(diff, value_type, codec)
     blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
     metadata = {
         "format": FORMAT_NAME,
@@ -96,9 +100,9 @@ def encode(
         "value_type": value_type,
         "task": diff.task,
     }
-    signed = metadata | {"sha256": _digests(metadata, blocks)}
-    read_header(signed)  # rejects what a reader would reject
-    data = write_frame(signed, blocks)
+    metadata = with_digest(metadata, blocks)
+    read_header(metadata)  # rejects what a reader would reject
+    data = write_frame(metadata, blocks)
     return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
 
 
@@ -122,6 +126,12 @@ class DiffFile:
         blocks = self.frame.blocks.items()
         return sum(prod(block.shape) for name, block in blocks if name.startswith(_HEAD))
 
+    @property
+    def n_values(self) -> int:
+        """Return the number of stored values, which entries may share."""
+        block = self.frame.blocks.get(_RULE)
+        return n_values_of(b"" if block is None else bytes(block.data), self.header.k)
+
     def decode(self, layout: Layout) -> DiffVector:
         """Decode the entries against the layout of their base; values are widened to float32.
 
@@ -137,15 +147,22 @@ class DiffFile:
             raise DiffFormatError(
                 "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
             )
-        positions_of = _read_positions(frame, header, layout)
-        counts = np.array([len(part) for part in positions_of], dtype=np.int64)
-        widened = _read_values(frame, header, counts)
-        widened.flags.writeable = False
-        values_of = [widened[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
+        rule = None
+        if _RULE in frame.blocks:
+            rule = read_rule(bytes(frame.blocks[_RULE].data), header.k, header.codec, layout)
+            # Before the positions, whose number nothing else in the file would prove.
+            numbers = _read_codes(frame, header, self.n_values)
+            positions_of = positions_by(rule, layout)
+        else:
+            positions_of = _read_positions(frame, header, layout)
+            numbers = _read_codes(frame, header, header.k)
+        counts = [len(part) for part in positions_of]
+        entries = _widen(frame, header, numbers, rule, counts)
+        entries.flags.writeable = False
+        values_of = [entries[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
         tensors = map(proven_tensor, layout.shapes, positions_of, values_of)
-        return DiffVector(
-            layout, tuple(tensors), _read_head(frame.blocks), header.task, header.mode
-        )
+        head = _read_head(frame.blocks)
+        return DiffVector(layout, tuple(tensors), head, header.task, header.mode, rule)
 
 
 def open_diff(
@@ -166,7 +183,11 @@ def open_diff(
     frame = read_frame(data)
     header = read_header(frame.metadata)
     _check_table(frame.blocks, header)
-    _check_digests(frame, header)
+    actual = digest_frame(frame.metadata, frame.blocks)
+    if actual != header.sha256:
+        raise DiffFormatError(
+            "content-digest", f"the SHA-256 must be {header.sha256}, got {actual}."
+        )
     return DiffFile(header, frame, digest, len(data))
 
 
@@ -182,30 +203,44 @@ def rounded(
 
     Raises DiffError as `encode` does.
     """
-    counts = np.array(diff.counts, dtype=np.int64)
-    codes = values.diff_codes(diff, value_type)
-    widened = values.widen_values(codes, counts, value_type, zeros=diff.mode != "add")
-    parts = np.split(widened, np.cumsum(counts)[:-1])
+    codes, rule = values.diff_codes(diff, value_type), diff.rule
+    zeros = diff.mode != "add" or rule is not None
+    groups = values.groups_of(rule, diff.counts)
+    entries = values.widen_values(codes, groups, value_type, zeros=zeros)
+    parts = np.split(entries if rule is None else rule.entries_of(entries), np.cumsum(diff.counts))
     tensors = (
         SparseTensor(tensor.shape, tensor.positions, part)
-        for tensor, part in zip(diff.tensors, parts, strict=True)
+        for tensor, part in zip(diff.tensors, parts[:-1], strict=True)
     )
     blocks = {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
-    return DiffVector(diff.layout, tuple(tensors), _read_head(blocks), diff.task, diff.mode)
+    return DiffVector(diff.layout, tuple(tensors), _read_head(blocks), diff.task, diff.mode, rule)
 
 
-def _sparse_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
+def _position_blocks(diff: DiffVector, codec: CodecName) -> dict[str, Block]:
+    held = [tensor.positions for tensor in diff.tensors]
+    if diff.rule is not None:
+        pairs = zip(positions_by(diff.rule, diff.layout), held, strict=True)
+        if not all(np.array_equal(regenerated, one) for regenerated, one in pairs):
+            raise DiffError(
+                f"The rule {type(diff.rule).__name__} regenerates other positions than the diff "
+                "has. Make the diff from the positions of its rule, or without a rule."
+            )
+        return {_RULE: _bytes_block(write_rule(diff.rule, codec))}
     compress = CODECS[codec].compress
-    streams = positions.split([tensor.positions for tensor in diff.tensors], diff.layout)
-    codes = values.diff_codes(diff, value_type)
-    numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
-    blocks = {
+    streams = positions.split(held, diff.layout)
+    return {
         _CUTS: _bytes_block(streams.cuts),
         _CLASSES: _bytes_block(compress(streams.classes, streams.class_pages)),
         _COUNTS: _bytes_block(streams.counts),
         _GAPS: _bytes_block(compress(streams.gaps, streams.pages)),
-        _CODES: _bytes_block(compress(numbers)),
     }
+
+
+def _value_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
+    codes = values.diff_codes(diff, value_type)
+    numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
+    stream = write_numbers(numbers, values.VALUE_BITS[value_type], codec)
+    blocks = {_CODES: _bytes_block(stream)}
     if value_type in values.INTEGER_BITS:
         scales = codes.scales.astype("<f4").tobytes()
         blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
@@ -241,8 +276,9 @@ def _measure(blocks: Mapping[str, Block], n_bytes: int) -> Parts:
 
 
 def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
-    """Check that the blocks are those of version 1 for this value type, and a head's."""
-    expected: dict[str, str] = dict.fromkeys((_CUTS, _CLASSES, _COUNTS, _GAPS, _CODES), "U8")
+    """Check that the blocks are those of positions or a rule, of the value type, and a head's."""
+    where = (_RULE,) if _RULE in blocks else (_CUTS, _CLASSES, _COUNTS, _GAPS)
+    expected: dict[str, str] = dict.fromkeys((*where, _CODES), "U8")
     if header.value_type in values.INTEGER_BITS:
         expected[_SCALES] = "F32"
     for name, dtype in expected.items():
@@ -260,22 +296,6 @@ def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
             )
     if header.k == 0 and not heads:
         raise DiffFormatError("no-change", "the file has no entries and no head.")
-
-
-def _check_digests(frame: Frame, header: Header) -> None:
-    metadata = {key: value for key, value in frame.metadata.items() if key != "sha256"}
-    stated = header.sha256.model_dump()
-    for part, actual in _digests(metadata, frame.blocks).items():
-        if actual != stated[part]:
-            raise DiffFormatError(
-                "part-digest", f"the SHA-256 of `{part}` must be {stated[part]}, got {actual}."
-            )
-
-
-def _digests(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, str]:
-    """Return the digest of each part, and of the header without the digests."""
-    digests = {part: digest_blocks(members) for part, members in _by_part(blocks).items()}
-    return digests | {"header": digest_header(metadata, blocks)}
 
 
 def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArray[np.int64]]:
@@ -303,21 +323,38 @@ def _expand(block: Block, header: Header, dtype: DTypeLike, count: int, rule: st
     return CODECS[header.codec].expand(bytes(block.data), dtype, count, rule)
 
 
-def _read_values(frame: Frame, header: Header, counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    scales = values.NO_SCALES
+def _read_codes(frame: Frame, header: Header, count: int) -> NDArray[Any]:
+    return read_numbers(
+        bytes(frame.blocks[_CODES].data),
+        values.code_dtype(header.value_type, header.codec),
+        values.VALUE_BITS[header.value_type],
+        header.codec,
+        count,
+        "value-stream",
+    )
+
+
+def _widen(
+    frame: Frame,
+    header: Header,
+    numbers: NDArray[Any],
+    rule: Rule | None,
+    counts: Sequence[int],
+) -> NDArray[np.float32]:
+    """Return the values of all entries; `counts`: the entries of every tensor."""
+    scales, groups = values.NO_SCALES, values.groups_of(rule, counts)
     if header.value_type in values.INTEGER_BITS:
         block = frame.blocks[_SCALES]
-        expected = int(np.count_nonzero(counts))
+        expected = int(np.count_nonzero(groups))
         if block.shape != (expected,):
             raise DiffFormatError(
                 "scale-number", f"there must be {expected} scales, got {block.shape[0]}."
             )
         scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
-    dtype = values.code_dtype(header.value_type, header.codec)
-    numbers = _expand(frame.blocks[_CODES], header, dtype, header.k, "value-stream")
+    zeros = header.mode != "add" or rule is not None
     codes = values.Codes(numbers, scales)
-    zeros = header.mode != "add"
-    return values.widen_values(codes, counts, header.value_type, zeros=zeros)
+    widened = values.widen_values(codes, groups, header.value_type, zeros=zeros)
+    return widened if rule is None else rule.entries_of(widened)
 
 
 def _read_head(blocks: Mapping[str, Block]) -> dict[str, NDArray[np.float32]]:

@@ -86,17 +86,23 @@ def read_frame(data: bytes) -> Frame:
     return Frame(tree, _read_table(header, body))
 
 
-def digest_blocks(blocks: Mapping[str, Block]) -> str:
-    """Return the SHA-256 of the blocks in file order, in hex."""
-    running = hashlib.sha256()
-    for name in _table(blocks):
+def digest_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> str:
+    """Return the SHA-256, in hex, of all content of a file but this digest.
+
+    It covers the canonical JSON of [metadata without `sha256`, table of blocks], then the blocks
+    in file order.
+    """
+    table = _table(blocks)
+    rest = {key: value for key, value in metadata.items() if key != "sha256"}
+    running = hashlib.sha256(canonical_json([rest, table]).encode())
+    for name in table:
         running.update(blocks[name].data)
     return running.hexdigest()
 
 
-def digest_header(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> str:
-    """Return the SHA-256 of the canonical JSON of [metadata, table of blocks], in hex."""
-    return hashlib.sha256(canonical_json([metadata, _table(blocks)]).encode()).hexdigest()
+def with_digest(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, Any]:
+    """Return the metadata with the digest of the content."""
+    return {**metadata, "sha256": digest_frame(metadata, blocks)}
 
 
 def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
@@ -190,24 +196,10 @@ def _read_entry(name: str, entry: Any) -> _Entry:
 
 
 FORMAT_NAME: Literal["streamlab-diff"] = "streamlab-diff"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_ENTRIES = (1 << 31) - 1  # a sum of 32-bit gaps fits in 63 bits
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Digests(Settings):
-    """SHA-256 in hex of each part's blocks in file order, and of the header's JSON.
-
-    Together they cover every byte of the file.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    positions: Digest
-    values: Digest
-    head: Digest
-    header: Digest
 
 
 class Header(Settings):
@@ -223,7 +215,7 @@ class Header(Settings):
     codec: CodecName
     mode: Mode
     value_type: ValueType
-    sha256: Digests
+    sha256: Digest  # of all other content of the file
     task: dict[str, Any]
 
 

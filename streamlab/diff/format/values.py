@@ -1,28 +1,34 @@
-"""Values as codes of five types, and back; no non-zero value becomes zero.
+"""Values as codes of seven types, and back; no non-zero value becomes zero.
 
-    fp32, fp16, bf16    rounded to nearest, ties to even
-    int8, int4          sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
+    fp32, fp16, bf16          rounded to nearest, ties to even
+    int8, int4, int2, sign    sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
 
-A value that would round to zero takes the type's smallest magnitude with its own sign. The integer
-code is m - 1 for positive values and -m for negative ones: 2**bits codes, none for zero. A weight
-that is kept as it is (mode `prune`) has the value 0: exact as a float, -scale as an integer.
+`sign` has one bit, so m is 1. A value that would round to zero takes the type's smallest magnitude
+with its own sign. The integer code is m - 1 for positive values and -m for negative ones: 2**bits
+codes, none for zero. A value of 0, which a position rule or mode `prune` keeps, is exact as a float
+and +scale as an integer. Values that are multiples of one scale already are reproduced bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.diff.rules import Rule
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, DiffFormatError
 
-ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
+ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "sign"]
+INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4, "int2": 2, "sign": 1})
+VALUE_BITS: Mapping[str, int] = MappingProxyType(
+    {"fp32": 32, "fp16": 16, "bf16": 16, **INTEGER_BITS}
+)
 _TINY_FLOAT32 = float(np.finfo(np.float32).smallest_subnormal)
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _SCALE_FACTORS = 0.94 ** np.arange(28)  # 1 to 0.19, relative to the scale of the largest value
@@ -36,7 +42,10 @@ NO_SCALES: Floats = np.zeros(0, dtype=np.float32)
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes of values; `scales` has one float32 per tensor with entries, none for floats."""
+    """Codes of values; `scales` has one float32 per group of values, none for floats.
+
+    A group is a tensor with entries, unless a position rule says otherwise.
+    """
 
     numbers: NDArray[Any]
     scales: Floats = field(default_factory=lambda: NO_SCALES)
@@ -51,10 +60,15 @@ def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
 
 def diff_codes(diff: DiffVector, value_type: ValueType) -> Codes:
     """Return the codes of all values of a diff. Raises DiffError where the type does not fit."""
-    joined = np.concatenate([NO_SCALES, *(tensor.values for tensor in diff.tensors)])
+    values = diff.entries if diff.rule is None else diff.rule.values_of(diff.entries)
     if diff.mode == "replace":
-        return keep_values(joined, value_type)
-    return round_values(joined, np.array(diff.counts, dtype=np.int64), value_type)
+        return keep_values(values, value_type)
+    return round_values(values, groups_of(diff.rule, diff.counts), value_type)
+
+
+def groups_of(rule: Rule | None, counts: Sequence[int]) -> NDArray[np.int64]:
+    """Return the lengths of the groups of values, from the entries of every tensor."""
+    return np.array(counts if rule is None else rule.groups(counts), dtype=np.int64)
 
 
 def keep_values(values: Floats, value_type: ValueType) -> Codes:
@@ -78,7 +92,7 @@ def keep_values(values: Floats, value_type: ValueType) -> Codes:
 
 
 def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
-    """Round (k,) values; `counts`: entries of consecutive tensors, including empty ones.
+    """Round (k,) values; `counts`: values of consecutive groups, including empty ones.
 
     Raises DiffError for a value that is too large for the type.
     """
@@ -160,11 +174,46 @@ def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
 def _round_to_integers(values: Floats, counts: NDArray[np.int64], bits: int) -> Codes:
     if not len(values):
         return Codes(np.zeros(0, dtype=np.int16))
+    levels = 1 << bits - 1
+    scales = _find_scales(np.abs(values), counts, levels)
     magnitudes = np.abs(values).astype(np.float64)
-    scales = _search_scales(magnitudes, counts, 1 << bits - 1)
-    multiples = _multiples(magnitudes, scales.astype(np.float64), counts, 1 << bits - 1)
-    numbers = np.where(values > 0, multiples - 1, -multiples)
+    if not scales.all():
+        scales = np.where(scales > 0, scales, _search_scales(magnitudes, counts, levels))
+    multiples = _multiples(magnitudes, scales.astype(np.float64), counts, levels)
+    numbers = np.where(values >= 0, multiples - 1, -multiples)
     return Codes(numbers.astype(np.int16), scales)
+
+
+def _find_scales(magnitudes: Floats, counts: NDArray[np.int64], levels: int) -> Floats:
+    """Return, for each group, a scale of which all values are multiples bit for bit; 0: none."""
+    scales = np.zeros(len(counts), dtype=np.float32)
+    ends = np.cumsum(counts).tolist()
+    for index, (first, end) in enumerate(pairwise([0, *ends])):
+        # A few values tell most groups that lie on no grid.
+        few = np.unique(magnitudes[first : min(end, first + 2 * levels + 1)])
+        if len(few) <= levels:
+            scales[index] = _find_scale(np.unique(magnitudes[first:end]), levels)
+    return scales
+
+
+def _find_scale(distinct: Floats, levels: int) -> float:
+    """Return a scale of which these ascending magnitudes are multiples bit for bit; 0: none.
+
+    Where the largest is m scales after rounding, the scale is within a unit in the last place of
+    their rounded quotient.
+    """
+    if len(distinct) > levels or distinct[0] == 0:
+        return 0.0
+    largest_multiples = np.arange(len(distinct), levels + 1, dtype=np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        quotients = distinct[-1] / largest_multiples
+        below, above = (np.nextafter(quotients, np.float32(end)) for end in (0, np.inf))
+        candidates = np.stack([quotients, below, above], axis=1).reshape(-1, 1)
+        candidates = candidates[np.isfinite(candidates[:, 0]) & (candidates[:, 0] > 0)]
+        multiples = np.rint(distinct.astype(np.float64) / candidates)
+        exact = multiples.astype(np.float32) * candidates == distinct
+    fits = np.flatnonzero(exact.all(axis=1) & (multiples[:, -1] <= levels))
+    return float(candidates[fits[0], 0]) if len(fits) else 0.0
 
 
 def _search_scales(

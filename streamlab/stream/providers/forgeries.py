@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.diff.format.codec import CODECS
+from streamlab.diff.format.codec import read_numbers, write_numbers
 from streamlab.diff.format.frame import (
     Block,
     Frame,
     Header,
-    digest_blocks,
-    digest_header,
     read_frame,
     read_header,
+    with_digest,
     write_frame,
 )
-from streamlab.diff.format.values import INTEGER_BITS, code_dtype
+from streamlab.diff.format.rule_block import n_values_of
+from streamlab.diff.format.values import INTEGER_BITS, VALUE_BITS, code_dtype
 
 _CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head."
+_RULE = "positions.rule"
 
 Numbers = NDArray[Any]
 
@@ -37,15 +38,10 @@ def rewritten(
     metadata: Mapping[str, Any] | None = None,
     blocks: Mapping[str, Block] | None = None,
 ) -> bytes:
-    """Return a file with some metadata and blocks replaced, and matching checksums."""
+    """Return a file with some metadata and blocks replaced, and a matching checksum."""
     held = {**frame.blocks, **(blocks or {})}
     tree = {**frame.metadata, **(metadata or {})}
-    del tree["sha256"]
-    digests = {"header": digest_header(tree, held)}
-    for part in ("positions", "values", "head"):
-        members = {name: b for name, b in held.items() if name.partition(".")[0] == part}
-        digests[part] = digest_blocks(members)
-    return write_frame({**tree, "sha256": digests}, held)
+    return write_frame(with_digest(tree, held), held)
 
 
 def described_as(data: bytes, other: bytes) -> bytes:
@@ -105,9 +101,12 @@ def _in_floats(block: Block, change: Callable[[Numbers], Numbers]) -> Block:
 
 def _in_codes(frame: Frame, header: Header, change: Callable[[Numbers], Numbers]) -> Block:
     """Return the block of codes with the numbers in its stream changed."""
-    codec, dtype = CODECS[header.codec], code_dtype(header.value_type, header.codec)
-    numbers = codec.expand(bytes(frame.blocks[_CODES].data), dtype, header.k, "value-stream")
-    data = codec.compress(change(numbers))
+    dtype, bits = code_dtype(header.value_type, header.codec), VALUE_BITS[header.value_type]
+    stream = bytes(frame.blocks[_CODES].data)
+    rule = bytes(frame.blocks[_RULE].data) if _RULE in frame.blocks else b""
+    n_values = n_values_of(rule, header.k)
+    numbers = read_numbers(stream, dtype, bits, header.codec, n_values, "value-stream")
+    data = write_numbers(change(numbers), bits, header.codec)
     return Block("U8", (len(data),), data)
 
 

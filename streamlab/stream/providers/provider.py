@@ -211,7 +211,8 @@ def _pack(
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
     serving = _serving_facts(arrival, task, training)
-    diff = DiffVector(context.base.layout, trained.tensors, trained.head, serving, trained.mode)
+    layout, mode, rule = context.base.layout, trained.mode, trained.rule
+    diff = DiffVector(layout, trained.tensors, trained.head, serving, mode, rule)
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
 
 SMALLEST_FIRST: tuple[ValueType, ...] = ("int4", "int8", "bf16", "fp16", "fp32")
+# Tried only where they store the values of a diff exactly: trained for it, or not worth a try.
+_SMALLER: tuple[ValueType, ...] = ("sign", "int2")
 # A head in fp16 costs answers so rarely that a wider one is tried last.
 _HEAD_TYPES: tuple[HeadType, ...] = ("fp16", "fp32")
 
@@ -64,7 +66,8 @@ def quantize(
         facts = {"values": values, "n_examples": len(examples.labels), "agreement": agreed}
         return QuantizedDiff(encode(diff, value_type=values), outputs, facts)
     agreement: dict[str, float] = {}
-    for head_type, value_type in product(_HEAD_TYPES, SMALLEST_FIRST):
+    exact = [one for one in _SMALLER if np.array_equal(_rounded(diff, one), diff.entries)]
+    for head_type, value_type in product(_HEAD_TYPES, (*exact, *SMALLEST_FIRST)):
         try:
             narrow = rounded(diff, value_type=value_type, head_type=head_type)
         except DiffError:  # a value too large for the type
@@ -83,6 +86,10 @@ def quantize(
     }
     encoded = encode(diff, value_type=value_type, head_type=head_type)
     return QuantizedDiff(encoded, outputs, details)
+
+
+def _rounded(diff: DiffVector, value_type: ValueType) -> Outputs:
+    return rounded(diff, value_type=value_type).entries
 
 
 def _outputs(model: PreTrainedModel, diff: DiffVector, examples: Encoded) -> Outputs:
