@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 import pytest
-from manual import every_command, settings_reference
+from manual import every_command, mask_table, settings_reference
 from stream_samples import carry_out, make_lab
 
 from streamlab.config import override, parse_yaml, validate
@@ -185,6 +185,12 @@ def test_every_name_in_code_type_occurs_in_the_program(path: Path) -> None:
     }
 
     assert sorted(name for name in names if name not in PROGRAM) == []
+
+
+def test_the_guide_on_masks_has_the_table_of_all() -> None:
+    text = (ROOT / "docs" / "guides" / "masks.md").read_text(encoding="utf-8")
+
+    assert mask_table() in text
 
 
 def test_every_setting_is_described() -> None:

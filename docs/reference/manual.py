@@ -2,6 +2,7 @@
 
 python docs/reference/manual.py > docs/reference/commands.md
 python docs/reference/manual.py settings > docs/reference/settings.md
+python docs/reference/manual.py masks       # the table in docs/guides/masks.md
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from streamlab.arrivals.arrival_processes import BUILTIN as ARRIVAL_PROCESSES
 from streamlab.cli import cli
 from streamlab.methods import BUILTIN as METHODS
 from streamlab.methods.masks.catalogue import MASKS
+from streamlab.methods.masks.counts import CountsWithin
+from streamlab.methods.masks.groups import MEASURES, RowsWithin, WholeGroups
 from streamlab.stream.scenario import Scenario
 from streamlab.views.listings import SUBJECTS, columns_of
 
@@ -126,6 +129,17 @@ def settings_reference() -> str:
     return "\n".join(blocks)
 
 
+def mask_table() -> str:
+    """Return the table of all mask selectors, by what their classes say."""
+    lines = ["| mask | selects |", "|---|---|"]
+    for name, path in sorted(MASKS.items()):
+        module, _, class_name = path.partition(":")
+        text = inspect.getdoc(getattr(import_module(module), class_name)) or ""
+        first = " ".join(text.partition("\n\n")[0].split()).removeprefix("Select ")
+        lines.append(f"| `{name}` | " + first.replace("|", "\\|") + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _sections(root: type[Scenario]) -> dict[str, _Section]:
     """Return every settings class from `root` down by its name in the schema, depth first."""
     schema = root.model_json_schema()
@@ -133,6 +147,9 @@ def _sections(root: type[Scenario]) -> dict[str, _Section]:
     arrivals = schema["$defs"]["ProviderSettings"]["properties"]["arrivals"]
     _offer(schema, METHODS, method, schema["properties"]["baselines"]["items"])
     _offer(schema, MASKS, schema["$defs"]["FixedMaskTraining"]["properties"]["mask"])
+    grouped = (CountsWithin, RowsWithin, WholeGroups)
+    by = [schema["$defs"][cls.__name__]["properties"]["by"] for cls in grouped]
+    _offer(schema, MEASURES, *by)
     _offer(schema, ARRIVAL_PROCESSES, arrivals)
     found: dict[str, _Section] = {}
 
@@ -219,5 +236,5 @@ def _plain_type(field: dict[str, Any], sections: dict[str, _Section]) -> str:
 
 
 if __name__ == "__main__":
-    page = settings_reference if sys.argv[1:] == ["settings"] else reference
-    click.echo(page(), nl=False)
+    pages = {"settings": settings_reference, "masks": mask_table}
+    click.echo(pages.get("".join(sys.argv[1:]), reference)(), nl=False)

@@ -47,10 +47,13 @@ def adam_update(
 class AdamState:
     """A tensor under Adam, with its moments and the number of steps taken."""
 
-    def __init__(self, value: Tensor) -> None:
+    def __init__(
+        self, value: Tensor, moments: tuple[Tensor, Tensor] | None = None, *, n_steps: int = 0
+    ) -> None:
+        """Start with the `moments` after `n_steps` steps, or afresh."""
         self.value = value
-        self.moments = torch.zeros_like(value), torch.zeros_like(value)
-        self._n_steps = 0
+        self.moments = moments or (torch.zeros_like(value), torch.zeros_like(value))
+        self._n_steps = n_steps
 
     def step(self, gradient: Tensor, settings: AdamSettings) -> None:
         """Update the value in place."""

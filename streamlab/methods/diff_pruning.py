@@ -2,25 +2,21 @@
 
     minimise  E_z[ loss(base + z * w) ] + lambda E||z||_0,  then retain exactly k entries
 
-Three stages. *Dense warm-up*: all gates are 1, which is plain finetuning of w, so that w carries
-signal before anything is pruned. *Gated*: gates are sampled and penalised, and their expected
-density falls. *Fixed mask*: the k open entries with the largest |w| are retained and trained, all
-others are the base's again.
+The mask `learned` (dense warm-up, then a gated stage) and the training on it: the k open entries
+with the largest |w| are retained and trained, all others are the base's again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.fixed_mask import PrunedMethod
-from streamlab.methods.gates.gated_stage import GatedStage, GateSettings
-from streamlab.methods.masks.selection import Selection, top_k
-from streamlab.methods.training_loop import dense_step, ramp
+from streamlab.methods.masks.learned import Learned
 
 # The published gate settings: a fixed coefficient, gates sampled from the first step on, and as
 # many steps for the mask as for the gates. The published learning rates of w, batches and epochs
@@ -45,17 +41,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-class DiffPruning(GateSettings, PrunedMethod):
+class DiffPruning(Learned, PrunedMethod):
     """Settings of diff pruning: gates, stage lengths, and a preset for whatever is left out."""
 
     name: Literal["diff_pruning"] = "diff_pruning"
     preset: Literal["default", "paper", "paper-text"] = "default"
     """Values for all settings that are not given: this project's defaults, or the published ones
     with the penalty of the released code (`paper`) or of the paper (`paper-text`)."""
-    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)
-    """The share of all steps that trains the fixed mask."""
-    dense_warmup_share: float = Field(default=0.5, ge=0.0, lt=1.0)
-    """The share of the steps before the fixed mask that trains without gates."""
 
     @model_validator(mode="before")
     @classmethod
@@ -65,44 +57,6 @@ class DiffPruning(GateSettings, PrunedMethod):
             return given
         return {**PRESETS[preset], **given}
 
-    @model_validator(mode="after")
-    def _warm_before_measuring(self) -> Self:
-        if self.l0_coefficient == "auto" and self.dense_warmup_share == 0.0:
-            raise ValueError(
-                "`l0_coefficient: auto` is measured after the dense warm-up: raise "
-                "`dense_warmup_share` above 0, or give a number as `l0_coefficient`"
-            )
-        return self
-
-    def select(self, job: TrainingJob, k: int) -> Selection:
-        """Run dense warm-up and gated stage; select the k open entries with the largest change.
-
-        Raises TrainingError where the gates became NaN or infinite, or fewer entries have moved.
-        """
-        loop = job.loop
-        n_fixed = max(1, round(self.fixed_mask_share * loop.n_steps))
-        n_before = loop.n_steps - n_fixed
-        n_warmup = round(self.dense_warmup_share * n_before)
-        if self.l0_coefficient == "auto":  # even the shortest training warms up for one step
-            n_warmup = min(max(1, n_warmup), n_before)
-        schedule = ramp(n_before, job.training.warmup_share)
-        optimizer, take_step = dense_step(job)
-        loop.run("dense warm-up", schedule[:n_warmup], take_step)
-        gated = GatedStage(
-            self, job, optimizer, target_density=self.target_density, n_steps=n_before - n_warmup
-        )
-        loop.run("gated", schedule[n_warmup:], gated.take_step)
-        before_correction = gated.densities.expected
-        gated.end()
-        changes = gated.changes()
-        positions = top_k([change.abs() for change in changes], k)
-        details = {
-            "steps_dense_warmup": loop.taken["dense warm-up"],
-            "steps_gated": loop.taken["gated"],
-            "density_before_correction": before_correction,
-            "expected_density": gated.densities.expected,
-            "deterministic_density": gated.densities.deterministic,
-            "closed_groups": int((gated.gated.groups.deterministic <= 0).sum()),
-        }
-        values = [change[p] for change, p in zip(changes, positions, strict=True)]
-        return Selection(positions, values, details)
+    def goal_density(self, job: TrainingJob, k: int) -> float:  # noqa: ARG002 - as it was set
+        """Return `target_density`, of which k entries are a rounding."""
+        return self.target_density

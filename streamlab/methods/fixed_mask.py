@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from streamlab.diff.device_entries import has_triton
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Shared
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
 from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
@@ -26,7 +27,8 @@ _TUNED_AT: Final = 0.005  # the density at which it was chosen
 class FixedMask:
     """The values of the selected entries under Adam, as one flat vector over all tensors.
 
-    The model's tensors hold the base plus these values. A tensor with no selected entry needs
+    The model's tensors hold the base plus these values. Where entries share values, there is one
+    value for all of them, and each adds it or its negative. A tensor with no selected entry needs
     no gradient, and gets none.
     """
 
@@ -40,7 +42,7 @@ class FixedMask:
     ) -> None:
         """Reset the `live` tensors to the base and add the selection's start values.
 
-        Steps are taken by `triton` or by PyTorch.
+        Steps are taken by `triton` or by PyTorch; shared values by PyTorch alone.
         """
         self._live = list(live)
         device = self._live[0].device
@@ -49,9 +51,12 @@ class FixedMask:
         self._base = torch.cat(
             [b.reshape(-1)[p] for b, p in zip(base, self._positions, strict=True)]
         )
+        shared = selection.rule if isinstance(selection.rule, Shared) else None
+        self._sharing = None if shared is None else Sharing(shared, device)
+        self._scaled = self._counts if shared is None else [shared.n]  # values with one scale
         values = selection.values
         self._state = AdamState(
-            torch.zeros_like(self._base, dtype=torch.float32)
+            torch.zeros(sum(self._scaled), device=device)
             if values is None
             else torch.cat(list(values)).to(device, torch.float32)
         )
@@ -65,11 +70,15 @@ class FixedMask:
 
     @property
     def values(self) -> Tensor:
-        """Return the values of all selected entries, (k,) float32, not a copy."""
+        """Return the values that Adam moves, float32, not a copy: one per entry, or shared ones."""
         return self._state.value
 
+    def entries(self) -> Tensor:
+        """Return what the model's selected entries add to the base, (k,) float32."""
+        return self.values if self._sharing is None else self._sharing.expand(self.values)
+
     def gradient(self) -> Tensor:
-        """Gather the gradient of the selected entries, (k,)."""
+        """Gather the gradient of the values: of the selected entries, or their signed sums."""
         if self._launch is not None:
             return self._launch.gather(
                 [None if p.grad is None else p.grad.contiguous() for p in self._live]
@@ -80,7 +89,8 @@ class FixedMask:
                 parts.append(self.values.new_zeros(selected.numel()))
             else:
                 parts.append(parameter.grad.reshape(-1)[selected])
-        return torch.cat(parts)
+        gathered = torch.cat(parts)
+        return gathered if self._sharing is None else self._sharing.collect(gathered)
 
     def step(self, gradient: Tensor, settings: AdamSettings, scale: float | Tensor = 1.0) -> None:
         """Take one Adam step by `scale` times the gradient; write the values into the model."""
@@ -98,8 +108,8 @@ class FixedMask:
         )
 
     def tensors(self) -> tuple[SparseTensor, ...]:
-        """Return positions and values, tensor by tensor."""
-        parts = self.values.split(self._counts)
+        """Return positions and what is added there, tensor by tensor."""
+        parts = self.entries().split(self._counts)
         return tuple(
             SparseTensor(tuple(parameter.shape), selected.cpu().numpy(), part.cpu().numpy().copy())
             for parameter, selected, part in zip(self._live, self._positions, parts, strict=True)
@@ -107,18 +117,40 @@ class FixedMask:
 
     def write(self) -> None:
         """Write the base plus the values into the model."""
-        parts = (self._base + self.values).split(self._counts)
+        parts = (self._base + self.entries()).split(self._counts)
         for parameter, selected, part in zip(self._live, self._positions, parts, strict=True):
             if selected.numel():
                 parameter.data.view(-1).index_copy_(0, selected, part)
 
 
+class Sharing:
+    """Which value every entry of a mask adds, and with which sign."""
+
+    def __init__(self, rule: Shared, device: torch.device) -> None:
+        self._sources = torch.from_numpy(rule.sources()).to(device)
+        self._signs = torch.from_numpy(rule.signs()).to(device)
+        self._by_value = self._sources.argsort(stable=True)  # every value has as many entries
+        self._n = rule.n
+
+    def expand(self, values: Tensor) -> Tensor:
+        """Return what every entry adds, (k,), from (n,) values."""
+        return values[self._sources] * self._signs
+
+    def collect(self, gradient: Tensor) -> Tensor:
+        """Return the gradient of (n,) values from that of (k,) entries: its signed sums."""
+        return (gradient * self._signs)[self._by_value].view(self._n, -1).sum(1)
+
+
 def fixed_mask_step(
     job: TrainingJob, selection: Selection, *, learning_rate: float
 ) -> tuple[FixedMask, TakeStep]:
-    """Apply a selection to the model; return the mask and what steps its values and the head."""
+    """Apply a selection to the model; return the mask and what steps its values and the head.
+
+    The steps of shared values are PyTorch's.
+    """
     live = list(job.backbone.values())
-    triton = job.training.step != "eager" and has_triton(live[0].device)
+    plain = isinstance(selection.rule, Shared) or job.training.step == "eager"
+    triton = not plain and has_triton(live[0].device)
     mask = FixedMask(live, list(job.base.values()), selection, triton=triton)
     head = list(job.head.values())
     _, step_head = adam_optimizer((head, job.training.head_learning_rate))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Shared, positions
 from streamlab.methods.adam import AdamSettings
 from streamlab.methods.fixed_mask import FixedMask, scaled_learning_rate
 from streamlab.methods.masks.selection import Selection
@@ -162,3 +164,36 @@ def test_the_learning_rate_falls_with_the_root_of_a_density_above_half_a_percent
         scaled_learning_rate(density, 5e-3) * density**0.5 for density in (0.005, 0.05, 0.5, 1.0)
     ]
     assert lengths == pytest.approx([lengths[0]] * 4)
+
+
+def test_the_gradient_of_shared_values_is_that_of_the_dense_expansion() -> None:
+    shapes = ((6, 20), (7,), (9, 15))
+    layout = Layout("", ("a", "b", "c"), shapes)
+    rule = Shared(11, (True, False, True), 40, 5)
+    generator = torch.Generator().manual_seed(1)
+    base = [torch.randn(shape, generator=generator) for shape in shapes]
+    live = [nn.Parameter(b.clone()) for b in base]
+    mask = FixedMask(live, base, Selection.by(rule, layout))
+    mask.values.copy_(torch.randn(40, generator=generator))
+    mask.write()
+
+    values = mask.values.double().requires_grad_(requires_grad=True)
+    entries = values[torch.from_numpy(rule.sources())] * torch.from_numpy(rule.signs()).double()
+    parts = entries.split([len(at) for at in positions(rule, layout)])
+    loss = torch.zeros((), dtype=torch.float64)
+    for b, at, part, p in zip(base, positions(rule, layout), parts, live, strict=True):
+        dense = torch.zeros(b.numel(), dtype=torch.float64)
+        dense = dense.index_put((torch.from_numpy(at.copy()),), part)
+        theta = b.reshape(-1).double() + dense
+        torch.testing.assert_close(theta.float(), p.detach().reshape(-1))
+        loss = loss + theta.sin().sum()
+        if p.requires_grad:
+            p.grad = p.detach().cos()
+    (wanted,) = torch.autograd.grad(loss, values)
+
+    torch.testing.assert_close(mask.gradient().double(), wanted, rtol=1e-5, atol=1e-5)
+    before = mask.values.clone()
+    mask.step(mask.gradient(), RATES)
+    assert int((mask.values != before).sum()) == 40
+    stored = np.concatenate([tensor.values for tensor in mask.tensors()])
+    assert np.array_equal(rule.values_of(stored), mask.values.numpy())

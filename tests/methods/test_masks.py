@@ -12,10 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from streamlab.diff.rules import WholeTensors, positions
 from streamlab.errors import TrainingError
-from streamlab.methods import FixedMaskTraining, MethodSettings
+from streamlab.methods import DiffPruning, FixedMaskTraining, MethodSettings
 from streamlab.methods.api import SparseChange, TrainingJob
 from streamlab.methods.masks.catalogue import MASKS, MaskSettings
-from streamlab.methods.masks.selection import MaskSelector, Selection
+from streamlab.methods.masks.selection import MaskSelector, Selection, budget
 from streamlab.methods.training_loop import training_mode
 from streamlab.registry.records import RecordedScenario
 
@@ -47,7 +47,19 @@ def test_a_mask_has_k_ascending_positions_in_range(name: str, make_job: MakeJob)
         assert at.numel() == 0 or 0 <= int(at[0]) <= int(at[-1]) < size
 
 
-@pytest.mark.parametrize("name", ["random", "magnitude", "gradient", "fisher"])
+@pytest.mark.parametrize("name", [name for name in MASKS if name != "tensors"])
+def test_a_mask_is_the_same_for_the_same_seed(name: str, make_job: MakeJob) -> None:
+    first, again = (selected(mask(name), make_job(), 100) for _ in range(2))
+
+    assert first.details == again.details
+    assert first.rule == again.rule
+    for one, other in zip(first.positions, again.positions, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(first.values or (), again.values or (), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["random", "magnitude", "gradient", "fisher", "shared", "counts"])
 def test_only_matrices_are_chosen_from_unless_tensors_are_named(
     name: str, make_job: MakeJob
 ) -> None:
@@ -107,6 +119,22 @@ def test_a_rewound_mask_is_the_largest_change_and_starts_from_zero(make_job: Mak
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_learned_mask_is_that_of_diff_pruning(structured: bool, make_job: MakeJob) -> None:
+    density = 0.02
+    k = budget(density, make_job().layout.n_gated)
+    density = k / make_job().layout.n_gated  # so that both mean the same number
+    settings = {"structured": structured, "fixed_mask_share": 0.4}
+    method = DiffPruning(target_density=density, **settings)
+    learned = FixedMaskTraining(mask=mask("learned", **settings), target_density=density)
+
+    one, other = method.train(make_job()), learned.train(make_job())
+
+    assert isinstance(one, SparseChange)
+    assert one.tensors == other.tensors
+    assert one.summary == other.summary
+
+
 def test_seeded_positions_lie_in_few_rows(make_job: MakeJob) -> None:
     job = make_job()
     chosen = selected(mask("rows", share=0.05), job, 80)
@@ -120,10 +148,10 @@ def test_seeded_positions_lie_in_few_rows(make_job: MakeJob) -> None:
     assert chosen.details["n_within"] <= 0.05 * job.layout.n_gated
 
 
-@pytest.mark.parametrize("name", ["random", "rows"])
+@pytest.mark.parametrize("name", ["random", "rows", "counts", "groups", "shared"])
 def test_a_seeded_mask_has_a_rule_that_regenerates_it(name: str, make_job: MakeJob) -> None:
     job = make_job()
-    selection = selected(mask(name), job, 90)
+    selection = selected(mask(name), job, 96)
 
     assert selection.rule is not None
     regenerated = positions(selection.rule, job.layout)

@@ -63,7 +63,11 @@ METHODS: dict[str, Method] = {
             {"name": "fisher", "n_examples": 8},
             {"name": "change", "fixed_mask_share": 1 / 3},
             {"name": "rewound", "fixed_mask_share": 2 / 3},
-            {"name": "rows", "fixed_mask_share": 2 / 3, "share": 0.5},
+            {"name": "rows", "share": 0.5, "by": {"name": "change", "fixed_mask_share": 2 / 3}},
+            {"name": "learned", "fixed_mask_share": 1 / 3},
+            {"name": "groups", "by": {"name": "gates", "fixed_mask_share": 1 / 3}},
+            {"name": "counts", "by": "fisher"},
+            {"name": "shared", "moves": 2},
         )
     },
     "bitfit": BitFit(learning_rate=0.05),
@@ -73,6 +77,7 @@ METHODS: dict[str, Method] = {
     },
     "lora": Lora(learning_rate=0.1),
 }
+BLIND = ("bitfit", "random", "magnitude", "shared")
 FROZEN = ("head only", "lora")  # the base's own weights
 PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]
 
@@ -163,6 +168,8 @@ def test_exactly_k_entries_are_retained(name: str, run: Callable[..., Run]) -> N
         return
     assert tuple(tensor.shape for tensor in done.trained.tensors) == done.job.layout.shapes
     k = 0 if name == "head only" else budget(DENSITY, done.job.layout.n_gated)
+    if name == "shared":
+        k = 2 * round(DENSITY * done.job.layout.n_gated / 2)
     if name == "bitfit":
         k = sum(p.numel() for n, p in done.job.backbone.items() if n.endswith("bias"))
     if name.endswith(" pruning"):
@@ -235,7 +242,7 @@ def test_every_step_is_shown_and_the_task_is_learnt(name: str, run: Callable[...
     assert [(p.step, p.n_steps) for p in done.shown] == [(i + 1, n_steps) for i in range(n_steps)]
     losses = [p.loss for p in done.shown]
     if name != "head only":  # a random base gives a head no features, and biases little
-        fall = 0.95 if name in ("bitfit", "random", "magnitude") else 0.85  # blind to the task
+        fall = 0.95 if name in BLIND else 0.85  # blind to the task
         assert np.mean(losses[-4:]) < fall * np.mean(losses[:4])
     assert not done.job.model.training
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
 import torch
@@ -32,19 +33,14 @@ if TYPE_CHECKING:
 
 # A hundredth of it, epsilon, is still told from 0 when it is squared and averaged in float32.
 # Below it, gates would move by many times their learning rate.
-_MIN_L0_COEFFICIENT: Final = 1e-16
+MIN_L0_COEFFICIENT: Final = 1e-16
 # Adam's first steps have full length: in a short stage one gradient would decide a gate.
 _MAX_GATE_STEP: Final = 1.0  # log-odds
 
 
-class GateSettings(Settings):
-    """Start, learning rate and L0 penalty of the gates; `structured` adds one gate per tensor."""
+class GateTraining(Settings):
+    """Start, learning rate and L0 penalty of gates, whatever has a gate."""
 
-    structured: bool = True
-    """Add one group gate per tensor."""
-    penalty_form: Literal["additive", "product"] = "additive"
-    """How group gates are penalised: as in the released code (`additive`) or the paper
-    (`product`)."""
     l0_coefficient: Literal["auto"] | PositiveFloat = "auto"
     """lambda. `auto`: measured after the dense warm-up, with a density controller; a number is used
     without one."""
@@ -60,6 +56,25 @@ class GateSettings(Settings):
     """Adam's epsilon for log_alpha. `auto`: `l0_coefficient` / 100."""
     stretch: Stretch = Stretch()
     """The interval of the Hard-Concrete gate before clamping."""
+
+    def gate_adam(self, l0_coefficient: float, n_steps: int) -> AdamSettings:
+        """Return Adam's constants for log_alpha in a stage of `n_steps`."""
+        rate, epsilon = self.gate_learning_rate, self.gate_epsilon
+        travel = min(_MAX_GATE_STEP, self.gate_travel / max(1, n_steps))
+        return AdamSettings(
+            learning_rate=travel if rate == "auto" else rate,
+            epsilon=0.01 * l0_coefficient if epsilon == "auto" else epsilon,
+        )
+
+
+class GateSettings(GateTraining):
+    """Gates of single entries; `structured` adds one gate per tensor."""
+
+    structured: bool = True
+    """Add one group gate per tensor."""
+    penalty_form: Literal["additive", "product"] = "additive"
+    """How group gates are penalised: as in the released code (`additive`) or the paper
+    (`product`)."""
 
 
 class GatedStage:
@@ -86,26 +101,15 @@ class GatedStage:
         self._l0_coefficient = (
             _saliency(self.gated, candidate_density) if given == "auto" else given
         )
-        head = job.head.values()
-        optimizer, self._step_head = adam_optimizer((head, job.training.head_learning_rate))
-        for parameter in head:
-            optimizer.state[parameter] = moments.state[parameter]
+        self._step_head = continued_head(job, moments)
         moments.state.clear()
-        self._gate_adam = self._gate_adam_settings(n_steps)
+        self._gate_adam = settings.gate_adam(self._l0_coefficient, n_steps)
         self._goal = min(1.0, candidate_density)
         self.densities = self.gated.settle()
         self._controller = (
             DensityController(n_steps, start=self.densities.expected, goal=self._goal)
             if given == "auto"
             else None
-        )
-
-    def _gate_adam_settings(self, n_steps: int) -> AdamSettings:
-        rate, epsilon = self._settings.gate_learning_rate, self._settings.gate_epsilon
-        travel = min(_MAX_GATE_STEP, self._settings.gate_travel / max(1, n_steps))
-        return AdamSettings(
-            learning_rate=travel if rate == "auto" else rate,
-            epsilon=0.01 * self._l0_coefficient if epsilon == "auto" else epsilon,
         )
 
     def take_step(self, share: float) -> float:
@@ -115,12 +119,7 @@ class GatedStage:
         TrainingError where the gates became NaN or infinite.
         """
         job = self._job
-        grads = [p.grad for p in job.model.parameters() if p.grad is not None]
-        scale = clip_scale(get_total_norm(grads), job.training.clip_norm)
-        for parameter in job.head.values():
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
-        self._step_head(share)
+        scale = self._step_head(share)
         self.densities = self.gated.step(
             AdamSettings(learning_rate=job.training.learning_rate * share),
             self._gate_adam,
@@ -130,7 +129,7 @@ class GatedStage:
             shift=0.0 if self._controller is None else self._controller.shift(self.gated.settle()),
         )
         if not math.isfinite(self.densities.expected):
-            raise self._not_finite()
+            raise not_finite(self._job, self.gated.n_steps)
         return self.densities.expected
 
     def end(self) -> None:
@@ -141,15 +140,9 @@ class GatedStage:
         """
         self.densities = self.gated.settle()
         if not all(bool(torch.isfinite(log_alpha).all()) for log_alpha in self.gated.log_alpha):
-            raise self._not_finite()
+            raise not_finite(self._job, self.gated.n_steps)
         if self._controller is not None:
             self.densities = correct(self.densities, self._controller.goal, self.gated.move)
-
-    def _not_finite(self) -> TrainingError:
-        return TrainingError(
-            f"The gates of `{self._job.task}` became NaN or infinite within {self.gated.n_steps} "
-            "steps of the gated stage. Lower `training.learning_rate`."
-        )
 
     def changes(self) -> list[Tensor]:
         """Return the change of every entry, flat, one tensor per tensor of the base.
@@ -171,6 +164,37 @@ class GatedStage:
         return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
 
 
+def continued_head(job: TrainingJob, moments: torch.optim.AdamW) -> Callable[[float], Tensor]:
+    """Return the step of the head by an optimiser of its own, which takes over the moments.
+
+    It takes a share of the learning rate, scales the head's gradients so that the norm of all
+    gradients is at most `clip_norm`, and returns that scale, for the gradients of the backbone.
+    """
+    head = list(job.head.values())
+    optimizer, step_head = adam_optimizer((head, job.training.head_learning_rate))
+    for parameter in head:
+        optimizer.state[parameter] = moments.state[parameter]
+
+    def step(share: float) -> Tensor:
+        grads = [p.grad for p in job.model.parameters() if p.grad is not None]
+        scale = clip_scale(get_total_norm(grads), job.training.clip_norm)
+        for parameter in head:
+            if parameter.grad is not None:
+                parameter.grad.mul_(scale)
+        step_head(share)
+        return scale
+
+    return step
+
+
+def not_finite(job: TrainingJob, n_steps: int) -> TrainingError:
+    """Return the error of gates that became NaN or infinite in a stage of `n_steps`."""
+    return TrainingError(
+        f"The gates of `{job.task}` became NaN or infinite within {n_steps} "
+        "steps of the gated stage. Lower `training.learning_rate`."
+    )
+
+
 def _gated_weights(
     settings: GateSettings, job: TrainingJob, moments: torch.optim.AdamW
 ) -> GatedWeights:
@@ -187,8 +211,8 @@ def _gated_weights(
         if settings.structured
         else NoGroupGates(len(live))
     )
-    pairs = [_moments_of(moments, parameter) for parameter in live]
-    n_steps = max((int(state["step"]) for state in moments.state.values() if state), default=0)
+    pairs = [moments_of(moments, parameter) for parameter in live]
+    n_steps = n_taken_with(moments)
     # Short runs of rows suit one pass over blocks, but not one operation after another.
     used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if kernels else {}
     return GatedWeights(
@@ -218,10 +242,16 @@ def _saliency(gated: GatedWeights, candidate_density: float) -> float:
     last = nth_largest(flat, budget(candidate_density, gated.n_gated))
     if last == 0.0 and bool(flat.any()):
         last = float(flat[flat > 0.0].min())
-    return max(last, _MIN_L0_COEFFICIENT)
+    return max(last, MIN_L0_COEFFICIENT)
 
 
-def _moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor, Tensor]:
+def n_taken_with(optimizer: torch.optim.AdamW) -> int:
+    """Return the number of steps that an optimiser has taken."""
+    return max((int(state["step"]) for state in optimizer.state.values() if state), default=0)
+
+
+def moments_of(optimizer: torch.optim.AdamW, parameter: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both moments of a parameter, not copies; zeros where it was never stepped."""
     state = optimizer.state.get(parameter)
     if not state:
         return torch.zeros_like(parameter.data), torch.zeros_like(parameter.data)

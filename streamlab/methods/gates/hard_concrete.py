@@ -118,7 +118,7 @@ def open_counts(log_alpha: Tensor, stretch: Stretch) -> Tensor:
 
 
 class GroupGates:
-    """The group gates of one training, one per tensor, in float64.
+    """The group gates of one training, one per group of entries, in float64.
 
     The gradient of a group gate is the sum of grad * w * z over its entries. It is known only
     after the pass over the entries, which already writes the next effective weights, so the gate
@@ -154,6 +154,11 @@ class GroupGates:
         self._state.step(torch.from_numpy(total), adam)
         self._n_steps += 1
         self.now = self.next
+        self.next = self._sample(self._n_steps + 1)
+
+    def move(self, shift: float) -> None:
+        """Add `shift` to every group's log_alpha after the latest step; sample the next anew."""
+        self._state.value += shift
         self.next = self._sample(self._n_steps + 1)
 
     @property

@@ -9,16 +9,20 @@ from typing import Annotated, Final
 from pydantic import PlainSerializer, PlainValidator
 
 from streamlab.config import NamedSettings
+from streamlab.methods.masks.counts import CountsWithin
 from streamlab.methods.masks.gradients import Fisher, Gradient
-from streamlab.methods.masks.largest_change import LargestChange, Rewound, RowsWithin
+from streamlab.methods.masks.groups import RowsWithin, WholeGroups
+from streamlab.methods.masks.largest_change import LargestChange, Rewound
+from streamlab.methods.masks.learned import Learned
 from streamlab.methods.masks.magnitude import Magnitude
 from streamlab.methods.masks.random import Random
 from streamlab.methods.masks.selection import MaskSelector
+from streamlab.methods.masks.shared import SharedValues
 from streamlab.methods.masks.tensors import MatchingTensors
 
 _CLASSES = (
-    *(Fisher, Gradient, LargestChange, Magnitude, MatchingTensors),
-    *(Random, Rewound, RowsWithin),
+    *(Fisher, Gradient, LargestChange, Learned, Magnitude, MatchingTensors, Random, Rewound),
+    *(SharedValues, CountsWithin, RowsWithin, WholeGroups),
 )
 MASKS: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}

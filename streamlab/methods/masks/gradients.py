@@ -10,13 +10,14 @@ from pydantic import PositiveInt
 from torch import Tensor
 
 from streamlab.methods.api import TrainingJob
+from streamlab.methods.masks.measures import Importance, Scored
 from streamlab.methods.masks.selection import Selection, top_k
 from streamlab.methods.masks.tensors import AmongTensors
 from streamlab.methods.training_loop import batch_loss
 from streamlab.tasks.batches import Batch
 
 
-class Gradient(AmongTensors):
+class Gradient(AmongTensors, Scored):
     """Select the entries with the largest |gradient|, summed over some examples."""
 
     name: Literal["gradient"] = "gradient"
@@ -26,17 +27,23 @@ class Gradient(AmongTensors):
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select by the gradient of the mean loss. No training step is used."""
         self.require(job.layout, k)
-        total = _summed(
+        scores = self.scores_among(job.layout, [one.abs() for one in self._total(job)])
+        return Selection(top_k(scores, k))
+
+    def importance(self, job: TrainingJob, k: int) -> Importance:  # noqa: ARG002 - of all
+        """Return the squared gradient."""
+        return Importance([one.square() for one in self._total(job)])
+
+    def _total(self, job: TrainingJob) -> list[Tensor]:
+        return _summed(
             job,
             self.n_examples,
             job.training.batch_size,
             lambda so_far, gradient, n: so_far.add_(gradient, alpha=n),
         )
-        scores = self.scores_among(job.layout, [one.abs() for one in total])
-        return Selection(top_k(scores, k))
 
 
-class Fisher(AmongTensors):
+class Fisher(AmongTensors, Scored):
     """Select the entries with the largest empirical Fisher information (Sung et al., 2021)."""
 
     name: Literal["fisher"] = "fisher"
@@ -46,10 +53,16 @@ class Fisher(AmongTensors):
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select by the sum of squared gradients of one example each. No step is used."""
         self.require(job.layout, k)
-        total = _summed(
+        return Selection(top_k(self.scores_among(job.layout, self._total(job)), k))
+
+    def importance(self, job: TrainingJob, k: int) -> Importance:  # noqa: ARG002 - of all
+        """Return the sum of squared gradients of one example each."""
+        return Importance(self._total(job))
+
+    def _total(self, job: TrainingJob) -> list[Tensor]:
+        return _summed(
             job, self.n_examples, 1, lambda so_far, gradient, _: so_far.addcmul_(gradient, gradient)
         )
-        return Selection(top_k(self.scores_among(job.layout, total), k))
 
 
 def _summed(

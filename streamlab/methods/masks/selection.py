@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from streamlab.config import Settings
@@ -58,6 +59,17 @@ class MaskSelector(Settings):
         trains does so in `job.loop`; the fixed-mask training gets the steps it leaves, and resets
         the backbone. Raises TrainingError where fewer than `k` entries can be chosen.
         """
+
+
+class LeavesSteps(Settings):
+    """Settings of a rule that trains first, and leaves a share of all steps to the fixed mask."""
+
+    fixed_mask_share: float = Field(default=0.6, gt=0.0, lt=1.0)
+    """The share of all steps that trains the fixed mask."""
+
+    def n_before(self, job: TrainingJob) -> int:
+        """Return the number of steps before the fixed mask."""
+        return job.loop.n_left - max(1, round(self.fixed_mask_share * job.loop.n_steps))
 
 
 def budget(target_density: float, n_gated: int) -> int:

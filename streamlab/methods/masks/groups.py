@@ -1,0 +1,164 @@
+"""Mask selection by group: whole rows, columns, heads or tensors, or seeded within whole rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt
+from torch import Tensor
+
+from streamlab.config import NamedSettings
+from streamlab.diff.rules import Rule, Seeded, SeededRows, stratified
+from streamlab.methods.api import TrainingJob
+from streamlab.methods.masks.gradients import Fisher, Gradient
+from streamlab.methods.masks.group_gates import GroupGated
+from streamlab.methods.masks.grouping import Groups, Unit, cut_into_groups
+from streamlab.methods.masks.largest_change import LargestChange
+from streamlab.methods.masks.learned import Learned
+from streamlab.methods.masks.measures import GroupScores, Measure
+from streamlab.methods.masks.selection import Selection
+from streamlab.methods.masks.tensors import AmongTensors, refuse_fewer
+from streamlab.seeds import derived_seed
+
+MEASURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        c.model_fields["name"].default: f"{c.__module__}:{c.__name__}"
+        for c in (LargestChange, Fisher, GroupGated, Gradient, Learned)
+    }
+)
+_NAMED = NamedSettings(group="streamlab.masks", key="name", builtin=MEASURES, base=Measure)
+MeasureSettings = Annotated[
+    Measure, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+]
+
+
+class ByGroup(AmongTensors):
+    """A selector that measures groups of entries first."""
+
+    per: Unit
+    """What a group is. The four attention matrices of a layer share their heads."""
+    width: PositiveInt = 1
+    """Rows or columns per group."""
+    by: MeasureSettings
+    """What groups are measured by: `change`, `gradient`, `fisher`, `learned` (a gate per entry) or
+    `gates` (a gate per group). By its name alone, or with its settings."""
+
+    def measured(self, job: TrainingJob, n: int) -> tuple[Groups, GroupScores]:
+        """Cut the candidates into groups, and measure these to choose about `n` entries.
+
+        Raises TrainingError where the groups have fewer.
+        """
+        heads = getattr(getattr(job.model, "config", None), "num_attention_heads", None)
+        groups = cut_into_groups(
+            job.layout, self.candidates(job.layout), self.per, width=self.width, n_heads=heads
+        )
+        refuse_fewer(n, int(groups.sizes.sum()), f"{self.per} in {self.tensors!r} have")
+        return groups, self.by.measure(job, groups, n)
+
+    def within(
+        self, job: TrainingJob, groups: Groups, kept: Tensor, k: int, **details: Any
+    ) -> Selection:
+        """Select `k` seeded entries of the `kept` groups, (n,) bool; one in each of k strata."""
+        seed, n_within = derived_seed("mask", job.seed), int(groups.sizes[kept].sum())
+        details |= {"mask_seed": seed, "n_within": n_within, "selected_groups": int(kept.sum())}
+        rule = self._rule(job, groups, kept, seed, k)
+        if rule is not None:
+            return Selection.by(rule, job.layout, **details)
+        where = groups.positions(kept)
+        chosen = torch.from_numpy(stratified(seed, [n_within], [k]))
+        ends = np.cumsum([0, *(part.numel() for part in where)])
+        at = [int(torch.searchsorted(chosen, int(end))) for end in ends]
+        positions = [
+            part[chosen[low:high] - int(end)]
+            for part, end, (low, high) in zip(where, ends, pairwise(at), strict=False)
+        ]
+        return Selection(positions, details=details)
+
+    def _rule(
+        self, job: TrainingJob, groups: Groups, kept: Tensor, seed: int, k: int
+    ) -> Rule | None:
+        """Return the rule that a file can store, of rows and tensors."""
+        flags = [
+            np.zeros(shape[0] if len(shape) > 1 else 1, bool)
+            if cut is None
+            else kept[cut.groups].numpy()[: None if len(shape) > 1 else 1]
+            for shape, cut in zip(job.layout.shapes, groups.cuts, strict=True)
+        ]
+        if self.per == "rows":
+            return SeededRows(seed, np.concatenate(flags), k)
+        if self.per == "tensors":
+            return Seeded(seed, tuple(bool(flag.any()) for flag in flags), k)
+        return None
+
+
+class WholeGroups(ByGroup):
+    """Select whole groups, by a gate each or by what a finetuning changes.
+
+    The last group makes the number exact: entries spread evenly over all selected groups, fewer
+    than it has, are left out.
+    """
+
+    name: Literal["groups"] = "groups"
+    per: Unit = "rows"
+    """What a group is. The four attention matrices of a layer share their heads."""
+    by: MeasureSettings = GroupGated()
+    """What groups are measured by. Default: `gates`, one Hard-Concrete gate per group."""
+
+    def select(self, job: TrainingJob, k: int) -> Selection:
+        """Rank groups by the mean importance of an entry; select those that fit, and one more.
+
+        The training starts from the changes of a measure that trains.
+        """
+        groups, found = self.measured(job, k)
+        kept = _fitting(found.scores, groups.sizes, k)
+        chosen = self.within(job, groups, kept, k, **found.details)
+        if found.changes is None:
+            return chosen
+        values = [c[p.to(c.device)] for c, p in zip(found.changes, chosen.positions, strict=True)]
+        return Selection(chosen.positions, values, chosen.details, chosen.rule)
+
+
+class RowsWithin(ByGroup):
+    """Select seeded positions within the rows that matter most.
+
+    A file needs a bit per row and a seed, in place of every position.
+    """
+
+    name: Literal["rows"] = "rows"
+    per: Literal["rows"] = "rows"
+    """What a group is."""
+    by: MeasureSettings = LargestChange()
+    """What rows are measured by. Default: `change`, the mean squared change by a finetuning."""
+    share: float = Field(default=0.1, gt=0.0, le=1.0)
+    """The share of the tensors' entries that lie in selected rows."""
+
+    def select(self, job: TrainingJob, k: int) -> Selection:
+        """Rank rows by the mean importance of an entry; the training starts from zero."""
+        most = self.share * self.n_candidates(job.layout)
+        groups, found = self.measured(job, max(1, int(most)))
+        order = found.scores.argsort(descending=True, stable=True)
+        n_rows = int((groups.sizes[order].cumsum(0) <= most).sum())
+        kept = torch.zeros(groups.n, dtype=torch.bool)
+        kept[order[: max(1, n_rows)]] = True
+        refuse_fewer(k, int(groups.sizes[kept].sum()), f"{self.share:.0%} of the rows have")
+        return self.within(job, groups, kept, k, **found.details)
+
+
+def _fitting(scores: Tensor, sizes: Tensor, k: int) -> Tensor:
+    """Return the best groups that fit into `k` entries, and the best other one for the rest."""
+    order = scores.argsort(descending=True, stable=True).tolist()
+    kept, left = torch.zeros(len(sizes), dtype=torch.bool), k
+    lengths = sizes.tolist()
+    for group in order:
+        if lengths[group] <= left:
+            kept[group] = True
+            left -= lengths[group]
+        if not left:
+            return kept
+    kept[next(group for group in order if not kept[group])] = True
+    return kept
