@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streamlab.stats.study_comparison import ComparedRow
     from streamlab.study.results import CellResult, Choice, Results
     from streamlab.study.runner import Plan
-    from streamlab.study.study import Cell, LoadedStudy
+    from streamlab.study.study import LoadedStudy
 
 _CHOICES = columns("row, task, setting, validation: score, note, neighbours")
 _ROWS = columns(
@@ -71,6 +71,13 @@ _study = click.argument("study", type=click.Path(path_type=Path))
     metavar="H",
     help="Begin no cell after this time.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Processes that run cells at once (default: 1).",
+)
 @format_option()
 @with_place
 def run(
@@ -79,6 +86,7 @@ def run(
     planning: bool,
     printing: bool,
     hours: float | None,
+    workers: int,
     form: Format,
     place: Place,
 ) -> None:
@@ -100,7 +108,7 @@ def run(
     loaded = load_study(study)
     n_failed = 0
     if not (planning or printing):
-        n_failed = _run(loaded, place, hours)
+        n_failed = _run(loaded, place, hours, workers)
     with _results(loaded, place) as (results, _):
         found = plan(loaded, results)
         note(_described(loaded, found))
@@ -154,31 +162,39 @@ def _results(loaded: LoadedStudy, place: Place) -> Iterator[tuple[Results, Regis
         yield Results(registry, exported), registry
 
 
-def _run(loaded: LoadedStudy, place: Place, hours: float | None) -> int:
+def _run(loaded: LoadedStudy, place: Place, hours: float | None, workers: int) -> int:
     """Run open cells, print a line for each, and return how many failed."""
     from streamlab.cli.run_scenario import LiveProgress
-    from streamlab.study.runner import run_study
+    from streamlab.study.runner import run_in_processes, run_study
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     live = LiveProgress(notes)
+    where: Mapping[str, Any] = {
+        "registry_url": place.url,
+        "store_url": place.store_url,
+        "until": None if hours is None else time.time() + 3600 * hours,
+    }
     n_failed = 0
+    done: Iterator[CellResult]
     with live:
-        for cell, result in run_study(
-            loaded,
-            place.home.path,
-            registry_url=place.url,
-            store_url=place.store_url,
-            until=None if hours is None else time.time() + 3600 * hours,
-            watch=live.show,
-        ):
+        if workers == 1:
+            done = (r for _, r in run_study(loaded, place.home.path, watch=live.show, **where))
+        else:
+            file = Path(loaded.origin)
+            done = run_in_processes(file, place.home.path, workers=workers, **where)
+        for result in done:
             live.clear()
-            notes.print(printable(_line(cell, result)))
+            notes.print(printable(_line(result)))
             n_failed += result.state == "failed"
     return n_failed
 
 
-def _line(cell: Cell, result: CellResult) -> str:
-    parts = (cell.row.label, _setting(cell.chosen), f"{cell.task}, seed {cell.seed}")
+def _line(result: CellResult) -> str:
+    record = result.record
+    if record is None:
+        return f"{result.state.upper()} {result.run}"
+    setting = _setting(tuple(record.setting.items()))
+    parts = (record.row, setting, f"{record.task}, seed {record.seed}")
     what = " ".join(filter(None, parts))
     if result.state != "done":
         return f"{result.state.upper()} {what}"

@@ -7,22 +7,26 @@ may work on one study in one registry: a cell that another one has begun is left
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from streamlab.base import Base, load_base
-from streamlab.errors import RunInProgressError
+from streamlab.errors import RunInProgressError, StreamlabError
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run
 from streamlab.stream.event_loop import Watch
 from streamlab.study.records import read_cells
 from streamlab.study.results import CellResult, Results
-from streamlab.study.study import Cell, LoadedStudy
+from streamlab.study.study import Cell, LoadedStudy, load_study
 from streamlab.study.tuning import Search
 
 Clock = Callable[[], float]
@@ -113,42 +117,164 @@ def run_study(
     store_url: str | None = None,
     until: float | None = None,
     clock: Clock = time.time,
+    wait: Callable[[], None] = lambda: time.sleep(1.0),
     watch: Watch = lambda _arrival, _progress: None,
 ) -> Iterator[tuple[Cell, CellResult]]:
     """Run the open cells of a study, and yield each as it is recorded.
 
     `until`: no cell is begun after this time, in seconds since the epoch. A cell whose training
     breaks down is recorded as failed, and not tried again; one that was interrupted continues.
+    `wait` is called where all that is left depends on cells that other processes work on.
     """
     Home(home).create()
-    bases: dict[str, Base] = {}
     with Registry.open(registry_url, clock=clock) as registry:
         results = Results(registry, read_cells(loaded.cells_file))
-        for cell in ordered(loaded, results):
+        work = _Work(loaded, home, registry_url, store_url, clock, watch)
+        while True:
+            postponed = yield from _pass(loaded, results, work, until)
             if until is not None and clock() >= until:
                 return
-            if results.of(cell).state != "open" or results.refresh(cell).state != "open":
-                continue
-            scenario = cell.scenario
-            key = scenario.base.model_dump_json()
-            if key not in bases:
-                bases = {key: load_base(scenario.base, seed=scenario.scenario.seeds[0])}
-            try:
-                with closing(
-                    run(
-                        scenario,
-                        home,
-                        registry_url=registry_url,
-                        store_url=store_url,
-                        resume=results.of(cell).run is not None,
-                        base=bases[key],
-                        alone=True,
-                        watch=watch,
-                        clock=clock,
-                    )
-                ) as outcomes:
-                    for _ in outcomes:
-                        pass
-            except RunInProgressError:
-                continue
+            if _must_wait(loaded, results):
+                wait()
+            elif not postponed:
+                return
+
+
+def _pass(
+    loaded: LoadedStudy, results: Results, work: _Work, until: float | None
+) -> Generator[tuple[Cell, CellResult], None, bool]:
+    """Run what is open, once over all cells; return whether some were put off.
+
+    These are of later seeds, under a setting that trials of other processes may still change.
+    """
+    postponed = False
+    for cell in ordered(loaded, results):
+        if until is not None and work.clock() >= until:
+            break
+        if not _is_open(results, cell):
+            continue
+        if cell.seed != loaded.study.seeds[0] and not _is_chosen(loaded, results, cell):
+            postponed = True
+        elif work.carry_out(cell, resume=results.of(cell).run is not None):
             yield cell, results.refresh(cell)
+    return postponed
+
+
+def run_in_processes(
+    study: Path,
+    home: Path,
+    *,
+    registry_url: str,
+    store_url: str | None = None,
+    until: float | None = None,
+    workers: int,
+) -> Iterator[CellResult]:
+    """Run the open cells of a study by several processes, and yield each as it is recorded.
+
+    Raises StreamlabError where a process ends early; what it was working on stays open.
+    """
+    spawning = multiprocessing.get_context("spawn")  # a fork of a process that uses torch may hang
+    readers: list[Connection] = []
+    processes: list[SpawnProcess] = []
+    try:
+        for _ in range(workers):
+            reader, writer = spawning.Pipe(duplex=False)
+            given = (study, home, registry_url, store_url, until, writer)
+            processes.append(spawning.Process(target=_run_all, args=given, daemon=True))
+            processes[-1].start()
+            writer.close()  # so that the process's end is the connection's
+            readers.append(reader)
+        while readers:
+            for ready in multiprocessing.connection.wait(readers):
+                assert isinstance(ready, Connection)  # noqa: S101 - for types
+                try:
+                    yield ready.recv()
+                except EOFError:
+                    readers.remove(ready)
+    finally:
+        for process in processes:
+            if readers:  # interrupted
+                process.terminate()
+            process.join()
+    n_broken = sum(process.exitcode != 0 for process in processes)
+    if n_broken:
+        raise StreamlabError(
+            f"{n_broken} of {workers} processes ended early; what they were working on is open "
+            "again. Run the study again, with fewer workers if memory ran out."
+        )
+
+
+def _run_all(
+    study: Path,
+    home: Path,
+    registry_url: str,
+    store_url: str | None,
+    until: float | None,
+    writer: Connection,
+) -> None:
+    """Run open cells until there is none, and send each result."""
+    with writer:
+        for _, result in run_study(
+            load_study(study), home, registry_url=registry_url, store_url=store_url, until=until
+        ):
+            writer.send(result)
+
+
+@dataclass
+class _Work:
+    """What carries out cells, with the base of the last one."""
+
+    loaded: LoadedStudy
+    home: Path
+    registry_url: str
+    store_url: str | None
+    clock: Clock
+    watch: Watch
+    bases: dict[str, Base] = field(default_factory=dict)
+
+    def carry_out(self, cell: Cell, *, resume: bool) -> bool:
+        """Run a cell; return False where another process began it first."""
+        scenario = cell.scenario
+        key = scenario.base.model_dump_json()
+        if key not in self.bases:
+            self.bases = {key: load_base(scenario.base, seed=scenario.scenario.seeds[0])}
+        outcomes = run(
+            scenario,
+            self.home,
+            registry_url=self.registry_url,
+            store_url=self.store_url,
+            resume=resume,
+            base=self.bases[key],
+            alone=True,
+            watch=self.watch,
+            clock=self.clock,
+        )
+        try:
+            with closing(outcomes):
+                for _ in outcomes:
+                    pass
+        except RunInProgressError:
+            return False
+        return True
+
+
+def _is_open(results: Results, cell: Cell) -> bool:
+    """Tell whether nobody has begun a cell, as is recorded now."""
+    is_final = results.of(cell).state in ("done", "failed")
+    return not is_final and results.refresh(cell).state == "open"
+
+
+def _is_chosen(loaded: LoadedStudy, results: Results, cell: Cell) -> bool:
+    choice = results.choose(loaded, cell.row, cell.task)
+    return choice.is_final and choice.setting == cell.chosen
+
+
+def _must_wait(loaded: LoadedStudy, results: Results) -> bool:
+    """Tell whether cells are left that depend on others which are not done yet."""
+    for row in loaded.rows():
+        search = isinstance(loaded.study.methods[row.method].tune, Search)
+        if search or len(loaded.study.seeds) > 1:
+            for tasks in loaded.tuned_together:
+                if not results.choose(loaded, row, tasks[0]).is_final:
+                    return True
+    return False

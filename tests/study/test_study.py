@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -21,13 +22,13 @@ from click.testing import CliRunner
 from stream_samples import Lab, make_lab, only, reading
 
 from streamlab.cli import cli
-from streamlab.errors import ConfigError, RunInProgressError
+from streamlab.errors import ConfigError, RunInProgressError, StreamlabError
 from streamlab.home.folder import Home
 from streamlab.stats.study_comparison import compare_rows
 from streamlab.stream.engine import run
 from streamlab.study.records import CellRecord, CellScore, read_cells, write_cells
 from streamlab.study.results import Results
-from streamlab.study.runner import ordered, plan, run_study
+from streamlab.study.runner import ordered, plan, run_in_processes, run_study
 from streamlab.study.study import Cell, LoadedStudy, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -266,6 +267,49 @@ def test_a_study_killed_inside_a_cell_ends_as_one_that_was_not(
 
     assert killed.returncode == -signal.SIGKILL
     assert digests(loaded, home) == digests(loaded, whole)
+
+
+@pytest.mark.slow
+def test_several_processes_end_as_one_does_and_one_that_is_killed_leaves_its_cell(
+    done: tuple[LoadedStudy, Home], tmp_path: Path
+) -> None:
+    loaded, whole = done
+    home = Home(tmp_path / "home")
+    work = run_in_processes(
+        Path(loaded.origin), home.path, registry_url=home.registry_url, workers=3
+    )
+
+    first = next(work)
+    os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+    with pytest.raises(StreamlabError, match="1 of 3 processes ended early"):
+        list(work)
+    list(run_study(loaded, home.path, registry_url=home.registry_url))
+
+    assert first.state == "done"
+    assert digests(loaded, home) == digests(loaded, whole)
+
+
+def test_what_depends_on_cells_of_another_process_waits_for_them(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    loaded, home = study(), Home(tmp_path / "home")
+    first = next(ordered(loaded, Results(None)))
+    begun: list[Cell] = []
+
+    def meanwhile(*_: object) -> None:
+        if not begun:
+            begun.append(first)
+            work = run_study(loaded, home.path, registry_url=home.registry_url, wait=stop)
+            with pytest.raises(InterruptedError):
+                list(work)
+
+    def stop() -> None:
+        raise InterruptedError
+
+    list(run(first.scenario, home.path, watch=meanwhile, alone=True))
+    rest = [cell for cell, _ in run_study(loaded, home.path, registry_url=home.registry_url)]
+
+    assert [(cell.row.method, cell.seed) for cell in rest] == [("full", 2)] * 2
 
 
 @pytest.mark.slow
