@@ -14,6 +14,7 @@ from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, TrainingJob
 from streamlab.methods.fixed_mask import (
     LEARNING_RATE,
+    FixedMaskMethod,
     PrunedMethod,
     scaled_learning_rate,
     train_fixed_mask,
@@ -74,10 +75,8 @@ class HeadOnly(Method):
         )
 
 
-class FixedMaskTraining(Method):
+class FixedMaskTraining(FixedMaskMethod):
     """Select a mask by a rule, and train the entries in it and the head."""
-
-    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["fixed_mask"] = "fixed_mask"
     mask: MaskSettings
@@ -107,7 +106,7 @@ class FixedMaskTraining(Method):
         rate = self.learning_rate
         if rate == "auto":
             rate = scaled_learning_rate(k / job.layout.n_gated, LEARNING_RATE)
-        return train_fixed_mask(job, self.mask, k, learning_rate=rate)
+        return train_fixed_mask(job, self.mask, k, learning_rate=rate, quantize=self.quantize)
 
 
 class NonAdaptive(LargestChange, PrunedMethod):
@@ -116,10 +115,8 @@ class NonAdaptive(LargestChange, PrunedMethod):
     name: Literal["non_adaptive"] = "non_adaptive"
 
 
-class BitFit(Method):
+class BitFit(FixedMaskMethod):
     """Train every bias and the head (Ben Zaken et al., 2022); the biases are a fixed mask."""
-
-    artifact: ClassVar[Artifact] = "diff"
 
     name: Literal["bitfit"] = "bitfit"
     learning_rate: PositiveFloat = 1e-3
@@ -137,7 +134,9 @@ class BitFit(Method):
                 "BitFit trains biases, and the base has no tensor called `bias`. "
                 "Use another method for it."
             )
-        return train_fixed_mask(job, _BIASES, k, learning_rate=self.learning_rate)
+        return train_fixed_mask(
+            job, _BIASES, k, learning_rate=self.learning_rate, quantize=self.quantize
+        )
 
 
 _BIASES = MatchingTensors(tensors=r"(^|\.)bias$")

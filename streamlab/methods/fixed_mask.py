@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -18,7 +18,14 @@ from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
 from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
 from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection, budget
-from streamlab.methods.training_loop import TakeStep, clip_scale, head_values, training_mode
+from streamlab.methods.quantizer import GridType, QuantizeSettings, on_grid
+from streamlab.methods.training_loop import (
+    TakeStep,
+    clip_scale,
+    head_values,
+    ramp,
+    training_mode,
+)
 
 LEARNING_RATE: Final = 5e-3  # the default
 _TUNED_AT: Final = 0.005  # the density at which it was chosen
@@ -27,9 +34,9 @@ _TUNED_AT: Final = 0.005  # the density at which it was chosen
 class FixedMask:
     """The values of the selected entries under Adam, as one flat vector over all tensors.
 
-    The model's tensors hold the base plus these values. Where entries share values, there is one
-    value for all of them, and each adds it or its negative. A tensor with no selected entry needs
-    no gradient, and gets none.
+    The model's tensors hold the base plus these values; from `quantize` on, plus these values
+    rounded to a grid. Where entries share values, there is one value for all of them, and each
+    adds it or its negative. A tensor with no selected entry needs no gradient, and gets none.
     """
 
     def __init__(
@@ -42,7 +49,7 @@ class FixedMask:
     ) -> None:
         """Reset the `live` tensors to the base and add the selection's start values.
 
-        Steps are taken by `triton` or by PyTorch; shared values by PyTorch alone.
+        Steps are taken by `triton` or by PyTorch; shared and quantised values by PyTorch alone.
         """
         self._live = list(live)
         device = self._live[0].device
@@ -54,6 +61,7 @@ class FixedMask:
         shared = selection.rule if isinstance(selection.rule, Shared) else None
         self._sharing = None if shared is None else Sharing(shared, device)
         self._scaled = self._counts if shared is None else [shared.n]  # values with one scale
+        self._value_type: GridType | None = None
         values = selection.values
         self._state = AdamState(
             torch.zeros(sum(self._scaled), device=device)
@@ -73,9 +81,22 @@ class FixedMask:
         """Return the values that Adam moves, float32, not a copy: one per entry, or shared ones."""
         return self._state.value
 
+    def quantize(self, value_type: GridType) -> None:
+        """From now on, write values on the grid of this type, one scale per tensor.
+
+        Raises ValueError where the steps are Triton's.
+        """
+        if self._launch is not None:
+            raise ValueError("values that Triton steps cannot be quantised")
+        self._value_type = value_type
+        self.write()
+
     def entries(self) -> Tensor:
         """Return what the model's selected entries add to the base, (k,) float32."""
-        return self.values if self._sharing is None else self._sharing.expand(self.values)
+        values = self.values
+        if self._value_type is not None:
+            values = on_grid(values, self._scaled, self._value_type)
+        return values if self._sharing is None else self._sharing.expand(values)
 
     def gradient(self) -> Tensor:
         """Gather the gradient of the values: of the selected entries, or their signed sums."""
@@ -142,14 +163,14 @@ class Sharing:
 
 
 def fixed_mask_step(
-    job: TrainingJob, selection: Selection, *, learning_rate: float
+    job: TrainingJob, selection: Selection, *, learning_rate: float, quantized: bool = False
 ) -> tuple[FixedMask, TakeStep]:
     """Apply a selection to the model; return the mask and what steps its values and the head.
 
-    The steps of shared values are PyTorch's.
+    `quantized`: the mask's values will be. Such steps, and those of shared values, are PyTorch's.
     """
     live = list(job.backbone.values())
-    plain = isinstance(selection.rule, Shared) or job.training.step == "eager"
+    plain = quantized or isinstance(selection.rule, Shared) or job.training.step == "eager"
     triton = not plain and has_triton(live[0].device)
     mask = FixedMask(live, list(job.base.values()), selection, triton=triton)
     head = list(job.head.values())
@@ -169,18 +190,34 @@ def fixed_mask_step(
 
 
 def train_fixed_mask(
-    job: TrainingJob, selector: MaskSelector, k: int, *, learning_rate: float
+    job: TrainingJob,
+    selector: MaskSelector,
+    k: int,
+    *,
+    learning_rate: float,
+    quantize: QuantizeSettings | None = None,
 ) -> SparseChange:
     """Select `k` entries, then train them and the head for the steps that the selector left.
 
-    Every other entry is the base's again. Raises TrainingError where the loss becomes NaN or
-    infinite, or the selector finds too few entries.
+    Every other entry is the base's again. With `quantize`, the values returned are on that grid.
+    Raises TrainingError where the loss becomes NaN or infinite, or the selector finds too few
+    entries.
     """
+    details: dict[str, Any] = {}
     with training_mode(job) as loop:
         selection = selector.select(job, k)
-        mask, take_step = fixed_mask_step(job, selection, learning_rate=learning_rate)
+        mask, take_step = fixed_mask_step(
+            job, selection, learning_rate=learning_rate, quantized=quantize is not None
+        )
+        schedule = ramp(loop.n_left, job.training.warmup_share)
+        if quantize is not None:
+            n_before = quantize.n_before(len(schedule))
+            loop.run("fixed mask", schedule[:n_before], take_step)
+            schedule = schedule[n_before:]
+            mask.quantize(quantize.type)
+            details = {"value_type": quantize.type, "first_quantized_step": loop.n_taken + 1}
         trained = [mask.values, *job.head.values()]
-        loop.run_last("fixed mask", take_step, trained, on_restore=mask.write)
+        loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=mask.write)
     return SparseChange(
         tensors=mask.tensors(),
         head=head_values(job),
@@ -188,6 +225,7 @@ def train_fixed_mask(
             **selection.details,
             steps_fixed_mask=loop.taken["fixed mask"],
             empty_tensors=sum(p.numel() == 0 for p in selection.positions),
+            **details,
         ),
         rule=selection.rule,
     )
@@ -205,10 +243,18 @@ def scaled_learning_rate(density: float, learning_rate: float) -> float:
     return learning_rate * min(1.0, math.sqrt(_TUNED_AT / density))
 
 
-class PrunedMethod(MaskSelector, Method):
-    """A method that is a mask selector of a given density plus the fixed-mask training."""
+class FixedMaskMethod(Method):
+    """A method that ends in the fixed-mask training."""
 
     artifact: ClassVar[Artifact] = "diff"
+
+    quantize: QuantizeSettings | None = None
+    """Trains the retained entries through the quantiser: `{type: sign, from: 0.4}`. Default: they
+    are rounded after the training."""
+
+
+class PrunedMethod(MaskSelector, FixedMaskMethod):
+    """A method that is a mask selector of a given density plus the fixed-mask training."""
 
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
     """The share of the backbone's entries that is retained."""
@@ -223,4 +269,5 @@ class PrunedMethod(MaskSelector, Method):
     def train(self, job: TrainingJob) -> SparseChange:
         """Select a mask and train it; returns exactly `expected_entries` entries."""
         rate = scaled_learning_rate(self.target_density, self.fixed_mask_learning_rate)
-        return train_fixed_mask(job, self, self.expected_entries(job.layout), learning_rate=rate)
+        k = self.expected_entries(job.layout)
+        return train_fixed_mask(job, self, k, learning_rate=rate, quantize=self.quantize)

@@ -88,6 +88,17 @@ class TrainingLoop:
     ) -> None:
         """Take all steps that are left; where `patience` is set, end on the best of `tensors`."""
         schedule = ramp(self.n_left, self._job.training.warmup_share)
+        self.run_rest(stage, schedule, take_step, tensors, on_restore)
+
+    def run_rest(
+        self,
+        stage: str,
+        schedule: Sequence[float],
+        take_step: TakeStep,
+        tensors: Iterable[Tensor],
+        on_restore: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take the last steps, by `schedule`; see `run_last`."""
         self.run(stage, schedule, take_step, EarlyStopping(tensors, on_restore))
 
     def run(

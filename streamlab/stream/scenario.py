@@ -27,6 +27,7 @@ from streamlab.config import (
 from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.api import TrainingSettings
+from streamlab.methods.fixed_mask import FixedMaskMethod
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings
 from streamlab.stream.provider_settings import (
@@ -141,6 +142,7 @@ class Scenario(Settings):
         problems = [
             *_in_providers(self.providers, self.tasks),
             *_in_methods(self),
+            *_in_storage(self),
             *_in_behaviours(self),
             *_in_execution(self),
             *_in_admission(self),
@@ -244,6 +246,20 @@ def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
                 "`label` of its own"
             )
             yield problem(message, name, "baselines", number)
+
+
+def _in_storage(scenario: Scenario) -> Iterator[InitErrorDetails]:
+    """Yield every method that trains its values for another type than they are stored in."""
+    stored = scenario.storage.values
+    for number, method in enumerate(scenario.methods):
+        trained = method.quantize if isinstance(method, FixedMaskMethod) else None
+        if trained is not None and stored not in ("auto", trained.type):
+            message = (
+                f"trains values as {trained.type!r}, and `storage.values` is {stored!r}; leave "
+                f"that at `auto`, or set it to {trained.type!r}"
+            )
+            place = ("baselines", number - 1) if number else ("defaults", "method")
+            yield problem(message, trained.type, *place, "quantize", "type")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,13 @@ METHODS: dict[str, Method] = {
             {"name": "shared", "moves": 2},
         )
     },
+    "one bit": FixedMaskTraining(
+        mask={"name": "random"},
+        target_density=2 * DENSITY,
+        learning_rate=5e-2,
+        quantize={"type": "sign", "from": 0.5},
+    ),
+    "diff pruning in four bits": DiffPruning(**SHARED, quantize={"type": "int4"}),
     "bitfit": BitFit(learning_rate=0.05),
     **{
         f"{criterion} pruning": PrunedModel.model_validate({"criterion": criterion, "keep": 0.3})
@@ -77,7 +84,7 @@ METHODS: dict[str, Method] = {
     },
     "lora": Lora(learning_rate=0.1),
 }
-BLIND = ("bitfit", "random", "magnitude", "shared")
+BLIND = ("bitfit", "random", "magnitude", "shared", "one bit")
 FROZEN = ("head only", "lora")  # the base's own weights
 PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]
 
@@ -168,6 +175,8 @@ def test_exactly_k_entries_are_retained(name: str, run: Callable[..., Run]) -> N
         return
     assert tuple(tensor.shape for tensor in done.trained.tensors) == done.job.layout.shapes
     k = 0 if name == "head only" else budget(DENSITY, done.job.layout.n_gated)
+    if name == "one bit":
+        k = budget(2 * DENSITY, done.job.layout.n_gated)
     if name == "shared":
         k = 2 * round(DENSITY * done.job.layout.n_gated / 2)
     if name == "bitfit":

@@ -137,6 +137,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
     assert first.resolved["baselines"][0] == {
         "name": name,
         "label": name,
+        "quantize": None,
         "target_density": 0.005,
         "fixed_mask_learning_rate": 5e-3,
         "mask_seed": 0,

@@ -409,3 +409,27 @@ def test_more_than_a_run_can_have_is_refused(changes: dict[str, Any], reason: st
     (problem,) = problems(**changes)
 
     assert reason in problem
+
+
+@pytest.mark.parametrize("values", ["auto", "sign"])
+def test_values_are_stored_in_the_type_that_they_are_trained_for(values: str) -> None:
+    method = {"name": "fixed_mask", "mask": "random", "quantize": {"type": "sign"}}
+
+    loaded = resolve(defaults={"method": method}, storage={"values": values})
+
+    assert loaded.resolved["defaults"]["method"]["quantize"] == {"type": "sign", "from": 0.4}
+    again = resolve_scenario(dict(loaded.resolved), origin="again", folder=Path())
+    assert again.digest == loaded.digest
+
+
+def test_another_type_than_values_are_trained_for_is_refused() -> None:
+    quantize = {"type": "int2", "from": 0.5}
+    found = problems(
+        defaults={"method": {"name": "diff_pruning", "quantize": quantize}},
+        baselines=["head_only", {"name": "fixed_mask", "mask": "random", "quantize": quantize}],
+        storage={"values": "int4"},
+    )
+
+    assert paths(found) == ["defaults.method.quantize.type", "baselines.1.quantize.type"]
+    assert "trains values as 'int2', and `storage.values` is 'int4'" in found[0]
+    assert "set it to 'int2'" in found[0]
