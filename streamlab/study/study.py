@@ -36,6 +36,8 @@ class StudyMethod(Settings):
     """As `defaults.method` of a scenario; its label is its name in the study."""
     training: Mapping[str, Any] = Field(default={})
     """Replaces single settings of `defaults.training`."""
+    storage: Mapping[str, Any] = Field(default={})
+    """Replaces single settings of `storage`: `values: sign`."""
     sizes: Grid = Field(default={}, max_length=1)
     """Values of one setting, each a row of its own: `method.target_density: [0.005, 0.001]`."""
     tune: Tune = Field(default={})
@@ -50,7 +52,7 @@ class Study(Settings):
     version: Literal[1]
     """Of the study format."""
     name: Name
-    """The runs are called `NAME-METHOD-...`."""
+    """What tables and pages call it."""
     seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 63)], ...] = Field(min_length=1)
     """The first is that of tuning."""
     shared: Mapping[str, Any]
@@ -165,13 +167,15 @@ class LoadedStudy:
         defaults = tree.setdefault("defaults", {})
         defaults["method"] = {**given, "label": row.label}
         defaults["training"] = {**(defaults.get("training") or {}), **method.training}
+        if method.storage:
+            tree["storage"] = {**(tree.get("storage") or {}), **method.storage}
         sized = [(path, row.size) for path in method.sizes]
         for path, value in (*sized, *chosen):
             inside = path.startswith(("method.", "training."))
             assign(tree, f"defaults.{path}" if inside else path, value)
         return tree | {
             "version": 1,
-            "name": f"{study.name}-{row.label}-{task}",
+            "name": f"study-{row.label}-{task}",  # not the study's: studies may share cells
             "seeds": [seed],
             "providers": {"study": {"tasks": [task]}},
             "tasks": {task: _copy(study.tasks[task])},

@@ -146,6 +146,26 @@ def test_a_tuned_setting_inside_a_method_is_each_cells_own(
     assert loaded.study.methods["rows"].method == rows["method"]
 
 
+def test_studies_share_the_cells_that_they_have_in_common(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    one = {cell.digest for cell in ordered(study(), Results(None))}
+    other = {cell.digest for cell in ordered(study(name="other"), Results(None))}
+
+    assert one == other
+
+
+def test_a_method_may_store_its_values_in_another_type(
+    study: Callable[..., LoadedStudy],
+) -> None:
+    methods = study().study.model_dump(mode="json")["methods"]
+    methods["random"] |= {"storage": {"values": "int8"}}
+    cells = list(ordered(study(methods=methods), Results(None)))
+
+    stored = {cell.row.method: cell.scenario.resolved["storage"]["values"] for cell in cells}
+    assert stored == {"full": "auto", "random": "int8"}
+
+
 def test_a_study_that_is_done_has_nothing_left(done: tuple[LoadedStudy, Home]) -> None:
     loaded, home = done
 
