@@ -30,6 +30,8 @@ VALUE_BITS: Mapping[str, float] = MappingProxyType(
     {"fp32": 26.39, "fp16": 13.37, "bf16": 10.38, "int8": 7.44, "int4": 3.75, "int2": 2, "sign": 1}
 )
 _HEAD_VALUE_BYTES = 2  # of a measured head without entries
+# Positions of fewer bytes, as a share of their entropy if they were even, follow from a rule.
+_RULE_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,8 @@ def with_entries(task: NewDiff, n_entries: int) -> NewDiff:
     measured = _even_bits(task.n_entries, task.n_gated)
     even = _even_bits(n_entries, task.n_gated)
     positions = task.positions_bytes * even / measured if measured else even / 8
+    if 8 * task.positions_bytes < _RULE_SHARE * measured:
+        positions = task.positions_bytes
     values = round(share * task.values_bytes)
     return resized(task, n_entries=n_entries, positions_bytes=round(positions), values_bytes=values)
 

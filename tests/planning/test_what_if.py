@@ -40,6 +40,13 @@ def test_a_density_changes_positions_by_their_entropy_and_values_by_their_number
     assert (after.head_bytes, after.metadata_bytes) == (before.head_bytes, before.metadata_bytes)
 
 
+def test_positions_by_a_rule_do_not_grow_with_the_density() -> None:
+    before = resized(made_up(0), positions_bytes=22)
+
+    assert at_density(before, 0.02).positions_bytes == 22
+    assert at_density(before, 0.02).values_bytes == 2 * before.values_bytes
+
+
 @pytest.mark.parametrize("density", [0.0, -0.1, 1.5])
 def test_a_density_that_is_no_share_is_refused(density: float) -> None:
     with pytest.raises(UsageError, match=r"must be in \(0, 1\], got"):

@@ -10,7 +10,7 @@ from stream_samples import Lab, Ran, carry_out, make_lab, only, reading
 
 from streamlab.base import BaseSettings, load_base
 from streamlab.diff.format.container import decode, open_diff
-from streamlab.diff.rules import Seeded, SeededRows, WholeTensors
+from streamlab.diff.rules import Seeded, SeededCounts, SeededRows, Shared, WholeTensors
 from streamlab.hashing import canonical_json
 from streamlab.home.store import FolderStore
 from streamlab.views.pages import find_page
@@ -25,11 +25,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def ran(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """One task by three masks of a rule, in one bit a value."""
+    """One task by masks of every rule, in one bit a value."""
     tree = lab.tree(name="rules", **only("mood"), storage={"values": "sign"})
     tree["defaults"]["method"] = RANDOM
-    rows = {**RANDOM, "mask": {"name": "rows", "share": 0.5}}
-    tree["baselines"] = [rows, "bitfit"]
+    masks = [{"name": "rows", "share": 0.5}, {"name": "counts"}, {"name": "shared", "moves": 3}]
+    tree["baselines"] = [*({**RANDOM, "mask": mask} for mask in masks), "bitfit"]
     return carry_out(lab.write(tree), tmp_path_factory.mktemp("rules") / "home")
 
 
@@ -43,10 +43,10 @@ def test_a_mask_by_rule_stores_its_rule_and_one_bit_a_value(ran: Ran, lab: Lab) 
         file, diff = open_diff(data), decode(data, base.layout)
         rules.append(type(diff.rule))
         assert file.parts.positions < 40 + len(base.layout.names)
-        n_groups = sum(count > 0 for count in diff.counts)
-        assert file.parts.values <= 1 + -(-diff.n_entries // 8) + 4 * n_groups
+        n_groups = 1 if isinstance(diff.rule, Shared) else sum(count > 0 for count in diff.counts)
+        assert file.parts.values <= 1 + -(-file.n_values // 8) + 4 * n_groups
         assert outcome.diff.n_entries == diff.n_entries
-    assert rules == [Seeded, SeededRows, WholeTensors]
+    assert rules == [Seeded, SeededRows, SeededCounts, Shared, WholeTensors]
 
 
 def test_exactly_the_expected_entries_are_stored_even_if_unchanged(ran: Ran, lab: Lab) -> None:
