@@ -309,14 +309,12 @@ def content_digest(diff: DiffVector) -> str:
     shapes = [[name, list(array.shape)] for name, array in sorted(diff.head.items())]
     outline = [diff.layout.fingerprint, diff.mode, [int(keep.sum()) for keep in large], shapes]
     digest = hashlib.sha256(canonical_json(outline).encode())
+    signs = np.split(np.signbit(_entries(diff)), np.cumsum(diff.counts, dtype=np.int64))[:-1]
     # The outline determines how many bytes of each part follow, so that none is ambiguous.
     entries = (
         part
-        for tensor, keep in zip(diff.tensors, large, strict=True)
-        for part in (
-            tensor.positions[keep].astype("<i8"),
-            np.packbits(tensor.values[keep] < 0),
-        )
+        for tensor, keep, negative in zip(diff.tensors, large, signs, strict=True)
+        for part in (tensor.positions[keep].astype("<i8"), np.packbits(negative[keep]))
     )
     head = (
         _without_tiny(round_to_float16(array, keep_non_zero=False)).astype("<f2")
@@ -325,6 +323,13 @@ def content_digest(diff: DiffVector) -> str:
     for part in chain(entries, head):
         digest.update(part.tobytes())
     return digest.hexdigest()
+
+
+def _entries(diff: DiffVector) -> NDArray[np.float32]:
+    """Return the values of all entries; of a rule, those of +0 where a stored value is zero."""
+    if diff.rule is None:
+        return diff.entries + np.float32(0)  # -0 + 0 is +0
+    return diff.rule.entries_of(diff.rule.values_of(diff.entries) + np.float32(0))
 
 
 def _without_tiny(halves: NDArray[np.float16]) -> NDArray[np.float16]:

@@ -13,6 +13,15 @@ from streamlab.diff.format.container import encode
 from streamlab.diff.format.frame import Block, read_frame
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    Seeded,
+    SeededCounts,
+    SeededRows,
+    Shared,
+    WholeTensors,
+    positions,
+)
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import AdmissionContext, AdmissionSettings, verify
@@ -21,6 +30,13 @@ from streamlab.stream.submission import Submission, signed, simulated_keys
 
 LAYOUT: Final = Layout("ab" * 32, ("m", "v", "none", "n"), ((12, 20), (60,), (5,), (9, 12)))
 VALUE_TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
+BY_RULE: Final[tuple[Rule, ...]] = (
+    Seeded(3, (True, True, False, True), 30),
+    SeededCounts(3, np.array([9, 3, 0, 20])),
+    SeededRows(3, np.arange(23) % 4 == 1, 25),
+    WholeTensors((False, False, True, False)),
+    Shared(3, (True, False, False, True), 9, 3),
+)
 OPEN: Final = AdmissionSettings()
 SIGNED: Final = AdmissionSettings(signatures="required")
 KEYS: Final = simulated_keys(1, "press")
@@ -44,6 +60,18 @@ def head_only(seed: int = 0) -> DiffVector:
     none = np.zeros(0, np.int64)
     tensors = [SparseTensor(s, none, none.astype(np.float32)) for s in LAYOUT.shapes]
     return DiffVector(LAYOUT, tuple(tensors), head_of(np.random.default_rng(seed)), {})
+
+
+def ruled(rule: Rule, seed: int = 0) -> DiffVector:
+    """Draw a diff with the positions of a rule, and some values of 0."""
+    rng = np.random.default_rng(seed)
+    where = positions(rule, LAYOUT)
+    n = rule.n if isinstance(rule, Shared) else sum(map(len, where))
+    values = rng.normal(size=n).astype(np.float32) * np.float32(0.03)
+    values[::5] = 0
+    parts = np.split(rule.entries_of(values), np.cumsum([len(at) for at in where])[:-1])
+    tensors = tuple(map(SparseTensor, LAYOUT.shapes, where, parts))
+    return DiffVector(LAYOUT, tensors, head_of(rng), {"task": "mood"}, rule=rule)
 
 
 def head_of(rng: np.random.Generator) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from admission_samples import LAYOUT, VALUE_TYPES, drawn, judged, submitted
+from admission_samples import BY_RULE, LAYOUT, VALUE_TYPES, drawn, judged, ruled, submitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,8 @@ from streamlab.stream.providers.forgeries import rewritten
 def mutants(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
     value_type = draw(st.sampled_from(VALUE_TYPES))
     codec = draw(st.sampled_from(["pcodec", "xz"]))
-    frame = read_frame(encode(drawn(7), value_type=value_type, codec=codec).data)
+    diff = draw(st.sampled_from([drawn(7), *map(ruled, BY_RULE)]))
+    frame = read_frame(encode(diff, value_type=value_type, codec=codec).data)
     name = draw(st.sampled_from(sorted(frame.blocks)))
     old = frame.blocks[name]
     data = bytearray(old.data)
@@ -57,7 +58,7 @@ def test_a_mutant_is_refused_by_name_or_is_a_valid_diff(data: bytes) -> None:
         return
     # Building it again checks everything that reading it has proven.
     tensors = tuple(SparseTensor(t.shape, t.positions, t.values) for t in diff.tensors)
-    valid = DiffVector(LAYOUT, tensors, diff.head, diff.task)
+    valid = DiffVector(LAYOUT, tensors, diff.head, diff.task, rule=diff.rule)
     assert valid == diff
     assert valid.n_entries <= 0.1 * LAYOUT.n_gated + 1
     assert decode(encode(valid, value_type="fp32").data, LAYOUT) == valid

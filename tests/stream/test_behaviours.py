@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from admission_samples import (
+    BY_RULE,
     KEYS,
     LAYOUT,
     OPEN,
@@ -18,6 +19,7 @@ from admission_samples import (
     head_only,
     in_own_name,
     rule_broken,
+    ruled,
     submitted,
 )
 from hypothesis import given, settings
@@ -26,6 +28,7 @@ from hypothesis import strategies as st
 from streamlab.config import Settings, validate
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.rules import Rule
 from streamlab.errors import ConfigError
 from streamlab.stream.admission import AdmissionContext, AdmissionSettings, content_digest
 from streamlab.stream.providers.behaviours import (
@@ -162,6 +165,18 @@ def test_a_tampered_diff_is_stopped_by_the_signature_and_else_by_nothing_but_its
         assert np.array_equal(new.positions, old.positions)
         assert np.array_equal(new.values, -old.values)
     assert all(np.array_equal(after.head[name], -before.head[name]) for name in before.head)
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("rule", BY_RULE, ids=lambda rule: rule.name)
+def test_a_diff_by_rule_is_forged_as_any_other(rule: Rule, value_type: ValueType) -> None:
+    own = in_own_name(submitted(encode(ruled(rule), value_type=value_type).data))
+
+    before, after = admit(own), admit(act("tampered", own))
+
+    assert after.rule == before.rule == rule
+    assert np.array_equal(after.entries, -before.entries)
+    assert rules_for("nan", own) == ("values", "values")
 
 
 @settings(deadline=None)

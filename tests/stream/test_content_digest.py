@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from admission_samples import LAYOUT, VALUE_TYPES, drawn, head_only
+from admission_samples import BY_RULE, LAYOUT, VALUE_TYPES, drawn, head_only, ruled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.container import HeadType, decode, encode
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.rules import Rule
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.stream.admission import content_digest
 
@@ -45,6 +46,18 @@ def test_writing_a_diff_anew_changes_its_bytes_and_not_its_content(
     data = encode(renamed, value_type=second, codec=codec, head_type=head_type).data
 
     assert content_digest(decode(data, LAYOUT)) == content_digest(diff)
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("rule", BY_RULE, ids=lambda rule: rule.name)
+def test_writing_a_diff_by_rule_in_another_type_changes_no_content(
+    rule: Rule, value_type: ValueType
+) -> None:
+    diff = ruled(rule)
+
+    back = decode(encode(diff, value_type=value_type).data, LAYOUT)
+
+    assert content_digest(back) == content_digest(diff)
 
 
 @settings(deadline=None)
