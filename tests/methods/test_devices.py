@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from streamlab.hashing import fingerprint_tensors
-from streamlab.methods import BitFit, DiffPruning, FullFinetuning, HeadOnly, Lora, NonAdaptive
+from streamlab.methods import (
+    BitFit,
+    DiffPruning,
+    FixedMaskTraining,
+    FullFinetuning,
+    HeadOnly,
+    Lora,
+    NonAdaptive,
+)
 from streamlab.methods.api import Method, Progress, SparseChange, TrainingJob
 from streamlab.methods.masks.selection import budget
 
@@ -29,6 +37,16 @@ METHODS: dict[str, Method] = {
     "head only": HeadOnly(),
     "non-adaptive": NonAdaptive(**MASK),
     "bitfit": BitFit(learning_rate=0.05),
+    **{
+        mask["name"]: FixedMaskTraining(
+            mask=mask, target_density=0.02, learning_rate=5e-2, quantize={"type": "sign"}
+        )
+        for mask in (
+            {"name": "groups", "by": {"name": "gates", "fixed_mask_share": 1 / 3}},
+            {"name": "counts", "per": "rows", "by": "gradient"},
+            {"name": "shared", "moves": 2},
+        )
+    },
     "lora": Lora(learning_rate=0.1),
 }
 on_a_gpu = (

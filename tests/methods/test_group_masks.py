@@ -22,8 +22,9 @@ from streamlab.methods.gates.gated_stage import GateTraining
 from streamlab.methods.gates.group_stage import GroupGatedStage
 from streamlab.methods.masks.catalogue import MaskSettings
 from streamlab.methods.masks.counts import shared_out
-from streamlab.methods.masks.grouping import Unit, cut_into_groups
+from streamlab.methods.masks.grouping import Groups, Unit, cut_into_groups
 from streamlab.methods.masks.groups import MEASURES
+from streamlab.methods.masks.measures import GroupScores, Measure
 from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.training_loop import training_mode
 
@@ -292,6 +293,27 @@ def test_shared_values_move_as_many_entries_each(make_job: MakeJob) -> None:
     assert 0.9 * len(values) < np.count_nonzero(values)
     with pytest.raises(ValueError, match="cannot be shared by 3"):
         method.mask.select(job, 100)
+
+
+class FirstGroups(Measure):
+    """A measure of a test package: the first groups matter most."""
+
+    name: str = "first"
+
+    def measure(self, job: TrainingJob, groups: Groups, n: int) -> GroupScores:
+        """Score groups by their number."""
+        assert n <= job.layout.n_gated
+        return GroupScores(torch.arange(groups.n, 0, -1).double())
+
+
+def test_a_measure_of_another_package_is_one_class(make_job: MakeJob) -> None:
+    job = make_job()
+    selection = select(job, 48, "groups", by=f"{__name__}:FirstGroups")
+
+    first, *others = selection.positions
+    assert first.tolist() == list(range(48))  # three rows
+    assert all(at.numel() == 0 for at in others)
+    assert selection.values is None
 
 
 @pytest.mark.parametrize(
