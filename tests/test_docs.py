@@ -16,6 +16,7 @@ from manual import every_command, mask_table, settings_reference
 from stream_samples import carry_out, make_lab
 
 from streamlab.config import override, parse_yaml, validate
+from streamlab.methods.peft_types import TYPES as ADAPTER_TYPES
 from streamlab.stream.scenario import resolve_scenario
 from streamlab.study.study import Study, StudyMethod
 from streamlab.units import DAY_US
@@ -23,7 +24,9 @@ from streamlab.units import DAY_US
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = every_command()
-SETTINGS = set(re.findall(r"^\| `(\w+)` \|", settings_reference(), re.M))
+SETTINGS = set(re.findall(r"^\| `(\w+)` \|", settings_reference(), re.M)).union(
+    *((*kind.answers, *kind.training) for kind in ADAPTER_TYPES.values())
+)
 FOLDERS = "streamlab|tests|docs|analysis|benchmarks|scenarios"
 PROGRAM = "\n".join(
     path.read_text(encoding="utf-8")

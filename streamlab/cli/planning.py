@@ -155,7 +155,7 @@ def simulate(
     form: Format,
     **assumptions: Any,
 ) -> None:
-    """Estimate the bytes and waiting times of N tasks, compared with full finetuning and LoRA.
+    """Estimate the bytes and waiting times of N tasks, compared with full finetuning and adapters.
 
     The estimate uses the measured bytes of the run's tasks, and their mean beyond those. With
     --rate, tasks arrive at random, wait for a free slot and train for as long as the tasks of

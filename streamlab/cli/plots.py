@@ -41,7 +41,7 @@ def plot(
 
     \b
     storage   bytes stored after each task: one base and a diff for each task, a
-              full checkpoint for each, and LoRA where the run stored adapters
+              full checkpoint for each, and the adapters of a baseline
     bytes     the parts of each task's file, with the bound of its positions
     accuracy  each task's score beside full finetuning's, over all seeds
     pareto    score against bytes, a marker for each method and seed

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamlab.hashing import fingerprint_base
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
+# Names of the query and value matrices in BERT, RoBERTa, DistilBERT, T5, Llama and similar ones.
+QUERIES_AND_VALUES: Final = frozenset(
+    ("query", "value", "q_lin", "v_lin", "q", "v", "q_proj", "v_proj", "query_proj", "value_proj")
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     ours(N) = base file + sum of the first N artifacts' files
     full(N) = sum of the first N tasks' full checkpoints
-    lora(N) = base file + sum of the first N adapters' files, where a baseline stored them
+    adapters(N) = base file + sum of the first N adapters' files, where a baseline stored them
     coo(N)  = base file + sum of the first N diffs as plain coordinates, computed
 
 Full finetuning keeps N checkpoints and needs no base, so full(0) = 0 while ours(0) is the base.
@@ -67,7 +67,7 @@ class StorageRow:
     head_bytes: int | None = None  # of which the head
     ours_bytes: int
     full_bytes: int
-    lora_bytes: int | None = None  # None where no adapter was stored
+    adapter_bytes: int | None = None  # None where no baseline stored adapters
     basis: Literal["measured", "extrapolated"] = "measured"
     low_bytes: int | None = None  # of an interval for what is extrapolated from two tasks or more
     high_bytes: int | None = None
@@ -90,6 +90,7 @@ class StorageSeries:
     densities: tuple[float, ...]  # of each artifact, in the order of arrival
     n_synthetic: int  # arrivals whose data were synthetic
     rows: tuple[StorageRow, ...]  # n_tasks = 0, 1, ..., N, then those extrapolated
+    adapter_method: str | None = None  # which stored the adapters
 
 
 def storage_rows(
@@ -136,11 +137,11 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
     stream = registry.primary_stream(run)
     measured = measure(registry, run)
     base = stream.base.file_bytes
-    lora, coo = _baselines(measured)
+    adapters, coo = _baselines(measured)
     rows = [
         replace(
             row,
-            lora_bytes=base + lora[row.n_tasks] if row.n_tasks < len(lora) else None,
+            adapter_bytes=base + adapters[row.n_tasks] if row.n_tasks < len(adapters) else None,
             coo_computed_bytes=base + coo[row.n_tasks] if coo else None,
         )
         for row in storage_rows(stream.base, stream.arrivals, stream.diffs.values())
@@ -153,6 +154,7 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
         densities=tuple(diff.density for _, diff in stream.files),
         n_synthetic=sum(arrival.source == "synthetic" for arrival in stream.arrivals),
         rows=(*rows, *(() if project_to is None else project(measured, project_to))),
+        adapter_method=measured.adapters.method if measured.adapters else None,
     )
 
 
@@ -166,7 +168,7 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
         )
     model = StorageModel(base=measured.base.file_bytes, tasks=measured.tasks, block_bytes=1)
     full = running([task.full_checkpoint_bytes for task in measured.tasks])
-    lora, coo = _baselines(measured)
+    adapters, coo = _baselines(measured)
 
     def at(n_tasks: int) -> StorageRow:
         storage, interval = model.at(n_tasks), model.interval(n_tasks)
@@ -178,7 +180,7 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
             low_bytes=None if interval is None else interval.low - storage.shared,
             high_bytes=None if interval is None else interval.high - storage.shared,
             full_bytes=grown(full, n_tasks),
-            lora_bytes=model.base + grown(lora, n_tasks) if lora else None,
+            adapter_bytes=model.base + grown(adapters, n_tasks) if adapters else None,
             coo_computed_bytes=model.base + grown(coo, n_tasks) if coo else None,
         )
 
@@ -192,11 +194,11 @@ def _baselines(measured: Measured) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
     Empty where no adapter was stored, or one artifact is no diff.
     """
-    lora, coo = (
-        running(sizes) if sizes else ()
-        for sizes in (measured.adapter_files, find_coordinate_files(measured.tasks))
+    stored = measured.adapters.sizes if measured.adapters else None
+    adapters, coo = (
+        running(sizes) if sizes else () for sizes in (stored, find_coordinate_files(measured.tasks))
     )
-    return lora, coo
+    return adapters, coo
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class StorageFigure(RunFigure):
     columns = (
         "run", "seed", "n_tasks", "task", "provider",
         "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
-        "lora_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
+        "adapter_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
     )  # fmt: skip
 
     series: tuple[StorageSeries, ...]
@@ -270,13 +272,15 @@ class _Line:
 def _lines(series: Sequence[StorageSeries]) -> list[_Line]:
     """Return each run's line, and each line of full checkpoints that is no part of another.
 
-    A single run also has those of LoRA and of coordinates.
+    A single run also has those of adapters and of coordinates.
     """
     if len(series) == 1:
         (one,) = series
         lines = [
             _line(one, "ours_bytes", "base + diffs", COLOURS[0], "o"),
-            _line(one, "lora_bytes", "base + LoRA", COLOURS[2], "^"),
+            _line(
+                one, "adapter_bytes", f"base + {plain(one.adapter_method or '')}", COLOURS[2], "^"
+            ),
             _line(one, "coo_computed_bytes", "COO (computed)", COLOURS[1], ""),
         ]
     else:

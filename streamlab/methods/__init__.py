@@ -18,12 +18,12 @@ from streamlab.methods.baselines import (
     NonAdaptive,
 )
 from streamlab.methods.diff_pruning import DiffPruning
-from streamlab.methods.lora import Lora
+from streamlab.methods.peft import Lora, Peft
 from streamlab.methods.pruned_model import PrunedModel
 
 _CLASSES = (
     *(BitFit, DiffPruning, FixedMaskTraining, FullFinetuning, HeadOnly, Lora, NonAdaptive),
-    PrunedModel,
+    *(Peft, PrunedModel),
 )
 BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
@@ -48,5 +48,6 @@ __all__ = [
     "Lora",
     "MethodSettings",
     "NonAdaptive",
+    "Peft",
     "PrunedModel",
 ]

@@ -160,10 +160,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """The two files of a PEFT adapter: its weights, which include the head, and its settings."""
+    """The file of an adapter, head included; see `adapter_file`."""
 
-    weights: bytes  # safetensors
-    config: Mapping[str, Any]  # JSON
+    data: bytes
     summary: TrainingSummary
 
 
@@ -182,8 +181,8 @@ class Method(Settings):
 
     label: str = Field(default="", max_length=200, pattern=r"^[\w.:-]*$")
     """The name that seeds and records use, so that a scenario can compare two settings of one
-    method. Default: the method's name; of `fixed_mask`, the mask's; of `pruned_model`, one of its
-    criterion."""
+    method. Default: the method's name; of `fixed_mask`, the mask's; of `peft`, the type's; of
+    `pruned_model`, one of its criterion."""
 
     @model_validator(mode="after")
     def _fill_in_label(self) -> Self:

@@ -3,8 +3,9 @@
     LoRA = b (r sum of (rows + columns) over the query and value matrices + head entries)
     COO  = ceil(k (32 + value bits) / 8) + 4 head entries
 
-b = 2 for fp16 and 4 for fp32, which PEFT writes; r is the rank. COO has an int32 position within
-its tensor and a value per entry, and an fp32 head. Headers and scales are left out.
+b = 2 for fp16, as adapters are stored, and 4 for fp32, as PEFT writes them; r is the rank. COO has
+an int32 position within its tensor and a value per entry, and an fp32 head. Headers and scales are
+left out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamlab.diff.format.values import VALUE_BITS
+from streamlab.diff.layout import QUERIES_AND_VALUES
 from streamlab.registry.records import NewDiff
 
 Layout = Sequence[tuple[str, tuple[int, ...]]]
@@ -20,10 +22,6 @@ RANK = 8
 FP16_BYTES = 2
 FP32_BYTES = 4
 POSITION_BITS = 32
-# Names of the query and value matrices in BERT, RoBERTa, DistilBERT, T5, Llama and similar ones.
-_QUERIES_AND_VALUES = frozenset(
-    ("query", "value", "q_lin", "v_lin", "q", "v", "q_proj", "v_proj", "query_proj", "value_proj")
-)
 
 
 def find_n_adapter_entries(layout: Layout, rank: int = RANK) -> int | None:
@@ -31,8 +29,7 @@ def find_n_adapter_entries(layout: Layout, rank: int = RANK) -> int | None:
     entries = [
         rank * sum(shape)
         for name, shape in layout
-        if len(shape) == 2
-        and name.removesuffix(".weight").rpartition(".")[2] in _QUERIES_AND_VALUES
+        if len(shape) == 2 and name.removesuffix(".weight").rpartition(".")[2] in QUERIES_AND_VALUES
     ]
     return sum(entries) if entries else None
 

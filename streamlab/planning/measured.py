@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from streamlab.errors import UsageError
 from streamlab.planning.storage_model import BLOCK_BYTES, RegistryBytes, StorageModel
 from streamlab.registry.records import BaseRecord, NewDiff, PrimaryStream
 from streamlab.registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """The bytes of every adapter of one method, in order of arrival; at least one."""
+
+    method: str
+    sizes: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,7 @@ class Measured:
     tasks: tuple[NewDiff, ...]  # in order of arrival, at least one
     names: tuple[str, ...]  # of the tasks
     training_seconds: tuple[float, ...]
-    adapter_files: tuple[int, ...]  # bytes of each LoRA adapter of the run's baselines
+    adapters: AdapterFiles | None  # of the baseline that stored the smallest
     registry: RegistryBytes | None
 
     def first(self, n_tasks: int) -> Measured:
@@ -69,16 +78,21 @@ def measure(
         tasks=tuple(diff for _, diff in stream.files),
         names=tuple(arrival.task for arrival in stream.arrivals),
         training_seconds=tuple(arrival.training_seconds for arrival in stream.arrivals),
-        adapter_files=_adapters(registry, stream),
+        adapters=_adapters(registry, stream),
         registry=size,
     )
 
 
-def _adapters(registry: Registry, stream: PrimaryStream) -> tuple[int, ...]:
-    """Return the bytes of the adapters of the same seed, in order of arrival."""
+def _adapters(registry: Registry, stream: PrimaryStream) -> AdapterFiles | None:
+    """Return the adapters of the same seed and of the baseline with the smallest mean."""
     found = registry.arrivals.list(run=stream.run.id, status="finished", seed=stream.seed)
     own = sorted(found, key=lambda arrival: (arrival.sequence, arrival.id))
     digests = [arrival.digest for arrival in own if arrival.digest]
     diffs = {diff.digest: diff for diff in registry.artifacts.with_digests(digests)}
-    files = (diffs[digest] for digest in digests if digest in diffs)
-    return tuple(diff.file_bytes for diff in files if diff.kind == "adapter")
+    sizes: dict[str, list[int]] = {}
+    for arrival in own:
+        diff = diffs.get(arrival.digest or "")
+        if diff is not None and diff.kind == "adapter" and arrival.method != stream.method:
+            sizes.setdefault(arrival.method, []).append(diff.file_bytes)
+    files = (AdapterFiles(method, tuple(found)) for method, found in sizes.items())
+    return min(files, key=lambda one: (fmean(one.sizes), one.method), default=None)

@@ -1,4 +1,4 @@
-"""Simulated storage of many tasks over time, compared with full finetuning and LoRA."""
+"""Simulated storage of many tasks over time, compared with full finetuning and adapters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamlab.planning.alternatives import FP16_BYTES, FP32_BYTES, find_n_adapter_entries
 from streamlab.planning.capacity import MOST_TASKS, fit
-from streamlab.planning.measured import Measured
+from streamlab.planning.measured import AdapterFiles, Measured
 from streamlab.planning.queueing import DAY, Queue
 from streamlab.planning.storage_model import (
     BLOCK_BYTES,
@@ -21,26 +21,31 @@ from streamlab.planning.what_if import WhatIf, suppose, width_growth
 
 
 @dataclass(frozen=True)
-class LoraFiles:
-    """The bytes of one LoRA file per task: measured, and calculated in `fp16` and `fp32`."""
+class AdapterBytes:
+    """The bytes of one adapter per task: measured, and LoRA's calculated in `fp16` and `fp32`."""
 
-    measured: tuple[int, ...]
+    measured: AdapterFiles | None
     fp16: tuple[int, ...]
     fp32: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Return the measured bytes, otherwise those calculated in fp16."""
+        return self.measured.sizes if self.measured else self.fp16
 
 
 @dataclass(frozen=True)
 class Step:
     """The storage of one number of tasks, and the day on which all are trained.
 
-    The bytes of baselines are those of their files, with the base for LoRA, without registry and
-    rounding.
+    The bytes of baselines are those of their files, with the base for adapters, without registry
+    and rounding.
     """
 
     storage: Storage
     interval: Interval | None
     full_bytes: int
-    lora_bytes: int | None  # measured, else calculated in fp16; None if unknown
+    adapter_bytes: int | None  # measured, else LoRA's calculated in fp16; None if unknown
     lora_fp32_bytes: int | None  # calculated
     arrived_day: float | None
     done_day: float | None
@@ -62,7 +67,7 @@ class Simulation:
     measured: Measured
     what_if: WhatIf
     model: StorageModel
-    lora: LoraFiles | None
+    adapters: AdapterBytes | None
     queue: Queue | None
     steps: tuple[Step, ...]
     full: Full | None
@@ -83,10 +88,10 @@ def simulate(
     that the base exceeds.
     """
     model = suppose(measured.model(block_bytes=block_bytes), measured.base, what_if)
-    lora = find_lora_files(measured, model, what_if)
-    steps = tuple(_step(n, model, lora, queue) for n in ladder(n_tasks, len(model.tasks)))
+    adapters = find_adapter_bytes(measured, model, what_if)
+    steps = tuple(_step(n, model, adapters, queue) for n in ladder(n_tasks, len(model.tasks)))
     full = None if budget is None else _full(model, budget, queue)
-    return Simulation(measured, what_if, model, lora, queue, steps, full)
+    return Simulation(measured, what_if, model, adapters, queue, steps, full)
 
 
 def ladder(n_tasks: int, n_measured: int) -> list[int]:
@@ -99,30 +104,34 @@ def ladder(n_tasks: int, n_measured: int) -> list[int]:
     return sorted({n for n in (*powers, n_measured) if n < n_tasks} | {n_tasks})
 
 
-def find_lora_files(measured: Measured, model: StorageModel, what_if: WhatIf) -> LoraFiles | None:
-    """Return LoRA's files of every task; None if neither measured nor calculable.
+def find_adapter_bytes(
+    measured: Measured, model: StorageModel, what_if: WhatIf
+) -> AdapterBytes | None:
+    """Return the adapters of every task; None if neither measured nor calculable.
 
     Measured files apply to the measured base only.
     """
     entries = find_n_adapter_entries(measured.base.layout)
-    files = measured.adapter_files
+    files = measured.adapters
     if what_if.base_params is not None or what_if.n_classes is not None:
-        files = ()
+        files = None
     if entries is None:
-        return LoraFiles(files, (), ()) if files else None
+        return AdapterBytes(files, (), ()) if files else None
     if what_if.base_params is not None:
         # Adapters grow with the width and, equally, the depth of the base.
         wider = width_growth(what_if.base_params / measured.base.n_parameters)
         entries = round(wider**2 * entries)
     counts = [entries + task.n_head_entries for task in model.tasks]
-    return LoraFiles(
+    return AdapterBytes(
         files,
         fp16=tuple(FP16_BYTES * count for count in counts),
         fp32=tuple(FP32_BYTES * count for count in counts),
     )
 
 
-def _step(n_tasks: int, model: StorageModel, lora: LoraFiles | None, queue: Queue | None) -> Step:
+def _step(
+    n_tasks: int, model: StorageModel, adapters: AdapterBytes | None, queue: Queue | None
+) -> Step:
     def kept(sizes: Sequence[int], base: int) -> int | None:
         return model.n_copies * (base + grown(running(sizes), n_tasks)) if sizes else None
 
@@ -132,8 +141,8 @@ def _step(n_tasks: int, model: StorageModel, lora: LoraFiles | None, queue: Queu
         storage=model.at(n_tasks),
         interval=model.interval(n_tasks),
         full_bytes=full,
-        lora_bytes=kept(lora.measured or lora.fp16, model.base) if lora else None,
-        lora_fp32_bytes=kept(lora.fp32, model.base) if lora else None,
+        adapter_bytes=kept(adapters.sizes, model.base) if adapters else None,
+        lora_fp32_bytes=kept(adapters.fp32, model.base) if adapters else None,
         arrived_day=float(queue.arrived[n_tasks - 1]) / DAY if queue else None,
         done_day=float(queue.all_done[n_tasks - 1]) / DAY if queue else None,
     )

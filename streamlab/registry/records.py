@@ -182,7 +182,6 @@ class ReportedDetails:
 
     training: Mapping[str, Any] = field(default_factory=dict)  # densities, lengths of stages
     quantization: Mapping[str, Any] | None = None  # of a diff: the value type and its agreement
-    adapter_config: Mapping[str, Any] | None = None  # of an adapter: PEFT's settings
     trained_score: float | None = None  # of the trained model on the validation examples
     lost_by_rounding: float | None = None  # `trained_score` minus that of the rounded diff
     peak_gpu_bytes: int | None = None  # allocated by torch, where a GPU was used

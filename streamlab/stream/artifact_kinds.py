@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,14 +21,14 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, StoreError
+from streamlab.methods.adapter_file import AdapterFile, read_adapter
 from streamlab.methods.api import Checkpoint
-from streamlab.methods.lora import adapted
+from streamlab.methods.peft import adapted
 from streamlab.registry.records import ArtifactKind, NewDiff, describe_diff
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_PEFT_PREFIX = "base_model.model."
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -104,45 +104,37 @@ class CheckpointArtifact:
 
 @dataclass(frozen=True)
 class AdapterArtifact:
-    """PEFT's file of an adapter, head included, and its settings where they are known."""
+    """An adapter of PEFT's with its settings, head included."""
 
     data: bytes
     base: Base
-    tensors: Tensors
-    config: Mapping[str, Any] | None
+    file: AdapterFile
 
     def describe(self) -> NewDiff:
-        """See `Artifact`; the entries of an adapter are not entries of the base's tensors."""
-        adapter = [tensor for name, tensor in self.tensors.items() if ".lora_" in name]
-        head = {
-            name.removeprefix(_PEFT_PREFIX): tensor
-            for name, tensor in self.tensors.items()
-            if ".lora_" not in name
-        }
-        full_bytes = _full_bytes(self.base, head)
+        """See `Artifact`; the entries of an adapter are not entries of the base's tensors.
+
+        Its settings count as metadata, and integers as positions: they index the base.
+        """
+        names = self.base.head_names
+        adapter = self.file.without_head(names).values()
+        head = self.file.head(names)
+        full_bytes = _full_bytes(self.base, {name: t.float() for name, t in head.items()})
         return _describe("adapter", self.data, self.base, adapter, head, (), full_bytes)
 
     @contextmanager
     def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:
         """See `Artifact`."""
-        if self.config is None:
-            raise StoreError("An adapter was recorded without PEFT's settings; run it again.")
-        with adapted(model, self.data, self.config) as wrapped:
+        with adapted(model, self.file, longest=self.base.max_length) as wrapped:
             yield Served(wrapped, None)
 
 
 def read_artifact(
-    kind: ArtifactKind,
-    data: bytes,
-    base: Base,
-    *,
-    digest: str | None = None,
-    adapter_config: Mapping[str, Any] | None = None,
+    kind: ArtifactKind, data: bytes, base: Base, *, digest: str | None = None
 ) -> Artifact:
     """Read an artifact of a base.
 
-    `digest`: that of stored bytes, to be compared. `adapter_config`: PEFT's settings, of an
-    adapter. Raises StoreError for another digest, DiffError for bytes that are no such artifact.
+    `digest`: that of stored bytes, to be compared. Raises StoreError for another digest, DiffError
+    for bytes that are no such artifact.
     """
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
@@ -155,11 +147,9 @@ def read_artifact(
                 _check_tensor(tensors, full, tuple(base.tensors[name].shape))
             return CheckpointArtifact(data, base, tensors)
         case "adapter":
-            tensors = _load(data)
-            for name in base.head_names:
-                if f"{_PEFT_PREFIX}{name}" not in tensors:
-                    raise DiffError(f"The adapter lacks `{name}` of the task's head.")
-            return AdapterArtifact(data, base, tensors, adapter_config)
+            file = read_adapter(data)
+            file.head(base.head_names)
+            return AdapterArtifact(data, base, file)
 
 
 def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
@@ -189,23 +179,29 @@ def _describe(
     counts: tuple[int, ...],
     full_bytes: int,
 ) -> NewDiff:
-    values_bytes, head_bytes = sum(t.nbytes for t in own), sum(t.nbytes for t in head.values())
+    values = [tensor for tensor in own if tensor.is_floating_point()]
+    values_bytes, head_bytes = _n_bytes(values), _n_bytes(head.values())
+    positions_bytes = _n_bytes(own) - values_bytes
     return NewDiff(
         digest=hashlib.sha256(data).hexdigest(),
         kind=kind,
         base_fingerprint=base.fingerprint,
-        value_type="fp32",
+        value_type="fp16" if all(t.dtype == torch.float16 for t in values) else "fp32",
         n_gated=base.layout.n_gated,
-        n_entries=sum(tensor.numel() for tensor in own),
+        n_entries=sum(tensor.numel() for tensor in values),
         n_head_entries=sum(tensor.numel() for tensor in head.values()),
         file_bytes=len(data),
-        positions_bytes=0,
+        positions_bytes=positions_bytes,
         values_bytes=values_bytes,
         head_bytes=head_bytes,
-        metadata_bytes=len(data) - values_bytes - head_bytes,
+        metadata_bytes=len(data) - positions_bytes - values_bytes - head_bytes,
         full_checkpoint_bytes=full_bytes,
         tensor_counts=counts,
     )
+
+
+def _n_bytes(tensors: Collection[torch.Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _full_bytes(base: Base, head: Tensors) -> int:

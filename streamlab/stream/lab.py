@@ -193,7 +193,6 @@ class Lab:
             self.store.get(digest),
             self.context.base,
             digest=digest,
-            adapter_config=answer.effort.details.adapter_config,
         )
         with stored.applied_to(classifiers.clean(task, training)) as served:
             dev, validation = (logits(served.model, split) for split in (task.dev, task.validation))

@@ -43,9 +43,8 @@ def stored_outputs(
     cannot be used, or do not do what they did when they were made.
     """
     task, training = context.reported(task_name), context.training(task_name)
-    config = details.reported.adapter_config
     data = store.get(digest)
-    artifact = read_artifact(kind, data, context.base, digest=digest, adapter_config=config)
+    artifact = read_artifact(kind, data, context.base, digest=digest)
     with artifact.applied_to(context.classifiers.clean(task, training)) as served:
         outputs = logits(served.model, task.dev)
     if details.probe is not None:

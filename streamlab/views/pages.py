@@ -185,7 +185,7 @@ def leaves(tree: Mapping[str, Any]) -> dict[str, Cell]:
     """Return the leaves of nested settings by dotted path.
 
     A list of plain values is one leaf. Items of a list of settings have a path each, by their
-    `name` where it is unique, else by their index.
+    `label`, or else `name`, where it is unique, else by their index.
 
     >>> leaves({"seeds": [1, 2], "baselines": [{"name": "lora", "rank": 8}]})
     {'seeds': '1, 2', 'baselines.lora.name': 'lora', 'baselines.lora.rank': 8}
@@ -208,7 +208,10 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Cell]]:
 
 
 def _item_names(items: Sequence[Any]) -> list[str]:
-    named = [str(item.get("name", "")) if isinstance(item, Mapping) else "" for item in items]
+    named = [
+        str(item.get("label") or item.get("name", "")) if isinstance(item, Mapping) else ""
+        for item in items
+    ]
     times = Counter(named)
     return [n if n and times[n] == 1 else str(place) for place, n in enumerate(named)]
 

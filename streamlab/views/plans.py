@@ -15,7 +15,7 @@ from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts
 PARTS = columns("part, measured_bytes: bytes, planned_bytes: bytes, share: share")
 STEPS = columns(
     "n_tasks: count, basis, [files_bytes: bytes], disk_bytes: bytes, low_bytes: bytes, "
-    "high_bytes: bytes, full_bytes: bytes, lora_bytes: bytes, [lora_fp32_bytes: bytes]"
+    "high_bytes: bytes, full_bytes: bytes, adapter_bytes: bytes, [lora_fp32_bytes: bytes]"
 )
 TIMES = columns("n_tasks: count, arrived_day: ratio, done_day: ratio, years: ratio")
 ASSUMED = columns(
@@ -48,7 +48,7 @@ def fit_page(
 
 
 def simulation_page(simulated: Simulation) -> Page:
-    """Return the page of a simulation: bytes beside full finetuning and LoRA, and times."""
+    """Return the page of a simulation: bytes beside full finetuning and adapters, and times."""
     measured, what_if, steps = simulated.measured, simulated.what_if, simulated.steps
     copies = Fact("copies", what_if.n_copies if what_if.n_copies > 1 else None, "count")
     before = measured.model(block_bytes=simulated.model.block_bytes)
@@ -139,7 +139,7 @@ def _step_row(step: Step) -> tuple[Cell, ...]:
     return (
         *(storage.n_tasks, storage.basis, storage.n_copies * storage.files, storage.total),
         *((interval.low, interval.high) if interval else (None, None)),
-        *(step.full_bytes, step.lora_bytes, step.lora_fp32_bytes),
+        *(step.full_bytes, step.adapter_bytes, step.lora_fp32_bytes),
     )
 
 
@@ -150,19 +150,19 @@ def _times(steps: Sequence[Step]) -> Iterator[tuple[Cell, ...]]:
 
 
 def _baselines(simulated: Simulation) -> Facts:
-    last, lora = simulated.steps[-1], simulated.lora
-    if lora is None:
+    last, adapters = simulated.steps[-1], simulated.adapters
+    if adapters is None:
         source = "unknown: no queries and values in this base by name"
-    elif lora.measured:
-        source = f"measured, {len(lora.measured)} adapters"
+    elif adapters.measured:
+        source = f"{adapters.measured.method}, measured, {len(adapters.measured.sizes)} files"
     else:
-        source = "an estimate: rank 8 on queries and values, fp16"
-    over_lora = last.lora_bytes / last.storage.total if last.lora_bytes else None
+        source = "an estimate: LoRA of rank 8 on queries and values, fp16"
+    over_adapters = last.adapter_bytes / last.storage.total if last.adapter_bytes else None
     facts = (
         Fact("full finetuning", "one checkpoint per task"),
         Fact("full finetuning over ours", last.full_bytes / last.storage.total, "ratio"),
-        Fact("LoRA", source),
-        Fact("LoRA over ours", over_lora, "ratio"),
+        Fact("adapters", source),
+        Fact("adapters over ours", over_adapters, "ratio"),
     )
     return Facts("baselines", "Baselines", facts)
 

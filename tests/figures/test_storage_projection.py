@@ -13,7 +13,7 @@ from streamlab.errors import UsageError
 from streamlab.figures.storage import StorageFigure, project, storage_series
 from streamlab.figures.style import caption_of, house_style
 from streamlab.planning.alternatives import find_coordinate_files
-from streamlab.planning.measured import Measured, measure
+from streamlab.planning.measured import AdapterFiles, Measured, measure
 from streamlab.registry.registry import Registry
 
 
@@ -52,9 +52,9 @@ def test_a_projection_goes_forward(n_tasks: int, measured: Measured) -> None:
 
 
 def test_adapters_stand_beside_the_diffs(measured: Measured) -> None:
-    rows = project(replace(measured, adapter_files=(100, 200)), 4)
+    rows = project(replace(measured, adapters=AdapterFiles("vera", (100, 200))), 4)
 
-    assert rows[-1].lora_bytes == measured.base.file_bytes + 600
+    assert rows[-1].adapter_bytes == measured.base.file_bytes + 600
 
 
 def test_projected_rows_are_called_so_and_follow_the_measured(
@@ -62,7 +62,7 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
 ) -> None:
     series = storage_series(many_registry, "latest", project_to=500)
     stored = [
-        replace(row, lora_bytes=size)
+        replace(row, adapter_bytes=size)
         for row, size in zip(series.rows, (5_000, 6_000, 7_000), strict=False)
     ]
     series = replace(series, run=HOSTILE, rows=(*stored, *series.rows[3:]))
@@ -74,7 +74,7 @@ def test_projected_rows_are_called_so_and_follow_the_measured(
     n_tasks = [int(row["n_tasks"]) for row in rows]
     assert n_tasks == sorted(set(n_tasks))
     assert [row["basis"] for row in rows[:4]] == [*["measured"] * 3, "extrapolated"]
-    assert [row["lora_bytes"] for row in rows[:4]] == ["5000", "6000", "7000", ""]
+    assert [row["adapter_bytes"] for row in rows[:4]] == ["5000", "6000", "7000", ""]
     assert int(rows[-1]["ours_bytes"]) == series.rows[-1].ours_bytes
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_diff_has_no_coordinates(measured: Measured) -> None:
 
 def test_five_lines_have_five_labels_apart(many_registry: Registry) -> None:
     series = storage_series(many_registry, "latest", project_to=10_000)
-    rows = tuple(replace(row, lora_bytes=row.coo_computed_bytes) for row in series.rows)
+    rows = tuple(replace(row, adapter_bytes=row.coo_computed_bytes) for row in series.rows)
     last = max(row.coo_computed_bytes or 0 for row in rows if row.basis == "measured")
 
     with house_style():

@@ -39,8 +39,9 @@ METHODS: dict[str, Method] = {
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
-def weights(job: TrainingJob) -> str:
-    return fingerprint_tensors({n: p.detach() for n, p in job.model.named_parameters()})
+def weights(job: TrainingJob, *, half: bool = False) -> str:
+    found = {n: p.detach() for n, p in job.model.named_parameters()}
+    return fingerprint_tensors({n: p.half() if half else p for n, p in found.items()})
 
 
 def doubled(job: TrainingJob) -> TrainingJob:
@@ -68,12 +69,13 @@ def test_the_same_batch_twice_to_a_step_is_the_batch_once(name: str, make_job: M
 
 @each_method
 def test_patience_ends_the_last_stage_on_its_best_weights(name: str, make_job: MakeJob) -> None:
+    half = name == "lora"  # which rounds them at the end
     seen: list[str] = []
     scores = iter([0.1, 0.8, 0.7, float("nan"), *[0.0] * 20])
 
     def validate() -> float:
         assert not job.model.training
-        seen.append(weights(job))
+        seen.append(weights(job, half=half))
         return next(scores)
 
     job = make_job(patience=2, evaluate_every=1)
@@ -82,7 +84,7 @@ def test_patience_ends_the_last_stage_on_its_best_weights(name: str, make_job: M
 
     assert len(seen) == 4
     assert len(set(seen)) == 4
-    assert weights(job) == seen[1]
+    assert weights(job, half=half) == seen[1]
     assert trained.summary.n_steps < 24
     if isinstance(trained, SparseChange):
         kept = {n: base.clone() for n, base in job.base.items()}

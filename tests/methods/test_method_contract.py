@@ -24,6 +24,7 @@ from streamlab.methods import (
     Lora,
     MethodSettings,
     NonAdaptive,
+    Peft,
     PrunedModel,
 )
 from streamlab.methods.api import (
@@ -48,6 +49,12 @@ PUBLISHED: dict[str, Any] = {
     "l0_coefficient": 1.25e-7, "gate_learning_rate": 0.1, "gate_epsilon": 1e-8,
     "dense_warmup_share": 0.0,
 }  # fmt: skip
+
+
+def peft(name: str, **settings: Any) -> Peft:
+    return Peft.model_validate({"peft": {"type": name, **settings}, "learning_rate": 0.1})
+
+
 METHODS: dict[str, Method] = {
     "structured": DiffPruning(**SHARED),
     "unstructured": DiffPruning(**SHARED, structured=False),
@@ -83,9 +90,13 @@ METHODS: dict[str, Method] = {
         for criterion in ("magnitude", "movement")
     },
     "lora": Lora(learning_rate=0.1),
+    "adalora": peft("adalora", init_r=8, target_r=4),
+    "waveft": peft("waveft", n_frequency=200),
+    "layer norm": peft("ln_tuning"),
 }
 BLIND = ("bitfit", "random", "magnitude", "shared", "one bit")
-FROZEN = ("head only", "lora")  # the base's own weights
+ADAPTERS = ("lora", "adalora", "waveft", "layer norm")
+FROZEN = ("head only", *ADAPTERS)  # the base's own weights
 PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]
 
 each_method = pytest.mark.parametrize("name", METHODS)
@@ -124,7 +135,7 @@ def run(make_job: MakeJob) -> Callable[..., Run]:
 def fingerprint(trained: TrainingResult) -> str:
     """Return one digest of everything that was learnt."""
     if isinstance(trained, Adapter):
-        return hashlib.sha256(trained.weights).hexdigest()
+        return hashlib.sha256(trained.data).hexdigest()
     learnt = {f"head.{name}": torch.from_numpy(array) for name, array in trained.head.items()}
     if isinstance(trained, Checkpoint):
         return fingerprint_tensors({**learnt, **trained.backbone})
@@ -142,8 +153,10 @@ def test_every_method_is_in_this_suite() -> None:
 def test_a_method_is_found_by_its_name(name: str) -> None:
     method = METHODS[name]
 
-    needed = {"mask": "random"} if method.name == "fixed_mask" else {}
-    found = TypeAdapter(MethodSettings).validate_python({"name": method.name, **needed})
+    needed = {"fixed_mask": {"mask": "random"}, "peft": {"peft": {"type": "lora"}}}
+    found = TypeAdapter(MethodSettings).validate_python(
+        {"name": method.name, **needed.get(method.name, {})}
+    )
 
     assert type(found) is type(method)
 
@@ -169,7 +182,7 @@ def test_the_base_is_not_changed(name: str, run: Callable[..., Run]) -> None:
 def test_exactly_k_entries_are_retained(name: str, run: Callable[..., Run]) -> None:
     done = run(name)
 
-    kinds = {"full finetuning": Checkpoint, "lora": Adapter}
+    kinds = {"full finetuning": Checkpoint, **dict.fromkeys(ADAPTERS, Adapter)}
     assert type(done.trained) is kinds.get(name, SparseChange)
     if not isinstance(done.trained, SparseChange):
         return
@@ -232,7 +245,7 @@ def test_the_trained_head_is_returned_as_it_is_in_the_model(
 ) -> None:
     done = run(name)
 
-    if isinstance(done.trained, Adapter):  # which holds the head, see tests/methods/test_lora.py
+    if isinstance(done.trained, Adapter):  # it holds the head: tests/methods/test_adapters.py
         return
     assert done.trained.head.keys() == done.job.head.keys()
     for n, array in done.trained.head.items():

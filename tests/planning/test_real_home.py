@@ -13,8 +13,8 @@ from stream_samples import Lab, Ran, carry_out, make_lab, only
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.figures.storage import storage_series
 from streamlab.home.folder import Home, empty_file_bytes, find_file_bytes
-from streamlab.planning.alternatives import FP32_BYTES, find_n_adapter_entries
-from streamlab.planning.measured import Measured, measure
+from streamlab.planning.alternatives import FP16_BYTES, find_n_adapter_entries
+from streamlab.planning.measured import AdapterFiles, Measured, measure
 from streamlab.planning.simulation import simulate
 from streamlab.planning.storage_model import in_blocks
 from streamlab.planning.what_if import WhatIf
@@ -120,19 +120,23 @@ def test_an_unknown_run_and_a_run_without_tasks_are_refused(
 
 
 def test_the_formula_of_lora_is_what_peft_writes(lab: Lab, tmp_path: Path) -> None:
-    baselines = [{"name": "lora", "r": 8, "target_modules": ["query", "value"]}]
+    baselines = [
+        {"name": "lora", "r": 8, "target_modules": ["query", "value"]},
+        {"name": "peft", "peft": {"type": "lora", "target_modules": "all-linear"}, "label": "all"},
+    ]
     path = lab.scenario(name="adapted", baselines=baselines, **only("mood"))
 
     ran = carry_out(path, tmp_path / "home")
 
     with Registry.open(ran.home.registry_url, clock=time.time, read_only=True) as registry:
         measured = measured_in(ran.home, registry)
-        (adapter,) = [diff for diff in registry.artifacts.list() if diff.kind == "adapter"]
+        adapters = [diff for diff in registry.artifacts.list() if diff.kind == "adapter"]
+    adapter, other = sorted(adapters, key=lambda diff: diff.file_bytes)
     entries = find_n_adapter_entries(measured.base.layout)
     assert entries is not None
-    assert adapter.values_bytes == FP32_BYTES * entries
-    assert measured.adapter_files == (adapter.file_bytes,)
-    last = simulate(measured, 1, WhatIf()).steps[-1]
-    assert last.lora_bytes == measured.base.file_bytes + adapter.file_bytes
-    estimate = measured.base.file_bytes + adapter.file_bytes - adapter.metadata_bytes
-    assert last.lora_fp32_bytes == estimate
+    assert adapter.values_bytes == FP16_BYTES * entries < other.values_bytes
+    assert measured.adapters == AdapterFiles("lora", (adapter.file_bytes,))
+    simulated = simulate(measured, 1, WhatIf())
+    assert simulated.steps[-1].adapter_bytes == measured.base.file_bytes + adapter.file_bytes
+    assert simulated.adapters is not None
+    assert simulated.adapters.fp16 == (adapter.file_bytes - adapter.metadata_bytes,)

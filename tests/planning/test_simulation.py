@@ -9,6 +9,7 @@ from planning_samples import BASE, nine
 
 from streamlab.arrivals.arrival_processes import Poisson
 from streamlab.planning.alternatives import find_n_adapter_entries
+from streamlab.planning.measured import AdapterFiles
 from streamlab.planning.queueing import DAY, serve
 from streamlab.planning.simulation import ladder, simulate
 from streamlab.planning.what_if import WhatIf
@@ -36,7 +37,7 @@ def test_beyond_the_data_it_says_so() -> None:
 def test_the_ladder_rises() -> None:
     steps = simulate(nine(), 1_000_000, WhatIf()).steps
 
-    for name in ("full_bytes", "lora_bytes", "lora_fp32_bytes"):
+    for name in ("full_bytes", "adapter_bytes", "lora_fp32_bytes"):
         sizes = [getattr(step, name) for step in steps]
         assert sizes == sorted(sizes)
     totals = [step.storage.total for step in steps]
@@ -67,34 +68,34 @@ def test_a_base_without_such_names_has_no_lora_beside_it() -> None:
 
     last = simulate(measured, 100, WhatIf()).steps[-1]
 
-    assert (last.lora_bytes, last.lora_fp32_bytes) == (None, None)
+    assert (last.adapter_bytes, last.lora_fp32_bytes) == (None, None)
 
 
 def test_lora_is_its_base_and_an_adapter_with_a_head_a_task() -> None:
     first = simulate(nine(), 1, WhatIf()).steps[-1]
 
-    assert first.lora_bytes == BASE.file_bytes + 2 * (73_728 + 770)
+    assert first.adapter_bytes == BASE.file_bytes + 2 * (73_728 + 770)
     assert first.lora_fp32_bytes == BASE.file_bytes + 4 * (73_728 + 770)
 
 
 def test_measured_adapters_stand_in_for_the_formula() -> None:
-    measured = replace(nine(), adapter_files=(300_000, 310_000))
+    measured = replace(nine(), adapters=AdapterFiles("vera", (300_000, 310_000)))
 
     simulated = simulate(measured, 4, WhatIf())
 
-    assert simulated.steps[-1].lora_bytes == BASE.file_bytes + 2 * 610_000
-    assert simulated.steps[0].lora_bytes == BASE.file_bytes + 300_000
+    assert simulated.steps[-1].adapter_bytes == BASE.file_bytes + 2 * 610_000
+    assert simulated.steps[0].adapter_bytes == BASE.file_bytes + 300_000
 
 
 def test_measured_adapters_say_nothing_of_another_base() -> None:
-    measured = replace(nine(), adapter_files=(300_000, 310_000))
+    measured = replace(nine(), adapters=AdapterFiles("vera", (300_000, 310_000)))
 
     supposed = simulate(measured, 4, WhatIf(base_params=8 * BASE.n_parameters))
 
-    assert supposed.lora is not None
-    assert supposed.lora.measured == ()
+    assert supposed.adapters is not None
+    assert supposed.adapters.measured is None
     # Twice as wide and twice as deep.
-    assert supposed.lora.fp16[0] == 2 * (4 * 73_728 + 2 * 770)
+    assert supposed.adapters.fp16[0] == 2 * (4 * 73_728 + 2 * 770)
 
 
 def test_copies_are_of_the_baselines_too() -> None:
@@ -102,7 +103,7 @@ def test_copies_are_of_the_baselines_too() -> None:
     thrice = simulate(nine(), 100, WhatIf(n_copies=3)).steps[-1]
 
     assert thrice.full_bytes == 3 * once.full_bytes
-    assert thrice.lora_bytes == 3 * (once.lora_bytes or 0)
+    assert thrice.adapter_bytes == 3 * (once.adapter_bytes or 0)
 
 
 def test_a_budget_is_full_before_the_task_that_would_not_fit() -> None:

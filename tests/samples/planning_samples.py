@@ -68,7 +68,7 @@ def nine() -> Measured:
         ),
         names=tuple(row["task"] for row in rows),
         training_seconds=tuple(float(row["training_seconds"]) for row in rows),
-        adapter_files=(),
+        adapters=None,
         registry=REGISTRY,
     )
 

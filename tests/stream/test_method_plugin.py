@@ -20,7 +20,7 @@ SOURCE = """
 from dataclasses import replace
 
 import torch
-from safetensors.torch import load, save
+from streamlab.methods.adapter_file import read_adapter, write_adapter
 from streamlab.methods import FullFinetuning, Lora
 from streamlab.methods.api import Method
 from streamlab.methods.fixed_mask import PrunedMethod
@@ -57,8 +57,9 @@ class ForgetfulAdapter(Lora):
 
     def train(self, job):
         result = super().train(job)
-        weights = {n: t for n, t in load(result.weights).items() if "classifier.weight" not in n}
-        return replace(result, weights=save(weights))
+        file = read_adapter(result.data)
+        kept = {n: t for n, t in file.tensors.items() if "classifier.weight" not in n}
+        return replace(result, data=write_adapter(kept, file.settings))
 
 class Incomplete(Method):
     name: str = "incomplete"

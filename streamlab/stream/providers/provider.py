@@ -196,17 +196,11 @@ def _pack(
     training = context.training(arrival.task)
     if not isinstance(trained, SparseChange):
         if isinstance(trained, Adapter):
-            details = replace(details, adapter_config=dict(trained.config))
-            submission = _submission(arrival, "adapter", trained.weights)
+            submission = _submission(arrival, "adapter", trained.data)
         else:
             data = checkpoint_of(trained, context.base)
             submission = _submission(arrival, "checkpoint", data)
-        artifact = read_artifact(
-            submission.kind,
-            submission.data,
-            context.base,
-            adapter_config=details.adapter_config,
-        )
+        artifact = read_artifact(submission.kind, submission.data, context.base)
         with artifact.applied_to(context.classifiers.clean(task, training)) as served:
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
