@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from streamlab.cli.lazy_group import SuggestingGroup
-from streamlab.cli.options import Place, with_place
+from streamlab.cli.options import BYTES, Place, with_place
 from streamlab.cli.output import Format, format_option, note, print_page
 from streamlab.errors import StreamlabError
 from streamlab.units import counted, format_seconds, printable
@@ -78,6 +78,15 @@ _study = click.argument("study", type=click.Path(path_type=Path))
     metavar="N",
     help="Processes that run cells at once (default: 1).",
 )
+@click.option(
+    "--share",
+    type=BYTES,
+    metavar="SIZE",
+    default="8GB",
+    show_default=True,
+    help="Disk space for what cells have in common.",
+)
+@click.option("--no-share", "alone", is_flag=True, help="Train every cell from its first step.")
 @format_option()
 @with_place
 def run(
@@ -87,6 +96,8 @@ def run(
     printing: bool,
     hours: float | None,
     workers: int,
+    share: int,
+    alone: bool,
     form: Format,
     place: Place,
 ) -> None:
@@ -108,7 +119,8 @@ def run(
     loaded = load_study(study)
     n_failed = 0
     if not (planning or printing):
-        n_failed = _run(loaded, place, hours, workers)
+        most_shared = 0 if alone else share
+        n_failed = _run(loaded, place, hours, workers, most_shared=most_shared)
     with _results(loaded, place) as (results, _):
         found = plan(loaded, results)
         note(_described(loaded, found))
@@ -162,7 +174,9 @@ def _results(loaded: LoadedStudy, place: Place) -> Iterator[tuple[Results, Regis
         yield Results(registry, exported), registry
 
 
-def _run(loaded: LoadedStudy, place: Place, hours: float | None, workers: int) -> int:
+def _run(
+    loaded: LoadedStudy, place: Place, hours: float | None, workers: int, *, most_shared: int
+) -> int:
     """Run open cells, print a line for each, and return how many failed."""
     from streamlab.cli.run_scenario import LiveProgress
     from streamlab.study.runner import run_in_processes, run_study
@@ -173,6 +187,7 @@ def _run(loaded: LoadedStudy, place: Place, hours: float | None, workers: int) -
         "registry_url": place.url,
         "store_url": place.store_url,
         "until": None if hours is None else time.time() + 3600 * hours,
+        "most_shared": most_shared,
     }
     n_failed = 0
     done: Iterator[CellResult]

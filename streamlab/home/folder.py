@@ -52,6 +52,11 @@ class Home:
         """Return the folder of copies from a store that is not on this machine."""
         return self.path / "cache"
 
+    @property
+    def stages(self) -> Path:
+        """Return the folder of training stages that the cells of a study share."""
+        return self.path / "stages"
+
     def store_id(self) -> str:
         """Return the id under which this home uses a store outside it; made with the first use."""
         file = self.path / ".store-id"
@@ -113,7 +118,7 @@ class Home:
     def refuse_links(self) -> None:
         """Raise StoreError where a folder of the home is a link, which may lead out of it."""
         folders = (self.store, self.cache, self.curves, self.figures, self.reports)
-        for folder in (*folders, self.quarantine):
+        for folder in (*folders, self.quarantine, self.stages):
             refuse_link(folder)
 
     def create(self) -> None:

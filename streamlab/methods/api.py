@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +95,18 @@ class Progress:
     density: float | None  # the share of gates that is open, or of weights kept, where it falls
 
 
+class Stages(Protocol):
+    """States of finished training stages, by the digest of what they depend on."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return a state as it was added, None where it is not held."""
+        ...
+
+    def add(self, key: str, state: bytes) -> None:
+        """Hold a state, or not; never raise."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """One task to learn: the base under a new head, its batches and settings. For one training.
@@ -117,6 +129,7 @@ class TrainingJob:
     watch: Callable[[Progress], None] = lambda _: None
     validate: Callable[[], float] | None = None  # score on examples split from train; higher wins
     clock: Callable[[], float] = time.monotonic
+    stages: Stages | None = None  # of equal trainings, from which a stage may be taken
 
     @cached_property
     def loop(self) -> TrainingLoop:

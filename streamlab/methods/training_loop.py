@@ -63,6 +63,7 @@ class TrainingLoop:
         self.n_steps = n_steps  # planned, of all stages together
         self._step = 0  # of those planned
         self.taken: Counter[str] = Counter()  # steps by stage
+        self.reused = 0  # of these, those that an equal training took
         self.device = next(job.model.parameters()).device
 
     @property
@@ -77,6 +78,8 @@ class TrainingLoop:
 
     def summary(self, **details: Any) -> TrainingSummary:
         """Return the number of steps taken together with a method's own details."""
+        if self.reused:
+            details["reused_steps"] = self.reused
         return TrainingSummary(n_steps=self.n_taken, details=details)
 
     def run_last(
@@ -107,17 +110,19 @@ class TrainingLoop:
         schedule: Sequence[float],
         take_step: TakeStep,
         early_stopping: EarlyStopping | None = None,
-    ) -> None:
-        """Take one step for every share of the learning rate in `schedule`.
+    ) -> list[float]:
+        """Take one step for every share of the learning rate in `schedule`; return the losses.
 
         Raises TrainingError at the first loss that is NaN or infinite.
         """
         began, first = self._job.clock(), self._step
+        losses = []
         while self._step < first + len(schedule):
             share = schedule[self._step - first]
             self._step += 1
             self.taken[stage] += 1
             value = self._backward(stage)
+            losses.append(value)
             density = take_step(share)
             for parameter in self._job.model.parameters():
                 parameter.grad = None
@@ -129,6 +134,22 @@ class TrainingLoop:
         self._step = first + len(schedule)
         if early_stopping is not None:
             early_stopping.restore()
+        return losses
+
+    @property
+    def n_batches_taken(self) -> int:
+        """Return the number of batches that the steps so far took."""
+        return self.n_taken * self._job.training.accumulate
+
+    def skip(self, stage: str, losses: Sequence[float]) -> None:
+        """Count and show the steps of a stage that an equal training took, with its losses."""
+        self.reused += len(losses)
+        for value in losses:
+            self._step += 1
+            self.taken[stage] += 1
+            for _ in range(self._job.training.accumulate):
+                next(self._batches)
+            self._job.watch(Progress(stage, self._step, self.n_steps, value, None))
 
     def _backward(self, stage: str) -> float:
         """Accumulate the gradient of one step's batches; returns their mean loss."""

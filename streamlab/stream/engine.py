@@ -31,7 +31,7 @@ from streamlab.stream.executors.resources import resources_of, visible_gpus
 from streamlab.stream.executors.sandbox import Sandbox, find_sandbox
 from streamlab.stream.executors.serial import Serial
 from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
-from streamlab.stream.run_context import RunContext, find_device
+from streamlab.stream.run_context import RunContext, SharedWork, find_device
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
 
@@ -47,6 +47,7 @@ def run(
     store_url: str | None = None,
     resume: bool = False,
     base: Base | None = None,
+    shared: SharedWork | None = None,
     alone: bool = False,
     watch: Watch = lambda _arrival, _progress: None,
     started: Started = lambda _run, _context, _n_arrivals: None,
@@ -60,11 +61,12 @@ def run(
     an interrupted run.
     `registry_url` is for a registry outside the home, `store_url` for a store outside it. With
     `resume` the latest unfinished run of the same scenario continues with what is not recorded
-    yet. `base` is the scenario's, where it is loaded already. With `alone` RunInProgressError is
-    raised while another process works on the same scenario. All callbacks are called in the
-    caller's thread: `watch` with every training step, `started` once everything is loaded,
-    `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the arrivals
-    of each seed.
+    yet. `base` is the scenario's, where it is loaded already; `shared` is what several runs have in
+    common: examples, and stages of trainings with the executor `serial`. With `alone`
+    RunInProgressError is raised while another process works on the same scenario. All callbacks
+    are called in the caller's thread: `watch` with every training step, `started` once everything
+    is loaded, `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the
+    arrivals of each seed.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
     the one that is pinned; RegistryError where the registry cannot be used; StoreError where the
@@ -82,7 +84,7 @@ def run(
     if store_url is not None:
         open_store(place, store_url, patience=TRY_SECONDS).try_out()
     base = base or load_base(loaded.base, seed=loaded.scenario.seeds[0])
-    context = RunContext(loaded.scenario, base, loaded.folder)
+    context = RunContext(loaded.scenario, base, loaded.folder, shared=shared)
     context.check_keys()
     context.prepare()
     sandbox = _sandbox(context, place)

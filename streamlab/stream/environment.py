@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from functools import lru_cache
+from hashlib import sha256
 from importlib.metadata import version
 
 import torch
@@ -36,6 +39,13 @@ def describe_environment(training: TrainingSettings) -> dict[str, str]:
         "step": "eager" if kernels is None else compiled,
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+@lru_cache(maxsize=16)  # the processor and the libraries stay the same
+def environment_digest(training: TrainingSettings) -> str:
+    """Return 16 hex digits that stand for `describe_environment`."""
+    text = json.dumps(describe_environment(training), sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def _processor() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import torch
 
 from streamlab.base import Base
+from streamlab.config import digest
 from streamlab.errors import BaseMismatchError, UsageError
 from streamlab.hashing import fingerprint_tensors
+from streamlab.home.cache import StageCache
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.training_loop import set_dropout
 from streamlab.stream.scenario import Scenario
@@ -31,7 +33,7 @@ _MOST_READ, _MOST_ENCODED = 200_000, 32_768
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-_Version = tuple[int, str, int]  # a scenario seed, a task and its version
+_Version = tuple[str, int]  # a task's key, and the seed of its examples
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,27 @@ class Recent(Generic[Key, Value]):
             self._weight -= self._weigh(self._held.pop(next(iter(self._held))))
 
 
+class ExamplesRead:
+    """Examples as they were read, and as token ids: those used last."""
+
+    def __init__(self) -> None:
+        self.sources: Recent[str, TaskExamples] = Recent(len, most=_MOST_READ)
+        self.reported: Recent[str, EncodedTask] = Recent(
+            lambda task: len(task.data.dev), most=_MOST_ENCODED
+        )
+        self.drawn: Recent[_Version, EncodedTask] = Recent(
+            lambda task: len(task.data.train) + len(task.data.validation), most=_MOST_ENCODED
+        )
+
+
+@dataclass(frozen=True)
+class SharedWork:
+    """What several runs of this process have in common."""
+
+    stages: StageCache | None = None  # of equal trainings
+    examples: ExamplesRead = field(default_factory=ExamplesRead)
+
+
 class RunContext:
     """Everything the arrivals of a run share, read only but for caches.
 
@@ -214,20 +237,18 @@ class RunContext:
     are drawn again, from their source where that is no longer held either.
     """
 
-    def __init__(self, scenario: Scenario, base: Base, folder: Path) -> None:
-        """`folder` is where relative paths of the scenario start."""
+    def __init__(
+        self, scenario: Scenario, base: Base, folder: Path, *, shared: SharedWork | None = None
+    ) -> None:
+        """`folder` is where relative paths of the scenario start; `shared`: with other runs."""
         self.scenario = scenario
         self.base = base
         self.folder = folder
+        self.stages = None if shared is None else shared.stages
         self.classifiers = Classifiers(base)
         self._hub = HubReach()
-        self._sources: Recent[str, TaskExamples] = Recent(len, most=_MOST_READ)
-        self._shared: Recent[str, EncodedTask] = Recent(
-            lambda task: len(task.data.dev), most=_MOST_ENCODED
-        )
-        self._drawn: Recent[_Version, EncodedTask] = Recent(
-            lambda task: len(task.data.train) + len(task.data.validation), most=_MOST_ENCODED
-        )
+        self._examples = ExamplesRead() if shared is None else shared.examples
+        self._keys: dict[str, str] = {}
 
     def prepare(self) -> None:
         """Read every task, and draw the examples of all its versions. Raises what is wrong."""
@@ -243,7 +264,7 @@ class RunContext:
     def receive(self, arrival: Arrival, task: TaskData) -> None:
         """Take an arrival's examples from the lab, in place of reading every provider's."""
         encoded = encode_task(task, self.base, self.training(arrival.task))
-        self._drawn.put(_version(arrival), encoded)
+        self._examples.drawn.put(self._version(arrival), encoded)
 
     def check_keys(self) -> None:
         """Raise UsageError where a provider's own key cannot be read."""
@@ -265,7 +286,7 @@ class RunContext:
 
     def reported(self, task: str) -> EncodedTask:
         """Return what is the same for every version of a task: all but what it is learnt from."""
-        return self._shared.get(task, lambda: self._share(task))
+        return self._examples.reported.get(self._key(task), lambda: self._share(task))
 
     def loaded(self, arrival: Arrival) -> TaskData:
         """Return an arrival's examples and which sources were tried."""
@@ -273,7 +294,7 @@ class RunContext:
 
     def encoded(self, arrival: Arrival) -> EncodedTask:
         """Return an arrival's examples as token ids."""
-        return self._drawn.get(_version(arrival), lambda: self._draw(arrival))
+        return self._examples.drawn.get(self._version(arrival), lambda: self._draw(arrival))
 
     def _draw(self, arrival: Arrival) -> EncodedTask:
         data = self._source(arrival.task).draw(arrival.data_seed)
@@ -285,12 +306,26 @@ class RunContext:
         return encode_task(data, self.base, self.training(task))
 
     def _source(self, task: str) -> TaskExamples:
-        return self._sources.get(task, lambda: self._read(task))
+        return self._examples.sources.get(self._key(task), lambda: self._read(task))
 
     def _read(self, task: str) -> TaskExamples:
         entry, data = self.scenario.tasks[task], self.scenario.data
         return read_task(task, entry, data, hub=self._hub, base_folder=self.folder)
 
+    def _version(self, arrival: Arrival) -> _Version:
+        return self._key(arrival.task), arrival.data_seed
 
-def _version(arrival: Arrival) -> _Version:
-    return arrival.seed, arrival.task, arrival.version
+    def _key(self, task: str) -> str:
+        """Return what decides a task's examples as token ids, but for the seed."""
+        if task not in self._keys:
+            entry = self.scenario.tasks[task]
+            parts = [
+                task,
+                entry.model_dump(mode="json", exclude={"training"}),
+                self.scenario.data.model_dump(mode="json"),
+                str(self.folder.absolute()),
+                self.base.fingerprint,
+                entry.training.max_length,
+            ]
+            self._keys[task] = digest(parts)
+        return self._keys[task]

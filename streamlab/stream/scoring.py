@@ -8,9 +8,7 @@ the machine and the libraries are those of the recording, as others round otherw
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -22,7 +20,7 @@ from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.registry.records import ArrivalDetails, ArtifactKind, NewScore, OutputProbe
 from streamlab.stream.artifact_kinds import Served, read_artifact
-from streamlab.stream.environment import describe_environment
+from streamlab.stream.environment import environment_digest
 from streamlab.stream.run_context import EncodedTask, RunContext
 
 Outputs = NDArray[np.float32]  # (n_examples, n_outputs)
@@ -81,7 +79,7 @@ def take_probe(served: Served, outputs: Outputs, training: TrainingSettings) -> 
         n_changed=served.n_changed,
         n_examples=len(outputs),
         sha256=hashlib.sha256(outputs.tobytes()).hexdigest(),
-        machine=_machine(training),
+        machine=environment_digest(training),
     )
 
 
@@ -96,9 +94,3 @@ def check_probe(found: OutputProbe | None, recorded: OutputProbe, *, digest: str
                 f"{getattr(found, name, None)}, and {getattr(recorded, name)} was recorded. The "
                 "base or the code that applies a diff has changed since; train the task again."
             )
-
-
-@lru_cache(maxsize=16)  # the processor and the libraries stay the same
-def _machine(training: TrainingSettings) -> str:
-    text = json.dumps(describe_environment(training), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

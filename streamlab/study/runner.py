@@ -20,10 +20,12 @@ from pathlib import Path
 
 from streamlab.base import Base, load_base
 from streamlab.errors import RunInProgressError, StreamlabError
+from streamlab.home.cache import StageCache
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import run
 from streamlab.stream.event_loop import Watch
+from streamlab.stream.run_context import SharedWork
 from streamlab.study.records import read_cells
 from streamlab.study.results import CellResult, Results
 from streamlab.study.study import Cell, LoadedStudy, load_study
@@ -116,6 +118,7 @@ def run_study(
     registry_url: str,
     store_url: str | None = None,
     until: float | None = None,
+    most_shared: int = 0,
     clock: Clock = time.time,
     wait: Callable[[], None] = lambda: time.sleep(1.0),
     watch: Watch = lambda _arrival, _progress: None,
@@ -124,12 +127,15 @@ def run_study(
 
     `until`: no cell is begun after this time, in seconds since the epoch. A cell whose training
     breaks down is recorded as failed, and not tried again; one that was interrupted continues.
-    `wait` is called where all that is left depends on cells that other processes work on.
+    `most_shared`: bytes on disk for the finetunings that several cells start from. `wait` is called
+    where all that is left depends on cells that other processes work on.
     """
     Home(home).create()
     with Registry.open(registry_url, clock=clock) as registry:
         results = Results(registry, read_cells(loaded.cells_file))
-        work = _Work(loaded, home, registry_url, store_url, clock, watch)
+        stages = StageCache(Home(home).stages, most_shared) if most_shared else None
+        shared = SharedWork(stages)
+        work = _Work(loaded, home, registry_url, store_url, clock, watch, shared)
         while True:
             postponed = yield from _pass(loaded, results, work, until)
             if until is not None and clock() >= until:
@@ -167,6 +173,7 @@ def run_in_processes(
     registry_url: str,
     store_url: str | None = None,
     until: float | None = None,
+    most_shared: int = 0,
     workers: int,
 ) -> Iterator[CellResult]:
     """Run the open cells of a study by several processes, and yield each as it is recorded.
@@ -179,7 +186,7 @@ def run_in_processes(
     try:
         for _ in range(workers):
             reader, writer = spawning.Pipe(duplex=False)
-            given = (study, home, registry_url, store_url, until, writer)
+            given = (study, home, registry_url, store_url, until, most_shared, writer)
             processes.append(spawning.Process(target=_run_all, args=given, daemon=True))
             processes[-1].start()
             writer.close()  # so that the process's end is the connection's
@@ -210,12 +217,18 @@ def _run_all(
     registry_url: str,
     store_url: str | None,
     until: float | None,
+    most_shared: int,
     writer: Connection,
 ) -> None:
     """Run open cells until there is none, and send each result."""
     with writer:
         for _, result in run_study(
-            load_study(study), home, registry_url=registry_url, store_url=store_url, until=until
+            load_study(study),
+            home,
+            registry_url=registry_url,
+            store_url=store_url,
+            until=until,
+            most_shared=most_shared,
         ):
             writer.send(result)
 
@@ -230,6 +243,7 @@ class _Work:
     store_url: str | None
     clock: Clock
     watch: Watch
+    shared: SharedWork
     bases: dict[str, Base] = field(default_factory=dict)
 
     def carry_out(self, cell: Cell, *, resume: bool) -> bool:
@@ -245,6 +259,7 @@ class _Work:
             store_url=self.store_url,
             resume=resume,
             base=self.bases[key],
+            shared=self.shared,
             alone=True,
             watch=self.watch,
             clock=self.clock,

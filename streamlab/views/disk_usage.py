@@ -68,6 +68,9 @@ def home_usage(registry: Registry, home: Home) -> Table:
     ]
     if n_cached:  # copies of files that another store has
         rows.append(("cache", n_cached, None, cached_bytes))
+    n_stages, stage_bytes = _walked(home.stages)
+    if n_stages:  # of studies
+        rows.append(("shared stages", n_stages, None, stage_bytes))
     logical = sum(total.logical.file_bytes for total in kinds)
     rows.append(("total", _summed(rows, 1), logical, _summed(rows, 3)))
     return Table("usage", "Bytes of the home", _PLACES, tuple(rows))

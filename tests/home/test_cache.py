@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from streamlab.home.cache import Cache
+from streamlab.home.cache import Cache, StageCache
 from streamlab.home.remote_store import RemoteStore
 
 
@@ -124,3 +125,41 @@ def test_small_copies_come_back(tmp_path: Path, data: bytes) -> None:
     cache.add(digest_of(data), data)
 
     assert cache.get(digest_of(data)) == data
+
+
+def test_a_stage_comes_back_as_it_was_and_only_in_its_scope(tmp_path: Path) -> None:
+    here, there = (StageCache(tmp_path, 1000).within(scope) for scope in ("here", "there"))
+
+    here.add("key", b"state")
+
+    assert here.get("key") == b"state"
+    assert here.get("other") is None
+    assert there.get("key") is None
+    there.add("key", b"another")
+    assert (here.get("key"), there.get("key")) == (b"state", b"another")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: b"x" + data, lambda _: b""]
+)
+def test_a_stage_that_was_altered_is_forgotten(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    cache = StageCache(tmp_path, 1000)
+    cache.add("key", b"state")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(damage(path.read_bytes()))
+
+    assert cache.get("key") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_keep_to_their_bound(tmp_path: Path) -> None:
+    cache = StageCache(tmp_path, 1000)
+
+    for number in range(20):
+        cache.within(str(number)).add("key", bytes(100))
+    cache.add("large", bytes(2000))
+
+    assert 500 < sizes(tmp_path) <= 1000
+    assert cache.within("19").get("key") == bytes(100)

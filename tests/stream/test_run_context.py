@@ -11,7 +11,7 @@ from stream_samples import Lab, arrivals_in, carry_out, only, scores_in, task, w
 from streamlab.base import load_base
 from streamlab.errors import DataError
 from streamlab.stream import run_context
-from streamlab.stream.run_context import Recent, RunContext
+from streamlab.stream.run_context import EncodedTask, Recent, RunContext, SharedWork
 from streamlab.stream.scenario import load_scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.load import TaskExamples, read_task
@@ -127,3 +127,34 @@ def test_versions_are_learnt_and_stored_side_by_side(lab: Lab, tmp_path: Path) -
     ]
     assert len({r.digest for r in records}) == 3
     assert all(s.n_examples for s in scores_in(ran.home))
+
+
+def test_runs_that_share_their_work_read_and_tokenise_equal_examples_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def read_and_note(name: str, *args: Any, **options: Any) -> TaskExamples:
+        read.append(name)
+        return read_task(name, *args, **options)
+
+    monkeypatch.setattr(run_context, "read_task", read_and_note)
+    shared = SharedWork()
+
+    def first_of(**changes: Any) -> EncodedTask:
+        """Return the first arrival's examples in a scenario with other settings of training."""
+        tree = lab.tree(name="shared", **again(1))
+        tree["defaults"]["training"] |= changes
+        loaded = load_scenario(lab.write(tree))
+        base = load_base(loaded.scenario.base, seed=1)
+        context = RunContext(loaded.scenario, base, loaded.folder, shared=shared)
+        return context.encoded(arrivals(loaded.scenario)[0])
+
+    one = first_of()
+
+    assert first_of(learning_rate=1e-4) is one
+    assert read == ["mood"]
+    shorter = first_of(max_length=4)
+    assert shorter.dev.max_length == 4
+    assert shorter.data == one.data
+    assert read == ["mood", "mood"]

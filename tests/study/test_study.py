@@ -260,6 +260,40 @@ def test_a_training_that_breaks_down_is_a_failed_cell_and_the_worst_trial(
     assert choice.is_final
 
 
+def curves_in(home: Home) -> dict[str, bytes]:
+    return {str(p.relative_to(home.curves)): p.read_bytes() for p in home.curves.rglob("*.jsonl")}
+
+
+def test_cells_that_share_a_finetuning_end_as_cells_that_do_not(
+    study: Callable[..., LoadedStudy], tmp_path: Path
+) -> None:
+    masks = {
+        mask: {
+            "method": {"name": "fixed_mask", "mask": mask, "target_density": 0.05},
+            "tune": {"method.learning_rate": [2e-2, 1e-2]},
+        }
+        for mask in ("change", "rewound")
+    }
+    loaded = study(methods=masks, reference="change", seeds=[1])
+    alone, sharing = Home(tmp_path / "alone"), Home(tmp_path / "sharing")
+
+    list(run_study(loaded, alone.path, registry_url=alone.registry_url))
+    list(run_study(loaded, sharing.path, registry_url=sharing.registry_url, most_shared=10_000_000))
+
+    assert len(digests(loaded, sharing)) == 8
+    assert digests(loaded, sharing) == digests(loaded, alone)
+    assert curves_in(sharing) == curves_in(alone)
+    assert curves_in(alone)
+    assert not alone.stages.exists()
+    # Two labels by two tasks; the second learning rate of each finds the stage of the first.
+    assert len(list(sharing.stages.iterdir())) == 4
+    with reading(sharing) as registry:
+        details = [a.details.reported.training for a in registry.arrivals.list()]
+    reused = [one.get("reused_steps", 0) for one in details]
+    assert sorted(reused) == [0] * 4 + [details[0]["steps_finetune"]] * 4
+    assert details[0]["steps_finetune"] > 0
+
+
 @pytest.mark.slow
 def test_a_study_killed_inside_a_cell_ends_as_one_that_was_not(
     done: tuple[LoadedStudy, Home], lab: Lab, tmp_path: Path

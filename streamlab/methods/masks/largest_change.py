@@ -7,9 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from streamlab.methods.api import TrainingJob
+from streamlab.methods.finetuning import finetune
 from streamlab.methods.masks.measures import Importance, Scored
 from streamlab.methods.masks.selection import LeavesSteps, MaskSelector, Selection, top_k
-from streamlab.methods.training_loop import dense_step, ramp
+from streamlab.methods.training_loop import ramp
 
 
 class AfterFinetuning(LeavesSteps, MaskSelector):
@@ -18,7 +19,7 @@ class AfterFinetuning(LeavesSteps, MaskSelector):
     def finetuned_changes(self, job: TrainingJob) -> list[Tensor]:
         """Finetune for 1 - `fixed_mask_share` of the steps; returns theta - theta_base, flat."""
         schedule = ramp(self.n_before(job), job.training.warmup_share)
-        job.loop.run("finetune", schedule, dense_step(job)[1])
+        finetune(job, schedule)
         return [
             (p.detach() - base.to(p.device)).reshape(-1)
             for p, base in zip(job.backbone.values(), job.base.values(), strict=True)

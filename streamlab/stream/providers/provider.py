@@ -22,12 +22,14 @@ from streamlab.methods.api import (
     Adapter,
     Progress,
     SparseChange,
+    Stages,
     TrainingJob,
     TrainingResult,
     TrainingSettings,
 )
 from streamlab.registry.records import ArtifactKind, ReportedDetails
 from streamlab.stream.artifact_kinds import checkpoint_of, read_artifact
+from streamlab.stream.environment import environment_digest
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
 from streamlab.stream.providers.quantization import quantize
@@ -163,6 +165,7 @@ def _train(
         seed=seed,
         watch=watch,
         validate=None if training.patience is None else partial(_validation_score, model, task),
+        stages=_stages(context, training),
     )
     try:
         trained = arrival.method.train(job)
@@ -172,6 +175,11 @@ def _train(
         ) from error
     base.check_unchanged()
     return trained, logits(model.eval(), task.validation)
+
+
+def _stages(context: RunContext, training: TrainingSettings) -> Stages | None:
+    """Return the stages of equal trainings on this machine, if they are kept."""
+    return None if context.stages is None else context.stages.within(environment_digest(training))
 
 
 def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:

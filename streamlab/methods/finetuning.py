@@ -1,0 +1,107 @@
+"""The dense finetuning that several selectors start from; equal trainings make it once.
+
+Its state is all that the rest of the training sees of it: backbone, head, buffers, the random
+generators, the losses it showed, and how many batches it took. Adam's moments end with it. It is
+kept under the digest of all that it depends on, so that a state that is found is the one that
+training would give, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from streamlab.hashing import canonical_json, fingerprint_tensors
+from streamlab.methods.api import TrainingJob
+from streamlab.methods.training_loop import dense_step, endless
+from streamlab.version import __version__
+
+_STAGE = "finetune"
+_RANDOM, _RANDOM_GPU, _LOSSES = "random", "random_gpu", "losses"
+_MODEL = "model."
+
+
+def finetune(job: TrainingJob, schedule: Sequence[float]) -> None:
+    """Finetune backbone and head by a schedule of learning rates, or take it from `job.stages`.
+
+    A training with `max_seconds` is never shared: what it does depends on the time.
+    """
+    if job.stages is None or job.training.max_seconds is not None:
+        job.loop.run(_STAGE, schedule, dense_step(job)[1])
+        return
+    key = _key(job, schedule)
+    data = job.stages.get(key)
+    if data is not None and _restore(job, data, len(schedule)):
+        return
+    losses = job.loop.run(_STAGE, schedule, dense_step(job)[1])
+    job.stages.add(key, save(_state(job) | {_LOSSES: torch.tensor(losses, dtype=torch.float64)}))
+
+
+def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
+    """Return the digest of everything that decides the state after the stage."""
+    loop = job.loop
+    first, n = loop.n_batches_taken, len(schedule) * job.training.accumulate
+    examples = hashlib.sha256()
+    for batch in islice(endless(job.batches), first, first + n):
+        tensors = {**batch.inputs, "labels of the batch": batch.labels}
+        examples.update(fingerprint_tensors(tensors).encode())
+    parts = {
+        "versions": [__version__, torch.__version__],
+        "base": job.layout.fingerprint,
+        "model": repr(job.model),
+        "loss": [getattr(job.loss, name, "") for name in ("__module__", "__qualname__")],
+        "training": job.training.model_dump(mode="json"),
+        "device": str(loop.device),
+        "threads": torch.get_num_threads(),
+        "schedule": list(schedule),
+        "examples": examples.hexdigest(),
+        "start": fingerprint_tensors(_state(job)),
+    }
+    return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def _state(job: TrainingJob) -> dict[str, Tensor]:
+    """Return the model and the random generators, as tensors by name."""
+    named = (*job.model.named_parameters(), *job.model.named_buffers())
+    state = {f"{_MODEL}{name}": tensor.detach().contiguous() for name, tensor in named}
+    state[_RANDOM] = torch.get_rng_state()
+    if job.loop.device.type == "cuda":
+        state[_RANDOM_GPU] = torch.cuda.get_rng_state(job.loop.device)
+    return state
+
+
+def _restore(job: TrainingJob, data: bytes, n_steps: int) -> bool:
+    """Put the model and the loop where the stage left them; False for a state that does not fit."""
+    try:
+        found = load(data)
+    except SafetensorError:
+        return False
+    expected = _state(job)
+    losses = found.pop(_LOSSES, torch.zeros(0))
+    if losses.shape != (n_steps,) or not all(map(math.isfinite, losses.tolist())):
+        return False
+    if found.keys() != expected.keys() or any(
+        found[name].shape != now.shape or found[name].dtype != now.dtype
+        for name, now in expected.items()
+    ):
+        return False
+    try:
+        if _RANDOM_GPU in found:
+            torch.cuda.set_rng_state(found[_RANDOM_GPU], job.loop.device)
+        torch.set_rng_state(found[_RANDOM])
+    except RuntimeError:  # no state of a generator
+        if _RANDOM_GPU in found:
+            torch.cuda.set_rng_state(expected[_RANDOM_GPU], job.loop.device)
+        return False
+    with torch.no_grad():
+        for name, tensor in (*job.model.named_parameters(), *job.model.named_buffers()):
+            tensor.copy_(found[f"{_MODEL}{name}"])
+    job.loop.skip(_STAGE, losses.tolist())
+    return True
