@@ -170,6 +170,12 @@ def test_group_gates_reach_their_goal_and_close_groups_whole(make_job: MakeJob) 
     assert details["steps_dense_warmup"] + details["steps_gated"] == 16
 
 
+def test_group_gates_of_rows_aim_at_the_share_that_is_selected(make_job: MakeJob) -> None:
+    details = select(make_job(), 80, "rows", share=0.1, by=by("gates")).details
+
+    assert details["expected_density"] == pytest.approx(0.2, rel=0.006)
+
+
 def test_a_step_under_group_gates_is_that_of_autograd(make_job: MakeJob) -> None:
     job = make_job(step="eager")
     groups = cut_into_groups(job.layout, matrices(job), "rows")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.gates.group_stage import GroupGatedStage
 from streamlab.methods.masks.grouping import Groups
@@ -15,6 +17,9 @@ class GroupGated(AfterWarmup, Measure):
     """Measure groups by a training with one gate per group: the mean w^2 of the open ones."""
 
     name: Literal["gates"] = "gates"
+    candidate_ratio: float = Field(default=2.0, ge=1.0)
+    """Expected share of entries in open groups at the end of the gated stage, relative to the share
+    that is wanted of the mask: of `rows` its `share`, otherwise that of the retained entries."""
 
     def measure(self, job: TrainingJob, groups: Groups, n: int) -> GroupScores:
         """Run dense warm-up and gated stage; closed groups score 0."""
