@@ -429,6 +429,7 @@ def adapted(
     peft = _peft()
     settings = {k: v for k, v in file.settings.items() if k not in ("peft_type", "task_type")}
     head_modules = list(settings.pop("modules_to_save", ()))
+    _check_copied(model, head_modules, settings.get("target_modules", ()))
     try:
         if "token_dim" in file.kind.written:
             settings |= _prompt_sizes(model)
@@ -451,6 +452,28 @@ def adapted(
         wrapper.register_forward_pre_hook(_length_check(longest - n_virtual), with_kwargs=True)
     wrapper.eval()
     yield model.eval()
+
+
+def _check_copied(
+    model: PreTrainedModel, head_modules: list[str], targets: str | list[str]
+) -> None:
+    """Raise DiffError for a part of the model that PEFT would copy, and that is no head or layer.
+
+    Copies of modules within one another would grow without bound.
+    """
+    children = {name for name, _ in model.named_children()} - {model.base_model_prefix}
+    for name in head_modules:
+        if name not in children:
+            raise DiffError(
+                f"The adapter calls `{name}` a part of the head, and the base does not."
+            )
+    for path, module in model.named_modules():
+        inside = next(module.children(), None)
+        if inside is None or isinstance(targets, str):
+            continue
+        for name in targets:
+            if f".{path}".endswith(f".{name}"):
+                raise DiffError(f"The adapter's target `{name}` is no layer, but a group of them.")
 
 
 def _check_shapes(expected: Mapping[str, Tensor], file: AdapterFile) -> None:

@@ -358,6 +358,9 @@ def refuse(data: bytes, model: Any, reason: str) -> None:
         ({"base_model_name_or_path": "https://example.org"}, "`base_model_name_or_path` must be"),
         ({"inference_mode": False}, "`inference_mode` must be left out"),
         ({"modules_to_save": ["(a+)+$"]}, "`modules_to_save"),
+        ({"modules_to_save": ["bert"]}, "calls `bert` a part of the head, and the base does not"),
+        ({"modules_to_save": ["encoder.layer"]}, "calls `encoder.layer` a part of the head"),
+        ({"target_modules": ["encoder", "layer"]}, "`encoder` is no layer, but a group of them"),
     ],
 )
 def test_settings_that_ask_for_anything_else_never_reach_peft(
