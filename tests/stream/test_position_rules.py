@@ -89,3 +89,27 @@ def test_a_seeded_mask_of_a_real_base_costs_its_values_and_head(
     explained = packed + file.parts.head + len(canonical_json(file.header.task))
     assert file.n_bytes < explained + 1300
     assert np.count_nonzero(diff.tensor_counts) > 5
+
+
+def test_values_trained_for_a_type_are_stored_in_it_and_answer_alike(
+    lab: Lab, tmp_path: Any
+) -> None:
+    tree = lab.tree(name="trained", **only("mood"))
+    tree["defaults"]["method"] = {**RANDOM, "quantize": {"type": "sign"}}
+    tree["baselines"] = [
+        {**RANDOM, "mask": "shared", "quantize": {"type": "int2", "from": 0.2}},
+        {"name": "diff_pruning", "target_density": 0.05, "quantize": {"type": "int4"}},
+    ]
+
+    ran = carry_out(lab.write(tree), tmp_path / "home")
+
+    for outcome, value_type in zip(ran.outcomes, ("sign", "int2", "int4"), strict=True):
+        assert outcome.diff is not None
+        assert outcome.diff.value_type == value_type
+        reported = outcome.record.details.reported
+        assert reported.training["value_type"] == value_type
+        assert reported.quantization is not None
+        # Values lose nothing; the head may lose bits.
+        assert max(reported.quantization["agreement"].values()) >= 0.995
+        file = open_diff(FolderStore(ran.home.store).get(outcome.diff.digest))
+        assert file.header.value_type == value_type
