@@ -54,6 +54,6 @@ def finish(state: int, low: Words) -> Words:
     return h ^ h >> 16
 
 
-def words(seed: int, step: int, count: int) -> NDArray[np.int64]:
-    """Return the hashes of positions 0 to `count` - 1, at most 2^32 of them, as (count,) int64."""
-    return finish(prefix(seed, step, 0), np.arange(count, dtype=np.int64))
+def words(seed: int, step: int, count: int, first: int = 0) -> NDArray[np.int64]:
+    """Return the hashes of `count` positions from `first` on, all below 2^32, as int64."""
+    return finish(prefix(seed, step, 0), np.arange(first, first + count, dtype=np.int64))

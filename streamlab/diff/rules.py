@@ -34,6 +34,7 @@ from streamlab.errors import DiffError
 
 MAX_ENTRIES: Final = (1 << 31) - 1
 _MAX_STRATUM: Final = (1 << 31) - 1  # so that a word times its length fits in 63 bits
+_BLOCK_ENTRIES: Final = 1 << 15
 # What a word is hashed for, in place of a step.
 _PLACE, _SIGN, _ROTATION = 0, 1, 2
 
@@ -155,15 +156,28 @@ def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
         raise DiffError(f"A rule must keep at least one of {_MAX_STRATUM} entries.")
     last = np.cumsum(count)
     k = int(last[-1]) if len(last) else 0
-    i = np.arange(k) - np.repeat(last - count, count)
-    # floor(i n / k) without the product of the two large numbers
-    lower = i * np.repeat(size // count, count)
-    lower += i * np.repeat(size % count, count) // np.repeat(count, count)
-    lower += np.repeat(end - size, count)
-    upper = np.empty_like(lower)
-    upper[:-1] = lower[1:]
-    upper[last - 1] = end
-    return lower + (words(seed, _PLACE, k) * (upper - lower) >> WORD_BITS)
+
+    def each(numbers: Integers) -> Integers:
+        """Return the number of every entry's block; one block broadcasts."""
+        return numbers if len(numbers) == 1 else np.repeat(numbers, count)
+
+    places = np.arange(k)
+    places -= each(last - count)
+    # The start of a stratum: floor(i n / k) without the product of the two large numbers.
+    rest = places * each(size % count)
+    rest //= each(count)
+    places *= each(size // count)
+    places += rest
+    places += each(end - size)
+    rest[:-1] = places[1:]
+    rest[last - 1] = end
+    rest -= places  # now the length of a stratum
+    for first in range(0, k, _BLOCK_ENTRIES):  # whose words stay in a cache
+        lengths = rest[first : first + _BLOCK_ENTRIES]
+        lengths *= words(seed, _PLACE, len(lengths), first)
+    rest >>= WORD_BITS
+    places += rest
+    return places
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,12 +330,17 @@ class Shared(Rule):
     def sources(self) -> Integers:
         """Return the number of every entry's value, (n s,) below n."""
         rotations = words(self.seed, _ROTATION, self.s) * self.n >> WORD_BITS
-        return np.asarray((np.arange(self.n) + rotations[:, None]) % self.n).reshape(-1)
+        sources = np.arange(self.n) + rotations[:, None]
+        sources %= self.n
+        return np.asarray(sources.reshape(-1))
 
     def signs(self) -> Floats:
         """Return 1 or -1 for every entry, (n s,): -1 where the top bit of its word is set."""
-        top = words(self.seed, _SIGN, self.n * self.s) >> WORD_BITS - 1
-        return (1 - 2 * top).astype(np.float32)
+        signs = np.empty(self.n * self.s, dtype=np.float32)
+        for first in range(0, len(signs), _BLOCK_ENTRIES):
+            part = signs[first : first + _BLOCK_ENTRIES]
+            part[:] = 1 - 2 * (words(self.seed, _SIGN, len(part), first) >> WORD_BITS - 1)
+        return signs
 
     def values_of(self, entries: Floats) -> Floats:
         """See `Rule`."""
@@ -333,7 +352,9 @@ class Shared(Rule):
 
     def entries_of(self, values: Floats) -> Floats:
         """See `Rule`."""
-        return np.asarray(values[self.sources()] * self.signs())
+        entries: Floats = values[self.sources()]
+        entries *= self.signs()
+        return entries
 
     def groups(self, counts: Sequence[int]) -> tuple[int, ...]:  # noqa: ARG002 - of any layout
         """Return n: values belong to no tensor, and all have one scale."""
