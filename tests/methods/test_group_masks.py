@@ -301,6 +301,22 @@ def test_shared_values_move_as_many_entries_each(make_job: MakeJob) -> None:
         method.mask.select(job, 100)
 
 
+class BrokenGroups(Measure):
+    """A measure that comes to nothing."""
+
+    name: str = "broken"
+
+    def measure(self, job: TrainingJob, groups: Groups, n: int) -> GroupScores:  # noqa: ARG002
+        """Score no group."""
+        return GroupScores(torch.full((groups.n,), float("nan")))
+
+
+@pytest.mark.parametrize("name", ["groups", "rows", "counts"])
+def test_groups_that_cannot_be_ranked_are_a_training_error(name: str, make_job: MakeJob) -> None:
+    with pytest.raises(TrainingError, match="became NaN or infinite in training and cannot be"):
+        select(make_job(), 48, name, by=f"{__name__}:BrokenGroups")
+
+
 class FirstGroups(Measure):
     """A measure of a test package: the first groups matter most."""
 

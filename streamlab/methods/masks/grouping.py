@@ -92,15 +92,16 @@ def cut_into_groups(
 ) -> Groups:
     """Cut the candidate tensors into groups; `width` rows or columns make one.
 
-    A tensor of one axis is one group. Heads are those of the attention's four matrices, each with
-    its share of all of them. Raises TrainingError where there is no group.
+    A tensor of one axis is one group, and one without axes is in none. Heads are those of the
+    attention's four matrices, each with its share of all of them. Raises TrainingError where there
+    is no group.
     """
     cuts: list[Cut | None] = []
     heads: dict[str, int] = {}  # the first group of every layer
     n = 0
     for name, shape, on in zip(layout.names, layout.shapes, candidates, strict=True):
         attention = _ATTENTION.match(name) if unit == "heads" else None
-        if not on or (unit == "heads" and (attention is None or not n_heads)):
+        if not on or not shape or (unit == "heads" and (attention is None or not n_heads)):
             cuts.append(None)
             continue
         axis = int(len(shape) > 1 and unit == "columns")

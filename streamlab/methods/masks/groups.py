@@ -14,6 +14,7 @@ from torch import Tensor
 
 from streamlab.config import NamedSettings
 from streamlab.diff.rules import Rule, Seeded, SeededRows, stratified
+from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.gradients import Fisher, Gradient
 from streamlab.methods.masks.group_gates import GroupGated
@@ -51,14 +52,21 @@ class ByGroup(AmongTensors):
     def measured(self, job: TrainingJob, n: int) -> tuple[Groups, GroupScores]:
         """Cut the candidates into groups, and measure these to choose about `n` entries.
 
-        Raises TrainingError where the groups have fewer.
+        Raises TrainingError where the groups have fewer, or one cannot be ranked.
         """
         heads = getattr(getattr(job.model, "config", None), "num_attention_heads", None)
         groups = cut_into_groups(
             job.layout, self.candidates(job.layout), self.per, width=self.width, n_heads=heads
         )
         refuse_fewer(n, int(groups.sizes.sum()), f"{self.per} in {self.tensors!r} have")
-        return groups, self.by.measure(job, groups, n)
+        found = self.by.measure(job, groups, n)
+        n_broken = groups.n - int(torch.isfinite(found.scores).sum())
+        if n_broken:
+            raise TrainingError(
+                f"{n_broken} of {groups.n} {self.per} became NaN or infinite in training and "
+                "cannot be ranked. Lower `training.learning_rate`."
+            )
+        return groups, found
 
     def within(
         self, job: TrainingJob, groups: Groups, kept: Tensor, k: int, **details: Any
@@ -83,17 +91,16 @@ class ByGroup(AmongTensors):
         self, job: TrainingJob, groups: Groups, kept: Tensor, seed: int, k: int
     ) -> Rule | None:
         """Return the rule that a file can store, of rows and tensors."""
-        flags = [
-            np.zeros(shape[0] if len(shape) > 1 else 1, bool)
-            if cut is None
-            else kept[cut.groups].numpy()[: None if len(shape) > 1 else 1]
-            for shape, cut in zip(job.layout.shapes, groups.cuts, strict=True)
-        ]
+        if self.per not in ("rows", "tensors"):
+            return None
+        flags = []
+        for shape, cut in zip(job.layout.shapes, groups.cuts, strict=True):
+            n_rows = shape[0] if len(shape) > 1 else 1
+            none = np.zeros(n_rows, dtype=np.bool_)
+            flags.append(none if cut is None else kept[cut.groups].numpy()[:n_rows])
         if self.per == "rows":
             return SeededRows(seed, np.concatenate(flags), k)
-        if self.per == "tensors":
-            return Seeded(seed, tuple(bool(flag.any()) for flag in flags), k)
-        return None
+        return Seeded(seed, tuple(bool(flag.any()) for flag in flags), k)
 
 
 class WholeGroups(ByGroup):
