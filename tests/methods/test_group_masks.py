@@ -345,6 +345,7 @@ def test_a_measure_of_another_package_is_one_class(make_job: MakeJob) -> None:
         ({"name": "groups", "by": {"name": "gates", "dense_warmup_share": 0}}, "raise `dense"),
         ({"name": "rows", "per": "columns"}, "'rows'"),
         ({"name": "counts", "width": 0}, "greater than 0"),
+        ({"name": "counts", "width": 2}, "`width` is for `per: rows` and `per: columns`"),
         ({"name": "shared", "moves": 0}, "greater than 0"),
     ],
 )

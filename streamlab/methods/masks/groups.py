@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt
+from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, model_validator
 from torch import Tensor
 
 from streamlab.config import NamedSettings
@@ -48,6 +48,12 @@ class ByGroup(AmongTensors):
     by: MeasureSettings
     """What groups are measured by: `change`, `gradient`, `fisher`, `learned` (a gate per entry) or
     `gates` (a gate per group). By its name alone, or with its settings."""
+
+    @model_validator(mode="after")
+    def _width_of_lines(self) -> Self:
+        if self.width > 1 and self.per not in ("rows", "columns"):
+            raise ValueError("`width` is for `per: rows` and `per: columns`; leave it out")
+        return self
 
     def measured(self, job: TrainingJob, n: int) -> tuple[Groups, GroupScores]:
         """Cut the candidates into groups, and measure these to choose about `n` entries.
