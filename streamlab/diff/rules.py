@@ -32,7 +32,7 @@ from streamlab.diff.counter_hash import WORD_BITS, words
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError
 
-MAX_ENTRIES: Final = (1 << 31) - 1
+MAX_ENTRIES: Final = (1 << 31) - 1  # of a diff: a sum of 32-bit gaps fits in 63 bits
 _MAX_STRATUM: Final = (1 << 31) - 1  # so that a word times its length fits in 63 bits
 _BLOCK_ENTRIES: Final = 1 << 15
 # What a word is hashed for, in place of a step.
@@ -147,13 +147,9 @@ def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
     [6, 30, 59, 69, 92]
     """
     size, count = np.asarray(sizes, dtype=np.int64), np.asarray(counts, dtype=np.int64)
-    if bool((count > size).any()):
-        block = int(np.argmax(count > size))
-        raise DiffError(f"A rule wants {count[block]} of {size[block]} entries.")
+    _check_draws(size, count)
     end, kept = np.cumsum(size), count > 0
     end, size, count = end[kept], size[kept], count[kept]
-    if bool((size // np.maximum(count, 1) >= _MAX_STRATUM).any()):
-        raise DiffError(f"A rule must keep at least one of {_MAX_STRATUM} entries.")
     last = np.cumsum(count)
     k = int(last[-1]) if len(last) else 0
 
@@ -197,7 +193,7 @@ class Seeded(Rule):
 
     def n_entries(self, layout: Layout) -> int:
         """See `Rule`."""
-        _refuse_fewer(self.k, _chosen(self.tensors, layout).total)
+        _check_draw(self.k, _chosen(self.tensors, layout).total)
         return self.k
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
@@ -225,18 +221,11 @@ class SeededCounts(Rule):
 
     def n_entries(self, layout: Layout) -> int:
         """See `Rule`."""
-        lengths = self._cells(layout).lengths
-        if bool((self.counts > lengths).any()):
-            cell = int(np.argmax(self.counts > lengths))
-            raise DiffError(
-                f"{self.per.capitalize()} {cell} has {lengths[cell]} entries, and the rule wants "
-                f"{self.counts[cell]} of them."
-            )
+        _check_draws(self._cells(layout).lengths, self.counts)
         return int(self.counts.sum())
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
-        self.n_entries(layout)
         cells = self._cells(layout)
         return cells, stratified(self.seed, cells.lengths, self.counts)
 
@@ -264,7 +253,7 @@ class SeededRows(Rule):
 
     def n_entries(self, layout: Layout) -> int:
         """See `Rule`."""
-        _refuse_fewer(self.k, self._selected(layout).total)
+        _check_draw(self.k, self._selected(layout).total)
         return self.k
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
@@ -320,7 +309,7 @@ class Shared(Rule):
 
     def n_entries(self, layout: Layout) -> int:
         """See `Rule`."""
-        _refuse_fewer(self.n * self.s, _chosen(self.tensors, layout).total)
+        _check_draw(self.n * self.s, _chosen(self.tensors, layout).total)
         return self.n * self.s
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
@@ -363,7 +352,6 @@ class Shared(Rule):
 
 def _drawn_among(seed: int, stretches: Stretches, k: int) -> tuple[Stretches, Positions]:
     """Return the stretches, and k seeded places on them."""
-    _refuse_fewer(k, stretches.total)
     return stretches, stratified(seed, [stretches.total], [k])
 
 
@@ -396,6 +384,14 @@ def _check_length(what: str, of: str, given: int, wanted: int) -> None:
         raise DiffError(f"A rule needs {what} for each of the base's {wanted} {of}s, got {given}.")
 
 
-def _refuse_fewer(k: int, n: int) -> None:
-    if k > n:
-        raise DiffError(f"A rule wants {k} of {n} entries.")
+def _check_draws(sizes: Integers, counts: Integers) -> None:
+    """Check that `counts[b]` of `sizes[b]` entries can be drawn, one in each stratum."""
+    if bool((counts > sizes).any()):
+        block = int(np.argmax(counts > sizes))
+        raise DiffError(f"A rule wants {counts[block]} of {sizes[block]} entries.")
+    if bool((sizes[counts > 0] // counts[counts > 0] >= _MAX_STRATUM).any()):
+        raise DiffError(f"A rule must keep at least one of {_MAX_STRATUM} entries.")
+
+
+def _check_draw(k: int, n: int) -> None:
+    _check_draws(np.array([n]), np.array([k]))

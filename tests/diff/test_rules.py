@@ -234,7 +234,7 @@ def test_numbers_that_no_layout_fits_are_refused(make: Any, message: str) -> Non
     [
         (Seeded(1, (True,), 1), "for each of the base's 10 tensors, got 1"),
         (Seeded(1, tuple(shape == (7,) for shape in SHAPES), 8), "wants 8 of 7"),
-        (SeededCounts(1, np.array([0, 1] + [0] * 8)), "Tensor 1 has 0 entries"),
+        (SeededCounts(1, np.array([0, 1] + [0] * 8)), "wants 1 of 0"),
         (SeededCounts(1, np.array([1])), "for each of the base's 10 tensors"),
         (SeededCounts(1, np.array([1]), "row"), "for each of the base's 80 rows"),
         (SeededRows(1, np.array([True]), 1), "for each of the base's 80 rows"),
@@ -248,6 +248,18 @@ def test_a_rule_that_does_not_fit_a_layout_is_refused(rule: Rule, message: str) 
         rule.n_entries(LAYOUT)
     with pytest.raises(DiffError, match=message):
         positions(rule, LAYOUT)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Seeded(1, (True,), 2), SeededCounts(1, np.array([2])), Shared(1, (True,), 1, 2)],
+    ids=lambda rule: rule.name,
+)
+def test_a_stratum_that_would_overflow_is_refused_before_anything_is_drawn(rule: Rule) -> None:
+    layout = Layout("ab" * 32, ("t",), ((2**33,),))
+
+    with pytest.raises(DiffError, match="at least one of 2147483647 entries"):
+        rule.n_entries(layout)
 
 
 def test_rules_are_compared_by_kind_and_content() -> None:

@@ -21,7 +21,6 @@ from streamlab.diff.format.codec import CODECS, CodecName, read_numbers, write_n
 from streamlab.diff.format.frame import (
     FORMAT_NAME,
     FORMAT_VERSION,
-    MAX_ENTRIES,
     Block,
     Frame,
     Header,
@@ -36,7 +35,7 @@ from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.format.rule_block import n_values_of, read_rule, write_rule
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.rules import Rule
+from streamlab.diff.rules import MAX_ENTRIES, Rule
 from streamlab.diff.rules import positions as positions_by
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 from streamlab.config import Settings
 from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.values import INTEGER_BITS, ValueType
+from streamlab.diff.rules import MAX_ENTRIES
 from streamlab.diff.vector import Mode
 from streamlab.errors import DiffError, DiffFormatError
 from streamlab.hashing import canonical_json, parse_json
@@ -197,7 +198,6 @@ def _read_entry(name: str, entry: Any) -> _Entry:
 
 FORMAT_NAME: Literal["streamlab-diff"] = "streamlab-diff"
 FORMAT_VERSION = 2
-MAX_ENTRIES = (1 << 31) - 1  # a sum of 32-bit gaps fits in 63 bits
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
