@@ -158,6 +158,7 @@ def test_few_bits_come_back_packed_or_coded(
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint16"])
+@settings(deadline=None)
 @given(raw=st.binary(max_size=64))
 def test_wide_numbers_are_packed_as_they_are(dtype: str, raw: bytes) -> None:
     size = np.dtype(dtype).itemsize
