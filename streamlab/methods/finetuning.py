@@ -25,7 +25,7 @@ from streamlab.version import __version__
 
 _STAGE = "finetune"
 _RANDOM, _RANDOM_GPU, _LOSSES = "random", "random_gpu", "losses"
-_MODEL = "model."
+_MODEL, _ROWS = "model.", "rows."
 
 
 def finetune(job: TrainingJob, schedule: Sequence[float]) -> None:
@@ -41,7 +41,8 @@ def finetune(job: TrainingJob, schedule: Sequence[float]) -> None:
     if data is not None and _restore(job, data, len(schedule)):
         return
     losses = job.loop.run(_STAGE, schedule, dense_step(job)[1])
-    job.stages.add(key, save(_state(job) | {_LOSSES: torch.tensor(losses, dtype=torch.float64)}))
+    shown = {_LOSSES: torch.tensor(losses, dtype=torch.float64)}
+    job.stages.add(key, save(_packed(job, _state(job)) | shown))
 
 
 def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
@@ -77,31 +78,77 @@ def _state(job: TrainingJob) -> dict[str, Tensor]:
     return state
 
 
-def _restore(job: TrainingJob, data: bytes, n_steps: int) -> bool:
-    """Put the model and the loop where the stage left them; False for a state that does not fit."""
+def _bases(job: TrainingJob) -> dict[str, Tensor]:
+    """Return the base of every matrix of the backbone, by its name in the state."""
+    of = {id(p): job.base[name] for name, p in job.backbone.items() if p.ndim > 1}
+    return {f"{_MODEL}{name}": of[id(p)] for name, p in job.model.named_parameters() if id(p) in of}
+
+
+def _packed(job: TrainingJob, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state with the changed rows alone where few are: embeddings of words in use."""
+    packed = dict(state)
+    for name, base in _bases(job).items():
+        now = state[name]
+        if now.dtype != torch.float32:
+            continue
+        differs = _bits(now) != _bits(base.to(now.device))
+        rows = differs.flatten(1).any(1).nonzero().squeeze(-1)
+        if 2 * len(rows) < len(now):
+            packed[name], packed[f"{_ROWS}{name}"] = now[rows], rows
+    return packed
+
+
+def _unpacked(job: TrainingJob, packed: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state that was packed. Raises ValueError for rows that the model does not have."""
+    state = {name: tensor for name, tensor in packed.items() if not name.startswith(_ROWS)}
+    for name, base in _bases(job).items():
+        rows, some = packed.get(f"{_ROWS}{name}"), state.get(name)
+        if rows is None or some is None:
+            continue
+        fits = rows.dtype == torch.int64 and rows.ndim == 1 and some.dtype == base.dtype
+        if not fits or some.shape != (len(rows), *base.shape[1:]):
+            raise ValueError("other rows")
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(base):
+            raise ValueError("rows outside")
+        state[name] = base.cpu().index_copy(0, rows, some)
+    return state
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(torch.int32)
+
+
+def _read(job: TrainingJob, data: bytes, n_steps: int) -> tuple[dict[str, Tensor], list[float]]:
+    """Return a state and the losses of its steps. Raises ValueError where they do not fit."""
     try:
-        found = load(data)
-    except SafetensorError:
-        return False
-    expected = _state(job)
+        found = _unpacked(job, load(data))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
     losses = found.pop(_LOSSES, torch.zeros(0))
     if losses.shape != (n_steps,) or not all(map(math.isfinite, losses.tolist())):
-        return False
+        raise ValueError("other losses")
+    expected = _state(job)
     if found.keys() != expected.keys() or any(
         found[name].shape != now.shape or found[name].dtype != now.dtype
         for name, now in expected.items()
     ):
-        return False
+        raise ValueError("another model")
+    return found, losses.tolist()
+
+
+def _restore(job: TrainingJob, data: bytes, n_steps: int) -> bool:
+    """Put the model and the loop where the stage left them; False for a state that does not fit."""
+    device, random = job.loop.device, torch.get_rng_state()
     try:
-        if _RANDOM_GPU in found:
-            torch.cuda.set_rng_state(found[_RANDOM_GPU], job.loop.device)
+        found, losses = _read(job, data, n_steps)
         torch.set_rng_state(found[_RANDOM])
-    except RuntimeError:  # no state of a generator
         if _RANDOM_GPU in found:
-            torch.cuda.set_rng_state(expected[_RANDOM_GPU], job.loop.device)
+            torch.cuda.set_rng_state(found[_RANDOM_GPU], device)
+    except (ValueError, RuntimeError):  # the latter for no state of a generator
+        torch.set_rng_state(random)
         return False
     with torch.no_grad():
         for name, tensor in (*job.model.named_parameters(), *job.model.named_buffers()):
             tensor.copy_(found[f"{_MODEL}{name}"])
-    job.loop.skip(_STAGE, losses.tolist())
+    job.loop.skip(_STAGE, losses)
     return True

@@ -164,6 +164,18 @@ def test_a_time_limit_shares_nothing(make_job: MakeJob) -> None:
     assert stages == {}
 
 
+def test_rows_that_did_not_change_are_not_kept(make_job: MakeJob) -> None:
+    stages = Held()
+    trained = Trained(make_job, stages)
+    (state,) = map(load, stages.values())
+
+    positions = "model.bert.embeddings.position_embeddings.weight"
+    rows = state[f"rows.{positions}"]
+    assert rows.tolist() == list(range(8))  # of texts of eight words
+    assert state[positions].shape[0] == 8 < trained.job.layout.shapes[1][0]
+    assert f"rows.{positions.replace('position', 'word')}" not in state  # most of them are in use
+
+
 def without_a_tensor(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return dict(list(state.items())[1:])
 
@@ -180,6 +192,14 @@ def with_no_number(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {**state, "losses": torch.full_like(state["losses"], np.nan)}
 
 
+def with_a_row_outside(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n: t + 10_000 if n.startswith("rows.") else t for n, t in state.items()}
+
+
+def with_a_row_too_few(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {n: t[1:].clone() if n.startswith("rows.") else t for n, t in state.items()}
+
+
 def with_no_generator(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {**state, "random": torch.zeros_like(state["random"])}
 
@@ -191,6 +211,8 @@ def with_no_generator(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         with_another_shape,
         with_fewer_losses,
         with_no_number,
+        with_a_row_outside,
+        with_a_row_too_few,
         with_no_generator,
         None,
     ],
