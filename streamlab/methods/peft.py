@@ -21,7 +21,7 @@ from streamlab.config import Settings, secret_problem, validate_nested
 from streamlab.diff.layout import QUERIES_AND_VALUES, Layout
 from streamlab.errors import DiffError, TrainingError, UsageError
 from streamlab.methods.adam import adam_optimizer
-from streamlab.methods.adapter_file import AdapterFile, rounded, write_adapter
+from streamlab.methods.adapter_file import AdapterFile, read_adapter, rounded, write_adapter
 from streamlab.methods.api import Adapter, Artifact, Method, TrainingJob
 from streamlab.methods.peft_types import TYPES, AdapterType, scenario_settings
 from streamlab.methods.training_loop import TakeStep, training_mode
@@ -106,7 +106,10 @@ class AdapterMethod(Method):
                 clip_norm=job.training.clip_norm,
             )
             loop.run_last("adapter", inserted.followed(take_step), inserted.trained)
-        return Adapter(data=inserted.stored(), summary=loop.summary())
+        data = inserted.stored()
+        # AdaLoRA's pattern is long; the file has it.
+        settings = {k: v for k, v in read_adapter(data).settings.items() if k != "rank_pattern"}
+        return Adapter(data=data, summary=loop.summary(adapter=settings))
 
 
 class Peft(AdapterMethod):

@@ -64,4 +64,6 @@ def test_types_of_adapter_are_recorded_under_their_names_and_scored(ran: Ran) ->
         assert outcome.diff is not None
         assert outcome.diff.kind == "adapter"
         assert outcome.diff.n_entries > 0
+        recorded = outcome.record.details.reported.training["adapter"]
+        assert recorded["peft_type"] == name.upper()
         assert {score.split for score in outcome.scores} == {"dev", "validation"}
