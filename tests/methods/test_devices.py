@@ -19,6 +19,7 @@ from streamlab.methods import (
     HeadOnly,
     Lora,
     NonAdaptive,
+    PrunedModel,
 )
 from streamlab.methods.api import Method, Progress, SparseChange, TrainingJob
 from streamlab.methods.masks.selection import budget
@@ -48,6 +49,8 @@ METHODS: dict[str, Method] = {
         )
     },
     "lora": Lora(learning_rate=0.1),
+    "magnitude pruning": PrunedModel(criterion="magnitude", keep=0.3),
+    "movement pruning": PrunedModel(criterion="movement", keep=0.3),
 }
 on_a_gpu = (
     pytest.mark.gpu,
@@ -80,4 +83,28 @@ def test_every_method_learns_where_its_model_lies(
         assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
     if isinstance(trained, SparseChange) and name not in ("head only", "bitfit"):
         kept = sum(tensor.positions.size for tensor in trained.tensors)
-        assert kept == budget(0.02, job.layout.n_gated)
+        pruned = isinstance(METHODS[name], PrunedModel)
+        expected = METHODS[name].expected_entries(job.layout)
+        assert kept == (expected if pruned else budget(0.02, job.layout.n_gated))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_a_gpu)])
+def test_a_shared_finetuning_leaves_model_and_generators_where_it_would(
+    device: str, make_job: MakeJob
+) -> None:
+    class Held(dict[str, bytes]):
+        def add(self, key: str, state: bytes) -> None:
+            self[key] = state
+
+    method = FixedMaskTraining.model_validate({"mask": "change", "target_density": 0.02})
+    stages, runs = Held(), []
+    for _ in range(2):
+        shown: list[Progress] = []
+        job = lay(make_job(), device, shown)
+        trained = method.train(dataclasses.replace(job, stages=stages))
+        assert isinstance(trained, SparseChange)
+        runs.append((shown, [tensor.values.tobytes() for tensor in trained.tensors]))
+
+    assert len(stages) == 1
+    assert trained.summary.details["reused_steps"] > 0
+    assert runs[0] == runs[1]
