@@ -5,9 +5,9 @@ Before the figures are read:
   The lab itself works beside them: it admits, stores, scores and records every arrival.
 - `throughput` trains diff pruning on film reviews, on all-MiniLM-L6-v2 cut to two layers, one
   thread a worker. Starting workers counts; reading the base and the examples before does not.
-- `overhead` submits orders one by one, in turns to every executor, and subtracts `serial`. Its base
-  is tiny and its method trains nothing, so that hardly anything else is left. Two providers each
-  keep their process.
+- `overhead` submits orders one by one, 250 in turn to every executor, and subtracts `serial`; the
+  figures are medians over the turns. Its base is tiny and its method trains nothing, so that hardly
+  anything else is left. Two providers each keep their process.
 - `memory` is proportional: a page that N processes share counts 1/N in each. From what the second
   worker adds, 24 bytes per weight are taken off: gradient, weights in effect, gates and moments.
 - `driver` runs a whole stream of such instant arrivals, by `serial` and by two processes. Again two
@@ -29,6 +29,7 @@ import json
 import multiprocessing
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,12 +45,9 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "samples"
 sys.path.insert(0, str(SAMPLES))
 
-from streamlab.home.folder import Home  # noqa: E402
-from streamlab.registry.registry import Registry  # noqa: E402
-
-if (
-    TYPE_CHECKING
-):  # what imports torch is imported where it is used, since every writer imports this
+# Every process that is started imports this file, so all of streamlab is imported where it is used.
+if TYPE_CHECKING:
+    from streamlab.home.folder import Home
     from streamlab.stream.executors import Executor
     from streamlab.stream.lab import Lab, Outcome
     from streamlab.stream.providers.provider import Order
@@ -270,7 +268,7 @@ def overhead(quick: bool, ray: bool) -> Figures:
     from streamlab.stream.schedule import arrivals
 
     n, block = (200, 20) if quick else (10_000, 250)
-    seconds: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}  # per order, in each turn
     with folder_of_its_own() as folder, ExitStack() as stack:
         made = {}
         for name in ("serial", "processes", *(["ray"] if ray else [])):
@@ -280,13 +278,17 @@ def overhead(quick: bool, ray: bool) -> Figures:
         orders = [Order(arrival) for arrival in arrivals(context.scenario)]
         for name, executor in made.items():
             answer_all(executor, orders[:block])  # starts the processes
-            seconds[name] = 0.0
+            seconds[name] = []
         for start in range(0, len(orders), block):
             for name, executor in made.items():
-                seconds[name] += answer_all(executor, orders[start : start + block])
-    each = {name: 1e3 * total / len(orders) for name, total in seconds.items()}
-    added = {f"{name}_overhead_ms": ms - each["serial"] for name, ms in each.items()}
-    return {"serial_instant_ms": each["serial"], **added}
+                turn = orders[start : start + block]
+                seconds[name].append(answer_all(executor, turn) / len(turn))
+    serial = seconds.pop("serial")
+    found = {"serial_instant_ms": 1e3 * statistics.median(serial)}
+    for name, turns in seconds.items():
+        added = [mine - other for mine, other in zip(turns, serial, strict=True)]
+        found[f"{name}_overhead_ms"] = 1e3 * statistics.median(added)
+    return found
 
 
 def executor_of(name: str, context: RunContext, *, workers: int = 2) -> Executor:
@@ -420,6 +422,8 @@ def write_all(url: str, n: int) -> float:
     """Have 8 processes record `n` arrivals each; return the arrivals per second."""
     from registry_samples import new_base, new_run
 
+    from streamlab.registry.registry import Registry
+
     with Registry.open(url, clock=time.time) as registry:
         registry.bases.add(new_base())
         run_id = registry.runs.start(new_run(n_expected=N_WRITERS * n)).id
@@ -440,6 +444,7 @@ def write(job: tuple[str, int, int, int, Any]) -> tuple[float, float]:
     from registry_samples import new_arrival, new_diff, new_score
 
     from streamlab.registry.records import ArrivalDetails, OutputProbe, ReportedDetails
+    from streamlab.registry.registry import Registry
 
     url, run_id, writer, n, ready = job
     details = ArrivalDetails(
@@ -471,6 +476,8 @@ def write(job: tuple[str, int, int, int, Any]) -> tuple[float, float]:
 
 def store(quick: bool, ray: bool) -> Figures:  # noqa: ARG001
     """Artifacts stored per second, by one writer and by 8 threads."""
+    from streamlab.home.folder import Home
+
     n = 40 if quick else 2000
     found: Figures = {}
     with folder_of_its_own() as folder:
