@@ -7,7 +7,8 @@ Before the figures are read:
   thread a worker. Starting workers counts; reading the base and the examples before does not.
 - `overhead` submits orders one by one, 250 in turn to every executor, and subtracts `serial`; the
   figures are medians over the turns. Its base is tiny and its method trains nothing, so that hardly
-  anything else is left. Two providers each keep their process.
+  anything else is left. All orders are of one provider, whose process stays; what changing between
+  two providers on one worker adds, which starts a process for every order, stands beside it.
 - `memory` is proportional: a page that N processes share counts 1/N in each. From what the second
   worker adds, 24 bytes per weight are taken off: gradient, weights in effect, gates and moments.
 - `driver` runs a whole stream of such instant arrivals, by `serial` and by two processes. Again two
@@ -267,12 +268,12 @@ def overhead(quick: bool, ray: bool) -> Figures:
     from streamlab.stream.providers.provider import Order
     from streamlab.stream.schedule import arrivals
 
-    n, block = (200, 20) if quick else (10_000, 250)
+    n, block = (200, 20) if quick else (5_000, 250)
     seconds: dict[str, list[float]] = {}  # per order, in each turn
     with folder_of_its_own() as folder, ExitStack() as stack:
         made = {}
         for name in ("serial", "processes", *(["ray"] if ray else [])):
-            tree = instant(folder, name, 2, n_providers=2, n=n)
+            tree = instant(folder, name, 2, n_providers=1, n=n)
             context = context_of(resolved(tree, folder))
             made[name] = stack.enter_context(closing(executor_of(name, context)))
         orders = [Order(arrival) for arrival in arrivals(context.scenario)]
@@ -288,7 +289,22 @@ def overhead(quick: bool, ray: bool) -> Figures:
     for name, turns in seconds.items():
         added = [mine - other for mine, other in zip(turns, serial, strict=True)]
         found[f"{name}_overhead_ms"] = 1e3 * statistics.median(added)
+        each = changing_providers(name, 20 if quick else 200)
+        found[f"{name}_change_ms"] = 1e3 * (each - statistics.median(serial))
     return found
+
+
+def changing_providers(name: str, n: int) -> float:
+    """Seconds per order of two providers in turn, on one worker of an executor."""
+    from streamlab.stream.providers.provider import Order
+    from streamlab.stream.schedule import arrivals
+
+    with folder_of_its_own() as folder:
+        context = context_of(resolved(instant(folder, name, 1, n_providers=2, n=n), folder))
+        orders = [Order(arrival) for arrival in arrivals(context.scenario)]
+        with closing(executor_of(name, context, workers=1)) as executor:
+            answer_all(executor, orders[:2])  # starts what starts once
+            return answer_all(executor, orders[2:]) / (n - 2)
 
 
 def executor_of(name: str, context: RunContext, *, workers: int = 2) -> Executor:
