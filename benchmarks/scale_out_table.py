@@ -33,7 +33,7 @@ ROWS = (
     ("serial_instant_ms", "an instant order under `serial`, ms", "{:.1f}", ""),
     ("processes_overhead_ms", "what `processes` adds to it, ms", "{:.1f}", "below 10"),
     ("ray_overhead_ms", "what `ray` adds to it, ms", "{:.1f}", "below 50"),
-    ("processes_change_ms", "where each order is another provider's: `processes`, ms", "{:.0f}", ""),
+    ("processes_change_ms", "each order another provider's: `processes`, ms", "{:.0f}", ""),
     ("ray_change_ms", "the same under `ray`, ms", "{:.0f}", ""),
     ("driver_growth_mb", "growth of the driver over 9,500 arrivals, MB", "{:.0f}", "at most 100"),
     ("serial_early_ms", "an instant arrival under `serial`, after the 500th, ms", "{:.0f}", ""),
