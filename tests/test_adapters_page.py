@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_samples import load_script
 
 from streamlab.methods.peft_types import TYPES
 
@@ -16,12 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "adapter_sizes.py"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("adapter_sizes", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/adapter_sizes.py")
 
 
 def test_the_page_holds_what_was_measured(script: ModuleType) -> None:

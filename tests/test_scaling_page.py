@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_samples import load_script
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scale_out_table.py"
 
 
 @pytest.fixture(scope="module")
 def table() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("scale_out_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/scale_out_table.py")
 
 
 def test_the_page_holds_what_was_measured(table: ModuleType) -> None:

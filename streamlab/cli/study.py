@@ -307,6 +307,8 @@ def _table(loaded: LoadedStudy, results: Results) -> Table:
 
 
 def _result(row: ComparedRow) -> _Line:
+    from streamlab.stats.differences import known
+
     found = row.difference
     return _Line(
         row=row.row.label,
@@ -315,17 +317,13 @@ def _result(row: ComparedRow) -> _Line:
         pairs=row.n_pairs,
         mean=row.mean,
         difference=found.mean if found else None,
-        low=_number(found.low) if found else None,
-        high=_number(found.high) if found else None,
-        p=_number(row.adjusted_p),
-        examples=_number(row.examples_error),
+        low=known(found.low) if found else None,
+        high=known(found.high) if found else None,
+        p=known(row.adjusted_p),
+        examples=known(row.examples_error),
         won=found.n_wins if found else None,
         lost=found.n_losses if found else None,
         bytes=row.file_bytes,
         head=row.head_bytes,
         entries=row.n_entries,
     )
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -374,7 +374,7 @@ class PrunedTensors:
 
 
 def prune_tensors(pairs: Sequence[tuple[nn.Parameter, SparseTensor]]) -> PrunedTensors:
-    """Match the kept entries to parameters of one dtype on one device."""
+    """Match the kept weights to parameters of one dtype on one device."""
     parameters = tuple(parameter for parameter, _ in pairs)
     starts = np.cumsum([0, *(parameter.numel() for parameter in parameters[:-1])])
     positions = np.concatenate(

@@ -26,9 +26,11 @@ from streamlab.figures.style import (
     plain,
     write_figure,
 )
+from streamlab.stats.differences import known
 from streamlab.stats.study_comparison import ComparedRow, compare_rows, seed_means
 from streamlab.study.results import Results, Trial
 from streamlab.study.study import LoadedStudy
+from streamlab.units import counted
 from streamlab.views.table import Cell
 
 if TYPE_CHECKING:
@@ -97,11 +99,11 @@ class StudyRows:
 
     def caption(self, what: str) -> str:
         """Return a caption that begins with what is shown."""
-        n_tasks, n_seeds = len(self.reference.tasks), len(self.reference.means)
-        tasks = "1 task" if n_tasks == 1 else f"{n_tasks} tasks"
-        band = f"{self.reference.name}: from its lowest to its highest of {n_seeds} seeds"
-        out = f" {self.n_left_out} rows lack a task and are not shown." if self.n_left_out else ""
-        return f"Study {self.study}, {tasks}: {what} Band, {band}.{out}"
+        tasks = counted(len(self.reference.tasks), "task")
+        seeds = counted(len(self.reference.means), "seed")
+        band = f"{self.reference.name}: from its lowest to its highest of {seeds}"
+        out = f" Not shown, for want of a task: {counted(self.n_left_out, 'row')}."
+        return f"Study {self.study}, {tasks}: {what} Band, {band}.{out if self.n_left_out else ''}"
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Frontier:
     columns = ("row", "method", "seeds", "file_bytes", "head_bytes", "mean", "on_front")
 
     def rows(self) -> Iterator[Sequence[Cell]]:
-        """Yield a line a row, and one of the reference."""
+        """Yield a line a row."""
         front = self.shown.front()
         for row in self.shown.rows:
             yield (
@@ -155,7 +157,7 @@ class ByDensity:
             found = row.difference
             ends: tuple[Cell, ...] = (None, None, None)
             if found is not None:
-                ends = (found.mean, _known(found.low), _known(found.high))
+                ends = (found.mean, known(found.low), known(found.high))
             yield (
                 *(row.row.label, row.row.method, row.n_seeds, row.density, row.n_entries),
                 *ends,
@@ -296,7 +298,3 @@ def _number(trial: Trial) -> float | None:
     if len(values) != 1 or isinstance(values[0], str | bool) or values[0] <= 0:
         return None
     return float(values[0])
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -42,6 +42,11 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
+def known(value: float) -> float | None:
+    """Return a number, None for NaN, which stands for one that could not be computed."""
+    return None if math.isnan(value) else value
+
+
 def mean_difference(
     by_task: Mapping[str, Sequence[float]], *, confidence: float = 0.95
 ) -> Difference:

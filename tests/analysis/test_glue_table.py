@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import shutil
 import sqlite3
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from script_samples import load_script
 from stream_samples import Lab, carry_out, make_lab, only, scores_in, task
 
 from streamlab.home.folder import Home
@@ -25,13 +24,7 @@ Study = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def study_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("glue_table", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["glue_table"] = module  # where its dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+    return load_script("analysis/glue_table.py")
 
 
 @pytest.fixture(scope="module")

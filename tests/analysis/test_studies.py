@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from types import ModuleType
 import pytest
 from figure_samples import check_labels, drawn_labels, read_csv
 from large_samples import make_home
+from script_samples import load_script
 from stream_samples import carry_out, make_lab, only, reading
 
 from streamlab.errors import RegistryError
@@ -25,13 +24,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def load_study(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "analysis" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"analysis/{name}.py")
 
 
 SWEEP = load_study("density_sweep")

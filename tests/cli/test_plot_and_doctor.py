@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from types import ModuleType
 
 import pytest
 from click.testing import Result
+from script_samples import load_script
 
 from streamlab.cli import doctor as checks
 from streamlab.cli.options import Place
@@ -73,12 +73,7 @@ def test_plot_that_cannot_write_is_one_paragraph(
 @pytest.fixture(scope="session")
 def study() -> ModuleType:
     """The study, loaded from its file."""
-    spec = importlib.util.spec_from_file_location("study", ROOT / "analysis/storage_scaling.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("analysis/storage_scaling.py")
 
 
 def test_the_study_brings_runs_together(

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
+from script_samples import load_script
 
+from streamlab.stats.differences import holm
+from streamlab.stats.study_comparison import compare_rows
 from streamlab.study.records import CellArtifact, CellRecord, CellScore, read_cells, write_cells
 from streamlab.study.results import Results
 from streamlab.study.study import Cell, load_study
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "analysis"))
-
-from results_page import write_pages  # noqa: E402
+write_pages = load_script("analysis/results_page.py").write_pages
 
 STUDY = """
 version: 1
@@ -113,3 +113,14 @@ def test_what_was_not_run_is_listed_and_no_mean_is_given_for_it(
     assert "| random-0.001 | 0 | 0 of 4 |" in text
     assert "| full | 3 | 2 of 4 |" in text
     assert "| 1 kB | none |  |  |  |" in text
+
+
+def test_the_p_values_of_a_table_are_adjusted_for_its_number_of_claims(study: Path) -> None:
+    loaded = load_study(study)
+    rows = compare_rows(loaded, Results(None, read_cells(loaded.cells_file)))
+
+    claimed = [(row.difference.p_value, row.adjusted_p) for row in rows if row.difference]
+    assert len(claimed) == 2
+    assert [adjusted for _, adjusted in claimed] == holm([p for p, _ in claimed])
+    assert max(p for p, _ in claimed) > 0
+    assert [math.isnan(row.adjusted_p) for row in rows] == [True, False, False]

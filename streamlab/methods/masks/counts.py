@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamlab.diff.rules import SeededCounts, stratified
+from streamlab.diff.rules import SeededCounts, row_number, stratified
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.grouping import Groups, Unit
 from streamlab.methods.masks.groups import ByGroup, MeasureSettings
@@ -48,7 +48,7 @@ class CountsWithin(ByGroup):
         """Return a count for every row or tensor of the layout, 0 for those without a group."""
         of_tensors = []
         for shape, cut in zip(job.layout.shapes, groups.cuts, strict=True):
-            n = shape[0] if self.per == "rows" and len(shape) > 1 else 1
+            n = row_number(shape) if self.per == "rows" else 1
             none = np.zeros(n, np.int64)
             of_tensors.append(none if cut is None else counts[cut.groups.unique().numpy()])
         return np.concatenate(of_tensors)

@@ -13,7 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, model_
 from torch import Tensor
 
 from streamlab.config import NamedSettings
-from streamlab.diff.rules import Rule, Seeded, SeededRows, stratified
+from streamlab.diff.rules import Rule, Seeded, SeededRows, row_number, stratified
 from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.gradients import Fisher, Gradient
@@ -101,7 +101,7 @@ class ByGroup(AmongTensors):
             return None
         flags = []
         for shape, cut in zip(job.layout.shapes, groups.cuts, strict=True):
-            n_rows = shape[0] if len(shape) > 1 else 1
+            n_rows = row_number(shape)
             none = np.zeros(n_rows, dtype=np.bool_)
             flags.append(none if cut is None else kept[cut.groups].numpy()[:n_rows])
         if self.per == "rows":

@@ -37,10 +37,7 @@ class LargestChange(AfterFinetuning, Scored):
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select by the change, which the training of the mask starts from."""
-        changes = self.finetuned_changes(job)
-        positions = top_k([change.abs() for change in changes], k)
-        values = [change[p] for change, p in zip(changes, positions, strict=True)]
-        return Selection(positions, values, self.described(job))
+        return Selection.by_change(self.finetuned_changes(job), k, self.described(job))
 
     def importance(self, job: TrainingJob, k: int) -> Importance:  # noqa: ARG002 - of all
         """Return the squared change."""

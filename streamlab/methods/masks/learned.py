@@ -18,7 +18,7 @@ from streamlab.methods.api import TrainingJob
 from streamlab.methods.gates.gated_stage import GatedStage, GateSettings, GateTraining
 from streamlab.methods.gates.hard_concrete import Densities
 from streamlab.methods.masks.measures import Importance, Scored
-from streamlab.methods.masks.selection import LeavesSteps, Selection, top_k
+from streamlab.methods.masks.selection import LeavesSteps, Selection
 from streamlab.methods.training_loop import dense_step, ramp
 
 
@@ -96,10 +96,7 @@ class Learned(GateSettings, AfterWarmup, Scored):
         Raises TrainingError where the gates became NaN or infinite, or fewer entries have moved.
         """
         stage, details = self._trained(job, k)
-        changes = stage.changes()
-        positions = top_k([change.abs() for change in changes], k)
-        values = [change[p] for change, p in zip(changes, positions, strict=True)]
-        return Selection(positions, values, details)
+        return Selection.by_change(stage.changes(), k, details)
 
     def importance(self, job: TrainingJob, k: int) -> Importance:
         """Return the squared change of the open entries."""

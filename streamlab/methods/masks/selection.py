@@ -40,6 +40,16 @@ class Selection:
         chosen = [torch.from_numpy(part.copy()) for part in positions(rule, layout)]
         return cls(chosen, details=details, rule=rule)
 
+    @classmethod
+    def by_change(cls, changes: Sequence[Tensor], k: int, details: Mapping[str, Any]) -> Self:
+        """Return the k largest of flat changes, one per tensor, as values to start from.
+
+        Raises TrainingError as `top_k` does.
+        """
+        chosen = top_k([change.abs() for change in changes], k)
+        values = [change[p] for change, p in zip(changes, chosen, strict=True)]
+        return cls(chosen, values, details)
+
 
 class MaskSelector(Settings):
     """A rule that chooses which entries of the backbone a training may change."""
