@@ -169,7 +169,8 @@ def write_cells(path: Path, records: Iterable[CellRecord]) -> int:
 
     Raises StreamlabError where they take more than 5 MB.
     """
-    return write_lines(path, [*sorted(records, key=_order)])
+    ordered: list[CellRecord] = sorted(records, key=_order)
+    return write_lines(path, ordered)
 
 
 def write_lines(path: Path, records: Sequence[Settings]) -> int:

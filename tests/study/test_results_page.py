@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from script_samples import load_script
 
-from streamlab.stats.differences import holm
 from streamlab.stats.study_comparison import compare_rows
 from streamlab.study.records import CellArtifact, CellRecord, CellScore, read_cells, write_cells
 from streamlab.study.results import Results
@@ -117,10 +116,18 @@ def test_what_was_not_run_is_listed_and_no_mean_is_given_for_it(
 
 def test_the_p_values_of_a_table_are_adjusted_for_its_number_of_claims(study: Path) -> None:
     loaded = load_study(study)
-    rows = compare_rows(loaded, Results(None, read_cells(loaded.cells_file)))
+    spread = {("random-0.01", 1): 0.01, ("random-0.001", 2): 0.06}  # by row and seed
+    records = {}
+    for digest, one in read_cells(loaded.cells_file).items():
+        more = spread.get((one.row, one.seed), 0.0)
+        scores = [s.model_copy(update={"value": s.value + more}) for s in one.scores]
+        records[digest] = one.model_copy(update={"scores": tuple(scores)})
 
-    claimed = [(row.difference.p_value, row.adjusted_p) for row in rows if row.difference]
-    assert len(claimed) == 2
-    assert [adjusted for _, adjusted in claimed] == holm([p for p, _ in claimed])
-    assert max(p for p, _ in claimed) > 0
+    rows = compare_rows(loaded, Results(None, records))
+
+    claims = [(row.difference.p_value, row.adjusted_p) for row in rows if row.difference]
+    smaller, larger = sorted(claims)
+    assert 0.0 < smaller[0] < larger[0] < 0.5
+    assert smaller[1] == 2 * smaller[0]
+    assert larger[1] == max(larger[0], smaller[1])
     assert [math.isnan(row.adjusted_p) for row in rows] == [True, False, False]

@@ -429,14 +429,17 @@ def test_an_export_is_the_same_from_the_registry_and_from_the_file(
     done: tuple[LoadedStudy, Home], tmp_path: Path
 ) -> None:
     loaded, home = done
-    paths = [tmp_path / name for name in ("first.jsonl", "again.jsonl", "both.jsonl")]
+    paths = [
+        tmp_path / name for name in ("first.jsonl", "again.jsonl", "both.jsonl", "reversed.jsonl")
+    ]
 
     write_cells(paths[0], results_in(home).records(loaded))
     exported = read_cells(paths[0])
     write_cells(paths[1], Results(None, exported).records(loaded))
     write_cells(paths[2], Results(reading(home), exported).records(loaded))
+    write_cells(paths[3], reversed(exported.values()))
 
-    assert paths[0].read_bytes() == paths[1].read_bytes() == paths[2].read_bytes()
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_a_cell_in_an_export_has_its_scores_bytes_and_settings(
