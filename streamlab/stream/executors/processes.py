@@ -109,9 +109,11 @@ class Processes:
         with self._lock:
             self._closed = True
             processes = list(self._processes.values())
+        # First what waits: a thread whose process is killed would take up the next order.
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.kill()  # which ends what its thread reads from it
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
         for process in processes:
             process.end()
         os.close(self._file)

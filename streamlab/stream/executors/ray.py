@@ -346,9 +346,11 @@ class RayTasks:
         with self._lock:
             self._closed.set()
             calls = list(self._calls.values())
+        # First what waits: a thread whose task is cancelled would take up the next order.
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for call in calls:
             ray.cancel(call.ref, force=True)
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
         self._asking.join()
         self._connection.close()
 
