@@ -29,7 +29,6 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -41,6 +40,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from machine import machine
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "samples"
@@ -86,17 +87,6 @@ def main() -> None:
             options.json.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n", "utf-8")
     for name, value in found.items():
         print(f"{name:<40} {value:.3f}" if isinstance(value, float) else f"{name:<40} {value}")
-
-
-def machine() -> str:
-    """Return what the figures depend on."""
-    import torch
-
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return (
-        f"{os.cpu_count()} cores, {pages / 2**30:.0f} GiB, Linux {platform.release()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
-    )
 
 
 def measure(part: str, options: argparse.Namespace) -> Figures:

@@ -18,5 +18,8 @@ def load_script(path: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where dataclasses look their annotations up
+    folder = str((ROOT / path).parent)
+    if folder not in sys.path:  # whose other scripts it may import
+        sys.path.append(folder)
     spec.loader.exec_module(module)
     return module
