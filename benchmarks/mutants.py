@@ -171,7 +171,7 @@ def _table(data: bytes, _other: bytes, rng: random.Random) -> bytes:
         case 0:
             changed = {name: None}
         case 1:
-            changed = {rng.choice(["head.x", "tail", "positions.more", "head."]): block}
+            changed = {rng.choice(["head", "tail", "positions.more"]): block}
         case 2:
             changed = {name: Block(block.dtype, (0,), b"")}
     return _signed(frame, changed, {})

@@ -47,6 +47,10 @@ class StorageSettings(DeviceSettings):
     """The value type of diffs; `sign` has one bit a value and one magnitude a tensor. `auto`: for
     each diff the smallest that leaves predictions unchanged, of fewer than 4 bits only where it
     stores the values exactly."""
+    head: Literal["auto", "fp32", "fp16", "int8", "int4", "int2", "sign"] = "auto"
+    """The type of a diff's head; integer types have a scale for every row. `auto`: fp16, or fp32
+    where that changes predictions or `values` is set. A tensor that a smaller type holds bit for
+    bit is always stored in that one."""
 
 
 class Defaults(Settings):

@@ -234,8 +234,7 @@ def test_the_safetensors_library_reads_the_file(draw_diff: Callable[..., DiffVec
     tensors = safetensors.numpy.load(encode(diff, value_type="int4").data)
 
     assert set(tensors) == {
-        "head.classifier.bias",
-        "head.classifier.weight",
+        "head",
         "positions.classes",
         "positions.counts",
         "positions.cuts",
@@ -243,8 +242,6 @@ def test_the_safetensors_library_reads_the_file(draw_diff: Callable[..., DiffVec
         "values.codes",
         "values.scales",
     }
-    head = tensors["head.classifier.weight"]
-    np.testing.assert_array_equal(head, diff.head["classifier.weight"])
 
 
 def test_the_header_has_one_metadata_key_and_every_block_is_aligned(
@@ -270,7 +267,7 @@ def test_a_head_in_half_precision_is_rounded_once_and_widened(
     full, half = encode(diff), encode(diff, head_type="fp16")
     back = decode(half.data, diff.layout)
 
-    assert half.parts.head * 2 == full.parts.head == 4 * diff.n_head_entries
+    assert full.parts.head - half.parts.head == 2 * diff.n_head_entries
     for name, array in diff.head.items():
         np.testing.assert_array_equal(back.head[name], array.astype(np.float16).astype(np.float32))
 

@@ -16,7 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import EncodedDiff, HeadType, decode, encode
+from streamlab.diff.format.container import EncodedDiff, decode, encode
+from streamlab.diff.format.head import HeadType
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import (

@@ -19,6 +19,7 @@ from streamlab.diff.format.codec import CODECS, CODED, PACKED
 from streamlab.diff.format.container import decode, encode, open_diff
 from streamlab.diff.format.frame import Block, read_frame, with_digest, write_frame
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.format.varints import write_varints
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import (
     Rule,
@@ -147,6 +148,16 @@ def floats(numbers: list[float]) -> bytes:
     return np.array(numbers, dtype="<f4").tobytes()
 
 
+def tensor(number: int, shape: tuple[int, ...], content: bytes, name: bytes = b"h") -> bytes:
+    """Return one tensor of a head, of the type with this number."""
+    axes = write_varints([len(shape), *shape])
+    return write_varints([len(name)]) + name + bytes([number]) + axes + content
+
+
+def with_head(section: bytes) -> bytes:
+    return craft(valid(), blocks={"head": section})
+
+
 def selected(*gaps: int) -> bytes:
     """Return the block of rows with these gaps between them."""
     number = len(gaps).to_bytes(4, "little")
@@ -222,9 +233,9 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("tensor-table", lambda: craft(valid(), blocks={"positions.cuts": None})),
     ("tensor-table", lambda: craft(valid(), blocks={"values.scales": Block("F32", (0,), b"")})),
     ("tensor-table", lambda: craft(valid("int4"), blocks={"values.scales": None})),
-    ("tensor-table", lambda: craft(valid(), blocks={"head.": Block("F32", (1,), bytes(4))})),
     ("tensor-table", lambda: craft(valid(), blocks={"head.x": Block("U8", (4,), bytes(4))})),
-    ("tensor-table", lambda: craft(valid(), blocks={"head.x": Block("F32", (0,), b"")})),
+    ("tensor-table", lambda: craft(valid(), blocks={"head": Block("U8", (0,), b"")})),
+    ("tensor-table", lambda: craft(valid(), blocks={"head": Block("F32", (1,), bytes(4))})),
     ("tensor-table", lambda: craft(valid(), blocks={"tail": Block("U8", (1,), b"x")})),
     ("format-name", lambda: craft(valid(), metadata={"format": "other"})),
     ("format-name", lambda: craft(valid(), metadata={"format": None})),
@@ -242,12 +253,12 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("metadata-schema", lambda: craft(valid(), metadata={"sha256": "0"})),
     ("metadata-schema", lambda: craft(valid(), metadata={"extra": 1})),
     ("metadata-schema", lambda: craft(valid(), metadata={"task": None})),
-    ("no-change", lambda: craft(valid(), metadata={"k": 0}, blocks={"head.h.bias": None})),
+    ("no-change", lambda: craft(valid(), metadata={"k": 0}, blocks={"head": None})),
     ("base-size", lambda: craft(valid(), metadata={"d": 330})),
     ("content-digest", lambda: craft(valid(), blocks={"positions.cuts": b"\1"}, sign=False)),
     ("content-digest", lambda: craft(valid(), blocks={"values.codes": b"\1"}, sign=False)),
     ("content-digest", lambda: craft(valid(), metadata={"task": {"name": "rte"}}, sign=False)),
-    ("content-digest", lambda: craft(valid(), blocks={"head.h.bias": bytes(8)}, sign=False)),
+    ("content-digest", lambda: craft(valid(), blocks={"head": bytes(8)}, sign=False)),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b""})),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\0\0"})),
     ("cut-coding", lambda: craft(valid(), blocks={"positions.cuts": b"\x40"})),
@@ -399,8 +410,27 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ),
     (
         "head-finite",
-        lambda: craft(valid(), blocks={"head.h.bias": floats([1, np.inf])}),
+        lambda: craft(valid(), blocks={"head": tensor(5, (2,), floats([1, np.inf]))}),
     ),
+    ("head-coding", lambda: with_head(b"\0")),
+    ("head-coding", lambda: with_head(b"\x80\0h")),
+    ("head-coding", lambda: with_head(b"\xff" * 8 + b"\1")),
+    ("head-coding", lambda: with_head(b"\2h")),
+    ("head-coding", lambda: with_head(b"\1h")),
+    ("head-coding", lambda: with_head(tensor(5, (1,), floats([1]), b"\xff"))),
+    ("head-coding", lambda: with_head(tensor(6, (1,), floats([1])))),
+    ("head-coding", lambda: with_head(tensor(5, (1,) * 9, floats([1])))),
+    ("head-coding", lambda: with_head(tensor(5, (1, 0), b""))),
+    ("head-coding", lambda: with_head(tensor(5, (1 << 50,), floats([1])))),
+    ("head-coding", lambda: with_head(tensor(0, (1 << 40, 1), floats([1]) + b"\1"))),
+    ("head-coding", lambda: with_head(tensor(0, (2,), floats([1]) + b"\4"))),
+    ("head-coding", lambda: with_head(tensor(0, (2,), floats([1]) + b"\1\1"))),
+    ("head-coding", lambda: with_head(tensor(5, (1,), floats([1])) * 2)),
+    (
+        "head-coding",
+        lambda: with_head(b"".join(tensor(5, (1,), floats([1]), name) for name in (b"i", b"h"))),
+    ),
+    ("scale-range", lambda: with_head(tensor(0, (2,), floats([0]) + b"\1"))),
 ]
 
 
@@ -437,7 +467,10 @@ def test_another_digest_than_expected_is_refused() -> None:
 
 def test_opening_refuses_what_needs_no_base() -> None:
     for rule, make in CASES:
-        if rule.split("-")[0] in {"header", "metadata", "tensor", "format", "part", "no"}:
+        if (
+            rule.split("-")[0] in {"header", "metadata", "tensor", "format", "no"}
+            or rule == "head-coding"
+        ):
             with pytest.raises(DiffFormatError, match=f"`{rule}`"):
                 open_diff(make(), max_bytes=100_000)
 
@@ -447,7 +480,8 @@ def rules_in_source() -> set[str]:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     direct = re.findall(r'DiffFormatError\(\s*"([a-z-]+)"', text)
     handed_down = re.findall(
-        r'"((?:position|value|class)-stream|(?:count|rule)-coding|format-(?:name|version))"', text
+        r'"((?:position|value|class)-stream|(?:count|rule|head)-coding|format-(?:name|version))"',
+        text,
     )
     return {*direct, *handed_down}
 

@@ -16,7 +16,8 @@ from streamlab.diff.format.partition import (
     read_cuts,
     write_cuts,
 )
-from streamlab.diff.format.positions import join, read_varints, split
+from streamlab.diff.format.positions import join, split
+from streamlab.diff.format.varints import read_varints
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamlab.diff.format.positions import read_varints, write_varints
+from streamlab.diff.format.varints import read_varints, write_varints
 from streamlab.errors import DiffFormatError
 
 

@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import HeadType, decode, encode
+from streamlab.diff.format.container import decode, encode
 from streamlab.diff.format.frame import read_frame
+from streamlab.diff.format.head import HeadType
 from streamlab.diff.format.values import ValueType
 from streamlab.errors import RefusedError
 from streamlab.stream.admission import (

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import HeadType, decode, encode
+from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.head import HeadType
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.rules import Rule
 from streamlab.diff.vector import DiffVector, SparseTensor

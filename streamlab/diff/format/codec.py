@@ -137,7 +137,7 @@ def write_numbers(numbers: Numbers, bits: int, codec: CodecName) -> bytes:
     """
     if not len(numbers):
         return b""
-    packed, coded = _pack(numbers, bits), CODECS[codec].compress(numbers)
+    packed, coded = pack_numbers(numbers, bits), CODECS[codec].compress(numbers)
     return PACKED + packed if len(packed) <= len(coded) else CODED + coded
 
 
@@ -147,13 +147,14 @@ def read_numbers(
     """Return exactly `count` numbers. Raises DiffFormatError naming `rule` otherwise."""
     way, rest = data[:1], data[1:]
     if count and way == PACKED:
-        return _unpack(rest, np.dtype(dtype), bits, count, rule)
+        return unpack_numbers(rest, np.dtype(dtype), bits, count, rule)
     if count and way != CODED:
         raise DiffFormatError(rule, f"{count} numbers must begin with 0 or 1, got {way.hex()!r}.")
     return CODECS[codec].expand(rest if count else data, dtype, count, rule)
 
 
-def _pack(numbers: Numbers, bits: int) -> bytes:
+def pack_numbers(numbers: Numbers, bits: int) -> bytes:
+    """Return numbers at `bits` each, the first in the lowest bits of the first byte."""
     if bits >= 8:
         return numbers.astype(f"<{numbers.dtype.kind}{bits // 8}").tobytes()
     per_byte = 8 // bits
@@ -163,7 +164,8 @@ def _pack(numbers: Numbers, bits: int) -> bytes:
     return bytes(np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1))
 
 
-def _unpack(data: bytes, dtype: np.dtype[Any], bits: int, count: int, rule: str) -> Numbers:
+def unpack_numbers(data: bytes, dtype: np.dtype[Any], bits: int, count: int, rule: str) -> Numbers:
+    """Return exactly `count` packed numbers. Raises DiffFormatError naming `rule` otherwise."""
     expected = -(-count * bits // 8)
     if len(data) != expected:
         raise DiffFormatError(

@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,24 +29,24 @@ from streamlab.diff.format.frame import (
     with_digest,
     write_frame,
 )
+from streamlab.diff.format.head import HeadTensor, HeadType, read_head, round_head, write_head
 from streamlab.diff.format.partition import cut_into_lines, read_cuts
-from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.format.rule_block import n_values_of, read_rule, write_rule
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.format.varints import MAX_VARINT_BYTES, read_varints
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import MAX_ENTRIES, Rule
 from streamlab.diff.rules import positions as positions_by
 from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
-HeadType = Literal["fp32", "fp16"]
 DEFAULT_MAX_BYTES = 1 << 30
 
 _CUTS, _CLASSES = "positions.cuts", "positions.classes"
 _COUNTS, _GAPS = "positions.counts", "positions.gaps"
 _RULE = "positions.rule"
 _CODES, _SCALES = "values.codes", "values.scales"
-_HEAD = "head."
+_HEAD = "head"
 _PARTS = ("positions", "values", "head")
 
 
@@ -87,7 +86,8 @@ def encode(
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
     blocks = _position_blocks(diff, codec) | _value_blocks(diff, value_type, codec)
-    blocks |= {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
+    if diff.head:
+        blocks[_HEAD] = _bytes_block(write_head(round_head(diff.head, head_type)))
     metadata = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
@@ -111,6 +111,7 @@ class DiffFile:
 
     header: Header
     frame: Frame
+    head: Mapping[str, HeadTensor]
     digest: str  # SHA-256 of the file in hex
     n_bytes: int
 
@@ -122,8 +123,7 @@ class DiffFile:
     @property
     def n_head_entries(self) -> int:
         """Return the number of entries of the dense head."""
-        blocks = self.frame.blocks.items()
-        return sum(prod(block.shape) for name, block in blocks if name.startswith(_HEAD))
+        return sum(tensor.size for tensor in self.head.values())
 
     @property
     def n_values(self) -> int:
@@ -160,7 +160,7 @@ class DiffFile:
         entries.flags.writeable = False
         values_of = [entries[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
         tensors = map(proven_tensor, layout.shapes, positions_of, values_of)
-        head = _read_head(frame.blocks)
+        head = {name: tensor.widen() for name, tensor in self.head.items()}
         return DiffVector(layout, tuple(tensors), head, header.task, header.mode, rule)
 
 
@@ -187,7 +187,9 @@ def open_diff(
         raise DiffFormatError(
             "content-digest", f"the SHA-256 must be {header.sha256}, got {actual}."
         )
-    return DiffFile(header, frame, digest, len(data))
+    head = frame.blocks.get(_HEAD)
+    tensors = read_head(b"" if head is None else head.data)
+    return DiffFile(header, frame, tensors, digest, len(data))
 
 
 def decode(data: bytes, layout: Layout, *, expected_digest: str | None = None) -> DiffVector:
@@ -211,8 +213,8 @@ def rounded(
         SparseTensor(tensor.shape, tensor.positions, part)
         for tensor, part in zip(diff.tensors, parts[:-1], strict=True)
     )
-    blocks = {_HEAD + name: _head_block(name, a, head_type) for name, a in diff.head.items()}
-    return DiffVector(diff.layout, tuple(tensors), _read_head(blocks), diff.task, diff.mode, rule)
+    head = {name: one.widen() for name, one in round_head(diff.head, head_type).items()}
+    return DiffVector(diff.layout, tuple(tensors), head, diff.task, diff.mode, rule)
 
 
 def _position_blocks(diff: DiffVector, codec: CodecName) -> dict[str, Block]:
@@ -250,15 +252,6 @@ def _bytes_block(data: bytes) -> Block:
     return Block("U8", (len(data),), data)
 
 
-def _head_block(name: str, array: NDArray[np.float32], head_type: HeadType) -> Block:
-    if head_type == "fp32":
-        return Block("F32", array.shape, array.astype("<f4").tobytes())
-    halves = values.round_to_float16(array, keep_non_zero=False)
-    if not bool(np.isfinite(halves).all()):
-        raise DiffError(f"The head's `{name}` exceeds the range of fp16; store it as fp32.")
-    return Block("F16", array.shape, halves.astype("<f2").tobytes())
-
-
 def _by_part(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
     parts: dict[str, dict[str, Block]] = {part: {} for part in _PARTS}
     for name, block in blocks.items():
@@ -284,16 +277,12 @@ def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
         block = blocks.get(name)
         if block is None or block.dtype != dtype or len(block.shape) != 1:
             raise DiffFormatError("tensor-table", f"`{name}` must be a vector of {dtype}.")
-    heads = blocks.keys() - expected.keys()
-    for name in sorted(heads):
-        block = blocks[name]
-        if not name.startswith(_HEAD) or name == _HEAD:
-            raise DiffFormatError("tensor-table", f"{name!r} is not a block of a diff file.")
-        if block.dtype == "U8" or 0 in block.shape:
-            raise DiffFormatError(
-                "tensor-table", f"{name!r} must be a non-empty F32 or F16 tensor."
-            )
-    if header.k == 0 and not heads:
+    for name in sorted(blocks.keys() - expected.keys() - {_HEAD}):
+        raise DiffFormatError("tensor-table", f"{name!r} is not a block of a diff file.")
+    head = blocks.get(_HEAD)
+    if head is not None and (head.dtype != "U8" or len(head.shape) != 1 or not head.data):
+        raise DiffFormatError("tensor-table", f"`{_HEAD}` must be a non-empty vector of U8.")
+    if header.k == 0 and head is None:
         raise DiffFormatError("no-change", "the file has no entries and no head.")
 
 
@@ -354,15 +343,3 @@ def _widen(
     codes = values.Codes(numbers, scales)
     widened = values.widen_values(codes, groups, header.value_type, zeros=zeros)
     return widened if rule is None else rule.entries_of(widened)
-
-
-def _read_head(blocks: Mapping[str, Block]) -> dict[str, NDArray[np.float32]]:
-    head = {}
-    for name, block in blocks.items():
-        if name.startswith(_HEAD):
-            dtype = {"F32": "<f4", "F16": "<f2"}[block.dtype]
-            array = np.frombuffer(block.data, dtype=dtype).astype(np.float32).reshape(block.shape)
-            if not bool(np.isfinite(array).all()):
-                raise DiffFormatError("head-finite", f"{name!r} has NaN or infinite entries.")
-            head[name.removeprefix(_HEAD)] = array
-    return head

@@ -9,7 +9,7 @@ writes the gaps between entries along each string:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,6 +27,7 @@ from streamlab.diff.format.partition import (
     string_together,
     write_cuts,
 )
+from streamlab.diff.format.varints import write_varints
 from streamlab.diff.layout import Layout
 from streamlab.errors import DiffError, DiffFormatError
 
@@ -198,42 +199,3 @@ def _turn(positions: Positions, n_outer: int, n_inner: int) -> Positions:
     """Convert positions in an (outer, inner) matrix to those in its transpose."""
     outer = positions // n_inner
     return np.asarray((positions - outer * n_inner) * n_outer + outer, dtype=np.int64)
-
-
-MAX_VARINT_BYTES = 5  # a number below 2**35
-
-
-def write_varints(numbers: Iterable[int]) -> bytes:
-    """Encode non-negative numbers as LEB128 (seven bits per byte, lowest first), shortest form."""
-    written = bytearray()
-    for number in numbers:
-        rest = number
-        while rest > 0x7F:
-            written.append(rest & 0x7F | 0x80)
-            rest >>= 7
-        written.append(rest)
-    return bytes(written)
-
-
-def read_varints(data: bytes, rule: str) -> list[int]:
-    """Decode LEB128 numbers until the bytes end.
-
-    Raises DiffFormatError naming `rule` for one that is incomplete, over five bytes long or not
-    in its shortest form.
-    """
-    numbers: list[int] = []
-    number = length = 0
-    for byte in data:
-        number |= (byte & 0x7F) << (7 * length)
-        length += 1
-        if byte & 0x80:
-            if length == MAX_VARINT_BYTES:
-                raise DiffFormatError(rule, f"number {len(numbers)} is over 5 bytes long.")
-            continue
-        if length > 1 and byte == 0:
-            raise DiffFormatError(rule, f"number {len(numbers)} has a needless zero byte.")
-        numbers.append(number)
-        number = length = 0
-    if length:
-        raise DiffFormatError(rule, f"the last of {len(numbers) + 1} numbers is cut off.")
-    return numbers

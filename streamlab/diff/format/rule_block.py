@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.diff.format.codec import CODECS, CodecName
-from streamlab.diff.format.positions import MAX_VARINT_BYTES, read_varints, write_varints
+from streamlab.diff.format.varints import MAX_VARINT_BYTES, read_varints, write_varints
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import (
     Rule,

@@ -96,19 +96,22 @@ def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueTyp
 
     Raises DiffError for a value that is too large for the type.
     """
-    if value_type in INTEGER_BITS:
-        codes = _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
-    elif value_type == "bf16":
-        codes = Codes(_round_to_bfloat16(values))
-    elif value_type == "fp16":
-        codes = Codes(round_to_float16(values, keep_non_zero=True))
-    else:
-        codes = Codes(values)
+    codes = _round(values, counts, value_type)
     widened = _widen(codes, counts, value_type)
     if not bool(np.isfinite(widened).all()):
         largest = float(np.abs(values).max())
         raise DiffError(f"{value_type} cannot represent the value {largest!r}; use a wider type.")
     return codes
+
+
+def exact_codes(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes | None:
+    """Return codes from which (n,) values come back bit for bit, or None where there are none."""
+    if value_type in INTEGER_BITS:
+        bits = INTEGER_BITS[value_type]
+        if not _find_scales(np.abs(values), counts[counts > 0], 1 << bits - 1).all():
+            return None
+    codes = _round(values, counts, value_type)
+    return codes if _widen(codes, counts, value_type).tobytes() == values.tobytes() else None
 
 
 def widen_values(
@@ -136,6 +139,17 @@ def widen_values(
         bad = int(np.argmin(values != 0))
         raise DiffFormatError("value-zero", f"value {bad} in the stream is 0.")
     return values
+
+
+def _round(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
+    """Round (k,) values; those too large for a float type become infinite."""
+    if value_type in INTEGER_BITS:
+        return _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
+    if value_type == "bf16":
+        return Codes(_round_to_bfloat16(values))
+    if value_type == "fp16":
+        return Codes(round_to_float16(values, keep_non_zero=True))
+    return Codes(values)
 
 
 def round_to_float16(values: Floats, *, keep_non_zero: bool) -> NDArray[np.float16]:

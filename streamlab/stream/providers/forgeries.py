@@ -23,10 +23,11 @@ from streamlab.diff.format.frame import (
     with_digest,
     write_frame,
 )
+from streamlab.diff.format.head import HeadTensor, read_head, write_head
 from streamlab.diff.format.rule_block import n_values_of
-from streamlab.diff.format.values import INTEGER_BITS, VALUE_BITS, code_dtype
+from streamlab.diff.format.values import INTEGER_BITS, VALUE_BITS, Codes, code_dtype
 
-_CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head."
+_CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head"
 _RULE = "positions.rule"
 
 Numbers = NDArray[Any]
@@ -58,8 +59,9 @@ def for_another_base(data: bytes) -> bytes:
 
 def padded(data: bytes, n_bytes: int) -> bytes:
     """Return the diff with more than `n_bytes` in all, most of it a superfluous head tensor."""
-    zeros = Block("F32", (n_bytes // 4 + 1,), bytes(4 * (n_bytes // 4 + 1)))
-    return rewritten(read_frame(data), blocks={_HEAD + "padding": zeros})
+    frame = read_frame(data)
+    zeros = HeadTensor("fp32", (n_bytes // 4 + 1,), Codes(np.zeros(n_bytes // 4 + 1, np.float32)))
+    return rewritten(frame, blocks={_HEAD: _head_block({**_head_of(frame), "padding": zeros})})
 
 
 def with_nan(data: bytes, *, seed: int) -> bytes:
@@ -68,8 +70,9 @@ def with_nan(data: bytes, *, seed: int) -> bytes:
     header = read_header(frame.metadata)
     rng = np.random.default_rng(seed)
     if header.k == 0:
-        name = next(name for name in frame.blocks if name.startswith(_HEAD))
-        return rewritten(frame, blocks={name: _in_floats(frame.blocks[name], _put_nan(rng))})
+        name, tensor = next(iter(_head_of(frame).items()))
+        spoilt = HeadTensor("fp32", tensor.shape, Codes(_put_nan(rng)(tensor.widen().reshape(-1))))
+        return rewritten(frame, blocks={_HEAD: _head_block({**_head_of(frame), name: spoilt})})
     if header.value_type in INTEGER_BITS:
         scales = _in_floats(frame.blocks[_SCALES], _put_nan(rng))
         return rewritten(frame, blocks={_SCALES: scales})
@@ -83,14 +86,24 @@ def inverted(data: bytes) -> bytes:
     """
     frame = read_frame(data)
     header = read_header(frame.metadata)
-    blocks = {
-        name: _in_floats(block, np.negative)
-        for name, block in frame.blocks.items()
-        if name.startswith(_HEAD)
-    }
+    head = {name: _inverted_tensor(tensor) for name, tensor in _head_of(frame).items()}
+    blocks = {_HEAD: _head_block(head)} if head else {}
     if header.k:
         blocks[_CODES] = _in_codes(frame, header, _invert_codes)
     return rewritten(frame, blocks=blocks)
+
+
+def _head_of(frame: Frame) -> dict[str, HeadTensor]:
+    return read_head(frame.blocks[_HEAD].data) if _HEAD in frame.blocks else {}
+
+
+def _head_block(head: Mapping[str, HeadTensor]) -> Block:
+    data = write_head(head)
+    return Block("U8", (len(data),), data)
+
+
+def _inverted_tensor(tensor: HeadTensor) -> HeadTensor:
+    return replace(tensor, codes=replace(tensor.codes, numbers=_invert_codes(tensor.codes.numbers)))
 
 
 def _in_floats(block: Block, change: Callable[[Numbers], Numbers]) -> Block:

@@ -218,7 +218,8 @@ def _pack(
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
-    written = quantize(diff, task, model, outputs, values=context.scenario.storage.values)
+    storage = context.scenario.storage
+    written = quantize(diff, task, model, outputs, values=storage.values, head=storage.head)
     declared = task.data.primary_score(written.outputs, task.validation.labels)
     details = replace(
         details,

@@ -1,7 +1,8 @@
 """Quantisation of a diff: the smallest value type that leaves its predictions as they were.
 
 Judged on examples split from train, never on reported ones, by the agreement of outputs that the
-task's type defines. The head is rounded to fp16 by the same rule.
+task's type defines. The head is rounded to fp16 by the same rule; what a smaller type holds bit for
+bit, since it was trained for it, is stored in that one whatever is asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from streamlab.tasks.batches import Encoded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from streamlab.diff.format.container import HeadType
+    from streamlab.diff.format.head import HeadType
     from streamlab.diff.format.values import ValueType
 
 SMALLEST_FIRST: tuple[ValueType, ...] = ("int4", "int8", "bf16", "fp16", "fp32")
@@ -53,27 +54,38 @@ def quantize(
     expected: Outputs,
     *,
     values: ValueType | Literal["auto"],
+    head: HeadType | Literal["auto"] = "auto",
 ) -> QuantizedDiff:
     """Write a diff in a value type, or by `auto` in the smallest that passes.
 
-    `model`: a clean classifier of the base, which it is again at the end. `expected`: the outputs
-    of the trained model on the validation examples.
+    `head`: the type of the head; by `auto` fp32 where `values` is set, else fp16, or fp32 where
+    that does not pass. `model`: a clean classifier of the base, which it is again at the end.
+    `expected`: the outputs of the trained model on the validation examples.
     """
     examples, least = task.validation, task.data.type.least_agreement
     if values != "auto":
-        outputs = _outputs(model, rounded(diff, value_type=values), examples)
+        wide: HeadType = "fp32" if head == "auto" else head
+        narrow = rounded(diff, value_type=values, head_type=wide)
+        outputs = _outputs(model, narrow, examples)
         agreed = {values: task.data.type.agreement(outputs, expected)}
-        facts = {"values": values, "n_examples": len(examples.labels), "agreement": agreed}
-        return QuantizedDiff(encode(diff, value_type=values), outputs, facts)
+        details: dict[str, Any] = {
+            "values": values,
+            "head": wide,
+            "n_examples": len(examples.labels),
+            "agreement": agreed,
+        }
+        encoded = encode(diff, value_type=values, head_type=wide)
+        return QuantizedDiff(encoded, outputs, details)
     agreement: dict[str, float] = {}
     exact = [one for one in _SMALLER if np.array_equal(_rounded(diff, one), diff.entries)]
-    for head_type, value_type in product(_HEAD_TYPES, (*exact, *SMALLEST_FIRST)):
+    heads = _HEAD_TYPES if head == "auto" else (head,)
+    for head_type, value_type in product(heads, (*exact, *SMALLEST_FIRST)):
         try:
             narrow = rounded(diff, value_type=value_type, head_type=head_type)
         except DiffError:  # a value too large for the type
             continue
         outputs = _outputs(model, narrow, examples)
-        tried = value_type if head_type == "fp16" else f"{value_type} with an fp32 head"
+        tried = value_type if head_type == heads[0] else f"{value_type} with an {head_type} head"
         agreement[tried] = task.data.type.agreement(outputs, expected)
         if agreement[tried] >= least:
             break
