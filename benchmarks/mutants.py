@@ -1,39 +1,34 @@
 """Mutants of a diff file: random damage, and changes made with knowledge of the format.
 
-The latter change one element (a number of a stream, a count, a key, an entry of the table) and
+The latter change one element (a number of a stream, a count, a byte of the header, a section) and
 correct the digest, so that the reader gets further.
 """
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from streamlab.diff.format.codec import CODECS, CODED, read_numbers, write_numbers
-from streamlab.diff.format.frame import (
-    Block,
-    Frame,
-    read_frame,
-    with_digest,
-    write_frame,
-)
+from streamlab.diff.format.frame import Frame, Sections, read_frame, signed, write_frame
 from streamlab.diff.format.rule_block import n_values_of
 from streamlab.diff.format.values import VALUE_BITS, code_dtype
 from streamlab.errors import StreamlabError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
 _STREAMS = {"positions.gaps": np.uint32, "positions.classes": np.uint16}
-_ODD = [0, 1, -1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63, 1.5, "", "x", None, [], {}, True]
+_ODD = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**56 - 1]
+_LONGEST_HEADER = 160  # of which most are the lengths of sections
 
 
 def mutate(data: bytes, other: bytes, rng: random.Random) -> bytes:
     """Return one mutant of `data`, possibly with parts of `other`."""
     kind = rng.choice(
-        ["random", "random", "block", "stream", "stream", "metadata", "table", "lend"]
+        ["random", "random", "section", "stream", "stream", "header", "bytes", "move", "lend"]
     )
     if kind == "random":
         return damage(data, rng)
@@ -49,7 +44,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 1, 2, 5, 20])):
         at = rng.randrange(len(mutant)) if len(mutant) else 0
         # Half of the damage goes to the start, where the header is.
-        at = at % 4096 if rng.random() < 0.5 else at
+        at = at % 256 if rng.random() < 0.5 else at
         length = rng.choice([1, 1, 4, 16, 4096])
         match rng.randrange(6):
             case 0 if at < len(mutant):
@@ -67,57 +62,56 @@ def damage(data: bytes, rng: random.Random) -> bytes:
     return bytes(mutant)
 
 
-def _block(data: bytes, _other: bytes, rng: random.Random) -> bytes:
-    """Damage the bytes of one block."""
+def _section(data: bytes, _other: bytes, rng: random.Random) -> bytes:
+    """Damage the bytes of one section."""
     frame = read_frame(data)
-    name = rng.choice(sorted(frame.blocks))
-    block = frame.blocks[name]
-    mutant = damage(bytes(block.data), rng)
-    if block.dtype != "U8":
-        mutant = mutant[: len(block.data)].ljust(len(block.data), b"\xff")
-        return _signed(frame, {name: Block(block.dtype, block.shape, mutant)}, {})
-    return _signed(frame, {name: Block("U8", (len(mutant),), mutant)}, {})
+    name = _held(frame, rng)
+    return _signed(frame, {name: damage(bytes(frame.sections[name]), rng)})
+
+
+def _held(frame: Frame, rng: random.Random) -> str:
+    """Choose a section that is not empty."""
+    return rng.choice([name for name, section in frame.sections.items() if len(section)])
 
 
 def _stream(data: bytes, _other: bytes, rng: random.Random) -> bytes:
     """Change numbers of one stream, and encode it again."""
     frame = read_frame(data)
-    tree = frame.metadata
-    name = rng.choice([*(_STREAMS.keys() & frame.blocks.keys()), "values.codes"])
-    block = bytes(frame.blocks[name].data)
+    codec = CODECS[frame.header.codec]
+    streams = [name for name in _STREAMS if len(frame.sections[name])]
+    name = rng.choice([*streams, "values.codes"])
+    stream = bytes(frame.sections[name])
     if name == "values.codes":
-        packed = _changed_codes(frame, block, rng)
-    else:
-        dtype = np.dtype(_STREAMS[name])
-        count = tree["k"] if name != "positions.classes" else _n_lines(tree, block, dtype)
-        numbers = CODECS[tree["codec"]].expand(block, dtype, count, "x").copy()
-        packed = CODECS[tree["codec"]].compress(_changed(numbers, rng))
-    return _signed(frame, {name: Block("U8", (len(packed),), packed)}, {})
+        return _signed(frame, {name: _changed_codes(frame, stream, rng)})
+    dtype = np.dtype(_STREAMS[name])
+    count = frame.header.k if name != "positions.classes" else _n_lines(frame, stream, dtype)
+    numbers = codec.expand(stream, dtype, count, "x").copy()
+    return _signed(frame, {name: codec.compress(_changed(numbers, rng))})
 
 
-def _changed_codes(frame: Frame, block: bytes, rng: random.Random) -> bytes:
+def _changed_codes(frame: Frame, stream: bytes, rng: random.Random) -> bytes:
     """Change codes of values, and pack them or encode them again."""
-    tree = frame.metadata
-    dtype, bits = code_dtype(tree["value_type"], tree["codec"]), VALUE_BITS[tree["value_type"]]
-    rule = bytes(frame.blocks["positions.rule"].data) if "positions.rule" in frame.blocks else b""
-    n_values = n_values_of(rule, tree["k"])
-    numbers = _changed(read_numbers(block, dtype, bits, tree["codec"], n_values, "x"), rng)
+    header = frame.header
+    dtype, bits = code_dtype(header.value_type, header.codec), VALUE_BITS[header.value_type]
+    n_values = n_values_of(bytes(frame.sections["positions.rule"]), header.k)
+    numbers = _changed(read_numbers(stream, dtype, bits, header.codec, n_values, "x"), rng)
     if rng.random() < 0.5:  # which codes of any size survive
-        return CODED + CODECS[tree["codec"]].compress(numbers)
-    return write_numbers(numbers, bits, tree["codec"])
+        return CODED + CODECS[header.codec].compress(numbers)
+    return write_numbers(numbers, bits, header.codec)
 
 
-def _n_lines(tree: Any, stream: bytes, dtype: np.dtype[Any]) -> int:
+def _n_lines(frame: Frame, stream: bytes, dtype: np.dtype[Any]) -> int:
     """Return the length of a stream, from the error for requesting too many numbers."""
+    codec = frame.header.codec
     for count in (1 << 17, 1 << 16, 1 << 12):
         try:
-            CODECS[tree["codec"]].expand(stream, dtype, count, "x")
+            CODECS[codec].expand(stream, dtype, count, "x")
         except StreamlabError as error:
             words = str(error).replace(",", " ").split()
             got = [int(word.rstrip(".")) for word in words if word.rstrip(".").isdigit()]
-            if tree["codec"] == "pcodec" and got and got[-1] < count:
+            if codec == "pcodec" and got and got[-1] < count:
                 return got[-1]
-            if tree["codec"] == "xz" and got and got[-1] < count * dtype.itemsize:
+            if codec == "xz" and got and got[-1] < count * dtype.itemsize:
                 return got[-1] // dtype.itemsize
     raise ValueError("the length of the stream is unknown")
 
@@ -140,17 +134,21 @@ def _changed(numbers: Numbers, rng: random.Random) -> Numbers:
     return numbers
 
 
-def _metadata(data: bytes, _other: bytes, rng: random.Random) -> bytes:
-    """Set, drop or add a key of the metadata."""
+def _header(data: bytes, _other: bytes, rng: random.Random) -> bytes:
+    """State something else in the header."""
     frame = read_frame(data)
-    tree = dict(frame.metadata)
-    key = rng.choice([*sorted(tree), "extra"])
-    values = [*_ODD, tree["k"] + 1, tree["k"] - 1, tree["d"] + 1]
-    values += ["xz", "pcodec", "sign", "int2", "int4", "int8", "fp32", "bf16", 1, 2, "0" * 64]
-    changes = {key: rng.choice(values)}
-    if rng.random() < 0.2:
-        changes = {"task": {"x": _nested(rng.choice([1, 50, 400]))}}
-    return _signed(frame, {}, changes, dropped=[key] if rng.random() < 0.2 else [])
+    header = frame.header
+    near = [header.k + 1, max(0, header.k - 1), header.d + 1]
+    changes: list[dict[str, Any]] = [
+        {"k": rng.choice([*_ODD, *near])},
+        {"d": rng.choice([*_ODD, *near])},
+        {"codec": rng.choice(["xz", "pcodec"])},
+        {"mode": rng.choice(["add", "replace", "prune"])},
+        {"value_type": rng.choice(list(VALUE_BITS))},
+        {"base": "00" * 32},
+        {"task": {"x": _nested(rng.choice([1, 30, 31, 400]))}},
+    ]
+    return write_frame(replace(header, **rng.choice(changes)), frame.sections)
 
 
 def _nested(depth: int) -> Any:
@@ -160,50 +158,37 @@ def _nested(depth: int) -> Any:
     return tree
 
 
-def _table(data: bytes, _other: bytes, rng: random.Random) -> bytes:
-    """State another type, shape or name for a block, or drop, duplicate or empty one."""
+def _bytes(data: bytes, _other: bytes, rng: random.Random) -> bytes:
+    """Damage the header's bytes."""
+    return signed(damage(data[:_LONGEST_HEADER], rng) + data[_LONGEST_HEADER:])
+
+
+def _move(data: bytes, _other: bytes, rng: random.Random) -> bytes:
+    """Empty one section, or give its content to another or to both."""
     frame = read_frame(data)
-    name = rng.choice(sorted(frame.blocks))
-    block = frame.blocks[name]
-    shape = rng.choice([(), (0,), (2**40,), (1, *block.shape), (len(block.data),)])
-    changed: dict[str, Block | None] = {name: Block(block.dtype, shape, block.data)}
-    match rng.randrange(4):
-        case 0:
-            changed = {name: None}
-        case 1:
-            changed = {rng.choice(["head", "tail", "positions.more"]): block}
-        case 2:
-            changed = {name: Block(block.dtype, (0,), b"")}
-    return _signed(frame, changed, {})
+    name, into = _held(frame, rng), rng.choice(sorted(frame.sections))
+    section = frame.sections[name]
+    changes: list[Sections] = [{name: b""}, {name: b"", into: section}, {into: section}]
+    return _signed(frame, rng.choice(changes))
 
 
 def _lend(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """Take one block from another file."""
+    """Take one section from another file."""
     frame, lender = read_frame(data), read_frame(other)
-    name = rng.choice(sorted(frame.blocks.keys() & lender.blocks.keys()))
-    return _signed(frame, {name: lender.blocks[name]}, {})
+    name = rng.choice(sorted(frame.sections))
+    return _signed(frame, {name: lender.sections[name]})
 
 
 _KNOWING: dict[str, Callable[[bytes, bytes, random.Random], bytes]] = {
-    "block": _block,
+    "section": _section,
     "stream": _stream,
-    "metadata": _metadata,
-    "table": _table,
+    "header": _header,
+    "bytes": _bytes,
+    "move": _move,
     "lend": _lend,
 }
 
 
-def _signed(
-    frame: Frame,
-    blocks: dict[str, Any],
-    metadata: dict[str, Any],
-    dropped: list[str] | None = None,
-) -> bytes:
-    """Encode the file with changes and a correct digest."""
-    held = {**frame.blocks, **blocks}
-    held = {name: block for name, block in held.items() if block is not None}
-    tree = copy.deepcopy(dict(frame.metadata)) | metadata
-    tree = {key: value for key, value in tree.items() if key not in (dropped or [])}
-    if "sha256" in tree and "sha256" not in metadata:
-        tree = with_digest(tree, held)
-    return write_frame(tree, held)
+def _signed(frame: Frame, sections: Sections) -> bytes:
+    """Encode the file with other sections and a correct digest."""
+    return write_frame(frame.header, {**frame.sections, **sections})

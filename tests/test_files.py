@@ -278,7 +278,7 @@ def test_a_diff_folder_that_exists_keeps_its_other_files(tmp_path: Path) -> None
 
     diff(1).save_pretrained(tmp_path)
 
-    names = ["README.md", "diff.safetensors", "notes.json"]
+    names = ["README.md", "diff.sldiff", "notes.json"]
     assert [path.name for path in everything(tmp_path)] == names
 
 

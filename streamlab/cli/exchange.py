@@ -48,7 +48,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
     \b
     Example:
       streamlab export scores --run latest -o scores.csv
-      streamlab export sst2 -o sst2.diff.safetensors
+      streamlab export sst2 -o sst2.sldiff
     """
     if thing not in SUBJECTS:
         find_stored(opened(place), thing, among).save(output)
@@ -98,7 +98,7 @@ def import_(
 
     \b
     Example:
-      streamlab import sst2.diff.safetensors --provider reviews_inc
+      streamlab import sst2.sldiff --provider reviews_inc
       streamlab import ../other-home
     """
     if source.is_dir():
@@ -176,7 +176,7 @@ def diff(
 
     \b
     Example:
-      streamlab diff ./base ./tuned -o tuned.diff.safetensors
+      streamlab diff ./base ./tuned -o tuned.sldiff
     """
     from streamlab.base import BaseSettings
     from streamlab.inference.checkpoint_diff import write_checkpoint_diff

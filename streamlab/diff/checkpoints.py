@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
 
 
-FILE_NAME = "diff.safetensors"
+FILE_NAME = "diff.sldiff"
 CARD_NAME = "README.md"
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 

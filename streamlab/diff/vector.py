@@ -248,6 +248,6 @@ def _checked_head(head: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[
 def _checked_json(tree: Any) -> Any:
     """Return a tree after a round trip through JSON, so that a diff equals its stored copy."""
     try:
-        return parse_json(canonical_json(tree), max_depth=MAX_JSON_DEPTH - 1)  # inside a header
+        return parse_json(canonical_json(tree), max_depth=MAX_JSON_DEPTH)
     except (TypeError, ValueError, RecursionError) as error:
         raise DiffError(f"`task` and the names in `head` must be JSON: {error}.") from error

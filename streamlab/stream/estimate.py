@@ -39,7 +39,7 @@ def plan(context: RunContext) -> list[PlannedArrival]:
 
     Bytes: kept positions at the entropy of evenly drawn ones, values at their full width, and
     the head; real files are smaller, as their values compress and a rule has few positions to
-    store, but for one or two kB of header.
+    store, but for some hundred bytes of header and task.
     Seconds: the forward and backward of two batches of every task, timed here, times the steps;
     what runs beside it makes it longer.
     """

@@ -40,14 +40,14 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
 
 
 def test_an_exact_diff_is_written_and_its_bytes_are_shown(call: Callable[..., Result]) -> None:
-    result = call("base", "tuned", "-o", "x.safetensors", "--format", "json")
+    result = call("base", "tuned", "-o", "x.sldiff", "--format", "json")
 
     assert result.exit_code == 0, result.output
     assert "equals TUNED, bit for bit" in result.stderr
-    file = open_diff(Path("x.safetensors").read_bytes())
+    file = open_diff(Path("x.sldiff").read_bytes())
     assert (file.header.mode, file.header.k, file.header.value_type) == ("replace", 16, "fp32")
     sizes = {row["part"]: row["bytes"] for row in json.loads(result.stdout)}
-    assert sizes["file"] == Path("x.safetensors").stat().st_size
+    assert sizes["file"] == Path("x.sldiff").stat().st_size
     assert sizes["whole checkpoint"] > sizes["file"]
     assert file.digest in result.stderr
 

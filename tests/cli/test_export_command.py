@@ -45,7 +45,7 @@ def test_a_diff_is_written_as_it_is_stored(
 ) -> None:
     (arrival,) = arrivals_in(ran.home, task="sst2", method="diff_pruning")
     words = {"arrival": f"arrival:{arrival.id}", "digest": (arrival.digest or "")[:9]}
-    path = tmp_path / "x.safetensors"
+    path = tmp_path / "x.sldiff"
     path.write_text("something older")
 
     result = stored("export", words.get(word, word), "-o", path)
@@ -54,7 +54,7 @@ def test_a_diff_is_written_as_it_is_stored(
     assert hashlib.sha256(path.read_bytes()).hexdigest() == arrival.digest
     base = open_home(ran.home.path).load_base()
     assert DiffVector.load(path, base=base.base).task["task"] == "sst2"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.safetensors"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.sldiff"]
 
 
 @pytest.mark.parametrize("subject", ["runs", "arrivals", "diffs", "scores", "tasks", "bases"])

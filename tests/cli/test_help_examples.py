@@ -54,7 +54,7 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "reviews.jsonl").write_text('{"text": "dull"}\n{"text": "fine"}\n', encoding="utf-8")
     sent = others.outcomes[0].record.digest
     assert sent is not None
-    shutil.copy(FolderStore(others.home.store).path(sent), folder / "sst2.diff.safetensors")
+    shutil.copy(FolderStore(others.home.store).path(sent), folder / "sst2.sldiff")
     smoke = scenario(
         lab, "smoke", tasks={"sst2": task("mood")}, providers={"a": {"tasks": ["sst2"]}}
     )

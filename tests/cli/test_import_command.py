@@ -25,7 +25,7 @@ def call(ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.chdir(work)
     shutil.copytree(ran.home.path, tmp_path / "other-home")
     call = caller(copied(ran, tmp_path))
-    assert call("export", "sst2", "-o", "sst2.diff.safetensors").exit_code == 0
+    assert call("export", "sst2", "-o", "sst2.sldiff").exit_code == 0
     return call
 
 
@@ -52,23 +52,23 @@ def test_a_home_is_told_run_by_run(call: Call, tmp_path: Path) -> None:
 def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> None:
     before = call("predict", "sst2", "a good film", "--format", "json")
 
-    call("import", "sst2.diff.safetensors", "--provider", "me", "--task", "mine")
+    call("import", "sst2.sldiff", "--provider", "me", "--task", "mine")
     after = call("predict", "mine", "a good film", "--format", "json")
 
     assert after.stdout == before.stdout
-    assert "imported, seed 0, from the file sst2.diff.safetensors" in after.stderr
+    assert "imported, seed 0, from the file sst2.sldiff" in after.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (
-            ["sst2.diff.safetensors"],
+            ["sst2.sldiff"],
             2,
-            "Give the provider of sst2.diff.safetensors with",
+            "Give the provider of sst2.sldiff with",
         ),
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
-        (["sst2.diff.safetensors", "--provider", "me", "--base", "x", "--base", "y"], 2, "once"),
+        (["sst2.sldiff", "--provider", "me", "--base", "x", "--base", "y"], 2, "once"),
         (["nowhere"], 2, "does not exist"),
         (
             [".", "--format", "json"],
@@ -98,7 +98,7 @@ def test_a_base_is_not_taken_from_an_import(call: Call, tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("source", ["sst2.diff.safetensors", "."])
+@pytest.mark.parametrize("source", ["sst2.sldiff", "."])
 def test_no_home_is_made_for_what_cannot_be_taken_in(
     source: str, call: Call, tmp_path: Path
 ) -> None:

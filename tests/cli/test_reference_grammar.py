@@ -188,7 +188,7 @@ COMMANDS = {
     "export --run": ["export", "scores", "-o", "scores.csv", "--run"],
     "rm --run": ["rm", "sst2", "--run"],
     "rollback --run": ["rollback", "sst2@1", "--run"],
-    "export": ["export", "-o", "x.safetensors"],
+    "export": ["export", "-o", "x.sldiff"],
     "merge": ["merge", "--to", "folder"],
     "swap": ["swap"],
     "swap --run": ["swap", "--run"],

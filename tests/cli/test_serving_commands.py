@@ -229,7 +229,7 @@ def test_a_version_is_named_wherever_a_task_is(ran: Ran, tmp_path: Path) -> None
     ):
         assert meant in call("predict", word, "a fine film").stderr
     for words in (
-        ["export", "sst2@2", "-o", str(tmp_path / "one.safetensors")],
+        ["export", "sst2@2", "-o", str(tmp_path / "one.sldiff")],
         ["merge", "sst2@1", "--to", str(tmp_path / "merged")],
         ["swap", "sst2@1", "sst2@2", "--repeats", "1"],
     ):

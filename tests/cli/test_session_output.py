@@ -69,9 +69,9 @@ SERVED = {
         "predict nothing text",
     ],
     "exchange": [
-        "export sst2 -o sst2.diff.safetensors",
-        "import sst2.diff.safetensors --provider somebody",
-        "import sst2.diff.safetensors --provider somebody",
+        "export sst2 -o sst2.sldiff",
+        "import sst2.sldiff --provider somebody",
+        "import sst2.sldiff --provider somebody",
         "merge sst2 --to merged",
         "merge sst2 --to merged",
     ],

@@ -83,7 +83,7 @@ def bits(model: PreTrainedModel) -> dict[str, bytes]:
 def test_an_exact_diff_gives_the_tuned_model_back_bit_for_bit(kind: str, tmp_path: Path) -> None:
     base = classifier(kind)
     tuned = tuned_from(base)
-    path = tmp_path / "diff.safetensors"
+    path = tmp_path / "diff.sldiff"
 
     digest = DiffVector.from_models(base, tuned, exact=True).save(path)
     back = DiffVector.load(path, base=base, expected_digest=digest)

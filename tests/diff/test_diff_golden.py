@@ -97,7 +97,7 @@ def around(tensors: list[SparseTensor], rule: Rule | None = None) -> DiffVector:
 
 
 def path_of(*case: str) -> Path:
-    return FOLDER / f"v2-{'-'.join(case)}.safetensors"
+    return FOLDER / f"v2-{'-'.join(case)}.sldiff"
 
 
 def write_all() -> None:
@@ -136,8 +136,7 @@ def test_no_golden_file_was_touched_added_or_lost() -> None:
     listed = {name: digest for digest, name in map(str.split, lines)}
 
     found = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in FOLDER.glob("*.safetensors")
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in FOLDER.glob("*.sldiff")
     }
 
     assert found == listed

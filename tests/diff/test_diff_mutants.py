@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from streamlab.diff.format.container import decode, encode
-from streamlab.diff.format.frame import Block, read_frame, with_digest, write_frame
+from streamlab.diff.format.frame import read_frame, signed, write_frame
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import (
@@ -55,14 +55,17 @@ def damage(data: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_inside(data: bytes, rng: random.Random) -> bytes:
-    """Damage one block and make the digest right again, as a hostile author would."""
+    """Damage one section and make the digest right again, as a hostile author would."""
     frame = read_frame(data)
-    blocks = dict(frame.blocks)
-    names = [name for name in blocks if blocks[name].dtype == "U8"]
-    name = "positions.rule" if "positions.rule" in names else rng.choice(sorted(names))
-    mutant = damage(bytes(blocks[name].data), rng)
-    blocks[name] = Block("U8", (len(mutant),), mutant)
-    return write_frame(with_digest(frame.metadata, blocks), blocks)
+    names = [name for name, section in frame.sections.items() if len(section)]
+    name = "positions.rule" if "positions.rule" in names else rng.choice(names)
+    changed = {name: damage(bytes(frame.sections[name]), rng)}
+    return write_frame(frame.header, {**frame.sections, **changed})
+
+
+def damaged_header(data: bytes, rng: random.Random) -> bytes:
+    """Damage what comes before the sections, with a right digest."""
+    return signed(data[:40] + damage(data[40:90], rng) + data[90:])
 
 
 def check_valid(diff: DiffVector) -> None:
@@ -106,6 +109,24 @@ def test_a_hostile_file_with_right_digests_is_refused_by_name_or_valid(
             refused += 1
 
     assert refused > 90
+
+
+@pytest.mark.parametrize("codec", ["pcodec", "xz"])
+def test_a_hostile_header_is_refused_by_name_or_valid(
+    draw_diff: Callable[..., DiffVector], codec: CodecName
+) -> None:
+    diff = draw_diff(2, shapes=SHAPES, density=0.3)
+    data = encode(diff, value_type="int4", codec=codec).data
+    rng = random.Random(codec)  # noqa: S311 - damage need not be secret
+    refused = 0
+
+    for _ in range(2000):
+        try:
+            check_valid(decode(damaged_header(data, rng), diff.layout))
+        except DiffError:  # of another base, too
+            refused += 1
+
+    assert refused > 1800
 
 
 SOME = (False, True, True, False, True, False)

@@ -51,7 +51,7 @@ def named(path: Path) -> BaseSettings:
 
 def test_an_exact_file_turns_one_checkpoint_into_the_other(folders: tuple[Path, Path]) -> None:
     base, tuned = folders
-    path = base.parent / "x.safetensors"
+    path = base.parent / "x.sldiff"
 
     made = write_checkpoint_diff(named(base), named(tuned), path, exact=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from streamlab.diff.format.codec import CODECS, CODED
 from streamlab.diff.format.container import encode
-from streamlab.diff.format.frame import Block, read_frame
+from streamlab.diff.format.frame import read_frame
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import (
@@ -143,12 +143,11 @@ def judged(submission: Submission) -> DiffVector | str:
 
 def packed(data: bytes, name: str, numbers: list[int], dtype: str) -> bytes:
     """Put other numbers into one stream, with a right checksum."""
-    codec = CODECS[read_frame(data).metadata["codec"]]
+    codec = CODECS[read_frame(data).header.codec]
     stream = codec.compress(np.array(numbers, dtype=dtype))
     if name == "values.codes":
         stream = CODED + stream
-    block = Block("U8", (len(stream),), stream)
-    return rewritten(read_frame(data), blocks={name: block})
+    return rewritten(read_frame(data), sections={name: stream})
 
 
 def scaled(value: float) -> DiffVector:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.format.container import decode, encode
-from streamlab.diff.format.frame import Block, read_frame
+from streamlab.diff.format.frame import read_frame
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.stream.admission import RULES
 from streamlab.stream.providers.forgeries import rewritten
@@ -18,34 +18,29 @@ from streamlab.stream.providers.forgeries import rewritten
 
 @st.composite
 def mutants(draw: Callable[[st.SearchStrategy[Any]], Any]) -> bytes:
+    """Damage one section, and state something else in the header."""
     value_type = draw(st.sampled_from(VALUE_TYPES))
     codec = draw(st.sampled_from(["pcodec", "xz"]))
     diff = draw(st.sampled_from([drawn(7), *map(ruled, BY_RULE)]))
     frame = read_frame(encode(diff, value_type=value_type, codec=codec).data)
-    name = draw(st.sampled_from(sorted(frame.blocks)))
-    old = frame.blocks[name]
-    data = bytearray(old.data)
+    name = draw(st.sampled_from([name for name, data in frame.sections.items() if len(data)]))
+    data = bytearray(frame.sections[name])
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(data) - 1))
         data[at] = draw(st.integers(0, 255))
-    if old.dtype == "U8":
-        data = data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=8))
-    shape = (len(data),) if old.dtype == "U8" else old.shape
-    metadata = draw(
-        st.dictionaries(
-            st.sampled_from(["k", "d", "base", "codec", "mode", "value_type", "task"]),
-            st.one_of(
-                st.integers(0, 500),
-                st.sampled_from(
-                    ["xz", "pcodec", "add", "replace", "prune", *VALUE_TYPES, "ab" * 32]
-                ),
-                st.just({}),
-            ),
-            max_size=1,
+    data = data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=8))
+    header = draw(
+        st.one_of(
+            st.just({}),
+            st.fixed_dictionaries({"k": st.integers(0, 500)}),
+            st.fixed_dictionaries({"d": st.integers(0, 500)}),
+            st.fixed_dictionaries({"codec": st.sampled_from(["xz", "pcodec"])}),
+            st.fixed_dictionaries({"mode": st.sampled_from(["add", "replace", "prune"])}),
+            st.fixed_dictionaries({"value_type": st.sampled_from(VALUE_TYPES)}),
+            st.fixed_dictionaries({"task": st.just({})}),
         )
     )
-    block = Block(old.dtype, shape, bytes(data))
-    return rewritten(frame, metadata=metadata, blocks={name: block})
+    return rewritten(frame, header=header, sections={name: bytes(data)})
 
 
 @settings(deadline=None)

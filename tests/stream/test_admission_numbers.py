@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.format.container import decode, encode
-from streamlab.diff.format.frame import Block, read_frame
+from streamlab.diff.format.frame import read_frame
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, SparseTensor
@@ -83,10 +83,8 @@ def test_a_file_that_expands_is_refused_before_it_does() -> None:
         lambda: packed(DATA, "positions.gaps", [2**32 - 1] * drawn().n_entries, "uint32"),
         lambda: packed(DATA, "positions.gaps", [0] * (drawn().n_entries - 1), "uint32"),
         lambda: packed(DATA, "positions.classes", [60_000] * 4, "uint16"),
-        lambda: rewritten(read_frame(DATA), metadata={"k": drawn().n_entries - 1}),
-        lambda: rewritten(
-            read_frame(DATA), blocks={"positions.counts": Block("U8", (9,), b"\xff" * 9)}
-        ),
+        lambda: rewritten(read_frame(DATA), header={"k": drawn().n_entries - 1}),
+        lambda: rewritten(read_frame(DATA), sections={"positions.counts": b"\xff" * 9}),
     ],
 )
 def test_positions_that_are_none_are_refused(crafted: Callable[[], bytes]) -> None:

@@ -182,7 +182,7 @@ def test_what_is_no_diff_is_refused() -> None:
 
 
 def test_a_refusal_keeps_the_name_of_the_rule_of_the_format() -> None:
-    with pytest.raises(RefusedError, match=r"the rule `container`: .*the rule `tensor-table`"):
+    with pytest.raises(RefusedError, match=r"the rule `container`: .*the rule `content-digest`"):
         admit(submitted(DATA[:-1]))
 
 
@@ -194,6 +194,6 @@ def test_a_diff_of_another_base_is_refused() -> None:
 
 
 def test_a_diff_that_claims_another_size_of_the_base_is_refused() -> None:
-    claimed = rewritten(read_frame(DATA), metadata={"d": LAYOUT.n_gated + 1})
+    claimed = rewritten(read_frame(DATA), header={"d": LAYOUT.n_gated + 1})
 
     assert rule_broken(submitted(claimed)) == "base"

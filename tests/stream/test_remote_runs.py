@@ -115,7 +115,7 @@ def test_a_run_records_where_its_files_are(remote: Remote) -> None:
 
 COMMANDS = (
     "show latest", "show arrival:1", "ls diffs", "verify", "gc --dry-run", "du",
-    "predict mood good", "export mood -o {out}/mood.safetensors",
+    "predict mood good", "export mood -o {out}/mood.sldiff",
     "purge --provider press --dry-run",
 )  # fmt: skip
 LONG_ONES = (
@@ -331,7 +331,7 @@ def test_a_home_is_imported_into_a_bucket(
 
 
 def test_a_file_is_imported_into_a_bucket(own: Remote, tmp_path: Path) -> None:
-    file = tmp_path / "mood.safetensors"
+    file = tmp_path / "mood.sldiff"
     exported = own.call("export", "mood", "-o", str(file))
 
     result = own.call("import", str(file), "--provider", "elsewhere")

@@ -18,15 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 from streamlab.diff.format import positions, values
 from streamlab.diff.format.codec import CODECS, CodecName, read_numbers, write_numbers
 from streamlab.diff.format.frame import (
-    FORMAT_NAME,
-    FORMAT_VERSION,
-    Block,
+    SECTIONS,
     Frame,
     Header,
-    digest_frame,
+    Sections,
+    check_header,
     read_frame,
-    read_header,
-    with_digest,
     write_frame,
 )
 from streamlab.diff.format.head import HeadTensor, HeadType, read_head, round_head, write_head
@@ -47,12 +44,12 @@ _COUNTS, _GAPS = "positions.counts", "positions.gaps"
 _RULE = "positions.rule"
 _CODES, _SCALES = "values.codes", "values.scales"
 _HEAD = "head"
-_PARTS = ("positions", "values", "head")
+_PLACES = (_CUTS, _CLASSES, _COUNTS, _GAPS)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Bytes by part of a file; `metadata` is everything before the first block."""
+    """Bytes by part of a file; `metadata` is the rest: the header and the task."""
 
     positions: int
     values: int
@@ -85,40 +82,35 @@ def encode(
     """
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
-    blocks = _position_blocks(diff, codec) | _value_blocks(diff, value_type, codec)
-    if diff.head:
-        blocks[_HEAD] = _bytes_block(write_head(round_head(diff.head, head_type)))
-    metadata = {
-        "format": FORMAT_NAME,
-        "version": FORMAT_VERSION,
-        "base": diff.layout.fingerprint,
-        "d": diff.n_gated,
-        "k": diff.n_entries,
-        "codec": codec,
-        "mode": diff.mode,
-        "value_type": value_type,
-        "task": diff.task,
-    }
-    metadata = with_digest(metadata, blocks)
-    read_header(metadata)  # rejects what a reader would reject
-    data = write_frame(metadata, blocks)
-    return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(blocks, len(data)))
+    sections = _position_sections(diff, codec) | _value_sections(diff, value_type, codec)
+    sections[_HEAD] = write_head(round_head(diff.head, head_type))
+    fingerprint = diff.layout.fingerprint
+    header = Header(
+        fingerprint, diff.n_gated, diff.n_entries, codec, diff.mode, value_type, diff.task
+    )
+    check_header(header)
+    data = write_frame(header, sections)
+    return EncodedDiff(data, hashlib.sha256(data).hexdigest(), _measure(sections, len(data)))
 
 
 @dataclass(frozen=True)
 class DiffFile:
     """A file with valid structure and checksums; decoding its entries needs the base's layout."""
 
-    header: Header
     frame: Frame
     head: Mapping[str, HeadTensor]
     digest: str  # SHA-256 of the file in hex
     n_bytes: int
 
     @property
+    def header(self) -> Header:
+        """Return what the file says of itself."""
+        return self.frame.header
+
+    @property
     def parts(self) -> Parts:
         """Return the bytes by part."""
-        return _measure(self.frame.blocks, self.n_bytes)
+        return _measure(self.frame.sections, self.n_bytes)
 
     @property
     def n_head_entries(self) -> int:
@@ -128,15 +120,14 @@ class DiffFile:
     @property
     def n_values(self) -> int:
         """Return the number of stored values, which entries may share."""
-        block = self.frame.blocks.get(_RULE)
-        return n_values_of(b"" if block is None else bytes(block.data), self.header.k)
+        return n_values_of(bytes(self.frame.sections[_RULE]), self.header.k)
 
     def decode(self, layout: Layout) -> DiffVector:
         """Decode the entries against the layout of their base; values are widened to float32.
 
         Raises DiffFormatError naming the violated rule, and BaseMismatchError for another base.
         """
-        frame, header = self.frame, self.header
+        frame, header, sections = self.frame, self.header, self.frame.sections
         if header.base != layout.fingerprint:
             raise BaseMismatchError(
                 f"The diff belongs to the base {header.base!r}, not to {layout.fingerprint!r}; "
@@ -147,16 +138,16 @@ class DiffFile:
                 "base-size", f"`d` must be the base's {layout.n_gated} entries, got {header.d}."
             )
         rule = None
-        if _RULE in frame.blocks:
-            rule = read_rule(bytes(frame.blocks[_RULE].data), header.k, header.codec, layout)
+        if sections[_RULE]:
+            rule = read_rule(bytes(sections[_RULE]), header.k, header.codec, layout)
             # Before the positions, whose number nothing else in the file would prove.
-            numbers = _read_codes(frame, header, self.n_values)
+            numbers = _read_codes(frame, self.n_values)
             positions_of = positions_by(rule, layout)
         else:
-            positions_of = _read_positions(frame, header, layout)
-            numbers = _read_codes(frame, header, header.k)
+            positions_of = _read_positions(frame, layout)
+            numbers = _read_codes(frame, header.k)
         counts = [len(part) for part in positions_of]
-        entries = _widen(frame, header, numbers, rule, counts)
+        entries = _widen(frame, numbers, rule, counts)
         entries.flags.writeable = False
         values_of = [entries[a:b] for a, b in pairwise([0, *np.cumsum(counts).tolist()])]
         tensors = map(proven_tensor, layout.shapes, positions_of, values_of)
@@ -180,16 +171,8 @@ def open_diff(
             "file-digest", f"the SHA-256 must be {expected_digest}, got {digest}."
         )
     frame = read_frame(data)
-    header = read_header(frame.metadata)
-    _check_table(frame.blocks, header)
-    actual = digest_frame(frame.metadata, frame.blocks)
-    if actual != header.sha256:
-        raise DiffFormatError(
-            "content-digest", f"the SHA-256 must be {header.sha256}, got {actual}."
-        )
-    head = frame.blocks.get(_HEAD)
-    tensors = read_head(b"" if head is None else head.data)
-    return DiffFile(header, frame, tensors, digest, len(data))
+    _check_sections(frame)
+    return DiffFile(frame, read_head(frame.sections[_HEAD]), digest, len(data))
 
 
 def decode(data: bytes, layout: Layout, *, expected_digest: str | None = None) -> DiffVector:
@@ -217,7 +200,7 @@ def rounded(
     return DiffVector(diff.layout, tuple(tensors), head, diff.task, diff.mode, rule)
 
 
-def _position_blocks(diff: DiffVector, codec: CodecName) -> dict[str, Block]:
+def _position_sections(diff: DiffVector, codec: CodecName) -> dict[str, bytes]:
     held = [tensor.positions for tensor in diff.tensors]
     if diff.rule is not None:
         pairs = zip(positions_by(diff.rule, diff.layout), held, strict=True)
@@ -226,94 +209,75 @@ def _position_blocks(diff: DiffVector, codec: CodecName) -> dict[str, Block]:
                 f"The rule {type(diff.rule).__name__} regenerates other positions than the diff "
                 "has. Make the diff from the positions of its rule, or without a rule."
             )
-        return {_RULE: _bytes_block(write_rule(diff.rule, codec))}
+        return {_RULE: write_rule(diff.rule, codec)}
     compress = CODECS[codec].compress
     streams = positions.split(held, diff.layout)
     return {
-        _CUTS: _bytes_block(streams.cuts),
-        _CLASSES: _bytes_block(compress(streams.classes, streams.class_pages)),
-        _COUNTS: _bytes_block(streams.counts),
-        _GAPS: _bytes_block(compress(streams.gaps, streams.pages)),
+        _CUTS: streams.cuts,
+        _CLASSES: compress(streams.classes, streams.class_pages),
+        _COUNTS: streams.counts,
+        _GAPS: compress(streams.gaps, streams.pages),
     }
 
 
-def _value_blocks(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, Block]:
+def _value_sections(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, bytes]:
     codes = values.diff_codes(diff, value_type)
     numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
-    stream = write_numbers(numbers, values.VALUE_BITS[value_type], codec)
-    blocks = {_CODES: _bytes_block(stream)}
-    if value_type in values.INTEGER_BITS:
-        scales = codes.scales.astype("<f4").tobytes()
-        blocks[_SCALES] = Block("F32", (len(codes.scales),), scales)
-    return blocks
-
-
-def _bytes_block(data: bytes) -> Block:
-    return Block("U8", (len(data),), data)
-
-
-def _by_part(blocks: Mapping[str, Block]) -> dict[str, dict[str, Block]]:
-    parts: dict[str, dict[str, Block]] = {part: {} for part in _PARTS}
-    for name, block in blocks.items():
-        parts[name.partition(".")[0]][name] = block
-    return parts
-
-
-def _measure(blocks: Mapping[str, Block], n_bytes: int) -> Parts:
-    sizes = {
-        part: sum(len(block.data) for block in members.values())
-        for part, members in _by_part(blocks).items()
+    return {
+        _SCALES: codes.scales.astype("<f4").tobytes(),
+        _CODES: write_numbers(numbers, values.VALUE_BITS[value_type], codec),
     }
+
+
+def _measure(sections: Sections, n_bytes: int) -> Parts:
+    sizes = dict.fromkeys(("positions", "values", "head"), 0)
+    for name in SECTIONS[1:]:  # all but the task
+        sizes[name.partition(".")[0]] += len(sections.get(name, b""))
     return Parts(**sizes, metadata=n_bytes - sum(sizes.values()))
 
 
-def _check_table(blocks: Mapping[str, Block], header: Header) -> None:
-    """Check that the blocks are those of positions or a rule, of the value type, and a head's."""
-    where = (_RULE,) if _RULE in blocks else (_CUTS, _CLASSES, _COUNTS, _GAPS)
-    expected: dict[str, str] = dict.fromkeys((*where, _CODES), "U8")
-    if header.value_type in values.INTEGER_BITS:
-        expected[_SCALES] = "F32"
-    for name, dtype in expected.items():
-        block = blocks.get(name)
-        if block is None or block.dtype != dtype or len(block.shape) != 1:
-            raise DiffFormatError("tensor-table", f"`{name}` must be a vector of {dtype}.")
-    for name in sorted(blocks.keys() - expected.keys() - {_HEAD}):
-        raise DiffFormatError("tensor-table", f"{name!r} is not a block of a diff file.")
-    head = blocks.get(_HEAD)
-    if head is not None and (head.dtype != "U8" or len(head.shape) != 1 or not head.data):
-        raise DiffFormatError("tensor-table", f"`{_HEAD}` must be a non-empty vector of U8.")
-    if header.k == 0 and head is None:
+def _check_sections(frame: Frame) -> None:
+    """Check that there is a rule or positions, no scale without use, and any change at all."""
+    header, sections = frame.header, frame.sections
+    if sections[_RULE] and any(len(sections[name]) for name in _PLACES):
+        raise DiffFormatError("section-table", "a file has positions or a rule, not both.")
+    if header.value_type not in values.INTEGER_BITS and len(sections[_SCALES]):
+        raise DiffFormatError("section-table", f"{header.value_type} has no scales.")
+    if header.k == 0 and not len(sections[_HEAD]):
         raise DiffFormatError("no-change", "the file has no entries and no head.")
 
 
-def _read_positions(frame: Frame, header: Header, layout: Layout) -> list[NDArray[np.int64]]:
+def _read_positions(frame: Frame, layout: Layout) -> list[NDArray[np.int64]]:
     """Read sorted positions per tensor; the size of each array is checked before allocation."""
-    cuts = read_cuts(bytes(frame.blocks[_CUTS].data), layout)
+    cuts = read_cuts(bytes(frame.sections[_CUTS]), layout)
     lines = cut_into_lines(cuts, layout)
-    stated = frame.blocks[_COUNTS].data
+    stated = frame.sections[_COUNTS]
     if len(stated) > MAX_VARINT_BYTES * lines.total:  # each class has at least one line
         raise DiffFormatError(
             "count-coding", f"{lines.total} lines cannot have {len(stated)} bytes of counts."
         )
     counts = np.array(read_varints(bytes(stated), "count-coding"), np.int64)
-    if counts.sum() != header.k:
-        raise DiffFormatError("count-sum", f"counts must add up to {header.k}, got {counts.sum()}.")
-    classes = _expand(frame.blocks[_CLASSES], header, np.uint16, lines.total, "class-stream")
+    if counts.sum() != frame.header.k:
+        raise DiffFormatError(
+            "count-sum", f"counts must add up to {frame.header.k}, got {counts.sum()}."
+        )
+    classes = _expand(frame, _CLASSES, np.uint16, lines.total, "class-stream")
     if classes.max(initial=0) > len(counts):
         raise DiffFormatError(
             "class-range", f"a line is in class {classes.max()} of {len(counts)}."
         )
-    gaps = _expand(frame.blocks[_GAPS], header, np.uint32, header.k, "position-stream")
+    gaps = _expand(frame, _GAPS, np.uint32, frame.header.k, "position-stream")
     return positions.join(gaps, counts, classes, lines, layout)
 
 
-def _expand(block: Block, header: Header, dtype: DTypeLike, count: int, rule: str) -> NDArray[Any]:
-    return CODECS[header.codec].expand(bytes(block.data), dtype, count, rule)
+def _expand(frame: Frame, name: str, dtype: DTypeLike, count: int, rule: str) -> NDArray[Any]:
+    return CODECS[frame.header.codec].expand(bytes(frame.sections[name]), dtype, count, rule)
 
 
-def _read_codes(frame: Frame, header: Header, count: int) -> NDArray[Any]:
+def _read_codes(frame: Frame, count: int) -> NDArray[Any]:
+    header = frame.header
     return read_numbers(
-        bytes(frame.blocks[_CODES].data),
+        bytes(frame.sections[_CODES]),
         values.code_dtype(header.value_type, header.codec),
         values.VALUE_BITS[header.value_type],
         header.codec,
@@ -324,21 +288,20 @@ def _read_codes(frame: Frame, header: Header, count: int) -> NDArray[Any]:
 
 def _widen(
     frame: Frame,
-    header: Header,
     numbers: NDArray[Any],
     rule: Rule | None,
     counts: Sequence[int],
 ) -> NDArray[np.float32]:
     """Return the values of all entries; `counts`: the entries of every tensor."""
+    header = frame.header
     scales, groups = values.NO_SCALES, values.groups_of(rule, counts)
     if header.value_type in values.INTEGER_BITS:
-        block = frame.blocks[_SCALES]
-        expected = int(np.count_nonzero(groups))
-        if block.shape != (expected,):
+        section, expected = frame.sections[_SCALES], int(np.count_nonzero(groups))
+        if len(section) != 4 * expected:
             raise DiffFormatError(
-                "scale-number", f"there must be {expected} scales, got {block.shape[0]}."
+                "scale-number", f"{expected} scales take 4 bytes each, got {len(section)} bytes."
             )
-        scales = np.frombuffer(block.data, dtype="<f4").astype(np.float32)
+        scales = np.frombuffer(section, dtype="<f4").astype(np.float32)
     zeros = header.mode != "add" or rule is not None
     codes = values.Codes(numbers, scales)
     widened = values.widen_values(codes, groups, header.value_type, zeros=zeros)

@@ -1,245 +1,197 @@
-"""The frame of a diff file: a safetensors file in canonical form, and its metadata.
+"""The frame of a diff file: a header of some bytes, and its sections.
 
-    8 bytes: length of the header | header: canonical JSON, padded with spaces | tensor bytes
+    8 bytes: magic and version | 32: SHA-256 of all others | 32: fingerprint of the base
+    d, k | codec, mode, value type, a byte each | length of every section | sections
 
-It is not written by a library, so that the same content always gives the same bytes, and not read
-by one, so that nothing is allocated before it is checked.
+It is not a safetensors file, whose JSON takes more bytes than a small diff. The same content always
+gives the same bytes, and nothing is allocated before it is checked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, TypeVar, get_args
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
-
-from streamlab.config import Settings
 from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.values import INTEGER_BITS, ValueType
+from streamlab.diff.format.varints import ByteReader, write_varints
 from streamlab.diff.rules import MAX_ENTRIES
 from streamlab.diff.vector import Mode
 from streamlab.errors import DiffError, DiffFormatError
 from streamlab.hashing import canonical_json, parse_json
 
-METADATA_KEY = "streamlab.diff"
-MAX_HEADER_BYTES = 64 << 10
-_LENGTH_BYTES = 8
-_ITEM_BYTES = {"F32": 4, "F16": 2, "U8": 1}
+MAGIC = b"\xd1SLDIFF"
+VERSION = 2
+MAX_TASK_BYTES = 64 << 10
+SECTIONS = (
+    "task",
+    "head",
+    "positions.rule",
+    "positions.cuts",
+    "positions.classes",
+    "positions.counts",
+    "positions.gaps",
+    "values.scales",
+    "values.codes",
+)
+_START = MAGIC + bytes([VERSION])
+_DIGEST = slice(len(_START), len(_START) + 32)
+_MAX_D = (1 << 53) - 1
+# In a file as their numbers.
+_CODECS: tuple[CodecName, ...] = get_args(CodecName)
+_MODES: tuple[Mode, ...] = get_args(Mode)
+_VALUE_TYPES: tuple[ValueType, ...] = get_args(ValueType)
 
-Dtype = Literal["F32", "F16", "U8"]
+Sections = Mapping[str, bytes | memoryview]
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
-class Block:
-    """One tensor of the file: its little-endian bytes, row-major."""
+class Header:
+    """What a file says of itself: `k` of `d` backbone entries of `base` change."""
 
-    dtype: Dtype
-    shape: tuple[int, ...]
-    data: bytes | memoryview
+    base: str  # fingerprint, 64 hexadecimal digits
+    d: int
+    k: int
+    codec: CodecName
+    mode: Mode
+    value_type: ValueType
+    task: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The metadata of a file and its blocks by name."""
+    """The header of a file and its sections by name, empty ones and the task included."""
 
-    metadata: Mapping[str, Any]
-    blocks: Mapping[str, Block]
+    header: Header
+    sections: Sections
 
 
-def write_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> bytes:
-    """Return the bytes of a file. Raises DiffError for a header over the limit of readers."""
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
-    table = _table(blocks)
-    header |= table
-    text = _padded(canonical_json(header).encode())
-    if len(text) > MAX_HEADER_BYTES:
+def write_frame(header: Header, sections: Sections) -> bytes:
+    """Return the bytes of a file; sections that are not given are empty.
+
+    Raises DiffError where the base's fingerprint is no SHA-256 or the task is too long.
+    """
+    task = canonical_json(header.task).encode()
+    if len(task) > MAX_TASK_BYTES:
         raise DiffError(
-            f"The header would take {len(text)} bytes of at most {MAX_HEADER_BYTES}; "
-            "shorten `task` or the head's list of tensors."
+            f"The task description would take {len(task)} bytes of at most {MAX_TASK_BYTES}; "
+            "shorten `task`."
         )
-    length = len(text).to_bytes(_LENGTH_BYTES, "little")
-    return b"".join([length, text, *(blocks[name].data for name in table)])
+    held = {**sections, "task": task}
+    parts = [bytes(held.get(name, b"")) for name in SECTIONS]
+    kinds = (
+        _CODECS.index(header.codec),
+        _MODES.index(header.mode),
+        _VALUE_TYPES.index(header.value_type),
+    )
+    return signed(
+        b"".join(
+            [
+                _START,
+                bytes(32),
+                _fingerprint(header.base),
+                write_varints([header.d, header.k]),
+                bytes(kinds),
+                write_varints(map(len, parts)),
+                *parts,
+            ]
+        )
+    )
+
+
+def signed(data: bytes) -> bytes:
+    """Return a file's bytes with the digest of all others in its place."""
+    return data[: _DIGEST.start] + _digest(data) + data[_DIGEST.stop :]
+
+
+def _digest(data: bytes) -> bytes:
+    view = memoryview(data)
+    running = hashlib.sha256(view[: _DIGEST.start])
+    running.update(view[_DIGEST.stop :])
+    return running.digest()
+
+
+def _fingerprint(base: str) -> bytes:
+    try:
+        raw = bytes.fromhex(base)
+    except ValueError:
+        raw = b""
+    if raw.hex() != base or len(raw) != 32:
+        raise DiffError(f"A base's fingerprint must have 64 hexadecimal digits, got {base!r:.80}.")
+    return raw
 
 
 def read_frame(data: bytes) -> Frame:
-    """Parse a file without copying blocks.
+    """Parse a file without copying sections.
 
-    Raises DiffFormatError: `file-size`, `header-size`, `header-json`, `header-canonical`,
-    `metadata-key`, `tensor-table`.
+    Raises DiffFormatError: `format-name`, `format-version`, `content-digest`, `header-coding`,
+    `header-range`, `section-table`, `task-json`, `task-canonical`.
     """
-    text = _header_text(data)
-    header = _parse(text, "header")
-    if _padded(canonical_json(header).encode()) != text:
-        raise DiffFormatError("header-canonical", "the header is not canonical JSON.")
-    metadata = header.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or list(metadata) != [METADATA_KEY]:
-        raise DiffFormatError("metadata-key", f"`__metadata__` must hold `{METADATA_KEY}` alone.")
-    inner = metadata[METADATA_KEY]
-    if not isinstance(inner, str):
-        raise DiffFormatError("metadata-key", f"`{METADATA_KEY}` must be text.")
-    tree = _parse(inner.encode(), "metadata")
-    if canonical_json(tree) != inner:
-        raise DiffFormatError("header-canonical", "the metadata is not canonical JSON.")
-    body = memoryview(data)[_LENGTH_BYTES + len(text) :]
-    return Frame(tree, _read_table(header, body))
-
-
-def digest_frame(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> str:
-    """Return the SHA-256, in hex, of all content of a file but this digest.
-
-    It covers the canonical JSON of [metadata without `sha256`, table of blocks], then the blocks
-    in file order.
-    """
-    table = _table(blocks)
-    rest = {key: value for key, value in metadata.items() if key != "sha256"}
-    running = hashlib.sha256(canonical_json([rest, table]).encode())
-    for name in table:
-        running.update(blocks[name].data)
-    return running.hexdigest()
-
-
-def with_digest(metadata: Mapping[str, Any], blocks: Mapping[str, Block]) -> dict[str, Any]:
-    """Return the metadata with the digest of the content."""
-    return {**metadata, "sha256": digest_frame(metadata, blocks)}
-
-
-def _table(blocks: Mapping[str, Block]) -> dict[str, dict[str, Any]]:
-    """Return the header's entry of every block, in file order."""
-    table: dict[str, dict[str, Any]] = {}
-    end = 0
-    for name in sorted(blocks, key=lambda name: _rank(name, blocks[name].dtype)):
-        block = blocks[name]
-        start, end = end, end + len(block.data)
-        table[name] = {
-            "data_offsets": [start, end],
-            "dtype": block.dtype,
-            "shape": list(block.shape),
-        }
-    return table
-
-
-def _rank(name: str, dtype: str) -> tuple[int, str]:
-    """Return a sort key that aligns every block to its item size."""
-    return -_ITEM_BYTES[dtype], name
-
-
-def _padded(text: bytes) -> bytes:
-    return text + b" " * (-len(text) % 8)
-
-
-def _header_text(data: bytes) -> bytes:
-    if len(data) < _LENGTH_BYTES:
-        raise DiffFormatError("file-size", f"must be at least 8 bytes, got {len(data)}.")
-    length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-    if length > MAX_HEADER_BYTES:
+    if data[: len(MAGIC)] != MAGIC:
+        raise DiffFormatError("format-name", f"must begin with {MAGIC!r}, got {data[:7]!r}.")
+    if data[len(MAGIC) : len(_START)] != bytes([VERSION]):
+        got = data[len(MAGIC) : len(_START)].hex()
+        raise DiffFormatError("format-version", f"the version must be {VERSION}, got 0x{got}.")
+    stated = data[_DIGEST]
+    actual = _digest(data)
+    if stated != actual:
         raise DiffFormatError(
-            "header-size", f"the header must be at most {MAX_HEADER_BYTES} bytes, got {length}."
+            "content-digest", f"the SHA-256 must be {actual.hex()}, got {stated.hex()}."
         )
-    text = data[_LENGTH_BYTES : _LENGTH_BYTES + length]
-    if len(text) != length:
+    reader = ByteReader(data, "header-coding", _DIGEST.stop)
+    base = bytes(reader.take(32, "the base's fingerprint")).hex()
+    d, k = reader.varint("`d`"), reader.varint("`k`")
+    codec = _named("codec", reader, _CODECS)
+    mode = _named("mode", reader, _MODES)
+    value_type = _named("value type", reader, _VALUE_TYPES)
+    lengths = [reader.varint(f"the length of `{name}`") for name in SECTIONS]
+    if sum(lengths) != reader.n_left:
         raise DiffFormatError(
-            "header-size", f"the header must have {length} bytes, got {len(text)}."
+            "section-table", f"sections take {sum(lengths)} bytes, but {reader.n_left} are left."
         )
-    return bytes(text)
+    sections = {n: reader.take(m, n) for n, m in zip(SECTIONS, lengths, strict=True)}
+    header = Header(base, d, k, codec, mode, value_type, _read_task(sections["task"]))
+    check_header(header)
+    return Frame(header, sections)
 
 
-def _parse(text: bytes, what: str) -> dict[str, Any]:
-    try:
-        tree = parse_json(text.decode("ascii"))
-    except ValueError as error:
-        raise DiffFormatError("header-json", f"the {what} is not ASCII JSON: {error}.") from error
-    if not isinstance(tree, dict):
-        raise DiffFormatError("header-json", f"the {what} must be a JSON object.")
-    return tree
-
-
-def _read_table(header: Mapping[str, Any], body: memoryview) -> dict[str, Block]:
-    """Check that the blocks fill the body in canonical order, without gap or overlap."""
-    entries = {name: _read_entry(name, entry) for name, entry in header.items()}
-    blocks: dict[str, Block] = {}
-    end = 0
-    for name in sorted(entries, key=lambda name: _rank(name, entries[name].dtype)):
-        entry = entries[name]
-        start, end = end, end + math.prod(entry.shape) * _ITEM_BYTES[entry.dtype]
-        if entry.data_offsets != [start, end]:
-            raise DiffFormatError(
-                "tensor-table", f"{name!r} must take [{start}, {end}], not {entry.data_offsets}."
-            )
-        blocks[name] = Block(entry.dtype, tuple(entry.shape), body[start:end])
-    if end != len(body):
+def check_header(header: Header) -> None:
+    """Check the numbers of a header. Raises DiffFormatError: `header-range`."""
+    if header.d > _MAX_D or header.k > min(header.d, MAX_ENTRIES):
         raise DiffFormatError(
-            "tensor-table", f"the tensors take {end} bytes, but {len(body)} follow the header."
-        )
-    return blocks
-
-
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
-
-
-class _Entry(Settings):
-    """The header's entry of one block."""
-
-    model_config = ConfigDict(strict=True)
-
-    data_offsets: Annotated[list[Count], Field(max_length=2)]
-    dtype: Dtype
-    shape: Annotated[list[Count], Field(max_length=8)]
-
-
-def _read_entry(name: str, entry: Any) -> _Entry:
-    try:
-        return _Entry.model_validate(entry)
-    except ValidationError as error:
-        raise DiffFormatError("tensor-table", f"the entry of {name!r} is malformed.") from error
-
-
-FORMAT_NAME: Literal["streamlab-diff"] = "streamlab-diff"
-FORMAT_VERSION = 2
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Header(Settings):
-    """The metadata of a diff: `k` of `d` backbone entries change."""
-
-    model_config = ConfigDict(strict=True)
-
-    format: Literal["streamlab-diff"]
-    version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)]  # strict: not True
-    base: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    d: Count
-    k: Annotated[int, Field(ge=0, le=MAX_ENTRIES)]
-    codec: CodecName
-    mode: Mode
-    value_type: ValueType
-    sha256: Digest  # of all other content of the file
-    task: dict[str, Any]
-
-
-def read_header(tree: Mapping[str, Any]) -> Header:
-    """Validate the metadata.
-
-    Raises DiffFormatError: `format-name`, `format-version`, `metadata-schema`.
-    """
-    try:
-        header = Header.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        rules = {"format": "format-name", "version": "format-version"}
-        rule = rules.get(place, "metadata-schema")
-        message = f"`{place}`: {first['msg']}, got {first['input']!r:.80}."
-        raise DiffFormatError(rule, message) from error
-    if header.k > header.d:
-        raise DiffFormatError(
-            "metadata-schema", f"`k` must be at most `d` = {header.d}, got {header.k}."
+            "header-range",
+            f"`k` must be at most `d` and {MAX_ENTRIES}, and `d` at most {_MAX_D}, got "
+            f"{header.k} and {header.d}.",
         )
     if header.mode == "replace" and header.value_type in INTEGER_BITS:
         raise DiffFormatError(
-            "metadata-schema",
+            "header-range",
             f"{header.value_type} cannot replace weights exactly; use a float type.",
         )
-    return header
+
+
+def _named(what: str, reader: ByteReader, names: tuple[Name, ...]) -> Name:
+    number = reader.byte(f"the {what}")
+    if number >= len(names):
+        raise DiffFormatError("header-range", f"there is no {what} of the number {number}.")
+    return names[number]
+
+
+def _read_task(section: bytes | memoryview) -> dict[str, Any]:
+    if len(section) > MAX_TASK_BYTES:  # before it is parsed
+        raise DiffFormatError(
+            "task-json", f"`task` must take at most {MAX_TASK_BYTES} bytes, got {len(section)}."
+        )
+    text = bytes(section)
+    try:
+        tree = parse_json(text.decode("ascii"))
+    except ValueError as error:
+        raise DiffFormatError("task-json", f"`task` is not ASCII JSON: {error}.") from error
+    if not isinstance(tree, dict):
+        raise DiffFormatError("task-json", "`task` must be a JSON object.")
+    if canonical_json(tree).encode() != text:
+        raise DiffFormatError("task-canonical", "`task` is not canonical JSON.")
+    return tree
