@@ -113,7 +113,7 @@ def _supposed(task: NewDiff, base: BaseRecord, what_if: WhatIf, growth: float) -
         # A base is as wide as the columns of its first matrix, the word embeddings.
         width = next((shape[1] for _, shape in base.layout if len(shape) == 2), 1)
         width = round(width_growth(growth) * width)
-        task = _with_head(task, what_if.n_classes * (width + 1))
+        task = _with_head(task, what_if.n_classes, width + 1)
     return task
 
 
@@ -142,11 +142,19 @@ def _in_type(task: NewDiff, value_type: str) -> NewDiff:
     return resized(task, value_type=value_type, values_bytes=round(share * task.values_bytes))
 
 
-def _with_head(task: NewDiff, n_entries: int) -> NewDiff:
-    each = task.head_bytes / task.n_head_entries if task.n_head_entries else _HEAD_VALUE_BYTES
+def _with_head(task: NewDiff, n_classes: int, n_each: int) -> NewDiff:
+    """Suppose a head with `n_each` entries a class."""
+    n_entries = n_classes * n_each
+    stored = _n_stored(task.kind, task.n_head_entries, n_each)
+    each = task.head_bytes / stored if stored else _HEAD_VALUE_BYTES
     return resized(
         task,
         n_head_entries=n_entries,
-        head_bytes=round(each * n_entries),
+        head_bytes=round(each * _n_stored(task.kind, n_entries, n_each)),
         full_checkpoint_bytes=task.full_checkpoint_bytes + 4 * (n_entries - task.n_head_entries),
     )
+
+
+def _n_stored(kind: str, n_entries: int, n_each: int) -> int:
+    """Return how many entries of a head a file holds: of two classes, a diff's has one row."""
+    return n_each if kind == "diff" and n_entries == 2 * n_each else n_entries

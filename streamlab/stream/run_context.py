@@ -111,6 +111,7 @@ class Classifiers:
         model = self._base.classifier(
             n_outputs=data.n_outputs, seed=seed, model_class=data.type.model_class
         )
+        data.type.prepare_head(map(model.get_parameter, self._base.head_names), data.labels)
         # The library's wrapper around `to` has types that fit no call of it.
         model.to(find_device(training.device))  # type: ignore[arg-type]
         if training.dropout != "base":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
@@ -55,6 +55,11 @@ class TaskType(ABC):
         """Return the width of the head."""
         return len(labels) or 1
 
+    def prepare_head(  # noqa: B027 - most types have nothing of the kind
+        self, head: Iterable[Tensor], labels: Sequence[str]
+    ) -> None:
+        """Write what training never changes into the tensors of a new head, in place."""
+
     @abstractmethod
     def label_reader(
         self, labels: tuple[str, ...], named: tuple[str, ...] | None, origin: str
@@ -91,7 +96,11 @@ class TaskType(ABC):
 
 
 class Classification(TaskType):
-    """One of several classes; rounded outputs agree by the share of equal classes."""
+    """One of several classes; rounded outputs agree by the share of equal classes.
+
+    Of two classes, the first is the reference: its output is 0 and has no gradient, since only the
+    difference of two outputs matters. A file then stores one row of weights for the second class.
+    """
 
     kind = "classification"
     problem_type = "single_label_classification"
@@ -106,10 +115,20 @@ class Classification(TaskType):
         """Return a reader of class names and indices."""
         return ClassReader(labels, named, origin)
 
+    def prepare_head(self, head: Iterable[Tensor], labels: Sequence[str]) -> None:
+        """Set the weights and the bias of the first of two classes to zero."""
+        if len(labels) == 2:
+            for tensor in head:
+                if len(tensor) == 2:  # of the last layer
+                    tensor.data[0] = 0.0
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy."""
+        """Return the cross-entropy; the first of two outputs counts as a constant."""
+        import torch
         from torch.nn import functional
 
+        if logits.shape[1] == 2:
+            logits = torch.stack([logits[:, 0].detach(), logits[:, 1]], dim=1)
         return functional.cross_entropy(logits, labels)
 
     def decode(self, logits: Outputs) -> NDArray[Any]:

@@ -100,3 +100,29 @@ def test_a_large_entry_fits_every_type_but_fp16() -> None:
                 round_head(large, head_type)
         else:
             assert np.isfinite(round_head(large, head_type)["w"].widen()).all()
+
+
+@pytest.mark.parametrize("head_type", HEAD_TYPES)
+@pytest.mark.parametrize("shape", [(2, 64), (3, 64), (2,)])
+def test_a_first_row_of_zeros_takes_no_bytes(shape: tuple[int, ...], head_type: HeadType) -> None:
+    weights = drawn(shape)
+    weights[0] = 0
+
+    zeros, others = (
+        round_head({"w": weights}, head_type)["w"],
+        round_head({"w": weights[1:]}, head_type)["w"],
+    )
+
+    assert zeros.widen()[1:].tobytes() == others.widen().tobytes()
+    assert not zeros.widen()[0].any()
+    assert zeros.n_stored == others.n_stored == weights[1:].size
+    assert len(write_head({"w": zeros})) == len(write_head({"w": others}))
+    assert read_head(write_head({"w": zeros}))["w"].widen().tobytes() == zeros.widen().tobytes()
+
+
+def test_a_negative_zero_or_a_single_row_is_stored() -> None:
+    negative = np.array([[0.0, -0.0], [1.0, 2.0]], np.float32)
+    single = np.zeros((1, 4), np.float32)
+
+    assert round_head({"w": negative}, "fp32")["w"].widen().tobytes() == negative.tobytes()
+    assert not round_head({"w": single}, "fp32")["w"].zero_row

@@ -20,7 +20,7 @@ from streamlab.tasks.types import task_type
 
 N_BATCHES, N_ROWS, LENGTH = 4, 16, 8
 SHORT: dict[str, Any] = {
-    "epochs": 6.0, "min_steps": 0, "learning_rate": 3e-3, "head_learning_rate": 1e-2,
+    "epochs": 6.0, "min_steps": 0, "learning_rate": 3e-3, "head_learning_rate": 2e-2,
     "precision": "fp32", "device": "cpu", "threads": 1,
 }  # fmt: skip
 

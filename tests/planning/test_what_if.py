@@ -99,10 +99,19 @@ def test_a_larger_base_grows_all_but_the_headers() -> None:
 def test_heads_are_linear_layers_on_the_bases_width() -> None:
     supposed = suppose(MODEL, BASE, WhatIf(n_classes=5))
 
-    before, after = MODEL.tasks[0], supposed.tasks[0]
+    before, after = MODEL.tasks[5], supposed.tasks[5]  # of three classes
     assert after.n_head_entries == 5 * 385
     assert after.head_bytes == 5 * 385 * 2  # they were stored in 16 bits
-    assert after.full_checkpoint_bytes - before.full_checkpoint_bytes == 4 * (5 - 2) * 385
+    assert after.full_checkpoint_bytes - before.full_checkpoint_bytes == 4 * (5 - 3) * 385
+
+
+def test_a_head_of_two_classes_is_stored_in_one_row() -> None:
+    three = suppose(MODEL, BASE, WhatIf(n_classes=3)).tasks
+    two = suppose(MODEL, BASE, WhatIf(n_classes=2)).tasks
+
+    assert [task.n_head_entries for task in two] == [2 * 385] * 9
+    for one, other in zip(two, three, strict=True):
+        assert other.head_bytes == 3 * one.head_bytes
 
 
 def test_two_classes_are_what_a_task_of_two_was_measured_with() -> None:

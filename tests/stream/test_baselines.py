@@ -8,11 +8,18 @@ import pytest
 from safetensors import safe_open
 from stream_samples import Ran, carry_out, make_lab, only
 
+from streamlab.base import load_base
+from streamlab.diff.format.container import open_diff
 from streamlab.home.store import FolderStore
+from streamlab.inference.model import logits
+from streamlab.stream.artifact_kinds import read_artifact
+from streamlab.stream.run_context import RunContext
+from streamlab.stream.scenario import load_scenario
 
 BASELINES = [
     "lora",
     "bitfit",
+    "full_finetuning",
     {"name": "peft", "peft": {"type": "ln_tuning"}},
     {"name": "peft", "peft": {"type": "prompt_tuning", "num_virtual_tokens": 2}},
 ]
@@ -20,7 +27,7 @@ BASELINES = [
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """One task by diff pruning, LoRA, BitFit and two more adapters of PEFT's."""
+    """One task by diff pruning, LoRA, BitFit, full finetuning and two more adapters of PEFT's."""
     lab = make_lab(tmp_path_factory.mktemp("lab"))
     path = lab.scenario(baselines=BASELINES, **only("mood"))
     return carry_out(path, tmp_path_factory.mktemp("baselines") / "home")
@@ -67,3 +74,23 @@ def test_types_of_adapter_are_recorded_under_their_names_and_scored(ran: Ran) ->
         recorded = outcome.record.details.reported.training["adapter"]
         assert recorded["peft_type"] == name.upper()
         assert {score.split for score in outcome.scores} == {"dev", "validation"}
+
+
+def test_the_first_of_two_classes_has_no_weights_whatever_the_method(ran: Ran) -> None:
+    loaded = load_scenario(ran.path)
+    context = RunContext(loaded.scenario, load_base(loaded.scenario.base, seed=1), loaded.folder)
+
+    for outcome in ran.outcomes:
+        assert outcome.diff is not None
+        task = context.encoded(outcome.arrival)
+        model = context.classifiers.clean(task, context.training(outcome.arrival.task))
+        data = FolderStore(ran.home.store).get(outcome.diff.digest)
+        with read_artifact(outcome.diff.kind, data, context.base).applied_to(model) as served:
+            outputs = logits(served.model, task.dev)
+        assert outputs.shape[1] == 2
+        assert not outputs[:, 0].any()
+        assert outputs[:, 1].any()
+        if outcome.diff.kind == "diff":
+            head = open_diff(data).head.values()
+            assert all(tensor.zero_row for tensor in head)
+            assert outcome.diff.n_head_entries == 2 * sum(tensor.n_stored for tensor in head)

@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from transformers import BertConfig
 
 from streamlab.tasks.metrics import find_metric
@@ -32,6 +33,35 @@ def test_labels_are_collated_as_the_loss_takes_them() -> None:
     assert (classes.dtype, numbers.dtype) == (torch.int64, torch.float32)
     assert CLASSES.loss(torch.zeros(2, 3), classes).item() == pytest.approx(np.log(3))
     assert NUMBERS.loss(torch.zeros(2, 1), numbers).item() == pytest.approx((0.25 + 1) / 2)
+
+
+def test_of_two_classes_the_first_is_the_reference() -> None:
+    logits = torch.tensor([[0.0, 2.0], [0.0, -1.0]], requires_grad=True)
+    loss = CLASSES.loss(logits, torch.tensor([0, 1]))
+    loss.backward()
+
+    alone = torch.tensor([2.0, -1.0], requires_grad=True)
+    logistic = functional.binary_cross_entropy_with_logits(alone, torch.tensor([0.0, 1.0]))
+    logistic.backward()
+    assert loss.item() == pytest.approx(logistic.item())
+    assert logits.grad is not None
+    assert alone.grad is not None
+    torch.testing.assert_close(logits.grad[:, 1], alone.grad)
+    assert not logits.grad[:, 0].any()
+
+
+@pytest.mark.parametrize(("labels", "fixed"), [(("a", "b"), True), (("a", "b", "c"), False)])
+def test_a_new_head_of_two_classes_begins_with_zeros_for_the_first(
+    labels: tuple[str, ...], fixed: bool
+) -> None:
+    dense, weight, bias = torch.ones(4, 4), torch.ones(len(labels), 4), torch.ones(len(labels))
+
+    CLASSES.prepare_head([dense, weight, bias], labels)
+
+    assert bool(dense.all())
+    assert bool(weight[1:].all())
+    assert bool(bias[1:].all())
+    assert bool(weight[0].any()) == bool(bias[0]) == (not fixed)
 
 
 def test_outputs_are_decoded_to_classes_and_numbers() -> None:

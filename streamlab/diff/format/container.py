@@ -114,7 +114,7 @@ class DiffFile:
 
     @property
     def n_head_entries(self) -> int:
-        """Return the number of entries of the dense head."""
+        """Return the number of entries of the head, with those of a first row of zeros."""
         return sum(tensor.size for tensor in self.head.values())
 
     @property

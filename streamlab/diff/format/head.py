@@ -4,8 +4,10 @@ Of each tensor, in the order of the UTF-8 bytes of their names:
 
     name, its length before it | type | number of axes, axes | scales | codes
 
-fp32 and fp16 hold the numbers themselves. An integer type holds codes as for values and a float32
-scale for every row: for every index of the first axis, or one for a tensor of fewer than two axes.
+A first row of zeros, as the reference class of two has it, is a flag in the type and has neither
+scale nor codes. fp32 and fp16 hold the numbers themselves. An integer type holds codes as for
+values and a float32 scale for every row: for every index of the first axis, or one for a tensor of
+fewer than two axes.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from streamlab.errors import DiffError, DiffFormatError
 HeadType = Literal["sign", "int2", "int4", "int8", "fp16", "fp32"]
 
 _TYPES: tuple[HeadType, ...] = get_args(HeadType)  # in a file as their numbers
+_ZERO_ROW = 8  # added to the number of a type
 _MAX_AXES = 8
 _RULE = "head-coding"
 
@@ -45,16 +48,27 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class HeadTensor:
-    """One tensor as it is stored."""
+    """One tensor as it is stored; with `zero_row`, without its first row, which is all zeros."""
 
     head_type: HeadType
     shape: tuple[int, ...]
     codes: Codes
+    zero_row: bool = False
 
     @property
     def size(self) -> int:
         """Return the number of entries."""
         return math.prod(self.shape)
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Return the shape of what has codes."""
+        return _stored_shape(self.shape, self.zero_row)
+
+    @property
+    def n_stored(self) -> int:
+        """Return the number of entries that have codes."""
+        return math.prod(self.stored_shape)
 
     def widen(self) -> Floats:
         """Return the entries in float32, at most one multiplication from their codes.
@@ -62,11 +76,15 @@ class HeadTensor:
         Raises DiffFormatError: `scale-range`, `value-finite`, `head-finite`.
         """
         if self.head_type in INTEGER_BITS:
-            widened = widen_values(self.codes, _rows(self.shape), self.head_type, zeros=True)
-            return widened.reshape(self.shape)
-        array = np.asarray(self.codes.numbers, dtype=np.float32)
+            rows = _rows(self.stored_shape)
+            array = widen_values(self.codes, rows, self.head_type, zeros=True)
+        else:
+            array = np.asarray(self.codes.numbers, dtype=np.float32)
         if not bool(np.isfinite(array).all()):
             raise DiffFormatError("head-finite", "the head has NaN or infinite entries.")
+        if self.zero_row:
+            zeros = np.zeros(self.size - self.n_stored, dtype=np.float32)
+            array = np.concatenate([zeros, array])
         return array.reshape(self.shape)
 
 
@@ -80,18 +98,27 @@ def round_head(head: Mapping[str, Floats], head_type: HeadType) -> dict[str, Hea
 
 
 def _round(name: str, array: Floats, head_type: HeadType) -> HeadTensor:
-    flat, shape, rows = np.ascontiguousarray(array).reshape(-1), array.shape, _rows(array.shape)
+    zero_row = _has_zero_row(array)
+    stored = array[1:] if zero_row else array
+    flat, shape, rows = np.ascontiguousarray(stored).reshape(-1), stored.shape, _rows(stored.shape)
     for narrow in get_args(HeadType):
         if _stored_bytes(shape, narrow) < _stored_bytes(shape, head_type):
             exact = exact_codes(flat, rows, narrow)
             if exact is not None:
-                return HeadTensor(narrow, shape, exact)
+                return HeadTensor(narrow, array.shape, exact, zero_row)
     if head_type != "fp16":
-        return HeadTensor(head_type, shape, round_values(flat, rows, head_type))
+        codes = round_values(flat, rows, head_type)
+        return HeadTensor(head_type, array.shape, codes, zero_row)
     halves = round_to_float16(flat, keep_non_zero=False)
     if not bool(np.isfinite(halves).all()):
         raise DiffError(f"The head's `{name}` exceeds the range of fp16; store it as fp32.")
-    return HeadTensor("fp16", shape, Codes(halves))
+    return HeadTensor("fp16", array.shape, Codes(halves), zero_row)
+
+
+def _has_zero_row(array: Floats) -> bool:
+    """Tell whether the first of several rows is all zeros, none of them negative."""
+    several = array.ndim > 0 and len(array) > 1
+    return several and not np.ascontiguousarray(array[0]).view(np.uint32).any()
 
 
 def write_head(tensors: Mapping[str, HeadTensor]) -> bytes:
@@ -105,7 +132,7 @@ def _write(name: bytes, tensor: HeadTensor) -> bytes:
         [
             write_varints([len(name)]),
             name,
-            bytes([_TYPES.index(tensor.head_type)]),
+            bytes([_TYPES.index(tensor.head_type) + _ZERO_ROW * tensor.zero_row]),
             write_varints([len(tensor.shape), *tensor.shape]),
             tensor.codes.scales.astype("<f4").tobytes(),
             pack_numbers(numbers, VALUE_BITS[tensor.head_type]),
@@ -138,24 +165,31 @@ def _decoded(name: bytes) -> str:
 
 
 def _read(reader: ByteReader) -> HeadTensor:
-    number = reader.byte("the type of a tensor")
-    if number >= len(_TYPES):
-        raise DiffFormatError(_RULE, f"there is no head type of the number {number}.")
+    coded = reader.byte("the type of a tensor")
+    zero_row, number = divmod(coded, _ZERO_ROW)
+    if zero_row > 1 or number >= len(_TYPES):
+        raise DiffFormatError(_RULE, f"there is no head type of the number {coded}.")
     n_axes = reader.varint("the number of axes")
     if n_axes > _MAX_AXES:
         raise DiffFormatError(_RULE, f"a tensor has at most {_MAX_AXES} axes, got {n_axes}.")
     shape = tuple(reader.varint("the length of an axis") for _ in range(n_axes))
-    head_type, size = _TYPES[number], math.prod(shape)
-    if not size:
+    if not math.prod(shape):
         raise DiffFormatError(_RULE, f"a tensor must have entries, got the shape {shape}.")
-    scales = NO_SCALES
+    if zero_row and (not shape or shape[0] < 2):
+        raise DiffFormatError(_RULE, f"a row of zeros is one of several, got the shape {shape}.")
+    head_type, scales = _TYPES[number], NO_SCALES
+    stored = _stored_shape(shape, bool(zero_row))
     if head_type in INTEGER_BITS:
-        data = reader.take(4 * row_number(shape), "the scales of a tensor")
+        data = reader.take(4 * row_number(stored), "the scales of a tensor")
         scales = np.frombuffer(data, dtype="<f4").astype(np.float32)
-    bits = VALUE_BITS[head_type]
+    bits, size = VALUE_BITS[head_type], math.prod(stored)
     packed = bytes(reader.take(-(-size * bits // 8), "the codes of a tensor"))
     numbers = unpack_numbers(packed, _dtype(head_type), bits, size, _RULE)
-    return HeadTensor(head_type, shape, Codes(numbers, scales))
+    return HeadTensor(head_type, shape, Codes(numbers, scales), bool(zero_row))
+
+
+def _stored_shape(shape: tuple[int, ...], zero_row: bool) -> tuple[int, ...]:
+    return (shape[0] - 1, *shape[1:]) if zero_row else shape
 
 
 def _rows(shape: tuple[int, ...]) -> NDArray[np.int64]:
