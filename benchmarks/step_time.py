@@ -199,7 +199,7 @@ def _fixed_mask(job: TrainingJob, untouched: float) -> Contender:
     ]
     positions = top_k(scores, budget(DENSITY, job.layout.n_gated))
     values = [torch.full((p.numel(),), 1e-3) for p in positions]
-    mask, take_step = fixed_mask_step(job, Selection(positions, values), learning_rate=1e-3)
+    mask, _, take_step = fixed_mask_step(job, Selection(positions, values), learning_rate=1e-3)
     return Contender(job, take_step, (mask,))
 
 

@@ -301,7 +301,7 @@ def fixed_mask(job: TrainingJob, untouched: float) -> Stage:
         .squeeze(-1)
         for i, p in enumerate(tensors)
     ]
-    return Stage(job, fixed_mask_step(job, Selection(positions), learning_rate=1e-4)[1])
+    return Stage(job, fixed_mask_step(job, Selection(positions), learning_rate=1e-4)[2])
 
 
 def lora(job: TrainingJob) -> Stage:

@@ -14,14 +14,13 @@ from streamlab.diff.device_entries import has_triton
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Shared
 from streamlab.diff.vector import SparseTensor
-from streamlab.methods.adam import AdamSettings, AdamState, adam_optimizer
+from streamlab.methods.adam import AdamSettings, AdamState
 from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
 from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection, budget
-from streamlab.methods.quantizer import GridType, QuantizeSettings, on_grid
+from streamlab.methods.quantizer import GridType, QuantizeSettings, TrainedHead, on_grid
 from streamlab.methods.training_loop import (
     TakeStep,
-    clip_scale,
     head_values,
     ramp,
     training_mode,
@@ -163,30 +162,25 @@ class Sharing:
 
 
 def fixed_mask_step(
-    job: TrainingJob, selection: Selection, *, learning_rate: float, quantized: bool = False
-) -> tuple[FixedMask, TakeStep]:
-    """Apply a selection to the model; return the mask and what steps its values and the head.
+    job: TrainingJob, selection: Selection, *, learning_rate: float, in_pytorch: bool = False
+) -> tuple[FixedMask, TrainedHead, TakeStep]:
+    """Apply a selection to the model; return the mask, the head and what steps their values.
 
-    `quantized`: the mask's values will be. Such steps, and those of shared values, are PyTorch's.
+    `in_pytorch`: no step may be Triton's, since values will be quantised.
     """
     live = list(job.backbone.values())
-    plain = quantized or isinstance(selection.rule, Shared) or job.training.step == "eager"
+    plain = in_pytorch or isinstance(selection.rule, Shared) or job.training.step == "eager"
     triton = not plain and has_triton(live[0].device)
     mask = FixedMask(live, list(job.base.values()), selection, triton=triton)
-    head = list(job.head.values())
-    _, step_head = adam_optimizer((head, job.training.head_learning_rate))
+    head = TrainedHead(job.head, job.training.head_learning_rate)
 
     def take_step(share: float) -> None:
         gradient = mask.gradient()
-        norms = [gradient.norm(), *(p.grad.norm() for p in head if p.grad is not None)]
-        scale = clip_scale(torch.stack(norms).norm(), job.training.clip_norm)
-        for parameter in head:
-            if parameter.grad is not None:
-                parameter.grad.mul_(scale)
-        step_head(share)
+        scale = head.clip(gradient, job.training.clip_norm)
+        head.step(share)
         mask.step(gradient, AdamSettings(learning_rate=learning_rate * share), scale)
 
-    return mask, take_step
+    return mask, head, take_step
 
 
 def train_fixed_mask(
@@ -199,15 +193,15 @@ def train_fixed_mask(
 ) -> SparseChange:
     """Select `k` entries, then train them and the head for the steps that the selector left.
 
-    Every other entry is the base's again. With `quantize`, the values returned are on that grid.
+    Every other entry is the base's again. With `quantize`, what is returned is on that grid.
     Raises TrainingError where the loss becomes NaN or infinite, or the selector finds too few
     entries.
     """
     details: dict[str, Any] = {}
     with training_mode(job) as loop:
         selection = selector.select(job, k)
-        mask, take_step = fixed_mask_step(
-            job, selection, learning_rate=learning_rate, quantized=quantize is not None
+        mask, head, take_step = fixed_mask_step(
+            job, selection, learning_rate=learning_rate, in_pytorch=quantize is not None
         )
         schedule = ramp(loop.n_left, job.training.warmup_share)
         if quantize is not None:
@@ -216,8 +210,16 @@ def train_fixed_mask(
             schedule = schedule[n_before:]
             mask.quantize(quantize.type)
             details = {"value_type": quantize.type, "first_quantized_step": loop.n_taken + 1}
-        trained = [mask.values, *job.head.values()]
-        loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=mask.write)
+            if quantize.head is not None:
+                head.quantize(quantize.head)
+                details["head_type"] = quantize.head
+
+        def write() -> None:
+            mask.write()
+            head.write()
+
+        trained = [mask.values, *head.values]
+        loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=write)
     return SparseChange(
         tensors=mask.tensors(),
         head=head_values(job),
@@ -249,8 +251,8 @@ class FixedMaskMethod(Method):
     artifact: ClassVar[Artifact] = "diff"
 
     quantize: QuantizeSettings | None = None
-    """Trains the retained entries through the quantiser: `{type: sign, from: 0.4}`. Default: they
-    are rounded after the training."""
+    """Trains the retained entries through the quantiser: `{type: sign, from: 0.4}`, and with
+    `head: int4` the head. Default: they are rounded after the training."""
 
 
 class PrunedMethod(MaskSelector, FixedMaskMethod):

@@ -253,17 +253,23 @@ def _in_methods(scenario: Scenario) -> Iterator[InitErrorDetails]:
 
 
 def _in_storage(scenario: Scenario) -> Iterator[InitErrorDetails]:
-    """Yield every method that trains its values for another type than they are stored in."""
-    stored = scenario.storage.values
+    """Yield every method that trains values or a head for another type than they are stored in."""
+    storage = scenario.storage
     for number, method in enumerate(scenario.methods):
         trained = method.quantize if isinstance(method, FixedMaskMethod) else None
-        if trained is not None and stored not in ("auto", trained.type):
-            message = (
-                f"trains values as {trained.type!r}, and `storage.values` is {stored!r}; leave "
-                f"that at `auto`, or set it to {trained.type!r}"
-            )
-            place = ("baselines", number - 1) if number else ("defaults", "method")
-            yield problem(message, trained.type, *place, "quantize", "type")
+        if trained is None:
+            continue
+        place = ("baselines", number - 1) if number else ("defaults", "method")
+        for what, key, wanted, stored in (
+            ("values", "type", trained.type, storage.values),
+            ("the head", "head", trained.head, storage.head),
+        ):
+            if wanted is not None and stored not in ("auto", wanted):
+                message = (
+                    f"trains {what} as {wanted!r}, and `storage.{what.split()[-1]}` is {stored!r}; "
+                    f"leave that at `auto`, or set it to {wanted!r}"
+                )
+                yield problem(message, wanted, *place, "quantize", key)
 
 
 @dataclass(frozen=True)

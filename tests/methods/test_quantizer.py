@@ -21,13 +21,22 @@ from streamlab.methods.api import Method, SparseChange, TrainingJob
 from streamlab.methods.fixed_mask import FixedMask, FixedMaskMethod, train_fixed_mask
 from streamlab.methods.masks.random import Random
 from streamlab.methods.masks.selection import Selection
-from streamlab.methods.quantizer import GridType, QuantizeSettings, on_grid
+from streamlab.methods.quantizer import (
+    GridType,
+    HeadGridType,
+    QuantizeSettings,
+    TrainedHead,
+    head_on_grid,
+    on_grid,
+)
 
 MakeJob = Callable[..., TrainingJob]
 TYPES: tuple[GridType, ...] = get_args(GridType)
 LEVELS: dict[GridType, int] = {"sign": 1, "int2": 2, "int4": 8}
+HEAD_LEVELS: dict[HeadGridType, int] = {**LEVELS, "int8": 128}
 RATES = AdamSettings(learning_rate=0.05)
 
+each_head_type = pytest.mark.parametrize("head_type", HEAD_LEVELS)
 each_type = pytest.mark.parametrize("value_type", TYPES)
 # A few tensors' values, each on a scale of its own, with zeros and exact repeats among them.
 number = st.floats(-1, 1, width=32) | st.sampled_from([0.0, 0.5, -0.5, 1.0])
@@ -83,7 +92,7 @@ def test_one_bit_is_the_sign_times_the_mean_magnitude() -> None:
 
 
 def test_settings_are_written_as_they_are_read() -> None:
-    given = {"type": "sign", "from": 0.25}
+    given = {"type": "sign", "from": 0.25, "head": "int4"}
     settings = QuantizeSettings.model_validate(given)
 
     assert settings.start == 0.25
@@ -95,7 +104,10 @@ def test_settings_are_written_as_they_are_read() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"type": "int8"}, {"type": "sign", "from": 1.0}, {"from": 0.5}, {"type": "sign", "start": 0}],
+    [
+        *({"type": "int8"}, {"type": "sign", "from": 1.0}, {"from": 0.5}),
+        *({"type": "sign", "start": 0}, {"type": "sign", "head": "fp16"}),
+    ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -185,10 +197,61 @@ def test_early_stopping_ends_on_quantised_values(make_job: MakeJob) -> None:
     job = make_job(patience=2, evaluate_every=2)
     scores = iter([0.1, 0.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
     object.__setattr__(job, "validate", lambda: next(scores))
-    method = METHODS["fixed mask"](QuantizeSettings(type="sign"))
+    method = METHODS["fixed mask"](QuantizeSettings(type="sign", head="sign"))
     trained = method.train(job)
 
     assert isinstance(trained, SparseChange)
     assert trained.summary.n_steps < 24
     for kept in trained.tensors:
         assert len(np.unique(np.abs(kept.values))) <= 1
+    assert all(len(np.unique(np.abs(row))) == 1 for row in trained.head["classifier.weight"])
+
+
+@each_head_type
+def test_a_head_has_one_scale_per_row_and_biases_in_fp16(head_type: HeadGridType) -> None:
+    weight = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    weight = weight * torch.tensor([[1.0], [1.0], [10.0]])
+    weight[0] = 0
+
+    quantised = head_on_grid(weight, head_type)
+
+    for row, given_row in zip(quantised[1:], weight[1:], strict=True):
+        assert len(row.abs().unique()) <= HEAD_LEVELS[head_type]
+        assert torch.equal(row.sign(), given_row.sign())
+    assert float(quantised[2].abs().max()) > 4 * float(quantised[1].abs().max())
+    assert not quantised[0].any()  # the reference class of two
+    assert torch.equal(head_on_grid(quantised, head_type), quantised)
+    bias = torch.tensor([0.1, -0.2])
+    assert torch.equal(head_on_grid(bias, head_type), bias.half().float())
+
+
+def test_the_gradient_passes_straight_through_to_the_head() -> None:
+    start = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    live, plain = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    head, other = TrainedHead({"w": live}, 0.1), TrainedHead({"w": plain}, 0.1)
+    head.quantize("sign")
+
+    for parameter, trained in ((live, head), (plain, other)):
+        parameter.grad = torch.ones_like(start)
+        trained.step(0.5)
+
+    assert torch.equal(head.values[0], plain.data)  # Adam moves the float32 values
+    assert torch.equal(live.data, head_on_grid(plain.data, "sign"))
+
+
+@each_head_type
+def test_the_head_that_is_stored_is_the_head_that_was_trained(
+    head_type: HeadGridType, make_job: MakeJob
+) -> None:
+    job = make_job()
+    method = METHODS["fixed mask"](QuantizeSettings(type="sign", head=head_type))
+    trained = method.train(job)
+
+    assert isinstance(trained, SparseChange)
+    assert trained.summary.details["head_type"] == head_type
+    diff = DiffVector(job.layout, trained.tensors, trained.head, {}, rule=trained.rule)
+    stored = decode(encode(diff, value_type="sign").data, job.layout)
+    weight = stored.head["classifier.weight"]
+    assert all(len(np.unique(np.abs(row))) <= HEAD_LEVELS[head_type] for row in weight)
+    for name, parameter in job.head.items():
+        assert stored.head[name].tobytes() == parameter.detach().numpy().tobytes()

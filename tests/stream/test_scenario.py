@@ -417,7 +417,11 @@ def test_values_are_stored_in_the_type_that_they_are_trained_for(values: str) ->
 
     loaded = resolve(defaults={"method": method}, storage={"values": values})
 
-    assert loaded.resolved["defaults"]["method"]["quantize"] == {"type": "sign", "from": 0.4}
+    assert loaded.resolved["defaults"]["method"]["quantize"] == {
+        "type": "sign",
+        "from": 0.4,
+        "head": None,
+    }
     again = resolve_scenario(dict(loaded.resolved), origin="again", folder=Path())
     assert again.digest == loaded.digest
 
@@ -433,3 +437,14 @@ def test_another_type_than_values_are_trained_for_is_refused() -> None:
     assert paths(found) == ["defaults.method.quantize.type", "baselines.1.quantize.type"]
     assert "trains values as 'int2', and `storage.values` is 'int4'" in found[0]
     assert "set it to 'int2'" in found[0]
+
+
+def test_another_type_than_a_head_is_trained_for_is_refused() -> None:
+    quantize = {"type": "sign", "head": "int4"}
+    found = problems(
+        defaults={"method": {"name": "fixed_mask", "mask": "random", "quantize": quantize}},
+        storage={"head": "sign"},
+    )
+
+    assert paths(found) == ["defaults.method.quantize.head"]
+    assert "trains the head as 'int4', and `storage.head` is 'sign'" in found[0]
