@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -18,6 +19,16 @@ from streamlab.units import format_bytes
 
 TEMPORARY_PREFIX = ".tmp-"  # of names under which incomplete files and folders are written
 Opener = Callable[[Path], BinaryIO]
+
+# File systems that several machines may mount; shared memory does not reach between these.
+NETWORK_DISKS = frozenset(
+    (
+        *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.davfs", "fuse.glusterfs"),
+        *("fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    )
+)
+MOUNTS = Path("/proc/self/mountinfo")
 
 
 def open_new(path: Path) -> BinaryIO:
@@ -270,6 +281,26 @@ def has_room(folder: Path, n_bytes: int) -> bool:
         return True
 
 
+def find_disk_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
+    """Return the file system's type of a folder, None where it is unknown, as outside Linux.
+
+    `mounts`: a file in the format of proc(5)'s mountinfo.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    folder = folder.resolve()
+    found: tuple[int, str] | None = None
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = Path(_unescape(before.split(" ")[4]))
+        # The deepest mount point wins; of two on the same one, the later hides the earlier.
+        if folder.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):
+            found = len(point.parts), after.split(" ")[0]
+    return None if found is None else found[1]
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename in it survives a power failure."""
     number = os.open(folder, os.O_RDONLY)
@@ -306,3 +337,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         sync_folder(folder.parent)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -204,14 +204,16 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
 
     Everything tagged is kept. So is a file without a record that is younger than an hour, since
     its record may still be written. Nothing is deleted while the database is damaged, and no
-    file without a record while a record lacks its file.
+    file without a record while a record lacks its file. Files of 32 KiB or less that are older
+    than an hour (with --now: all) are then packed into one, which saves the rest of their disk
+    blocks.
 
     \b
     Example:
       streamlab gc --dry-run
       streamlab gc
     """
-    from streamlab.home.gc import collect, plan
+    from streamlab.home.gc import GRACE_SECONDS, collect, plan
 
     with place.home.reserve_freed(not dry_run), place.open(read_only=dry_run) as registry:
         store = place.find_store(registry, changing=not dry_run)
@@ -219,11 +221,15 @@ def gc(*, place: Place, dry_run: bool, young_too: bool, form: Format) -> None:
         rows = tuple((w.reason, w.digest, w.n_bytes, w.where) for w in planned.files)
         print_table(Table("files", "Files", _GC_COLUMNS, rows), form)
         gone = list(planned.files if dry_run else collect(registry, store, planned))
+        before = time.time() - (0.0 if young_too else GRACE_SECONDS)
+        n_packed = 0 if dry_run else store.pack(before=before)
     verb = "Would delete" if dry_run else "Deleted"
     note(
         f"{verb} {counted(len(gone), 'file')}, {format_bytes(sum(w.n_bytes for w in gone))}, "
         f"and {counted(len(planned.arrivals), 'removed arrival')} for good."
     )
+    if n_packed:
+        note(f"Packed {counted(n_packed, 'small file')} into one.")
     if planned.n_young:
         note(f"Kept {counted(planned.n_young, 'file')} younger than an hour.")
     if planned.n_held:

@@ -6,15 +6,20 @@ and every row is checked before anything is made of it.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from streamlab.errors import RegistryError
+from streamlab.errors import RegistryError, StoreError
+from streamlab.files import refuse_link
 from streamlab.home.folder import Home
+from streamlab.home.pack import PACK, Pack
+from streamlab.home.store import FolderStore
 from streamlab.registry.backends import private_copy
 from streamlab.registry.records import (
     ArrivalRecord,
@@ -73,6 +78,23 @@ def read_runs(other: Home) -> tuple[ImportedRun, ...]:
         except (RegistryError, OSError) as error:
             reason = str(error).replace(folder, str(other.path))
             raise RegistryError(f"Nothing was imported from {other.path}. {reason}") from error
+
+
+@contextmanager
+def opened_foreign_store(other: Home) -> Iterator[FolderStore]:
+    """Yield the store of another home, whose pack is read from a private copy.
+
+    Raises StoreError where the pack cannot be copied safely.
+    """
+    refuse_link(other.store)
+    with TemporaryDirectory(prefix="streamlab-import-") as folder:
+        pack = other.store / PACK
+        try:
+            if os.path.lexists(pack):
+                private_copy(pack, Path(folder))
+        except (RegistryError, OSError) as error:
+            raise StoreError(f"Nothing was imported from {other.path}. {error}") from error
+        yield FolderStore(other.store, packed=Pack(Path(folder)))
 
 
 def _finished_runs(source: Registry, other: Home) -> Iterator[ImportedRun]:

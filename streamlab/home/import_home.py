@@ -29,7 +29,13 @@ from streamlab.errors import (
 from streamlab.files import locked, read_beneath, refuse_link, temporary_path, write_atomically
 from streamlab.home.curves import MAX_CURVE_BYTES, parse_curve, recorded_curve_path
 from streamlab.home.folder import Home
-from streamlab.home.foreign import NO_HOME, ImportedArrival, ImportedRun, read_runs
+from streamlab.home.foreign import (
+    NO_HOME,
+    ImportedArrival,
+    ImportedRun,
+    opened_foreign_store,
+    read_runs,
+)
 from streamlab.home.store import ArtifactStore, FolderStore
 from streamlab.home.store_location import claim_store, placed
 from streamlab.registry.records import (
@@ -258,16 +264,16 @@ def _stage(
         for part in run.arrivals
         if part.diff is not None
     }
-    for diff in diffs.values():
-        data = _read_artifact(other, diff, bases[diff.base_fingerprint])
-        write_atomically(folder / diff.digest, data)
+    with opened_foreign_store(other) as elsewhere:
+        for diff in diffs.values():
+            data = _read_artifact(elsewhere, diff, bases[diff.base_fingerprint])
+            write_atomically(folder / diff.digest, data)
 
 
-def _read_artifact(other: Home, diff: NewDiff, base: NewBase) -> bytes:
-    elsewhere = FolderStore(other.store)
+def _read_artifact(elsewhere: FolderStore, diff: NewDiff, base: NewBase) -> bytes:
     most_bytes = DEFAULT_MAX_BYTES if diff.kind == "diff" else _checkpoint_limit(base)
     try:
-        data = read_beneath(other.path, elsewhere.path(diff.digest), most_bytes=most_bytes)
+        data = elsewhere.read(diff.digest, most_bytes=most_bytes)
     except FileNotFoundError as error:
         raise StoreError(
             f"The store {elsewhere.folder} has no artifact {diff.digest}. Nothing was imported. "

@@ -1,18 +1,22 @@
 """The artifact store: immutable bytes under their SHA-256, in a folder or behind a URL.
 
-A folder has them as `ab/cdef...`; see `remote_store` for the stores that are elsewhere.
+A folder has them as `ab/cdef...`, or small ones together in one file (see `pack`); see
+`remote_store` for the stores that are elsewhere.
 """
 
 from __future__ import annotations
 
 import hashlib
+import heapq
 import os
 import re
+import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from streamlab.errors import StoreError
@@ -31,10 +35,13 @@ from streamlab.files import (
     sync_folder,
     write_atomically,
 )
+from streamlab.home.pack import PACK_FILES, Pack, Packed
 
 MAX_BYTES = 2**36  # of a file, far more than a checkpoint has
 MARKER = "streamlab-store"  # the name of the file with a store's id
 MARKER_BYTES = 32
+SMALL_BYTES = 1 << 15  # up to which files are packed; above, blocks add 6% or less on average
+_FILES_AT_ONCE = 256  # packed in one transaction
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -127,6 +134,14 @@ class ArtifactStore(ABC):
     @abstractmethod
     def delete_leftover(self, found: Stored) -> None:
         """Delete one of `leftovers`, if it still exists."""
+
+    def pack(self, *, before: float) -> int:  # noqa: ARG002
+        """Keep small files together that were last needed before a time; return how many.
+
+        Bytes stay available under their digests meanwhile. Does nothing where a small artifact
+        takes little more than its length, as an object behind a URL does.
+        """
+        return 0
 
     @abstractmethod
     def locate(self, digest: str) -> str:
@@ -236,55 +251,124 @@ class ArtifactStore(ABC):
 
 
 class FolderStore(ArtifactStore):
-    """A folder of files, written atomically.
+    """A folder of files, written atomically; `pack` moves small ones into one file.
 
-    `opener` opens temporary files; tests pass one that fails.
+    A file goes before a packed artifact of the same digest. `opener` opens temporary files; tests
+    pass one that fails.
     """
 
     excludes_others = True
 
-    def __init__(self, folder: Path, *, opener: Opener = open_new) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        opener: Opener = open_new,
+        packed: Pack | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`packed`: where the pack is, if not in the folder."""
         self.folder = folder
         self.where = str(folder)
         self._opener = opener
+        self._packed = packed or Pack(folder)
+        self._clock = clock
 
     def _put(self, digest: str, data: bytes) -> int | None:
         path = self.path(digest)
         with disk_errors(path):
             n_bytes = path.stat().st_size if path.exists() else None
-        if n_bytes is None:
-            write_atomically(path, data, opener=self._opener)
-        elif n_bytes == len(data):
+        if n_bytes == len(data):
             _touch_status(path)
+        elif n_bytes is None:
+            packed = self._packed.find(digest)
+            if packed is None:
+                write_atomically(path, data, opener=self._opener)
+                return None
+            n_bytes = packed.n_bytes
+            if n_bytes == len(data):
+                self._packed.mark(digest, self._clock())
         return n_bytes
 
     def read(self, digest: str, *, most_bytes: int) -> bytes:
-        """Read a file; no link is followed."""
+        """Read a file, following no link, or from the pack."""
         path = self.path(digest)
         try:
             return read_beneath(self.folder, path, most_bytes=most_bytes)
         except FileNotFoundError:
-            raise
+            return self._packed.read(digest, most_bytes=most_bytes)
         except OSError as error:
             raise _unreadable(error, path) from error
 
     def find(self, digest: str) -> Stored | None:
-        """Return the file under `digest`; a link or a folder there is not one."""
+        """Return the file under `digest`, which a link or a folder is not, or what is packed."""
         path = self.path(digest)
         with _readable(self.folder):
             is_file = path.is_file() and not path.is_symlink()
-        return _stored(path, digest) if is_file else None
+        if is_file:
+            return _stored(path, digest)
+        packed = self._packed.find(digest)
+        return None if packed is None else self._stored_in_pack(packed)
 
     def list(self) -> Iterator[Stored]:
-        """Yield every file; links and folders are not followed."""
+        """Yield every file and every packed artifact; links and folders are not followed."""
+        packed = map(self._stored_in_pack, self._packed.every())
+        last = None
+        for found in heapq.merge(self._files(), packed, key=lambda found: found.digest or ""):
+            if found.digest is None or found.digest != last:  # a file comes before what is packed
+                yield found
+                last = found.digest or last
+
+    def _files(self) -> Iterator[Stored]:
         for folder in _sorted(self.folder):
             if not folder.is_dir() or folder.is_symlink():
-                if folder.name != MARKER:
+                if folder.name not in (MARKER, *PACK_FILES):
                     yield _stored(folder, None)
                 continue
             for path in _sorted(folder):
                 digest = folder.name + path.name
                 yield _stored(path, digest if is_digest(digest) else None)
+
+    def _stored_in_pack(self, packed: Packed) -> Stored:
+        where = self._packed.locate(packed.digest)
+        return Stored(where, packed.digest, packed.n_bytes, packed.marked_at)
+
+    def pack(self, *, before: float) -> int:
+        """Move verified files of at most `SMALL_BYTES` into the pack, and shrink it.
+
+        A file is deleted once its bytes are on the disk in the pack. Waits for the folder's lock.
+        """
+        if not self.folder.is_dir() or not self._packed.can_grow():
+            return 0
+        with self.locked():
+            small = (
+                found
+                for found in self._files()
+                if found.digest and found.n_bytes <= SMALL_BYTES and found.marked_at < before
+            )
+            n_packed = 0
+            while files := list(islice(small, _FILES_AT_ONCE)):
+                n_packed += self._move(files)
+            self._packed.reclaim()
+        return n_packed
+
+    def _move(self, files: Sequence[Stored]) -> int:
+        """Move files into the pack; return how many."""
+        moving: dict[str, tuple[float, bytes]] = {}
+        for found in files:
+            with suppress(StoreError, FileNotFoundError):  # an altered one stays, for `verify`
+                digest = str(found.digest)
+                data = read_beneath(self.folder, self.path(digest), most_bytes=SMALL_BYTES)
+                self.check(data, digest)
+                moving[digest] = found.marked_at, data
+        self._packed.add((digest, *rest) for digest, rest in moving.items())
+        for digest, (marked_at, _) in moving.items():
+            path = self.path(digest)
+            now = _stored(path, digest).marked_at
+            if now > marked_at:  # needed again meanwhile
+                self._packed.mark(digest, now)
+            delete_path(path)
+        return len(moving)
 
     def leftovers(self) -> Iterator[Stored]:
         """Yield what an interrupted process left incomplete, not what one is writing."""
@@ -293,17 +377,20 @@ class FolderStore(ArtifactStore):
     def delete(self, digest: str) -> None:
         """Delete an artifact, if it exists."""
         delete_path(self.path(digest))
+        self._packed.delete(digest)
 
     def delete_leftover(self, found: Stored) -> None:
         """Delete a file or folder that was left incomplete."""
         delete_path(Path(found.where))
 
     def locate(self, digest: str) -> str:
-        """Return the path of an artifact."""
-        return str(self.path(digest))
+        """Return the path of an artifact's file, or of the pack that has it with its digest."""
+        path = self.path(digest)
+        is_packed = not path.exists() and self._packed.find(digest) is not None
+        return self._packed.locate(digest) if is_packed else str(path)
 
     def path(self, digest: str) -> Path:
-        """Return the path of the artifact of `digest`, whether it exists or not.
+        """Return the path of the file of `digest`, whether it exists or not.
 
         Raises StoreError unless `digest` is 64 lower-case hexadecimal digits.
         """
@@ -313,7 +400,7 @@ class FolderStore(ArtifactStore):
         return folder / name[2:]
 
     def contents(self, *, but: Collection[str] = ()) -> dict[str, str]:
-        """Return the actual SHA-256 of every artifact, reading every file."""
+        """Return the actual SHA-256 of every artifact, reading each."""
         found = {}
         for stored in self.list():
             if stored.digest is not None and stored.digest not in but:

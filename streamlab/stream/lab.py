@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from streamlab.errors import BaseMismatchError, DiffError, RefusedError, TrainingError
 from streamlab.home.folder import Home
+from streamlab.home.gc import GRACE_SECONDS
 from streamlab.home.store import ArtifactStore, FolderStore
 from streamlab.inference.model import logits
 from streamlab.registry.records import (
@@ -46,6 +47,7 @@ from streamlab.stream.submission import Submission, session_of
 Clock = Callable[[], float]
 
 # The stages of an arrival. Tests end the process at each: nothing half-done may be left behind.
+_PACK_EVERY = 1000  # artifacts, after which the older small ones are packed
 POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
 Reached = Callable[[str], None]
 
@@ -97,6 +99,7 @@ class Lab:
     ledger: Ledger
     clock: Clock
     reached: Reached
+    _n_kept: int = field(default=0, init=False)
 
     def settle(self, arrival: Arrival, attempt: Attempt, times: Times) -> Outcome:
         """Record one attempt; where it has an answer, admit, store and score that first.
@@ -218,6 +221,9 @@ class Lab:
         if admitted.content is not None:
             self.ledger.add(record, described.file_bytes)
         self.reached("recorded")
+        self._n_kept += 1
+        if self._n_kept % _PACK_EVERY == 0:
+            self.store.pack(before=self.clock() - GRACE_SECONDS)
         return Outcome(arrival, record, self.registry.artifacts.get(digest), tuple(scores))
 
     def _describe(

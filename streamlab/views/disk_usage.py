@@ -1,25 +1,29 @@
 """Disk usage of a home: logical bytes count a file once per arrival, physical bytes once.
 
 Sums are aggregated by the registry, so that no arrival is read. A file shared by two tasks is
-physical in both, and counted once in the sum over all.
+physical in both, and counted once in the sum over all. What files take of the disk beyond their
+length is a line of its own.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
-from itertools import groupby
+from dataclasses import dataclass, fields, replace
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Literal, get_args
 
+from streamlab.files import size_of
 from streamlab.home.folder import Home
+from streamlab.home.pack import PACK_FILES, Pack
 from streamlab.registry.records import Parts, Total
 from streamlab.registry.registry import Registry
 from streamlab.views.table import Cell, Table, columns
 
 By = Literal["task", "provider", "method", "part", "run"]
 BYS: tuple[By, ...] = get_args(By)
+_SECTOR_BYTES = 512  # the unit of `st_blocks`, whatever the disk's blocks are
 
 # `share`: of all physical bytes; `baseline_bytes`: physical bytes of checkpoints and adapters.
 _BYTES = "logical_bytes: bytes, physical_bytes: bytes, share: share"
@@ -46,34 +50,51 @@ def home_usage(registry: Registry, home: Home) -> Table:
     """Return the bytes of everything in a home: files in use, removed, quarantined, curves, ..."""
     kinds = registry.totals.list("all")
     removed = registry.removal.list().artifacts
-    n_curves, curve_bytes = _walked(home.curves)
-    n_held, held_bytes = _walked(home.quarantine)
-    n_figures, figure_bytes = _walked(home.figures)
-    n_reports, report_bytes = _walked(home.reports)
+    curves, held, store = _walked(home.curves), _walked(home.quarantine), _stored(home.store)
+    pictures = _walked(home.figures, home.reports)
+    cached, stages = _walked(home.cache), _walked(home.stages)
     rows: list[tuple[Cell, ...]] = [
         *(_kind(kinds, kind, name) for kind, name in _KINDS),
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
     ]
-    n_cached, cached_bytes = _walked(home.cache)
-    n_stored, stored_bytes = _walked(home.store)
-    n_more = max(0, n_stored - _summed(rows, 1))
-    more_bytes = max(0, stored_bytes - _summed(rows, 3))
     rows += [
         # Kept by a tag though removed, without a record, or partly written; see `verify`.
-        ("other in store", n_more, None, more_bytes),
-        ("curves", n_curves, None, curve_bytes),
-        ("figures", n_figures + n_reports, None, figure_bytes + report_bytes),
-        ("quarantine", n_held, None, held_bytes),
+        _place("other in store", store.beyond(_summed(rows, 1), _summed(rows, 3))),
+        _place("curves", curves),
+        _place("figures", pictures),
+        _place("quarantine", held),
         ("registry", 1, None, registry.disk_bytes()),
     ]
-    if n_cached:  # copies of files that another store has
-        rows.append(("cache", n_cached, None, cached_bytes))
-    n_stages, stage_bytes = _walked(home.stages)
-    if n_stages:  # of studies
-        rows.append(("shared stages", n_stages, None, stage_bytes))
+    if cached.n_files:  # copies of files that another store has
+        rows.append(_place("cache", cached))
+    if stages.n_files:  # of studies
+        rows.append(_place("shared stages", stages))
+    walked = (curves, held, store, pictures, cached, stages)
+    # What the last block of each file leaves unused, folders, and the index of a pack.
+    unused = sum(max(0, place.allocated - place.n_bytes) for place in walked)
+    rows.append(("blocks and folders", None, None, unused))
     logical = sum(total.logical.file_bytes for total in kinds)
     rows.append(("total", _summed(rows, 1), logical, _summed(rows, 3)))
     return Table("usage", "Bytes of the home", _PLACES, tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Files of some folders: their number, their bytes, and what they take of the disk."""
+
+    n_files: int
+    n_bytes: int
+    allocated: int
+
+    def beyond(self, n_files: int, n_bytes: int) -> _Place:
+        """Return what there is beside so many files and bytes."""
+        return replace(
+            self, n_files=max(0, self.n_files - n_files), n_bytes=max(0, self.n_bytes - n_bytes)
+        )
+
+
+def _place(name: str, place: _Place) -> tuple[Cell, ...]:
+    return (name, place.n_files, None, place.n_bytes)
 
 
 def _summed(rows: Iterable[tuple[Cell, ...]], place: int) -> int:
@@ -123,14 +144,28 @@ def _share(n_bytes: int, every: int) -> float | None:
     return n_bytes / every if every else None
 
 
-def _walked(folder: Path) -> tuple[int, int]:
-    """Return the number and the bytes of the files below a folder; ignore files that vanish."""
-    n_files = n_bytes = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
+def _stored(folder: Path) -> _Place:
+    """Return the artifacts of a folder store, those in its pack counted one by one."""
+    found, (n_packed, packed_bytes) = _walked(folder), Pack(folder).totals()
+    pack = [folder / name for name in PACK_FILES if (folder / name).exists()]
+    return _Place(
+        found.n_files - len(pack) + n_packed,
+        found.n_bytes - sum(map(size_of, pack)) + packed_bytes,
+        found.allocated,
+    )
+
+
+def _walked(*folders: Path) -> _Place:
+    """Return what is below folders; ignore files that vanish."""
+    n_files = n_bytes = allocated = 0
+    for where, _, names in chain.from_iterable(map(os.walk, folders)):
+        for name in (*names, "."):
             try:
-                n_bytes += os.lstat(f"{where}/{name}").st_size
+                found = os.lstat(f"{where}/{name}")
             except FileNotFoundError:
                 continue
-            n_files += 1
-    return n_files, n_bytes
+            allocated += found.st_blocks * _SECTOR_BYTES
+            if name != ".":
+                n_bytes += found.st_size
+                n_files += 1
+    return _Place(n_files, n_bytes, allocated)

@@ -1,4 +1,4 @@
-"""Every store keeps one contract: a folder, fsspec's memory, and a server that speaks S3."""
+"""Every store keeps one contract: files, a pack, fsspec's memory, a server that speaks S3."""
 
 from __future__ import annotations
 
@@ -14,14 +14,26 @@ import pytest
 
 from streamlab.errors import StoreError
 from streamlab.home.folder import Home
+from streamlab.home.pack import PACK
 from streamlab.home.remote_store import RemoteStore
-from streamlab.home.store import ArtifactStore, FolderStore
+from streamlab.home.store import SMALL_BYTES, ArtifactStore, FolderStore
 from streamlab.home.store_location import open_store
 
 SIZES = (0, 6, 3 << 20)  # the last one is asked for before it is sent
 
 
-@pytest.fixture(params=["folder", "memory", pytest.param("s3", marks=pytest.mark.s3)])
+class Packing(FolderStore):
+    """A folder whose small artifacts are in its pack from the start."""
+
+    def _put(self, digest: str, data: bytes) -> int | None:
+        if len(data) > SMALL_BYTES or digest in self:
+            return super()._put(digest, data)
+        self.folder.mkdir(exist_ok=True)
+        self._packed.add([(digest, time.time(), data)])
+        return None
+
+
+@pytest.fixture(params=["folder", "packed", "memory", pytest.param("s3", marks=pytest.mark.s3)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Name an empty store of each kind."""
     if request.param == "s3":
@@ -32,7 +44,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(url: str, tmp_path: Path) -> ArtifactStore:
+def store(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> ArtifactStore:
+    if request.node.callspec.params["url"] == "packed":
+        return Packing(tmp_path / "store")
     return open_store(Home(tmp_path / "home"), url)
 
 
@@ -42,6 +56,10 @@ def write(store: ArtifactStore, name: str, data: bytes) -> None:
         store._objects.overwrite(name, data)
         return
     assert isinstance(store, FolderStore)
+    digest = name.replace("/", "")
+    if (store.folder / PACK).exists() and digest in store:
+        store._packed.add([(digest, 0.0, data)])
+        return
     path = store.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -254,6 +272,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 for number in range(12):
     store.put(b"%d" % number * 5000)
+    store.pack(before=time.time() + 60)
 """
 
 

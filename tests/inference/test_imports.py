@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
 import time
@@ -180,6 +181,21 @@ def test_a_run_of_the_same_name_and_other_content_gets_the_next_number(
     assert before[-1].items() <= after[-1].items()
     (curve,) = (here.curves / "small-2").iterdir()
     assert curve.read_bytes() == next((other.curves / "small-1").iterdir()).read_bytes()
+
+
+def test_a_home_whose_files_are_packed_is_imported_alike(
+    ran: Ran, here: Home, tmp_path: Path
+) -> None:
+    other = Home(shutil.copytree(ran.home.path, tmp_path / "other"))
+    expected, store = stored(other), FolderStore(other.store)
+    assert store.pack(before=math.inf) > 0
+    before = {path: path.read_bytes() for path in other.store.rglob("*") if path.is_file()}
+
+    take_home(here, other)
+
+    new = FolderStore(here.store)
+    assert all(new.get(name.replace("/", "")) == data for name, data in expected.items())
+    assert before == {path: path.read_bytes() for path in other.store.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "counts", "bytes"])

@@ -18,8 +18,9 @@ from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.engine import make_url
 
 from streamlab.errors import RegistryError
+from streamlab.files import find_disk_kind
 from streamlab.registry import arrivals, artifacts, scores, totals
-from streamlab.registry.backends.sqlite import SQLite, find_disk_kind
+from streamlab.registry.backends.sqlite import SQLite
 from streamlab.registry.database import Database
 from streamlab.registry.records import Grouping
 from streamlab.registry.registry import Registry

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from streamlab.errors import RegistryError
-from streamlab.files import has_room
+from streamlab.files import MOUNTS, NETWORK_DISKS, find_disk_kind, has_room
 from streamlab.hashing import canonical_json
 from streamlab.registry.backends import MODE, Backend, owns_ids, read_json
 
@@ -82,16 +82,6 @@ _ADVICE = {
     "SQLITE_CORRUPT": "The file is damaged; restore it from a copy.",
     "SQLITE_IOERR": "The disk failed; check it, and restore the file from a copy if need be.",
 }
-
-# File systems that several machines may mount; shared memory does not reach between these.
-NETWORK_DISKS = frozenset(
-    (
-        *("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs"),
-        *("nfs", "nfs4", "smb2", "smb3", "smbfs", "fuse.ceph", "fuse.davfs", "fuse.glusterfs"),
-        *("fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
-    )
-)
-MOUNTS = Path("/proc/self/mountinfo")
 
 
 class SQLite(Backend):
@@ -268,26 +258,6 @@ class SQLite(Backend):
         return [(table, number, target) for table, number, target, _ in found]
 
 
-def find_disk_kind(folder: Path, *, mounts: Path = MOUNTS) -> str | None:
-    """Return the file system's type of a folder, None where it is unknown, as outside Linux.
-
-    `mounts`: a file in the format of proc(5)'s mountinfo.
-    """
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    folder = folder.resolve()
-    found: tuple[int, str] | None = None
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = Path(_unescape(before.split(" ")[4]))
-        # The deepest mount point wins; of two on the same one, the later hides the earlier.
-        if folder.is_relative_to(point) and (found is None or len(point.parts) >= found[0]):
-            found = len(point.parts), after.split(" ")[0]
-    return None if found is None else found[1]
-
-
 def _altered(connection: Connection, table: Table) -> Iterator[str]:
     """Yield how a table's columns, key and indices differ from those it is created with."""
     columns = connection.exec_driver_sql(f'PRAGMA table_xinfo("{table.name}")').all()
@@ -318,13 +288,13 @@ def check_files(path: Path) -> None:
         if ending == "-journal":
             raise RegistryError(
                 f"{file} is a rollback journal, which this program never leaves behind and which "
-                "could delete other files; the registry was not opened. If the home is your own, "
+                "could delete other files; it was not opened. If the home is your own, "
                 "move the journal away; do not trust a home of somebody else."
             )
         if not S_ISREG(found.st_mode) or (ending and found.st_nlink > 1):
             raise RegistryError(
-                f"{file} is not a file of its own (a link, folder or device), so the registry was "
-                "not opened. Put the file itself in its place, or name it with `--registry`."
+                f"{file} is not a file of its own (a link, folder or device), so it was not "
+                "opened. Put the file itself in its place, or name it with `--registry`."
             )
 
 
@@ -332,10 +302,6 @@ def _cannot_open(path: Path, error: OSError) -> RegistryError:
     return RegistryError(
         f"The registry {path} could not be opened: {error.strerror}. {_ADVICE['SQLITE_CANTOPEN']}"
     )
-
-
-def _unescape(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def _file_url(url: URL, path: Path, *, read_only: bool, mounts: Path) -> URL:
