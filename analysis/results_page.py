@@ -16,15 +16,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from streamlab.errors import StreamlabError
 from streamlab.figures.study import write_study_figures
 from streamlab.files import write_atomically
-from streamlab.stats.study_comparison import ComparedRow, compare_rows
+from streamlab.methods.fixed_mask import LEARNING_RATE, RATE_POWER
+from streamlab.stats.rate_rule import RateCurve, RateRule, fit_rate_rule
+from streamlab.stats.study_comparison import ComparedRow, answer, compare_rows
 from streamlab.study.overlap import Overlap, read_overlaps
 from streamlab.study.records import CellRecord, read_cells
-from streamlab.study.results import Choice, Results
+from streamlab.study.results import Choice, Results, Trial
 from streamlab.study.runner import plan
 from streamlab.study.study import LoadedStudy, Row, load_study
 from streamlab.study.tuning import Setting
@@ -32,6 +32,7 @@ from streamlab.units import counted
 from streamlab.views.export import markdown_table
 
 _SIZES = (1_000, 2_000, 5_000, 10_000, 30_000, 160_000)  # bytes of a task, all in
+_CLAIMED = 0.05  # adjusted p below which a difference is claimed
 _HEAD = """\
 # Results
 
@@ -105,6 +106,7 @@ def _summary(
     yield from itertools.islice(_what_was_run(loaded, results, cells), 1)
     yield f"All tables and figures: [{loaded.study.name}](studies/{name}.md)."
     yield from itertools.islice(_scores(loaded, rows), 2)
+    yield from _answers(loaded, results)
     yield from _at_equal_bytes(loaded, results, rows)
 
 
@@ -128,6 +130,9 @@ def page_sections(
     yield from _what_was_run(loaded, results, cells)
     yield "## Scores"
     yield from _scores(loaded, rows)
+    if loaded.study.questions:
+        yield "## Questions"
+        yield from _answers(loaded, results)
     yield "## At equal bytes"
     yield from _at_equal_bytes(loaded, results, rows)
     yield "## Chosen settings"
@@ -215,6 +220,30 @@ def _compared(row: ComparedRow) -> list[str]:
     return [f"{100 * found.mean:+.1f}{interval}", p, examples, f"{found.n_wins}, {found.n_losses}"]
 
 
+def _answers(loaded: LoadedStudy, results: Results) -> Iterator[str]:
+    """Answer each question of the study: a difference is claimed where its adjusted p says so."""
+    header = ["row", "against", "difference", "p", "by examples", "won, lost", ""]
+    for question in loaded.study.questions:
+        found = answer(loaded, results, question)
+        yield f"**{question.ask}**"
+        if not found:
+            yield "Not answered: too little was run."
+            continue
+        yield markdown_table(
+            header,
+            [[row.row.label, other.label, *_compared(row), _verdict(row)] for row, other in found],
+            right=["difference", "p", "by examples", "won, lost"],
+        )
+
+
+def _verdict(row: ComparedRow) -> str:
+    if row.difference is None or math.isnan(row.adjusted_p):
+        return "one seed"
+    if row.adjusted_p >= _CLAIMED:
+        return "not decided"
+    return "better" if row.difference.mean > 0 else "worse"
+
+
 def _at_equal_bytes(
     loaded: LoadedStudy, results: Results, rows: Sequence[ComparedRow]
 ) -> Iterator[str]:
@@ -292,30 +321,55 @@ def _setting(setting: Setting) -> str:
 
 
 def _rates(loaded: LoadedStudy, results: Results) -> Iterator[str]:
-    """Fit the best learning rate of each method as a power of the density."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for row, _, choice in _choices(loaded, results):
-        rates = [v for path, v in choice.setting if path.endswith("learning_rate")]
-        inside = choice.is_final and not choice.at_edge
+    """Fit the learning rate as a power of the density on half of the tasks, check on the others."""
+    tasks = list(loaded.study.tasks)
+    fitted_on = tasks[: len(tasks) // 2]
+    curves: dict[str, list[RateCurve]] = {}
+    for row in loaded.rows():
         sized = "method.target_density" in loaded.study.methods[row.method].sizes
-        if inside and sized and len(rates) == 1 and isinstance(row.size, int | float):
-            points.setdefault(row.method, []).append((float(row.size), float(rates[0])))
-    fitted = {method: _power(found) for method, found in points.items() if len(found) > 1}
-    if fitted:
+        if sized and isinstance(row.size, int | float):
+            for task in tasks:
+                scores = _by_rate(results.trials(loaded, row, task))
+                if scores:
+                    curves.setdefault(row.method, []).append(RateCurve(task, row.size, scores))
+    lines = []
+    for method, found in curves.items():
+        fitted = [curve for curve in found if curve.task in fitted_on]
+        others = [curve for curve in found if curve.task not in fitted_on]
+        if len({curve.density for curve in fitted}) > 1 and others:
+            rule = fit_rate_rule(fitted)
+            constant = fit_rate_rule(fitted, powers=(0.0,))
+            default = RateRule(LEARNING_RATE, RATE_POWER)
+            lines.append(
+                [
+                    method,
+                    f"{rule.at_reference:.1e}",
+                    f"{rule.power:.2f}",
+                    f"{100 * rule.regret(others):.1f}",
+                    f"{100 * constant.regret(others):.1f}",
+                    f"{100 * default.regret(others):.1f}",
+                ]
+            )
+    if lines:
         yield (
-            "The best learning rate as a power of the density, over the rows whose best value is "
-            "inside its grid:"
+            "The learning rate as a power of the density: the rule with the least mean loss of "
+            f"validation score against the best rate tried, fitted on {', '.join(fitted_on)}, and "
+            "that loss on the other tasks. Beside it the best constant rate of the same tasks, "
+            "and the rule of the defaults:"
         )
-        yield markdown_table(
-            ["method", "rows", "power"],
-            [[m, str(len(points[m])), f"{power:+.2f}"] for m, power in fitted.items()],
-            right=["rows", "power"],
-        )
+        header = ["method", "rate at 0.5%", "power", "loss", "constant", "default rule"]
+        yield markdown_table(header, lines, right=header[1:])
 
 
-def _power(points: Sequence[tuple[float, float]]) -> float:
-    density, rate = np.log(np.array(points)).T
-    return float(np.polyfit(density, rate, 1)[0])
+def _by_rate(trials: Sequence[Trial]) -> dict[float, float]:
+    """Return scores by learning rate, where that is all that is tuned and every trial is done."""
+    scores: dict[float, float] = {}
+    for trial in trials:
+        rates = [v for path, v in trial.setting if path.endswith("learning_rate")]
+        if len(trial.setting) != 1 or not rates or not math.isfinite(trial.score):
+            return {}
+        scores[float(rates[0])] = trial.score
+    return scores if len(scores) > 1 else {}
 
 
 def _overlap(overlaps: Sequence[Overlap]) -> Iterator[str]:

@@ -13,10 +13,9 @@ from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, TrainingJob
 from streamlab.methods.fixed_mask import (
-    LEARNING_RATE,
     FixedMaskMethod,
     PrunedMethod,
-    scaled_learning_rate,
+    default_learning_rate,
     train_fixed_mask,
 )
 from streamlab.methods.masks.catalogue import MaskSettings
@@ -84,8 +83,8 @@ class FixedMaskTraining(FixedMaskMethod):
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
     """The share of the backbone's entries that is retained."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Of the retained entries. `auto`: 5e-3 up to a density of 0.5%; above, it falls with the root
-    of the density."""
+    """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
+    the density."""
 
     @property
     def default_label(self) -> str:
@@ -105,7 +104,7 @@ class FixedMaskTraining(FixedMaskMethod):
             )
         rate = self.learning_rate
         if rate == "auto":
-            rate = scaled_learning_rate(k / job.layout.n_gated, LEARNING_RATE)
+            rate = default_learning_rate(k / job.layout.n_gated)
         return train_fixed_mask(job, self.mask, k, learning_rate=rate, quantize=self.quantize)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -26,8 +25,9 @@ from streamlab.methods.training_loop import (
     training_mode,
 )
 
-LEARNING_RATE: Final = 5e-3  # the default
-_TUNED_AT: Final = 0.005  # the density at which it was chosen
+LEARNING_RATE: Final = 5e-3  # the default at a density of 0.5%
+RATE_POWER: Final = 0.5  # it grows with the density to the power of minus this
+_TUNED_AT: Final = 0.005
 
 
 class FixedMask:
@@ -233,16 +233,16 @@ def train_fixed_mask(
     )
 
 
-def scaled_learning_rate(density: float, learning_rate: float) -> float:
-    """Return the fixed-mask learning rate at a density: above 0.5% it falls with its root.
+def default_learning_rate(density: float) -> float:
+    """Return the learning rate of a fixed mask: 5e-3 at 0.5%, and less where more is trained.
 
     An Adam step moves every entry by about the learning rate, so its length grows with the root
-    of their number; at 5% the rate chosen at 0.5% diverges (docs/measurements.md).
+    of their number. The rule was checked on tasks that it was not chosen by (docs/results.md).
 
-    >>> scaled_learning_rate(0.005, 5e-3), scaled_learning_rate(0.02, 5e-3)
-    (0.005, 0.0025)
+    >>> default_learning_rate(0.005), default_learning_rate(0.02), default_learning_rate(0.00005)
+    (0.005, 0.0025, 0.05)
     """
-    return learning_rate * min(1.0, math.sqrt(_TUNED_AT / density))
+    return float(LEARNING_RATE * (_TUNED_AT / density) ** RATE_POWER)
 
 
 class FixedMaskMethod(Method):
@@ -260,9 +260,9 @@ class PrunedMethod(MaskSelector, FixedMaskMethod):
 
     target_density: float = Field(default=0.005, gt=0.0, le=1.0)
     """The share of the backbone's entries that is retained."""
-    fixed_mask_learning_rate: PositiveFloat = LEARNING_RATE
-    """Of the retained entries, up to a density of 0.5%; above, it falls with the root of the
-    density."""
+    fixed_mask_learning_rate: PositiveFloat | Literal["auto"] = "auto"
+    """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
+    the density."""
 
     def expected_entries(self, layout: Layout) -> int:
         """Return round(target_density * d), at least 1."""
@@ -270,6 +270,8 @@ class PrunedMethod(MaskSelector, FixedMaskMethod):
 
     def train(self, job: TrainingJob) -> SparseChange:
         """Select a mask and train it; returns exactly `expected_entries` entries."""
-        rate = scaled_learning_rate(self.target_density, self.fixed_mask_learning_rate)
+        rate = self.fixed_mask_learning_rate
+        if rate == "auto":
+            rate = default_learning_rate(self.target_density)
         k = self.expected_entries(job.layout)
         return train_fixed_mask(job, self, k, learning_rate=rate, quantize=self.quantize)

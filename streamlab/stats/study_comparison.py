@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from streamlab.stats.differences import Difference, examples_error, holm, mean_difference
 from streamlab.study.results import CellResult, Results
-from streamlab.study.study import LoadedStudy, Row
+from streamlab.study.study import LoadedStudy, Question, Row
 
 ByTask = Mapping[str, Mapping[int, CellResult]]
 
@@ -43,11 +43,33 @@ def compare_rows(loaded: LoadedStudy, results: Results) -> list[ComparedRow]:
     """
     found = {row: results.reported(loaded, row) for row in loaded.rows()}
     reference = next(by for row, by in found.items() if row.method == loaded.study.reference)
-    rows = [_compared(row, by, reference) for row, by in found.items() if by]
-    claims = [row for row in rows if row.difference and not math.isnan(row.difference.p_value)]
-    adjusted = holm([row.difference.p_value for row in claims if row.difference])
-    by_row = {row.row: p for row, p in zip(claims, adjusted, strict=True)}
-    return [replace(row, adjusted_p=by_row.get(row.row, math.nan)) for row in rows]
+    return _adjusted([_compared(row, by, reference) for row, by in found.items() if by])
+
+
+def answer(
+    loaded: LoadedStudy, results: Results, question: Question
+) -> list[tuple[ComparedRow, Row]]:
+    """Return each row that a question asks about, compared with the row beside it.
+
+    p-values are adjusted by Holm's method over the question. Pairs that have no task and seed in
+    common are left out.
+    """
+    found = {row: results.reported(loaded, row) for row in loaded.rows()}
+    pairs = loaded.study.pairs(question)
+    compared = [_compared(row, found[row], found[other]) for row, other in pairs if found[row]]
+    others = [other for row, other in pairs if found[row]]
+    both = zip(_adjusted(compared), others, strict=True)
+    return [(row, other) for row, other in both if row.difference is not None]
+
+
+def _adjusted(rows: Sequence[ComparedRow]) -> list[ComparedRow]:
+    """Return the rows with p-values adjusted for as many claims as have one."""
+    values = [row.difference.p_value if row.difference else math.nan for row in rows]
+    adjusted = iter(holm([value for value in values if not math.isnan(value)]))
+    return [
+        row if math.isnan(value) else replace(row, adjusted_p=next(adjusted))
+        for row, value in zip(rows, values, strict=True)
+    ]
 
 
 def seed_means(loaded: LoadedStudy, results: Results, row: Row) -> list[float]:

@@ -7,6 +7,7 @@ is found by that.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,19 @@ from streamlab.study.tuning import (
 )
 
 
+@dataclass(frozen=True)
+class Row:
+    """One method at one size: what a table has a row for."""
+
+    method: str
+    size: Value | None  # None for a method without sizes
+
+    @property
+    def label(self) -> str:
+        """Return the label of its arrivals."""
+        return self.method if self.size is None else f"{self.method}-{self.size}"
+
+
 class StudyMethod(Settings):
     """One method of a study: its settings, its sizes, and what is chosen for it."""
 
@@ -44,6 +58,17 @@ class StudyMethod(Settings):
     """Values to choose from, on validation examples split from train: one cell each, and each
     combination of several settings. `training.learning_rate: [1e-4, 2e-4]`. Or a search by Optuna,
     which has `n_trials` and a `space`."""
+
+
+class Question(Settings):
+    """A comparison that is decided on before anything is run, and answered by the page."""
+
+    ask: Annotated[str, Field(min_length=1, max_length=200)]
+    """The question, as the page shows it."""
+    methods: tuple[str, ...] = Field(min_length=1)
+    """Methods, or single rows by their labels: `random`, `random-0.001`."""
+    against: tuple[str, ...] = Field(min_length=1)
+    """What each is compared with: of two methods that have sizes in common, equal sizes only."""
 
 
 class Study(Settings):
@@ -66,6 +91,8 @@ class Study(Settings):
     choose: Literal["all_tasks", "by_task"] = "all_tasks"
     """Whether one value is chosen for all tasks, by the mean of their validation scores, or one
     for each."""
+    questions: tuple[Question, ...] = ()
+    """What the page answers beside the comparison with the reference."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -74,20 +101,36 @@ class Study(Settings):
             raise ValueError(f"`reference` must be one of the methods: {known}")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("`seeds` must differ from one another")
+        names = {*self.methods, *(row.label for row in self.rows())}
+        for question in self.questions:
+            for name in (*question.methods, *question.against):
+                if name not in names:
+                    raise ValueError(f"`questions` must name methods or rows; {name!r} is neither")
         return self
 
+    def rows(self) -> list[Row]:
+        """Return every method at each of its sizes, in the order of the file."""
+        return [
+            Row(name, size)
+            for name, method in self.methods.items()
+            for size in next(iter(method.sizes.values()), (None,))
+        ]
 
-@dataclass(frozen=True)
-class Row:
-    """One method at one size: what a table has a row for."""
+    def pairs(self, question: Question) -> list[tuple[Row, Row]]:
+        """Return which rows a question compares, and with which."""
+        found = []
+        for first, second in itertools.product(question.methods, question.against):
+            pairs = [
+                (row, other)
+                for row, other in itertools.product(self._named(first), self._named(second))
+                if row != other
+            ]
+            equal = [pair for pair in pairs if pair[0].size == pair[1].size is not None]
+            found += equal or pairs
+        return found
 
-    method: str
-    size: Value | None  # None for a method without sizes
-
-    @property
-    def label(self) -> str:
-        """Return the label of its arrivals."""
-        return self.method if self.size is None else f"{self.method}-{self.size}"
+    def _named(self, name: str) -> list[Row]:
+        return [row for row in self.rows() if name in (row.method, row.label)]
 
 
 @dataclass(frozen=True)
@@ -127,11 +170,7 @@ class LoadedStudy:
 
     def rows(self) -> list[Row]:
         """Return every method at each of its sizes, in the order of the file."""
-        return [
-            Row(name, size)
-            for name, method in self.study.methods.items()
-            for size in next(iter(method.sizes.values()), (None,))
-        ]
+        return self.study.rows()
 
     @property
     def tuned_together(self) -> list[list[str]]:

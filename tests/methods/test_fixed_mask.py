@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Shared, positions
 from streamlab.methods.adam import AdamSettings
-from streamlab.methods.fixed_mask import FixedMask, scaled_learning_rate
+from streamlab.methods.fixed_mask import FixedMask, default_learning_rate
 from streamlab.methods.masks.selection import Selection
 
 RATES = AdamSettings(learning_rate=0.05, epsilon=1e-6)
@@ -156,13 +156,12 @@ def test_the_learning_rate_is_given_at_every_step(n_steps: int) -> None:
     assert seen[2] == seen[3]
 
 
-def test_the_learning_rate_falls_with_the_root_of_a_density_above_half_a_percent() -> None:
-    assert [scaled_learning_rate(density, 5e-3) for density in (1e-6, 0.0005, 0.005)] == [5e-3] * 3
-    assert scaled_learning_rate(0.02, 5e-3) == pytest.approx(2.5e-3)
-    # However many entries are kept, a step of all of them is as long.
-    lengths = [
-        scaled_learning_rate(density, 5e-3) * density**0.5 for density in (0.005, 0.05, 0.5, 1.0)
-    ]
+def test_a_step_of_all_retained_entries_is_as_long_however_many_they_are() -> None:
+    densities = (1e-4, 0.005, 0.05, 1.0)
+
+    lengths = [default_learning_rate(density) * density**0.5 for density in densities]
+
+    assert default_learning_rate(0.005) == 5e-3
     assert lengths == pytest.approx([lengths[0]] * 4)
 
 

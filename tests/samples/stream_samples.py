@@ -47,11 +47,11 @@ class Lab:
             "base": {"model": str(self.base)},
             "data": {"sources": []},
             "defaults": {
-                # So small a base learns with a high rate only; see `scaled_learning_rate`.
+                # So small a base learns with a high rate only.
                 "method": {
                     "name": "diff_pruning",
                     "target_density": 0.05,
-                    "fixed_mask_learning_rate": 0.0158,
+                    "fixed_mask_learning_rate": 5e-3,
                 },
                 "training": {
                     "batch_size": 8,

@@ -140,7 +140,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
         "label": name,
         "quantize": None,
         "target_density": 0.005,
-        "fixed_mask_learning_rate": 5e-3,
+        "fixed_mask_learning_rate": "auto",
         "mask_seed": 0,
     }
     assert again.digest == first.digest

@@ -29,6 +29,8 @@ methods:
     method: {name: fixed_mask, mask: random}
     sizes: {method.target_density: [0.01, 0.001]}
     tune: {method.learning_rate: [1e-2, 3e-2, 1e-1]}
+questions:
+  - {ask: Do more entries help?, methods: [random-0.01], against: [random-0.001]}
 """
 
 
@@ -84,12 +86,16 @@ def test_the_page_is_the_same_twice_and_holds_what_was_recorded(
     assert [page.read_bytes() for page in again] == [page.read_bytes() for page in first]
     summary, text = (page.read_text("utf-8") for page in first)
     assert "| 1 kB | random-0.001 | 900 | 70.0 | -10.0 " in summary
+    assert "**Do more entries help?**" in summary
+    assert "| random-0.01 | random-0.001 | +8.0 [+8.0, +8.0] | " in summary
+    assert " | 4, 0 | better |" in summary
     assert "![Mean score against the bytes of a task](studies/tiny/frontier.png)" in summary
     assert "24 cells of 24 are done" in text  # 18 trials and 6 repetitions
     assert "| random-0.01 | 78.0 | 78.0 | 78.0 | 2 | -2.0 " in text
     assert "| 5 kB | random-0.01 | 4,000 | 78.0 | -2.0 " in text
     assert "| 1 kB | random-0.001 | 900 | 70.0 | -10.0 " in text
-    assert "as a power of the density" not in text  # one of two best rates is at its grid's end
+    assert "fitted on sst2, and" in text  # then scored on the other task
+    assert "| random | 7.1e-03 | 0.90 | 0.0 | 2.4 | 2.1 |" in text
     assert "Nothing: every row has every task and seed." in text
     pictures = sorted(path.name for path in (tmp_path / "one" / "studies" / "tiny").glob("*.png"))
     assert pictures == ["density.png", "frontier.png", "sensitivity.png"]

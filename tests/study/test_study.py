@@ -29,7 +29,7 @@ from streamlab.stream.engine import run
 from streamlab.study.records import CellRecord, CellScore, read_cells, write_cells
 from streamlab.study.results import Results
 from streamlab.study.runner import ordered, plan, run_in_processes, run_study
-from streamlab.study.study import Cell, LoadedStudy, load_study
+from streamlab.study.study import Cell, LoadedStudy, Study, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
 TUNED = {"training.learning_rate": [2e-3, 1e-9]}
@@ -582,6 +582,10 @@ def scored(cell: Cell, value: float) -> CellRecord:
     ("change", "problem"),
     [
         ({"reference": "best"}, "`reference` must be one of the methods: full, random"),
+        (
+            {"questions": [{"ask": "?", "methods": ["best"], "against": ["full"]}]},
+            "`questions` must name methods or rows; 'best' is neither",
+        ),
         ({"seeds": [1, 1]}, "must differ"),
         ({"shared": {"seeds": [1]}}, "shared.seeds: is the study's own"),
         ({"methods": {"full": {"method": "no_such"}}}, "unknown method 'no_such'"),
@@ -597,6 +601,34 @@ def test_a_study_that_cannot_be_run_is_refused_before_anything(
 ) -> None:
     with pytest.raises(ConfigError, match=problem):
         study(**change)
+
+
+@pytest.mark.parametrize(
+    ("methods", "against", "pairs"),
+    [
+        (["one"], ["two"], [("one-0.2", "two-0.2")]),  # the size that both have
+        (["one-0.1"], ["two"], [("one-0.1", "two-0.2"), ("one-0.1", "two-0.3")]),
+        (["two"], ["full"], [("two-0.2", "full"), ("two-0.3", "full")]),
+    ],
+)
+def test_a_question_compares_rows_of_equal_size_where_both_have_it(
+    methods: list[str], against: list[str], pairs: list[tuple[str, str]]
+) -> None:
+    sizes = {"one": [0.1, 0.2], "two": [0.2, 0.3]}
+    sized = {
+        name: {"method": "any", "sizes": {"method.target_density": found}}
+        for name, found in sizes.items()
+    }
+    every = {"full": {"method": "full_finetuning"}, **sized}
+    asked = {"ask": "Which?", "methods": methods, "against": against}
+    study = Study.model_validate(
+        {"version": 1, "name": "x", "seeds": [1], "reference": "full", "shared": {},
+         "tasks": {"t": {}}, "methods": every, "questions": [asked]}
+    )  # fmt: skip
+
+    found = study.pairs(study.questions[0])
+
+    assert [(row.label, other.label) for row, other in found] == pairs
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
