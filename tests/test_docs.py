@@ -18,7 +18,7 @@ from stream_samples import carry_out, make_lab
 from streamlab.config import override, parse_yaml, validate
 from streamlab.methods.peft_types import TYPES as ADAPTER_TYPES
 from streamlab.stream.scenario import resolve_scenario
-from streamlab.study.study import Study, StudyMethod
+from streamlab.study.study import Question, Study, StudyMethod
 from streamlab.units import DAY_US
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +133,10 @@ def test_every_example_in_yaml_has_known_settings(path: Path) -> None:
             continue
         if tree.keys() == {"tune"}:  # a part of one
             validate(StudyMethod, tree | {"method": "any"}, origin=path.name)
+            continue
+        if tree.keys() == {"questions"}:
+            for question in tree["questions"]:
+                validate(Question, question, origin=path.name)
             continue
         names = {*tree.get("providers", {}), *tree.get("tasks", {})}
         assert {key for key in keys_of(tree) if ":" not in key} - names - SETTINGS == set(), text
