@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from streamlab.diff.format.codec import CODECS, CODED, read_numbers, write_numbers
+from streamlab.diff.format.code_stream import CODED, read_codes, write_codes
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.frame import Frame, Sections, read_frame, signed, write_frame
 from streamlab.diff.format.rule_block import n_values_of
-from streamlab.diff.format.values import VALUE_BITS, code_dtype
+from streamlab.diff.format.values import VALUE_BITS
 from streamlab.errors import StreamlabError
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -92,12 +93,12 @@ def _stream(data: bytes, _other: bytes, rng: random.Random) -> bytes:
 def _changed_codes(frame: Frame, stream: bytes, rng: random.Random) -> bytes:
     """Change codes of values, and pack them or encode them again."""
     header = frame.header
-    dtype, bits = code_dtype(header.value_type, header.codec), VALUE_BITS[header.value_type]
     n_values = n_values_of(bytes(frame.sections["positions.rule"]), header.k)
-    numbers = _changed(read_numbers(stream, dtype, bits, header.codec, n_values, "x"), rng)
+    numbers = read_codes(stream, header.value_type, header.codec, n_values, "x")
+    numbers = _changed(numbers, rng)
     if rng.random() < 0.5:  # which codes of any size survive
         return CODED + CODECS[header.codec].compress(numbers)
-    return write_numbers(numbers, bits, header.codec)
+    return write_codes(numbers, header.value_type, header.codec)
 
 
 def _n_lines(frame: Frame, stream: bytes, dtype: np.dtype[Any]) -> int:

@@ -151,7 +151,7 @@ def import_(
 @click.option("--add", is_flag=True, help="Store rounded differences instead of exact weights.")
 @click.option(
     "--values",
-    type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4", "int2", "sign")),
+    type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign")),
     help="Type of the stored values (docs/reference/format.md).",
 )
 @click.option("--base-revision", metavar="COMMIT", help="Hub revision of BASE.")

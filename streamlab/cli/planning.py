@@ -116,7 +116,7 @@ MOST_QUEUED = 10_000_000  # whose times fit in memory
 @density_option
 @click.option(
     "--value-type",
-    type=click.Choice(("fp32", "bf16", "int8", "int4", "int2", "sign")),
+    type=click.Choice(("fp32", "bf16", "int8", "int4", "int2", "ternary", "sign")),
     help="Assume values of this type.",
 )
 @click.option(

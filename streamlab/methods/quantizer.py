@@ -21,7 +21,7 @@ from streamlab.diff.format.values import round_values, widen_values
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.training_loop import clip_scale
 
-GridType = Literal["sign", "int2", "int4"]
+GridType = Literal["sign", "ternary", "int2", "int4"]
 HeadGridType = Literal["sign", "int2", "int4", "int8"]
 
 
@@ -29,8 +29,8 @@ class QuantizeSettings(Settings):
     """The grid that values are trained on, and when it begins."""
 
     type: GridType
-    """The value type of the file: `sign` is one bit, a sign times the mean magnitude; the scale of
-    each type is per tensor, of `shared` values one for all."""
+    """The value type of the file: `sign` is one bit, a sign times the mean magnitude; `ternary` has
+    a zero as well. The scale of each type is per tensor, of `shared` values one for all."""
     start: float = Field(default=0.4, ge=0.0, lt=1.0, validation_alias="from")
     """The share of the fixed-mask steps after which values are quantised. Values need a magnitude
     first."""

@@ -16,6 +16,7 @@ bytes per entry. Metadata do not change.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -27,7 +28,8 @@ from streamlab.registry.records import BaseRecord, NewDiff
 
 # Mean bits per value, over nine diffs of all-MiniLM-L6-v2 at 0.5%; the last two are packed.
 VALUE_BITS: Mapping[str, float] = MappingProxyType(
-    {"fp32": 26.39, "fp16": 13.37, "bf16": 10.38, "int8": 7.44, "int4": 3.75, "int2": 2, "sign": 1}
+    {"fp32": 26.39, "fp16": 13.37, "bf16": 10.38, "int8": 7.44, "int4": 3.75}
+    | {"int2": 2, "ternary": math.log2(3), "sign": 1}
 )
 _HEAD_VALUE_BYTES = 2  # of a measured head without entries
 # Positions of fewer bytes, as a share of their entropy if they were even, follow from a rule.

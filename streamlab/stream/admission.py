@@ -302,7 +302,8 @@ def content_digest(diff: DiffVector) -> str:
     its head in half precision has other bytes, and the same positions, signs of values, names and
     shapes of the head, and head entries rounded to half precision. Subnormal numbers are left out,
     unless a rule or a pruned model keeps every entry, and zero has no sign. Diffs that agree in
-    these count as equal; two that were trained separately never do.
+    these count as equal; two that were trained separately never do. A copy that is rounded to
+    `ternary` has lost the entries that became zero, and with them the content of the original.
     """
     every = diff.rule is not None or diff.mode == "prune"
     large = [every | (np.abs(tensor.values) >= _SMALLEST) for tensor in diff.tensors]

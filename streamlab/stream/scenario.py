@@ -43,10 +43,12 @@ from streamlab.tasks.settings import DataSettings, TaskSettings
 class StorageSettings(DeviceSettings):
     """How diffs are stored, and a simulated device that holds them (docs/concepts/device.md)."""
 
-    values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4", "int2", "sign"] = "auto"
-    """The value type of diffs; `sign` has one bit a value and one magnitude a tensor. `auto`: for
-    each diff the smallest that leaves predictions unchanged, of fewer than 4 bits only where it
-    stores the values exactly."""
+    values: Literal["auto", "fp32", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign"] = (
+        "auto"
+    )
+    """The value type of diffs; `sign` has one bit a value and one magnitude a tensor, and `ternary`
+    has zero as well. `auto`: for each diff the smallest that leaves predictions unchanged, of fewer
+    than 4 bits only where it stores the values exactly."""
     head: Literal["auto", "fp32", "fp16", "int8", "int4", "int2", "sign"] = "auto"
     """The type of a diff's head; integer types have a scale for every row. `auto`: fp16, or fp32
     where that changes predictions or `values` is set. A tensor that a smaller type holds bit for

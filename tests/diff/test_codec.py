@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.diff.format.codec import CODECS, CODED, PACKED, read_numbers, write_numbers
+from streamlab.diff.format.codec import CODECS
 from streamlab.errors import DiffFormatError
 
 if TYPE_CHECKING:
@@ -136,61 +136,3 @@ def test_the_same_numbers_give_the_same_bytes(name: CodecName) -> None:
     numbers: NDArray[Any] = np.random.default_rng(1).normal(size=5000).astype(np.float32)
 
     assert CODECS[name].compress(numbers) == CODECS[name].compress(numbers.copy())
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@settings(deadline=None, max_examples=40)
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 3000), spread=st.sampled_from([0.1, 1.0]))
-def test_few_bits_come_back_packed_or_coded(
-    name: CodecName, bits: int, seed: int, n: int, spread: float
-) -> None:
-    dtype = np.int16 if name == "pcodec" else np.int8
-    most = int(spread * (1 << bits - 1))
-    numbers = np.random.default_rng(seed).integers(-most, max(1, most), size=n).astype(dtype)
-
-    data = write_numbers(numbers, bits, name)
-    back = read_numbers(data, dtype, bits, name, n, "value-stream")
-
-    assert back.dtype == dtype
-    np.testing.assert_array_equal(back, numbers)
-    assert len(data) <= 1 + -(-n * bits // 8)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "uint16"])
-@settings(deadline=None)
-@given(raw=st.binary(max_size=64))
-def test_wide_numbers_are_packed_as_they_are(dtype: str, raw: bytes) -> None:
-    size = np.dtype(dtype).itemsize
-    numbers = np.frombuffer(raw[: len(raw) // size * size], dtype=dtype)
-
-    data = write_numbers(numbers, 8 * size, "xz")
-
-    assert data == (PACKED + numbers.tobytes() if len(numbers) else b"")
-    assert read_numbers(data, dtype, 8 * size, "xz", len(numbers), "x").tobytes() == data[1:]
-
-
-def test_a_long_stream_of_few_kinds_is_coded() -> None:
-    numbers = np.zeros(10_000, dtype=np.int16)
-
-    data = write_numbers(numbers, 4, "pcodec")
-
-    assert data[:1] == CODED
-    assert len(data) < 100
-
-
-def test_bits_are_packed_lowest_first() -> None:
-    numbers = np.array([0, -1, -1, 0, 0, 0, 0, 0, -1], dtype=np.int8)
-
-    assert write_numbers(numbers, 1, "xz") == b"\x00\x06\x01"
-    assert write_numbers(np.array([1, -2, 0], np.int8), 2, "xz") == b"\x00\x09"
-    assert write_numbers(np.array([-8, 7, 3], np.int8), 4, "xz") == b"\x00\x78\x03"
-
-
-@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0", b"\0\x08", b"\2\0", b"\1", b"\1junk"])
-def test_wrong_packed_numbers_are_refused_by_rule(data: bytes) -> None:
-    assert read_numbers(b"\0\x07", np.int8, 1, "xz", 3, "x").tolist() == [-1, -1, -1]
-    with pytest.raises(DiffFormatError, match="`value-stream`"):
-        read_numbers(data, np.int8, 1, "xz", 3, "value-stream")
-    with pytest.raises(DiffFormatError, match="`value-stream`"):
-        read_numbers(b"\0", np.int8, 1, "xz", 0, "value-stream")

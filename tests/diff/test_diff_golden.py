@@ -47,7 +47,7 @@ LAYOUT = Layout("0123456789abcdef" * 4, tuple(KEPT), tuple(shape for shape, _ in
 CASES: list[tuple[CodecName, ValueType]] = [
     (codec, value_type) for codec in get_args(CodecName) for value_type in get_args(ValueType)
 ]
-LARGEST = {"int2": 2, "sign": 1}
+LARGEST = {"int2": 2, "sign": 1, "ternary": 1}
 SOME = tuple(name in ("embedding", "rows", "cube") for name in KEPT)
 N_ROWS = 70_000 + 240 + 16 + 70 + 1 + 1 + 8 + 2 + 1
 RULES: dict[str, Rule] = {
@@ -87,6 +87,16 @@ def expected_by(name: str) -> DiffVector:
     return around(list(map(SparseTensor, LAYOUT.shapes, where, parts)), rule)
 
 
+def expected_ternary() -> DiffVector:
+    """Build the content of a seeded rule of which half of the ternary values are zero."""
+    diff = expected_by("seeded")
+    tensors = (
+        SparseTensor(t.shape, t.positions, np.where(t.positions % 2, t.values, np.float32(0)))
+        for t in diff.tensors
+    )
+    return around(list(tensors), diff.rule)
+
+
 def around(tensors: list[SparseTensor], rule: Rule | None = None) -> DiffVector:
     head = {
         "classifier.weight": np.array([[0, -0.25, -0.5], [0.25, 0, -0.25]], dtype=np.float32),
@@ -112,6 +122,9 @@ def write_all() -> None:
         for codec in get_args(CodecName):
             encoded = encode(expected_by(name), value_type="sign", codec=codec)
             lines.append(write(path_of(codec, "rule", name), encoded))
+    for codec in get_args(CodecName):
+        encoded = encode(expected_ternary(), value_type="ternary", codec=codec)
+        lines.append(write(path_of(codec, "rule", "ternary"), encoded))
     (FOLDER / "SHA256SUMS").write_text("".join(lines), encoding="ascii")
 
 
@@ -131,6 +144,13 @@ def test_a_file_of_a_rule_is_read_as_it_was_written(codec: str, name: str) -> No
     assert decode(path_of(codec, "rule", name).read_bytes(), LAYOUT) == expected_by(name)
 
 
+@pytest.mark.parametrize("codec", get_args(CodecName))
+def test_a_file_with_ternary_zeros_is_read_as_it_was_written(codec: str) -> None:
+    data = path_of(codec, "rule", "ternary").read_bytes()
+
+    assert decode(data, LAYOUT) == expected_ternary()
+
+
 def test_no_golden_file_was_touched_added_or_lost() -> None:
     lines = (FOLDER / "SHA256SUMS").read_text(encoding="ascii").splitlines()
     listed = {name: digest for digest, name in map(str.split, lines)}
@@ -140,7 +160,8 @@ def test_no_golden_file_was_touched_added_or_lost() -> None:
     }
 
     assert found == listed
-    by_rule = [(codec, "rule", name) for codec in get_args(CodecName) for name in RULES]
+    names = [*RULES, "ternary"]
+    by_rule = [(codec, "rule", name) for codec in get_args(CodecName) for name in names]
     assert set(found) == {path_of(*case).name for case in [*CASES, *by_rule]}
 
 

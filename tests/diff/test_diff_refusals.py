@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import streamlab.diff
-from streamlab.diff.format.codec import CODECS, CODED, PACKED
+from streamlab.diff.format.code_stream import CODED, PACKED
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.container import decode, encode, open_diff
 from streamlab.diff.format.frame import read_frame, signed, write_frame
 from streamlab.diff.format.values import ValueType
@@ -250,6 +251,11 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ("value-stream", lambda: with_codes(PACKED + bytes(19))),
     ("value-stream", lambda: with_codes(PACKED + b"\0\2", "sign")),
     ("value-stream", lambda: with_codes(PACKED + b"\0\0\4", "int2")),
+    ("value-stream", lambda: with_codes(b"\4\1\0", "ternary")),
+    ("value-stream", lambda: with_codes(b"\4\xff\1", "ternary")),
+    ("value-stream", lambda: with_codes(b"\7\1\x40\1", "ternary")),
+    ("value-stream", lambda: with_codes(b"\4\1\1", "bf16")),
+    ("value-stream", lambda: with_codes(b"\x08\1\1\1", "ternary")),
     ("value-stream", lambda: by("seeded", k=10)),
     ("value-stream", lambda: by("shared", k=12)),
     (
@@ -299,6 +305,9 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
             valid("fp16"), sections={"values.codes": coded(*[1] * 8, 0, dtype="float16")}
         ),
     ),
+    ("value-range", lambda: with_codes(PACKED + b"\x06", "ternary")),
+    ("value-zero", lambda: with_codes(PACKED + b"\x04", "ternary")),
+    ("value-zero", lambda: with_codes(b"\4\1", "ternary")),
     ("position-stream", lambda: with_gaps(b"junk")),
     (
         "position-stream",
@@ -391,7 +400,8 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
 
 def test_the_file_the_cases_start_from_is_valid() -> None:
     for value_type in get_args(ValueType):
-        assert decode(valid(value_type), LAYOUT).counts == (6, 3, 0)
+        kept = (2, 1, 0) if value_type == "ternary" else (6, 3, 0)
+        assert decode(valid(value_type), LAYOUT).counts == kept
         assert craft(valid(value_type)) == valid(value_type)
     for name, rule in BY.items():
         assert decode(by(name), LAYOUT) == ruled(rule)

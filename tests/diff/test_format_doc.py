@@ -38,7 +38,16 @@ if TYPE_CHECKING:
 
 Entries = dict[int, float]
 Shapes = tuple[tuple[int, ...], ...]
-BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4, "int2": 2, "sign": 1}
+BITS = {
+    "fp32": 32,
+    "fp16": 16,
+    "bf16": 16,
+    "int8": 8,
+    "int4": 4,
+    "int2": 2,
+    "sign": 1,
+    "ternary": 2,
+}
 TYPES = list(BITS)
 HEAD_TYPES = ["sign", "int2", "int4", "int8", "fp16", "fp32"]
 NAMES = ["task", "head", "rule", "cuts", "classes", "counts", "gaps", "scales", "codes"]
@@ -123,7 +132,8 @@ def counts_of(data: bytes) -> list[int]:
 
 def value_of(code: Any, scale: float, value_type: str) -> float:
     if BITS[value_type] < 16:
-        return float(np.float32(code + 1 if code >= 0 else code) * np.float32(scale))
+        multiple = code + 1 if code >= 0 and value_type != "ternary" else code
+        return float(np.float32(multiple) * np.float32(scale))
     if value_type == "bf16":
         (value,) = struct.unpack("<f", struct.pack("<HH", 0, code))
         return float(value)
@@ -135,11 +145,35 @@ def codes_of(stream: bytes, value_type: str, count: int) -> list[Any]:
     item, bits = ITEMS.get(value_type, "b"), BITS[value_type]
     if stream[:1] == b"\1":
         return numbers_of(stream[1:], item, count)
+    if stream and stream[0] > 1:
+        return by_states(stream, 3 if value_type == "ternary" else 2**bits, count)
     if bits >= 8:
         return list(struct.unpack(f"<{count}{item}", stream[1:]))
     joined = int.from_bytes(stream[1:], "little")
     unsigned = [joined >> bits * i & (1 << bits) - 1 for i in range(count)]
     return [code - (1 << bits) if code >> bits - 1 else code for code in unsigned]
+
+
+def by_states(stream: bytes, m: int, count: int) -> list[int]:
+    """Decode a stream by asymmetric numeral systems."""
+    w = stream[0]
+    at = 1 + ((m - 1) * w + 7) // 8
+    joined = int.from_bytes(stream[1:at], "little")
+    roots = [joined >> w * i & 2**w - 1 for i in range(m - 1)]
+    frequencies = [4**w - sum(root**2 for root in roots), *(root**2 for root in roots)]
+    x, symbols = 0, []
+    for _ in range(count):
+        while x < 2**32 and at < len(stream):
+            x = 256 * x + stream[at]
+            at += 1
+        slot, symbol, start = x % 4**w, 0, 0
+        while slot >= start + frequencies[symbol]:
+            start += frequencies[symbol]
+            symbol += 1
+        x = frequencies[symbol] * (x // 4**w) + slot - start
+        symbols.append(symbol)
+    assert (x, at) == (0, len(stream))
+    return [symbol if symbol < (m + 1) // 2 else symbol - m for symbol in symbols]
 
 
 def rotated(word: int, by: int) -> int:
@@ -336,7 +370,7 @@ def entries_of(diff: DiffVector) -> list[Entries]:
     ]
 
 
-@pytest.mark.parametrize("value_type", ["fp32", "int4", "sign"])
+@pytest.mark.parametrize("value_type", ["fp32", "int4", "sign", "ternary"])
 @pytest.mark.parametrize("n_rows", [3, 300])
 def test_a_reader_of_rules_written_from_the_specification_agrees(
     value_type: ValueType, n_rows: int

@@ -53,16 +53,16 @@ def test_what_lies_on_the_grid_of_a_type_of_fewer_bytes_keeps_every_bit(
     assert tensor.widen().tobytes() == weights.tobytes()
 
 
-@pytest.mark.parametrize(("head_type", "bits"), list(INTEGER_BITS.items()))
-def test_a_low_bit_tensor_takes_its_bits_and_a_scale_a_row(head_type: HeadType, bits: int) -> None:
+@pytest.mark.parametrize("head_type", HEAD_TYPES[:4])
+def test_a_low_bit_tensor_takes_its_bits_and_a_scale_a_row(head_type: HeadType) -> None:
     weights = drawn((3, 384))
 
     section = write_head(round_head({"w": weights}, head_type))
 
-    assert len(section) == 2 + 1 + 4 + 3 * 4 + 3 * 384 * bits // 8
+    assert len(section) == 2 + 1 + 4 + 3 * 4 + 3 * 384 * INTEGER_BITS[head_type] // 8
 
 
-@pytest.mark.parametrize("head_type", INTEGER_BITS)
+@pytest.mark.parametrize("head_type", HEAD_TYPES[:4])
 def test_rows_are_rounded_like_the_values_of_a_group(head_type: HeadType) -> None:
     weights = drawn((4, 50))
     codes = round_values(weights.reshape(-1), np.full(4, 50), head_type)

@@ -162,11 +162,33 @@ def test_a_value_of_zero_counts_as_positive_in_integer_types(value_type: ValueTy
     assert (np.sign(back) == [1, 1, 1, -1, 1]).all()
 
 
-@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16"])
-def test_a_value_of_zero_stays_zero_in_float_types(value_type: ValueType) -> None:
+@pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16", "ternary"])
+def test_a_value_of_zero_stays_zero_where_the_type_has_one(value_type: ValueType) -> None:
     codes = round_values(floats(0.0, 1.0), counts_of(2), value_type)
 
     assert widen_values(codes, counts_of(2), value_type, zeros=True).tolist() == [0.0, 1.0]
+
+
+def test_ternary_rounds_to_zero_below_half_the_scale() -> None:
+    values = floats(4.0, 4.4, -3.6, 0.1, -0.2, 1.2)
+
+    back = widen_values(
+        round_values(values, counts_of(6), "ternary"), counts_of(6), "ternary", zeros=True
+    )
+
+    np.testing.assert_allclose(back, [4, 4, -4, 0, 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.7, 1e-44])
+def test_ternary_values_on_their_grid_keep_every_bit(scale: float) -> None:
+    values = np.float32(scale) * floats(1, 0, -1, 0, 0, 1, 0, 0, 0)
+    counts = counts_of(6, 3)
+
+    codes = round_values(values, counts, "ternary")
+
+    assert codes.numbers.tolist() == [1, 0, -1, 0, 0, 1, 0, 0, 0]
+    back = widen_values(codes, counts, "ternary", zeros=True)
+    assert np.array_equal(back, values)
 
 
 def test_every_tensor_has_its_own_scale() -> None:
@@ -183,7 +205,7 @@ def test_a_value_too_large_for_its_type_is_refused(value_type: ValueType, larges
         round_values(floats(1.0, -largest), counts_of(2), value_type)
 
 
-@pytest.mark.parametrize("value_type", ["int8", "int4", "int2", "sign"])
+@pytest.mark.parametrize("value_type", ["int8", "int4", "int2", "sign", "ternary"])
 def test_the_largest_floats_fit_into_integers(value_type: ValueType) -> None:
     largest = float(np.finfo(np.float32).max)
 

@@ -8,7 +8,8 @@ from typing import Any, Final, get_args
 import numpy as np
 import pytest
 
-from streamlab.diff.format.codec import CODECS, CODED
+from streamlab.diff.format.code_stream import CODED
+from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.container import encode
 from streamlab.diff.format.frame import read_frame
 from streamlab.diff.format.values import ValueType
@@ -30,6 +31,8 @@ from streamlab.stream.submission import Submission, signed, simulated_keys
 
 LAYOUT: Final = Layout("ab" * 32, ("m", "v", "none", "n"), ((12, 20), (60,), (5,), (9, 12)))
 VALUE_TYPES: Final[tuple[ValueType, ...]] = get_args(ValueType)
+# The types in which no value becomes zero.
+KEEPING: Final = tuple(one for one in VALUE_TYPES if one != "ternary")
 BY_RULE: Final[tuple[Rule, ...]] = (
     Seeded(3, (True, True, False, True), 30),
     SeededCounts(3, np.array([9, 3, 0, 20])),

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from admission_samples import BY_RULE, LAYOUT, VALUE_TYPES, drawn, head_only, ruled
+from admission_samples import BY_RULE, KEEPING, LAYOUT, VALUE_TYPES, drawn, head_only, ruled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.container import decode, encode, rounded
 from streamlab.diff.format.head import HeadType
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.rules import Rule
@@ -26,8 +26,8 @@ SEEDS = st.integers(0, 10_000)
 @settings(deadline=None)
 @given(
     SEEDS,
-    st.sampled_from(VALUE_TYPES),
-    st.sampled_from(VALUE_TYPES),
+    st.sampled_from(KEEPING),
+    st.sampled_from(KEEPING),
     st.sampled_from(["pcodec", "xz"]),
     st.sampled_from(["fp32", "fp16"]),
     st.text(max_size=5),
@@ -49,7 +49,7 @@ def test_writing_a_diff_anew_changes_its_bytes_and_not_its_content(
     assert content_digest(decode(data, LAYOUT)) == content_digest(diff)
 
 
-@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("value_type", KEEPING)
 @pytest.mark.parametrize("rule", BY_RULE, ids=lambda rule: rule.name)
 def test_writing_a_diff_by_rule_in_another_type_changes_no_content(
     rule: Rule, value_type: ValueType
@@ -59,6 +59,16 @@ def test_writing_a_diff_by_rule_in_another_type_changes_no_content(
     back = decode(encode(diff, value_type=value_type).data, LAYOUT)
 
     assert content_digest(back) == content_digest(diff)
+
+
+@pytest.mark.parametrize("value_type", VALUE_TYPES)
+@pytest.mark.parametrize("diff", [drawn(), *map(ruled, BY_RULE)])
+def test_writing_a_ternary_diff_in_another_type_changes_no_content(
+    diff: DiffVector, value_type: ValueType
+) -> None:
+    ternary = rounded(diff, value_type="ternary")
+
+    assert content_digest(rounded(ternary, value_type=value_type)) == content_digest(ternary)
 
 
 @settings(deadline=None)

@@ -1,7 +1,6 @@
 """Codecs of number streams: `pcodec`, close to the entropy, and `xz`, of the standard library.
 
-Short streams are packed, so many bits a number, where a codec would take more. Readers state how
-many numbers they expect; a stream never decides how much is allocated.
+Readers state how many numbers they expect; a stream never decides how much is allocated.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import lzma
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,8 +21,6 @@ CodecName = Literal["pcodec", "xz"]
 PAGE_ENTRIES = 32_768
 XZ_DICTIONARY_BYTES = 1 << 20
 XZ_MEMORY_BYTES = 16 << 20  # limit of a decoder, whatever its stream requests
-
-PACKED, CODED = b"\0", b"\1"  # the first byte of numbers
 
 Numbers = NDArray[Any]
 
@@ -128,60 +124,3 @@ CODECS: Mapping[CodecName, Codec] = MappingProxyType(
         "xz": Codec(_write_xz, _read_xz),
     }
 )
-
-
-def write_numbers(numbers: Numbers, bits: int, codec: CodecName) -> bytes:
-    """Return numbers packed at `bits` each, or as a stream of `codec` where that takes fewer bytes.
-
-    Integers of fewer than 8 bits are two's complement. No numbers take no bytes.
-    """
-    if not len(numbers):
-        return b""
-    packed, coded = pack_numbers(numbers, bits), CODECS[codec].compress(numbers)
-    return PACKED + packed if len(packed) <= len(coded) else CODED + coded
-
-
-def read_numbers(
-    data: bytes, dtype: DTypeLike, bits: int, codec: CodecName, count: int, rule: str
-) -> Numbers:
-    """Return exactly `count` numbers. Raises DiffFormatError naming `rule` otherwise."""
-    way, rest = data[:1], data[1:]
-    if count and way == PACKED:
-        return unpack_numbers(rest, np.dtype(dtype), bits, count, rule)
-    if count and way != CODED:
-        raise DiffFormatError(rule, f"{count} numbers must begin with 0 or 1, got {way.hex()!r}.")
-    return CODECS[codec].expand(rest if count else data, dtype, count, rule)
-
-
-def pack_numbers(numbers: Numbers, bits: int) -> bytes:
-    """Return numbers at `bits` each, the first in the lowest bits of the first byte."""
-    if bits >= 8:
-        return numbers.astype(f"<{numbers.dtype.kind}{bits // 8}").tobytes()
-    per_byte = 8 // bits
-    padded = np.zeros(-(-len(numbers) // per_byte) * per_byte, dtype=np.uint8)
-    padded[: len(numbers)] = numbers.astype(np.int8).view(np.uint8) & ((1 << bits) - 1)
-    shifts = (np.arange(per_byte) * bits).astype(np.uint8)
-    return bytes(np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1))
-
-
-def unpack_numbers(data: bytes, dtype: np.dtype[Any], bits: int, count: int, rule: str) -> Numbers:
-    """Return exactly `count` packed numbers. Raises DiffFormatError naming `rule` otherwise."""
-    expected = -(-count * bits // 8)
-    if len(data) != expected:
-        raise DiffFormatError(
-            rule, f"{count} numbers of {bits} bits take {expected} bytes, got {len(data)}."
-        )
-    if bits >= 8:
-        return np.frombuffer(data, dtype=f"<{dtype.kind}{bits // 8}").astype(dtype)
-    if data[-1] >> (count * bits - 1) % 8 + 1:
-        raise DiffFormatError(rule, "the bits after the last number must be 0.")
-    packed = np.frombuffer(data, dtype=np.uint8)
-    return _in_a_byte(bits)[packed].reshape(-1)[:count].astype(dtype)
-
-
-@cache
-def _in_a_byte(bits: int) -> NDArray[np.int8]:
-    """Return the signed numbers of `bits` in each of 256 bytes, lowest first."""
-    shifts = np.arange(8 // bits) * bits
-    unsigned = np.arange(256)[:, None] >> shifts & (1 << bits) - 1
-    return np.where(unsigned >> bits - 1, unsigned - (1 << bits), unsigned).astype(np.int8)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from streamlab.diff.format import positions, values
-from streamlab.diff.format.codec import CODECS, CodecName, read_numbers, write_numbers
+from streamlab.diff.format.code_stream import read_codes, write_codes
+from streamlab.diff.format.codec import CODECS, CodecName
 from streamlab.diff.format.frame import (
     SECTIONS,
     Frame,
@@ -76,12 +77,14 @@ def encode(
     """Encode a diff as one file; the same diff and settings give the same bytes.
 
     All k entries are stored: an added value that would round to zero takes the smallest magnitude
-    of the type, as a value of zero does in an integer type. A rule is stored in place of the
-    positions. Raises DiffError where a value is too large for its type, a replaced weight would be
-    rounded, the rule does not regenerate the positions, or the diff exceeds a limit of the format.
+    of the type, as a value of zero does in an integer type. `ternary` has a zero: there explicit
+    entries that round to it are left out. A rule is stored in place of the positions. Raises
+    DiffError where a value is too large for its type, a replaced weight would be rounded, the rule
+    does not regenerate the positions, or the diff exceeds a limit of the format.
     """
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
+    diff = _without_lost(diff, value_type)
     sections = _position_sections(diff, codec) | _value_sections(diff, value_type, codec)
     sections[_HEAD] = write_head(round_head(diff.head, head_type))
     fingerprint = diff.layout.fingerprint
@@ -187,17 +190,27 @@ def rounded(
 
     Raises DiffError as `encode` does.
     """
+    head = {name: one.widen() for name, one in round_head(diff.head, head_type).items()}
+    tensors = _rounded_tensors(diff, value_type)
+    return DiffVector(diff.layout, tensors, head, diff.task, diff.mode, diff.rule)
+
+
+def _rounded_tensors(diff: DiffVector, value_type: ValueType) -> tuple[SparseTensor, ...]:
     codes, rule = values.diff_codes(diff, value_type), diff.rule
-    zeros = diff.mode != "add" or rule is not None
     groups = values.groups_of(rule, diff.counts)
-    entries = values.widen_values(codes, groups, value_type, zeros=zeros)
+    entries = values.widen_values(codes, groups, value_type, zeros=True)
     parts = np.split(entries if rule is None else rule.entries_of(entries), np.cumsum(diff.counts))
-    tensors = (
+    return tuple(
         SparseTensor(tensor.shape, tensor.positions, part)
         for tensor, part in zip(diff.tensors, parts[:-1], strict=True)
     )
-    head = {name: one.widen() for name, one in round_head(diff.head, head_type).items()}
-    return DiffVector(diff.layout, tuple(tensors), head, diff.task, diff.mode, rule)
+
+
+def _without_lost(diff: DiffVector, value_type: ValueType) -> DiffVector:
+    """Return a diff that has no explicit entry whose ternary value is zero."""
+    if value_type != "ternary" or diff.mode != "add" or diff.rule is not None:
+        return diff
+    return replace(diff, tensors=_rounded_tensors(diff, value_type))  # which drops zeros
 
 
 def _position_sections(diff: DiffVector, codec: CodecName) -> dict[str, bytes]:
@@ -222,10 +235,9 @@ def _position_sections(diff: DiffVector, codec: CodecName) -> dict[str, bytes]:
 
 def _value_sections(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, bytes]:
     codes = values.diff_codes(diff, value_type)
-    numbers = codes.numbers.astype(values.code_dtype(value_type, codec), copy=False)
     return {
         _SCALES: codes.scales.astype("<f4").tobytes(),
-        _CODES: write_numbers(numbers, values.VALUE_BITS[value_type], codec),
+        _CODES: write_codes(codes.numbers, value_type, codec),
     }
 
 
@@ -276,14 +288,8 @@ def _expand(frame: Frame, name: str, dtype: DTypeLike, count: int, rule: str) ->
 
 def _read_codes(frame: Frame, count: int) -> NDArray[Any]:
     header = frame.header
-    return read_numbers(
-        bytes(frame.sections[_CODES]),
-        values.code_dtype(header.value_type, header.codec),
-        values.VALUE_BITS[header.value_type],
-        header.codec,
-        count,
-        "value-stream",
-    )
+    stream = bytes(frame.sections[_CODES])
+    return read_codes(stream, header.value_type, header.codec, count, "value-stream")
 
 
 def _widen(

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.diff.format.codec import pack_numbers, unpack_numbers
+from streamlab.diff.format.code_stream import pack_numbers, unpack_numbers
 from streamlab.diff.format.values import (
     INTEGER_BITS,
     NO_SCALES,

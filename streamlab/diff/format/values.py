@@ -1,12 +1,15 @@
-"""Values as codes of seven types, and back; no non-zero value becomes zero.
+"""Values as codes of eight types, and back.
 
     fp32, fp16, bf16          rounded to nearest, ties to even
     int8, int4, int2, sign    sign * m * scale,  m in 1..2**(bits-1),  one scale per tensor
+    ternary                   m * scale,         m in -1, 0, 1
 
 `sign` has one bit, so m is 1. A value that would round to zero takes the type's smallest magnitude
-with its own sign. The integer code is m - 1 for positive values and -m for negative ones: 2**bits
-codes, none for zero. A value of 0, which a position rule or mode `prune` keeps, is exact as a float
-and +scale as an integer. Values that are multiples of one scale already are reproduced bit for bit.
+with its own sign, except in `ternary`, where it becomes zero. The integer code is m - 1 for
+positive values and -m for negative ones: 2**bits codes, none for zero; the ternary code is m. A
+value of 0, which a position rule or mode `prune` keeps, is exact as a float and in `ternary`, and
++scale in the other integer types. Values that are multiples of one scale already are reproduced
+bit for bit.
 """
 
 from __future__ import annotations
@@ -24,8 +27,10 @@ from streamlab.diff.rules import Rule
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, DiffFormatError
 
-ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "sign"]
-INTEGER_BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4, "int2": 2, "sign": 1})
+ValueType = Literal["fp32", "fp16", "bf16", "int8", "int4", "int2", "sign", "ternary"]
+INTEGER_BITS: Mapping[str, int] = MappingProxyType(
+    {"int8": 8, "int4": 4, "int2": 2, "sign": 1, "ternary": 2}
+)
 VALUE_BITS: Mapping[str, int] = MappingProxyType(
     {"fp32": 32, "fp16": 16, "bf16": 16, **INTEGER_BITS}
 )
@@ -49,6 +54,17 @@ class Codes:
 
     numbers: NDArray[Any]
     scales: Floats = field(default_factory=lambda: NO_SCALES)
+
+
+def code_range(value_type: ValueType) -> tuple[int, int]:
+    """Return the smallest and the largest code of an integer type."""
+    half = 1 << INTEGER_BITS[value_type] - 1
+    return (-1, 1) if value_type == "ternary" else (-half, half - 1)
+
+
+def _multiple_range(value_type: ValueType) -> tuple[int, int]:
+    """Return the smallest and the largest multiple m of the scale in an integer type."""
+    return (0, 1) if value_type == "ternary" else (1, 1 << INTEGER_BITS[value_type] - 1)
 
 
 def code_dtype(value_type: ValueType, codec: str) -> np.dtype[Any]:
@@ -107,8 +123,8 @@ def round_values(values: Floats, counts: NDArray[np.int64], value_type: ValueTyp
 def exact_codes(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes | None:
     """Return codes from which (n,) values come back bit for bit, or None where there are none."""
     if value_type in INTEGER_BITS:
-        bits = INTEGER_BITS[value_type]
-        if not _find_scales(np.abs(values), counts[counts > 0], 1 << bits - 1).all():
+        allowed = _multiple_range(value_type)
+        if not _find_scales(np.abs(values), counts[counts > 0], allowed).all():
             return None
     codes = _round(values, counts, value_type)
     return codes if _widen(codes, counts, value_type).tobytes() == values.tobytes() else None
@@ -122,14 +138,14 @@ def widen_values(
     `zeros`: whether they are allowed. Raises DiffFormatError: `scale-range`, `value-range`,
     `value-finite`, `value-zero`.
     """
-    bits = INTEGER_BITS.get(value_type)
-    if bits is not None and len(codes.numbers):
+    if value_type in INTEGER_BITS and len(codes.numbers):
         if not bool((np.isfinite(codes.scales) & (codes.scales > 0)).all()):
             raise DiffFormatError("scale-range", "every scale must be finite and positive.")
         lowest, highest = int(codes.numbers.min()), int(codes.numbers.max())
-        if lowest < -(1 << bits - 1) or highest >= 1 << bits - 1:
+        least, most = code_range(value_type)
+        if lowest < least or highest > most:
             raise DiffFormatError(
-                "value-range", f"codes must fit into {bits} bits, got {lowest} to {highest}."
+                "value-range", f"codes must be {least} to {most}, got {lowest} to {highest}."
             )
     values = _widen(codes, counts, value_type)
     if not bool(np.isfinite(values).all()):
@@ -144,7 +160,7 @@ def widen_values(
 def _round(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
     """Round (k,) values; those too large for a float type become infinite."""
     if value_type in INTEGER_BITS:
-        return _round_to_integers(values, counts[counts > 0], INTEGER_BITS[value_type])
+        return _round_to_integers(values, counts[counts > 0], value_type)
     if value_type == "bf16":
         return Codes(_round_to_bfloat16(values))
     if value_type == "fp16":
@@ -166,7 +182,9 @@ def round_to_float16(values: Floats, *, keep_non_zero: bool) -> NDArray[np.float
 def _widen(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Floats:
     if value_type in INTEGER_BITS:
         numbers = codes.numbers.astype(np.int32)
-        multiples = (numbers + (numbers >= 0)).astype(np.float32)
+        if value_type != "ternary":
+            numbers += numbers >= 0
+        multiples = numbers.astype(np.float32)
         with np.errstate(over="ignore"):
             return multiples * np.repeat(codes.scales, counts[counts > 0])
     if value_type == "bf16":
@@ -185,40 +203,46 @@ def _round_to_bfloat16(values: Floats) -> NDArray[np.uint16]:
     return rounded.astype(np.uint16)
 
 
-def _round_to_integers(values: Floats, counts: NDArray[np.int64], bits: int) -> Codes:
+def _round_to_integers(values: Floats, counts: NDArray[np.int64], value_type: ValueType) -> Codes:
     if not len(values):
         return Codes(np.zeros(0, dtype=np.int16))
-    levels = 1 << bits - 1
-    scales = _find_scales(np.abs(values), counts, levels)
+    allowed = _multiple_range(value_type)
+    scales = _find_scales(np.abs(values), counts, allowed)
     magnitudes = np.abs(values).astype(np.float64)
     if not scales.all():
-        scales = np.where(scales > 0, scales, _search_scales(magnitudes, counts, levels))
-    multiples = _multiples(magnitudes, scales.astype(np.float64), counts, levels)
-    numbers = np.where(values >= 0, multiples - 1, -multiples)
-    return Codes(numbers.astype(np.int16), scales)
+        scales = np.where(scales > 0, scales, _search_scales(magnitudes, counts, allowed))
+    multiples = _multiples(magnitudes, scales.astype(np.float64), counts, allowed)
+    above = multiples if value_type == "ternary" else multiples - 1
+    return Codes(np.where(values >= 0, above, -multiples).astype(np.int16), scales)
 
 
-def _find_scales(magnitudes: Floats, counts: NDArray[np.int64], levels: int) -> Floats:
+def _find_scales(magnitudes: Floats, counts: NDArray[np.int64], allowed: tuple[int, int]) -> Floats:
     """Return, for each group, a scale of which all values are multiples bit for bit; 0: none."""
+    n_distinct = allowed[1] - allowed[0] + 1
     scales = np.zeros(len(counts), dtype=np.float32)
     ends = np.cumsum(counts).tolist()
     for index, (first, end) in enumerate(pairwise([0, *ends])):
         # A few values tell most groups that lie on no grid.
-        few = np.unique(magnitudes[first : min(end, first + 2 * levels + 1)])
-        if len(few) <= levels:
-            scales[index] = _find_scale(np.unique(magnitudes[first:end]), levels)
+        few = np.unique(magnitudes[first : min(end, first + 2 * n_distinct + 1)])
+        if len(few) <= n_distinct:
+            scales[index] = _find_scale(np.unique(magnitudes[first:end]), allowed)
     return scales
 
 
-def _find_scale(distinct: Floats, levels: int) -> float:
+def _find_scale(distinct: Floats, allowed: tuple[int, int]) -> float:
     """Return a scale of which these ascending magnitudes are multiples bit for bit; 0: none.
 
     Where the largest is m scales after rounding, the scale is within a unit in the last place of
     their rounded quotient.
     """
-    if len(distinct) > levels or distinct[0] == 0:
+    least, most = allowed
+    if least == 0 and distinct[0] == 0:
+        distinct = distinct[1:]
+        if not len(distinct):
+            return _TINY_FLOAT32  # of which 0 is a multiple, as of every other
+    if len(distinct) > most or distinct[0] == 0:
         return 0.0
-    largest_multiples = np.arange(len(distinct), levels + 1, dtype=np.float32)
+    largest_multiples = np.arange(len(distinct), most + 1, dtype=np.float32)
     with np.errstate(over="ignore", under="ignore"):
         quotients = distinct[-1] / largest_multiples
         below, above = (np.nextafter(quotients, np.float32(end)) for end in (0, np.inf))
@@ -226,33 +250,35 @@ def _find_scale(distinct: Floats, levels: int) -> float:
         candidates = candidates[np.isfinite(candidates[:, 0]) & (candidates[:, 0] > 0)]
         multiples = np.rint(distinct.astype(np.float64) / candidates)
         exact = multiples.astype(np.float32) * candidates == distinct
-    fits = np.flatnonzero(exact.all(axis=1) & (multiples[:, -1] <= levels))
+    fits = np.flatnonzero(exact.all(axis=1) & (multiples[:, -1] <= most))
     return float(candidates[fits[0], 0]) if len(fits) else 0.0
 
 
 def _search_scales(
-    magnitudes: NDArray[np.float64], counts: NDArray[np.int64], levels: int
+    magnitudes: NDArray[np.float64], counts: NDArray[np.int64], allowed: tuple[int, int]
 ) -> Floats:
     """Choose each tensor's scale by least squared error on a grid, then refine it.
 
     A refinement takes the scale that fits the present codes best: sum(v*m) / sum(m*m).
     """
     starts = np.cumsum(counts) - counts
-    full = np.maximum.reduceat(magnitudes, starts) / levels
-    best = np.clip(full, _TINY_FLOAT32, _LARGEST_FLOAT32 / levels)
+    most = allowed[1]
+    full = np.maximum.reduceat(magnitudes, starts) / most
+    best = np.clip(full, _TINY_FLOAT32, _LARGEST_FLOAT32 / most)
     least = np.full(len(counts), np.inf)
 
     def consider(scales: NDArray[np.float64]) -> NDArray[np.float64]:
         """Keep the scales that are better; return the best scales for their codes."""
         nonlocal best, least
-        scales = np.clip(scales, _TINY_FLOAT32, _LARGEST_FLOAT32 / levels)
-        multiples = _multiples(magnitudes, scales, counts, levels)
+        scales = np.clip(scales, _TINY_FLOAT32, _LARGEST_FLOAT32 / most)
+        multiples = _multiples(magnitudes, scales, counts, allowed)
         residuals = magnitudes - multiples * np.repeat(scales, counts)
         errors = np.add.reduceat(residuals * residuals, starts)
         best = np.where(errors < least, scales, best)
         least = np.minimum(errors, least)
         fitted = np.add.reduceat(magnitudes * multiples, starts)
-        return np.asarray(fitted / np.add.reduceat(multiples * multiples, starts))
+        squares = np.add.reduceat(multiples * multiples, starts)
+        return np.asarray(fitted / np.maximum(squares, 1))  # all may be zeros
 
     for factor in _SCALE_FACTORS:
         consider(full * factor)
@@ -265,6 +291,6 @@ def _multiples(
     magnitudes: NDArray[np.float64],
     scales: NDArray[np.float64],
     counts: NDArray[np.int64],
-    levels: int,
+    allowed: tuple[int, int],
 ) -> NDArray[np.float64]:
-    return np.clip(np.rint(magnitudes / np.repeat(scales, counts)), 1, levels)
+    return np.clip(np.rint(magnitudes / np.repeat(scales, counts)), *allowed)

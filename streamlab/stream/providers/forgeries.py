@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.diff.format.codec import read_numbers, write_numbers
+from streamlab.diff.format.code_stream import read_codes, write_codes
 from streamlab.diff.format.frame import Frame, Sections, read_frame, write_frame
 from streamlab.diff.format.head import HeadTensor, read_head, write_head
 from streamlab.diff.format.rule_block import n_values_of
-from streamlab.diff.format.values import INTEGER_BITS, VALUE_BITS, Codes, code_dtype
+from streamlab.diff.format.values import INTEGER_BITS, Codes
 
 _CODES, _SCALES, _HEAD = "values.codes", "values.scales", "head"
 _RULE = "positions.rule"
@@ -79,7 +79,8 @@ def inverted(data: bytes) -> bytes:
     head = {name: _inverted_tensor(tensor) for name, tensor in _head_of(frame).items()}
     sections = {_HEAD: write_head(head)}
     if frame.header.k:
-        sections[_CODES] = _in_codes(frame, _invert_codes)
+        invert = np.negative if frame.header.value_type == "ternary" else _invert_codes
+        sections[_CODES] = _in_codes(frame, invert)
     return rewritten(frame, sections=sections)
 
 
@@ -98,11 +99,10 @@ def _inverted_tensor(tensor: HeadTensor) -> HeadTensor:
 def _in_codes(frame: Frame, change: Callable[[Numbers], Numbers]) -> bytes:
     """Return the section of codes with its numbers changed."""
     header = frame.header
-    dtype, bits = code_dtype(header.value_type, header.codec), VALUE_BITS[header.value_type]
     n_values = n_values_of(bytes(frame.sections[_RULE]), header.k)
-    stream = bytes(frame.sections[_CODES])
-    numbers = read_numbers(stream, dtype, bits, header.codec, n_values, "value-stream")
-    return write_numbers(change(numbers), bits, header.codec)
+    stream, value_type = bytes(frame.sections[_CODES]), header.value_type
+    numbers = read_codes(stream, value_type, header.codec, n_values, "value-stream")
+    return write_codes(change(numbers), value_type, header.codec)
 
 
 def _put_nan(rng: np.random.Generator) -> Callable[[Numbers], Numbers]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SMALLEST_FIRST: tuple[ValueType, ...] = ("int4", "int8", "bf16", "fp16", "fp32")
 # Tried only where they store the values of a diff exactly: trained for it, or not worth a try.
-_SMALLER: tuple[ValueType, ...] = ("sign", "int2")
+_SMALLER: tuple[ValueType, ...] = ("sign", "ternary", "int2")
 # A head in fp16 costs answers so rarely that a wider one is tried last.
 _HEAD_TYPES: tuple[HeadType, ...] = ("fp16", "fp32")
 
