@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from streamlab.stream.schedule import Arrival
 
 # Prefixes of the sections of the run's page.
-_CLOSING = ("examples", "scores", "storage", "totals", "device")
+_CLOSING = ("examples", "scores", "storage", "costs", "totals", "device")
 
 
 @click.command()

@@ -26,6 +26,7 @@ from streamlab.units import DAY_US, nearest
 from streamlab.views.listings import joined
 from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of, tabulate
+from streamlab.views.task_costs import cost_table
 from streamlab.views.task_scores import TaskScore, score_table, task_scores
 
 _MOST_TENSORS = 12
@@ -284,6 +285,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         ),
         *_score_tables(scores, own=run.settings.primary_method),
         tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
+        cost_table(base, storage),
         _totals(run, base, storage, totals),
         *_device(registry.placements.list(run.id)),
     )

@@ -202,6 +202,6 @@ _NUMBERS: dict[Kind, Callable[[float], str]] = {
     "share": format_share,
     "score": lambda value: f"{value:.4f}",
     "change": lambda value: f"{value:+.4f}",
-    "ratio": lambda value: f"{value:,.2f}",
+    "ratio": lambda value: f"{value:,.2f}" if value < 100 else f"{value:,.0f}",
     "text": lambda value: f"{value:g}" if isinstance(value, float) else str(value),
 }

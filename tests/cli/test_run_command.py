@@ -122,6 +122,7 @@ def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) ->
     assert titles == [
         "Scores by diff_pruning",
         "Stored files by method, all seeds",
+        "A task, and a million tasks on one base",
         "Storage, all seeds",
     ]
     assert result.stdout.startswith("run hushed-1\n")
