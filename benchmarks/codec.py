@@ -4,7 +4,8 @@ On uniformly random positions (0.1, 0.5, 1 and 5% of all-MiniLM-L6-v2) and on tr
 per entry by part, compared with H(p)/p and the two-part bound; files by value type; time to encode
 and to decode; and the same entries in other formats, all with 16-bit values. Of every position
 rule, at 0.3% and one bit: the bytes of rule, values, head, task description and of the container
-around them.
+around them. Of short streams of codes: their bytes, compared with their zero-order entropy and the
+cost of its parameters, (m - 1)/2 log2 k bits for m codes in use (Rissanen, 1984).
 
 The values of a stored diff are rounded already, so it is measured in its own value type only, and
 in all types if it was stored in fp32 (--set storage.values=fp32).
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -33,14 +35,18 @@ from safetensors.numpy import save
 from scipy import sparse
 
 from streamlab.base import Base
-from streamlab.diff.entropy import even_bits_per_entry, two_part_bound
+from streamlab.diff.entropy import even_bits_per_entry, two_part_bound, value_entropy
+from streamlab.diff.format.code_stream import write_codes
 from streamlab.diff.format.container import EncodedDiff, decode, encode
-from streamlab.diff.format.values import ValueType
+from streamlab.diff.format.values import ValueType, round_values
 from streamlab.diff.vector import DiffVector
 from streamlab.hashing import canonical_json
 
 DENSITIES = {"0.1pct": 0.001, "0.5pct": 0.005, "1pct": 0.01, "5pct": 0.05}
 VALUE_TYPES: tuple[ValueType, ...] = ("bf16", "int8", "int4")
+LOW_BIT: tuple[ValueType, ...] = ("sign", "ternary", "int2", "int4")
+STREAM_LENGTHS = (500, 1000, 2000, 5000, 10_000, 16_384)
+LONG_STREAM = 100_000  # left to pcodec
 SHIRA = ShiraConfig(r=8, random_seed=0, target_modules=["query", "value"])
 LORA = LoraConfig(r=8, target_modules=["query", "value"])
 
@@ -60,8 +66,10 @@ def main() -> None:
     even, even_rows = measure_even(base)
     real, real_rows = measure_real(diffs)
     small, small_rows = measure_rules(base)
+    name, (diff, _) = next(iter(diffs.items()))
+    streams, stream_rows = measure_streams(diff)
     if options.json:
-        print(json.dumps(even | real | small, indent=1))
+        print(json.dumps(even | real | small | streams, indent=1))
         return
     show(
         "Uniformly random positions, bits per entry",
@@ -78,7 +86,11 @@ def main() -> None:
         ["rule", "k", "rule", "values", "head", "task", "container", "file"],
         small_rows,
     )
-    name, (diff, _) = next(iter(diffs.items()))
+    show(
+        "Streams of codes over their bound: worst of four kinds of values, by number of codes",
+        ["value type", *(f"{k:,}" for k in (*STREAM_LENGTHS, LONG_STREAM))],
+        stream_rows,
+    )
     show(f"Time: {name}", ["value type", "write ms", "read ms"], time_codec(diff, options.repeats))
     header = ["format", "bytes", "numbers", "bits per number"]
     show(f"Other formats: {name}", header, other_formats(base, diff))
@@ -99,6 +111,7 @@ def measure_even(base: Base) -> tuple[dict[str, float], Rows]:
 def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None], Rows]:
     """Compare trained diffs with their two-part bound; worst, mean and best over diffs."""
     over: list[float] = []
+    whole: list[float] = []
     files: dict[ValueType, list[float]] = {value_type: [] for value_type in VALUE_TYPES}
     rows = []
     for name, trained in diffs.items():
@@ -107,6 +120,9 @@ def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None]
         bits = 8 * encode(diff).parts.positions / diff.n_entries
         over.append(bits / bound)
         row = [name, str(diff.n_entries), f"{bound:.3f}", f"{bits:.3f}", f"{bits / bound - 1:+.2%}"]
+        if trained.can_be("bf16"):
+            least = (two_part_bound(diff) + value_entropy(diff, "bf16")) / diff.n_entries
+            whole.append(_bits(encode(diff), diff) / least)
         for value_type, so_far in files.items():
             if trained.can_be(value_type):
                 so_far.append(_bits(encode(diff, value_type=value_type), diff))
@@ -116,6 +132,7 @@ def measure_real(diffs: dict[str, TrainedDiff]) -> tuple[dict[str, float | None]
         "real_diffs": len(over),
         "real_positions_over_bound": max(over),
         "real_positions_over_bound_mean": statistics.fmean(over),
+        "file_over_bound_bf16": statistics.fmean(whole) if whole else None,
     }
     for value_type, each in files.items():
         found[f"file_bits_per_entry_{value_type}"] = statistics.fmean(each) if each else None
@@ -135,6 +152,32 @@ def measure_rules(base: Base) -> tuple[dict[str, float], Rows]:
         sizes = (parts.positions, parts.values, parts.head, task, container, len(file.data))
         rows.append([name, str(diff.n_entries), *map(str, sizes)])
     return found, rows
+
+
+def measure_streams(diff: DiffVector) -> tuple[dict[str, float], Rows]:
+    """Compare streams of codes of trained and of drawn values with their bound."""
+    over: dict[tuple[ValueType, int], float] = {}
+    for value_type in LOW_BIT:
+        for k in (*STREAM_LENGTHS, LONG_STREAM):
+            rng = np.random.default_rng(k)
+            kinds = [rng.choice(diff.entries, k), rng.normal(size=k), rng.laplace(size=k)]
+            kinds.append(rng.uniform(-1, 1, size=k))
+            over[value_type, k] = max(_over_bound(values, value_type) for values in kinds)
+    rows = [
+        [one, *(f"{over[one, k]:.4f}" for k in (*STREAM_LENGTHS, LONG_STREAM))] for one in LOW_BIT
+    ]
+    small = max(ratio for (_, k), ratio in over.items() if k in STREAM_LENGTHS)
+    long = max(ratio for (_, k), ratio in over.items() if k == LONG_STREAM)
+    return {"small_streams_over_bound": small, "long_streams_over_bound": long}, rows
+
+
+def _over_bound(values: np.ndarray[Any, Any], value_type: ValueType) -> float:
+    k = len(values)
+    codes = round_values(values.astype(np.float32), np.array([k]), value_type).numbers
+    _, counts = np.unique(codes, return_counts=True)
+    entropy = float((counts * np.log2(k / counts)).sum())
+    bound = entropy + (len(counts) - 1) / 2 * math.log2(k)
+    return 8 * len(write_codes(codes, value_type, "pcodec")[1]) / bound
 
 
 def _bits(file: EncodedDiff, diff: DiffVector) -> float:

@@ -83,22 +83,23 @@ def _stream(data: bytes, _other: bytes, rng: random.Random) -> bytes:
     name = rng.choice([*streams, "values.codes"])
     stream = bytes(frame.sections[name])
     if name == "values.codes":
-        return _signed(frame, {name: _changed_codes(frame, stream, rng)})
+        return _with_codes(frame, stream, rng)
     dtype = np.dtype(_STREAMS[name])
     count = frame.header.k if name != "positions.classes" else _n_lines(frame, stream, dtype)
     numbers = codec.expand(stream, dtype, count, "x").copy()
     return _signed(frame, {name: codec.compress(_changed(numbers, rng))})
 
 
-def _changed_codes(frame: Frame, stream: bytes, rng: random.Random) -> bytes:
+def _with_codes(frame: Frame, stream: bytes, rng: random.Random) -> bytes:
     """Change codes of values, and pack them or encode them again."""
     header = frame.header
     n_values = n_values_of(bytes(frame.sections["positions.rule"]), header.k)
-    numbers = read_codes(stream, header.value_type, header.codec, n_values, "x")
+    numbers = read_codes(header.coding, stream, header.value_type, header.codec, n_values, "x")
     numbers = _changed(numbers, rng)
+    coding, changed = write_codes(numbers, header.value_type, header.codec)
     if rng.random() < 0.5:  # which codes of any size survive
-        return CODED + CODECS[header.codec].compress(numbers)
-    return write_codes(numbers, header.value_type, header.codec)
+        coding, changed = CODED, CODECS[header.codec].compress(numbers)
+    return write_frame(replace(header, coding=coding), {**frame.sections, "values.codes": changed})
 
 
 def _n_lines(frame: Frame, stream: bytes, dtype: np.dtype[Any]) -> int:
@@ -146,6 +147,7 @@ def _header(data: bytes, _other: bytes, rng: random.Random) -> bytes:
         {"codec": rng.choice(["xz", "pcodec"])},
         {"mode": rng.choice(["add", "replace", "prune"])},
         {"value_type": rng.choice(list(VALUE_BITS))},
+        {"coding": rng.randrange(16)},
         {"base": "00" * 32},
         {"task": {"x": _nested(rng.choice([1, 30, 31, 400]))}},
     ]

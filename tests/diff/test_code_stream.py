@@ -41,12 +41,12 @@ def test_few_bits_come_back_however_they_are_coded(
     rng = np.random.default_rng(seed)
     codes = rng.integers(round(spread * least), 1 + round(spread * most), size=n).astype(np.int16)
 
-    data = write_codes(codes, value_type, name)
-    back = read_codes(data, value_type, name, n, "value-stream")
+    coding, data = write_codes(codes, value_type, name)
+    back = read_codes(coding, data, value_type, name, n, "value-stream")
 
     assert back.dtype == code_dtype(value_type, name)
     np.testing.assert_array_equal(back, codes)
-    assert len(data) <= 1 + -(-n * VALUE_BITS[value_type] // 8)
+    assert len(data) <= -(-n * VALUE_BITS[value_type] // 8)
 
 
 @pytest.mark.parametrize("value_type", ["fp32", "fp16", "bf16"])
@@ -56,10 +56,10 @@ def test_wide_codes_are_packed_as_they_are(value_type: ValueType, raw: bytes) ->
     dtype = code_dtype(value_type, "xz")
     codes = np.frombuffer(raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype=dtype)
 
-    data = write_codes(codes, value_type, "xz")
+    coding, data = write_codes(codes, value_type, "xz")
 
-    assert data == (PACKED + codes.tobytes() if len(codes) else b"")
-    assert read_codes(data, value_type, "xz", len(codes), "x").tobytes() == data[1:]
+    assert (coding, data) == (PACKED, codes.tobytes())
+    assert read_codes(coding, data, value_type, "xz", len(codes), "x").tobytes() == data
 
 
 @settings(deadline=None)
@@ -82,21 +82,21 @@ def test_few_codes_take_their_entropy_and_the_cost_of_their_frequencies(
         _, counts = np.unique(codes, return_counts=True)
         bound = float((counts * np.log2(k / counts)).sum()) + (len(counts) - 1) / 2 * math.log2(k)
 
-        assert 8 * len(write_codes(codes, value_type, "pcodec")) <= 1.03 * bound
+        assert 8 * len(write_codes(codes, value_type, "pcodec")[1]) <= 1.03 * bound
 
 
 def test_even_bits_are_packed() -> None:
     signs = np.random.default_rng(0).integers(-1, 1, size=5000)
 
-    assert write_codes(signs, "sign", "pcodec")[:1] == PACKED
+    assert write_codes(signs, "sign", "pcodec")[0] == PACKED
 
 
 def test_uneven_bits_take_less_than_one_each() -> None:
     signs = -(np.random.default_rng(0).random(5000) < 0.1).astype(np.int16)
 
-    data = write_codes(signs, "sign", "pcodec")
+    coding, data = write_codes(signs, "sign", "pcodec")
 
-    assert data[0] in ROOT_BITS
+    assert coding in ROOT_BITS
     assert 8 * len(data) < 0.5 * 5000
 
 
@@ -104,34 +104,45 @@ def test_codes_too_many_for_one_at_a_time_are_left_to_the_codec() -> None:
     codes = np.arange(MAX_NUMBERS + 1, dtype=np.int16) % 7 - 3
 
     assert write_codes(codes[:-1], "int4", "pcodec")[0] in ROOT_BITS
-    assert write_codes(codes, "int4", "pcodec")[:1] == CODED
+    assert write_codes(codes, "int4", "pcodec")[0] == CODED
 
 
 def test_bits_are_packed_lowest_first() -> None:
     signs = np.array([0, -1, -1, 0, 0, -1, 0, 0, -1], dtype=np.int8)
 
-    assert write_codes(signs, "sign", "xz") == b"\x00\x26\x01"
-    assert write_codes(np.array([1, -2, 0], np.int8), "int2", "xz") == b"\x00\x09"
-    assert write_codes(np.array([1, -1, 0], np.int8), "ternary", "xz") == b"\x00\x0d"
-    assert write_codes(np.array([-8, 7, 3], np.int8), "int4", "xz") == b"\x00\x78\x03"
+    assert write_codes(signs, "sign", "xz") == (PACKED, b"\x26\x01")
+    assert write_codes(np.array([1, -2, 0], np.int8), "int2", "xz") == (PACKED, b"\x09")
+    assert write_codes(np.array([1, -1, 0], np.int8), "ternary", "xz") == (PACKED, b"\x0d")
+    assert write_codes(np.array([-8, 7, 3], np.int8), "int4", "xz") == (PACKED, b"\x78\x03")
 
 
-WRONG = [b"", b"\0", b"\0\0\0", b"\0\x08", b"\2\1\1", b"\2", b"\2\4", b"\x08\0", b"\1", b"\1junk"]
+WRONG = [
+    *((PACKED, data) for data in (b"", b"\0\0", b"\x08")),
+    *((2, data) for data in (b"", b"\4", b"\1\1", b"\1\0")),
+    *((CODED, data) for data in (b"", b"junk")),
+    (8, b"\0"),
+]
 
 
-@pytest.mark.parametrize("data", WRONG)
-def test_wrong_codes_are_refused_by_rule(data: bytes) -> None:
-    assert read_codes(b"\0\x07", "sign", "xz", 3, "x").tolist() == [-1, -1, -1]
-    assert read_codes(b"\2\1", "sign", "xz", 3, "x").tolist() == [0, 0, 0]
+@pytest.mark.parametrize(("coding", "data"), WRONG)
+def test_wrong_codes_are_refused_by_rule(coding: int, data: bytes) -> None:
+    assert read_codes(PACKED, b"\7", "sign", "xz", 3, "x").tolist() == [-1, -1, -1]
+    assert read_codes(2, b"\1", "sign", "xz", 3, "x").tolist() == [0, 0, 0]
     with pytest.raises(DiffFormatError, match="`value-stream`"):
-        read_codes(data, "sign", "xz", 3, "value-stream")
+        read_codes(coding, data, "sign", "xz", 3, "value-stream")
+
+
+@pytest.mark.parametrize(("coding", "data"), [(PACKED, b"\0"), (CODED, b""), (2, b"\0")])
+def test_no_codes_are_packed_in_no_bytes(coding: int, data: bytes) -> None:
+    assert write_codes(np.zeros(0, np.int16), "sign", "xz") == (PACKED, b"")
+    assert len(read_codes(PACKED, b"", "sign", "xz", 0, "x")) == 0
     with pytest.raises(DiffFormatError, match="`value-stream`"):
-        read_codes(b"\0", "sign", "xz", 0, "value-stream")
+        read_codes(coding, data, "sign", "xz", 0, "value-stream")
 
 
 def test_too_many_codes_are_refused_before_they_are_read() -> None:
     with pytest.raises(DiffFormatError, match="at most 16384 numbers"):
-        read_codes(b"\4\0\0", "ternary", "xz", 2**31 - 1, "value-stream")
+        read_codes(4, b"\0\0", "ternary", "xz", 2**31 - 1, "value-stream")
 
 
 @pytest.mark.parametrize("value_type", INTEGERS)
@@ -146,11 +157,11 @@ def test_a_damaged_stream_is_refused_or_holds_as_many_codes(value_type: ValueTyp
     refused = 0
 
     for _ in range(2000):
-        mutant = bytearray([w, *stream])
+        mutant = bytearray(stream)
         for _ in range(damage.choice([1, 1, 3])):
             mutant[damage.randrange(len(mutant))] = damage.randrange(256)
         try:
-            back = read_codes(bytes(mutant), value_type, "xz", 400, "value-stream")
+            back = read_codes(w, bytes(mutant), value_type, "xz", 400, "value-stream")
         except DiffFormatError:
             refused += 1
         else:

@@ -225,7 +225,7 @@ def test_a_seed_takes_the_place_of_positions(draw_diff: Callable[..., DiffVector
     encoded = encode(diff, value_type="sign")
 
     assert encoded.parts.positions == 1 + 8 + 2
-    assert encoded.parts.values == 1 + 3000 // 8 + 4 * sum(count > 0 for count in diff.counts)
+    assert encoded.parts.values == 3000 // 8 + 4 * sum(count > 0 for count in diff.counts)
     assert explicit.parts.positions > 1000
 
 
@@ -324,6 +324,7 @@ def test_opening_needs_no_base_and_agrees_with_the_encoder(
         mode="add",
         value_type="int8",
         task=diff.task,
+        coding=file.header.coding,
     )
 
 

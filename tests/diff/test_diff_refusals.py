@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import streamlab.diff
-from streamlab.diff.format.code_stream import CODED, PACKED
+from streamlab.diff.format.code_stream import CODED
 from streamlab.diff.format.codec import CODECS
 from streamlab.diff.format.container import decode, encode, open_diff
 from streamlab.diff.format.frame import read_frame, signed, write_frame
@@ -118,7 +118,7 @@ def packed(*numbers: int | float, dtype: str) -> bytes:
 
 
 def coded(*numbers: int | float, dtype: str) -> bytes:
-    return CODED + packed(*numbers, dtype=dtype)
+    return b"\1" + packed(*numbers, dtype=dtype)
 
 
 def classes(*numbers: int) -> bytes:
@@ -139,8 +139,10 @@ def with_head(section: bytes) -> bytes:
     return craft(valid(), sections={"head": section})
 
 
-def with_codes(stream: bytes, value_type: ValueType = "bf16") -> bytes:
-    return craft(valid(value_type), sections={"values.codes": stream})
+def with_codes(stream: bytes, value_type: ValueType = "bf16", codec: CodecName = "xz") -> bytes:
+    """Return a file with these codes, the first byte of which says how they are coded."""
+    sections = {"values.codes": stream[1:]}
+    return craft(valid(value_type, codec), sections=sections, coding=stream[0])
 
 
 def with_gaps(stream: bytes) -> bytes:
@@ -150,7 +152,7 @@ def with_gaps(stream: bytes) -> bytes:
 def selected(*gaps: int) -> bytes:
     """Return the block of rows with these gaps between them."""
     number = len(gaps).to_bytes(4, "little")
-    return b"\4" + SEED + CODED + number + packed(*gaps, dtype="uint32")
+    return b"\4" + SEED + b"\1" + number + packed(*gaps, dtype="uint32")
 
 
 TASK_JSON = b'{"name":"sst2"}'
@@ -244,13 +246,13 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
         "scale-range",
         lambda: craft(valid("int8"), sections={"values.scales": floats([1, np.nan])}),
     ),
-    ("value-stream", lambda: with_codes(b"")),
-    ("value-stream", lambda: with_codes(b"junk")),
-    ("value-stream", lambda: with_codes(CODED + b"junk")),
-    ("value-stream", lambda: with_codes(PACKED + bytes(17))),
-    ("value-stream", lambda: with_codes(PACKED + bytes(19))),
-    ("value-stream", lambda: with_codes(PACKED + b"\0\2", "sign")),
-    ("value-stream", lambda: with_codes(PACKED + b"\0\0\4", "int2")),
+    ("value-stream", lambda: with_codes(b"\0")),
+    ("value-stream", lambda: with_codes(b"\x0fjunk")),
+    ("value-stream", lambda: with_codes(b"\1junk")),
+    ("value-stream", lambda: with_codes(b"\0" + bytes(17))),
+    ("value-stream", lambda: with_codes(b"\0" + bytes(19))),
+    ("value-stream", lambda: with_codes(b"\0\0\2", "sign")),
+    ("value-stream", lambda: with_codes(b"\0\0\0\4", "int2")),
     ("value-stream", lambda: with_codes(b"\4\1\0", "ternary")),
     ("value-stream", lambda: with_codes(b"\4\xff\1", "ternary")),
     ("value-stream", lambda: with_codes(b"\7\1\x40\1", "ternary")),
@@ -272,22 +274,17 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ),
     (
         "value-range",
-        lambda: craft(
-            valid("int8", "pcodec"),
-            sections={"values.codes": CODED + CODECS["pcodec"].compress(np.full(9, 128, np.int16))},
+        lambda: with_codes(
+            b"\1" + CODECS["pcodec"].compress(np.full(9, 128, np.int16)), "int8", "pcodec"
         ),
     ),
     (
         "value-finite",
-        lambda: craft(
-            valid(), sections={"values.codes": coded(*CODES[:8], 0x7F80, dtype="uint16")}
-        ),
+        lambda: with_codes(coded(*CODES[:8], 0x7F80, dtype="uint16")),
     ),
     (
         "value-finite",
-        lambda: craft(
-            valid("fp32"), sections={"values.codes": coded(*[1] * 8, np.nan, dtype="float32")}
-        ),
+        lambda: with_codes(coded(*[1] * 8, np.nan, dtype="float32"), "fp32"),
     ),
     (
         "value-finite",
@@ -295,18 +292,14 @@ CASES: list[tuple[str, Callable[[], bytes]]] = [
     ),
     (
         "value-zero",
-        lambda: craft(
-            valid(), sections={"values.codes": coded(*CODES[:8], 0x8000, dtype="uint16")}
-        ),
+        lambda: with_codes(coded(*CODES[:8], 0x8000, dtype="uint16")),
     ),
     (
         "value-zero",
-        lambda: craft(
-            valid("fp16"), sections={"values.codes": coded(*[1] * 8, 0, dtype="float16")}
-        ),
+        lambda: with_codes(coded(*[1] * 8, 0, dtype="float16"), "fp16"),
     ),
-    ("value-range", lambda: with_codes(PACKED + b"\x06", "ternary")),
-    ("value-zero", lambda: with_codes(PACKED + b"\x04", "ternary")),
+    ("value-range", lambda: with_codes(b"\0\6", "ternary")),
+    ("value-zero", lambda: with_codes(b"\0\4", "ternary")),
     ("value-zero", lambda: with_codes(b"\4\1", "ternary")),
     ("position-stream", lambda: with_gaps(b"junk")),
     (
@@ -506,7 +499,7 @@ def test_a_rule_of_many_entries_costs_no_memory_before_its_values_are_found() ->
 def test_a_stream_that_expands_without_end_is_cut_short(block: str) -> None:
     filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "preset": 1, "dict_size": 1 << 16}]
     bomb = lzma.compress(bytes(16 << 20), format=lzma.FORMAT_XZ, filters=filters)
-    data = craft(valid(), sections={block: bomb if block == "positions.gaps" else CODED + bomb})
+    data = craft(valid(), sections={block: bomb}, coding=CODED)
     decode(valid(), LAYOUT)
 
     assert peak_bytes(data, LAYOUT) < 3_000_000

@@ -73,7 +73,7 @@ def parsed(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
     header: dict[str, Any] = {"base": data[40:72].hex(), "d": number(), "k": number()}
     header["codec"] = ["pcodec", "xz"][data[at]]
     header["mode"] = ["add", "replace", "prune"][data[at + 1]]
-    header["value_type"] = TYPES[data[at + 2]]
+    header["value_type"], header["coding"] = TYPES[data[at + 2] % 16], data[at + 2] // 16
     at += 3
     lengths = [number() for _ in NAMES]
     sections = {}
@@ -103,7 +103,7 @@ def head_of(section: bytes) -> dict[str, list[float]]:
             scales = list(struct.unpack(f"<{n_rows}f", section[at : at + 4 * n_rows]))
             at += 4 * n_rows
         length = -(-size * BITS[head_type] // 8)
-        codes = codes_of(b"\0" + section[at : at + length], head_type, size)
+        codes = codes_of(0, section[at : at + length], head_type, size)
         at += length
         rows = [i * n_rows // size for i in range(size)]
         head[name] = [0.0] * n_zeros + [
@@ -140,25 +140,24 @@ def value_of(code: Any, scale: float, value_type: str) -> float:
     return float(code)
 
 
-def codes_of(stream: bytes, value_type: str, count: int) -> list[Any]:
+def codes_of(coding: int, stream: bytes, value_type: str, count: int) -> list[Any]:
     """Return the codes, packed or coded."""
     item, bits = ITEMS.get(value_type, "b"), BITS[value_type]
-    if stream[:1] == b"\1":
-        return numbers_of(stream[1:], item, count)
-    if stream and stream[0] > 1:
-        return by_states(stream, 3 if value_type == "ternary" else 2**bits, count)
+    if coding == 1:
+        return numbers_of(stream, item, count)
+    if coding > 1:
+        return by_states(coding, stream, 3 if value_type == "ternary" else 2**bits, count)
     if bits >= 8:
-        return list(struct.unpack(f"<{count}{item}", stream[1:]))
-    joined = int.from_bytes(stream[1:], "little")
+        return list(struct.unpack(f"<{count}{item}", stream))
+    joined = int.from_bytes(stream, "little")
     unsigned = [joined >> bits * i & (1 << bits) - 1 for i in range(count)]
     return [code - (1 << bits) if code >> bits - 1 else code for code in unsigned]
 
 
-def by_states(stream: bytes, m: int, count: int) -> list[int]:
+def by_states(w: int, stream: bytes, m: int, count: int) -> list[int]:
     """Decode a stream by asymmetric numeral systems."""
-    w = stream[0]
-    at = 1 + ((m - 1) * w + 7) // 8
-    joined = int.from_bytes(stream[1:at], "little")
+    at = ((m - 1) * w + 7) // 8
+    joined = int.from_bytes(stream[:at], "little")
     roots = [joined >> w * i & 2**w - 1 for i in range(m - 1)]
     frequencies = [4**w - sum(root**2 for root in roots), *(root**2 for root in roots)]
     x, symbols = 0, []
@@ -252,7 +251,7 @@ def read_by_rule(data: bytes, shapes: Shapes) -> list[Entries]:
     header, sections = parsed(data)
     block, k = sections["rule"], header["k"]
     s = int.from_bytes(block[9:13], "little") if block[0] == 6 else 1
-    codes = codes_of(sections["codes"], header["value_type"], k // s)
+    codes = codes_of(header["coding"], sections["codes"], header["value_type"], k // s)
     entries = drawn_by(block, shapes, k)
     used = sorted({t for t, _ in entries})
     scales = scales_of(sections, len(used))
@@ -318,7 +317,7 @@ def read(data: bytes, shapes: Shapes) -> list[Entries]:
             t, position = string[place]
             kept[t].append(position)
     stream = sections["codes"]
-    codes = iter(codes_of(stream, header["value_type"], header["k"]))
+    codes = iter(codes_of(header["coding"], stream, header["value_type"], header["k"]))
     scales = iter(scales_of(sections, len(shapes)))
     tensors: list[Entries] = []
     for positions in kept:

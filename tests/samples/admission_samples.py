@@ -148,9 +148,8 @@ def packed(data: bytes, name: str, numbers: list[int], dtype: str) -> bytes:
     """Put other numbers into one stream, with a right checksum."""
     codec = CODECS[read_frame(data).header.codec]
     stream = codec.compress(np.array(numbers, dtype=dtype))
-    if name == "values.codes":
-        stream = CODED + stream
-    return rewritten(read_frame(data), sections={name: stream})
+    header = {"coding": CODED} if name == "values.codes" else {}
+    return rewritten(read_frame(data), header=header, sections={name: stream})
 
 
 def scaled(value: float) -> DiffVector:

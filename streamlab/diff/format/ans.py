@@ -47,7 +47,7 @@ def read_ans(data: bytes, w: int, n_symbols: int, count: int, rule: str) -> Numb
     """
     if count > MAX_NUMBERS:
         raise DiffFormatError(rule, f"at most {MAX_NUMBERS} numbers are coded so, not {count}.")
-    n_bytes = ((n_symbols - 1) * w + 7) // 8
+    n_bytes = _root_bytes(n_symbols, w)
     roots = _unpack(data[:n_bytes], w, n_symbols - 1, rule)
     frequencies = _frequencies(roots, w)
     if frequencies[0] < 0:
@@ -95,7 +95,13 @@ def _estimate(counts: Numbers, w: int) -> float:
     frequencies = _frequencies(roots, w)[used]
     if not frequencies.all():
         return float("inf")
-    return len(roots) * w + float((counts[used] * (2 * w - np.log2(frequencies))).sum())
+    return 8 * _root_bytes(len(counts), w) + float(
+        (counts[used] * (2 * w - np.log2(frequencies))).sum()
+    )
+
+
+def _root_bytes(n_symbols: int, w: int) -> int:
+    return ((n_symbols - 1) * w + 7) // 8
 
 
 def _pack(roots: Numbers, w: int) -> bytes:

@@ -1,6 +1,7 @@
 """The codes of all values as one stream: packed, by a codec, or by asymmetric numeral systems.
 
-The first byte says which; the writer takes the shortest. Readers state how many codes they expect.
+The header of the file says which; the writer takes the shortest. Readers state how many codes they
+expect.
 """
 
 from __future__ import annotations
@@ -16,43 +17,41 @@ from streamlab.diff.format.codec import CODECS, CodecName
 from streamlab.diff.format.values import INTEGER_BITS, VALUE_BITS, ValueType, code_dtype, code_range
 from streamlab.errors import DiffFormatError
 
-PACKED, CODED = b"\0", b"\1"  # the first byte; of a stream of the module `ans`, the bits of a root
+PACKED, CODED = 0, 1  # how codes are coded; by the module `ans`, it is the bits of a root
 
 Numbers = NDArray[Any]
 
 
-def write_codes(codes: Numbers, value_type: ValueType, codec: CodecName) -> bytes:
-    """Return the stream of codes in the way that takes the fewest bytes, packed if in doubt.
+def write_codes(codes: Numbers, value_type: ValueType, codec: CodecName) -> tuple[int, bytes]:
+    """Return how codes are coded in the fewest bytes, packed if in doubt, and their stream.
 
     No codes take no bytes.
     """
-    if not len(codes):
-        return b""
     numbers = codes.astype(code_dtype(value_type, codec), copy=False)
-    ways = [PACKED + pack_numbers(numbers, VALUE_BITS[value_type])]
-    if value_type in INTEGER_BITS and len(codes) <= MAX_NUMBERS:
+    ways = [(PACKED, pack_numbers(numbers, VALUE_BITS[value_type]))]
+    if value_type in INTEGER_BITS and 0 < len(codes) <= MAX_NUMBERS:
         n_symbols = _symbol_number(value_type)
-        root_bits, stream = write_ans(codes.astype(np.int64) % n_symbols, n_symbols)
-        ways.append(bytes([root_bits]) + stream)
-    return min(*ways, CODED + CODECS[codec].compress(numbers), key=len)
+        ways.append(write_ans(codes.astype(np.int64) % n_symbols, n_symbols))
+    ways.append((CODED, CODECS[codec].compress(numbers)))
+    return min(ways, key=lambda way: len(way[1]))
 
 
 def read_codes(
-    data: bytes, value_type: ValueType, codec: CodecName, count: int, rule: str
+    coding: int, data: bytes, value_type: ValueType, codec: CodecName, count: int, rule: str
 ) -> Numbers:
     """Return exactly `count` codes. Raises DiffFormatError naming `rule` otherwise."""
-    way, rest, dtype = data[:1], data[1:], code_dtype(value_type, codec)
-    if not count or way == CODED:
-        return CODECS[codec].expand(rest if count else data, dtype, count, rule)
-    if way == PACKED:
-        return unpack_numbers(rest, dtype, VALUE_BITS[value_type], count, rule)
-    if value_type in INTEGER_BITS and way and way[0] in ROOT_BITS:
+    dtype = code_dtype(value_type, codec)
+    if coding == CODED and count:
+        return CODECS[codec].expand(data, dtype, count, rule)
+    if coding == PACKED:
+        return unpack_numbers(data, dtype, VALUE_BITS[value_type], count, rule)
+    if value_type in INTEGER_BITS and coding in ROOT_BITS and count:
         n_symbols = _symbol_number(value_type)
-        symbols = read_ans(rest, way[0], n_symbols, count, rule)
+        symbols = read_ans(data, coding, n_symbols, count, rule)
         return np.where(symbols > code_range(value_type)[1], symbols - n_symbols, symbols).astype(
             dtype
         )
-    raise DiffFormatError(rule, f"{count} {value_type} codes cannot begin with {way.hex()!r}.")
+    raise DiffFormatError(rule, f"{count} {value_type} codes cannot have the coding {coding}.")
 
 
 def _symbol_number(value_type: ValueType) -> int:
@@ -80,7 +79,7 @@ def unpack_numbers(data: bytes, dtype: np.dtype[Any], bits: int, count: int, rul
         )
     if bits >= 8:
         return np.frombuffer(data, dtype=f"<{dtype.kind}{bits // 8}").astype(dtype)
-    if data[-1] >> (count * bits - 1) % 8 + 1:
+    if count and data[-1] >> (count * bits - 1) % 8 + 1:
         raise DiffFormatError(rule, "the bits after the last number must be 0.")
     packed = np.frombuffer(data, dtype=np.uint8)
     return _in_a_byte(bits)[packed].reshape(-1)[:count].astype(dtype)

@@ -85,11 +85,22 @@ def encode(
     if diff.n_entries > MAX_ENTRIES:
         raise DiffError(f"A diff file holds at most {MAX_ENTRIES} entries, got {diff.n_entries}.")
     diff = _without_lost(diff, value_type)
-    sections = _position_sections(diff, codec) | _value_sections(diff, value_type, codec)
-    sections[_HEAD] = write_head(round_head(diff.head, head_type))
-    fingerprint = diff.layout.fingerprint
+    codes = values.diff_codes(diff, value_type)
+    coding, stream = write_codes(codes.numbers, value_type, codec)
+    sections = _position_sections(diff, codec) | {
+        _HEAD: write_head(round_head(diff.head, head_type)),
+        _SCALES: codes.scales.astype("<f4").tobytes(),
+        _CODES: stream,
+    }
     header = Header(
-        fingerprint, diff.n_gated, diff.n_entries, codec, diff.mode, value_type, diff.task
+        base=diff.layout.fingerprint,
+        d=diff.n_gated,
+        k=diff.n_entries,
+        codec=codec,
+        mode=diff.mode,
+        value_type=value_type,
+        task=diff.task,
+        coding=coding,
     )
     check_header(header)
     data = write_frame(header, sections)
@@ -233,14 +244,6 @@ def _position_sections(diff: DiffVector, codec: CodecName) -> dict[str, bytes]:
     }
 
 
-def _value_sections(diff: DiffVector, value_type: ValueType, codec: CodecName) -> dict[str, bytes]:
-    codes = values.diff_codes(diff, value_type)
-    return {
-        _SCALES: codes.scales.astype("<f4").tobytes(),
-        _CODES: write_codes(codes.numbers, value_type, codec),
-    }
-
-
 def _measure(sections: Sections, n_bytes: int) -> Parts:
     sizes = dict.fromkeys(("positions", "values", "head"), 0)
     for name in SECTIONS[1:]:  # all but the task
@@ -289,7 +292,7 @@ def _expand(frame: Frame, name: str, dtype: DTypeLike, count: int, rule: str) ->
 def _read_codes(frame: Frame, count: int) -> NDArray[Any]:
     header = frame.header
     stream = bytes(frame.sections[_CODES])
-    return read_codes(stream, header.value_type, header.codec, count, "value-stream")
+    return read_codes(header.coding, stream, header.value_type, header.codec, count, "value-stream")
 
 
 def _widen(

@@ -1,7 +1,7 @@
 """The frame of a diff file: a header of some bytes, and its sections.
 
     8 bytes: magic and version | 32: SHA-256 of all others | 32: fingerprint of the base
-    d, k | codec, mode, value type, a byte each | length of every section | sections
+    d, k | codec, mode, value type with coding, a byte each | length of every section | sections
 
 It is not a safetensors file, whose JSON takes more bytes than a small diff. The same content always
 gives the same bytes, and nothing is allocated before it is checked.
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
+from streamlab.diff.format.code_stream import PACKED
 from streamlab.diff.format.codec import CodecName
 from streamlab.diff.format.values import INTEGER_BITS, ValueType
 from streamlab.diff.format.varints import ByteReader, write_varints
@@ -38,6 +39,7 @@ SECTIONS = (
 )
 _START = MAGIC + bytes([VERSION])
 _DIGEST = slice(len(_START), len(_START) + 32)
+_TYPE_BITS = 4  # of the byte that has the value type, and the coding above it
 _MAX_D = (1 << 53) - 1
 # In a file as their numbers.
 _CODECS: tuple[CodecName, ...] = get_args(CodecName)
@@ -59,6 +61,7 @@ class Header:
     mode: Mode
     value_type: ValueType
     task: Mapping[str, Any]
+    coding: int = PACKED  # of the codes of all values; see `code_stream`
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def write_frame(header: Header, sections: Sections) -> bytes:
     kinds = (
         _CODECS.index(header.codec),
         _MODES.index(header.mode),
-        _VALUE_TYPES.index(header.value_type),
+        _VALUE_TYPES.index(header.value_type) | header.coding << _TYPE_BITS,
     )
     return signed(
         b"".join(
@@ -144,16 +147,17 @@ def read_frame(data: bytes) -> Frame:
     reader = ByteReader(data, "header-coding", _DIGEST.stop)
     base = bytes(reader.take(32, "the base's fingerprint")).hex()
     d, k = reader.varint("`d`"), reader.varint("`k`")
-    codec = _named("codec", reader, _CODECS)
-    mode = _named("mode", reader, _MODES)
-    value_type = _named("value type", reader, _VALUE_TYPES)
+    codec = _named("codec", reader.byte("the codec"), _CODECS)
+    mode = _named("mode", reader.byte("the mode"), _MODES)
+    coding, number = divmod(reader.byte("the value type"), 1 << _TYPE_BITS)
+    value_type = _named("value type", number, _VALUE_TYPES)
     lengths = [reader.varint(f"the length of `{name}`") for name in SECTIONS]
     if sum(lengths) != reader.n_left:
         raise DiffFormatError(
             "section-table", f"sections take {sum(lengths)} bytes, but {reader.n_left} are left."
         )
     sections = {n: reader.take(m, n) for n, m in zip(SECTIONS, lengths, strict=True)}
-    header = Header(base, d, k, codec, mode, value_type, _read_task(sections["task"]))
+    header = Header(base, d, k, codec, mode, value_type, _read_task(sections["task"]), coding)
     check_header(header)
     return Frame(header, sections)
 
@@ -173,8 +177,7 @@ def check_header(header: Header) -> None:
         )
 
 
-def _named(what: str, reader: ByteReader, names: tuple[Name, ...]) -> Name:
-    number = reader.byte(f"the {what}")
+def _named(what: str, number: int, names: tuple[Name, ...]) -> Name:
     if number >= len(names):
         raise DiffFormatError("header-range", f"there is no {what} of the number {number}.")
     return names[number]

@@ -67,7 +67,7 @@ def with_nan(data: bytes, *, seed: int) -> bytes:
     if frame.header.value_type in INTEGER_BITS:
         scales = _put_nan(rng)(np.frombuffer(frame.sections[_SCALES], dtype="<f4"))
         return rewritten(frame, sections={_SCALES: scales.tobytes()})
-    return rewritten(frame, sections={_CODES: _in_codes(frame, _put_nan(rng))})
+    return _with_codes(frame, _put_nan(rng))
 
 
 def inverted(data: bytes) -> bytes:
@@ -77,11 +77,11 @@ def inverted(data: bytes) -> bytes:
     """
     frame = read_frame(data)
     head = {name: _inverted_tensor(tensor) for name, tensor in _head_of(frame).items()}
-    sections = {_HEAD: write_head(head)}
-    if frame.header.k:
-        invert = np.negative if frame.header.value_type == "ternary" else _invert_codes
-        sections[_CODES] = _in_codes(frame, invert)
-    return rewritten(frame, sections=sections)
+    turned = _with_head(frame, head)
+    if not frame.header.k:
+        return turned
+    invert = np.negative if frame.header.value_type == "ternary" else _invert_codes
+    return _with_codes(read_frame(turned), invert)
 
 
 def _head_of(frame: Frame) -> dict[str, HeadTensor]:
@@ -96,13 +96,14 @@ def _inverted_tensor(tensor: HeadTensor) -> HeadTensor:
     return replace(tensor, codes=replace(tensor.codes, numbers=_invert_codes(tensor.codes.numbers)))
 
 
-def _in_codes(frame: Frame, change: Callable[[Numbers], Numbers]) -> bytes:
-    """Return the section of codes with its numbers changed."""
+def _with_codes(frame: Frame, change: Callable[[Numbers], Numbers]) -> bytes:
+    """Return the file with the codes of its values changed."""
     header = frame.header
     n_values = n_values_of(bytes(frame.sections[_RULE]), header.k)
     stream, value_type = bytes(frame.sections[_CODES]), header.value_type
-    numbers = read_codes(stream, value_type, header.codec, n_values, "value-stream")
-    return write_codes(change(numbers), value_type, header.codec)
+    numbers = read_codes(header.coding, stream, value_type, header.codec, n_values, "value-stream")
+    coding, changed = write_codes(change(numbers), value_type, header.codec)
+    return rewritten(frame, header={"coding": coding}, sections={_CODES: changed})
 
 
 def _put_nan(rng: np.random.Generator) -> Callable[[Numbers], Numbers]:
