@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import SparseTensor
 from streamlab.errors import TrainingError
@@ -85,6 +86,22 @@ class FixedMaskTraining(FixedMaskMethod):
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
     the density."""
+
+    @model_validator(mode="after")
+    def _zeros_have_a_code(self) -> Self:
+        trained = None if self.quantize is None else self.quantize.type
+        if self.mask.leaves_zeros and trained in ("int2", "int4"):
+            raise ValueError(
+                f"the mask `{self.mask.name}` stores zeros, for which {trained!r} has no code; set "
+                "`quantize.type` to `sign`, which is then stored as `ternary`"
+            )
+        return self
+
+    @property
+    def stored_values(self) -> ValueType | None:
+        """Return `ternary` where a mask in one bit leaves zeros."""
+        stored = super().stored_values
+        return "ternary" if self.mask.leaves_zeros and stored is not None else stored
 
     @property
     def default_label(self) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from streamlab.diff.device_entries import has_triton
+from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
-from streamlab.diff.rules import Shared
+from streamlab.diff.rules import Rule, Shared, positions
 from streamlab.diff.vector import SparseTensor
 from streamlab.methods.adam import AdamSettings, AdamState
 from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
@@ -34,8 +36,9 @@ class FixedMask:
     """The values of the selected entries under Adam, as one flat vector over all tensors.
 
     The model's tensors hold the base plus these values; from `quantize` on, plus these values
-    rounded to a grid. Where entries share values, there is one value for all of them, and each
-    adds it or its negative. A tensor with no selected entry needs no gradient, and gets none.
+    rounded to a grid, and from `gate` on, plus their products with gates. Where entries share
+    values, there is one value for all of them, and each adds it or its negative. A tensor with no
+    selected entry needs no gradient, and gets none.
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class FixedMask:
     ) -> None:
         """Reset the `live` tensors to the base and add the selection's start values.
 
-        Steps are taken by `triton` or by PyTorch; shared and quantised values by PyTorch alone.
+        Steps are taken by `triton` or by PyTorch; shared, gated and quantised values by PyTorch
+        alone.
         """
         self._live = list(live)
         device = self._live[0].device
@@ -61,6 +65,7 @@ class FixedMask:
         self._sharing = None if shared is None else Sharing(shared, device)
         self._scaled = self._counts if shared is None else [shared.n]  # values with one scale
         self._value_type: GridType | None = None
+        self._gates: Tensor | None = None
         values = selection.values
         self._state = AdamState(
             torch.zeros(sum(self._scaled), device=device)
@@ -90,11 +95,27 @@ class FixedMask:
         self._value_type = value_type
         self.write()
 
+    def gate(self, gates: Tensor) -> None:
+        """From now on, write values times these gates, of the same shape.
+
+        Raises ValueError where the steps are Triton's.
+        """
+        if self._launch is not None:
+            raise ValueError("values that Triton steps cannot be gated")
+        self._gates = gates
+        self.write()
+
+    def saliency(self) -> Tensor:
+        """Return |w| sqrt(v) of every value, with Adam's second moment v."""
+        return self.values.abs() * self._state.moments[1].sqrt()
+
     def entries(self) -> Tensor:
         """Return what the model's selected entries add to the base, (k,) float32."""
         values = self.values
         if self._value_type is not None:
             values = on_grid(values, self._scaled, self._value_type)
+        if self._gates is not None:
+            values = values * self._gates
         return values if self._sharing is None else self._sharing.expand(values)
 
     def gradient(self) -> Tensor:
@@ -166,7 +187,7 @@ def fixed_mask_step(
 ) -> tuple[FixedMask, TrainedHead, TakeStep]:
     """Apply a selection to the model; return the mask, the head and what steps their values.
 
-    `in_pytorch`: no step may be Triton's, since values will be quantised.
+    `in_pytorch`: no step may be Triton's, since values will be gated or quantised.
     """
     live = list(job.backbone.values())
     plain = in_pytorch or isinstance(selection.rule, Shared) or job.training.step == "eager"
@@ -220,8 +241,12 @@ def train_fixed_mask(
 
         trained = [mask.values, *head.values]
         loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=write)
+    tensors, rule = mask.tensors(), selection.rule
+    if selection.within is not None:
+        rule = selection.within
+        tensors = with_zeros(tensors, rule, job.layout)
     return SparseChange(
-        tensors=mask.tensors(),
+        tensors=tensors,
         head=head_values(job),
         summary=loop.summary(
             **selection.details,
@@ -229,8 +254,20 @@ def train_fixed_mask(
             empty_tensors=sum(p.numel() == 0 for p in selection.positions),
             **details,
         ),
-        rule=selection.rule,
+        rule=rule,
     )
+
+
+def with_zeros(
+    tensors: Sequence[SparseTensor], rule: Rule, layout: Layout
+) -> tuple[SparseTensor, ...]:
+    """Return every entry of a rule: those of `tensors`, which are among them, and zeros."""
+    found = []
+    for tensor, every in zip(tensors, positions(rule, layout), strict=True):
+        values = np.zeros(len(every), dtype=np.float32)
+        values[np.searchsorted(every, tensor.positions)] = tensor.values
+        found.append(SparseTensor(tensor.shape, every, values))
+    return tuple(found)
 
 
 def default_learning_rate(density: float) -> float:
@@ -253,6 +290,11 @@ class FixedMaskMethod(Method):
     quantize: QuantizeSettings | None = None
     """Trains the retained entries through the quantiser: `{type: sign, from: 0.4}`, and with
     `head: int4` the head. Default: they are rounded after the training."""
+
+    @property
+    def stored_values(self) -> ValueType | None:
+        """Return the value type that holds the trained values bit for bit, if they have a grid."""
+        return None if self.quantize is None else self.quantize.type
 
 
 class PrunedMethod(MaskSelector, FixedMaskMethod):

@@ -258,13 +258,12 @@ def _in_storage(scenario: Scenario) -> Iterator[InitErrorDetails]:
     """Yield every method that trains values or a head for another type than they are stored in."""
     storage = scenario.storage
     for number, method in enumerate(scenario.methods):
-        trained = method.quantize if isinstance(method, FixedMaskMethod) else None
-        if trained is None:
+        if not isinstance(method, FixedMaskMethod) or method.quantize is None:
             continue
         place = ("baselines", number - 1) if number else ("defaults", "method")
         for what, key, wanted, stored in (
-            ("values", "type", trained.type, storage.values),
-            ("the head", "head", trained.head, storage.head),
+            ("values", "type", method.stored_values, storage.values),
+            ("the head", "head", method.quantize.head, storage.head),
         ):
             if wanted is not None and stored not in ("auto", wanted):
                 message = (

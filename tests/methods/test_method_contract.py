@@ -75,6 +75,7 @@ METHODS: dict[str, Method] = {
             {"name": "groups", "by": {"name": "gates", "fixed_mask_share": 1 / 3}},
             {"name": "counts", "by": "fisher"},
             {"name": "shared", "moves": 2},
+            {"name": "candidates", "fixed_mask_share": 0.5, "learning_rate": 5e-2},
         )
     },
     "one bit": FixedMaskTraining(
@@ -94,7 +95,7 @@ METHODS: dict[str, Method] = {
     "waveft": peft("waveft", n_frequency=200),
     "layer norm": peft("ln_tuning"),
 }
-BLIND = ("bitfit", "random", "magnitude", "shared", "one bit")
+BLIND = ("bitfit", "random", "magnitude", "shared", "one bit", "candidates")
 ADAPTERS = ("lora", "adalora", "waveft", "layer norm")
 FROZEN = ("head only", *ADAPTERS)  # the base's own weights
 PRUNING = [name for name, method in METHODS.items() if isinstance(method, DiffPruning)]

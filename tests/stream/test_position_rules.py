@@ -113,3 +113,22 @@ def test_values_trained_for_a_type_are_stored_in_it_and_answer_alike(
         assert max(reported.quantization["agreement"].values()) >= 0.995
         file = open_diff(FolderStore(ran.home.store).get(outcome.diff.digest))
         assert file.header.value_type == value_type
+
+
+def test_candidates_are_stored_as_a_rule_and_ternary_values(lab: Lab, tmp_path: Any) -> None:
+    tree = lab.tree(name="candidates", **only("mood"))
+    quantize = {"type": "sign", "head": "int2"}
+    mask = {"name": "candidates", "share": 0.25}
+    tree["defaults"]["method"] = {**RANDOM, "mask": mask, "quantize": quantize}
+
+    ran = carry_out(lab.write(tree), tmp_path / "home")
+
+    (outcome,) = ran.outcomes
+    assert outcome.diff is not None
+    data = FolderStore(ran.home.store).get(outcome.diff.digest)
+    layout = load_base(BaseSettings(model=str(lab.base)), seed=1).layout
+    file, diff = open_diff(data), decode(data, layout)
+    assert (file.header.value_type, type(diff.rule)) == ("ternary", Seeded)
+    assert np.count_nonzero(diff.entries) == round(0.25 * diff.n_entries)
+    assert {tensor.head_type for tensor in file.head.values()} <= {"int2", "fp16", "sign"}
+    assert outcome.record.details.reported.lost_by_rounding == 0.0

@@ -439,6 +439,17 @@ def test_another_type_than_values_are_trained_for_is_refused() -> None:
     assert "set it to 'int2'" in found[0]
 
 
+def test_a_mask_that_leaves_zeros_is_stored_as_ternary() -> None:
+    quantize = {"type": "sign"}
+    found = problems(
+        defaults={"method": {"name": "fixed_mask", "mask": "candidates", "quantize": quantize}},
+        storage={"values": "sign"},
+    )
+
+    assert paths(found) == ["defaults.method.quantize.type"]
+    assert "trains values as 'ternary', and `storage.values` is 'sign'" in found[0]
+
+
 def test_another_type_than_a_head_is_trained_for_is_refused() -> None:
     quantize = {"type": "sign", "head": "int4"}
     found = problems(

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from pydantic import PlainSerializer, PlainValidator
 
 from streamlab.config import NamedSettings
+from streamlab.methods.masks.candidates import OpenCandidates
 from streamlab.methods.masks.counts import CountsWithin
 from streamlab.methods.masks.gradients import Fisher, Gradient
 from streamlab.methods.masks.groups import RowsWithin, WholeGroups
@@ -22,7 +23,7 @@ from streamlab.methods.masks.tensors import MatchingTensors
 
 _CLASSES = (
     *(Fisher, Gradient, LargestChange, Learned, Magnitude, MatchingTensors, Random, Rewound),
-    *(SharedValues, CountsWithin, RowsWithin, WholeGroups),
+    *(SharedValues, CountsWithin, RowsWithin, WholeGroups, OpenCandidates),
 )
 MASKS: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -26,13 +26,15 @@ class Selection:
 
     `positions` are flat, ascending, int64; `values` are the changes to start from, of the same
     lengths; None stands for zeros. `details` are recorded with the training. `rule` regenerates
-    exactly these positions, so that a file can store it in place of them.
+    exactly these positions, so that a file can store it in place of them; `within` regenerates
+    more, and the others are stored as zeros.
     """
 
     positions: Sequence[Tensor]
     values: Sequence[Tensor] | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON
     rule: Rule | None = None
+    within: Rule | None = None
 
     @classmethod
     def by(cls, rule: Rule, layout: Layout, **details: Any) -> Self:
@@ -54,6 +56,9 @@ class Selection:
 class MaskSelector(Settings):
     """A rule that chooses which entries of the backbone a training may change."""
 
+    leaves_zeros: ClassVar[bool] = False
+    """Whether some of the k entries that are stored are zeros: those of `within` alone."""
+
     name: str
     """As the scenario names it."""
 
@@ -63,11 +68,12 @@ class MaskSelector(Settings):
 
     @abstractmethod
     def select(self, job: TrainingJob, k: int) -> Selection:
-        """Choose exactly `k` entries; the result may lie on any device.
+        """Choose exactly `k` entries, or some of the k entries of a rule that they are `within`.
 
-        The model holds the base and is in training mode, with dropout seeded. A selector that
-        trains does so in `job.loop`; the fixed-mask training gets the steps it leaves, and resets
-        the backbone. Raises TrainingError where fewer than `k` entries can be chosen.
+        The result may lie on any device. The model holds the base and is in training mode, with
+        dropout seeded. A selector that trains does so in `job.loop`; the fixed-mask training gets
+        the steps it leaves, and resets the backbone. Raises TrainingError where fewer than `k`
+        entries can be chosen.
         """
 
 
