@@ -1,9 +1,10 @@
 """Fuzz the reader of diff files: hostile files must not be accepted, crash it or stall it.
 
-Mutants of real files (trained diffs, and diffs by every position rule, in every value type and
-codec), half of them made with knowledge of the format. Each is opened with the digest of the
-original, which must fail, and without one, where an accepted file must be a valid diff. Mutants are
-opened in a child process, so that a crash is counted and the run continues.
+Mutants of real files (trained diffs, and diffs by every position rule, in every value type, codec
+and coding of codes, with heads in several types), half of them made with knowledge of the format.
+Each is opened with the digest of the original, which must fail, and without one, where an accepted
+file must be a valid diff. Mutants are opened in a child process, so that a crash is counted and the
+run continues.
 
     python benchmarks/fuzz_diff.py --mutants 200000 --seed 0
 """
@@ -65,6 +66,12 @@ def main() -> None:
         for diff in ruled_diffs(base.layout, density=0.001).values()
         for value_type, codec in (("sign", "pcodec"), ("int4", "xz"), ("bf16", "pcodec"))
         for file in [encode(diff, value_type=value_type, codec=codec)]  # type: ignore[arg-type]
+    ]
+    files += [
+        (file.data, file.digest)
+        for diff in ruled_diffs(base.layout, density=0.0003).values()  # of few values
+        for value_type, codec, head_type in (("ternary", "pcodec", "sign"), ("int4", "xz", "int4"))
+        for file in [encode(diff, value_type=value_type, codec=codec, head_type=head_type)]  # type: ignore[arg-type]
     ]
     found = fuzz(files, base.layout, options.mutants, options.seed)
     print(json.dumps(found, indent=1))
