@@ -103,6 +103,8 @@ def _summary(
     """Yield what a study shows in short: what was run, its scores, what fits into given bytes."""
     rows = compare_rows(loaded, results)
     yield f"## {loaded.study.name}"
+    if loaded.study.note:
+        yield loaded.study.note.strip()
     yield from itertools.islice(_what_was_run(loaded, results, cells), 1)
     yield f"All tables and figures: [{loaded.study.name}](studies/{name}.md)."
     yield from itertools.islice(_scores(loaded, rows), 2)
@@ -126,6 +128,8 @@ def page_sections(
         "`streamlab study export` wrote. Scores are on dev examples, times 100; settings are "
         "chosen on validation examples split from train."
     )
+    if loaded.study.note:
+        yield loaded.study.note.strip()
     yield "## What was run"
     yield from _what_was_run(loaded, results, cells)
     yield "## Scores"

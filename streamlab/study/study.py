@@ -91,6 +91,8 @@ class Study(Settings):
     choose: Literal["all_tasks", "by_task"] = "all_tasks"
     """Whether one value is chosen for all tasks, by the mean of their validation scores, or one
     for each."""
+    note: str = ""
+    """What readers of the page have to know of how it was run."""
     questions: tuple[Question, ...] = ()
     """What the page answers beside the comparison with the reference."""
 

@@ -29,6 +29,7 @@ methods:
     method: {name: fixed_mask, mask: random}
     sizes: {method.target_density: [0.01, 0.001]}
     tune: {method.learning_rate: [1e-2, 3e-2, 1e-1]}
+note: Made in a hurry.
 questions:
   - {ask: Do more entries help?, methods: [random-0.01], against: [random-0.001]}
 """
@@ -86,6 +87,8 @@ def test_the_page_is_the_same_twice_and_holds_what_was_recorded(
     assert [page.read_bytes() for page in again] == [page.read_bytes() for page in first]
     summary, text = (page.read_text("utf-8") for page in first)
     assert "| 1 kB | random-0.001 | 900 | 70.0 | -10.0 " in summary
+    assert "Made in a hurry." in summary
+    assert "Made in a hurry." in text
     assert "**Do more entries help?**" in summary
     assert "| random-0.01 | random-0.001 | +8.0 [+8.0, +8.0] | " in summary
     assert " | 4, 0 | better |" in summary
