@@ -43,7 +43,7 @@ def plot(
     storage   bytes stored after each task: one base and a diff for each task, a
               full checkpoint for each, and the adapters of a baseline
     bytes     the parts of each task's file, with the bound of its positions
-    accuracy  each task's score beside full finetuning's, over all seeds
+    accuracy  each task's score beside full finetuning's and the majority's
     pareto    score against bytes, a marker for each method and seed
     matrix    the score of each task after each arrival
     curves    loss and density over the training steps of each task

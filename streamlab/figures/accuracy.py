@@ -1,7 +1,8 @@
 """The figure `accuracy`: each task's score by the run's own method and by full finetuning.
 
 Large markers are means over seeds, small ones single seeds, bars one sample standard deviation
-each way. Too many tasks to be named are sorted by their score, best first.
+each way; a line across each task's row is what the majority class scores. Too many tasks to be
+named are sorted by their score, best first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
+    GREYS,
     MARKERS,
     MOST_NAMED,
     RunFigure,
@@ -42,8 +44,8 @@ class AccuracyFigure(RunFigure):
 
     name = "accuracy"
     columns = (
-        "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread", "seed",
-        "value",
+        "run", "task", "method", "metric", "split", "source", "seeds", "mean", "spread",
+        "majority", "seed", "value",
     )  # fmt: skip
 
     run: str
@@ -77,7 +79,7 @@ class AccuracyFigure(RunFigure):
             about = (score.task, score.method, score.metric, score.split, score.source)
             for seed, value in score.by_seed.items():
                 spread = (len(score.by_seed), score.mean, score.spread)
-                yield (self.run, *about, *spread, seed, value)
+                yield (self.run, *about, *spread, score.majority, seed, value)
 
     def draw(self) -> Figure:
         """Draw a row a task, the first on top."""
@@ -90,6 +92,8 @@ class AccuracyFigure(RunFigure):
             places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
             scores = [score for score in self.scores if score.method == method]
             _draw(axes, scores, number, places)
+        majority = {score.task: score.majority for score in reversed(self.scores)}
+        _draw_majority(axes, [majority[task] for task in tasks])
         metrics = {score.task: score.metric for score in self.scores}
         axes.margins(x=0.06)
         axes.set_xlim(widened(axes.get_xlim(), 0.05))
@@ -132,6 +136,18 @@ def _draw(
         elinewidth=0.3 if is_crowded else 1.0,
         zorder=2 + (number == 0),  # the own method's markers stay in sight
     )  # fmt: skip
+
+
+def _draw_majority(axes: Axes, values: Sequence[float | None]) -> None:
+    """Draw what the majority class scores, by task from the top, as a line across its row."""
+    known = [(place, value) for place, value in enumerate(values) if value is not None]
+    if known:
+        places, scores = zip(*known, strict=True)
+        axes.plot(
+            scores, places, linestyle="", color=GREYS[0], marker="|",
+            markersize=3 if len(values) > MOST_NAMED else 11, markeredgewidth=1.2, zorder=1,
+            label="majority class",
+        )  # fmt: skip
 
 
 def require_scores(run: str, scores: Sequence[object]) -> None:

@@ -31,7 +31,8 @@ def task_table(
 ) -> Table:
     """Return the first seed's finished tasks by the own method, with scores by every method.
 
-    A score is the mean over the run's seeds, a spread the sample standard deviation.
+    A score is the mean over the run's seeds, a spread the sample standard deviation, `majority`
+    what the majority class of the training examples scores.
     """
     own, first = run.settings.primary_method, run.settings.seeds[0]
     finished = [a for a in arrivals if a.status == "finished"]
@@ -46,6 +47,7 @@ def task_table(
     known = (
         *columns("task, provider, source, metric"),
         *columns("mean score: score, spread: score" if several else "score: score"),
+        *columns("majority: score, learned: flag"),
         *(Column(f"by {baseline}", "score") for baseline in baselines),
         *([Column(f"difference from {BASELINE}", "change")] if BASELINE in baselines else []),
         *columns(
@@ -61,6 +63,7 @@ def task_table(
         row: list[Cell] = [arrival.task, arrival.provider, arrival.source]
         row += [mine.metric, mine.mean] if mine else [None, None]
         row += [mine.spread if mine else None] if several else []
+        row += [mine.majority, mine.learned] if mine else [None, None]
         row += [score.mean if score else None for score in theirs.values()]
         if BASELINE in theirs:
             full = theirs[BASELINE]

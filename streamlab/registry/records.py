@@ -410,6 +410,9 @@ class NewScore:
 
     metric: str
     value: float
+    # What the majority class of the training examples, or the mean of their numbers, scores as the
+    # answer to every example; None where the metric is undefined for it.
+    majority: float | None = None
     split: str  # dev, or validation (rows split from train)
     n_examples: int
     after_sequence: int

@@ -305,6 +305,7 @@ class ScoreRow(Tables):
     arrival_id = required(WHOLE, ForeignKey("arrivals.id"))
     metric = required(String(64))
     value = required(Double)
+    majority = optional(Double)  # by answering every example with the majority class
     split = required(String(64))
     n_examples = required(BigInteger)
     after_sequence = required(WHOLE)

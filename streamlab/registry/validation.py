@@ -131,7 +131,7 @@ _BY_NAME: Mapping[str, Rule] = {
     **dict.fromkeys(("sequence", "after_sequence", "attempt", "n_expected"), _PLACE),
     **dict.fromkeys(("started_at", "finished_at", "heartbeat_at"), _TIME),
     **dict.fromkeys(("added_at", "removed_at", "at"), _TIME),
-    **dict.fromkeys(("value", "declared_score"), _VALUE),
+    **dict.fromkeys(("value", "majority", "declared_score"), _VALUE),
     "name": _text(1000),  # empty in a total of everything
     "seed": _SEED,
     "layers": _whole(1, 10_000),

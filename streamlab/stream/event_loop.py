@@ -330,7 +330,9 @@ class Stream:
             lab.context, record.task, record.digest, kind, lab.store, record.details
         )
         task = lab.context.reported(record.task)
-        scores = scores_of(outputs, task, split="dev", after_sequence=after)
+        first = lab.registry.scores.list(arrival_id=record.id)
+        majority = {score.metric: score.majority for score in first if score.split == "dev"}
+        scores = scores_of(outputs, task, split="dev", after_sequence=after, majority=majority)
         lab.registry.arrivals.add_scores(record.id, scores)
         self._dispatcher.poll()
         return len(scores)

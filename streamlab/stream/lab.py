@@ -41,7 +41,7 @@ from streamlab.stream.providers.behaviours import Behaviour, pick
 from streamlab.stream.providers.provider import Answer, Effort, Order
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.scoring import scores_of, take_probe
+from streamlab.stream.scoring import Outputs, Split, scores_of, take_probe
 from streamlab.stream.submission import Submission, session_of
 
 Clock = Callable[[], float]
@@ -200,9 +200,17 @@ class Lab:
         with stored.applied_to(classifiers.clean(task, training)) as served:
             dev, validation = (logits(served.model, split) for split in (task.dev, task.validation))
         probe, after = take_probe(served, dev, training), arrival.sequence
+        outputs: tuple[tuple[Split, Outputs], ...] = (("dev", dev), ("validation", validation))
         scores = [
-            *scores_of(dev, task, split="dev", after_sequence=after),
-            *scores_of(validation, task, split="validation", after_sequence=after),
+            score
+            for split, found in outputs
+            for score in scores_of(
+                found,
+                task,
+                split=split,
+                after_sequence=after,
+                majority=task.data.majority_scores(getattr(task, split).labels),
+            )
         ]
         self.reached("scored")
         new = self._describe(arrival, attempt, times, answer)

@@ -8,6 +8,7 @@ the machine and the libraries are those of the recording, as others round otherw
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -51,14 +52,23 @@ def stored_outputs(
 
 
 def scores_of(
-    outputs: Outputs, task: EncodedTask, *, split: Split, after_sequence: int
+    outputs: Outputs,
+    task: EncodedTask,
+    *,
+    split: Split,
+    after_sequence: int,
+    majority: Mapping[str, float | None],
 ) -> list[NewScore]:
-    """Score the outputs on a split by every metric of a task."""
+    """Score the outputs on a split by every metric of a task.
+
+    `majority`: what the majority class scores there, by metric.
+    """
     labels = getattr(task, split).labels
     return [
         NewScore(
             metric=metric,
             value=value,
+            majority=majority.get(metric),
             split=split,
             n_examples=len(labels),
             after_sequence=after_sequence,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamlab.tasks.metrics import Metric, score
+from streamlab.tasks.metrics import Metric, majority_scores, score
 from streamlab.tasks.types import TaskKind, TaskType, task_type
 
 
@@ -76,6 +76,11 @@ class TaskData:
     def primary_score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
         """Score a model's outputs by the primary metric."""
         return score(self.type, self.metrics[:1], logits, labels)[self.metrics[0].name]
+
+    def majority_scores(self, labels: NDArray[Any]) -> dict[str, float | None]:
+        """Score the majority class (or the mean) of `train` as the answer to every example."""
+        answer = self.type.majority_answer([example.label for example in self.train])
+        return majority_scores(self.metrics, answer, labels, n_outputs=self.n_outputs)
 
     @property
     def n_outputs(self) -> int:

@@ -110,6 +110,27 @@ def score(
     return {metric.name: metric(labels, predictions, logits.shape[1]) for metric in metrics}
 
 
+def majority_scores(
+    metrics: Sequence[Metric], answer: float, labels: _Vector, *, n_outputs: int
+) -> dict[str, float | None]:
+    """Score the same answer to every example by every metric; returns scores by their names.
+
+    `answer`: of `TaskType.majority_answer`. `labels`: (n_examples,). A correlation is 0; the score
+    is None by a metric that fails on answers that are all the same.
+
+    >>> majority_scores([ACCURACY, MATTHEWS], 1, np.array([1, 1, 0, 1]), n_outputs=2)
+    {'accuracy': 0.75, 'matthews': 0.0}
+    """
+    answers = np.full_like(labels, answer)
+    scores: dict[str, float | None] = {}
+    for metric in metrics:
+        try:
+            scores[metric.name] = metric(labels, answers, n_outputs)
+        except DataError:
+            scores[metric.name] = None
+    return scores
+
+
 def _accuracy(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     return float((labels == predictions).mean())
 

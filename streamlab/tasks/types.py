@@ -79,6 +79,10 @@ class TaskType(ABC):
         """Return the class index or the number that is predicted for each example."""
 
     @abstractmethod
+    def majority_answer(self, labels: Sequence[int | float]) -> int | float:
+        """Return the best answer to every example for one who has seen only these labels."""
+
+    @abstractmethod
     def predictions(self, logits: Outputs, labels: Sequence[str]) -> list[Prediction]:
         """Return the answer to each example, with probabilities where there are classes."""
 
@@ -135,6 +139,10 @@ class Classification(TaskType):
         """Return the index of the largest output."""
         return np.asarray(logits.argmax(axis=1))
 
+    def majority_answer(self, labels: Sequence[int | float]) -> int:
+        """Return the most frequent class, of several the first."""
+        return int(np.bincount(self.collate(labels)).argmax())
+
     def predictions(self, logits: Outputs, labels: Sequence[str]) -> list[Prediction]:
         """Return the most probable class of each example, by the softmax of the outputs."""
         grown = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -173,6 +181,10 @@ class Regression(TaskType):
     def decode(self, logits: Outputs) -> NDArray[Any]:
         """Return the single output in float64."""
         return logits[:, 0].astype(np.float64)
+
+    def majority_answer(self, labels: Sequence[int | float]) -> float:
+        """Return the mean."""
+        return float(np.mean(labels))
 
     def predictions(self, logits: Outputs, _labels: Sequence[str]) -> list[Prediction]:
         """Return the number for each example."""

@@ -48,7 +48,8 @@ DIFFS = columns(
 )
 SCORES = columns(
     "[arrival_id: number], run, seed: number, [provider], task, method, metric, split, "
-    "value: score, [n_examples: count], [after_sequence: number], [is_primary: flag], source"
+    "value: score, [majority: score], [n_examples: count], [after_sequence: number], "
+    "[is_primary: flag], source"
 )
 SUMMARIES = columns(
     "name, n_arrivals: count, n_failures: count, [n_quarantined: count], diff_bytes: bytes, "

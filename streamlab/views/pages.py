@@ -75,8 +75,8 @@ _DIFF = columns(
     "file = file_bytes: bytes, full checkpoint = full_checkpoint_bytes: bytes"
 )
 _SCORES = columns(
-    "metric, split, value: score, examples = n_examples: count, after sequence: number, "
-    "primary = is_primary, source"
+    "metric, split, value: score, majority: score, examples = n_examples: count, "
+    "after sequence: number, primary = is_primary, source"
 )
 
 

@@ -7,6 +7,7 @@ scored twice on the same examples, so that its difference says more than that of
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,27 @@ class TaskScore:
     split: str
     source: str  # "synthetic" for synthetic data
     by_seed: Mapping[int, float]
+    majority: float | None = None  # of the majority class, the mean over seeds; None: unknown
+    n_examples: int = 1  # of the split
+
+    @property
+    def margin(self) -> float | None:
+        """Return how far the mean score must be above `majority` for a task to count as learned.
+
+        That is the standard error of `majority` as a share p of n examples, sqrt(p (1 - p) / n),
+        with a p of one half where `majority` is no share between 0 and 1, as a correlation of 0.
+        """
+        if self.majority is None:
+            return None
+        share = self.majority if 0 < self.majority < 1 else 0.5
+        return math.sqrt(share * (1 - share) / self.n_examples)
+
+    @property
+    def learned(self) -> bool | None:
+        """Return whether the mean score is above `majority` by more than `margin`."""
+        if self.majority is None or self.margin is None:
+            return None
+        return self.mean - self.majority > self.margin
 
     @property
     def mean(self) -> float:
@@ -66,19 +88,32 @@ def task_score(scores: Iterable[ScoreRecord]) -> TaskScore:
     by_seed = {score.seed: score for score in scores}
     one = next(iter(by_seed.values()))
     values = {seed: score.value for seed, score in sorted(by_seed.items())}
-    return TaskScore(one.task, one.method, one.metric, one.split, one.source, values)
+    majorities = [score.majority for score in by_seed.values() if score.majority is not None]
+    return TaskScore(
+        *(one.task, one.method, one.metric, one.split, one.source, values),
+        majority=statistics.fmean(majorities) if majorities else None,
+        n_examples=one.n_examples,
+    )
 
 
 def score_table(key: str, title: str, scores: Sequence[TaskScore]) -> Table:
-    """Return a table of tasks by seeds, with mean and spread where there are several seeds."""
+    """Return a table of tasks by seeds, with mean and spread where there are several seeds.
+
+    `majority` is what the majority class scores, and `learned` whether the task is above that.
+    """
     seeds = sorted({seed for score in scores for seed in score.by_seed})
-    columns = [Column("task"), Column("metric"), Column("split"), Column("source")]
-    if len(seeds) <= _MOST_SEEDS:
+    # `split` and `seeds` are left out where they say nothing new, for 80 characters.
+    splits, is_crowded = {score.split for score in scores}, len(seeds) > _MOST_SEEDS
+    columns = [Column("task"), Column("metric")]
+    columns += [Column("split", default=splits != {"dev"}), Column("source")]
+    if not is_crowded:
         columns += [Column(f"seed {seed}", "score") for seed in seeds]
     else:
         columns += [Column(name, "score") for name in ("lowest", "highest")]
     if len(seeds) > 1:
-        columns += [Column("seeds", "count"), Column("mean", "score"), Column("spread", "score")]
+        columns += [Column("seeds", "count", default=is_crowded)]
+        columns += [Column("mean", "score"), Column("spread", "score")]
+    columns += [Column("majority", "score"), Column("learned", "flag")]
     return Table(key, title, tuple(columns), tuple(_row(score, seeds) for score in scores))
 
 
@@ -88,7 +123,8 @@ def _row(score: TaskScore, seeds: Sequence[int]) -> tuple[Cell, ...]:
     if len(seeds) > _MOST_SEEDS:
         middle = (min(values.values()), max(values.values()))
     end = (len(values), score.mean, score.spread) if len(seeds) > 1 else ()
-    return (score.task, score.metric, score.split, score.source, *middle, *end)
+    about = (score.task, score.metric, score.split, score.source)
+    return (*about, *middle, *end, score.majority, score.learned)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,22 @@ def test_the_stored_file_on_a_fresh_base_gives_the_served_logits_and_the_recorde
         else:
             value = float((found.argmax(axis=1) == labels).mean())
             assert recorded[outcome.record.id] == value
+
+
+def test_beside_each_score_stands_that_of_the_training_examples_majority(
+    many: Ran, context: RunContext
+) -> None:
+    arrivals = {outcome.record.id: outcome.arrival for outcome in many.outcomes}
+    scores = [score for score in scores_in(many.home) if score.metric == "accuracy"]
+    assert {score.split for score in scores} == {"dev", "validation"}
+    for score in scores:
+        task = context.encoded(arrivals[score.arrival_id]).data
+        most = Counter(example.label for example in task.train).most_common(1)[0][0]
+        examples = task.dev if score.split == "dev" else task.validation
+
+        shares = [example.label == most for example in examples]
+
+        assert score.majority == pytest.approx(sum(shares) / len(shares))
 
 
 def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, context: RunContext) -> None:

@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import accuracy_score, f1_score
 
 from streamlab.errors import DataError, TrainingError
 from streamlab.tasks import metrics
-from streamlab.tasks.metrics import find_metric
+from streamlab.tasks.metrics import (
+    ACCURACY,
+    F1,
+    MATTHEWS,
+    PEARSON,
+    SPEARMAN,
+    Metric,
+    find_metric,
+    majority_scores,
+)
 from streamlab.tasks.types import task_type
 
 
@@ -99,3 +110,41 @@ def test_accuracy_is_the_share_of_rows_that_agree(pairs: list[tuple[int, int]]) 
 
     assert scores["accuracy"] == pytest.approx(np.mean([a == b for a, b in pairs]))
     assert all(-1 <= value <= 1 for value in scores.values())
+
+
+def test_the_majority_scores_what_scikit_learns_dummy_classifier_does() -> None:
+    seen, labels = [2, 0, 2, 1, 2], np.array([0, 1, 2, 2, 1, 0])
+    dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((5, 1)), seen)
+    answers = dummy.predict(np.zeros((6, 1)))
+
+    answer = task_type("classification").majority_answer(seen)
+    found = majority_scores([ACCURACY, F1, MATTHEWS], answer, labels, n_outputs=3)
+
+    assert found == {
+        "accuracy": pytest.approx(accuracy_score(labels, answers)),
+        "f1": pytest.approx(f1_score(labels, answers, average="macro")),
+        "matthews": 0.0,
+    }
+
+
+def test_of_classes_that_are_as_frequent_the_first_is_the_majority() -> None:
+    assert task_type("classification").majority_answer([1, 0, 0, 1]) == 0
+
+
+def test_the_mean_of_the_numbers_scores_0_by_a_correlation() -> None:
+    answer = task_type("regression").majority_answer([0.1, 0.2, 0.6])
+    labels = np.array([0.1, 0.2, 0.4], dtype=np.float32)
+
+    assert answer == pytest.approx(0.3)
+    assert majority_scores([PEARSON, SPEARMAN], answer, labels, n_outputs=1) == {
+        "pearson": 0.0,
+        "spearman": 0.0,
+    }
+
+
+def test_a_metric_that_is_undefined_for_equal_answers_has_no_score_of_the_majority() -> None:
+    undefined = Metric("mine", frozenset({"classification"}), lambda *_: math.nan)
+
+    found = majority_scores([undefined, ACCURACY], 1, np.array([1, 0]), n_outputs=2)
+
+    assert found == {"mine": None, "accuracy": 0.5}

@@ -62,7 +62,7 @@ def test_one_seed_has_no_spread_and_no_column_for_it() -> None:
     table = score_table("scores", "Scores", scores)
 
     assert scores[0].spread is None
-    assert [column.name for column in table.columns][-1] == "seed 1"
+    assert [column.name for column in table.columns][-3:] == ["seed 1", "majority", "learned"]
 
 
 def test_many_seeds_show_the_range_in_place_of_every_value() -> None:
@@ -88,6 +88,44 @@ def test_synthetic_rows_are_marked_as_the_source() -> None:
     (score,) = task_scores([replace(SCORE, source="synthetic", synthetic=True)])
 
     assert score.source == "synthetic"
+
+
+def learned(value: float, *, majority: float | None, n_examples: int) -> bool | None:
+    one = replace(SCORE, value=value, majority=majority, n_examples=n_examples)
+    (score,) = task_scores([one])
+    return score.learned
+
+
+def test_a_task_is_learned_above_the_majority_by_more_than_its_standard_error() -> None:
+    # sqrt(0.8 * 0.2 / 100) is 0.04.
+    assert learned(0.841, majority=0.8, n_examples=100) is True
+    assert learned(0.839, majority=0.8, n_examples=100) is False
+    assert learned(0.839, majority=0.8, n_examples=1000) is True
+
+
+def test_a_majority_that_scores_0_has_the_standard_error_of_one_half() -> None:
+    assert learned(0.051, majority=0.0, n_examples=100) is True
+    assert learned(0.049, majority=0.0, n_examples=100) is False
+
+
+def test_whether_a_task_is_learned_is_unknown_without_a_majority_to_compare_with() -> None:
+    assert learned(0.9, majority=None, n_examples=100) is None
+
+
+def test_the_majority_of_several_seeds_is_their_mean() -> None:
+    scores = [replace(s, majority=m) for s, m in zip(seeds(0.5, 0.7), (0.4, 0.6), strict=True)]
+
+    (score,) = task_scores(scores)
+
+    assert score.majority == 0.5
+
+
+def test_the_split_is_shown_where_it_is_not_dev() -> None:
+    def shown(score: ScoreRecord) -> list[str]:
+        return [c.name for c in score_table("s", "S", task_scores([score])).brief().columns]
+
+    assert "split" not in shown(SCORE)
+    assert "split" in shown(replace(SCORE, split="validation"))
 
 
 TABLE = Table("t", "T", (Column("a"), Column("b", "count")), (("x", 2), ("y", None), ("z", 1)))
