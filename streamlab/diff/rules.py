@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Final, Literal
 
@@ -95,6 +95,13 @@ class Rule(ABC):
     @abstractmethod
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """Return stretches, and the ascending places of the entries on them, joined."""
+
+    def resized(self, k: int) -> Rule | None:  # noqa: ARG002
+        """Return the rule of about `k` entries of the same places, never more.
+
+        None where it cannot have as many.
+        """
+        return None
 
     def values_of(self, entries: Floats) -> Floats:
         """Return the values that determine those of all entries, (k,) in layout order.
@@ -196,6 +203,10 @@ class Seeded(Rule):
         _check_draw(self.k, _chosen(self.tensors, layout).total)
         return self.k
 
+    def resized(self, k: int) -> Rule | None:
+        """See `Rule`."""
+        return replace(self, k=k)
+
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
         return _drawn_among(self.seed, _chosen(self.tensors, layout), self.k)
@@ -223,6 +234,15 @@ class SeededCounts(Rule):
         """See `Rule`."""
         _check_draws(self._cells(layout).lengths, self.counts)
         return int(self.counts.sum())
+
+    def resized(self, k: int) -> Rule | None:
+        """Return counts in the same proportion. See `Rule`."""
+        total = int(self.counts.sum())
+        if k > total:
+            return None
+        counts, remainders = np.divmod(self.counts * k, total)
+        counts[np.argsort(-remainders, kind="stable")[: k - int(counts.sum())]] += 1
+        return replace(self, counts=counts)
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
@@ -255,6 +275,10 @@ class SeededRows(Rule):
         """See `Rule`."""
         _check_draw(self.k, self._selected(layout).total)
         return self.k
+
+    def resized(self, k: int) -> Rule | None:
+        """See `Rule`."""
+        return replace(self, k=k)
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
@@ -311,6 +335,10 @@ class Shared(Rule):
         """See `Rule`."""
         _check_draw(self.n * self.s, _chosen(self.tensors, layout).total)
         return self.n * self.s
+
+    def resized(self, k: int) -> Rule | None:
+        """See `Rule`."""
+        return replace(self, n=max(1, k // self.s))
 
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""

@@ -21,6 +21,8 @@ from streamlab.diff.vector import Mode, SparseTensor
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from streamlab.diff.format.head import HeadType
+    from streamlab.diff.format.values import ValueType
     from streamlab.methods.training_loop import TrainingLoop
     from streamlab.tasks.batches import Batch
 
@@ -107,6 +109,14 @@ class Stages(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FileTypes:
+    """The types of the values and of the head in a diff file; None: not set."""
+
+    values: ValueType | None = None
+    head: HeadType | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
     """One task to learn: the base under a new head, its batches and settings. For one training.
@@ -130,6 +140,9 @@ class TrainingJob:
     validate: Callable[[], float] | None = None  # score on examples split from train; higher wins
     clock: Callable[[], float] = time.monotonic
     stages: Stages | None = None  # of equal trainings, from which a stage may be taken
+    file_types: FileTypes = FileTypes()  # that the run's settings ask for
+    # The bytes of the file of a change in types that are both set.
+    file_bytes: Callable[[SparseChange, FileTypes], int] | None = None
 
     @cached_property
     def loop(self) -> TrainingLoop:
@@ -152,7 +165,8 @@ class SparseChange:
     """Entries of the backbone, one `SparseTensor` per tensor of the layout, and a head.
 
     `rule` regenerates exactly the positions of the tensors; None: they are to be stored. `mode`:
-    what the entries mean, as in a `DiffVector`.
+    what the entries mean, as in a `DiffVector`. `stored_as`: the types of its file, where the
+    method chose them to reach a size.
     """
 
     tensors: tuple[SparseTensor, ...]
@@ -160,6 +174,7 @@ class SparseChange:
     summary: TrainingSummary
     rule: Rule | None = None
     mode: Mode = "add"
+    stored_as: FileTypes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import PositiveFloat, model_validator
 
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
@@ -16,11 +16,13 @@ from streamlab.methods.api import Artifact, Checkpoint, Method, SparseChange, Tr
 from streamlab.methods.fixed_mask import (
     FixedMaskMethod,
     PrunedMethod,
+    RetainingMethod,
     default_learning_rate,
     train_fixed_mask,
 )
 from streamlab.methods.masks.catalogue import MaskSettings
 from streamlab.methods.masks.largest_change import LargestChange
+from streamlab.methods.masks.selection import MaskSelector
 from streamlab.methods.masks.tensors import MatchingTensors
 from streamlab.methods.training_loop import dense_step, head_values, training_mode
 
@@ -75,14 +77,13 @@ class HeadOnly(Method):
         )
 
 
-class FixedMaskTraining(FixedMaskMethod):
+class FixedMaskTraining(RetainingMethod):
     """Select a mask by a rule, and train the entries in it and the head."""
 
     name: Literal["fixed_mask"] = "fixed_mask"
     mask: MaskSettings
-    """The rule: built in, or a plug-in. By its name alone, or with its settings."""
-    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    """The share of the backbone's entries that is retained."""
+    """The rule: built in, or a plug-in. By its name alone, or with its settings. With
+    `target_bytes` it may be left out: `random`."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
     the density."""
@@ -108,21 +109,23 @@ class FixedMaskTraining(FixedMaskMethod):
         """Return the mask's name, so that records tell one rule from another."""
         return f"{self.mask.name}_mask"
 
-    def expected_entries(self, layout: Layout) -> int:
-        """Return the number of entries that the mask's rule retains."""
-        return self.mask.n_entries(layout, self.target_density)
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_mask(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("target_bytes") is not None:
+            return {"mask": "random", **given}
+        return given
 
-    def train(self, job: TrainingJob) -> SparseChange:
-        """Select a mask and train it; returns exactly `expected_entries` entries."""
-        k = self.expected_entries(job.layout)
-        if not k:
-            raise TrainingError(
-                f"The mask `{self.mask.name}` selects no entry of the base. Let it match more."
-            )
-        rate = self.learning_rate
-        if rate == "auto":
-            rate = default_learning_rate(k / job.layout.n_gated)
-        return train_fixed_mask(job, self.mask, k, learning_rate=rate, quantize=self.quantize)
+    @property
+    def selector(self) -> MaskSelector:
+        """Return the mask."""
+        return self.mask
+
+    def learning_rate_at(self, density: float) -> float:
+        """Return the setting, or the one that goes with the density."""
+        if self.learning_rate == "auto":
+            return default_learning_rate(density)
+        return self.learning_rate
 
 
 class NonAdaptive(LargestChange, PrunedMethod):

@@ -57,6 +57,6 @@ class DiffPruning(Learned, PrunedMethod):
             return given
         return {**PRESETS[preset], **given}
 
-    def goal_density(self, job: TrainingJob, k: int) -> float:  # noqa: ARG002 - as it was set
-        """Return `target_density`, of which k entries are a rounding."""
-        return self.target_density
+    def goal_density(self, job: TrainingJob, k: int) -> float:
+        """Return `target_density`, of which k entries are a rounding, where it is set."""
+        return self.target_density or super().goal_density(job, k)

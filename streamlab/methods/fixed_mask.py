@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import ByteSize, Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from streamlab.diff.device_entries import has_triton
@@ -15,11 +17,13 @@ from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule, Shared, positions
 from streamlab.diff.vector import SparseTensor
+from streamlab.errors import TrainingError
 from streamlab.methods.adam import AdamSettings, AdamState
-from streamlab.methods.api import Artifact, Method, SparseChange, TrainingJob
+from streamlab.methods.api import Artifact, FileTypes, Method, SparseChange, TrainingJob
 from streamlab.methods.kernels.triton_step import FixedMaskLaunch
-from streamlab.methods.masks.selection import MaskSelector, Selection, budget
+from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.quantizer import GridType, QuantizeSettings, TrainedHead, on_grid
+from streamlab.methods.target_bytes import FittingMask, default_quantizer
 from streamlab.methods.training_loop import (
     TakeStep,
     head_values,
@@ -27,6 +31,7 @@ from streamlab.methods.training_loop import (
     training_mode,
 )
 
+DENSITY: Final = 0.005  # the default
 LEARNING_RATE: Final = 5e-3  # the default at a density of 0.5%
 RATE_POWER: Final = 0.5  # it grows with the density to the power of minus this
 _TUNED_AT: Final = 0.005
@@ -206,7 +211,7 @@ def fixed_mask_step(
 
 def train_fixed_mask(
     job: TrainingJob,
-    selector: MaskSelector,
+    selector: MaskSelector | FittingMask,
     k: int,
     *,
     learning_rate: float,
@@ -297,23 +302,93 @@ class FixedMaskMethod(Method):
         return None if self.quantize is None else self.quantize.type
 
 
-class PrunedMethod(MaskSelector, FixedMaskMethod):
-    """A method that is a mask selector of a given density plus the fixed-mask training."""
+class RetainingMethod(FixedMaskMethod):
+    """A method that retains a share of the entries, or as many as fit into a file."""
 
-    target_density: float = Field(default=0.005, gt=0.0, le=1.0)
-    """The share of the backbone's entries that is retained."""
+    target_density: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """The share of the backbone's entries that is retained. Default: 0.005, unless `target_bytes`
+    is given."""
+    target_bytes: Annotated[ByteSize, Field(gt=0)] | None = None
+    """In place of `target_density`: the largest size of the whole file, as `10 kB`, with positions,
+    values, head and description. As many entries as fit are retained, and where `quantize` is left
+    out it is chosen (docs/guides/masks.md)."""
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if self.target_bytes is None:
+            if self.target_density is None:
+                object.__setattr__(self, "target_density", DENSITY)  # frozen from here on
+        elif self.target_density is not None:
+            raise ValueError("give either `target_density` or `target_bytes`")
+        return self
+
+    def expected_entries(self, layout: Layout) -> int:
+        """Return the entries of `target_density`; for `target_bytes` an estimate.
+
+        The latter counts on values of one bit where a rule stands for positions, else 16 bits for
+        a value and its position.
+        """
+        selector = self.selector
+        if self.target_density is not None:
+            return selector.n_entries(layout, self.target_density)
+        bits = 16 if selector.prototype(layout, 1) is None else 1
+        most = min(8 * int(self.target_bytes or 0) // bits, selector.most_entries(layout))
+        return selector.n_entries(layout, max(1, most) / layout.n_gated)
+
+    @property
+    @abstractmethod
+    def selector(self) -> MaskSelector:
+        """Return what selects the entries."""
+
+    @abstractmethod
+    def learning_rate_at(self, density: float) -> float:
+        """Return the learning rate of retained entries at a density."""
+
+    def train(self, job: TrainingJob) -> SparseChange:
+        """Select a mask and train it and the head.
+
+        Returns exactly `expected_entries` entries of a density, or those that fit into
+        `target_bytes`. Raises TrainingError where none do.
+        """
+        if self.target_bytes is not None:
+            return self._train_to_size(job, int(self.target_bytes))
+        k = self.expected_entries(job.layout)
+        if not k:
+            raise TrainingError(
+                f"The mask `{self.selector.name}` selects no entry of the base. Let it match more."
+            )
+        rate = self.learning_rate_at(k / job.layout.n_gated)
+        return train_fixed_mask(job, self.selector, k, learning_rate=rate, quantize=self.quantize)
+
+    def _train_to_size(self, job: TrainingJob, target_bytes: int) -> SparseChange:
+        quantize = self.quantize or default_quantizer(
+            target_bytes, self.selector, job.layout, job.file_types
+        )
+        values = job.file_types.values if quantize is None else quantize.type
+        if self.selector.leaves_zeros:
+            values = "ternary"
+        types = FileTypes(values, job.file_types.head or "fp16")
+        fitting = FittingMask(job, self.selector, target_bytes, quantize, types)
+        k = fitting.n_entries()
+        rate = self.learning_rate_at(k / job.layout.n_gated)
+        trained = train_fixed_mask(job, fitting, k, learning_rate=rate, quantize=quantize)
+        return replace(trained, stored_as=types)
+
+
+class PrunedMethod(MaskSelector, RetainingMethod):
+    """A method that is a mask selector plus the fixed-mask training."""
+
     fixed_mask_learning_rate: PositiveFloat | Literal["auto"] = "auto"
     """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
     the density."""
 
-    def expected_entries(self, layout: Layout) -> int:
-        """Return round(target_density * d), at least 1."""
-        return budget(self.target_density, layout.n_gated)
+    @property
+    def selector(self) -> MaskSelector:
+        """Return the method itself."""
+        return self
 
-    def train(self, job: TrainingJob) -> SparseChange:
-        """Select a mask and train it; returns exactly `expected_entries` entries."""
-        rate = self.fixed_mask_learning_rate
-        if rate == "auto":
-            rate = default_learning_rate(self.target_density)
-        k = self.expected_entries(job.layout)
-        return train_fixed_mask(job, self, k, learning_rate=rate, quantize=self.quantize)
+    def learning_rate_at(self, density: float) -> float:
+        """Return the setting, or the one that goes with the density."""
+        if self.fixed_mask_learning_rate == "auto":
+            return default_learning_rate(self.target_density or density)
+        return self.fixed_mask_learning_rate

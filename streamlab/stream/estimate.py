@@ -71,6 +71,9 @@ def plan(context: RunContext) -> list[PlannedArrival]:
 
 
 def _bytes(context: RunContext, arrival: Arrival, n_entries: int) -> int:
+    target = getattr(arrival.method, "target_bytes", None)
+    if target is not None:
+        return int(target)
     d = context.base.layout.n_gated
     task, training = context.encoded(arrival), context.training(arrival.task)
     head = 4 * sum(map(math.prod, context.classifiers.head_shapes(task, training).values()))

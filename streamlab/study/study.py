@@ -40,7 +40,9 @@ class Row:
     @property
     def label(self) -> str:
         """Return the label of its arrivals."""
-        return self.method if self.size is None else f"{self.method}-{self.size}"
+        # Names have no spaces, which `10 kB` may have.
+        size = "" if self.size is None else f"-{self.size}".replace(" ", "")
+        return f"{self.method}{size}"
 
 
 class StudyMethod(Settings):

@@ -11,7 +11,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
-from streamlab.diff.rules import Seeded
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Rule, Seeded
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.fixed_mask import default_learning_rate, fixed_mask_step
 from streamlab.methods.gates.candidate_stage import CandidateStage
@@ -42,6 +43,10 @@ class OpenCandidates(GateTraining, LeavesSteps, AmongTensors):
     candidates' density."""
     warmup_share: float = Field(default=0.5, ge=0.0, lt=1.0)
     """The share of the steps before the fixed mask that trains without gates, at least one step."""
+
+    def prototype(self, layout: Layout, k: int) -> Rule:
+        """Return the rule of the candidates with another seed."""
+        return Seeded(0, self.candidates(layout), k)
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Train k candidates, then their gates; select the open ones, round(share * k).

@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamlab.diff.rules import SeededCounts, row_number, stratified
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import (
+    Rule,
+    SeededCounts,
+    row_number,
+    rows_of,
+    stratified,
+    tensors_of,
+)
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.grouping import Groups, Unit
 from streamlab.methods.masks.groups import ByGroup, MeasureSettings
@@ -31,6 +39,18 @@ class CountsWithin(ByGroup):
     by: MeasureSettings = LargestChange()
     """What groups are measured by. Default: `change`, the squared change by a finetuning."""
 
+    def prototype(self, layout: Layout, k: int) -> Rule | None:
+        """Return counts in proportion to the sizes of tensors or rows, and a seed."""
+        if self.width > 1 or self.per not in ("rows", "tensors"):
+            return None
+        per_row = self.per == "rows"
+        sizes = np.where(
+            np.repeat(self.candidates(layout), _cells_of(layout, per_row=per_row)),
+            (rows_of(layout) if per_row else tensors_of(layout)).lengths,
+            0,
+        )
+        return SeededCounts(0, shared_out(sizes * 1.0, sizes, k), "row" if per_row else "tensor")
+
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Count by importance, one entry in each stratum of a group; starts from zero."""
         groups, found = self.measured(job, k)
@@ -52,6 +72,11 @@ class CountsWithin(ByGroup):
             none = np.zeros(n, np.int64)
             of_tensors.append(none if cut is None else counts[cut.groups.unique().numpy()])
         return np.concatenate(of_tensors)
+
+
+def _cells_of(layout: Layout, *, per_row: bool) -> list[int]:
+    """Return how many counts every tensor of a layout has."""
+    return [row_number(shape) if per_row else 1 for shape in layout.shapes]
 
 
 def shared_out(weights: NDArray[np.float64], sizes: Counts, k: int) -> Counts:

@@ -13,6 +13,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, model_
 from torch import Tensor
 
 from streamlab.config import NamedSettings
+from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule, Seeded, SeededRows, row_number, stratified
 from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
@@ -93,6 +94,15 @@ class ByGroup(AmongTensors):
         ]
         return Selection(positions, details=details)
 
+    def some_rows(self, layout: Layout, share: float, k: int) -> Rule:
+        """Return a rule of `k` entries within a share of the rows, spread evenly."""
+        n_rows = [row_number(shape) for shape in layout.shapes]
+        among = np.flatnonzero(np.repeat(self.candidates(layout), n_rows))
+        n_chosen = min(len(among), max(1, round(share * len(among))))
+        flags = np.zeros(sum(n_rows), dtype=np.bool_)
+        flags[among[stratified(0, [len(among)], [n_chosen])]] = True
+        return SeededRows(0, flags, k)
+
     def _rule(
         self, job: TrainingJob, groups: Groups, kept: Tensor, seed: int, k: int
     ) -> Rule | None:
@@ -122,6 +132,12 @@ class WholeGroups(ByGroup):
     by: MeasureSettings = GroupGated()
     """What groups are measured by. Default: `gates`, one Hard-Concrete gate per group."""
 
+    def prototype(self, layout: Layout, k: int) -> Rule | None:
+        """Return a rule of as many rows, or of all tensors."""
+        if self.per == "rows":
+            return self.some_rows(layout, 1.1 * k / self.n_candidates(layout), k)
+        return Seeded(0, self.candidates(layout), k) if self.per == "tensors" else None
+
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Rank groups by the mean importance of an entry; select those that fit, and one more.
 
@@ -149,6 +165,14 @@ class RowsWithin(ByGroup):
     """What rows are measured by. Default: `change`, the mean squared change by a finetuning."""
     share: float = Field(default=0.1, gt=0.0, le=1.0)
     """The share of the tensors' entries that lie in selected rows."""
+
+    def most_entries(self, layout: Layout) -> int:
+        """Return the share of the candidates, less what a last row may have."""
+        return max(1, int(0.9 * self.share * self.n_candidates(layout)))
+
+    def prototype(self, layout: Layout, k: int) -> Rule:
+        """Return a rule of as many rows."""
+        return self.some_rows(layout, self.share, k)
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Rank rows by the mean importance of an entry; the training starts from zero."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -32,6 +32,8 @@ class AfterFinetuning(LeavesSteps, MaskSelector):
 
 class LargestChange(AfterFinetuning, Scored):
     """Select the largest |theta - theta_base| after finetuning (Guo et al., 2021, section 5)."""
+
+    ranks: ClassVar[bool] = True
 
     name: str = "change"
 

@@ -9,7 +9,7 @@ anything is pruned. *Gated*: gates are sampled and penalised, and their expected
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -83,6 +83,8 @@ class AfterWarmup(GateTraining, LeavesSteps):
 
 class Learned(GateSettings, AfterWarmup, Scored):
     """Select the open entries with the largest |w| after a training with a gate for every entry."""
+
+    ranks: ClassVar[bool] = True
 
     name: str = "learned"
 

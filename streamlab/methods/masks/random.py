@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from streamlab.diff.rules import Seeded
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Rule, Seeded
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.selection import Selection
 from streamlab.methods.masks.tensors import AmongTensors
@@ -15,6 +16,10 @@ class Random(AmongTensors):
     """Select entries by the training's seed, spread evenly over the tensors."""
 
     name: Literal["random"] = "random"
+
+    def prototype(self, layout: Layout, k: int) -> Rule:
+        """Return the rule of `select` with another seed."""
+        return Seeded(0, self.candidates(layout), k)
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select one entry in each of k strata. Raises TrainingError where there are fewer."""

@@ -66,6 +66,21 @@ class MaskSelector(Settings):
         """Return how many entries to choose at a density: round(density * d), at least 1."""
         return budget(density, layout.n_gated)
 
+    ranks: ClassVar[bool] = False
+    """Whether a selection has values to start from, the least of which can be left out."""
+
+    def most_entries(self, layout: Layout) -> int:
+        """Return how many entries there are to choose from."""
+        return layout.n_gated
+
+    def prototype(self, layout: Layout, k: int) -> Rule | None:  # noqa: ARG002
+        """Return a rule that takes as many bytes as that of a selection of `k` entries, or more.
+
+        None where positions are stored, as they are by default. Raises DiffError where the rule
+        cannot have so many entries.
+        """
+        return None
+
     @abstractmethod
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Choose exactly `k` entries, or some of the k entries of a rule that they are `within`.

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from streamlab.diff.layout import Layout
-from streamlab.diff.rules import Shared
+from streamlab.diff.rules import Rule, Shared
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.selection import Selection
 from streamlab.methods.masks.tensors import AmongTensors
@@ -27,6 +27,10 @@ class SharedValues(AmongTensors):
     def n_entries(self, layout: Layout, density: float) -> int:
         """Return the nearest multiple of `moves` to density * d, at least one."""
         return self.moves * max(1, round(density * layout.n_gated / self.moves))
+
+    def prototype(self, layout: Layout, k: int) -> Rule:
+        """Return the rule of `select` with another seed."""
+        return Shared(0, self.candidates(layout), max(1, k // self.moves), self.moves)
 
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select one entry in each of k strata. Raises ValueError unless `moves` divides `k`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from streamlab.diff.layout import Layout
-from streamlab.diff.rules import WholeTensors
+from streamlab.diff.rules import Rule, WholeTensors
 from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.selection import MaskSelector, Selection
@@ -28,6 +28,10 @@ class AmongTensors(MaskSelector):
         if self.tensors == "matrices":
             return tuple(len(shape) > 1 for shape in layout.shapes)
         return tuple(re.search(self.tensors, name) is not None for name in layout.names)
+
+    def most_entries(self, layout: Layout) -> int:
+        """Return the number of entries that may be chosen."""
+        return self.n_candidates(layout)
 
     def n_candidates(self, layout: Layout) -> int:
         """Return the number of entries that may be chosen."""
@@ -64,9 +68,13 @@ class MatchingTensors(AmongTensors):
         """Return the number of entries of all matching tensors."""
         return self.n_candidates(layout)
 
+    def prototype(self, layout: Layout, k: int) -> Rule:  # noqa: ARG002 - all of them
+        """Return the rule of `select`."""
+        return WholeTensors(self.candidates(layout))
+
     def select(self, job: TrainingJob, k: int) -> Selection:
         """Select all entries of the matching tensors. Raises ValueError unless they are `k`."""
         if k != self.n_candidates(job.layout):
             raise ValueError(f"{self.n_candidates(job.layout)} entries match, and {k} are wanted")
-        chosen = self.candidates(job.layout)
-        return Selection.by(WholeTensors(chosen), job.layout, selected_tensors=sum(chosen))
+        n_selected = sum(self.candidates(job.layout))
+        return Selection.by(self.prototype(job.layout, k), job.layout, selected_tensors=n_selected)

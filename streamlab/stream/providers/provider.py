@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from streamlab.diff.apply import applied
+from streamlab.diff.format.container import encode
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import OutOfMemoryError, TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
+    FileTypes,
     Progress,
     SparseChange,
     Stages,
@@ -149,6 +151,11 @@ def _train(
     base, training, seed = context.base, context.training(arrival.task), arrival.training_seed
     model = context.classifiers.build(task, training, seed=seed)
     parameters = dict(model.named_parameters())
+    storage = context.scenario.storage
+    types = FileTypes(
+        None if storage.values == "auto" else storage.values,
+        None if storage.head == "auto" else storage.head,
+    )
     job = TrainingJob(
         task=arrival.task,
         model=model,
@@ -166,6 +173,8 @@ def _train(
         watch=watch,
         validate=None if training.patience is None else partial(_validation_score, model, task),
         stages=_stages(context, training),
+        file_types=types,
+        file_bytes=partial(_file_bytes, arrival, task, context),
     )
     try:
         trained = arrival.method.train(job)
@@ -175,6 +184,28 @@ def _train(
         ) from error
     base.check_unchanged()
     return trained, logits(model.eval(), task.validation)
+
+
+def _file_bytes(
+    arrival: Arrival,
+    task: EncodedTask,
+    context: RunContext,
+    trained: SparseChange,
+    types: FileTypes,
+) -> int:
+    """Return the bytes of the file of a change in these types."""
+    assert types.values is not None  # noqa: S101 - a method that asks for a size chose them
+    assert types.head is not None  # noqa: S101
+    diff = _diff_of(trained, arrival, task, context)
+    return len(encode(diff, value_type=types.values, head_type=types.head).data)
+
+
+def _diff_of(
+    trained: SparseChange, arrival: Arrival, task: EncodedTask, context: RunContext
+) -> DiffVector:
+    serving = _serving_facts(arrival, task, context.training(arrival.task))
+    layout, mode, rule = context.base.layout, trained.mode, trained.rule
+    return DiffVector(layout, trained.tensors, trained.head, serving, mode, rule)
 
 
 def _stages(context: RunContext, training: TrainingSettings) -> Stages | None:
@@ -212,14 +243,26 @@ def _pack(
         with artifact.applied_to(context.classifiers.clean(task, training)) as served:
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
-    serving = _serving_facts(arrival, task, training)
-    layout, mode, rule = context.base.layout, trained.mode, trained.rule
-    diff = DiffVector(layout, trained.tensors, trained.head, serving, mode, rule)
+    diff = _diff_of(trained, arrival, task, context)
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
     storage = context.scenario.storage
-    written = quantize(diff, task, model, outputs, values=storage.values, head=storage.head)
+    types = trained.stored_as or FileTypes(None, None)
+    written = quantize(
+        diff,
+        task,
+        model,
+        outputs,
+        values=types.values or storage.values,
+        head=types.head or storage.head,
+    )
+    most = getattr(arrival.method, "target_bytes", None)
+    if most is not None and len(written.encoded.data) > most:
+        raise TrainingError(
+            f"The file of `{arrival.task}` has {len(written.encoded.data):,} bytes, more than the "
+            f"{most:,} of `target_bytes`, so that it was not submitted. Lower it a little."
+        )
     declared = task.data.primary_score(written.outputs, task.validation.labels)
     details = replace(
         details,
