@@ -140,6 +140,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
         "label": name,
         "quantize": None,
         "target_density": 0.005,
+        "target_bytes": None,
         "fixed_mask_learning_rate": "auto",
         "mask_seed": 0,
     }
