@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SMALL_BYTES: Final = 30_000  # up to which one bit a value is best (docs/guides/masks.md)
 _ROOM_FOR_RANKING: Final = 1.5  # so many more entries are ranked than surely fit, then cut off
+# By which the table of a code may be larger for trained values than for random ones; one bit has
+# no table.
+_TABLE_BYTES: Final = 8
 _OCTAVES: Final = 10.0  # that the magnitudes of random floats span
 _VALUES, _HEAD = 1, 2  # steps of the random words
 
@@ -178,7 +181,8 @@ class FittingMask:
             rule=selection.rule,
         )
         assert self.job.file_bytes is not None  # noqa: S101 - `sized` made sure
-        return self.job.file_bytes(change, self.types)
+        margin = 0 if self.types.values == "sign" else _TABLE_BYTES
+        return self.job.file_bytes(change, self.types) + margin
 
     def _values(self, rule: Rule | None, counts: list[int]) -> NDArray[np.float32]:
         """Return the values of all entries."""
