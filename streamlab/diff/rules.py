@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Final, Literal
@@ -34,12 +34,13 @@ from streamlab.errors import DiffError
 
 MAX_ENTRIES: Final = (1 << 31) - 1  # of a diff: a sum of 32-bit gaps fits in 63 bits
 _MAX_STRATUM: Final = (1 << 31) - 1  # so that a word times its length fits in 63 bits
-_BLOCK_ENTRIES: Final = 1 << 15
+_PART_ENTRIES: Final = 16_000  # whose words stay in a cache, and below what malloc gets anew
 # What a word is hashed for, in place of a step.
 _PLACE, _SIGN, _ROTATION = 0, 1, 2
 
 Positions = NDArray[np.int64]
 Integers = NDArray[np.int64]
+Unsigned = NDArray[Any]  # 32 or 64 bits
 Floats = NDArray[np.float32]
 
 
@@ -134,14 +135,16 @@ def positions(rule: Rule, layout: Layout) -> list[Positions]:
     Raises DiffError where the rule does not fit the layout.
     """
     stretches, places = rule.drawn(layout)
-    ends = np.cumsum(stretches.lengths)
-    n_on = np.diff(np.searchsorted(places, ends), prepend=0)
-    places += np.repeat(stretches.starts - (ends - stretches.lengths), n_on)  # now among all d
     tensors = tensors_of(layout)
-    upto = np.searchsorted(places, tensors.starts + tensors.lengths)
-    places -= np.repeat(tensors.starts, np.diff(upto, prepend=0))
+    ends = np.cumsum(stretches.lengths)
+    upto = np.concatenate([np.zeros(1, np.int64), np.searchsorted(places, ends)])
+    owner = np.searchsorted(tensors.starts, stretches.starts, side="right") - 1
+    # From a place on the joined stretches to one within its tensor.
+    shifts = stretches.starts - (ends - stretches.lengths) - tensors.starts[owner]
+    places += np.repeat(shifts, np.diff(upto))
     places.flags.writeable = False
-    return [places[first:end] for first, end in pairwise([0, *upto.tolist()])]
+    n_before = np.searchsorted(stretches.starts, tensors.starts + tensors.lengths)
+    return [places[first:end] for first, end in pairwise([0, *upto[n_before].tolist()])]
 
 
 def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
@@ -155,32 +158,60 @@ def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
     """
     size, count = np.asarray(sizes, dtype=np.int64), np.asarray(counts, dtype=np.int64)
     _check_draws(size, count)
-    end, kept = np.cumsum(size), count > 0
-    end, size, count = end[kept], size[kept], count[kept]
-    last = np.cumsum(count)
-    k = int(last[-1]) if len(last) else 0
-
-    def each(numbers: Integers) -> Integers:
-        """Return the number of every entry's block; one block broadcasts."""
-        return numbers if len(numbers) == 1 else np.repeat(numbers, count)
-
-    places = np.arange(k)
-    places -= each(last - count)
-    # The start of a stratum: floor(i n / k) without the product of the two large numbers.
-    rest = places * each(size % count)
-    rest //= each(count)
-    places *= each(size // count)
-    places += rest
-    places += each(end - size)
-    rest[:-1] = places[1:]
-    rest[last - 1] = end
-    rest -= places  # now the length of a stratum
-    for first in range(0, k, _BLOCK_ENTRIES):  # whose words stay in a cache
-        lengths = rest[first : first + _BLOCK_ENTRIES]
-        lengths *= words(seed, _PLACE, len(lengths), first)
-    rest >>= WORD_BITS
-    places += rest
+    kept = count > 0
+    places = np.empty(int(count.sum()), dtype=np.int64)
+    first = 0
+    for starts, lengths in _strata(np.cumsum(size)[kept], size[kept], count[kept]):
+        within = words(seed, _PLACE, len(starts), first).astype(np.uint64)
+        within *= lengths
+        within >>= WORD_BITS
+        within += starts
+        places[first : first + len(starts)] = within
+        first += len(starts)
     return places
+
+
+def _strata(end: Integers, size: Integers, count: Integers) -> Iterator[tuple[Unsigned, Unsigned]]:
+    """Yield the starts and the lengths of `count[b] > 0` strata of each block, a part at a time."""
+    last = np.cumsum(count)
+    k = int(count.sum())
+    parts = np.arange(0, k, _PART_ENTRIES)
+    firsts = np.union1d(parts, last - count)  # of runs of strata in one part and one block
+    taken = np.diff(firsts, append=k)
+    block = np.searchsorted(last, firsts, side="right")
+    skipped = firsts - (last - count)[block]  # of the block's strata, before the run
+    end, size, count = end[block], size[block], count[block]
+    whole, rest = np.divmod(size, count)
+    # floor(i n / k) in steps from the first stratum of a run, so that the products are small.
+    carried = skipped * rest
+    begin = end - size + skipped * whole + carried // count
+    carried %= count
+    stop = begin + taken * whole + (carried + taken * rest) // count
+    fits = max(int(end.max(initial=0)), _PART_ENTRIES * int(count.max(initial=0))) < 1 << WORD_BITS
+    dtype = np.uint32 if fits else np.uint64  # the narrow ones are twice as fast
+    columns: list[Unsigned] = [
+        column.astype(dtype)
+        for column in (firsts % _PART_ENTRIES, whole, rest, carried, count, begin, stop)
+    ]
+    ramp = np.arange(min(k, _PART_ENTRIES), dtype=dtype)
+    edges = np.searchsorted(firsts, [*parts.tolist(), k]).tolist()
+    for part, runs in zip(parts.tolist(), map(slice, edges, edges[1:]), strict=True):
+        each, lasts = taken[runs], np.cumsum(taken[runs]) - 1
+        *numbers, stops = (column[runs] for column in columns)
+        if len(each) > 1:  # the numbers of one run broadcast
+            numbers = [np.repeat(column, each) for column in numbers]
+        offset, of_step, rest_of_step, carry, divisor, origin = numbers
+        steps: Unsigned = ramp[: k - part] - offset
+        starts: Unsigned = steps * rest_of_step
+        starts += carry
+        starts //= divisor
+        starts += origin
+        steps *= of_step
+        starts += steps
+        lengths = steps
+        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+        lengths[lasts] = stops - starts[lasts]
+        yield starts, lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,7 +377,7 @@ class Shared(Rule):
 
     def sources(self) -> Integers:
         """Return the number of every entry's value, (n s,) below n."""
-        rotations = words(self.seed, _ROTATION, self.s) * self.n >> WORD_BITS
+        rotations = words(self.seed, _ROTATION, self.s).astype(np.int64) * self.n >> WORD_BITS
         sources = np.arange(self.n) + rotations[:, None]
         sources %= self.n
         return np.asarray(sources.reshape(-1))
@@ -354,9 +385,11 @@ class Shared(Rule):
     def signs(self) -> Floats:
         """Return 1 or -1 for every entry, (n s,): -1 where the top bit of its word is set."""
         signs = np.empty(self.n * self.s, dtype=np.float32)
-        for first in range(0, len(signs), _BLOCK_ENTRIES):
-            part = signs[first : first + _BLOCK_ENTRIES]
-            part[:] = 1 - 2 * (words(self.seed, _SIGN, len(part), first) >> WORD_BITS - 1)
+        for first in range(0, len(signs), _PART_ENTRIES):
+            part = signs[first : first + _PART_ENTRIES]
+            part[:] = words(self.seed, _SIGN, len(part), first) >> WORD_BITS - 1
+        signs *= -2
+        signs += 1
         return signs
 
     def values_of(self, entries: Floats) -> Floats:

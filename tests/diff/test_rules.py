@@ -6,6 +6,7 @@ That implementation follows docs/reference/format.md number by number, and share
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def word(seed: int, step: int, i: int) -> int:
     return int(murmurhash3_32(message, seed=seed & 0xFFFFFFFF, positive=True))
 
 
-def drawn(seed: int, entries: list[Any], k: int, first: int = 0) -> list[Any]:
+def drawn(seed: int, entries: Sequence[Any], k: int, first: int = 0) -> list[Any]:
     """Return the i-th entry of every stratum, chosen by word `first` + i."""
     n = len(entries)
     chosen = []
@@ -157,6 +158,17 @@ def test_seeded_places_are_golden() -> None:
     assert stratified(1, [10], [10]).tolist() == list(range(10))
     assert stratified(1, [10], [0]).tolist() == []
     assert stratified(1, [10, 0, 10], [2, 0, 3]).shape == (5,)
+
+
+@pytest.mark.parametrize("n", [2**20, 2**33], ids=["32 bits", "64 bits"])
+def test_places_do_not_depend_on_the_parts_in_which_they_are_computed(n: int) -> None:
+    sizes, counts = [30_000, 7, n], [20_000, 5, 20_000]
+
+    expected = drawn(9, range(30_000), 20_000)
+    expected += [30_000 + place for place in drawn(9, range(7), 5, 20_000)]
+    expected += [30_007 + place for place in drawn(9, range(n), 20_000, 20_005)]
+
+    assert stratified(9, sizes, counts).tolist() == expected
 
 
 def test_places_of_a_base_of_many_billions_do_not_overflow() -> None:

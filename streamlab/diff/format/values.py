@@ -181,12 +181,12 @@ def round_to_float16(values: Floats, *, keep_non_zero: bool) -> NDArray[np.float
 
 def _widen(codes: Codes, counts: NDArray[np.int64], value_type: ValueType) -> Floats:
     if value_type in INTEGER_BITS:
-        numbers = codes.numbers.astype(np.int32)
+        multiples = codes.numbers.astype(np.float32)  # exact
         if value_type != "ternary":
-            numbers += numbers >= 0
-        multiples = numbers.astype(np.float32)
+            multiples += codes.numbers >= 0
         with np.errstate(over="ignore"):
-            return multiples * np.repeat(codes.scales, counts[counts > 0])
+            multiples *= np.repeat(codes.scales, counts[counts > 0])
+        return multiples
     if value_type == "bf16":
         wide = codes.numbers.astype(np.uint32)
         wide <<= 16
