@@ -124,11 +124,11 @@ def shrink(scenario: Path) -> None:
     """Make the starter scenario small enough for a test; its structure stays."""
     text = scenario.read_text(encoding="utf-8")
     for setting, small in (
-        ("layers: 2", "layers: 1"),
-        ("max_train_examples: 400", "max_train_examples: 48"),
-        ("max_eval_examples: 300", "max_eval_examples: 40"),
-        ("epochs: 6 ", "epochs: 1 "),
-        ("min_steps: 80", "min_steps: 6"),
+        ("# layers: 2", "layers: 1"),
+        ("max_train_examples: 640", "max_train_examples: 48"),
+        ("max_eval_examples: 200", "max_eval_examples: 40"),
+        ("epochs: 2 ", "epochs: 1 "),
+        ("min_steps: 160", "min_steps: 6"),
     ):
         assert setting in text
         text = text.replace(setting, small)

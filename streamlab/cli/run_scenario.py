@@ -18,6 +18,8 @@ from streamlab.cli.output import note, print_page
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.units import counted, format_bytes, format_seconds, printable
 from streamlab.views.pages import run_page
+from streamlab.views.score_notes import learning_advice
+from streamlab.views.task_scores import task_scores
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from streamlab.stream.schedule import Arrival
 
 # Prefixes of the sections of the run's page.
-_CLOSING = ("examples", "scores", "storage", "costs", "totals", "device")
+_CLOSING = ("examples", "scores", "notes", "storage", "costs", "totals", "device")
 
 
 @click.command()
@@ -202,10 +204,15 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     with place.open() as registry:
         record = registry.runs.get(name)
         page = run_page(registry, record)
+        advice = learning_advice(
+            record, task_scores(registry.scores.list(run=record.id, primary=True))
+        )
         records = "registry.db" if place.registry is None else registry.url
     store = record.environment.get("store", "store/")
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))
+    if advice:
+        _say(notes, advice)
     _say(
         notes,
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "

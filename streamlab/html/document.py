@@ -31,6 +31,7 @@ from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.registry.registry import Registry
 from streamlab.units import counted, format_time, printable
 from streamlab.version import __version__
+from streamlab.views.class_scores import class_table
 from streamlab.views.pages import run_page
 from streamlab.views.provider_behaviours import behaviour_table
 from streamlab.views.run_source import RunSource
@@ -66,6 +67,12 @@ def build_page(
         "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings),
         "figures": list(inline_figures(RunSource(registry, home, run.name, store_url))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
+        "classes": class_table(
+            arrival
+            for arrival in arrivals
+            if (arrival.method, arrival.seed, arrival.status)
+            == (run.settings.primary_method, run.settings.seeds[0], "finished")
+        ),
         "task_settings": settings_table(run),
         "arrivals": every,
         "failed": failed,

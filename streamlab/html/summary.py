@@ -11,6 +11,7 @@ from streamlab.figures.storage import StorageRow, storage_rows
 from streamlab.home.verify import Finding
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
 from streamlab.units import counted, format_bytes
+from streamlab.views.score_notes import learning_advice
 from streamlab.views.table import Fact, readable
 from streamlab.views.task_scores import TaskScore, paired, pooled
 
@@ -39,7 +40,8 @@ def summarise(
     mine = [score for score in scores if score.method == method]
     numbers = _numbers(base, last, mine) if own else ()
     paragraphs = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
-    warnings = tuple(_warnings(run, arrivals, own, findings))
+    advice = learning_advice(run, mine)
+    warnings = (*_warnings(run, arrivals, own, findings), *filter(None, [advice]))
     return Summary(tuple(numbers), tuple(" ".join(sentences) for sentences in paragraphs), warnings)
 
 

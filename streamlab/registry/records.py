@@ -200,6 +200,26 @@ class OutputProbe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """How often the dev examples of each class were given each answer.
+
+    Raises ValueError where `counts` has not a row and a column for each label.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]  # by class, then by answer, both in the order of `labels`
+
+    def __post_init__(self) -> None:
+        n_labels = len(self.labels)
+        if [len(row) for row in self.counts] != n_labels * [n_labels]:
+            raise ValueError("a confusion matrix has a row and a column for each label")
+        if not all(0 <= count < 2**50 for row in self.counts for count in row):
+            raise ValueError("a confusion matrix holds counts")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ArrivalDetails:
     """What is recorded of an arrival beside its columns; only the lab sets what is not reported."""
 
@@ -219,11 +239,13 @@ class ArrivalDetails:
     content: str | None = None  # digest by which copies of an admitted diff are recognised
     signature: str | None = None  # of the provider, in hex
     probe: OutputProbe | None = None
+    confusion: Confusion | None = None  # of a classification with few classes
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object without the fields that are None."""
-        tree = _given(self) | {"reported": _given(self.reported)}
-        return tree if self.probe is None else tree | {"probe": _given(self.probe)}
+        nested = {"reported": self.reported, "probe": self.probe, "confusion": self.confusion}
+        given = {name: _given(each) for name, each in nested.items() if each is not None}
+        return _given(self) | given
 
     @classmethod
     def from_json(cls, tree: Any) -> Self:

@@ -41,7 +41,7 @@ from streamlab.stream.providers.behaviours import Behaviour, pick
 from streamlab.stream.providers.provider import Answer, Effort, Order
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
-from streamlab.stream.scoring import Outputs, Split, scores_of, take_probe
+from streamlab.stream.scoring import Outputs, Split, confusion_of, scores_of, take_probe
 from streamlab.stream.submission import Submission, session_of
 
 Clock = Callable[[], float]
@@ -221,6 +221,7 @@ class Lab:
             content=admitted.content,
             signature=signature.hex() if signed and signature else None,
             probe=probe,
+            confusion=confusion_of(dev, task),
         )
         new = replace(new, details=details, evaluation_seconds=time.perf_counter() - began)
         record = self.registry.arrivals.add(new, described, scores)

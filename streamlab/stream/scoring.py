@@ -19,12 +19,19 @@ from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
 from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
-from streamlab.registry.records import ArrivalDetails, ArtifactKind, NewScore, OutputProbe
+from streamlab.registry.records import (
+    ArrivalDetails,
+    ArtifactKind,
+    Confusion,
+    NewScore,
+    OutputProbe,
+)
 from streamlab.stream.artifact_kinds import Served, read_artifact
 from streamlab.stream.environment import environment_digest
 from streamlab.stream.run_context import EncodedTask, RunContext
 
 Outputs = NDArray[np.float32]  # (n_examples, n_outputs)
+_MOST_CLASSES = 50  # of a confusion matrix that is recorded
 Split = Literal["dev", "validation"]
 
 
@@ -76,6 +83,20 @@ def scores_of(
         )
         for metric, value in task.data.score(outputs, labels).items()
     ]
+
+
+def confusion_of(outputs: Outputs, task: EncodedTask) -> Confusion | None:
+    """Return the confusion matrix of a model's outputs on the dev examples.
+
+    None where there are no classes, or too many for a matrix beside every arrival.
+    """
+    names = task.data.labels
+    if not 0 < len(names) <= _MOST_CLASSES:
+        return None
+    counts = np.zeros((len(names), len(names)), np.int64)
+    answers = task.data.type.decode(outputs)
+    np.add.at(counts, (task.dev.labels.astype(np.int64), answers), 1)
+    return Confusion(labels=names, counts=tuple(map(tuple, counts.tolist())))
 
 
 def take_probe(served: Served, outputs: Outputs, training: TrainingSettings) -> OutputProbe | None:

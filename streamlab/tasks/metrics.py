@@ -49,7 +49,7 @@ class Metric:
 METRICS: Final[Mapping[str, str]] = MappingProxyType(
     {
         name: f"{__name__}:{name.upper()}"
-        for name in ("accuracy", "f1", "matthews", "pearson", "spearman")
+        for name in ("accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman")
     }
 )
 
@@ -146,6 +146,13 @@ def _f1(labels: _Vector, predictions: _Vector, n_outputs: int) -> float:
     return float(f1_score(labels, predictions, average=average, zero_division=0))
 
 
+def _macro_f1(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
+    """Return the unweighted mean over the classes that occur or are predicted."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0))
+
+
 def _matthews(labels: _Vector, predictions: _Vector, _n_outputs: int) -> float:
     from sklearn.metrics import matthews_corrcoef
 
@@ -175,6 +182,7 @@ _NUMBERS: Final = frozenset[TaskKind]({"regression"})
 
 ACCURACY: Final = Metric("accuracy", _CLASSES, _accuracy)
 F1: Final = Metric("f1", _CLASSES, _f1)
+MACRO_F1: Final = Metric("macro_f1", _CLASSES, _macro_f1)
 MATTHEWS: Final = Metric("matthews", _CLASSES, _matthews, (-1.0, 1.0), is_correlation=True)
 PEARSON: Final = Metric("pearson", _NUMBERS, _pearson, (-1.0, 1.0), is_correlation=True)
 SPEARMAN: Final = Metric("spearman", _NUMBERS, _spearman, (-1.0, 1.0), is_correlation=True)

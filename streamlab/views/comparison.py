@@ -7,7 +7,7 @@ seed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from streamlab.errors import UsageError
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord
@@ -226,11 +226,12 @@ def arrival_side(registry: Registry, name: str) -> Side:
     arrival = registry.arrivals.get(int(name))
     diff = None if arrival.digest is None else registry.artifacts.get(arrival.digest)
     record = {key: value for key, value in asdict(arrival).items() if key not in _NOT_ARRIVAL}
+    details = replace(arrival.details, confusion=None).to_json()  # on its page
     run = registry.runs.get(arrival.run_id)
     return Side(
         f"arrival:{name}",
         {
-            "arrival": leaves({**record, "details": arrival.details.to_json()}),
+            "arrival": leaves({**record, "details": details}),
             "artifact": {} if diff is None else _artifact(diff),
             **_of_run(registry, run),
         },

@@ -23,7 +23,9 @@ from streamlab.registry.records import (
 from streamlab.registry.references import Kind, TaskFilter, find, find_run, find_task_arrival
 from streamlab.registry.registry import Registry
 from streamlab.units import DAY_US, nearest
+from streamlab.views.class_scores import class_tables
 from streamlab.views.listings import joined
+from streamlab.views.score_notes import score_notes
 from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of, tabulate
 from streamlab.views.task_costs import cost_table
@@ -93,9 +95,11 @@ def arrival_page(registry: Registry, arrival: ArrivalRecord) -> Page:
         diff = registry.artifacts.get(arrival.digest)
         sections.append(Facts("artifact", "Artifact", facts_of(diff, _ARTIFACT)))
     details = arrival.details.to_json()
+    others = {name: value for name, value in details.items() if name != "confusion"}
     sections += [
         tabulate("scores", "Scores", _SCORES, registry.scores.list(arrival_id=arrival.id)),
-        Facts("details", "Details", tuple(flat(details))),
+        *class_tables(arrival),
+        Facts("details", "Details", tuple(flat(others))),
     ]
     record = {**asdict(arrival), "details": details}
     return Page("arrival", str(arrival.id), record, tuple(sections))
@@ -284,6 +288,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
             registry.arrivals.examples_changed(run.id),
         ),
         *_score_tables(scores, own=run.settings.primary_method),
+        score_notes(registry, run, scores),
         tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
         cost_table(base, storage),
         _totals(run, base, storage, totals),

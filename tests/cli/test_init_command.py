@@ -47,6 +47,24 @@ def test_the_task_that_the_starter_has_commented_out_is_valid_too(tmp_path: Path
     assert tickets.metric == ("accuracy",)
 
 
+def test_the_starter_trains_as_the_main_job_does_whose_scores_were_measured(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.yaml"
+    call(str(path))
+
+    starter, main = (
+        load_scenario(file, environment={}).scenario
+        for file in (path, Path(__file__).parents[2] / "scenarios/glue_stream.yaml")
+    )
+
+    assert (starter.base, starter.data, starter.defaults) == (main.base, main.data, main.defaults)
+    for name, task in starter.tasks.items():
+        assert task == main.tasks[name]
+        (provider,) = (who for who, one in starter.providers.items() if name in one.tasks)
+        assert name in main.providers[provider].tasks  # so that the seed of its training is equal
+
+
 def test_the_path_is_scenario_yaml_where_none_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

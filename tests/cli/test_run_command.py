@@ -97,10 +97,11 @@ def test_tables_go_to_standard_output_and_notes_to_standard_error(
         for name in ("mood", "degree")
         for method in ("diff_pruning", "head_only")
     ]
-    assert notes[7].startswith("Took ")
-    assert notes[7].endswith(f" Written to {place.path}: registry.db, store/, curves/noted-1/.")
-    assert notes[8].startswith("Next: streamlab show noted-1 | ")
-    assert len(notes) == 9
+    assert notes[7].startswith("Not above the majority class of the training examples: mood (1 of ")
+    assert notes[8].startswith("Took ")
+    assert notes[8].endswith(f" Written to {place.path}: registry.db, store/, curves/noted-1/.")
+    assert notes[9].startswith("Next: streamlab show noted-1 | ")
+    assert len(notes) == 10
 
 
 def test_what_the_checkpoint_lacks_and_is_drawn_is_said(run: Run, lab: Lab, tmp_path: Path) -> None:
@@ -118,9 +119,10 @@ def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) ->
     result = run(lab.scenario(name="hushed", **only("mood")), "--quiet")
 
     assert (result.exit_code, result.stderr) == (0, "")
-    titles = [line for line in result.stdout.splitlines() if line and line[0].isupper()]
+    titles = [section.splitlines()[0] for section in result.stdout.split("\n\n")[1:]]
     assert titles == [
         "Scores by diff_pruning",
+        "Notes on scores",
         "Stored files by method, all seeds",
         "A task, and a million tasks on one base",
         "Storage, all seeds",

@@ -156,6 +156,27 @@ def test_scores_and_bytes_by_task_are_the_registrys(page: Element, many_registry
         assert int(row["steps"]) == first.n_steps
 
 
+def test_scores_by_class_are_of_the_recorded_confusion_matrices(
+    page: Element, many_registry: Registry
+) -> None:
+    table = page.one(id="table-classes")
+    rows = [dict(zip(table.headers(), row, strict=True)) for row in table.cells()]
+
+    found = [
+        (row["task"], row["class"], int(row["examples"]), float(row["recall"])) for row in rows
+    ]
+    expected = []
+    for arrival in many_registry.arrivals.list(method="diff_pruning", seed=1):
+        confusion = arrival.details.confusion
+        assert confusion is not None
+        for place, (label, counts) in enumerate(
+            zip(confusion.labels, confusion.counts, strict=True)
+        ):
+            n_examples = sum(counts)
+            expected.append((arrival.task, label, n_examples, counts[place] / n_examples))
+    assert found == expected
+
+
 def test_every_arrival_is_there_with_its_bytes(page: Element, many_registry: Registry) -> None:
     table = page.one(id="table-arrivals")
     rows = [dict(zip(table.headers(), row, strict=True)) for row in table.cells()]

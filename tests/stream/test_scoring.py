@@ -97,6 +97,29 @@ def test_beside_each_score_stands_that_of_the_training_examples_majority(
         assert score.majority == pytest.approx(sum(shares) / len(shares))
 
 
+def test_the_confusion_matrix_of_an_arrival_counts_its_answers_on_dev(
+    many: Ran, context: RunContext
+) -> None:
+    for outcome in many.outcomes:
+        task, confusion = context.encoded(outcome.arrival).data, outcome.record.details.confusion
+        if not task.labels:
+            assert confusion is None
+            continue
+        assert confusion is not None
+        value = next(
+            score.value
+            for score in outcome.scores
+            if (score.metric, score.split) == ("accuracy", "dev")
+        )
+
+        n_right = sum(row[place] for place, row in enumerate(confusion.counts))
+
+        assert confusion.labels == task.labels
+        by_class = Counter(example.label for example in task.dev)
+        assert [sum(row) for row in confusion.counts] == [by_class[n] for n in range(len(by_class))]
+        assert n_right / len(task.dev) == pytest.approx(value)
+
+
 def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, context: RunContext) -> None:
     outcome = many.outcomes[0]
     task = context.encoded(outcome.arrival)

@@ -14,6 +14,7 @@ from streamlab.tasks import metrics
 from streamlab.tasks.metrics import (
     ACCURACY,
     F1,
+    MACRO_F1,
     MATTHEWS,
     PEARSON,
     SPEARMAN,
@@ -148,3 +149,19 @@ def test_a_metric_that_is_undefined_for_equal_answers_has_no_score_of_the_majori
     found = majority_scores([undefined, ACCURACY], 1, np.array([1, 0]), n_outputs=2)
 
     assert found == {"mine": None, "accuracy": 0.5}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1))
+def test_macro_f1_is_scikit_learns(pairs: list[tuple[int, int]]) -> None:
+    labels, predicted = map(np.array, zip(*pairs, strict=True))
+
+    found = MACRO_F1(labels, predicted, 3)
+
+    expected = f1_score(labels, predicted, average="macro", zero_division=0)
+    assert found == pytest.approx(expected)
+
+
+def test_macro_f1_of_two_classes_is_the_mean_of_both() -> None:
+    labels, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+
+    assert MACRO_F1(labels, predicted, 2) == pytest.approx((4 / 5 + 2 / 3) / 2)

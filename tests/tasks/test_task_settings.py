@@ -21,7 +21,7 @@ def test_an_unknown_metric_is_named_beside_the_known_ones() -> None:
     message = problems(TaskSettings, {"dataset": "glue/sst2", "metric": "acuracy"})
 
     assert (
-        "metric: unknown metric 'acuracy'. Did you mean `accuracy`? Known: accuracy, f1, matthews"
+        "metric: unknown metric 'acuracy'. Did you mean `accuracy`? Known: accuracy, f1, macro_f1"
         in message
     )
 
