@@ -39,6 +39,11 @@ FIGURES = (
         "storage:StorageFigure",
     ),
     CatalogueEntry(
+        "costs", "Bytes of a task",
+        "What was stored beside what is computed for the same base: a full checkpoint and LoRA.",
+        "task_costs:CostsFigure",
+    ),
+    CatalogueEntry(
         "accuracy", "Score by task",
         "Each task's score by the run's own method, beside full finetuning where it was trained.",
         "accuracy:AccuracyFigure",

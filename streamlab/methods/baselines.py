@@ -83,9 +83,9 @@ class FixedMaskTraining(RetainingMethod):
     name: Literal["fixed_mask"] = "fixed_mask"
     mask: MaskSettings
     """The rule: built in, or a plug-in. By its name alone, or with its settings. With
-    `target_bytes` it may be left out: `random`."""
+    `target_bytes` it may be left out: `shared`, in the matrices of layers."""
     learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
+    """Of the retained entries. `auto`: 0.01 at a density of 0.5%, elsewhere by the inverse root of
     the density."""
 
     @model_validator(mode="after")
@@ -113,7 +113,7 @@ class FixedMaskTraining(RetainingMethod):
     @classmethod
     def _fill_in_mask(cls, given: Any) -> Any:
         if isinstance(given, dict) and given.get("target_bytes") is not None:
-            return {"mask": "random", **given}
+            return {"mask": {"name": "shared", "tensors": "layers"}, **given}
         return given
 
     @property

@@ -32,7 +32,7 @@ from streamlab.methods.training_loop import (
 )
 
 DENSITY: Final = 0.005  # the default
-LEARNING_RATE: Final = 5e-3  # the default at a density of 0.5%
+LEARNING_RATE: Final = 1e-2  # the default at a density of 0.5%
 RATE_POWER: Final = 0.5  # it grows with the density to the power of minus this
 _TUNED_AT: Final = 0.005
 
@@ -276,13 +276,13 @@ def with_zeros(
 
 
 def default_learning_rate(density: float) -> float:
-    """Return the learning rate of a fixed mask: 5e-3 at 0.5%, and less where more is trained.
+    """Return the learning rate of a fixed mask: 0.01 at 0.5%, and less where more is trained.
 
     An Adam step moves every entry by about the learning rate, so its length grows with the root
     of their number. The rule was checked on tasks that it was not chosen by (docs/results.md).
 
     >>> default_learning_rate(0.005), default_learning_rate(0.02), default_learning_rate(0.00005)
-    (0.005, 0.0025, 0.05)
+    (0.01, 0.005, 0.1)
     """
     return float(LEARNING_RATE * (_TUNED_AT / density) ** RATE_POWER)
 
@@ -379,7 +379,7 @@ class PrunedMethod(MaskSelector, RetainingMethod):
     """A method that is a mask selector plus the fixed-mask training."""
 
     fixed_mask_learning_rate: PositiveFloat | Literal["auto"] = "auto"
-    """Of the retained entries. `auto`: 5e-3 at a density of 0.5%, elsewhere by the inverse root of
+    """Of the retained entries. `auto`: 0.01 at a density of 0.5%, elsewhere by the inverse root of
     the density."""
 
     @property

@@ -28,7 +28,7 @@ from streamlab.views.listings import joined
 from streamlab.views.score_notes import score_notes
 from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of, tabulate
-from streamlab.views.task_costs import cost_table
+from streamlab.views.task_costs import cost_table, task_costs
 from streamlab.views.task_scores import TaskScore, score_table, task_scores
 
 _MOST_TENSORS = 12
@@ -290,7 +290,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         *_score_tables(scores, own=run.settings.primary_method),
         score_notes(registry, run, scores),
         tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
-        cost_table(base, storage),
+        cost_table(task_costs(base, storage)),
         _totals(run, base, storage, totals),
         *_device(registry.placements.list(run.id)),
     )

@@ -50,10 +50,14 @@ class TaskCost:
         return _MILLION * self.full_bytes / self.million_bytes
 
 
-def cost_table(base: BaseRecord, storage: Sequence[MethodStorage]) -> Table:
-    """Return the table of what every method of a run stored, the largest first."""
-    rows = sorted(_costs(base, storage), key=lambda cost: (-cost.task_bytes, cost.name))
-    return tabulate("costs", "A task, and a million tasks on one base", _COSTS, rows)
+def task_costs(base: BaseRecord, storage: Sequence[MethodStorage]) -> list[TaskCost]:
+    """Return what a task costs by every method of a run and by computed ones, the dearest first."""
+    return sorted(_costs(base, storage), key=lambda cost: (-cost.task_bytes, cost.name))
+
+
+def cost_table(costs: Sequence[TaskCost]) -> Table:
+    """Return the table of what tasks cost."""
+    return tabulate("costs", "A task, and a million tasks on one base", _COSTS, costs)
 
 
 def _costs(base: BaseRecord, storage: Sequence[MethodStorage]) -> Iterator[TaskCost]:

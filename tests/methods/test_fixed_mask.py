@@ -161,7 +161,7 @@ def test_a_step_of_all_retained_entries_is_as_long_however_many_they_are() -> No
 
     lengths = [default_learning_rate(density) * density**0.5 for density in densities]
 
-    assert default_learning_rate(0.005) == 5e-3
+    assert default_learning_rate(0.005) == 1e-2
     assert lengths == pytest.approx([lengths[0]] * 4)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from streamlab.registry.records import BaseRecord, MethodStorage
 from streamlab.views.table import Table
-from streamlab.views.task_costs import cost_table
+from streamlab.views.task_costs import cost_table, task_costs
 
 LAYOUT = (("layer.0.query.weight", (100, 100)), ("layer.0.value.weight", (100, 100)))
 
@@ -27,7 +27,7 @@ def names(table: Table) -> list[object]:
 
 
 def test_files_are_listed_beside_a_checkpoint_lora_and_the_papers_density() -> None:
-    table = cost_table(base(), [stored("tiny", 0.0003, 90)])
+    table = cost_table(task_costs(base(), [stored("tiny", 0.0003, 90)]))
 
     rows = {row[0]: row[1:] for row in table.rows}
     assert names(table) == ["full checkpoint", "LoRA, rank 8, fp16", "diff of 0.5%, int4", "tiny"]
@@ -38,11 +38,12 @@ def test_files_are_listed_beside_a_checkpoint_lora_and_the_papers_density() -> N
 
 
 def test_what_was_stored_is_not_computed_too() -> None:
-    table = cost_table(base(), [stored("sparse", 0.005, 200), stored("full", 1.0, 81_000)])
+    storage = [stored("sparse", 0.005, 200), stored("full", 1.0, 81_000)]
+    table = cost_table(task_costs(base(), storage))
 
     assert names(table) == ["full", "LoRA, rank 8, fp16", "sparse"]
     assert table.rows[0][1:] == (81_000, 81_000_000_000, 1.0, "measured")
 
 
 def test_a_run_without_a_file_has_no_costs() -> None:
-    assert cost_table(base(), []).rows == ()
+    assert task_costs(base(), []) == []

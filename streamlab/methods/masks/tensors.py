@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from streamlab.diff.layout import Layout
+from streamlab.diff.layout import Layout, layer_of
 from streamlab.diff.rules import Rule, WholeTensors
 from streamlab.errors import TrainingError
 from streamlab.methods.api import TrainingJob
@@ -20,13 +21,18 @@ class AmongTensors(MaskSelector):
     """A selector that chooses among the entries of some tensors only."""
 
     tensors: str = "matrices"
-    """Where entries may be chosen: `matrices`, which are all tensors of two or more dimensions, or
-    a regular expression, searched in the base's names."""
+    """Where entries may be chosen: `matrices`, which are all tensors of two or more dimensions,
+    `layers`, which are those of numbered layers, without embeddings, or a regular expression,
+    searched in the base's names."""
 
     def candidates(self, layout: Layout) -> tuple[bool, ...]:
         """Tell of every tensor of the layout whether its entries may be chosen."""
+        matrices = tuple(len(shape) > 1 for shape in layout.shapes)
         if self.tensors == "matrices":
-            return tuple(len(shape) > 1 for shape in layout.shapes)
+            return matrices
+        if self.tensors == "layers":
+            in_layers = (layer_of(name).isdigit() for name in layout.names)
+            return tuple(map(operator.and_, matrices, in_layers))
         return tuple(re.search(self.tensors, name) is not None for name in layout.names)
 
     def most_entries(self, layout: Layout) -> int:
@@ -62,7 +68,7 @@ class MatchingTensors(AmongTensors):
 
     name: Literal["tensors"] = "tensors"
     tensors: str
-    """`matrices`, or a regular expression, searched in the base's names."""
+    """`matrices`, `layers`, or a regular expression, searched in the base's names."""
 
     def n_entries(self, layout: Layout, density: float) -> int:  # noqa: ARG002 - all of them
         """Return the number of entries of all matching tensors."""
