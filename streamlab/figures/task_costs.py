@@ -57,7 +57,7 @@ class CostsFigure(RunFigure):
         base = source.registry.bases.get(record.base_fingerprint)
         costs = task_costs(base, source.registry.totals.by_method(record.id))
         if not costs:
-            raise RegistryError(f"Run {record.name} has stored no artifact yet.")
+            raise RegistryError(f"Run {record.name} has stored no artifact yet: nothing to show.")
         return cls(record.name, tuple(costs))
 
     def rows(self) -> Iterator[Sequence[Cell]]:

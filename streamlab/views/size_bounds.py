@@ -1,4 +1,4 @@
-"""Lower bounds on the bytes of a stored diff's parts, and its position rule, from its file."""
+"""Entropy bounds on the bytes of a stored diff's parts, and its position rule, from its file."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ def test_a_file_of_every_mask_fits_and_uses_its_bytes(name: str, lab: Lab, tmp_p
 def test_a_file_of_every_trained_type_fits_and_uses_its_bytes(
     value_type: str, lab: Lab, tmp_path: Any
 ) -> None:
-    ran = run_one(lab, tmp_path / "home", {"quantize": {"type": value_type, **HEAD}})
+    method = {"mask": "random", "quantize": {"type": value_type, **HEAD}}
+    ran = run_one(lab, tmp_path / "home", method)
 
     (outcome,) = ran.outcomes
     assert outcome.diff is not None
