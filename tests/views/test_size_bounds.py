@@ -15,8 +15,9 @@ from streamlab.registry.registry import Registry
 from streamlab.views.pages import find_page
 
 if TYPE_CHECKING:
-    from streamlab.diff.format.values import ValueType
     from collections.abc import Iterator
+
+    from streamlab.diff.format.values import ValueType
 
 
 @pytest.fixture(scope="module")
