@@ -3,7 +3,10 @@
 all-MiniLM-L6-v2 with diffs of 0.5%, one thread: decoding a file with every check (of the slowest
 trained diff), applying a diff, reverting it, swapping one for another; compared with reloading all
 weights from their safetensors file, and with PEFT's LoRA (load an adapter, set it, merge it). The
-swaps are among ten diffs at random, after which the base must be unchanged.
+swaps are among ten diffs at random, after which the base must be unchanged. A kilobyte switch
+decodes a diff of less than 10 kB, matches it to the model, applies it and reverts it: seeded
+positions, values and head of one bit. With --json a thousand such files are opened, every digest
+checked, without decoding their entries.
 
     python benchmarks/switch.py --home streamlab-home
 """
@@ -15,15 +18,20 @@ import json
 import random
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
-from real_diffs import even_diff, minilm, trained_diffs
+from real_diffs import even_diff, minilm, ruled_diff, trained_diffs
 
 from streamlab.base import Base
-from streamlab.diff.format.container import decode, encode
+from streamlab.diff.apply import apply
+from streamlab.diff.format.container import EncodedDiff, decode, encode, open_diff
+from streamlab.diff.layout import Layout
+from streamlab.diff.rules import Seeded
 from streamlab.diff.vector import DiffVector
 from streamlab.inference.latency import (
     Timing,
@@ -36,6 +44,8 @@ from streamlab.inference.model import LoadedBase
 
 N_TASKS = 10
 DENSITY = 0.005
+KILOBYTE_DENSITY = 0.003
+N_OPENED = 1_000
 
 
 def main() -> None:
@@ -50,6 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     base = minilm()
     trained = [diff for diff, _ in trained_diffs(base, options.home).values()]
+    small = kilobyte_file(base.layout, options.seed)
     loaded = LoadedBase(base)
     before = loaded.fingerprint()
     reload = time_reload(loaded, options.repeats)
@@ -57,12 +68,18 @@ def main() -> None:
         reload,
         time_decode(base, trained, options.repeats),
         *time_apply_and_revert(loaded, [even_diff(base.layout, DENSITY)], options.repeats),
+        time_kilobyte_switch(loaded, small, options.repeats),
         *time_peft(base, options.repeats),
         time_random_swaps(loaded, options.swaps, options.seed),
     ]
     unchanged = loaded.fingerprint() == before
     if options.json:
-        print(json.dumps(ratios(timings) | {"base_unchanged": unchanged}, indent=1))
+        found = ratios(timings) | {
+            "kilobyte_file_bytes": len(small.data),
+            "thousand_open_seconds": time_opening(base.layout, options.seed),
+            "base_unchanged": unchanged,
+        }
+        print(json.dumps(found, indent=1))
         return
     print("| | p50 ms | p99 ms | p50 / reload |\n| --- | --- | --- | --- |")
     for timing in timings:
@@ -88,6 +105,41 @@ def time_decode(base: Base, diffs: list[DiffVector], repeats: int) -> Timing:
     calls = [partial(decode, f.data, base.layout, expected_digest=f.digest) for f in files]
     timings = [Timing("decode", time_calls(call, repeats)) for call in calls]
     return max(timings, key=lambda timing: timing.median)
+
+
+def kilobyte_file(layout: Layout, seed: int) -> EncodedDiff:
+    """Return a file of fewer than 10,000 bytes: seeded positions, values and head of one bit."""
+    rng = np.random.default_rng(seed)
+    matrices = tuple(len(shape) > 1 for shape in layout.shapes)
+    rule = Seeded(seed, matrices, round(KILOBYTE_DENSITY * layout.n_gated))
+    diff = ruled_diff(layout, rule, rng)
+    head = {name: array.copy() for name, array in diff.head.items()}
+    for array in head.values():
+        array[0] = 0.0  # of two classes the first is the reference
+    file = encode(replace(diff, head=head), value_type="sign", head_type="sign")
+    if len(file.data) > 10_000:
+        raise ValueError(f"the file takes {len(file.data)} bytes of at most 10,000")
+    return file
+
+
+def time_kilobyte_switch(loaded: LoadedBase, file: EncodedDiff, repeats: int) -> Timing:
+    """Time decoding a small file with every check, applying the diff and reverting it."""
+    fingerprint = loaded.base.fingerprint
+
+    def switch() -> None:
+        diff = decode(file.data, loaded.base.layout, expected_digest=file.digest)
+        apply(loaded.model, diff, expected=fingerprint).revert()
+
+    return Timing("kilobyte_switch", time_calls(switch, repeats))
+
+
+def time_opening(layout: Layout, seed: int) -> float:
+    """Return the seconds that opening and checking a thousand files takes; ten differ."""
+    files = [kilobyte_file(layout, seed + i) for i in range(10)] * (N_OPENED // 10)
+    start = time.perf_counter()
+    for file in files:
+        open_diff(file.data, expected_digest=file.digest)
+    return time.perf_counter() - start
 
 
 def time_peft(base: Base, repeats: int) -> list[Timing]:
