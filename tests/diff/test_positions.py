@@ -125,6 +125,18 @@ def test_later_axes_are_read_as_one() -> None:
     assert_comes_back([positions], layout)
 
 
+@pytest.mark.parametrize("n_rows", [2**16, 2**16 + 1])
+def test_columns_of_any_length_become_sorted_positions(n_rows: int) -> None:
+    layout = layout_of((n_rows, 3))
+    lines = cut_into_lines(np.array([COLUMNS], dtype=np.uint8), layout)
+    gaps = np.array([0, n_rows - 2, 0, n_rows - 1], dtype=np.uint32)
+    # (0,0), (n-1,0), (0,1), (0,2) down the columns
+
+    back = join(gaps, np.array([4]), np.ones(3, dtype=np.uint16), lines, layout)
+
+    assert back[0].tolist() == [0, 1, 2, 3 * (n_rows - 1)]
+
+
 def test_a_line_out_of_every_class_is_skipped() -> None:
     layout = layout_of((3, 4))
     lines = cut_into_lines(np.array([ROWS], dtype=np.uint8), layout)
