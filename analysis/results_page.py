@@ -336,6 +336,8 @@ def _rates(loaded: LoadedStudy, results: Results) -> Iterator[str]:
                 scores = _by_rate(results.trials(loaded, row, task))
                 if scores:
                     curves.setdefault(row.method, []).append(RateCurve(task, row.size, scores))
+    if len(curves) > 1:
+        curves["all of these"] = [curve for found in curves.values() for curve in found]
     lines = []
     for method, found in curves.items():
         fitted = [curve for curve in found if curve.task in fitted_on]
