@@ -110,6 +110,21 @@ def test_scores_are_the_registrys_for_every_method_and_seed(
     assert found == own
 
 
+def test_accuracy_has_the_score_of_the_majority_class(
+    many: Ran, many_registry: Registry, tmp_path: Path
+) -> None:
+    rows = read_csv(plotted("accuracy", many.home, tmp_path)[2])
+
+    for row in rows:
+        values = {
+            score.seed: score.majority or 0.0
+            for score in many_registry.scores.list(task=row["task"], primary=True)
+            if (score.split, score.method) == ("dev", row["method"])
+        }
+        assert float(row["majority"]) == pytest.approx(sum(values.values()) / len(values))
+        assert float(row["majority"]) > 0
+
+
 def test_pareto_has_the_bytes_of_the_stored_files(
     many: Ran, many_registry: Registry, tmp_path: Path
 ) -> None:
