@@ -328,34 +328,12 @@ def _rates(loaded: LoadedStudy, results: Results) -> Iterator[str]:
     """Fit the learning rate as a power of the density on half of the tasks, check on the others."""
     tasks = list(loaded.study.tasks)
     fitted_on = tasks[: len(tasks) // 2]
-    curves: dict[str, list[RateCurve]] = {}
-    for row in loaded.rows():
-        sized = "method.target_density" in loaded.study.methods[row.method].sizes
-        if sized and isinstance(row.size, int | float):
-            for task in tasks:
-                scores = _by_rate(results.trials(loaded, row, task))
-                if scores:
-                    curves.setdefault(row.method, []).append(RateCurve(task, row.size, scores))
-    if len(curves) > 1:
-        curves["all of these"] = [curve for found in curves.values() for curve in found]
     lines = []
-    for method, found in curves.items():
+    for method, found in _rate_curves(loaded, results).items():
         fitted = [curve for curve in found if curve.task in fitted_on]
         others = [curve for curve in found if curve.task not in fitted_on]
         if len({curve.density for curve in fitted}) > 1 and others:
-            rule = fit_rate_rule(fitted)
-            constant = fit_rate_rule(fitted, powers=(0.0,))
-            default = RateRule(LEARNING_RATE, RATE_POWER)
-            lines.append(
-                [
-                    method,
-                    f"{rule.at_reference:.1e}",
-                    f"{rule.power:.2f}",
-                    f"{100 * rule.regret(others):.1f}",
-                    f"{100 * constant.regret(others):.1f}",
-                    f"{100 * default.regret(others):.1f}",
-                ]
-            )
+            lines.append([method, *_fitted(fitted, others)])
     if lines:
         yield (
             "The learning rate as a power of the density: the rule with the least mean loss of "
@@ -365,6 +343,29 @@ def _rates(loaded: LoadedStudy, results: Results) -> Iterator[str]:
         )
         header = ["method", "rate at 0.5%", "power", "loss", "constant", "default rule"]
         yield markdown_table(header, lines, right=header[1:])
+
+
+def _fitted(fitted: Sequence[RateCurve], others: Sequence[RateCurve]) -> list[str]:
+    """Return the rule that fits some tasks, and its loss on others, as cells."""
+    rule, constant = fit_rate_rule(fitted), fit_rate_rule(fitted, powers=(0.0,))
+    rules = (rule, constant, RateRule(LEARNING_RATE, RATE_POWER))
+    losses = [f"{100 * each.regret(others):.1f}" for each in rules]
+    return [f"{rule.at_reference:.1e}", f"{rule.power:.2f}", *losses]
+
+
+def _rate_curves(loaded: LoadedStudy, results: Results) -> dict[str, list[RateCurve]]:
+    """Return scores by learning rate of every method with sizes, and of all of them together."""
+    curves: dict[str, list[RateCurve]] = {}
+    for row in loaded.rows():
+        sized = "method.target_density" in loaded.study.methods[row.method].sizes
+        if sized and isinstance(row.size, int | float):
+            for task in loaded.study.tasks:
+                scores = _by_rate(results.trials(loaded, row, task))
+                if scores:
+                    curves.setdefault(row.method, []).append(RateCurve(task, row.size, scores))
+    if len(curves) > 1:
+        curves["all of these"] = [curve for found in curves.values() for curve in found]
+    return curves
 
 
 def _by_rate(trials: Sequence[Trial]) -> dict[float, float]:
