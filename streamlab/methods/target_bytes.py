@@ -208,7 +208,7 @@ def _random_values(n: int, value_type: ValueType | None) -> NDArray[np.float32]:
 
     Magnitudes of floats span ten octaves, as their exponents take bits, too.
     """
-    drawn = words(0, _VALUES, n)
+    drawn = words(0, _VALUES, n).astype(np.int64)
     if value_type == "ternary":
         return (drawn % 3 - 1).astype(np.float32)
     if value_type is not None and value_type in INTEGER_BITS:
@@ -248,7 +248,7 @@ def _order(selection: Selection) -> Tensor:
     if selection.values is not None:
         return torch.cat(list(selection.values)).abs().argsort(descending=True, stable=True)
     k = sum(part.numel() for part in selection.positions)
-    return torch.from_numpy(words(0, _VALUES, k)).argsort(stable=True)
+    return torch.from_numpy(words(0, _VALUES, k).astype(np.int64)).argsort(stable=True)
 
 
 def _only(selection: Selection, kept: Tensor) -> Selection:

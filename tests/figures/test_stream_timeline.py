@@ -22,7 +22,7 @@ from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.views.run_source import RunSource
 
-BUDGET = 40_000
+BUDGET = 20_000
 
 
 def reading(home: Home) -> Registry:

@@ -76,7 +76,7 @@ def make_home(folder: Path, n_tasks: int, *, n_failed: int = 0, n_providers: int
     return home
 
 
-def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 40_000) -> Home:
+def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 20_000) -> Home:
     """Fill a home with one run in virtual time: five providers, one place to learn at.
 
     Every eighth arrival fails once, every eleventh is quarantined. With a `budget` the oldest file
