@@ -39,7 +39,7 @@ GOALS: Final = {
     "container_bytes": "at most 200",
     "small_streams_over_bound": "at most 1.03",
     "seeded_positions_bytes": "at most 40",
-    "file_bits_per_entry_bf16_over_bound": "at most 1.03",
+    "file_over_bound_bf16": "at most 1.03",
     "decode_over_reload": "at most 0.15",
     "kilobyte_switch_over_reload": "at most 0.05",
     "stage2_over_full": "at most 0.85",

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 
 from streamlab.methods.adam import AdamSettings
-from streamlab.methods.gates.hard_concrete import GroupGates, Stretch
+from streamlab.methods.gates.hard_concrete import GroupGates, NoGroupGates, Stretch
 from streamlab.methods.kernels.gated_weights import GatedWeights
 from streamlab.methods.kernels.native import NativeStep, find_native_step
 
@@ -100,7 +100,9 @@ def _gated(native: NativeStep | None, *, structured: bool, n_words: int) -> Call
     live = _parameters(generator)
     base = [p.detach() - 1e-3 * torch.randn(p.shape, generator=generator) for p in live]
     words = torch.randperm(N_WORDS, generator=generator)[:n_words].sort().values
-    groups = GroupGates(len(live), 5.0, Stretch(), seed=1) if structured else None
+    groups = (
+        GroupGates(len(live), 5.0, Stretch(), seed=1) if structured else NoGroupGates(len(live))
+    )
     gated = GatedWeights(
         live,
         base,
