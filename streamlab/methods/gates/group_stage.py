@@ -12,7 +12,6 @@ number of entries of a group, so that lambda and Adam's epsilon mean what they d
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,23 +19,21 @@ import torch
 from torch import Tensor
 
 from streamlab.methods.adam import AdamSettings, AdamState
-from streamlab.methods.gates.density_controller import DensityController, correct
 from streamlab.methods.gates.gated_stage import (
     MIN_L0_COEFFICIENT,
     GateTraining,
     continued_head,
     moments_of,
     n_taken_with,
-    not_finite,
 )
-from streamlab.methods.gates.hard_concrete import Densities, GroupGates
+from streamlab.methods.gates.steered_stage import SteeredStage
 
 if TYPE_CHECKING:
     from streamlab.methods.api import TrainingJob
     from streamlab.methods.masks.grouping import Groups
 
 
-class GroupGatedStage:
+class GroupGatedStage(SteeredStage):
     """The weights of one job under group gates, with the head, lambda and the controller.
 
     `moments` is the optimiser of the dense warm-up, whose state is taken over and then cleared.
@@ -62,14 +59,14 @@ class GroupGatedStage:
         self._l0_coefficient = self._saliency() if given == "auto" else given
         self._step_head = continued_head(job, moments)
         moments.state.clear()
-        self._gate_adam = settings.gate_adam(self._l0_coefficient, n_steps)
-        self._gates = GroupGates(groups.n, settings.initial_log_alpha, settings.stretch, job.seed)
-        self._n_steps = 0
-        self.densities = self._measure()
-        self._controller = (
-            DensityController(n_steps, start=self.densities.expected, goal=self._goal)
-            if given == "auto"
-            else None
+        super().__init__(
+            settings,
+            job,
+            groups.n,
+            lambda each: float(each @ self._sizes) / self._total,
+            l0_coefficient=self._l0_coefficient,
+            goal=self._goal,
+            n_steps=n_steps,
         )
         self._write()
 
@@ -109,24 +106,12 @@ class GroupGatedStage:
             gradient = torch.zeros_like(live) if gradient is None else gradient * scale.float()
             slopes.append(gradient * state.value)
             state.step(gradient * gate, rate)
-        shift = 0.0 if self._controller is None else self._controller.shift(self.densities)
-        self._gates.step(
+        self._step_gates(
             self._groups.totals(slopes).numpy() / self._mean_size,
             self._l0_coefficient * self._sizes / self._mean_size,
-            self._gate_adam,
         )
-        self._gates.move(shift)
-        self._n_steps += 1
         self._write()
-        self.densities = self._measure()
-        if not math.isfinite(self.densities.expected):
-            raise not_finite(self._job, self._n_steps)
         return self.densities.expected
-
-    def end(self) -> None:
-        """Apply the controller's final correction, if there is one."""
-        if self._controller is not None:
-            self.densities = correct(self.densities, self._controller.goal, self._move)
 
     def scores(self) -> Tensor:
         """Return the mean w^2 of the groups that are most likely open, 0 for others; float64.
@@ -187,16 +172,3 @@ class GroupGatedStage:
         for state, live, base, gate in tensors:
             if state is not None and gate is not None:
                 live.data.copy_(base.to(live.device) + gate * state.value)
-
-    def _move(self, shift: float) -> Densities:
-        self._gates.move(shift)
-        return self._measure()
-
-    def _measure(self) -> Densities:
-        p, is_open = self._gates.open_probability, self._gates.deterministic > 0.0
-        return Densities(
-            expected=float(p @ self._sizes) / self._total,
-            deterministic=float(is_open @ self._sizes) / self._total,
-            slope=float((p * (1.0 - p)) @ self._sizes) / self._total,
-            reachable=1.0,
-        )
