@@ -19,8 +19,8 @@ from pathlib import Path
 from streamlab.errors import StreamlabError
 from streamlab.figures.study import write_study_figures
 from streamlab.files import write_atomically
-from streamlab.methods.fixed_mask import LEARNING_RATE, RATE_POWER
-from streamlab.stats.rate_rule import RateCurve, RateRule, fit_rate_rule
+from streamlab.methods.rate_rule import DEFAULT_RULE
+from streamlab.stats.rate_rule import RateCurve, fit_rate_rule, regret
 from streamlab.stats.study_comparison import ComparedRow, answer, compare_rows
 from streamlab.study.overlap import Overlap, read_overlaps
 from streamlab.study.records import CellRecord, read_cells
@@ -348,8 +348,8 @@ def _rates(loaded: LoadedStudy, results: Results) -> Iterator[str]:
 def _fitted(fitted: Sequence[RateCurve], others: Sequence[RateCurve]) -> list[str]:
     """Return the rule that fits some tasks, and its loss on others, as cells."""
     rule, constant = fit_rate_rule(fitted), fit_rate_rule(fitted, powers=(0.0,))
-    rules = (rule, constant, RateRule(LEARNING_RATE, RATE_POWER))
-    losses = [f"{100 * each.regret(others):.1f}" for each in rules]
+    rules = (rule, constant, DEFAULT_RULE)
+    losses = [f"{100 * regret(each, others):.1f}" for each in rules]
     return [f"{rule.at_reference:.1e}", f"{rule.power:.2f}", *losses]
 
 

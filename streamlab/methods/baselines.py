@@ -17,13 +17,13 @@ from streamlab.methods.fixed_mask import (
     FixedMaskMethod,
     PrunedMethod,
     RetainingMethod,
-    default_learning_rate,
     train_fixed_mask,
 )
 from streamlab.methods.masks.catalogue import MaskSettings
 from streamlab.methods.masks.largest_change import LargestChange
 from streamlab.methods.masks.selection import MaskSelector
 from streamlab.methods.masks.tensors import MatchingTensors
+from streamlab.methods.rate_rule import DEFAULT_RULE
 from streamlab.methods.training_loop import dense_step, head_values, training_mode
 
 
@@ -124,7 +124,7 @@ class FixedMaskTraining(RetainingMethod):
     def learning_rate_at(self, density: float) -> float:
         """Return the setting, or the one that goes with the density."""
         if self.learning_rate == "auto":
-            return default_learning_rate(density)
+            return DEFAULT_RULE.rate(density)
         return self.learning_rate
 
 

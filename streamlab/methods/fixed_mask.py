@@ -23,6 +23,7 @@ from streamlab.methods.api import Artifact, FileTypes, Method, SparseChange, Tra
 from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.quantizer import GridType, QuantizeSettings, TrainedHead, on_grid
+from streamlab.methods.rate_rule import DEFAULT_RULE
 from streamlab.methods.target_bytes import FittingMask, default_quantizer
 from streamlab.methods.training_loop import (
     TakeStep,
@@ -32,9 +33,6 @@ from streamlab.methods.training_loop import (
 )
 
 DENSITY: Final = 0.005  # the default
-LEARNING_RATE: Final = 1e-2  # the default at a density of 0.5%
-RATE_POWER: Final = 0.5  # it grows with the density to the power of minus this
-_TUNED_AT: Final = 0.005
 
 
 class FixedMask:
@@ -275,18 +273,6 @@ def with_zeros(
     return tuple(found)
 
 
-def default_learning_rate(density: float) -> float:
-    """Return the learning rate of a fixed mask: 0.01 at 0.5%, and less where more is trained.
-
-    An Adam step moves every entry by about the learning rate, so its length grows with the root
-    of their number. The rule was checked on tasks that it was not chosen by (docs/results.md).
-
-    >>> default_learning_rate(0.005), default_learning_rate(0.02), default_learning_rate(0.00005)
-    (0.01, 0.005, 0.1)
-    """
-    return float(LEARNING_RATE * (_TUNED_AT / density) ** RATE_POWER)
-
-
 class FixedMaskMethod(Method):
     """A method that ends in the fixed-mask training."""
 
@@ -390,5 +376,5 @@ class PrunedMethod(MaskSelector, RetainingMethod):
     def learning_rate_at(self, density: float) -> float:
         """Return the setting, or the one that goes with the density."""
         if self.fixed_mask_learning_rate == "auto":
-            return default_learning_rate(self.target_density or density)
+            return DEFAULT_RULE.rate(self.target_density or density)
         return self.fixed_mask_learning_rate

@@ -1,7 +1,4 @@
-"""A learning rate that follows the density, fitted to scores by learning rate.
-
-rate(density) = rate at 0.5% * (0.5% / density) ^ power
-"""
+"""The rule for learning rates that fits scores by learning rate best, and what a rule loses."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-REFERENCE_DENSITY: Final = 0.005
+from streamlab.methods.rate_rule import RateRule
+
 _POWERS: Final = tuple(round(0.05 * i, 2) for i in range(21))  # 0 to 1
 _RATES: Final = tuple(10 ** (-3.5 + i / 20) for i in range(61))  # 3e-4 to 0.3
 
@@ -34,26 +32,11 @@ class RateCurve:
         return float(np.interp(math.log(rate), np.log(rates), values))
 
 
-@dataclass(frozen=True)
-class RateRule:
-    """A learning rate as a power of the density."""
-
-    at_reference: float  # the rate at 0.5%
-    power: float
-
-    def rate(self, density: float) -> float:
-        """Return the learning rate at a density.
-
-        >>> round(RateRule(0.01, 0.5).rate(0.00125), 6)
-        0.02
-        """
-        return float(self.at_reference * (REFERENCE_DENSITY / density) ** self.power)
-
-    def regret(self, curves: Iterable[RateCurve]) -> float:
-        """Return how far its scores are below the best that was tried, mean over the curves."""
-        return statistics.fmean(
-            max(curve.scores.values()) - curve.at(self.rate(curve.density)) for curve in curves
-        )
+def regret(rule: RateRule, curves: Iterable[RateCurve]) -> float:
+    """Return how far a rule's scores are below the best that was tried, mean over the curves."""
+    return statistics.fmean(
+        max(curve.scores.values()) - curve.at(rule.rate(curve.density)) for curve in curves
+    )
 
 
 def fit_rate_rule(curves: Sequence[RateCurve], *, powers: Sequence[float] = _POWERS) -> RateRule:
@@ -62,4 +45,4 @@ def fit_rate_rule(curves: Sequence[RateCurve], *, powers: Sequence[float] = _POW
     Of equals, the one with the first power, then the lowest rate.
     """
     rules = (RateRule(rate, power) for power, rate in itertools.product(powers, _RATES))
-    return min(rules, key=lambda rule: round(rule.regret(curves), 9))
+    return min(rules, key=lambda rule: round(regret(rule, curves), 9))

@@ -46,8 +46,8 @@ from streamlab.stream.submission import Submission, session_of
 
 Clock = Callable[[], float]
 
-# The stages of an arrival. Tests end the process at each: nothing half-done may be left behind.
 _PACK_EVERY = 1000  # artifacts, after which the older small ones are packed
+# The stages of an arrival. Tests end the process at each: nothing half-done may be left behind.
 POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
 Reached = Callable[[str], None]
 

@@ -67,7 +67,7 @@ def _costs(base: BaseRecord, storage: Sequence[MethodStorage]) -> Iterator[TaskC
     full = round(
         statistics.fmean(method.full_checkpoint_bytes / method.n_files for method in stored)
     )
-    measured = [(method.method, round(method.file_bytes / method.n_files)) for method in stored]
+    measured = [(method.method, method.mean_bytes or 0) for method in stored]
     for name, n_bytes in measured:
         kept = 0 if n_bytes >= full else base.file_bytes
         yield TaskCost(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Shared, positions
 from streamlab.methods.adam import AdamSettings
-from streamlab.methods.fixed_mask import FixedMask, default_learning_rate
+from streamlab.methods.fixed_mask import FixedMask
 from streamlab.methods.masks.selection import Selection
+from streamlab.methods.rate_rule import DEFAULT_RULE
 
 RATES = AdamSettings(learning_rate=0.05, epsilon=1e-6)
 
@@ -159,9 +160,9 @@ def test_the_learning_rate_is_given_at_every_step(n_steps: int) -> None:
 def test_a_step_of_all_retained_entries_is_as_long_however_many_they_are() -> None:
     densities = (1e-4, 0.005, 0.05, 1.0)
 
-    lengths = [default_learning_rate(density) * density**0.5 for density in densities]
+    lengths = [DEFAULT_RULE.rate(density) * density**0.5 for density in densities]
 
-    assert default_learning_rate(0.005) == 1e-2
+    assert DEFAULT_RULE.rate(0.005) == 1e-2
     assert lengths == pytest.approx([lengths[0]] * 4)
 
 

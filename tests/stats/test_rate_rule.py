@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from streamlab.stats.rate_rule import REFERENCE_DENSITY, RateCurve, RateRule, fit_rate_rule
+from streamlab.methods.rate_rule import REFERENCE_DENSITY, RateRule
+from streamlab.stats.rate_rule import RateCurve, fit_rate_rule, regret
 
 RATES = tuple(10 ** (-3.5 + i / 20) for i in range(61))
 
@@ -31,6 +32,6 @@ def test_the_rule_that_made_the_scores_is_found(power: float) -> None:
 def test_regret_is_the_distance_from_the_best_score_that_was_tried() -> None:
     tried = RateCurve("t", REFERENCE_DENSITY, {1e-3: 0.5, 1e-2: 0.9, 1e-1: 0.7})
 
-    assert RateRule(1e-2, 0.0).regret([tried]) == 0.0
-    assert RateRule(math.sqrt(1e-3), 0.0).regret([tried]) == pytest.approx(0.1)
-    assert RateRule(1.0, 0.0).regret([tried]) == pytest.approx(0.2)  # as at the end of the grid
+    assert regret(RateRule(1e-2, 0.0), [tried]) == 0.0
+    assert regret(RateRule(math.sqrt(1e-3), 0.0), [tried]) == pytest.approx(0.1)
+    assert regret(RateRule(1.0, 0.0), [tried]) == pytest.approx(0.2)  # as at the end of the grid

@@ -14,11 +14,12 @@ from pydantic import Field, PositiveFloat
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule, Seeded
 from streamlab.methods.api import TrainingJob
-from streamlab.methods.fixed_mask import default_learning_rate, fixed_mask_step
+from streamlab.methods.fixed_mask import fixed_mask_step
 from streamlab.methods.gates.candidate_stage import CandidateStage
 from streamlab.methods.gates.gated_stage import GateTraining
 from streamlab.methods.masks.selection import LeavesSteps, Selection, budget, largest
 from streamlab.methods.masks.tensors import AmongTensors
+from streamlab.methods.rate_rule import DEFAULT_RULE
 from streamlab.methods.training_loop import ramp
 from streamlab.seeds import derived_seed
 
@@ -62,7 +63,7 @@ class OpenCandidates(GateTraining, LeavesSteps, AmongTensors):
         schedule = ramp(n_before, job.training.warmup_share)
         rate = self.learning_rate
         if rate == "auto":
-            rate = default_learning_rate(k / job.layout.n_gated)
+            rate = DEFAULT_RULE.rate(k / job.layout.n_gated)
         mask, head, take_step = fixed_mask_step(job, every, learning_rate=rate, in_pytorch=True)
         loop.run("candidates", schedule[:n_warmup], take_step)
         stage = CandidateStage(
