@@ -233,7 +233,7 @@ class Sensitivity:
             axes.yaxis.set_major_locator(MaxNLocator(nbins=3))
             axes.grid()
             if any(label != method for label in by_row):
-                axes.legend(loc="lower center", fontsize=5.5)
+                axes.legend(loc="best", fontsize=5.5)
         for axes in panels[len(self.trials) :]:
             axes.remove()
         return fit_panels(figure, _SMALL_PANEL)
