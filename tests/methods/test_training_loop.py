@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings
-from streamlab.methods.training_loop import TrainingLoop, ramp, seeded_dropout, uses_bf16
+from streamlab.methods.training_loop import (
+    TrainingLoop,
+    ramp,
+    seeded_dropout,
+    training_attention,
+    uses_bf16,
+)
 from streamlab.tasks.batches import Batch
 from streamlab.tasks.types import task_type
 
@@ -225,6 +233,23 @@ def test_the_global_generator_is_put_back_after_an_error_too() -> None:
         draw_and_break()
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("changed", "attention"),
+    [({}, "eager"), ({"precision": "fp32"}, "sdpa"), ({"max_length": 512}, "sdpa")],
+)
+def test_short_texts_in_bf16_on_a_cpu_are_trained_with_plain_attention(
+    changed: dict[str, Any], attention: str
+) -> None:
+    config = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    model = BertForSequenceClassification(config)
+    training = TrainingSettings(**{"precision": "bf16", "max_length": 64, **changed})
+    with training_attention(model, training, torch.device("cpu")):
+        assert model.config._attn_implementation == attention
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_a_precision_that_is_asked_for_is_used() -> None:
