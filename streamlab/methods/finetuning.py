@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -57,7 +59,7 @@ def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
         "versions": [__version__, torch.__version__],
         "base": job.layout.fingerprint,
         "model": repr(job.model),
-        "loss": [getattr(job.loss, name, "") for name in ("__module__", "__qualname__")],
+        "loss": _named(job.loss),
         "training": job.training.model_dump(mode="json"),
         "device": str(loop.device),
         "threads": torch.get_num_threads(),
@@ -66,6 +68,13 @@ def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
         "start": fingerprint_tensors(_state(job)),
     }
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()
+
+
+def _named(loss: Callable[[Tensor, Tensor], Tensor]) -> list[Any]:
+    """Return what tells a loss from others: its name, and the arguments given ahead."""
+    if isinstance(loss, partial):
+        return [*_named(loss.func), loss.keywords]
+    return [getattr(loss, name, "") for name in ("__module__", "__qualname__")]
 
 
 def _state(job: TrainingJob) -> dict[str, Tensor]:

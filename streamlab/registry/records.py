@@ -233,6 +233,7 @@ class ArrivalDetails:
     n_skipped: int | None = None  # examples without a text or with an unknown label
     n_unused: int | None = None  # examples beyond the numbers that the settings allow
     n_repeated: int | None = None  # dev examples whose texts are in train too
+    class_weights: Mapping[str, float] | None = None  # in the loss; None: all classes alike
     sources_skipped: tuple[str, ...] = ()
     service_us: int | None = None  # virtual time of all attempts, noted with the last of several
     alone: bool | None = None  # an attempt while nothing else ran, as the one before had no memory

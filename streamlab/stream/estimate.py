@@ -98,5 +98,5 @@ def _step_seconds(task: EncodedTask, classifiers: Classifiers, training: Trainin
         for number, batch in enumerate(itertools.islice(batches, 1 + _TIMED_BATCHES)):
             if number == 1:
                 began = time.perf_counter()
-            torch.autograd.backward(batch_loss(model, batch, training, task.data.type.loss))
+            torch.autograd.backward(batch_loss(model, batch, training, task.data.loss))
     return (time.perf_counter() - began) / _TIMED_BATCHES

@@ -279,6 +279,7 @@ class Lab:
                 n_skipped=task.data.counts.skipped,
                 n_unused=task.data.counts.unused,
                 n_repeated=task.data.counts.repeated,
+                class_weights=task.data.named_class_weights,
                 sources_skipped=tuple(loaded.tried),
                 service_us=times.service_us,
                 alone=attempt.alone or None,

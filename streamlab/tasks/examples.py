@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.tasks.metrics import Metric, majority_scores, score
 from streamlab.tasks.types import TaskKind, TaskType, task_type
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,26 @@ class TaskData:
     source: SourceUsed
     counts: ExampleCounts = ExampleCounts()
     tried: tuple[str, ...] = ()  # a sentence on every source that was tried before
+    class_weights: tuple[float, ...] | None = None  # in the loss, by class index; None: all equal
 
     @property
     def type(self) -> TaskType:
         """Return the task's type."""
         return task_type(self.kind)
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the loss of a batch, a function of float32 logits and labels."""
+        if self.class_weights is None:
+            return self.type.loss
+        return partial(self.type.loss, class_weights=self.class_weights)
+
+    @property
+    def named_class_weights(self) -> dict[str, float] | None:
+        """Return the weight of each class in the loss by its name, None where all are alike."""
+        if self.class_weights is None:
+            return None
+        return dict(zip(self.labels, self.class_weights, strict=True))
 
     def score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
         """Score a model's outputs by every metric of the task."""

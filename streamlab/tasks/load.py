@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from streamlab.config import digest
 from streamlab.errors import DataError, SourceError
 from streamlab.hashing import fingerprint_examples
@@ -30,6 +32,7 @@ from streamlab.tasks.settings import (
     Columns,
     DataSettings,
     TaskSettings,
+    check_class_weights,
     name_and_argument,
 )
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Source, Unavailable, joined
@@ -105,6 +108,7 @@ class TaskExamples:
                 repeated=every.n_repeated,
             ),
             tried=self.tried,
+            class_weights=_class_weights(self.settings, every, train),
         )
 
 
@@ -227,6 +231,7 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
     if n_repeated:
         notes.append(f"{n_repeated} of {len(dev)} dev examples are also in train")
     n_skipped = n_read - len(train) - len(dev)
+    _check_weights(settings, of_type, labels)
     every = _Examples(of_type, labels, train, dev, n_skipped, n_repeated, tuple(notes))
     _check_varied(train, every, splits[0].origin, "Give examples with different labels.")
     if not of_type.has_classes:  # a correlation with constant labels is undefined
@@ -272,6 +277,37 @@ def _metrics(name: str, settings: TaskSettings, of_type: TaskType) -> tuple[Metr
             f"{', '.join(suited_names(of_type.kind))}."
         )
     return metrics
+
+
+def _check_weights(settings: TaskSettings, of_type: TaskType, labels: tuple[str, ...]) -> None:
+    """Raise DataError where the classes of the data are not those that have weights."""
+    if settings.class_weights is None:
+        return
+    if not of_type.has_classes:
+        raise DataError(
+            f"The examples of {settings.dataset!r} are of {of_type.kind}, which has no "
+            "`class_weights`. Leave them out."
+        )
+    if isinstance(settings.class_weights, tuple):
+        try:
+            check_class_weights(settings.class_weights, labels)
+        except ValueError as error:
+            raise DataError(f"The task of {settings.dataset!r}: {error}.") from error
+
+
+def _class_weights(
+    settings: TaskSettings, every: _Examples, train: Sequence[Example]
+) -> tuple[float, ...] | None:
+    """Return the weight of each class in the loss, with a mean of 1 over the training examples."""
+    wanted, n_classes = settings.class_weights, len(every.labels)
+    if wanted is None or not train:
+        return None
+    counts = np.bincount([int(example.label) for example in train], minlength=n_classes)
+    if wanted == "balanced":
+        weights = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0)
+    else:
+        weights = np.array(wanted)
+    return tuple((weights * (counts.sum() / (weights @ counts))).tolist())
 
 
 def _check_varied(examples: Sequence[Example], every: _Examples, what: str, advice: str) -> None:

@@ -13,6 +13,9 @@ from pydantic import (
     Field,
     JsonValue,
     PositiveInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -107,6 +110,32 @@ def _no_name_twice(names: tuple[str, ...]) -> tuple[str, ...]:
 Labels = Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_no_name_twice)]
 
 
+def check_class_weights(weights: tuple[float, ...], labels: tuple[str, ...]) -> None:
+    """Raise ValueError unless there is a weight for every class."""
+    if len(weights) != len(labels):
+        raise ValueError(
+            f"`class_weights` has {len(weights)} numbers for {len(labels)} classes "
+            f"({', '.join(labels)}); give one for each"
+        )
+
+
+def _as_one_choice(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Refuse what is neither choice in one sentence, in place of one for each choice."""
+    try:
+        return read(value)
+    except ValidationError as error:
+        raise ValueError(
+            "must be `balanced` or a list of numbers above 0, one for each class"
+        ) from error
+
+
+ClassWeights = Annotated[
+    Literal["balanced"]
+    | Annotated[tuple[Annotated[float, Field(gt=0, le=1e6)], ...], Field(min_length=2)],
+    WrapValidator(_as_one_choice),
+]
+
+
 def _as_written(value: object) -> object:
     """Refuse what cannot be compared with a file as text, such as 1e5, which is read as 100000."""
     if not isinstance(value, (str, int)):
@@ -127,6 +156,10 @@ class TaskSettings(Settings):
     """Default: what the source states, else classification."""
     labels: Labels | None = None
     """Class names in order. Default: those of the catalogue or the source."""
+    class_weights: ClassWeights | None = None
+    """Multiply the loss of each class: `balanced`, by the inverse of its share of the training
+    examples, or a list in the order of `labels`. Scaled to a mean of 1 over the training examples.
+    Default: all classes alike."""
     metric: (
         Annotated[
             tuple[str, ...],
@@ -166,8 +199,12 @@ class TaskSettings(Settings):
 
     @model_validator(mode="after")
     def _suits_kind(self) -> TaskSettings:
+        if self.labels and isinstance(self.class_weights, tuple):
+            check_class_weights(self.class_weights, self.labels)
         if self.kind is None:
             return self
+        if self.class_weights is not None and not task_type(self.kind).has_classes:
+            raise ValueError(f"a {self.kind} has no `class_weights`; leave them out")
         if self.labels:
             try:
                 task_type(self.kind).check_labels(self.labels)

@@ -71,8 +71,13 @@ class TaskType(ABC):
         return np.array(labels, self.label_dtype)
 
     @abstractmethod
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of a batch; `logits`: float32, (n_examples, n_outputs)."""
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, class_weights: tuple[float, ...] | None = None
+    ) -> Tensor:
+        """Return the mean loss of a batch; `logits`: float32, (n_examples, n_outputs).
+
+        `class_weights`: one for each class, by which the loss of its examples is multiplied.
+        """
 
     @abstractmethod
     def decode(self, logits: Outputs) -> NDArray[Any]:
@@ -126,14 +131,22 @@ class Classification(TaskType):
                 if len(tensor) == 2:  # of the last layer
                     tensor.data[0] = 0.0
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, class_weights: tuple[float, ...] | None = None
+    ) -> Tensor:
         """Return the cross-entropy; the first of two outputs counts as a constant."""
         import torch
         from torch.nn import functional
 
         if logits.shape[1] == 2:
             logits = torch.stack([logits[:, 0].detach(), logits[:, 1]], dim=1)
-        return functional.cross_entropy(logits, labels)
+        if class_weights is None:
+            return functional.cross_entropy(logits, labels)
+        weights = torch.tensor(class_weights, dtype=logits.dtype, device=logits.device)
+        # Not PyTorch's `weight`, which divides by the batch's own weights: a batch of one class
+        # would count in full, whatever its weight.
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        return (weights[labels] * losses).mean()
 
     def decode(self, logits: Outputs) -> NDArray[Any]:
         """Return the index of the largest output."""
@@ -172,8 +185,11 @@ class Regression(TaskType):
         """Return a reader of finite numbers."""
         return NumberReader()
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean squared error."""
+    def loss(
+        self, logits: Tensor, labels: Tensor, *, class_weights: tuple[float, ...] | None = None
+    ) -> Tensor:
+        """Return the mean squared error; there are no classes to weigh."""
+        assert class_weights is None  # noqa: S101 - the settings of a task refuse them
         from torch.nn import functional
 
         return functional.mse_loss(logits.squeeze(-1), labels)

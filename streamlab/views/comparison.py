@@ -15,7 +15,7 @@ from streamlab.registry.references import Target, TaskFilter, find, find_task_ar
 from streamlab.registry.registry import Registry
 from streamlab.views.pages import leaves, run_page
 from streamlab.views.table import Cell, Column, Kind, Page, Table, columns
-from streamlab.views.task_scores import Paired, TaskScore, paired, pooled, task_scores
+from streamlab.views.task_scores import Paired, TaskScore, paired, pooled, task_score, task_scores
 
 _Key = tuple[str, str, str, str]  # method, task, metric, split
 
@@ -46,9 +46,11 @@ class Comparison:
     @property
     def rows(self) -> Table:
         """Return the comparison as one table, a row for each value of each item."""
-        known = columns(f"part, name, {self.kind}, value, difference, spread, pairs, source")
+        known = columns(
+            f"part, name, {self.kind}, value, majority, learned, difference, spread, pairs, source"
+        )
         rows: list[tuple[Cell, ...]] = [
-            (table.key, row[0], name, value, None, None, None, None)
+            (table.key, row[0], name, value, None, None, None, None, None, None)
             for table in (*self.facts, self.sizes)
             for row in table.rows
             for name, value in zip(self.names, row[1:], strict=True)
@@ -59,7 +61,7 @@ class Comparison:
             for task, metric, split, source, *rest in table.rows
         ]
         rows += [
-            (self.overall.key, method, name, None, *rest, None)
+            (self.overall.key, method, name, None, None, None, *rest, None)
             for method, name, _tasks, *rest in self.overall.rows
         ]
         return Table("comparison", "Comparison", known, tuple(rows))
@@ -149,11 +151,11 @@ _Scores = Sequence[Mapping[_Key, TaskScore]]  # by side
 
 
 def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> Table:
-    """Return a row for each task and side; the first side has no difference."""
-    known = columns(
-        f"task, metric, split, source, {kind}, score: score, difference: change, spread: score, "
-        "pairs: count"
-    )
+    """Return a row for each task and side; the first side has no difference.
+
+    What says nothing new is left out, for 80 characters: `split` where all are of dev, and without
+    a second pair `spread` and `pairs`.
+    """
     rows: list[tuple[Cell, ...]] = []
     for key in dict.fromkeys(k for scores in by_side for k in scores if k[0] == method):
         for place, (name, scores) in enumerate(zip(names, by_side, strict=True)):
@@ -162,7 +164,16 @@ def _scores(kind: str, method: str, names: Sequence[str], by_side: _Scores) -> T
             score = scores[key]
             first = by_side[0].get(key) if place else None
             difference = (None, None, None) if first is None else _difference(paired(score, first))
-            rows.append((*key[1:], score.source, name, score.mean, *difference))
+            beside = (score.majority, score.learned)
+            rows.append((*key[1:], score.source, name, score.mean, *beside, *difference))
+    split = "split" if any(row[2] != "dev" for row in rows) else "[split]"
+    pairs = "spread: score, pairs: count"
+    if not any(int(row[-1] or 0) > 1 for row in rows):
+        pairs = "[spread: score], [pairs: count]"
+    known = columns(
+        f"task, metric, {split}, source, {kind}, score: score, majority: score, learned: flag, "
+        f"difference: change, {pairs}"
+    )
     by = f" by {method}" if method else ""
     title = f"Scores{by}, and the difference from {names[0]}" + (", seed by seed" * bool(method))
     return Table(f"scores_{method}" if method else "scores", title, known, tuple(rows))
@@ -292,7 +303,7 @@ def _sizes(diff: DiffRecord) -> dict[str, Cell]:
 def _own_scores(registry: Registry, arrival: ArrivalRecord) -> list[TaskScore]:
     """Return the scores taken right after an arrival, paired whatever their seeds."""
     return [
-        TaskScore(score.task, "", score.metric, score.split, score.source, {0: score.value})
+        replace(task_score([score]), method="", by_seed={0: score.value})
         for score in registry.scores.list(arrival_id=arrival.id)
         if score.after_sequence == arrival.sequence
     ]

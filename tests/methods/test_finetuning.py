@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,10 @@ def other_dropout(job: TrainingJob) -> TrainingJob:
     return job
 
 
+def other_class_weights(job: TrainingJob) -> TrainingJob:
+    return dataclasses.replace(job, loss=partial(job.loss, class_weights=(0.5, 1.5)))
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -137,6 +142,7 @@ def other_dropout(job: TrainingJob) -> TrainingJob:
         {"change": other_head},
         {"change": other_examples},
         {"change": other_dropout},
+        {"change": other_class_weights},
     ],
 )
 def test_another_training_shares_nothing(other: dict[str, Any], make_job: MakeJob) -> None:

@@ -43,6 +43,20 @@ def test_a_dataset_is_a_name_and_no_path(dataset: str) -> None:
             {"kind": "regression", "labels": ["a", "b"]},
             "a regression has no `labels`; leave them out",
         ),
+        (
+            {"class_weights": "heavy"},
+            "class_weights: must be `balanced` or a list of numbers above 0, one for each class, "
+            "got 'heavy'.",
+        ),
+        ({"class_weights": [1, 0]}, "class_weights: must be `balanced` or a list of numbers"),
+        (
+            {"class_weights": [1, 2, 3], "labels": ["a", "b"]},
+            "`class_weights` has 3 numbers for 2 classes (a, b); give one for each",
+        ),
+        (
+            {"kind": "regression", "class_weights": "balanced"},
+            "a regression has no `class_weights`; leave them out",
+        ),
         ({"files": {}}, "either `folder`, or `train`"),
         ({"files": {"folder": "a", "train": "b"}}, "either `folder`, or `train`"),
         ({"files": {"folder": "a", "dev": "b"}}, "holds all splits"),

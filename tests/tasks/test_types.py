@@ -35,6 +35,24 @@ def test_labels_are_collated_as_the_loss_takes_them() -> None:
     assert NUMBERS.loss(torch.zeros(2, 1), numbers).item() == pytest.approx((0.25 + 1) / 2)
 
 
+def test_class_weights_multiply_the_loss_of_every_example() -> None:
+    logits = torch.tensor([[0.0, 2.0, 1.0], [0.0, -1.0, 3.0], [1.0, 0.0, 0.0]])
+    labels = torch.tensor([2, 1, 0])
+
+    alone = [CLASSES.loss(logits[i : i + 1], labels[i : i + 1]).item() for i in range(3)]
+    weighted = CLASSES.loss(logits, labels, class_weights=(0.5, 2.0, 4.0))
+
+    assert weighted.item() == pytest.approx((4 * alone[0] + 2 * alone[1] + 0.5 * alone[2]) / 3)
+
+
+def test_equal_class_weights_change_nothing() -> None:
+    logits, labels = torch.tensor([[0.0, 2.0], [0.0, -1.0]]), torch.tensor([0, 1])
+
+    weighted = CLASSES.loss(logits, labels, class_weights=(1.0, 1.0))
+
+    assert weighted.item() == pytest.approx(CLASSES.loss(logits, labels).item())
+
+
 def test_of_two_classes_the_first_is_the_reference() -> None:
     logits = torch.tensor([[0.0, 2.0], [0.0, -1.0]], requires_grad=True)
     loss = CLASSES.loss(logits, torch.tensor([0, 1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -154,3 +155,25 @@ def test_one_table_holds_every_value_with_the_source_of_its_rows(three: Comparis
     assert [(r["name"], r["run"], r["value"]) for r in rows if r["part"] == "settings"] == [
         ("rate", "a", 0.1), ("rate", "b", 0.2), ("rate", "c", 0.2),
     ]  # fmt: skip
+
+
+def test_each_score_stands_beside_the_majority_and_whether_the_task_was_learned() -> None:
+    weak = replace(score({1: 0.5}), majority=0.5, n_examples=100)
+    strong = replace(score({1: 0.9}), majority=0.5, n_examples=100)
+
+    (table,) = lay_out("run", [side("a", {}, weak), side("b", {}, strong)], everything=False).scores
+
+    assert [(row["majority"], row["learned"]) for row in table.records()] == [
+        (0.5, False),
+        (0.5, True),
+    ]
+
+
+def test_spread_and_pairs_are_shown_where_there_are_several_seeds() -> None:
+    one, three = score({1: 0.5}), score({1: 0.5, 2: 0.6, 3: 0.7})
+
+    def shown(scored: TaskScore) -> set[str]:
+        sides = [side("a", {}, scored), side("b", {}, scored)]
+        return {c.name for c in lay_out("run", sides, everything=False).scores[0].brief().columns}
+
+    assert shown(three) - shown(one) == {"spread", "pairs"}

@@ -167,7 +167,7 @@ def _train(
         batches=lambda epoch: training_batches(
             task.train, batch_size=training.batch_size, seed=seed, epoch=epoch
         ),
-        loss=task.data.type.loss,
+        loss=task.data.loss,
         training=training,
         seed=seed,
         watch=watch,
