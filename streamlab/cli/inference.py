@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,29 +28,46 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamlab.inference.latency import Timing
+    from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
     from streamlab.registry.references import TaskFilter
     from streamlab.tasks.types import Prediction
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", required=False)
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Predict for a pair of texts."
 )
 @file_option("--file", text="Predict for the examples in this JSONL, CSV, TSV or Parquet file.")
+@click.option(
+    "--glue-submission",
+    "submission",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the files of a submission to the GLUE leaderboard.",
+)
+@click.option(
+    "--test-data",
+    envvar="STREAMLAB_DATA",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="GLUE's test sets, for --glue-submission (STREAMLAB_DATA); default: from the hub.",
+)
 @number_option("--batch-size", "Texts per forward pass.", default=64)
 @task_options
 @base_option
 @format_option()
 @with_place
 def predict(
-    task: str,
+    task: str | None,
     texts: tuple[str, ...],
     *,
     pairs: tuple[tuple[str, str], ...],
     file: Path | None,
+    submission: Path | None,
+    test_data: Path | None,
     batch_size: int,
     among: TaskFilter,
     base: str | None,
@@ -65,12 +83,25 @@ def predict(
     a pair separated by a tab, or JSON Lines. Examples have the columns of the task's own data, or
     `text` (and `text2`). json and csv hold the probability of every label.
 
+    --glue-submission takes no TASK: it predicts for all of GLUE's test sets with the nine tasks of
+    a run (default: the latest), by their datasets. DIR must be new or empty.
+
     \b
     Example:
       streamlab predict sst2 "a gripping, funny film"
       streamlab predict rte --pair "A man sleeps." "Somebody is asleep."
       streamlab predict sst2 --file reviews.jsonl --format csv
     """
+    if submission is not None:
+        if task or pairs or file:
+            raise UsageError(
+                "`--glue-submission` predicts for GLUE's test sets alone. Leave TASK, texts, "
+                "`--pair` and `--file` out."
+            )
+        _submit(submission, test_data, opened(place), among, base=base, batch_size=batch_size)
+        return
+    if task is None:
+        raise UsageError("Name a TASK to predict with; `streamlab ls tasks` lists them.")
     if sum(map(bool, (texts, pairs, file))) > 1:
         raise UsageError("Give only one of texts, `--pair` and `--file`.")
     home = opened(place)
@@ -81,6 +112,44 @@ def predict(
     with stored.applied(loaded) as served:
         predictions = _predicted(served, examples, batch_size)
     print_table(_prediction_table(description, examples, predictions), form)
+
+
+def _submit(
+    folder: Path,
+    test_data: Path | None,
+    home: OpenHome,
+    among: TaskFilter,
+    *,
+    base: str | None,
+    batch_size: int,
+) -> None:
+    """Predict for every test set of GLUE, and write the files of a submission."""
+    from streamlab.inference.glue_submission import (
+        answer_tests,
+        find_models,
+        read_tests,
+        write_submission,
+    )
+    from streamlab.inference.merge import check_free
+    from streamlab.tasks.sources.hub import HubReach
+
+    check_free(folder)
+    run = among.run or "latest"
+    among = replace(among, run=run)
+    models = find_models(
+        {name: find_stored(home, f"task:{name}", among) for name in home.tasks(run)}
+    )
+    tests = read_tests(test_data, HubReach())
+    loaded = home.load_base(next(iter(models.values())).base_fingerprint, model=base)
+    answers = []
+    for one in answer_tests(loaded, models, tests, batch_size=batch_size):
+        answers.append(one)
+        n_lines, expected = len(one.lines), one.file.n_examples
+        note(f"{one.file.file_name}: {counted(n_lines, 'example')}")
+        if n_lines != expected:
+            note(f"  warning: GLUE's test set has {expected:,}; the leaderboard refuses others.")
+    for path in write_submission(folder, answers):
+        print_line(path)
 
 
 def _read(
