@@ -13,6 +13,7 @@ from streamlab.version import __version__
 
 COMMANDS = {
     "init": LazyCommand("scenarios:init", "Write a commented starter scenario."),
+    "scenarios": LazyCommand("scenarios:scenarios", "List the scenarios that come with streamlab."),
     "run": LazyCommand("run_scenario:run", "Run a scenario and record every arrival."),
     "study": LazyCommand("study:study", "Compare methods, each at its tuned settings."),
     "plan": LazyCommand("scenarios:plan", "Estimate bytes and time without training."),

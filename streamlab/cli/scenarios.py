@@ -1,11 +1,10 @@
-"""Commands on a scenario file and its keys: `init`, `plan`, `keygen` and `check`."""
+"""Commands on a scenario file and its keys: `init`, `scenarios`, `plan`, `keygen`, `check`."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from streamlab.cli.options import number_option, output_option, with_scenario
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.files import open_private, write_atomically
+from streamlab.shipped import KINDS, first_line, shipped_file, shipped_files
 from streamlab.units import format_seconds
 from streamlab.views.table import Table, columns, tabulate
 
@@ -28,19 +28,46 @@ if TYPE_CHECKING:
 @click.argument(
     "path", type=click.Path(dir_okay=False, path_type=Path), default=Path("scenario.yaml")
 )
+@click.option("--from", "name", metavar="NAME", help="Copy a shipped scenario instead.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def init(path: Path, *, force: bool) -> None:
+def init(path: Path, *, name: str | None, force: bool) -> None:
     """Write a commented starter scenario to PATH.
 
     \b
     Example:
       streamlab init mine.yaml
+      streamlab init device.yaml --from small_device
     """
     if path.exists() and not force:
         raise UsageError(f"{path} already exists. Give another name, or `--force` to replace it.")
-    text = (files("streamlab.cli") / "starter.yaml").read_text(encoding="utf-8")
-    write_atomically(path, text.encode())
+    source = (
+        Path(__file__).with_name("starter.yaml") if name is None else shipped_file(name, "scenario")
+    )
+    write_atomically(path, source.read_bytes())
     note(f"Wrote {path}. Run it with: streamlab run {path}")
+
+
+_SHIPPED_COLUMNS = columns("name, kind, question")
+
+
+@click.command()
+@format_option()
+def scenarios(*, form: Format) -> None:
+    """List the scenarios and studies that come with streamlab, with the question of each.
+
+    `run`, `plan`, `check` and `study` take a name in place of a file, as in `streamlab run smoke`.
+    `init mine.yaml --from smoke` copies one.
+
+    \b
+    Example:
+      streamlab scenarios
+    """
+    rows = tuple(
+        (name, kind, first_line(path))
+        for kind in KINDS
+        for name, path in shipped_files(kind).items()
+    )
+    print_table(Table("shipped", "Scenarios and studies", _SHIPPED_COLUMNS, rows), form)
 
 
 _PLAN_COLUMNS = columns(

@@ -28,6 +28,7 @@ from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.fixed_mask import FixedMaskMethod
+from streamlab.shipped import find_file
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings
 from streamlab.stream.provider_settings import (
@@ -294,10 +295,11 @@ def load_scenario(
     overrides: Sequence[str] = (),
     environment: Mapping[str, str] = os.environ,
 ) -> LoadedScenario:
-    """Read, override, expand and validate a scenario file.
+    """Read, override, expand and validate a scenario file, or a shipped scenario by its name.
 
     Raises ConfigError naming every problem found.
     """
+    path = find_file(path, "scenario")
     tree = override(read_yaml(path), overrides)
     return resolve_scenario(tree, origin=str(path), folder=path.parent, environment=environment)
 

@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 
 from streamlab.config import Settings, Tree, assign, read_yaml, validate
 from streamlab.errors import ConfigError
+from streamlab.shipped import find_file
 from streamlab.stream.provider_settings import Name
 from streamlab.stream.scenario import LoadedScenario, resolve_scenario
 from streamlab.study.tuning import (
@@ -228,8 +229,10 @@ class LoadedStudy:
 def load_study(path: Path) -> LoadedStudy:
     """Read and validate a study, and a cell of every setting and of every task.
 
-    Raises ConfigError naming every problem of the first that is not valid.
+    `path`: a file, or the name of a shipped study. Raises ConfigError naming every problem of the
+    first that is not valid.
     """
+    path = find_file(path, "study")
     given = read_yaml(path)
     loaded = LoadedStudy(validate(Study, given, origin=str(path)), path.parent, str(path))
     refused = {"version", "name", "seeds", "providers", "tasks", "baselines"}
