@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from streamlab.diff.checkpoints import PretrainedDiff as DiffVector
     from streamlab.inference.open_home import open_home as open_home
+    from streamlab.methods.pruner import DiffPruner as DiffPruner
     from streamlab.stream.engine import run as run
 
 from streamlab.version import __version__
 
-__all__ = ["DiffVector", "__version__", "open_home", "run"]
+__all__ = ["DiffPruner", "DiffVector", "__version__", "open_home", "run"]
 
 
 _LAZY = {
+    "DiffPruner": "streamlab.methods.pruner:DiffPruner",
     "DiffVector": "streamlab.diff.checkpoints:PretrainedDiff",
     "open_home": "streamlab.inference.open_home:open_home",
     "run": "streamlab.stream.engine:run",

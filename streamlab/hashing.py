@@ -47,17 +47,18 @@ def fingerprint_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 def fingerprint_base(
     tensors: Mapping[str, Tensor],
-    config: PretrainedConfig,
+    config: PretrainedConfig | None,
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> str:
     """Return the SHA-256, in hex, of all that decides a base's answers.
 
-    That is its weights, its configuration (with the depth; without labels, paths and versions)
-    and its tokenizer, if any. The padding side is no part of it: the base is probed for that.
+    That is its weights, its configuration, if any (with the depth; without labels, paths and
+    versions), and its tokenizer, if any. The padding side is no part of it: the base is probed for
+    that.
     """
     parts = {
         "weights": fingerprint_tensors(tensors),
-        "config": _deciding(config),
+        "config": None if config is None else _deciding(config),
         "tokenizer": None if tokenizer is None else _described(tokenizer),
     }
     return hashlib.sha256(canonical_json(parts).encode()).hexdigest()

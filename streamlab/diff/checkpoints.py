@@ -17,14 +17,15 @@ from streamlab.diff.apply import plan
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, Mode, SparseTensor
-from streamlab.errors import DiffError, SourceError
+from streamlab.errors import DiffError, SourceError, UsageError
 from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import split_head
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from torch import Tensor
+    from torch.nn import Parameter
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from streamlab.diff.format.container import EncodedDiff
@@ -58,6 +59,48 @@ def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
         backbone = {name: tensors[full] for name, full in _backbone_names(base)[0].items()}
         return Layout.of(backbone, base.config, _tokenizer_beside(base))
     return base.layout
+
+
+def backbone_and_head(
+    model: torch.nn.Module, head: Sequence[str] | None = None
+) -> tuple[Layout, dict[str, Parameter], dict[str, Parameter]]:
+    """Split a model that is at the base's weights: its layout, its backbone, its head, by name.
+
+    `head` names modules or parameters; it may be left out where `transformers` knows the head. A
+    module that is not of `transformers` is known by its weights alone. Raises UsageError.
+    """
+    from transformers import PreTrainedModel
+
+    parameters = dict(model.named_parameters())
+    known = model if isinstance(model, PreTrainedModel) else None
+    if head is None and known is None:
+        raise UsageError(
+            f"{type(model).__name__} is no model of `transformers`, whose head is known. Give the "
+            "names of what is trained densely as `head`, or `head=[]`."
+        )
+    for name in head or ():
+        if not any(n == name or n.startswith(f"{name}.") for n in parameters):
+            raise UsageError(
+                f"`head` names {name!r}, and {type(model).__name__} has no such module or "
+                f"parameter. Its modules: {', '.join(n for n, _ in model.named_children())}."
+            )
+    named = [n for n in parameters if any(n == h or n.startswith(f"{h}.") for h in head or ())]
+    if known is None:
+        backbone = {n: p for n, p in parameters.items() if n not in named}
+        layout = Layout.of(backbone, None, None)
+    else:
+        names, of_head = _backbone_names(known)
+        if head is not None and set(named) != set(of_head):
+            raise UsageError(
+                f"The head of {type(model).__name__} is {', '.join(of_head) or 'empty'}, and "
+                f"`head` names {', '.join(named) or 'nothing'}. Leave `head` out."
+            )
+        named = list(of_head)
+        backbone = {name: parameters[full] for name, full in names.items()}
+        layout = layout_of(known)
+    if not backbone:
+        raise UsageError("`head` names every parameter, so that none is left to prune.")
+    return layout, backbone, {name: parameters[name] for name in named}
 
 
 def _tokenizer_beside(model: PreTrainedModel) -> PreTrainedTokenizerBase | None:

@@ -34,7 +34,7 @@ class Layout:
     def of(
         cls,
         tensors: Mapping[str, Tensor],
-        config: PretrainedConfig,
+        config: PretrainedConfig | None,
         tokenizer: PreTrainedTokenizerBase | None,
     ) -> Layout:
         """Return the layout of a base; see `fingerprint_base`."""

@@ -132,7 +132,8 @@ class TrainingJob:
     backbone: Mapping[str, nn.Parameter]
     head: Mapping[str, nn.Parameter]
     n_batches: int  # per epoch
-    batches: Callable[[int], Iterator[Batch]]  # of an epoch, from 0; each has the same examples
+    # Of an epoch, from 0; each has the same examples. None: the caller computes the gradients.
+    batches: Callable[[int], Iterator[Batch]] | None
     loss: Callable[[Tensor, Tensor], Tensor]  # of float32 logits and labels; the batch mean
     training: TrainingSettings
     seed: int

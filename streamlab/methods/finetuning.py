@@ -52,6 +52,7 @@ def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
     loop = job.loop
     first, n = loop.n_batches_taken, len(schedule) * job.training.accumulate
     examples = hashlib.sha256()
+    assert job.batches is not None  # noqa: S101 - stages are kept of trainings that have them
     for batch in islice(endless(job.batches), first, first + n):
         tensors = {**batch.inputs, "labels of the batch": batch.labels}
         examples.update(fingerprint_tensors(tensors).encode())

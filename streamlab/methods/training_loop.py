@@ -61,12 +61,24 @@ class TrainingLoop:
 
     def __init__(self, job: TrainingJob, n_steps: int) -> None:
         self._job = job
-        self._batches = endless(job.batches)
+        self._batches = iter(()) if job.batches is None else endless(job.batches)
         self.n_steps = n_steps  # planned, of all stages together
         self._step = 0  # of those planned
         self.taken: Counter[str] = Counter()  # steps by stage
         self.reused = 0  # of these, those that an equal training took
         self.device = next(job.model.parameters()).device
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Turn dropout on, seeded; on exit the model is in evaluation mode."""
+        job = self._job
+        with (
+            seeded_dropout(job.seed, self.device),
+            training_attention(job.model, job.training, self.device),
+        ):
+            job.model.train()
+            yield
+            job.model.eval()
 
     @property
     def n_left(self) -> int:
@@ -123,7 +135,7 @@ class TrainingLoop:
             share = schedule[self._step - first]
             self._step += 1
             self.taken[stage] += 1
-            value = self._backward(stage)
+            value = self.backward(stage)
             losses.append(value)
             density = take_step(share)
             for parameter in self._job.model.parameters():
@@ -153,7 +165,7 @@ class TrainingLoop:
                 next(self._batches)
             self._job.watch(Progress(stage, self._step, self.n_steps, value, None))
 
-    def _backward(self, stage: str) -> float:
+    def backward(self, stage: str) -> float:
         """Accumulate the gradient of one step's batches; returns their mean loss."""
         n_batches, total = self._job.training.accumulate, 0.0
         for _ in range(n_batches):
@@ -205,14 +217,9 @@ class TrainingLoop:
 
 @contextmanager
 def training_mode(job: TrainingJob) -> Iterator[TrainingLoop]:
-    """Enter the job's loop with dropout on and seeded; on exit the model is in evaluation mode."""
-    with (
-        seeded_dropout(job.seed, job.loop.device),
-        training_attention(job.model, job.training, job.loop.device),
-    ):
-        job.model.train()
+    """Enter the job's loop; see `TrainingLoop.entered`."""
+    with job.loop.entered():
         yield job.loop
-        job.model.eval()
 
 
 def dense_step(job: TrainingJob) -> tuple[torch.optim.AdamW, TakeStep]:

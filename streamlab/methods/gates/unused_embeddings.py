@@ -61,7 +61,7 @@ def find_used_rows(
     embeddings = (
         job.model.get_input_embeddings() if isinstance(job.model, PreTrainedModel) else None
     )
-    if n_steps == 0 or not isinstance(embeddings, nn.Embedding):
+    if n_steps == 0 or job.batches is None or not isinstance(embeddings, nn.Embedding):
         return {}
     unused = torch.ones(embeddings.num_embeddings, dtype=torch.bool)
     for batch in job.batches(0):

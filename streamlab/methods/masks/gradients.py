@@ -9,6 +9,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
+from streamlab.errors import UsageError
 from streamlab.methods.api import TrainingJob
 from streamlab.methods.masks.measures import Importance, Scored
 from streamlab.methods.masks.selection import Selection, top_k
@@ -78,6 +79,8 @@ def _summed(
 
 def _examples(job: TrainingJob, n: int, *, batch_size: int) -> Iterator[Batch]:
     """Yield `n` examples of the first epoch, or all, a few at a time."""
+    if job.batches is None:
+        raise UsageError("This mask looks at examples first: give `batches` and `loss`.")
     left = n
     for batch in job.batches(0):
         for first in range(0, min(left, batch.labels.shape[0]), batch_size):

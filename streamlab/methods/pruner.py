@@ -1,0 +1,271 @@
+"""Diff pruning in anyone's training loop, on any module of PyTorch.
+
+pruner = DiffPruner(model, target_density=0.005, n_steps=1000, head=["classifier"])
+for batch in loader:
+    model(**batch).loss.backward()
+    pruner.step()
+diff = pruner.finish()
+
+The methods are those of scenarios, with the loop turned inside out: a method runs in a greenlet of
+its own until it needs the gradients of the next step, and goes on when `step` is called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from greenlet import getcurrent, greenlet
+from torch import Tensor, nn
+
+from streamlab.config import Settings, validate
+from streamlab.diff.checkpoints import PretrainedDiff, backbone_and_head
+from streamlab.diff.format.container import encode, rounded
+from streamlab.diff.format.head import HeadType
+from streamlab.diff.format.values import ValueType
+from streamlab.diff.vector import DiffVector
+from streamlab.errors import UsageError
+from streamlab.methods import MethodSettings
+from streamlab.methods.api import (
+    FileTypes,
+    Progress,
+    SparseChange,
+    TrainingJob,
+    TrainingSettings,
+)
+from streamlab.methods.training_loop import TrainingLoop
+from streamlab.units import counted
+
+if TYPE_CHECKING:
+    from streamlab.tasks.batches import Batch
+
+
+class _Asked(Settings):
+    method: MethodSettings
+    training: TrainingSettings
+
+
+class DiffPruner:
+    """Steps a model in the caller's loop by a method that ends in a diff.
+
+    The model is trained in place and holds the trained weights at the end. `model`: any module
+    with float32 parameters, at the weights that are the base. `head`: names of modules or
+    parameters that are trained and stored densely; of a model of `transformers` it is known.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        n_steps: int,
+        head: Sequence[str] | None = None,
+        method: str | Mapping[str, Any] = "diff_pruning",
+        training: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        task: Mapping[str, Any] | None = None,
+        batches: Callable[[int], Iterator[Batch]] | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        watch: Callable[[Progress], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Take the base from the model, and begin.
+
+        `method` and `training`: as in a scenario; `settings` are the method's. `task`: what is
+        stored as the task's description. `batches` and `loss`, as in `TrainingJob`, are for masks
+        that look at examples first (`fisher`, `gradient`). Raises UsageError and ConfigError.
+        """
+        named = {"name": method} if isinstance(method, str) else dict(method)
+        threads = {"threads": torch.get_num_threads()}
+        asked = validate(
+            _Asked,
+            {"method": named | settings, "training": threads | dict(training or {})},
+            origin="DiffPruner",
+        )
+        if asked.method.artifact != "diff":
+            raise UsageError(
+                f"DiffPruner ends in a diff, and `{asked.method.name}` in a file of another kind. "
+                "Use a method with a mask, such as `diff_pruning` or `fixed_mask`."
+            )
+        _refuse_distributed()
+        _refuse_other_types(model)
+        if n_steps < 1:
+            raise UsageError(f"`n_steps` is {n_steps}. Give 1 or more.")
+        layout, backbone, of_head = backbone_and_head(model, head)
+        self._task = dict(task or {})
+        self._trained_before = [(p, p.requires_grad) for p in model.parameters()]
+        self._progress = Progress("", 0, n_steps, math.nan, None)
+        self._watch = watch
+        self._loss = math.nan
+        self._caller = getcurrent()
+        self._job = _CallersJob(
+            task=str(self._task.get("name", "the task")),
+            model=model,
+            layout=layout,
+            base={name: p.detach().clone() for name, p in backbone.items()},
+            backbone=backbone,
+            head=of_head,
+            n_batches=0,
+            batches=batches,
+            loss=loss or _no_loss,
+            training=asked.training,
+            seed=seed,
+            watch=self._note,
+            file_bytes=self._file_bytes,
+            n_steps=n_steps,
+            await_gradients=self._await_gradients,
+        )
+        self._result: SparseChange | None = None
+        self._training = greenlet(asked.method.train)
+        self._go_on(self._job)
+
+    @property
+    def stage(self) -> str:
+        """Return the stage that took the last step."""
+        return self._progress.stage
+
+    @property
+    def density(self) -> float | None:
+        """Return the share of open gates after the last step, where there are gates."""
+        return self._progress.density
+
+    @property
+    def n_steps_left(self) -> int:
+        """Return how many steps the training still takes."""
+        return self._progress.n_steps - self._progress.step
+
+    def step(self, loss: float | Tensor | None = None) -> None:
+        """Take a step by the gradients in the model, and clear them.
+
+        Clips them, updates weights and gates, and begins the next stage when it is due. Batches
+        whose gradients accumulate are the caller's: scale their losses. `loss` is checked and
+        shown. Raises UsageError where no step is left or no parameter has a gradient, and
+        TrainingError where the training broke down.
+        """
+        if self._result is not None:
+            raise UsageError(
+                f"All {counted(self._progress.n_steps, 'step')} are taken. Call `finish`, or begin "
+                "with a larger `n_steps`."
+            )
+        if all(p.grad is None for p in self._job.model.parameters()):
+            raise UsageError("No parameter has a gradient. Call `loss.backward()` before `step`.")
+        self._loss = math.nan if loss is None else float(torch.as_tensor(loss).detach())
+        if loss is not None:
+            self._job.loop.check_loss(self._loss, self.stage)
+        self._go_on()
+
+    def finish(
+        self, *, values: ValueType | None = None, head: HeadType | None = None
+    ) -> PretrainedDiff:
+        """Return the diff; the model holds its weights.
+
+        `values` and `head` round both to what a file of these types holds. Raises UsageError
+        before the last step.
+        """
+        if self._result is None:
+            raise UsageError(
+                f"{self._progress.step} of {counted(self._progress.n_steps, 'step')} are taken. "
+                "Take the others before `finish`, or begin with a smaller `n_steps`."
+            )
+        trained = self._result
+        diff = self._diff(trained)
+        types = trained.stored_as or FileTypes()
+        values, head = values or types.values, head or types.head
+        if values is not None or head is not None:
+            diff = rounded(diff, value_type=values or "fp32", head_type=head or "fp32")
+            self._write(diff)
+        for parameter, trains in self._trained_before:
+            parameter.requires_grad_(trains)
+        return PretrainedDiff.of(diff)
+
+    def _go_on(self, *given: TrainingJob) -> None:
+        """Run the method until it needs gradients or is done."""
+        self._caller = getcurrent()
+        result = self._training.switch(*given)
+        if self._training.dead:
+            self._result = result
+
+    def _await_gradients(self) -> float:
+        self._caller.switch()
+        return self._loss
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+        if self._watch is not None:
+            self._watch(progress)
+
+    def _diff(self, trained: SparseChange) -> DiffVector:
+        layout = self._job.layout
+        return DiffVector(
+            layout, trained.tensors, trained.head, self._task, trained.mode, trained.rule
+        )
+
+    def _file_bytes(self, trained: SparseChange, types: FileTypes) -> int:
+        assert types.values is not None  # noqa: S101 - a method that asks for a size chose them
+        assert types.head is not None  # noqa: S101
+        diff = self._diff(trained)
+        return len(encode(diff, value_type=types.values, head_type=types.head).data)
+
+    @torch.no_grad()
+    def _write(self, diff: DiffVector) -> None:
+        """Write the base plus a diff into the model."""
+        job = self._job
+        for (name, parameter), tensor in zip(job.backbone.items(), diff.tensors, strict=True):
+            where = torch.from_numpy(tensor.positions.copy()).to(parameter.device)
+            added = torch.from_numpy(tensor.values.copy()).to(parameter.device)
+            parameter.copy_(job.base[name])
+            parameter.view(-1)[where] += added
+        for name, parameter in job.head.items():
+            parameter.copy_(torch.from_numpy(diff.head[name].copy()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CallersJob(TrainingJob):
+    """A job whose gradients the caller computes: `await_gradients` returns a step's loss."""
+
+    n_steps: int
+    await_gradients: Callable[[], float]
+
+    @cached_property
+    def loop(self) -> TrainingLoop:
+        return _CallersLoop(self)
+
+
+class _CallersLoop(TrainingLoop):
+    def __init__(self, job: _CallersJob) -> None:
+        super().__init__(job, job.n_steps)
+        self._await_gradients = job.await_gradients
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Leave modes, attention and random generators to the caller."""
+        yield
+
+    def backward(self, stage: str) -> float:  # noqa: ARG002 - the contract's
+        return self._await_gradients()
+
+
+def _refuse_distributed() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        n = torch.distributed.get_world_size()
+        if n > 1:
+            raise UsageError(
+                f"DiffPruner trains in one process, and {n} train this model together. Start one."
+            )
+
+
+def _refuse_other_types(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise UsageError(
+                f"`{name}` is {str(parameter.dtype).removeprefix('torch.')}, and DiffPruner trains "
+                "float32. Load the model with `dtype=torch.float32`; compute under autocast."
+            )
+
+
+def _no_loss(_logits: Tensor, _labels: Tensor) -> Tensor:
+    raise UsageError("This mask looks at examples first: give `batches` and `loss`.")
