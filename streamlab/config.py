@@ -6,10 +6,9 @@ This module knows no setting by name: each settings class lives beside what it s
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -18,16 +17,17 @@ import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    GetCoreSchemaHandler,
     SerializationInfo,
     ValidationError,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from streamlab.errors import ConfigError, UsageError
 from streamlab.files import read_text
 from streamlab.hashing import canonical_json as canonical_json
 from streamlab.plugins import Group, load
-from streamlab.units import nearest
+from streamlab.problems import HIDDEN, OWN, describe, described
 
 Tree = dict[str, Any]
 
@@ -40,7 +40,6 @@ class Settings(BaseModel):
     )
 
 
-_HIDDEN = "hidden"  # the type of a problem whose input is not shown
 AnySettings = TypeVar("AnySettings", bound=BaseModel)
 
 
@@ -50,13 +49,16 @@ _VALUE_CHARACTERS: Final = 100  # more of a text count as more values
 _MOST_LEVELS: Final = 64
 _TOO_DEEP: Final = f"it is nested in more than {_MOST_LEVELS} levels, or in itself"
 _MOST_DIGITS: Final = 100  # of a whole number
-_MOST_DESCRIBED: Final = 1000  # problems of one file
 _MOST_CHARACTERS: Final = 1 << 16  # of a setting with variables
 
 if TYPE_CHECKING:
     from yaml import SafeLoader as _Parser
 else:  # four times as fast, where PyYAML was built with it
     _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _RefusedError(yaml.composer.ComposerError):
+    """What YAML allows and settings do not, said in words of ours."""
 
 
 class _Composer(yaml.composer.Composer):
@@ -70,13 +72,13 @@ class _Composer(yaml.composer.Composer):
         seen = set()
         for key_node, _ in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.composer.ComposerError(
+                raise _RefusedError(
                     None, None, "a list or a mapping cannot be a key", key_node.start_mark
                 )
             merge = key_node.tag == _MERGE
             key = key_node.value if merge else self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.composer.ComposerError(
+                raise _RefusedError(
                     None, None, f"the key `{key}` is given twice", key_node.start_mark
                 )
             seen.add(key)
@@ -159,10 +161,11 @@ def parse_yaml(text: str, *, origin: str) -> Tree:
     """Parse one YAML mapping; `origin` names it in errors. Raises ConfigError."""
     try:
         tree = _load_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(
-            origin, [f"is not valid YAML: {' '.join(str(error).split())}."]
-        ) from error
+    except yaml.YAMLError as error:
+        place, problem = _yaml_problem(error, text)
+        raise ConfigError(origin, [f"is not valid YAML: {place}{problem}."]) from error
+    except ValueError as error:
+        raise ConfigError(origin, [f"is not valid YAML: {error}."]) from error
     if not isinstance(tree, dict):
         raise ConfigError(
             origin, [f"must hold a mapping of settings, holds {type(tree).__name__}."]
@@ -170,12 +173,52 @@ def parse_yaml(text: str, *, origin: str) -> Tree:
     return tree
 
 
+# What the parser says, in words for who wrote the file; the first that fits.
+_YAML_PROBLEMS: Final = (
+    ("mapping values are not allowed", "a `:` cannot stand here. Put text that holds `: ` in "
+     "quotes, and indent the keys of one mapping alike"),
+    ("found unexpected end of stream", "a quotation mark is never closed"),
+    ("found undefined alias", "`*` stands for something that was marked by `&` before, and nothing "
+     "was. Put text that begins with `*` in quotes"),
+    ("could not determine a constructor", "`!` has no meaning here. Put text that begins with it "
+     "in quotes"),
+    ("expected ',' or ']'", "a list in brackets is not closed: `,` or `]` is missing"),
+    ("expected ',' or '}'", "a mapping in braces is not closed: `,` or `}` is missing"),
+    ("expected node content", "a value is missing, or a bracket is not closed"),
+    ("expected '-' indicator", "the items of a list must begin with `-`, each as far to the right"),
+    ("expected key", "the keys of one mapping must each begin as far to the right"),
+    ("could not find expected ':'", "a key has no `:` after it"),
+    ("unknown escape character", "a backslash in double quotes has a meaning of its own. Use "
+     "single quotes"),
+    ("but found another document", "it holds several documents. Keep one"),
+)  # fmt: skip
+
+
+def _yaml_problem(error: yaml.YAMLError, text: str) -> tuple[str, str]:
+    """Return the place of what is wrong in a text, and what is wrong, in plain words."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        position = getattr(error, "position", 0)
+        return "", f"it holds a control character, at position {position + 1}"
+    mark, said = error.problem_mark, str(error.problem)
+    place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    if isinstance(error, _RefusedError):
+        return place, said
+    found = text[mark.index : mark.index + 1] if mark is not None else ""
+    if "cannot start any token" in said:
+        if found == "\t":
+            return place, "a tab cannot stand before a value or a key. Use blanks"
+        return place, f"no value begins with `{found}`. Put it in quotes"
+    known = (words for part, words in _YAML_PROBLEMS if part in said)
+    otherwise = f"`{found}` is not expected here" if found.strip() else "it ends early"
+    return place, next(known, otherwise)
+
+
 def _load_yaml(text: str) -> Any:
     """Return the values in a text. Raises YAMLError, or ValueError for values of no settings."""
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except (AttributeError, KeyError, TypeError) as error:  # a value is not what its tag says
-        raise ValueError(f"a value does not suit its tag ({error})") from error
+        raise ValueError("a value does not suit its tag") from error
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     if _n_values(tree, {}, 0) > _MOST_VALUES:
@@ -201,48 +244,12 @@ def _n_values(tree: Any, known: dict[tuple[int, int], int], level: int) -> int:
     return known[seen]
 
 
-def override(tree: Tree, assignments: Sequence[str]) -> Tree:
-    """Return a copy of `tree` with every `a.b=value` applied; values are read as YAML.
-
-    A number in the path indexes a list. Raises ConfigError with every malformed assignment.
-    """
-    copy: Tree = json.loads(json.dumps(tree, default=str))
-    problems = []
-    for assignment in assignments:
-        path, equals, value = assignment.partition("=")
-        if not equals or not all(path.split(".")):
-            problems.append(f"--set {assignment!r}: write it as `a.b=value`.")
-            continue
-        try:
-            _assign(copy, path.split("."), _load_yaml(value))
-        except (yaml.YAMLError, ValueError) as error:
-            problems.append(f"--set {assignment!r}: {' '.join(str(error).split())}")
-    if problems:
-        raise ConfigError("the command line", problems)
-    return copy
-
-
-def assign(tree: Tree, path: str, value: Any) -> None:
-    """Set `a.b` of a tree in place; missing mappings are made. Raises ValueError."""
-    _assign(tree, path.split("."), value)
-
-
-def _assign(tree: Any, path: Sequence[str], value: Any) -> None:
-    for depth, name in enumerate(path):
-        last = depth == len(path) - 1
-        if isinstance(tree, list):
-            if not name.isdigit() or int(name) >= len(tree):
-                raise ValueError(f"`{name}` is not an index of a list of {len(tree)}.")
-            index: Any = int(name)
-        elif isinstance(tree, dict):
-            index = name
-            if not last and not isinstance(tree.get(name), (dict, list)):
-                tree[name] = {}
-        else:
-            raise ValueError(f"`{'.'.join(path[:depth])}` holds no settings.")
-        if last:
-            tree[index] = value
-        tree = tree[index]
+def read_value(text: str) -> Any:
+    """Return the value that a text has in YAML. Raises ValueError where it is not YAML."""
+    try:
+        return _load_yaml(text)
+    except yaml.YAMLError as error:
+        raise ValueError(_yaml_problem(error, text)[1]) from error
 
 
 _VARIABLE = re.compile(
@@ -284,12 +291,7 @@ def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) ->
     try:
         return cls.model_validate(tree)
     except ValidationError as error:
-        found = error.errors()
-        lists = {e["loc"][:-1] for e in found}
-        # A list whose items are all invalid is also called too short.
-        shown = [e for e in found if e["type"] != "too_short" or e["loc"] not in lists]
-        problems = [_describe(cls, e) for e in shown[:_MOST_DESCRIBED]]
-        raise ConfigError(origin, problems) from error
+        raise ConfigError(origin, describe(cls, error.errors(), tree)) from error
 
 
 def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySettings:
@@ -301,8 +303,8 @@ def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySetti
         return cls.model_validate(tree)
     except ValidationError as error:
         details = [
-            InitErrorDetails(type=secret_problem(_message(cls, e)), loc=e["loc"], input=None)
-            for e in error.errors()
+            InitErrorDetails(type=secret_problem(text), loc=place, input=None)
+            for place, text in described(cls, error.errors(), tree)
         ]
         raise ValidationError.from_exception_data(cls.__name__, details) from error
 
@@ -311,7 +313,7 @@ def validate_nested(cls: type[AnySettings], tree: Mapping[str, Any]) -> AnySetti
 class NamedSettings:
     """Settings whose class is a plug-in: the subclass of `base` that the name in `key` stands for.
 
-    `validated` and `dumped` are the validator and serialiser of a field; a bare name stands for
+    It annotates a field's type, `Annotated[base, NamedSettings(...)]`; a bare name stands for
     settings without other keys.
     """
 
@@ -320,7 +322,25 @@ class NamedSettings:
     builtin: Mapping[str, str]
     base: type[BaseModel]
 
-    def validated(self, given: Any) -> BaseModel:
+    def __get_pydantic_core_schema__(
+        self, _source: Any, _handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Return how pydantic builds and dumps such a field."""
+        dumping = core_schema.plain_serializer_function_ser_schema(self._dumped, info_arg=True)
+        return core_schema.no_info_plain_validator_function(
+            self._validated,
+            json_schema_input_schema=core_schema.any_schema(),
+            serialization=dumping,
+        )
+
+    def find(self, name: str) -> type[BaseModel] | None:
+        """Return the settings class that a name stands for, None where it is not known."""
+        try:
+            return self._class(name)
+        except ValidationError:
+            return None
+
+    def _validated(self, given: Any) -> BaseModel:
         """Build the settings from a name or a mapping. Raises as validators do."""
         if isinstance(given, self.base):
             return given
@@ -331,7 +351,7 @@ class NamedSettings:
             raise self._invalid_name("is required and missing")
         return validate_nested(self._class(str(tree[self.key])), tree)
 
-    def dumped(self, settings: BaseModel, info: SerializationInfo) -> Tree:
+    def _dumped(self, settings: BaseModel, info: SerializationInfo) -> Tree:
         """Return the settings as a mapping, by their own class."""
         return settings.model_dump(mode=info.mode)
 
@@ -357,56 +377,13 @@ class NamedSettings:
 def problem(message: str, given: object, *place: str | int) -> InitErrorDetails:
     """Return one problem of settings, for the ValidationError that a validator raises."""
     # The message is a value: in a template, braces would have a meaning.
-    kind = PydanticCustomError("settings", "{message}", {"message": message})
+    kind = PydanticCustomError(OWN, "{message}", {"message": message})
     return InitErrorDetails(type=kind, loc=place, input=given)
 
 
 def secret_problem(message: str) -> PydanticCustomError:
     """Return a problem for a validator to raise whose input is not shown: it may be secret."""
-    return PydanticCustomError(_HIDDEN, "{message}", {"message": message})
-
-
-def _describe(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"]) or "the file"
-    message = _message(cls, error)
-    return f"{place}: {message}" if message.endswith("?") else f"{place}: {message.rstrip('.')}."
-
-
-def _message(cls: type[BaseModel], error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden":
-        known = sorted(_sibling_names(cls, error["loc"][:-1]))
-        return f"unknown key. {nearest(str(error['loc'][-1]), known, limit=1)}"
-    if error["type"] == "missing":
-        return "is required and missing"
-    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message[:1].lower() + message[1:]
-    given = error.get("input")
-    simple = isinstance(given, (str, int, float, bool, type(None)))
-    # A message may quote the input itself.
-    hidden = error["type"] == _HIDDEN or (isinstance(given, str) and repr(given) in message)
-    shown = f", got {given!r}" if simple and not hidden else ""
-    return f"{message.rstrip('.')}{shown}"
-
-
-def _sibling_names(cls: type[BaseModel], place: Sequence[Any]) -> set[str]:
-    """Return the keys known at `place`, following nested settings, lists, mappings and unions."""
-    candidates: set[type[BaseModel]] = {cls}
-    for part in place:
-        following: set[type[BaseModel]] = set()
-        for candidate in candidates:
-            field = candidate.model_fields.get(str(part))
-            if field is not None:
-                following |= set(_models_in(field.annotation))
-        # Any other part is an index, a mapping's key or a union's tag.
-        candidates = following or candidates
-    return {name for candidate in candidates for name in candidate.model_fields}
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models_in(argument)
+    return PydanticCustomError(HIDDEN, "{message}", {"message": message})
 
 
 def digest(tree: Any) -> str:

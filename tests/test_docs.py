@@ -15,9 +15,10 @@ import pytest
 from manual import every_command, mask_table, settings_reference
 from stream_samples import carry_out, make_lab
 
-from streamlab.config import override, parse_yaml, validate
+from streamlab.config import parse_yaml, validate
 from streamlab.methods.peft_types import TYPES as ADAPTER_TYPES
-from streamlab.stream.scenario import resolve_scenario
+from streamlab.overrides import override
+from streamlab.stream.scenario import Scenario, resolve_scenario
 from streamlab.study.study import Question, Study, StudyMethod
 from streamlab.units import DAY_US
 
@@ -156,7 +157,7 @@ def test_every_setting_given_on_a_command_line_is_valid(path: Path) -> None:
         words = words_of(line)
         given = [after for word, after in itertools.pairwise(words) if word == "--set"]
         if given and "$density" not in line:
-            resolve_scenario(override(tree, given), origin=line, folder=ROOT)
+            resolve_scenario(override(tree, given, Scenario).tree, origin=line, folder=ROOT)
 
 
 def test_the_plug_ins_of_the_guide_on_extending_run(

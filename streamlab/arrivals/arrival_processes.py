@@ -22,8 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
     Field,
-    PlainSerializer,
-    PlainValidator,
     PositiveFloat,
     PositiveInt,
     model_validator,
@@ -165,11 +163,11 @@ BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["process"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
 )
 # An arrival process in a scenario, validated and dumped by the class that `process` stands for.
-_NAMED = NamedSettings(
-    group="streamlab.arrival_processes", key="process", builtin=BUILTIN, base=ArrivalProcess
-)
 ArrivalProcessSettings = Annotated[
-    ArrivalProcess, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+    ArrivalProcess,
+    NamedSettings(
+        group="streamlab.arrival_processes", key="process", builtin=BUILTIN, base=ArrivalProcess
+    ),
 ]
 
 

@@ -153,7 +153,10 @@ set_option = click.option(
 def _load_scenario(scenario: Path, overrides: tuple[str, ...]) -> LoadedScenario:
     from streamlab.stream.scenario import load_scenario
 
-    return load_scenario(scenario, overrides=overrides)
+    loaded = load_scenario(scenario, overrides=overrides)
+    for sentence in loaded.notes:
+        note(sentence)
+    return loaded
 
 
 # Add the argument SCENARIO and `--set`, passed to the command as `loaded`.

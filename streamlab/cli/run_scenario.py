@@ -80,13 +80,10 @@ def run(
     from streamlab.stream.scenario import load_scenario
 
     notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-    if executor is None and ray_address is not None:
-        executor = "ray"
-    elif executor is None and workers is not None:
-        executor = "processes"
-    how = {"executor": executor, "workers": workers, "ray_address": ray_address}
-    given = [f"execution.{key}={value}" for key, value in how.items() if value is not None]
-    loaded = load_scenario(scenario, overrides=[*overrides, *given])
+    how = _execution(executor, workers, ray_address)
+    loaded = load_scenario(scenario, overrides=[*overrides, *how])
+    for sentence in loaded.notes:
+        _say(notes, sentence)
     live = LiveProgress(notes, stages=verbose)
     name = ""
 
@@ -115,6 +112,16 @@ def run(
     record = _close(place, name, notes)
     if failed:
         raise StreamlabError("\n".join([f"{name}: {record.reason}.", *failed]))
+
+
+def _execution(executor: str | None, workers: int | None, ray_address: str | None) -> list[str]:
+    """Return the overrides that the options on execution stand for."""
+    if executor is None and ray_address is not None:
+        executor = "ray"
+    elif executor is None and workers is not None:
+        executor = "processes"
+    how = {"executor": executor, "workers": workers, "ray_address": ray_address}
+    return [f"execution.{key}={value}" for key, value in how.items() if value is not None]
 
 
 def _say(notes: Console, text: str) -> None:

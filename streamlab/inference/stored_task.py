@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.errors import DataError, DiffError, StoreError
 from streamlab.files import write_atomically
+from streamlab.problems import message
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.examples import Example
@@ -219,8 +220,8 @@ def parse_description(task: Mapping[str, Any]) -> TaskDescription:
         return TaskDescription.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(map(str, found['loc'])) or 'task'}: {found['msg']}"
-            for found in error.errors(include_url=False, include_input=False)
+            f"{'.'.join(map(str, found['loc'])) or 'task'}: {message(found)}"
+            for found in error.errors()
         )
         raise DiffError(
             f"The task description in the diff's file is invalid ({problems}). Predictions need "

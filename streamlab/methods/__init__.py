@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from pydantic import PlainSerializer, PlainValidator
-
 from streamlab.config import NamedSettings
 from streamlab.methods.api import Method
 from streamlab.methods.baselines import (
@@ -30,13 +28,10 @@ BUILTIN: Final[Mapping[str, str]] = MappingProxyType(
 )
 # A method in a scenario, validated and dumped by the class that its `name` stands for: a built-in
 # name, an entry point of the group `streamlab.methods`, or an import path `package.module:Name`.
-_NAMED = NamedSettings(
-    group="streamlab.methods",
-    key="name",
-    builtin=BUILTIN,
-    base=Method,
-)
-MethodSettings = Annotated[Method, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)]
+MethodSettings = Annotated[
+    Method,
+    NamedSettings(group="streamlab.methods", key="name", builtin=BUILTIN, base=Method),
+]
 
 __all__ = [
     "BUILTIN",

@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from streamlab.errors import DiffError
 from streamlab.hashing import canonical_json, parse_json
 from streamlab.methods.peft_types import TYPES, AdapterType, stored_settings
+from streamlab.problems import message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,6 +138,6 @@ def _checked_settings(given: Any) -> dict[str, Any]:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         unknown = first["type"] == "extra_forbidden"
-        reason = " must be left out" if unknown else f": {first['msg']}"
+        reason = " must be left out" if unknown else f": {message(first)}"
         raise DiffError(f"PEFT's settings of the adapter: `{place:.100}`{reason}.") from error
     return checked.model_dump(mode="json", exclude_unset=True)

@@ -253,13 +253,15 @@ class ArrivalDetails:
         """Read what `to_json` returned. Raises RegistryError for anything else."""
         from pydantic import ValidationError
 
+        from streamlab.problems import message
+
         try:
             return _adapter().validate_python(tree)  # type: ignore[return-value]
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "details"
             raise RegistryError(
-                f"The details of an arrival cannot be read: `{place}`: {first['msg']}. "
+                f"The details of an arrival cannot be read: `{place}`: {message(first)}. "
                 "The registry was changed by another program."
             ) from error
 

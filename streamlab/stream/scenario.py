@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +18,6 @@ from streamlab.config import (
     Settings,
     Tree,
     expand_variables,
-    override,
     problem,
     read_yaml,
     scenario_digest,
@@ -28,6 +27,7 @@ from streamlab.errors import ConfigError
 from streamlab.methods import DiffPruning, MethodSettings
 from streamlab.methods.api import TrainingSettings
 from streamlab.methods.fixed_mask import FixedMaskMethod
+from streamlab.overrides import override
 from streamlab.shipped import find_file
 from streamlab.stream.admission import AdmissionSettings
 from streamlab.stream.device import DeviceSettings
@@ -282,6 +282,7 @@ class LoadedScenario:
     resolved: Mapping[str, Any]
     digest: str
     folder: Path  # relative paths in the scenario start here
+    notes: tuple[str, ...] = ()  # a sentence on each part of the file that is not used
 
     @property
     def base(self) -> BaseSettings:
@@ -300,8 +301,11 @@ def load_scenario(
     Raises ConfigError naming every problem found.
     """
     path = find_file(path, "scenario")
-    tree = override(read_yaml(path), overrides)
-    return resolve_scenario(tree, origin=str(path), folder=path.parent, environment=environment)
+    found = override(read_yaml(path), overrides, Scenario)
+    loaded = resolve_scenario(
+        found.tree, origin=str(path), folder=path.parent, environment=environment
+    )
+    return replace(loaded, notes=found.notes)
 
 
 def resolve_scenario(

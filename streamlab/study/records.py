@@ -20,6 +20,7 @@ from streamlab.diff.layout import layer_of
 from streamlab.errors import ConfigError, StreamlabError
 from streamlab.files import read_text, write_atomically
 from streamlab.hashing import canonical_json, parse_json
+from streamlab.problems import message
 from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, ScoreRecord
 
 MAX_BYTES: Final = 5_000_000  # of a file of cells
@@ -156,7 +157,7 @@ def read_lines(path: Path, kind: type[AnyRecord]) -> list[AnyRecord]:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            problems.append(f"line {number}: `{place}`: {first['msg']}")
+            problems.append(f"line {number}: `{place}`: {message(first, kind)}")
         except ValueError as error:
             problems.append(f"line {number}: is no JSON: {error}")
     if problems:

@@ -15,11 +15,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from streamlab.config import Settings, Tree, assign, read_yaml, validate
+from streamlab.config import Settings, Tree, read_yaml, validate
 from streamlab.errors import ConfigError
+from streamlab.overrides import assign
 from streamlab.shipped import find_file
 from streamlab.stream.provider_settings import Name
-from streamlab.stream.scenario import LoadedScenario, resolve_scenario
+from streamlab.stream.scenario import LoadedScenario, Scenario, resolve_scenario
 from streamlab.study.tuning import (
     Grid,
     Search,
@@ -216,7 +217,7 @@ class LoadedStudy:
         sized = [(path, row.size) for path in method.sizes]
         for path, value in (*sized, *chosen):
             inside = path.startswith(("method.", "training."))
-            assign(tree, f"defaults.{path}" if inside else path, value)
+            assign(tree, f"defaults.{path}" if inside else path, value, Scenario)
         return tree | {
             "version": 1,
             "name": f"study-{row.label}-{task}",  # not the study's: studies may share cells

@@ -77,7 +77,7 @@ def test_json_and_csv_hold_raw_numbers_of_every_column(plan: Plan, lab: Lab) -> 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("evaluation=never", "evaluation: input should be 'last' or 'full', got 'never'."),
+        ("evaluation=never", "evaluation: must be 'last' or 'full', got 'never'."),
         ("tasks.mood.files.folder=none", "none' does not exist. Check the path."),
         ("defaults.training.max_length=64", "takes at most 32. Lower it."),
     ],

@@ -49,7 +49,7 @@ def test_unknown_keys_are_told_with_the_nearest(refuse: Refuse, lab: Lab) -> Non
 
     assert refuse(path).splitlines() == [
         f"{path} has 2 problems:",
-        "  evaluation: input should be 'last' or 'full', got 'never'.",
+        "  evaluation: must be 'last' or 'full', got 'never'.",
         "  bse: unknown key. Did you mean `base`?",
     ]
 

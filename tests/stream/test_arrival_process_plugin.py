@@ -90,7 +90,7 @@ def test_its_settings_are_resolved_and_read_again(name: str, lab: Lab, tmp_path:
     ("arrivals", "problem"),
     [
         ({"process": "weekly", "weekdy": 1}, "arrivals.weekdy: unknown key"),
-        ({"process": "weekly", "weekday": "x"}, "arrivals.weekday: input should be a valid int"),
+        ({"process": "weekly", "weekday": "x"}, "arrivals.weekday: must be a whole number"),
         ({"weekday": 1}, "arrivals.process: is required and missing."),
         (3, "arrivals: must be a name or a mapping with the key `process`"),
         ("weekli", "`weekly`"),

@@ -157,7 +157,7 @@ def test_the_settings_of_a_foreign_method_are_resolved_and_read_again(
         ),
         (
             {"name": "random_mask", "target_density": 2},
-            "defaults.method.target_density: input should be less than or equal to 1, got 2.",
+            "defaults.method.target_density: must be at most 1, got 2.",
         ),
         ({"target_density": 0.1}, "defaults.method.name: is required and missing."),
         (3, "defaults.method: must be a name or a mapping with the key `name`"),

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from pydantic import PlainSerializer, PlainValidator
-
 from streamlab.config import NamedSettings
 from streamlab.methods.masks.candidates import OpenCandidates
 from streamlab.methods.masks.counts import CountsWithin
@@ -29,7 +27,7 @@ MASKS: Final[Mapping[str, str]] = MappingProxyType(
     {c.model_fields["name"].default: f"{c.__module__}:{c.__name__}" for c in _CLASSES}
 )
 # A mask selector in a scenario, validated and dumped by the class that its `name` stands for.
-_NAMED = NamedSettings(group="streamlab.masks", key="name", builtin=MASKS, base=MaskSelector)
 MaskSettings = Annotated[
-    MaskSelector, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+    MaskSelector,
+    NamedSettings(group="streamlab.masks", key="name", builtin=MASKS, base=MaskSelector),
 ]

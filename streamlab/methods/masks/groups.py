@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, PlainSerializer, PlainValidator, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor
 
 from streamlab.config import NamedSettings
@@ -33,9 +33,8 @@ MEASURES: Final[Mapping[str, str]] = MappingProxyType(
         for c in (LargestChange, Fisher, GroupGated, Gradient, Learned)
     }
 )
-_NAMED = NamedSettings(group="streamlab.masks", key="name", builtin=MEASURES, base=Measure)
 MeasureSettings = Annotated[
-    Measure, PlainValidator(_NAMED.validated), PlainSerializer(_NAMED.dumped)
+    Measure, NamedSettings(group="streamlab.masks", key="name", builtin=MEASURES, base=Measure)
 ]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from streamlab.errors import DataError, SourceError
 from streamlab.locations import PACKAGE_PREFIX, package_path
+from streamlab.problems import message
 from streamlab.tasks.settings import Labels, TaskFiles
 from streamlab.tasks.sources.api import (
     DEV_NAMES,
@@ -159,7 +160,7 @@ def _read_meta(folder: Path) -> _Meta:
         raise DataError(
             f"{str(path)!r} must hold an object whose `kind` is one of "
             f"{', '.join(get_args(TaskKind))} and whose `labels` are two or more different names, "
-            f"or null: {error.errors()[0]['msg']}. Correct it."
+            f"or null: {message(error.errors()[0])}. Correct it."
         ) from error
 
 
