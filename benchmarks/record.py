@@ -42,7 +42,7 @@ GOALS: Final = {
     "file_over_bound_bf16": "at most 1.03",
     "decode_over_reload": "at most 0.15",
     "kilobyte_switch_over_reload": "at most 0.05",
-    "stage2_over_full": "at most 0.85",
+    "seeded_over_full": "at most 0.85",
 }
 
 # Words of a figure's name that a reader would not know.

@@ -136,7 +136,7 @@ def check_instructions(cpuinfo: Path) -> Finding:
 
 
 def check_compiler() -> Finding:
-    """Find the C compiler that builds the fused step."""
+    """Find the C compiler that builds the kernels."""
     found = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if found is None:
         return Finding("C compiler", "note", "none; the slower eager step is used")

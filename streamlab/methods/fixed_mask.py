@@ -20,6 +20,8 @@ from streamlab.diff.vector import SparseTensor
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import AdamSettings, AdamState
 from streamlab.methods.api import Artifact, FileTypes, Method, SparseChange, TrainingJob
+from streamlab.methods.kernels.availability import find_selected_product
+from streamlab.methods.kernels.selected_gradient import SelectedGradient, selected_gradients
 from streamlab.methods.kernels.triton_step import FixedMaskLaunch
 from streamlab.methods.masks.selection import MaskSelector, Selection
 from streamlab.methods.quantizer import GridType, QuantizeSettings, TrainedHead, on_grid
@@ -51,13 +53,15 @@ class FixedMask:
         selection: Selection,
         *,
         triton: bool = False,
+        gradients: Sequence[SelectedGradient | None] = (),
     ) -> None:
         """Reset the `live` tensors to the base and add the selection's start values.
 
         Steps are taken by `triton` or by PyTorch; shared, gated and quantised values by PyTorch
-        alone.
+        alone. `gradients`: where those of the selected entries are found, beside `grad`.
         """
         self._live = list(live)
+        self._gradients = list(gradients) or [None] * len(self._live)
         device = self._live[0].device
         self._positions = [p.to(device) for p in selection.positions]
         self._counts = [p.numel() for p in self._positions]
@@ -127,14 +131,19 @@ class FixedMask:
             return self._launch.gather(
                 [None if p.grad is None else p.grad.contiguous() for p in self._live]
             )
-        parts = []
-        for parameter, selected in zip(self._live, self._positions, strict=True):
-            if parameter.grad is None:
-                parts.append(self.values.new_zeros(selected.numel()))
-            else:
-                parts.append(parameter.grad.reshape(-1)[selected])
-        gathered = torch.cat(parts)
+        parts = map(self._of_selected, self._live, self._positions, self._gradients)
+        gathered = torch.cat(list(parts))
         return gathered if self._sharing is None else self._sharing.collect(gathered)
+
+    def _of_selected(
+        self, parameter: nn.Parameter, selected: Tensor, direct: SelectedGradient | None
+    ) -> Tensor:
+        """Return the gradient of one tensor's selected entries."""
+        found = None if direct is None else direct.take()
+        if parameter.grad is None:
+            return self.values.new_zeros(selected.numel()) if found is None else found
+        dense = parameter.grad.reshape(-1)[selected]
+        return dense if found is None else found + dense
 
     def step(self, gradient: Tensor, settings: AdamSettings, scale: float | Tensor = 1.0) -> None:
         """Take one Adam step by `scale` times the gradient; write the values into the model."""
@@ -158,6 +167,12 @@ class FixedMask:
             SparseTensor(tuple(parameter.shape), selected.cpu().numpy(), part.cpu().numpy().copy())
             for parameter, selected, part in zip(self._live, self._positions, parts, strict=True)
         )
+
+    def release(self) -> None:
+        """Let the model compute whole gradients again."""
+        for direct in self._gradients:
+            if direct is not None:
+                direct.release()
 
     def write(self) -> None:
         """Write the base plus the values into the model."""
@@ -195,7 +210,11 @@ def fixed_mask_step(
     live = list(job.backbone.values())
     plain = in_pytorch or isinstance(selection.rule, Shared) or job.training.step == "eager"
     triton = not plain and has_triton(live[0].device)
-    mask = FixedMask(live, list(job.base.values()), selection, triton=triton)
+    gradients: Sequence[SelectedGradient | None] = ()
+    product = find_selected_product(job.training.step, live[0].device, job.training.threads)
+    if product is not None:
+        gradients = selected_gradients(job.model, live, selection.positions, product)
+    mask = FixedMask(live, list(job.base.values()), selection, triton=triton, gradients=gradients)
     head = TrainedHead(job.head, job.training.head_learning_rate)
 
     def take_step(share: float) -> None:
@@ -244,6 +263,7 @@ def train_fixed_mask(
 
         trained = [mask.values, *head.values]
         loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=write)
+        mask.release()
     tensors, rule = mask.tensors(), selection.rule
     if selection.within is not None:
         rule = selection.within

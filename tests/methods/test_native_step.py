@@ -36,8 +36,8 @@ def test_without_a_working_compiler_there_is_no_compiled_step(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    uncached = native._find_library.__wrapped__  # the answer is remembered from then on
-    monkeypatch.setattr(native, "_find_library", uncached)
+    uncached = native.find_library.__wrapped__  # the answer is remembered from then on
+    monkeypatch.setattr(native, "find_library", uncached)
     arrange(monkeypatch, tmp_path)
 
     assert find_native_step(1) is None

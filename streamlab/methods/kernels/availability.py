@@ -6,7 +6,8 @@ from typing import Literal
 
 import torch
 
-from streamlab.methods.kernels.native import NativeStep, find_native_step
+from streamlab.methods.kernels.native import NativeStep, find_library, find_native_step
+from streamlab.methods.kernels.selected_gradient import SelectedProduct
 from streamlab.methods.kernels.triton_step import TritonKernels, find_triton
 
 StepSetting = Literal["auto", "compiled", "eager"]
@@ -19,3 +20,11 @@ def find_kernels(
     if step == "eager":
         return None
     return find_native_step(n_threads) if device.type == "cpu" else find_triton(device)
+
+
+def find_selected_product(
+    step: StepSetting, device: torch.device, n_threads: int
+) -> SelectedProduct | None:
+    """Return the product of selected entries for `training.step`; None stands for PyTorch's."""
+    library = None if step == "eager" or device.type != "cpu" else find_library()
+    return None if library is None else SelectedProduct(library, n_threads)

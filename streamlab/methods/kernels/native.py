@@ -1,7 +1,7 @@
-"""The fused step in C: `step.c`, compiled when a training first needs it.
+"""The kernels in C: the library that holds them, and the fused step of `step.c`.
 
-It is compiled into a new temporary folder that is deleted once the library is loaded, so no
-library is ever stale, and none that another user could have written is ever run.
+The library is compiled when a training first needs it, into a new temporary folder that is deleted
+once it is loaded: it is never stale, and none that another user could have written is ever run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_SOURCE = Path(__file__).with_name("step.c")
+_SOURCES = [str(Path(__file__).with_name(f"{name}.c")) for name in ("step", "selected_gradient")]
 # Contraction and reassociation stay off: with them bits would depend on the machine.
 _FLAGS = (
     "-O3", "-march=native", "-std=c11", "-ffp-contract=off",
@@ -83,18 +83,19 @@ class NativeStep:
 
 def find_native_step(n_threads: int) -> NativeStep | None:
     """Return the compiled step, or None where no C compiler can build it."""
-    library = _find_library()
+    library = find_library()
     return None if library is None else NativeStep(library, n_threads)
 
 
 @functools.cache
-def _find_library() -> ctypes.CDLL | None:
+def find_library() -> ctypes.CDLL | None:
+    """Return the compiled kernels, or None where no C compiler can build them."""
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
     if compiler is None:
         return None
-    with tempfile.TemporaryDirectory(prefix="streamlab-step-") as folder:
-        library = Path(folder) / "step.so"
-        command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(library), "-lm"]
+    with tempfile.TemporaryDirectory(prefix="streamlab-kernels-") as folder:
+        library = Path(folder) / "kernels.so"
+        command = [compiler, *_FLAGS, *_SOURCES, "-o", str(library), "-lm"]
         try:
             # The compiler is the user's own; the arguments are constants of this file.
             subprocess.run(command, check=True, capture_output=True, timeout=60)  # noqa: S603
