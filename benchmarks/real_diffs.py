@@ -145,7 +145,7 @@ def trained_diffs(base: Base, home: Path | None) -> dict[str, TrainedDiff]:
     with tempfile.TemporaryDirectory() as folder:
         scenario = Path(folder) / "short.yaml"
         scenario.write_text(yaml.safe_dump(SHORT_STREAM), encoding="utf-8")
-        for _ in streamlab.run(scenario, Path(folder) / "home"):
+        for _ in streamlab.outcomes(scenario, Path(folder) / "home"):
             pass
         return dict(_from_home(base, Path(folder) / "home"))
 

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamlab.diff.checkpoints import PretrainedDiff as DiffVector
-    from streamlab.inference.open_home import open_home as open_home
+    from streamlab.library.home import open_home as open_home
+    from streamlab.library.run import run as run
     from streamlab.methods.pruner import DiffPruner as DiffPruner
-    from streamlab.stream.engine import run as run
+    from streamlab.stream.engine import run as outcomes
 
 from streamlab.version import __version__
 
-__all__ = ["DiffPruner", "DiffVector", "__version__", "open_home", "run"]
+__all__ = ["DiffPruner", "DiffVector", "__version__", "open_home", "outcomes", "run"]
 
 
 _LAZY = {
     "DiffPruner": "streamlab.methods.pruner:DiffPruner",
     "DiffVector": "streamlab.diff.checkpoints:PretrainedDiff",
-    "open_home": "streamlab.inference.open_home:open_home",
-    "run": "streamlab.stream.engine:run",
+    "open_home": "streamlab.library.home:open_home",
+    "outcomes": "streamlab.stream.engine:run",
+    "run": "streamlab.library.run:run",
 }
 
 
@@ -29,3 +31,7 @@ def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module 'streamlab' has no attribute {name!r}")
     return resolve_name(_LAZY[name])
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

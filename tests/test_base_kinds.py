@@ -92,7 +92,9 @@ def test_an_architecture_answers_as_plain_transformers_does_or_is_refused(
     pytest.importorskip("peft")
     save_kind(tmp_path / "base", kind)
     try:
-        outcomes = list(streamlab.run(scenario(tmp_path / "base", examples), tmp_path / "home"))
+        outcomes = list(
+            streamlab.outcomes(scenario(tmp_path / "base", examples), tmp_path / "home")
+        )
     except SourceError as refused:
         said = next(short for long, short in WORDS_OF_REASON.items() if long in str(refused))
         rows[kind] = f"| {kind} | {said} | | | | |"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamlab.inference.latency import Timing
-    from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
+    from streamlab.library.home import OpenHome
     from streamlab.registry.references import TaskFilter
     from streamlab.tasks.types import Prediction
 

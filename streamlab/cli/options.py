@@ -22,8 +22,8 @@ from streamlab.views.table import readable
 
 if TYPE_CHECKING:
     from streamlab.home.store import ArtifactStore
-    from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import StoredTask
+    from streamlab.library.home import OpenHome
     from streamlab.registry.registry import Registry
     from streamlab.stream.scenario import LoadedScenario
 
@@ -246,7 +246,7 @@ RATE = Amount("rate", {"": 1}, "a number of tasks a day above 0, as 40 or 0.5", 
 
 def opened(place: Place) -> OpenHome:
     """Open the home for inference."""
-    from streamlab.inference.open_home import open_home
+    from streamlab.library.home import open_home
 
     return open_home(place.home.path, registry_url=place.registry, store_url=place.store_url)
 

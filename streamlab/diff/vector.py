@@ -20,6 +20,7 @@ from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import MAX_JSON_DEPTH, canonical_json, parse_json
+from streamlab.units import printable
 
 Mode = Literal["add", "replace", "prune"]
 
@@ -129,6 +130,14 @@ class DiffVector:
     task: Mapping[str, Any]
     mode: Mode = "add"
     rule: Rule | None = None
+
+    def __repr__(self) -> str:
+        task = self.task.get("task")
+        named = "" if task is None else f"{task!r}: "
+        return printable(
+            f"{type(self).__name__}({named}{self.n_entries:,} of {self.layout.n_gated:,} weights, "
+            f"mode {self.mode!r}, {len(self.head)} head tensors)"
+        )
 
     def __post_init__(self) -> None:
         """Check that the parts fit the layout and each other."""

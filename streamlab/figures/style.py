@@ -43,6 +43,7 @@ WIDTH = 3.5  # inches
 LINE = 0.125  # inches, one line of small text
 _BETWEEN, _AROUND = 0.8, 2.5  # inches between and around panels before the page is fitted: ample
 SMALL = 7.0  # points
+_SHOWN_DPI = 130  # of a notebook's page
 MOST_NAMED = 40  # rows
 _UNNAMED_HEIGHT = 4.0  # inches of a panel whose rows are counted
 _N_COUNTS = 4  # ticks on a panel whose rows are counted, after the first
@@ -81,6 +82,17 @@ PLAIN_NUMBERS = FuncFormatter(
 )
 
 
+class NotebookFigure(Figure):
+    """A figure that shows itself in a notebook, whether or not pyplot was imported."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """Return the PNG, to be shown at the size of the page."""
+        png = io.BytesIO()
+        self.savefig(png, format="png")
+        width, height = (round(_SHOWN_DPI * inches) for inches in self.get_size_inches())
+        return png.getvalue(), {"width": width, "height": height}
+
+
 @contextmanager
 def house_style() -> Iterator[None]:
     """Draw with matplotlib's defaults and our style, whatever this machine's settings are."""
@@ -99,7 +111,7 @@ def new_page(
     """
     lines = [line for text in caption for line in textwrap.wrap(plain(text), _CAPTION_WIDTH)]
     size = (WIDTH, n_rows * (height + _BETWEEN) + len(lines) * LINE + _AROUND)
-    figure = Figure(figsize=size, dpi=300, layout="constrained")
+    figure = NotebookFigure(figsize=size, dpi=300, layout="constrained")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.04, hspace=0.04)
     figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=SMALL - 0.5, color=INK)

@@ -14,6 +14,7 @@ from streamlab.diff.apply import applied
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import fingerprint_tensors
 from streamlab.tasks.batches import Encoded, evaluation_batches
+from streamlab.units import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,13 @@ class LoadedBase:
         self.base = base
         self.model: PreTrainedModel = base.classifier(n_outputs=2, seed=0)
         self._task: str | None = None
+
+    def __repr__(self) -> str:
+        carries = "no diff applied" if self._task is None else f"the diff of {self._task!r} applied"
+        return printable(
+            f"LoadedBase({self.base.settings.model!r}: {self.base.layout.n_gated:,} weights, "
+            f"{carries})"
+        )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -13,11 +13,13 @@ from streamlab.diff.format.container import decode, open_diff
 from streamlab.errors import DataError, DiffError, StoreError
 from streamlab.files import write_atomically
 from streamlab.problems import message
+from streamlab.representation import html_facts
 from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.types import Prediction, TaskKind, TaskType, task_type
+from streamlab.units import format_bytes, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,12 +39,35 @@ if TYPE_CHECKING:
 Text = str | tuple[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StoredTask:
     """A stored diff, read from the store at each use."""
 
     artifact: Artifact
     store: ArtifactStore
+
+    def __repr__(self) -> str:
+        facts = "; ".join(self._facts().values())
+        return printable(f"StoredTask({facts})")
+
+    def _repr_html_(self) -> str:
+        """Return what is stored as HTML."""
+        return html_facts("Stored task", self._facts().items())
+
+    def _facts(self) -> dict[str, str]:
+        """Return what a person wants to know of the artifact, read from its records alone."""
+        diff, arrival = self.artifact.diff, self.artifact.arrival
+        stored = {
+            "artifact": f"{diff.kind} {diff.digest[:12]}, {format_bytes(diff.file_bytes)}",
+            "retained": f"{diff.n_entries:,} of {diff.n_gated:,} weights",
+        }
+        if arrival is None:
+            return stored
+        version = "" if arrival.version == 1 else f"@{arrival.version}"
+        return {
+            "task": f"{arrival.task}{version} from {arrival.provider}",
+            "arrival": f"{arrival.id} of {arrival.run}, {arrival.method}, seed {arrival.seed}",
+        } | stored
 
     @property
     def base_fingerprint(self) -> str:
@@ -98,13 +123,17 @@ class StoredTask:
             yield ServedTask(description, loaded, on)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServedTask:
     """A task whose diff is applied to a model, for use inside the `with` block only."""
 
     description: TaskDescription
     loaded: LoadedBase
     on: Applied
+
+    def __repr__(self) -> str:
+        state = f"{self.on.n_changed:,} weights changed" if self.on.is_on else "no longer applied"
+        return printable(f"ServedTask({self.description.task!r}: {state})")
 
     @property
     def model(self) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from streamlab.diff.layout import Layout
 from streamlab.errors import RegistryError
+from streamlab.units import printable
 
 if TYPE_CHECKING:
     from pydantic import ConfigDict, TypeAdapter
@@ -173,6 +174,9 @@ class RunRecord(NewRun):
     host: str
     pid: int
 
+    def __repr__(self) -> str:
+        return printable(f"RunRecord({self.name!r}: {self.status}, expects {self.n_expected})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedDetails:
@@ -324,6 +328,12 @@ class ArrivalRecord(NewArrival):
     digest: str | None
     removed_at: float | None
 
+    def __repr__(self) -> str:
+        return printable(
+            f"ArrivalRecord({self.id}: {self.task!r} version {self.version} of {self.run!r}, "
+            f"{self.method}, seed {self.seed}, {self.status})"
+        )
+
 
 @dataclass(frozen=True)
 class ExamplesUsed:
@@ -423,6 +433,9 @@ class DiffRecord(NewDiff):
 
     id: int
     added_at: float
+
+    def __repr__(self) -> str:
+        return printable(f"DiffRecord({self.kind} {self.digest[:12]}, {self.file_bytes:,} bytes)")
 
 
 @dataclass(frozen=True, kw_only=True)

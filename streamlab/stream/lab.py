@@ -43,6 +43,7 @@ from streamlab.stream.run_context import RunContext
 from streamlab.stream.schedule import Arrival
 from streamlab.stream.scoring import Outputs, Split, confusion_of, scores_of, take_probe
 from streamlab.stream.submission import Submission, session_of
+from streamlab.units import format_bytes, printable
 
 Clock = Callable[[], float]
 
@@ -52,7 +53,7 @@ POINTS = ("arrived", "answered", "admitted", "stored", "scored", "recorded")
 Reached = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """The outcome of one attempt: its record, and where it succeeded the artifact and scores."""
 
@@ -61,6 +62,17 @@ class Outcome:
     diff: DiffRecord | None
     scores: tuple[NewScore, ...]
     n_rescored: int = 0  # scores taken again of earlier arrivals
+
+    def __repr__(self) -> str:
+        facts = [f"seed {self.arrival.seed}", self.record.status]
+        if self.diff is None:
+            facts.append(str(self.record.reason))
+        else:
+            dev = (s for s in self.scores if s.is_primary and s.split == "dev")
+            facts += [f"{score.metric} {score.value:.4f}" for score in dev]
+            facts.append(format_bytes(self.diff.file_bytes))
+        who = f"{self.arrival.task!r} from {self.arrival.provider!r}, {self.arrival.method.label}"
+        return printable(f"Outcome({', '.join([who, *facts])})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,7 @@ from streamlab.stream.provider_settings import (
     read_traces,
 )
 from streamlab.tasks.settings import DataSettings, TaskSettings
+from streamlab.units import counted
 
 
 class StorageSettings(DeviceSettings):
@@ -283,6 +284,13 @@ class LoadedScenario:
     digest: str
     folder: Path  # relative paths in the scenario start here
     notes: tuple[str, ...] = ()  # a sentence on each part of the file that is not used
+
+    def __repr__(self) -> str:
+        n_tasks, n_seeds = len(self.scenario.tasks), len(self.scenario.seeds)
+        return (
+            f"LoadedScenario({self.scenario.name!r}: {counted(n_tasks, 'task')}, "
+            f"{counted(n_seeds, 'seed')}, digest {self.digest[:12]})"
+        )
 
     @property
     def base(self) -> BaseSettings:

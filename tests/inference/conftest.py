@@ -5,7 +5,7 @@ from stream_samples import Lab, Ran, carry_out, make_lab
 
 from streamlab import open_home
 from streamlab.inference.model import LoadedBase
-from streamlab.inference.open_home import OpenHome
+from streamlab.library.home import OpenHome
 
 
 @pytest.fixture(scope="session")

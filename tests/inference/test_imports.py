@@ -35,7 +35,7 @@ from streamlab.registry.registry import Registry
 if TYPE_CHECKING:
     from streamlab.home.import_home import Imported
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.open_home import OpenHome
+    from streamlab.library.home import OpenHome
 
 
 @pytest.fixture(scope="session")

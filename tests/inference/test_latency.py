@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.open_home import OpenHome
+    from streamlab.library.home import OpenHome
 
 
 def test_every_step_is_timed_as_often_as_asked(opened: OpenHome, loaded: LoadedBase) -> None:

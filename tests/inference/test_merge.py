@@ -18,8 +18,8 @@ from streamlab.inference.merge import merge_to
 
 if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.open_home import OpenHome
     from streamlab.inference.stored_task import ServedTask
+    from streamlab.library.home import OpenHome
 
 
 @pytest.mark.parametrize("task", ["mood", "same", "degree"])

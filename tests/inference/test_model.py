@@ -16,7 +16,7 @@ from streamlab.inference.model import LoadedBase
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from streamlab.inference.open_home import OpenHome
+    from streamlab.library.home import OpenHome
 
 
 def test_the_base_is_looked_for_where_it_lies_now_and_another_one_is_refused(

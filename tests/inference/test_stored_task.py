@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.open_home import OpenHome
+    from streamlab.library.home import OpenHome
 
 DESCRIPTION: dict[str, Any] = {
     "task": "mood", "kind": "classification", "labels": ["0", "1"], "max_length": 16,

@@ -14,7 +14,7 @@ from streamlab.inference.stored_task import check_head, parse_description
 if TYPE_CHECKING:
     from streamlab.diff.vector import DiffVector
     from streamlab.inference.model import LoadedBase
-    from streamlab.inference.open_home import OpenHome
+    from streamlab.library.home import OpenHome
 
 DESCRIPTION: dict[str, Any] = {
     "task": "mood", "kind": "classification", "labels": ["0", "1"], "max_length": 16,

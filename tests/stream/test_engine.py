@@ -23,7 +23,7 @@ from streamlab.base import load_base
 from streamlab.home.curves import curve_path, read_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
-from streamlab.inference.open_home import open_home
+from streamlab.library.home import open_home
 from streamlab.methods.api import Progress
 from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.stream.engine import run

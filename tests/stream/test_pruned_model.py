@@ -14,7 +14,7 @@ from streamlab.base import load_base
 from streamlab.diff.format.container import decode
 from streamlab.home.store import FolderStore
 from streamlab.inference.model import logits
-from streamlab.inference.open_home import open_home
+from streamlab.library.home import open_home
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 

@@ -6,12 +6,18 @@ import sys
 import pytest
 
 import streamlab
+from streamlab.library import run as library_run
 from streamlab.stream import engine
 
 
-def test_run_stands_at_the_top_of_the_package() -> None:
-    assert streamlab.run is engine.run
+def test_what_runs_a_scenario_stands_at_the_top_of_the_package() -> None:
+    assert streamlab.run is library_run.run
+    assert streamlab.outcomes is engine.run
     assert all(hasattr(streamlab, name) for name in streamlab.__all__)
+
+
+def test_dir_lists_the_names_of_the_package() -> None:
+    assert dir(streamlab) == sorted(streamlab.__all__)
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
@@ -25,4 +31,4 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
 
     loaded = set(done.stdout.split())
     assert "streamlab" in loaded
-    assert not {"torch", "transformers", "numpy", "sqlalchemy", "datasets"} & loaded
+    assert not {"torch", "transformers", "numpy", "sqlalchemy", "datasets", "pandas"} & loaded

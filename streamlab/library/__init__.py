@@ -1,0 +1,1 @@
+"""The Python API: homes and runs, their tables as frames, their figures."""
