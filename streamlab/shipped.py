@@ -21,11 +21,11 @@ def shipped_files(kind: Kind) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def shipped_file(name: str, kind: Kind) -> Path:
-    """Return the file of a name. Raises UsageError where none comes with streamlab."""
-    shipped = shipped_files(kind)
+def shipped_file(name: str) -> Path:
+    """Return the file of a scenario or study. Raises UsageError where none has the name."""
+    shipped = {known: path for kind in KINDS for known, path in shipped_files(kind).items()}
     if name not in shipped:
-        raise UsageError(f"No {kind} {name!r} comes with streamlab. {nearest(name, shipped)}")
+        raise UsageError(f"No scenario {name!r} comes with streamlab. {nearest(name, shipped)}")
     return shipped[name]
 
 

@@ -103,3 +103,13 @@ def test_an_unknown_name_is_not_copied() -> None:
         "Error: No scenario 'smoky' comes with streamlab. Did you mean `smoke`?\n"
     )
     assert not Path("mine.yaml").exists()
+
+
+def test_the_records_of_a_shipped_study_are_not_written_into_the_package() -> None:
+    result = call("study", "export", "masks")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "Error: The records of a study are written beside its file, and masks is a name. "
+        "Copy its file first: `streamlab init masks.yaml --from masks`.\n"
+    )

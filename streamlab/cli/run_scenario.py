@@ -156,6 +156,7 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
         f"{counted(int(n_threads), 'thread')}, {environment['step']} step",
     )
+    note_slow_step(notes, context.scenario)
     crowded = _crowded(context.scenario, os.cpu_count() or 1)
     if crowded:
         _say(notes, crowded)
@@ -171,6 +172,17 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     for source, reasons in skipped.items():
         count = counted(len(reasons), "task")
         _say(notes, f"  not from {source} ({count}): {reasons[0]}")
+
+
+def note_slow_step(notes: Console, scenario: Scenario) -> None:
+    """Say why the training step runs in PyTorch, where a compiled one was to be expected."""
+    from streamlab.methods.kernels.availability import explain_eager
+    from streamlab.stream.run_context import find_device
+
+    training = scenario.defaults.training
+    reason = explain_eager(training.step, find_device(training.device))
+    if reason:
+        _say(notes, f"  {reason}: the training step runs in PyTorch, which is slower.")
 
 
 def _crowded(scenario: Scenario, n_cores: int) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.argument(
     "path", type=click.Path(dir_okay=False, path_type=Path), default=Path("scenario.yaml")
 )
-@click.option("--from", "name", metavar="NAME", help="Copy a shipped scenario instead.")
+@click.option("--from", "name", metavar="NAME", help="Copy a shipped scenario or study.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(path: Path, *, name: str | None, force: bool) -> None:
     """Write a commented starter scenario to PATH.
@@ -40,9 +40,7 @@ def init(path: Path, *, name: str | None, force: bool) -> None:
     """
     if path.exists() and not force:
         raise UsageError(f"{path} already exists. Give another name, or `--force` to replace it.")
-    source = (
-        Path(__file__).with_name("starter.yaml") if name is None else shipped_file(name, "scenario")
-    )
+    source = Path(__file__).with_name("starter.yaml") if name is None else shipped_file(name)
     write_atomically(path, source.read_bytes())
     note(f"Wrote {path}. Run it with: streamlab run {path}")
 

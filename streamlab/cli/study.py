@@ -16,7 +16,8 @@ from rich.console import Console
 from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.options import BYTES, Place, with_place
 from streamlab.cli.output import Format, format_option, note, print_page
-from streamlab.errors import StreamlabError
+from streamlab.errors import StreamlabError, UsageError
+from streamlab.shipped import shipped_files
 from streamlab.units import counted, format_seconds, printable
 from streamlab.views.table import Page, Table, columns, tabulate
 
@@ -150,6 +151,11 @@ def export(study: Path, *, place: Place) -> None:
     from streamlab.study.records import write_cells
     from streamlab.study.study import load_study
 
+    if not study.exists() and str(study) in shipped_files("study"):
+        raise UsageError(
+            f"The records of a study are written beside its file, and {study} is a name. "
+            f"Copy its file first: `streamlab init {study}.yaml --from {study}`."
+        )
     loaded = load_study(study)
     with _results(loaded, place) as (results, registry):
         n = write_cells(loaded.cells_file, results.records(loaded))
@@ -178,10 +184,11 @@ def _run(
     loaded: LoadedStudy, place: Place, hours: float | None, workers: int, *, most_shared: int
 ) -> int:
     """Run open cells, print a line for each, and return how many failed."""
-    from streamlab.cli.run_scenario import LiveProgress
+    from streamlab.cli.run_scenario import LiveProgress, note_slow_step
     from streamlab.study.runner import run_in_processes, run_study
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    note_slow_step(notes, loaded.first_cell().scenario.scenario)
     live = LiveProgress(notes)
     where: Mapping[str, Any] = {
         "registry_url": place.url,

@@ -204,6 +204,12 @@ class LoadedStudy:
             self._cells[key] = Cell(row, chosen, task, seed, scenario)
         return self._cells[key]
 
+    def first_cell(self) -> Cell:
+        """Return the cell of the first row, setting, task and seed."""
+        row = self.rows()[0]
+        chosen = first_setting(self.study.methods[row.method].tune)
+        return self.cell(row, chosen, next(iter(self.study.tasks)), self.study.seeds[0])
+
     def _tree(self, row: Row, chosen: Setting, task: str, seed: int) -> Tree:
         """Return the scenario of a cell as it would be written in a file."""
         study, method = self.study, self.study.methods[row.method]

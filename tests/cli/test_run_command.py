@@ -23,6 +23,7 @@ from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
 from streamlab.methods import HeadOnly
 from streamlab.methods.api import Progress
+from streamlab.methods.kernels import native
 from streamlab.stream.schedule import Arrival
 
 Run = Callable[..., Result]
@@ -74,6 +75,23 @@ def test_what_was_cut_skipped_or_repeated_is_counted_at_the_end(
     assert (name, cut, skipped) == ("mood", "1", "4")
     assert int(unused) > 0
     assert int(repeated) >= 2
+
+
+def test_without_a_c_compiler_the_run_says_once_that_it_trains_in_pytorch(
+    run: Run, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "find_library", native.find_library.__wrapped__)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    result = run(lab.scenario(name="slow", **only("mood", "degree")))
+
+    assert result.exit_code == 0, result.stderr
+    said = (
+        "  There is no C compiler (`cc`, `gcc`, or the value of `CC`): the training step runs in "
+        "PyTorch, which is slower.\n"
+    )
+    assert result.stderr.count(said) == 1
 
 
 def test_tables_go_to_standard_output_and_notes_to_standard_error(

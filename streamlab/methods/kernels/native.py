@@ -87,10 +87,15 @@ def find_native_step(n_threads: int) -> NativeStep | None:
     return None if library is None else NativeStep(library, n_threads)
 
 
+def find_compiler() -> str | None:
+    """Return the path of the C compiler, or None where there is none."""
+    return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+
+
 @functools.cache
 def find_library() -> ctypes.CDLL | None:
     """Return the compiled kernels, or None where no C compiler can build them."""
-    compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
+    compiler = find_compiler()
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory(prefix="streamlab-kernels-") as folder:
