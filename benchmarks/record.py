@@ -33,6 +33,7 @@ BENCHMARKS: Final = {
     "switch": "Switching the task of a model in memory, beside reloading it",
     "step_time": "A training step, beside a step of full finetuning",
     "update_time": "The update of the gated stage, beside Adam's",
+    "fuzz_diff": "Hostile files: mutants of every layout",
 }
 
 GOALS: Final = {
@@ -42,6 +43,13 @@ GOALS: Final = {
     "file_over_bound_bf16": "at most 1.03",
     "decode_over_reload": "at most 0.15",
     "kilobyte_switch_over_reload": "at most 0.05",
+    "least_mutants_of_a_layout": "at least 20,000",
+    "accepted_by_digest": "0",
+    "accepted_invalid": "0",
+    "crashes": "0",
+    "hangs": "0",
+    "unnamed_errors": "0",
+    "peak_over_valid": "at most 4",
     "seeded_over_full": "at most 0.85",
 }
 
