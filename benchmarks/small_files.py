@@ -5,7 +5,7 @@ bytes are blocks of files and folders (`st_blocks`), not lengths. The ratio does
 number but for the folders, which 256 names share; a million is counted by the same ratios. Times
 are of one process on a machine that may be busy: compare them with each other only.
 
-    python benchmarks/small_files.py --artifacts 100000 --json benchmarks/results/small_files.json
+    python benchmarks/small_files.py --artifacts 100000
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import json
 import math
 import random
 import shutil
-import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from streamlab.files import find_disk_kind
@@ -33,34 +32,45 @@ SHOWN = 500  # calls that are timed
 
 
 def main() -> None:
-    """Print the table; with --json also write the numbers to a file."""
+    """Print the table, or with --json one flat object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--artifacts", type=int, default=20_000)
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
-    parser.add_argument("--json", type=Path, help="the file to write")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
+        disk, block = find_disk_kind(folder), folder.stat().st_blksize
         sizes = {n_bytes: min(options.artifacts, OTHERS) for n_bytes in SIZES}
         sizes[MAIN] = options.artifacts
-        found = {
-            "disk": find_disk_kind(folder),
-            "block_bytes": folder.stat().st_blksize,
-            "sqlite": sqlite3.sqlite_version,
-            "sizes": [measure(folder / str(n_bytes), n_bytes, n) for n_bytes, n in sizes.items()],
-        }
+        rows = [measure(folder / str(n_bytes), n_bytes, n) for n_bytes, n in sizes.items()]
+    if options.json:
+        print(json.dumps(flat(rows) | {"disk": disk, "block_bytes": block}, indent=1))
+        return
     print(
         "| bytes | artifacts | files, allocated | packed, allocated | put ms | read ms, file | "
         "read ms, packed | packed per second |\n|---|---|---|---|---|---|---|---|"
     )
-    for row in found["sizes"]:  # type: ignore[union-attr]
+    for row in rows:
         print(
             f"| {row['mean_bytes']:,} | {row['artifacts']:,} | {row['files_ratio']:.2f} | "
             f"{row['packed_ratio']:.2f} | {row['put_ms']:.2f} | {row['read_file_ms']:.2f} | "
             f"{row['read_packed_ms']:.2f} | {row['packed_per_second']:,.0f} |"
         )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def flat(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the figures of every size by one name each."""
+    found: dict[str, float] = {}
+    for row in rows:
+        of = f"of_{row['mean_bytes'] / 1000:g}_kB"
+        found[f"number_{of}"] = row["artifacts"]
+        found[f"files_{of}_over_their_sizes"] = row["files_ratio"]
+        found[f"packed_{of}_over_their_sizes"] = row["packed_ratio"]
+        found[f"pack_alone_{of}_over_their_sizes"] = row["pack_file_bytes"] / row["apparent_bytes"]
+        found[f"read_file_{of}_ms"] = row["read_file_ms"]
+        found[f"read_packed_{of}_ms"] = row["read_packed_ms"]
+    return found
 
 
 def measure(folder: Path, mean_bytes: int, n: int) -> dict[str, float]:
@@ -84,9 +94,7 @@ def measure(folder: Path, mean_bytes: int, n: int) -> dict[str, float]:
         "mean_bytes": mean_bytes,
         "artifacts": n,
         "apparent_bytes": apparent,
-        "files_bytes": files,
         "files_ratio": files / apparent,
-        "packed_bytes": packed_folder,
         "packed_ratio": packed_folder / apparent,
         "pack_file_bytes": (folder / PACK).stat().st_size,
         "put_ms": 1e3 * statistics.median(times),
