@@ -10,15 +10,28 @@ if TYPE_CHECKING:
     from streamlab.library.home import open_home as open_home
     from streamlab.library.run import run as run
     from streamlab.methods.pruner import DiffPruner as DiffPruner
+    from streamlab.methods.trainer import DiffPruningConfig as DiffPruningConfig
+    from streamlab.methods.trainer import DiffPruningTrainer as DiffPruningTrainer
     from streamlab.stream.engine import run as outcomes
 
 from streamlab.version import __version__
 
-__all__ = ["DiffPruner", "DiffVector", "__version__", "open_home", "outcomes", "run"]
+__all__ = [
+    "DiffPruner",
+    "DiffPruningConfig",
+    "DiffPruningTrainer",
+    "DiffVector",
+    "__version__",
+    "open_home",
+    "outcomes",
+    "run",
+]
 
 
 _LAZY = {
     "DiffPruner": "streamlab.methods.pruner:DiffPruner",
+    "DiffPruningConfig": "streamlab.methods.trainer:DiffPruningConfig",
+    "DiffPruningTrainer": "streamlab.methods.trainer:DiffPruningTrainer",
     "DiffVector": "streamlab.diff.checkpoints:PretrainedDiff",
     "open_home": "streamlab.library.home:open_home",
     "outcomes": "streamlab.stream.engine:run",

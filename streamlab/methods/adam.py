@@ -7,8 +7,9 @@ fixed mask. `kernels/step.c` repeats its operations in their order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,19 @@ class AdamState:
     def step(self, gradient: Tensor, settings: AdamSettings) -> None:
         """Update the value in place."""
         adam_update((self.value, *self.moments), gradient, settings, self.count_step(settings))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return value, moments and number of steps, not copies."""
+        mean, square = self.moments
+        return {"value": self.value, "mean": mean, "square": square, "n_steps": self._n_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, in place."""
+        for tensor, name in zip(
+            (self.value, *self.moments), ("value", "mean", "square"), strict=True
+        ):
+            tensor.copy_(state[name])
+        self._n_steps = state["n_steps"]
 
     def count_step(self, settings: AdamSettings) -> tuple[float, float]:
         """Count a step and return its corrections, for an update that is computed elsewhere."""

@@ -36,7 +36,8 @@ def finetune(job: TrainingJob, schedule: Sequence[float]) -> None:
     A training with `max_seconds` is never shared: what it does depends on the time.
     """
     if job.stages is None or job.training.max_seconds is not None:
-        job.loop.run(_STAGE, schedule, dense_step(job)[1])
+        optimizer, take_step = dense_step(job)
+        job.loop.run(_STAGE, schedule, take_step, holds=(optimizer,))
         return
     key = _key(job, schedule)
     data = job.stages.get(key)

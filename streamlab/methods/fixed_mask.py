@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -111,6 +111,14 @@ class FixedMask:
             raise ValueError("values that Triton steps cannot be gated")
         self._gates = gates
         self.write()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values and their moments, not copies."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._state.load_state_dict(state)
 
     def saliency(self) -> Tensor:
         """Return |w| sqrt(v) of every value, with Adam's second moment v."""
@@ -242,14 +250,14 @@ def train_fixed_mask(
     """
     details: dict[str, Any] = {}
     with training_mode(job) as loop:
-        selection = selector.select(job, k)
+        selection = loop.remembered("selection", lambda: selector.select(job, k))
         mask, head, take_step = fixed_mask_step(
             job, selection, learning_rate=learning_rate, in_pytorch=quantize is not None
         )
         schedule = ramp(loop.n_left, job.training.warmup_share)
         if quantize is not None:
             n_before = quantize.n_before(len(schedule))
-            loop.run("fixed mask", schedule[:n_before], take_step)
+            loop.run("fixed mask", schedule[:n_before], take_step, holds=(mask, head))
             schedule = schedule[n_before:]
             mask.quantize(quantize.type)
             details = {"value_type": quantize.type, "first_quantized_step": loop.n_taken + 1}
@@ -262,7 +270,9 @@ def train_fixed_mask(
             head.write()
 
         trained = [mask.values, *head.values]
-        loop.run_rest("fixed mask", schedule, take_step, trained, on_restore=write)
+        loop.run_rest(
+            "fixed mask", schedule, take_step, trained, on_restore=write, holds=(mask, head)
+        )
         mask.release()
     tensors, rule = mask.tensors(), selection.rule
     if selection.within is not None:

@@ -15,19 +15,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from greenlet import getcurrent, greenlet
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamlab.config import Settings, validate
 from streamlab.diff.checkpoints import PretrainedDiff, backbone_and_head
-from streamlab.diff.format.container import encode, rounded
+from streamlab.diff.format.container import decode, encode, rounded
 from streamlab.diff.format.head import HeadType
 from streamlab.diff.format.values import ValueType
+from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import UsageError
 from streamlab.methods import MethodSettings
@@ -37,7 +40,10 @@ from streamlab.methods.api import (
     SparseChange,
     TrainingJob,
     TrainingSettings,
+    TrainingSummary,
 )
+from streamlab.methods.kernels.selected_gradient import compute_whole, computes_selected
+from streamlab.methods.masks.selection import Selection
 from streamlab.methods.training_loop import TrainingLoop
 from streamlab.units import counted
 
@@ -119,9 +125,9 @@ class DiffPruner:
             n_steps=n_steps,
             await_gradients=self._await_gradients,
         )
+        self._method = asked.method
         self._result: SparseChange | None = None
-        self._training = greenlet(asked.method.train)
-        self._go_on(self._job)
+        self._begin(self._job)
 
     @property
     def stage(self) -> str:
@@ -151,7 +157,8 @@ class DiffPruner:
                 f"All {counted(self._progress.n_steps, 'step')} are taken. Call `finish`, or begin "
                 "with a larger `n_steps`."
             )
-        if all(p.grad is None for p in self._job.model.parameters()):
+        model = self._job.model
+        if all(p.grad is None for p in model.parameters()) and not computes_selected(model):
             raise UsageError("No parameter has a gradient. Call `loss.backward()` before `step`.")
         self._loss = math.nan if loss is None else float(torch.as_tensor(loss).detach())
         if loss is not None:
@@ -181,6 +188,82 @@ class DiffPruner:
         for parameter, trains in self._trained_before:
             parameter.requires_grad_(trains)
         return PretrainedDiff.of(diff)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the steps to come depend on, the model's weights included.
+
+        Plain containers and tensors, as `torch.load` reads them with `weights_only`; tensors are
+        not copied.
+        """
+        job, diff = self._job, None
+        if self._result is not None:
+            file = encode(self._diff(self._result), value_type="fp32", head_type="fp32").data
+            diff = torch.frombuffer(bytearray(file), dtype=torch.uint8)
+        loop = job.loop.state_dict()
+        loop["made"] = {k: (_plain(made, job.layout), at) for k, (made, at) in loop["made"].items()}
+        return {
+            "trains": self._identity(),
+            "loop": loop,
+            "diff": diff,
+            "stage": self.stage,
+            "density": self.density,
+            "step": self._progress.step,
+            "model": {name: p.detach() for name, p in job.model.named_parameters()},
+            "requires_grad": {name: p.requires_grad for name, p in job.model.named_parameters()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another pruner of the same base, method and number of steps was.
+
+        Writes the weights of that step into the model. Raises UsageError for other settings.
+        """
+        for name, value in self._identity().items():
+            if state["trains"].get(name) != value:
+                raise UsageError(
+                    f"The state is of a training with another {name}: {state['trains'].get(name)}, "
+                    f"and here it is {value}. Begin with that of the state."
+                )
+        if not self._training.dead:
+            self._training.throw()
+        compute_whole(self._job.model)
+        step, n_steps = state["step"], self._progress.n_steps
+        self._progress = Progress(state["stage"], step, n_steps, math.nan, state["density"])
+        self._job = replace(self._job)
+        if state["diff"] is None:
+            loop = dict(state["loop"])
+            made = loop["made"].items()
+            layout = self._job.layout
+            loop["made"] = {key: (_made_of(key, one, layout), at) for key, (one, at) in made}
+            self._job.loop.resume(loop)
+            self._begin(self._job)
+        else:
+            diff = decode(state["diff"].numpy().tobytes(), self._job.layout)
+            self._result = SparseChange(
+                tensors=diff.tensors,
+                head=diff.head,
+                summary=TrainingSummary(n_steps=step),
+                rule=diff.rule,
+                mode=diff.mode,
+            )
+        with torch.no_grad():
+            for name, parameter in self._job.model.named_parameters():
+                parameter.copy_(state["model"][name])
+                parameter.requires_grad_(state["requires_grad"][name])
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "base": self._job.layout.fingerprint,
+            "method": self._method.model_dump(mode="json"),
+            "training": self._job.training.model_dump(mode="json"),
+            "seed": self._job.seed,
+            "number of steps": self._progress.n_steps,
+        }
+
+    def _begin(self, job: TrainingJob) -> None:
+        """Run the method until it needs its first gradients."""
+        self._result = None
+        self._training = greenlet(self._method.train)
+        self._go_on(job)
 
     def _go_on(self, *given: TrainingJob) -> None:
         """Run the method until it needs gradients or is done."""
@@ -247,6 +330,21 @@ class _CallersLoop(TrainingLoop):
 
     def backward(self, stage: str) -> float:  # noqa: ARG002 - the contract's
         return self._await_gradients()
+
+
+def _plain(made: Selection | dict[int, NDArray[np.int64]], layout: Layout) -> dict[str, Any]:
+    """Return what a loop remembers, a selection or rows in use, as containers and tensors."""
+    if isinstance(made, Selection):
+        return made.state_dict(layout)
+    return {str(index): torch.from_numpy(rows) for index, rows in made.items()}
+
+
+def _made_of(
+    key: str, state: Mapping[str, Any], layout: Layout
+) -> Selection | dict[int, NDArray[np.int64]]:
+    if key == "selection":
+        return Selection.of_state(state, layout)
+    return {int(index): rows.numpy() for index, rows in state.items()}
 
 
 def _refuse_distributed() -> None:

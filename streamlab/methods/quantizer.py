@@ -75,12 +75,22 @@ class TrainedHead:
         self._live = list(head.values())
         self._exact = [p.data for p in self._live]
         self._type: HeadGridType | None = None
-        _, self._step = adam_optimizer((self._live, learning_rate))
+        self._optimizer, self._step = adam_optimizer((self._live, learning_rate))
 
     @property
     def values(self) -> list[Tensor]:
         """Return what Adam moves, float32, not copies."""
         return self._exact
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the values and their optimiser, tensors not copied."""
+        return {"values": self._exact, "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for exact, given in zip(self._exact, state["values"], strict=True):
+            exact.copy_(given)
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def clip(self, gradient: Tensor, clip_norm: float) -> Tensor:
         """Scale the head's gradients by what brings the norm of all to `clip_norm`; return that.

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,21 @@ from streamlab.tasks.batches import Batch
 # Takes a share of the full learning rate; returns the density that `Progress` shows, if any.
 TakeStep = Callable[[float], float | None]
 _LONGEST_PLAIN: Final = 128  # tokens, up to which attention is computed plainly
+
+
+class Stateful(Protocol):
+    """An object that a stage of a training changes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that its later steps depend on, beside the model; tensors need no copies."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        """Take over what `state_dict` returned of an object made alike."""
+        ...
+
+
+Made = TypeVar("Made")
 
 
 class EarlyStopping:
@@ -66,6 +81,11 @@ class TrainingLoop:
         self._step = 0  # of those planned
         self.taken: Counter[str] = Counter()  # steps by stage
         self.reused = 0  # of these, those that an equal training took
+        self._n_runs = 0  # begun so far: dense warm-up, gated, ...
+        self._before = self._position()  # the step in progress
+        self._holds: Sequence[Stateful] = ()
+        self._made: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._resumed: Mapping[str, Any] | None = None
         self.device = next(job.model.parameters()).device
 
     @contextmanager
@@ -114,9 +134,11 @@ class TrainingLoop:
         take_step: TakeStep,
         tensors: Iterable[Tensor],
         on_restore: Callable[[], None] = lambda: None,
+        *,
+        holds: Sequence[Stateful] = (),
     ) -> None:
         """Take the last steps, by `schedule`; see `run_last`."""
-        self.run(stage, schedule, take_step, EarlyStopping(tensors, on_restore))
+        self.run(stage, schedule, take_step, EarlyStopping(tensors, on_restore), holds=holds)
 
     def run(
         self,
@@ -124,14 +146,27 @@ class TrainingLoop:
         schedule: Sequence[float],
         take_step: TakeStep,
         early_stopping: EarlyStopping | None = None,
+        *,
+        holds: Sequence[Stateful] = (),
     ) -> list[float]:
         """Take one step for every share of the learning rate in `schedule`; return the losses.
 
-        Raises TrainingError at the first loss that is NaN or infinite.
+        `holds`: what the steps change beside the model. In a resumed loop, a stage that was at its
+        end is passed over, whatever it holds, and the one that was in progress goes on. Raises
+        TrainingError at the first loss that is NaN or infinite.
         """
         began, first = self._job.clock(), self._step
-        losses = []
+        losses: list[float] = []
+        self._n_runs += 1
+        self._holds = holds
+        if self._resumed is not None:
+            if self._n_runs < self._resumed["position"]["n_runs"]:
+                self._step += len(schedule)
+                self.taken[stage] += len(schedule)
+                return losses
+            self._go_on_with(self._resumed)
         while self._step < first + len(schedule):
+            self._before = self._position()
             share = schedule[self._step - first]
             self._step += 1
             self.taken[stage] += 1
@@ -154,6 +189,44 @@ class TrainingLoop:
     def n_batches_taken(self) -> int:
         """Return the number of batches that the steps so far took."""
         return self.n_taken * self._job.training.accumulate
+
+    def remembered(self, key: str, make: Callable[[], Made]) -> Made:
+        """Return what `make` makes, or made before the training was interrupted.
+
+        `make` may take steps of the loop. What it makes is kept under `key`, which is used once.
+        """
+        if self._resumed is not None and key in self._resumed["made"]:
+            made, position = self._resumed["made"][key]
+            self._move_to(position)
+        else:
+            made = make()
+        self._made[key] = made, self._position()
+        return cast(Made, made)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the loop is, before the step in progress, and all that its stage holds."""
+        return {
+            "position": self._before,
+            "made": dict(self._made),
+            "holds": [one.state_dict() for one in self._holds],
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on, once the stages run, where another loop of an equal job was."""
+        self._resumed = state
+
+    def _go_on_with(self, state: Mapping[str, Any]) -> None:
+        self._move_to(state["position"])
+        for one, held in zip(self._holds, state["holds"], strict=True):
+            one.load_state_dict(held)
+        self._resumed = None
+
+    def _position(self) -> dict[str, Any]:
+        return {"n_runs": self._n_runs, "step": self._step, "taken": dict(self.taken)}
+
+    def _move_to(self, position: Mapping[str, Any]) -> None:
+        self._n_runs, self._step = position["n_runs"], position["step"]
+        self.taken = Counter(position["taken"])
 
     def skip(self, stage: str, losses: Sequence[float]) -> None:
         """Count and show the steps of a stage that an equal training took, with its losses."""

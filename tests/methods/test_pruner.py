@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from streamlab.methods import MethodSettings
 from streamlab.methods.api import FileTypes, Method, SparseChange, TrainingJob
 from streamlab.methods.pruner import DiffPruner
 from streamlab.methods.training_loop import batch_loss, endless, set_dropout
+from streamlab.tasks.batches import Batch
 
 MakeJob = Callable[..., TrainingJob]
 METHODS: dict[str, dict[str, Any]] = {
@@ -61,9 +63,10 @@ def pruner_of(job: TrainingJob, method: dict[str, Any]) -> DiffPruner:
     )
 
 
-def take_steps(job: TrainingJob, pruner: DiffPruner) -> DiffPruner:
-    assert job.batches is not None
-    batches = endless(job.batches)
+def take_steps(
+    job: TrainingJob, pruner: DiffPruner, batches: Iterator[Batch] | None = None
+) -> DiffPruner:
+    batches = batches or endless(job.batches)
     while pruner.n_steps_left:
         batch_loss(job.model, next(batches), job.training, job.loss).backward()
         pruner.step()
@@ -99,6 +102,56 @@ def test_a_loop_of_ones_own_gives_the_diff_of_a_scenario_bit_for_bit(
     assert {n: h.tobytes() for n, h in found.head.items()} == {
         n: h.tobytes() for n, h in expected.head.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        *(("diff_pruning", share) for share in (0.0, 0.1, 0.3, 0.8, 1.0)),
+        *(("candidates", share) for share in (0.1, 0.3, 0.5, 0.9, 1.0)),
+        *(("groups", share) for share in (0.3, 0.8)),
+        *(("shared", share) for share in (0.2, 0.8, 1.0)),
+        ("change", 0.2),
+    ],
+)
+def test_a_pruner_goes_on_bit_for_bit_where_another_one_was(
+    make_job: MakeJob, tmp_path: Path, name: str, share: float
+) -> None:
+    # At these shares of the steps the methods are in stages of theirs of every kind.
+    job = without_dropout(make_job)
+    pruner = pruner_of(job, METHODS[name])
+    n_before = round(share * job.loop.n_steps)
+    batches = endless(job.batches)
+    for _ in range(n_before):
+        batch_loss(job.model, next(batches), job.training, job.loss).backward()
+        pruner.step()
+    torch.save(pruner.state_dict(), tmp_path / "state.pt")
+    expected = take_steps(job, pruner, batches).finish()
+
+    job = without_dropout(make_job)
+    resumed = pruner_of(job, METHODS[name])
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    batches = endless(job.batches)
+    for _ in range(n_before):
+        next(batches)
+    found = take_steps(job, resumed, batches).finish()
+    assert found.tensors == expected.tensors
+    assert all(np.array_equal(found.head[n], expected.head[n]) for n in expected.head)
+
+
+def test_a_pruner_goes_back_to_an_earlier_step(make_job: MakeJob) -> None:
+    job = without_dropout(make_job)
+    pruner = pruner_of(job, METHODS["diff_pruning"])
+    early = copy.deepcopy(pruner.state_dict())
+    expected = take_steps(job, pruner).finish()
+    pruner.load_state_dict(early)
+    assert take_steps(job, pruner).finish().tensors == expected.tensors
+
+
+def test_a_state_of_other_settings_is_refused() -> None:
+    _, pruner = trained_perceptron(n_steps=10)
+    with pytest.raises(UsageError, match="another number of steps: 10, and here it is 20"):
+        trained_perceptron(n_steps=20)[1].load_state_dict(pruner.state_dict())
 
 
 @pytest.mark.parametrize("values", [None, "sign"])

@@ -8,7 +8,8 @@ penalty = lambda * P(z > 0)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -76,6 +77,16 @@ class CandidateStage(SteeredStage):
         self._mask.gate(self._now())
         self._mask.step(of_values, AdamSettings(learning_rate=self._learning_rate * share))
         return self.densities.expected
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the gates and their controller; mask and head have states of their own."""
+        return super().state_dict() | {"l0_coefficient": self._l0_coefficient}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, for the mask too."""
+        super().load_state_dict(state)
+        self._l0_coefficient = state["l0_coefficient"]
+        self._mask.gate(self._now())
 
     def changes(self) -> Tensor:
         """Return the values of the candidates that are most likely open, 0 for the others; (k,)."""

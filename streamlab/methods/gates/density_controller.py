@@ -15,8 +15,8 @@ covers the remaining error, and the steps that were skipped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from streamlab.methods.gates.hard_concrete import Densities
 
@@ -45,6 +45,25 @@ class DensityController:
         self._n_taken = 0
         self._before: tuple[float, float, float] | None = None  # log-odds, slope, shift
         self._drift = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the path and where the controller is on it."""
+        names = (
+            "goal",
+            "_from",
+            "_to",
+            "_n_falling",
+            "_max_shift",
+            "_n_taken",
+            "_before",
+            "_drift",
+        )
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def wanted(self, n_taken: int) -> float:
         """Return the density to reach after `n_taken` steps."""

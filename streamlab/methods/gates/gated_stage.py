@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -16,6 +17,7 @@ from streamlab.errors import TrainingError
 from streamlab.methods.adam import AdamSettings, adam_optimizer
 from streamlab.methods.gates.density_controller import DensityController, correct
 from streamlab.methods.gates.hard_concrete import (
+    Densities,
     GroupGates,
     NoGroupGates,
     Stretch,
@@ -101,7 +103,7 @@ class GatedStage:
         self._l0_coefficient = (
             _saliency(self.gated, candidate_density) if given == "auto" else given
         )
-        self._step_head = continued_head(job, moments)
+        self._head, self._step_head = continued_head(job, moments)
         moments.state.clear()
         self._gate_adam = settings.gate_adam(self._l0_coefficient, n_steps)
         self._goal = min(1.0, candidate_density)
@@ -144,6 +146,28 @@ class GatedStage:
         if self._controller is not None:
             self.densities = correct(self.densities, self._controller.goal, self.gated.move)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights and gates, the head's optimiser, lambda and the controller."""
+        controller = self._controller
+        return {
+            "gated": self.gated.state_dict(),
+            "head": self._head.state_dict(),
+            "l0_coefficient": self._l0_coefficient,
+            "gate_adam": asdict(self._gate_adam),
+            "densities": list(self.densities),
+            "controller": None if controller is None else controller.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; the model is not updated."""
+        self.gated.load_state_dict(state["gated"])
+        self._head.load_state_dict(state["head"])
+        self._l0_coefficient = state["l0_coefficient"]
+        self._gate_adam = AdamSettings(**state["gate_adam"])
+        self.densities = Densities(*state["densities"])
+        if self._controller is not None:
+            self._controller.load_state_dict(state["controller"])
+
     def changes(self) -> list[Tensor]:
         """Return the change of every entry, flat, one tensor per tensor of the base.
 
@@ -164,10 +188,12 @@ class GatedStage:
         return gated.spread([w * z for w, z in zip(gated.w, gates, strict=True)])
 
 
-def continued_head(job: TrainingJob, moments: torch.optim.AdamW) -> Callable[[float], Tensor]:
-    """Return the step of the head by an optimiser of its own, which takes over the moments.
+def continued_head(
+    job: TrainingJob, moments: torch.optim.AdamW
+) -> tuple[torch.optim.AdamW, Callable[[float], Tensor]]:
+    """Return an optimiser of the head, which takes over the moments, and its step.
 
-    It takes a share of the learning rate, scales the head's gradients so that the norm of all
+    The step takes a share of the learning rate, scales the head's gradients so that the norm of all
     gradients is at most `clip_norm`, and returns that scale, for the gradients of the backbone.
     """
     head = list(job.head.values())
@@ -184,7 +210,7 @@ def continued_head(job: TrainingJob, moments: torch.optim.AdamW) -> Callable[[fl
         step_head(share)
         return scale
 
-    return step
+    return optimizer, step
 
 
 def not_finite(job: TrainingJob, n_steps: int) -> TrainingError:
@@ -214,7 +240,10 @@ def _gated_weights(
     pairs = [moments_of(moments, parameter) for parameter in live]
     n_steps = n_taken_with(moments)
     # Short runs of rows suit one pass over blocks, but not one operation after another.
-    used_rows = find_used_rows(job, [square for _, square in pairs], n_steps) if kernels else {}
+    used_rows = {}
+    if kernels:
+        squares = [square for _, square in pairs]
+        used_rows = job.loop.remembered("rows", lambda: find_used_rows(job, squares, n_steps))
     return GatedWeights(
         live,
         list(job.base.values()),

@@ -12,7 +12,8 @@ number of entries of a group, so that lambda and Adam's epsilon mean what they d
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class GroupGatedStage(SteeredStage):
         self._goal = min(1.0, settings.candidate_ratio * n_entries / self._total)
         given = settings.l0_coefficient
         self._l0_coefficient = self._saliency() if given == "auto" else given
-        self._step_head = continued_head(job, moments)
+        self._head, self._step_head = continued_head(job, moments)
         moments.state.clear()
         super().__init__(
             settings,
@@ -112,6 +113,24 @@ class GroupGatedStage(SteeredStage):
         )
         self._write()
         return self.densities.expected
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, the head's optimiser, the gates and their controller."""
+        weights = [None if state is None else state.state_dict() for state in self._weights]
+        return super().state_dict() | {
+            "weights": weights,
+            "head": self._head.state_dict(),
+            "l0_coefficient": self._l0_coefficient,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; the model is not updated."""
+        super().load_state_dict(state)
+        for mine, given in zip(self._weights, state["weights"], strict=True):
+            if mine is not None:
+                mine.load_state_dict(given)
+        self._head.load_state_dict(state["head"])
+        self._l0_coefficient = state["l0_coefficient"]
 
     def scores(self) -> Tensor:
         """Return the mean w^2 of the groups that are most likely open, 0 for others; float64.

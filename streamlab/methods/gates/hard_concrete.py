@@ -9,8 +9,8 @@ A structured gate is the product of an entry's own gate and its group's; each te
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -161,6 +161,22 @@ class GroupGates:
         self._state.value += shift
         self.next = self._sample(self._n_steps + 1)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return gates, log_alpha and its moments, not copies."""
+        gates = {"used": self._used, "now": self.now, "next": self.next}
+        return {
+            "n_steps": self._n_steps,
+            "log_alpha": self._state.state_dict(),
+            **{name: torch.from_numpy(gate) for name, gate in gates.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._n_steps = state["n_steps"]
+        self._state.load_state_dict(state["log_alpha"])
+        self._used = state["used"].numpy().copy()
+        self.now, self.next = state["now"].numpy().copy(), state["next"].numpy().copy()
+
     @property
     def open_probability(self) -> Vector:
         """Return P(z > 0) of every group, after the latest step."""
@@ -195,6 +211,13 @@ class NoGroupGates:
         self.now = self.next = self.open_probability = self.expected = self.deterministic = ones
 
     def step(self, _gradient: Vector, _penalty: float | Vector, _adam: AdamSettings) -> None:
+        """Leave the gates as they are."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: there is nothing to keep."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Leave the gates as they are."""
 
 

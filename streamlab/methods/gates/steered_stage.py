@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamlab.methods.adam import AdamSettings
 from streamlab.methods.gates.density_controller import DensityController, correct
 from streamlab.methods.gates.gated_stage import GateTraining, not_finite
 from streamlab.methods.gates.hard_concrete import Densities, GroupGates
@@ -52,6 +54,26 @@ class SteeredStage:
         """Apply the controller's final correction, if there is one."""
         if self._controller is not None:
             self.densities = correct(self.densities, self._controller.goal, self._move)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the gates, the controller, and what was measured at the start."""
+        controller = self._controller
+        return {
+            "gates": self._gates.state_dict(),
+            "n_steps": self._n_steps,
+            "gate_adam": asdict(self._gate_adam),
+            "densities": list(self.densities),
+            "controller": None if controller is None else controller.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._gates.load_state_dict(state["gates"])
+        self._n_steps = state["n_steps"]
+        self._gate_adam = AdamSettings(**state["gate_adam"])
+        self.densities = Densities(*state["densities"])
+        if self._controller is not None:
+            self._controller.load_state_dict(state["controller"])
 
     def _step_gates(self, gradient: Vector, penalty: float | Vector) -> None:
         """Step by `gradient` of the gates plus `penalty` * P(z > 0), and as the controller says.

@@ -7,7 +7,8 @@ number per tensor stands for all of them exactly, weighted by their count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,14 @@ class UnusedEmbeddings:
     def move(self, shift: float) -> None:
         """Move all gates by the same `shift`, in log-odds."""
         self._state.value += shift
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return log_alpha and its moments, not copies."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self._state.load_state_dict(state)
 
     def open_counts(self) -> Vector:
         """Return `hard_concrete.open_counts` of the unused gates, (n_tensors, 3)."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -255,6 +256,35 @@ class GatedWeights:
             slope=float(counts[:, 2] @ group_open) / self.n_gated,
             reachable=float(self._sizes @ group_open) / self.n_gated,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return weights, gates, their moments and the densities, tensors not copied."""
+        latest = self.settle()
+        return {
+            "entries": self._entry_state(),
+            "n_steps": self.n_steps,
+            "n_moment_steps": self._n_moment_steps,
+            "groups": self.groups.state_dict(),
+            "unused": self._unused.state_dict(),
+            "densities": list(latest),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, in place; the model is not updated."""
+        self.settle()
+        for mine, given in zip(self._entry_state(), state["entries"], strict=True):
+            for tensor, value in zip(mine, given, strict=True):
+                tensor.copy_(value)
+        self.n_steps, self._n_moment_steps = state["n_steps"], state["n_moment_steps"]
+        self.groups.load_state_dict(state["groups"])
+        self._unused.load_state_dict(state["unused"])
+        self._latest = Densities(*state["densities"])
+
+    def _entry_state(self) -> list[list[Tensor]]:
+        return [
+            *(self.w, self._w_mean, self.w_square),
+            *(self.log_alpha, self._alpha_mean, self._alpha_square),
+        ]
 
     def spread(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Return values of the used entries in their tensors' places; all others are zero."""

@@ -147,6 +147,18 @@ class _Tap(torch.autograd.Function):
         return gradient, None, None, None
 
 
+def computes_selected(model: nn.Module) -> bool:
+    """Tell whether some layers of a model leave no gradient in their weights."""
+    return any(isinstance(vars(module).get("forward"), _Forward) for module in model.modules())
+
+
+def compute_whole(model: nn.Module) -> None:
+    """Let all layers of a model leave gradients in their weights."""
+    for module in model.modules():
+        if isinstance(vars(module).get("forward"), _Forward):
+            del module.forward
+
+
 def selected_gradients(
     model: nn.Module,
     weights: Sequence[nn.Parameter],
@@ -159,9 +171,8 @@ def selected_gradients(
     their whole gradient is computed faster.
     """
     layers: dict[int, list[nn.Linear]] = {}
+    compute_whole(model)  # as after an earlier stage
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), _Forward):
-            del module.forward  # of an earlier stage
         # A subclass may use its weight in another way.
         if type(module) is nn.Linear and "forward" not in vars(module):
             layers.setdefault(id(module.weight), []).append(module)

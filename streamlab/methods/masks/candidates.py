@@ -65,7 +65,7 @@ class OpenCandidates(GateTraining, LeavesSteps, AmongTensors):
         if rate == "auto":
             rate = DEFAULT_RULE.rate(k / job.layout.n_gated)
         mask, head, take_step = fixed_mask_step(job, every, learning_rate=rate, in_pytorch=True)
-        loop.run("candidates", schedule[:n_warmup], take_step)
+        loop.run("candidates", schedule[:n_warmup], take_step, holds=(mask, head))
         stage = CandidateStage(
             self,
             job,
@@ -75,7 +75,7 @@ class OpenCandidates(GateTraining, LeavesSteps, AmongTensors):
             learning_rate=rate,
             n_steps=n_before - n_warmup,
         )
-        loop.run("gated", schedule[n_warmup:], stage.take_step)
+        loop.run("gated", schedule[n_warmup:], stage.take_step, holds=(stage, mask, head))
         stage.end()
         counts = [part.numel() for part in every.positions]
         chosen = largest(stage.changes().abs(), n_kept).cpu().split(counts)

@@ -8,7 +8,7 @@ anything is pruned. *Gated*: gates are sampled and penalised, and their expected
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
@@ -33,6 +33,14 @@ class Stage(Protocol):
 
     def end(self) -> None:
         """Apply the final correction."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the rest of the stage depends on, beside the model."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
         ...
 
 
@@ -67,9 +75,9 @@ class AfterWarmup(GateTraining, LeavesSteps):
             n_warmup = min(max(1, n_warmup), n_before)
         schedule = ramp(n_before, job.training.warmup_share)
         optimizer, take_step = dense_step(job)
-        loop.run("dense warm-up", schedule[:n_warmup], take_step)
+        loop.run("dense warm-up", schedule[:n_warmup], take_step, holds=(optimizer,))
         stage = begin(optimizer, n_before - n_warmup)
-        loop.run("gated", schedule[n_warmup:], stage.take_step)
+        loop.run("gated", schedule[n_warmup:], stage.take_step, holds=(stage,))
         before_correction = stage.densities.expected
         stage.end()
         return stage, {

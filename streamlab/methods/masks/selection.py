@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from streamlab.config import Settings
+from streamlab.diff.format.rule_block import read_rule, write_rule
 from streamlab.diff.rules import Rule, positions
 from streamlab.errors import TrainingError
 
@@ -51,6 +52,34 @@ class Selection:
         chosen = top_k([change.abs() for change in changes], k)
         values = [change[p] for change, p in zip(changes, chosen, strict=True)]
         return cls(chosen, values, details)
+
+    def state_dict(self, layout: Layout) -> dict[str, Any]:
+        """Return the selection as plain containers and tensors."""
+        return {
+            "positions": list(self.positions),
+            "values": None if self.values is None else list(self.values),
+            "details": dict(self.details),
+            "rule": _rule_state(self.rule, layout),
+            "within": _rule_state(self.within, layout),
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any], layout: Layout) -> Self:
+        """Return the selection of a `state_dict`. Raises DiffFormatError for a broken rule."""
+        rules = {}
+        for name in ("rule", "within"):
+            given = state[name]
+            if given is not None:
+                data = given["block"].numpy().tobytes()
+                rules[name] = read_rule(data, given["n_entries"], "pcodec", layout)
+        return cls(state["positions"], state["values"], state["details"], **rules)
+
+
+def _rule_state(rule: Rule | None, layout: Layout) -> dict[str, Any] | None:
+    if rule is None:
+        return None
+    block = torch.frombuffer(bytearray(write_rule(rule, "pcodec")), dtype=torch.uint8)
+    return {"block": block, "n_entries": rule.n_entries(layout)}
 
 
 class MaskSelector(Settings):
