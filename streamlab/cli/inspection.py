@@ -12,6 +12,7 @@ from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
 from streamlab.views.listings import SUBJECTS, Subject, list_records
 from streamlab.views.pages import find_page
+from streamlab.views.sweep import compare_sweep
 from streamlab.views.table import readable
 
 
@@ -112,20 +113,35 @@ def show(reference: str, *, place: Place, run: str, form: Format) -> None:
 @click.command()
 @click.argument("references", metavar="A B ...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
+@click.option("--sweep", is_flag=True, help="Tabulate runs by the settings in which they differ.")
 @format_option()
 @with_place
-def compare(references: tuple[str, ...], *, place: Place, everything: bool, form: Format) -> None:
+def compare(
+    references: tuple[str, ...], *, place: Place, everything: bool, sweep: bool, form: Format
+) -> None:
     """Compare runs, arrivals or diffs with the first of them.
 
     It shows the settings, environment, base and data that differ, then scores and bytes. Scores
     are paired by task, method and seed: the difference is the mean over the pairs, the spread
     their standard deviation. csv has one row per value.
 
+    --sweep takes runs, and one alone, or none for the latest, stands for all runs of its
+    scenario. It has a row for each run: its settings that differ, mean score and bytes; and a
+    row for each task, which csv has.
+
     \b
     Example:
       streamlab compare glue_stream-1 tiny-1
       streamlab compare arrival:1 arrival:2 --all
+      streamlab compare --sweep
     """
+    if sweep:
+        if everything:
+            raise UsageError("`--all` is for a comparison with the first; leave it out.")
+        with place.open() as registry:
+            swept = compare_sweep(registry, references)
+        print_page(swept.page, form, rows=swept.by_task)
+        return
     with place.open() as registry:
         found = compared(registry, references, everything=everything)
     print_page(found.page, form, rows=found.rows)

@@ -5,31 +5,30 @@ from __future__ import annotations
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from streamlab.cli.options import Place, number_option, set_option, with_place
 from streamlab.cli.output import note, print_page
+from streamlab.cli.progress import LiveProgress, say
 from streamlab.errors import StreamlabError, UsageError
-from streamlab.units import counted, format_bytes, format_seconds, printable
+from streamlab.units import counted, format_bytes, format_seconds
 from streamlab.views.pages import run_page
 from streamlab.views.score_notes import learning_advice
 from streamlab.views.task_scores import task_scores
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
-    from streamlab.methods.api import Progress as Step
     from streamlab.registry.records import RunRecord
     from streamlab.stream.lab import Outcome
     from streamlab.stream.run_context import RunContext
     from streamlab.stream.scenario import Scenario
-    from streamlab.stream.schedule import Arrival
+    from streamlab.study.sweep import Sweep, SweptRun
 
 # Prefixes of the sections of the run's page.
 _CLOSING = ("examples", "scores", "notes", "storage", "costs", "totals", "device")
@@ -38,6 +37,13 @@ _CLOSING = ("examples", "scores", "notes", "storage", "costs", "totals", "device
 @click.command()
 @click.argument("scenario", type=click.Path(path_type=Path))
 @set_option
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="A.B=C,D",
+    help="Run once with each of these values; repeat for every combination.",
+)
 @click.option("--resume", is_flag=True, help="Continue the latest unfinished run of this scenario.")
 @click.option(
     "--executor",
@@ -55,6 +61,7 @@ def run(
     scenario: Path,
     overrides: tuple[str, ...],
     *,
+    sweeps: tuple[str, ...],
     resume: bool,
     executor: str | None,
     workers: int | None,
@@ -68,23 +75,40 @@ def run(
     --resume continues a run that was stopped or in which an arrival failed; recorded arrivals
     are skipped. The exit code is 1 if an arrival failed.
 
+    --sweep makes a run for each value, or combination of values, and ends with a table of all
+    of them, as `compare --sweep` prints it. Runs that are recorded are not made again, and one
+    that was stopped goes on, so that the same command continues a sweep.
+
     \b
     Example:
       streamlab run scenarios/smoke.yaml
       streamlab run scenarios/smoke.yaml --set seeds=[1,2,3]
       streamlab run scenarios/smoke.yaml --executor processes --workers 2
+      streamlab run smoke --sweep defaults.method.target_density=0.001,0.005
     """
     if quiet and verbose:
         raise UsageError("`--quiet` and `--verbose` contradict each other. Leave one out.")
+    notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+    live = LiveProgress(notes, stages=verbose)
+    given = [*overrides, *_execution(executor, workers, ray_address)]
+    if sweeps:
+        if resume:
+            raise UsageError("A sweep goes on where it was stopped; leave `--resume` out.")
+        _sweep(scenario, sweeps, given, place, live)
+    else:
+        _run(scenario, given, place, live, resume=resume)
+
+
+def _run(
+    scenario: Path, overrides: Sequence[str], place: Place, live: LiveProgress, *, resume: bool
+) -> None:
     from streamlab.stream.engine import run as serve
     from streamlab.stream.scenario import load_scenario
 
-    notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-    how = _execution(executor, workers, ray_address)
-    loaded = load_scenario(scenario, overrides=[*overrides, *how])
+    notes = live.console
+    loaded = load_scenario(scenario, overrides=overrides)
     for sentence in loaded.notes:
-        _say(notes, sentence)
-    live = LiveProgress(notes, stages=verbose)
+        say(notes, sentence)
     name = ""
 
     def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
@@ -114,6 +138,69 @@ def run(
         raise StreamlabError("\n".join([f"{name}: {record.reason}.", *failed]))
 
 
+def _sweep(
+    scenario: Path,
+    sweeps: Sequence[str],
+    overrides: Sequence[str],
+    place: Place,
+    live: LiveProgress,
+) -> None:
+    """Run what is open of a sweep, and print a table of all its runs."""
+    from streamlab.registry.registry import Registry
+    from streamlab.study.sweep import Sweep, load_sweep, make_runner
+    from streamlab.views.sweep import compare_sweep
+
+    runs = load_sweep(scenario, sweeps, overrides=overrides)
+    for sentence in dict.fromkeys(s for run in runs for s in run.scenario.notes):
+        say(live.console, sentence)
+    runner = make_runner(
+        place.home.path, registry_url=place.url, store_url=place.store_url, watch=live.show
+    )
+    failed: list[str] = []
+    with Registry.open(place.url, clock=time.time) as registry:
+        sweep = Sweep(registry, runner)
+        for number, run in enumerate(runs, start=1):
+            title = f"{number}/{len(runs)} {run}"
+            failed += _run_of_sweep(sweep, run, title, live, is_first=number == 1)
+        names = [name for run in runs if (name := sweep.state(run)[1]) is not None]
+        found = compare_sweep(registry, names) if len(names) > 1 else None
+    if found is not None:
+        print_page(found.page, rows=found.by_task)
+        say(live.console, f"Next: streamlab compare --sweep {' '.join(names)}")
+    if failed:
+        raise StreamlabError("\n".join(["Arrivals failed; the same command tries again.", *failed]))
+
+
+def _run_of_sweep(
+    sweep: Sweep, run: SweptRun, title: str, live: LiveProgress, *, is_first: bool
+) -> list[str]:
+    """Carry out one run unless that was done, and return the lines of arrivals that failed."""
+    from streamlab.errors import RunInProgressError
+
+    state, name = sweep.state(run)
+    if state == "finished":
+        say(live.console, f"{title}: {name}, recorded before")
+        return []
+
+    def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
+        nonlocal name
+        name = record.name
+        live.n_arrivals += n_arrivals
+        say(live.console, f"{title}: {name}")
+        if is_first:
+            _announce(live.console, record, context)
+
+    try:
+        with live:
+            return _follow(sweep.outcomes(run, started), live, live.console)
+    except RunInProgressError:
+        say(live.console, f"{title}: {name or 'it'} is being run by another process")
+        return []
+    except KeyboardInterrupt:
+        note("\nContinue with the same command.")
+        raise
+
+
 def _execution(executor: str | None, workers: int | None, ray_address: str | None) -> list[str]:
     """Return the overrides that the options on execution stand for."""
     if executor is None and ray_address is not None:
@@ -122,10 +209,6 @@ def _execution(executor: str | None, workers: int | None, ray_address: str | Non
         executor = "processes"
     how = {"executor": executor, "workers": workers, "ray_address": ray_address}
     return [f"execution.{key}={value}" for key, value in how.items() if value is not None]
-
-
-def _say(notes: Console, text: str) -> None:
-    notes.print(printable(text, keep="\n"), markup=False)
 
 
 def _follow(
@@ -138,7 +221,7 @@ def _follow(
         for outcome in outcomes:
             line = _line(outcome)
             live.settle(outcome.arrival)
-            _say(notes, line)
+            say(notes, line)
             if outcome.record.status == "failed":
                 failed[outcome.arrival.identity] = line
             else:
@@ -150,7 +233,7 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     """Print the base, the environment and the data source of every task."""
     environment = record.environment
     n_threads = environment["threads"]
-    _say(
+    say(
         notes,
         f"{record.name}: base {context.base.settings.model}, "
         f"{context.base.layout.n_gated:,} weights, {environment['precision']}, "
@@ -159,19 +242,19 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     note_slow_step(notes, context.scenario)
     crowded = _crowded(context.scenario, os.cpu_count() or 1)
     if crowded:
-        _say(notes, crowded)
+        say(notes, crowded)
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)
-        _say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
+        say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
     skipped: dict[str, list[str]] = {}
     for task in context.tasks():
-        _say(notes, f"  {task.name}: {task.source.kind}, {task.source.detail}")
+        say(notes, f"  {task.name}: {task.source.kind}, {task.source.detail}")
         for attempt in task.tried:
             source, _, reason = attempt.partition(": ")
             skipped.setdefault(source, []).append(reason)
     for source, reasons in skipped.items():
         count = counted(len(reasons), "task")
-        _say(notes, f"  not from {source} ({count}): {reasons[0]}")
+        say(notes, f"  not from {source} ({count}): {reasons[0]}")
 
 
 def note_slow_step(notes: Console, scenario: Scenario) -> None:
@@ -182,7 +265,7 @@ def note_slow_step(notes: Console, scenario: Scenario) -> None:
     training = scenario.defaults.training
     reason = explain_eager(training.step, find_device(training.device))
     if reason:
-        _say(notes, f"  {reason}: the training step runs in PyTorch, which is slower.")
+        say(notes, f"  {reason}: the training step runs in PyTorch, which is slower.")
 
 
 def _crowded(scenario: Scenario, n_cores: int) -> str:
@@ -231,8 +314,8 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
     sections = tuple(s for s in page.sections if s.key.startswith(_CLOSING))
     print_page(replace(page, sections=sections))
     if advice:
-        _say(notes, advice)
-    _say(
+        say(notes, advice)
+    say(
         notes,
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
         f"{place.home.path}: {records}, {store}, curves/{name}/.\n"
@@ -240,72 +323,3 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
         f"streamlab plot storage --run {name}",
     )
     return record
-
-
-@dataclass
-class _Bar:
-    """The bar of one arrival and the line of its current stage."""
-
-    row: TaskID
-    place: str
-    stage: str = ""
-    line: str = ""
-
-
-class LiveProgress(Progress):
-    """A progress bar per arrival on a terminal; into a pipe only the lines of `stages`."""
-
-    n_arrivals = 0  # that remain
-
-    def __init__(self, console: Console, *, stages: bool = False) -> None:
-        """Draw on `console` within a `with` block; `stages`: print a line per stage."""
-        super().__init__(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(bar_width=10),
-            TextColumn("{task.fields[facts]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            disable=console.quiet or not console.is_terminal,
-        )
-        self._stages = stages
-        self._n_seen = 0
-        self._bars: dict[tuple[object, ...], _Bar] = {}
-        self._loading = self.add_task("loading", total=None, facts="base and data")
-
-    def show(self, arrival: Arrival, step: Step) -> None:
-        """Show one training step."""
-        bar = self._bars.get(arrival.identity)
-        if bar is None:
-            self._n_seen += 1
-            place = f"{self._n_seen}/{self.n_arrivals}"
-            description = f"{place} {arrival.task[:14]}"
-            row = self.add_task(description, total=step.n_steps, facts="")
-            bar = self._bars[arrival.identity] = _Bar(row, place)
-            self.update(self._loading, visible=False)
-        elif step.stage != bar.stage:
-            self._leave_line(bar)
-        # The words of a provider's process, which may hold anything.
-        facts = f"{printable(step.stage)} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
-        if step.density is not None:
-            facts += f", {step.density:.1%} open"
-        bar.stage, bar.line = step.stage, f"  {bar.place} {arrival.task}: {facts}"
-        self.update(bar.row, completed=step.step, facts=facts)
-
-    def settle(self, arrival: Arrival) -> None:
-        """Remove the bar of an arrival whose outcome is known."""
-        bar = self._bars.pop(arrival.identity, None)
-        if bar is not None:
-            self._leave_line(bar)
-            self.remove_task(bar.row)
-
-    def clear(self) -> None:
-        """Remove every bar."""
-        for bar in self._bars.values():
-            self.remove_task(bar.row)
-        self._bars.clear()
-
-    def _leave_line(self, bar: _Bar) -> None:
-        if self._stages and bar.line:
-            _say(self.console, bar.line)
-        bar.line = ""

@@ -184,7 +184,8 @@ def _run(
     loaded: LoadedStudy, place: Place, hours: float | None, workers: int, *, most_shared: int
 ) -> int:
     """Run open cells, print a line for each, and return how many failed."""
-    from streamlab.cli.run_scenario import LiveProgress, note_slow_step
+    from streamlab.cli.progress import LiveProgress
+    from streamlab.cli.run_scenario import note_slow_step
     from streamlab.study.runner import run_in_processes, run_study
 
     notes = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

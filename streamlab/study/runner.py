@@ -23,9 +23,11 @@ from streamlab.errors import RunInProgressError, StreamlabError
 from streamlab.home.cache import StageCache
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
-from streamlab.stream.engine import run
+from streamlab.stream.engine import Started, run
 from streamlab.stream.event_loop import Watch
+from streamlab.stream.lab import Outcome
 from streamlab.stream.run_context import SharedWork
+from streamlab.stream.scenario import LoadedScenario
 from streamlab.study.records import read_cells
 from streamlab.study.results import CellResult, Results
 from streamlab.study.study import Cell, LoadedStudy, load_study
@@ -135,9 +137,9 @@ def run_study(
         results = Results(registry, read_cells(loaded.cells_file))
         stages = StageCache(Home(home).stages, most_shared) if most_shared else None
         shared = SharedWork(stages)
-        work = _Work(loaded, home, registry_url, store_url, clock, watch, shared)
+        runner = Runner(home, registry_url, store_url, clock, watch, shared)
         while True:
-            postponed = yield from _pass(loaded, results, work, until)
+            postponed = yield from _pass(loaded, results, runner, until)
             if until is not None and clock() >= until:
                 return
             if _must_wait(loaded, results):
@@ -147,7 +149,7 @@ def run_study(
 
 
 def _pass(
-    loaded: LoadedStudy, results: Results, work: _Work, until: float | None
+    loaded: LoadedStudy, results: Results, runner: Runner, until: float | None
 ) -> Generator[tuple[Cell, CellResult], None, bool]:
     """Run what is open, once over all cells; return whether some were put off.
 
@@ -155,13 +157,13 @@ def _pass(
     """
     postponed = False
     for cell in ordered(loaded, results):
-        if until is not None and work.clock() >= until:
+        if until is not None and runner.clock() >= until:
             break
         if not _is_open(results, cell):
             continue
         if cell.seed != loaded.study.seeds[0] and not _is_chosen(loaded, results, cell):
             postponed = True
-        elif work.carry_out(cell, resume=results.of(cell).run is not None):
+        elif _carry_out(runner, cell, resume=results.of(cell).run is not None):
             yield cell, results.refresh(cell)
     return postponed
 
@@ -234,43 +236,59 @@ def _run_all(
 
 
 @dataclass
-class _Work:
-    """What carries out cells, with the base of the last one."""
+class Runner:
+    """Runs scenarios one after the other; they share examples, and the base of the last one."""
 
-    loaded: LoadedStudy
     home: Path
     registry_url: str
     store_url: str | None
     clock: Clock
     watch: Watch
-    shared: SharedWork
-    bases: dict[str, Base] = field(default_factory=dict)
+    shared: SharedWork = field(default_factory=SharedWork)
+    _base: tuple[str, int, Base] | None = None  # with its settings and its seed
 
-    def carry_out(self, cell: Cell, *, resume: bool) -> bool:
-        """Run a cell; return False where another process began it first."""
-        scenario = cell.scenario
-        key = scenario.base.model_dump_json()
-        if key not in self.bases:
-            self.bases = {key: load_base(scenario.base, seed=scenario.scenario.seeds[0])}
-        outcomes = run(
+    def outcomes(
+        self,
+        scenario: LoadedScenario,
+        *,
+        resume: bool,
+        started: Started = lambda _run, _context, _n_arrivals: None,
+    ) -> Generator[Outcome, None, None]:
+        """Run a scenario; RunInProgressError is raised where another process works on it."""
+        return run(
             scenario,
             self.home,
             registry_url=self.registry_url,
             store_url=self.store_url,
             resume=resume,
-            base=self.bases[key],
+            base=self._load(scenario),
             shared=self.shared,
             alone=True,
             watch=self.watch,
+            started=started,
             clock=self.clock,
         )
-        try:
-            with closing(outcomes):
-                for _ in outcomes:
-                    pass
-        except RunInProgressError:
-            return False
-        return True
+
+    def _load(self, scenario: LoadedScenario) -> Base:
+        key, seed = scenario.base.model_dump_json(), scenario.scenario.seeds[0]
+        if self._base is not None and self._base[0] == key:
+            _, last_seed, base = self._base
+            if seed == last_seed or not base.initialised:  # else the seed decides weights of it
+                return base
+        base = load_base(scenario.base, seed=seed)
+        self._base = key, seed, base
+        return base
+
+
+def _carry_out(runner: Runner, cell: Cell, *, resume: bool) -> bool:
+    """Run a cell; return False where another process began it first."""
+    try:
+        with closing(runner.outcomes(cell.scenario, resume=resume)) as outcomes:
+            for _ in outcomes:
+                pass
+    except RunInProgressError:
+        return False
+    return True
 
 
 def _is_open(results: Results, cell: Cell) -> bool:

@@ -17,7 +17,7 @@ from stream_samples import Lab, arrivals_in, make_lab, only, runs_in, stored, ta
 
 from streamlab.cli import cli
 from streamlab.cli import run_scenario as run_module
-from streamlab.cli.run_scenario import LiveProgress
+from streamlab.cli.progress import LiveProgress
 from streamlab.home import store_location
 from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
