@@ -6,7 +6,8 @@ weights from their safetensors file, and with PEFT's LoRA (load an adapter, set 
 swaps are among ten diffs at random, after which the base must be unchanged. A kilobyte switch
 decodes a diff of less than 10 kB, matches it to the model, applies it and reverts it: seeded
 positions, values and head of one bit. With --json a thousand such files are opened, every digest
-checked, without decoding their entries.
+checked: without decoding their entries, and decoded in one call, of a hundred rules in turn
+or all of one.
 
     python benchmarks/switch.py --home streamlab-home
 """
@@ -29,7 +30,7 @@ from real_diffs import even_diff, minilm, ruled_diff, trained_diffs
 
 from streamlab.base import Base
 from streamlab.diff.apply import apply
-from streamlab.diff.format.container import EncodedDiff, decode, encode, open_diff
+from streamlab.diff.format.container import EncodedDiff, decode, decode_all, encode, open_diff
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Seeded
 from streamlab.diff.vector import DiffVector
@@ -77,6 +78,8 @@ def main() -> None:
         found = ratios(timings) | {
             "kilobyte_file_bytes": len(small.data),
             "thousand_open_seconds": time_opening(base.layout, options.seed),
+            "thousand_decode_seconds": time_decoding(base.layout, options.seed, n_rules=100),
+            "thousand_decode_one_rule_seconds": time_decoding(base.layout, options.seed, n_rules=1),
             "base_unchanged": unchanged,
         }
         print(json.dumps(found, indent=1))
@@ -139,6 +142,16 @@ def time_opening(layout: Layout, seed: int) -> float:
     start = time.perf_counter()
     for file in files:
         open_diff(file.data, expected_digest=file.digest)
+    return time.perf_counter() - start
+
+
+def time_decoding(layout: Layout, seed: int, *, n_rules: int) -> float:
+    """Return the seconds that decoding a thousand files in one call takes, of so many rules."""
+    files = [kilobyte_file(layout, seed + i) for i in range(n_rules)] * (N_OPENED // n_rules)
+    start = time.perf_counter()
+    digests = (file.digest for file in files)
+    for _ in decode_all((file.data for file in files), layout, expected_digests=digests):
+        pass
     return time.perf_counter() - start
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamlab.diff.device_entries import DeviceEntries, has_triton
+from streamlab.diff.native_entries import native_entries
 from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError
 
@@ -121,8 +122,23 @@ def plan(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> 
             f"The diff belongs to the base {diff.layout.fingerprint!r}, and the model was built on "
             f"{expected!r}. Load the diff's base."
         )
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    parameters = _parameters_of(model)
     return Plan(_match_backbone(model, parameters, diff), _match_head(model, parameters, diff))
+
+
+def _parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what `named_parameters(remove_duplicate=False)` does, in a quarter of the time."""
+    found: dict[str, nn.Parameter] = {}
+    left: list[tuple[str, nn.Module]] = [("", model)]
+    while left:
+        path, module = left.pop()
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                found[path + name] = parameter
+        for name, child in module._modules.items():
+            if child is not None:
+                left.append((f"{path}{name}.", child))
+    return found
 
 
 def apply(model: nn.Module, diff: DiffVector, *, expected: str | None = None) -> Applied:
@@ -170,7 +186,7 @@ def _match_backbone(
 
 
 def _check_backbone(name: str, parameter: nn.Parameter, shape: tuple[int, ...]) -> None:
-    if tuple(parameter.shape) != tuple(shape):
+    if parameter.shape != shape:
         raise DiffError(
             f"`{name}` has the shape {tuple(parameter.shape)} in the model, "
             f"{tuple(shape)} in the diff."
@@ -272,21 +288,20 @@ class EntryView:
 
     parameter: nn.Parameter
     positions: NDArray[np.int64]
-    bits: NDArray[Any]
-    address: int
     place: slice
 
     def memory(self) -> NDArray[Any]:
         """Return the parameter's current memory, which may have been reassigned."""
-        return self.bits if self.parameter.data_ptr() == self.address else _bits(self.parameter)
+        return _bits(self.parameter)
 
 
 @dataclass(frozen=True)
 class EntryGroup:
     """Entries of all parameters of one dtype on one device, processed together.
 
-    `values`: (sum of n_i,) float32. On a CPU there is a view per parameter, elsewhere an (n_i,)
-    int64 tensor of `positions`. `device_entries`: where Triton runs.
+    `values`: (sum of n_i,) float32. On a CPU there is a view per parameter, and `joined` are the
+    positions of all; elsewhere there is an (n_i,) int64 tensor of `positions`. `device_entries`:
+    where Triton runs.
     """
 
     parameters: tuple[nn.Parameter, ...]
@@ -295,6 +310,7 @@ class EntryGroup:
     mode: Mode
     views: tuple[EntryView, ...]
     device_entries: DeviceEntries | None = None
+    joined: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def changed(self, old: Tensor) -> Tensor:
         """Return the new weights, in the dtype of the old ones."""
@@ -311,6 +327,10 @@ class EntryGroup:
             return torch.cat([_flat(p).index_select(0, positions) for p, positions in pairs])
         weights = torch.empty(len(self.values), dtype=self.parameters[0].dtype)
         into = _bits(weights)
+        native = native_entries(len(into))
+        if native is not None:
+            native.read(self._addresses(), self._counts(), self.joined, into)
+            return weights
         for view in self.views:
             # The positions are valid; the other modes copy through a buffer.
             view.memory().take(view.positions, out=into[view.place], mode="clip")
@@ -320,6 +340,10 @@ class EntryGroup:
         """Set the weights at the positions."""
         if self.views:
             source = _bits(weights)
+            native = native_entries(len(source))
+            if native is not None:
+                native.write(self._addresses(), self._counts(), self.joined, source)
+                return
             for view in self.views:
                 view.memory()[view.positions] = source[view.place]
             return
@@ -330,19 +354,34 @@ class EntryGroup:
         for parameter, positions, part in zip(self.parameters, self.positions, parts, strict=True):
             _flat(parameter).index_copy_(0, positions, part)
 
+    def _addresses(self) -> list[int]:
+        """Return where the parameters are, each contiguous."""
+        for parameter in self.parameters:
+            if not parameter.is_contiguous():
+                raise DiffError(
+                    "A parameter of the model is not contiguous in memory any more; call "
+                    "`.contiguous()` on it."
+                )
+        return [parameter.data_ptr() for parameter in self.parameters]
+
+    def _counts(self) -> NDArray[np.int64]:
+        return np.array([view.place.stop - view.place.start for view in self.views])
+
 
 def group_entries(pairs: Sequence[tuple[nn.Parameter, SparseTensor]], mode: Mode) -> EntryGroup:
     """Group the entries of parameters of one dtype on one device."""
     parameters = tuple(parameter for parameter, _ in pairs)
-    joined = torch.from_numpy(np.concatenate([tensor.values for _, tensor in pairs]))
-    values = joined.to(parameters[0].device)
+    values = torch.from_numpy(np.concatenate([tensor.values for _, tensor in pairs]))
+    values = values.to(parameters[0].device)
     if values.device.type == "cpu":
         ends = np.cumsum([len(tensor) for _, tensor in pairs]).tolist()
+        places = list(map(slice, [0, *ends[:-1]], ends))
+        joined = np.concatenate([tensor.positions for _, tensor in pairs])
         views = tuple(
-            EntryView(parameter, tensor.positions, _bits(parameter), parameter.data_ptr(), place)
-            for (parameter, tensor), place in zip(pairs, map(slice, [0, *ends], ends), strict=False)
+            EntryView(parameter, joined[place], place)
+            for parameter, place in zip(parameters, places, strict=True)
         )
-        return EntryGroup(parameters, (), values, mode, views)
+        return EntryGroup(parameters, (), values, mode, views, joined=joined)
     positions = tuple(to_device_of(parameter, tensor.positions) for parameter, tensor in pairs)
     entries = None
     if has_triton(values.device):

@@ -28,8 +28,9 @@ from typing import Any, ClassVar, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from streamlab.diff.counter_hash import WORD_BITS, words
+from streamlab.diff.counter_hash import WORD_BITS, prefix, words
 from streamlab.diff.layout import Layout
+from streamlab.diff.native_entries import native_entries
 from streamlab.errors import DiffError
 
 MAX_ENTRIES: Final = (1 << 31) - 1  # of a diff: a sum of 32-bit gaps fits in 63 bits
@@ -158,6 +159,9 @@ def stratified(seed: int, sizes: ArrayLike, counts: ArrayLike) -> Positions:
     """
     size, count = np.asarray(sizes, dtype=np.int64), np.asarray(counts, dtype=np.int64)
     _check_draws(size, count)
+    native = native_entries(int(count.sum()))
+    if native is not None:
+        return native.stratified(prefix(seed, _PLACE, 0), size, count)
     kept = count > 0
     places = np.empty(int(count.sum()), dtype=np.int64)
     first = 0

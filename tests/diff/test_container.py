@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.format.codec import CodecName
-from streamlab.diff.format.container import decode, encode, open_diff, rounded
+from streamlab.diff.format.container import decode, decode_all, encode, open_diff, rounded
 from streamlab.diff.format.frame import Header
 from streamlab.diff.format.values import ValueType
 from streamlab.diff.layout import Layout
@@ -28,7 +28,7 @@ from streamlab.diff.rules import (
     rows_of,
 )
 from streamlab.diff.vector import DiffVector, SparseTensor
-from streamlab.errors import BaseMismatchError, DiffError
+from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 from streamlab.hashing import canonical_json
 
 if TYPE_CHECKING:
@@ -384,3 +384,52 @@ def test_reading_and_writing_files_never_loads_torch() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_many_files_are_decoded_as_each_is(draw_diff: Callable[..., DiffVector]) -> None:
+    files = [encode(draw_diff(seed)) for seed in (1, 2, 1)]
+    layout = draw_diff(1).layout
+
+    digests = [file.digest for file in files]
+    found = list(decode_all((f.data for f in files), layout, expected_digests=digests))
+
+    assert found == [decode(file.data, layout) for file in files]
+
+
+def test_files_of_one_rule_share_its_positions(draw_diff: Callable[..., DiffVector]) -> None:
+    layout = draw_diff(1).layout
+    rules = [Seeded(seed, (True,) * len(layout.shapes), 4) for seed in (1, 1, 2)]
+    files = [
+        encode(
+            DiffVector(
+                layout,
+                tuple(
+                    SparseTensor(shape, at, np.ones(len(at), np.float32))
+                    for shape, at in zip(layout.shapes, positions(rule, layout), strict=True)
+                ),
+                {},
+                {},
+                rule=rule,
+            )
+        )
+        for rule in rules
+    ]
+
+    one, alike, other = decode_all([file.data for file in files], layout)
+
+    for mine, same, another in zip(one.tensors, alike.tensors, other.tensors, strict=True):
+        assert mine.positions is same.positions
+        assert mine.positions is not another.positions
+
+
+def test_the_first_of_many_files_that_is_not_as_expected_is_refused(
+    draw_diff: Callable[..., DiffVector],
+) -> None:
+    first, second = encode(draw_diff(1)), encode(draw_diff(2))
+    found = decode_all(
+        [first.data, second.data], draw_diff(1).layout, expected_digests=[first.digest] * 2
+    )
+
+    next(found)
+    with pytest.raises(DiffFormatError, match="SHA-256"):
+        next(found)

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from streamlab.diff import apply
 from streamlab.diff.apply import EntryGroup, group_entries
+from streamlab.diff.native_entries import LEAST_ENTRIES, native_entries
 from streamlab.diff.vector import SparseTensor
+from streamlab.errors import DiffError
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -58,3 +61,49 @@ def test_a_model_that_was_given_other_memory_is_followed_there() -> None:
 
     assert torch.equal(group.read(), old + 1)
     assert torch.equal(left, before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_many_entries_move_in_c_as_they_do_in_numpy(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native_entries(LEAST_ENTRIES) is None:
+        pytest.skip("no C compiler")
+    rng = np.random.default_rng(1)
+    weights = [torch.from_numpy(rng.normal(size=n)).to(dtype) for n in (9_000, 50)]
+    counts = LEAST_ENTRIES, 20
+    kept = [
+        np.sort(rng.choice(len(w), n, replace=False)) for w, n in zip(weights, counts, strict=True)
+    ]
+    tensors = [
+        SparseTensor((len(w),), at, rng.normal(size=len(at)).astype(np.float32))
+        for w, at in zip(weights, kept, strict=True)
+    ]
+
+    def moved() -> tuple[torch.Tensor, list[nn.Parameter]]:
+        parameters = [nn.Parameter(w.clone()) for w in weights]
+        group = group_entries(list(zip(parameters, tensors, strict=True)), "add")
+        old = group.read()
+        group.write(group.changed(old))
+        return old, parameters
+
+    old, parameters = moved()
+    monkeypatch.setattr(apply, "native_entries", lambda _: None)
+    plain, others = moved()
+
+    assert torch.equal(old, plain)
+    assert all(torch.equal(a, b) for a, b in zip(parameters, others, strict=True))
+
+
+def test_many_entries_are_not_written_to_memory_that_is_not_contiguous() -> None:
+    at = np.arange(LEAST_ENTRIES)
+    parameter = nn.Parameter(torch.zeros(80, 80))
+    tensor = SparseTensor((80, 80), at, np.ones(len(at), np.float32))
+    group = group_entries([(parameter, tensor)], "add")
+    if native_entries(len(at)) is None:
+        pytest.skip("no C compiler")
+
+    parameter.data = torch.zeros(80, 80).t()
+
+    with pytest.raises(DiffError, match="contiguous"):
+        group.read()

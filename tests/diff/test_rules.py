@@ -17,6 +17,7 @@ from sklearn.utils import murmurhash3_32
 
 from streamlab.diff.counter_hash import words
 from streamlab.diff.layout import Layout
+from streamlab.diff.native_entries import LEAST_ENTRIES, native_entries
 from streamlab.diff.rules import (
     Rule,
     Seeded,
@@ -281,3 +282,17 @@ def test_rules_are_compared_by_kind_and_content() -> None:
     assert SeededCounts(1, counts) != SeededCounts(1, counts, "row")
     assert Seeded(1, EVERY, 4) != Shared(1, EVERY, 4, 1)
     assert Seeded(1, EVERY, 4) != Seeded(2, EVERY, 4)
+
+
+@pytest.mark.parametrize("seed", [0, 2**64 - 1])
+def test_many_positions_are_those_of_numpy_in_c(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if native_entries(LEAST_ENTRIES) is None:
+        pytest.skip("no C compiler")
+    rng = np.random.default_rng(2)
+    sizes = np.array([10, 0, 40_000, 1 << 31, 7, 3_000_000_000, 900])
+    counts = np.array([10, 0, 39_999, 2_500, 0, 9_001, int(rng.integers(900))])
+
+    found = stratified(seed, sizes, counts)
+    monkeypatch.setattr("streamlab.diff.rules.native_entries", lambda _: None)
+
+    assert np.array_equal(found, stratified(seed, sizes, counts))

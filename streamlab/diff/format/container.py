@@ -7,7 +7,8 @@ allocated, and each error names the violated rule.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -39,6 +40,10 @@ from streamlab.diff.vector import DiffVector, SparseTensor, proven_tensor
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError
 
 DEFAULT_MAX_BYTES = 1 << 30
+
+# Positions, read-only, by k, codec and the block of a rule: all that decides them in one layout.
+Drawn = dict[tuple[int, CodecName, bytes], list[NDArray[np.int64]]]
+_MOST_DRAWN = 16  # rules whose positions are held for files to come
 
 _CUTS, _CLASSES = "positions.cuts", "positions.classes"
 _COUNTS, _GAPS = "positions.counts", "positions.gaps"
@@ -136,10 +141,11 @@ class DiffFile:
         """Return the number of stored values, which entries may share."""
         return n_values_of(bytes(self.frame.sections[_RULE]), self.header.k)
 
-    def decode(self, layout: Layout) -> DiffVector:
+    def decode(self, layout: Layout, drawn: Drawn | None = None) -> DiffVector:
         """Decode the entries against the layout of their base; values are widened to float32.
 
-        Raises DiffFormatError naming the violated rule, and BaseMismatchError for another base.
+        `drawn`: positions by rules of other files of this base, which equal rules share. Raises
+        DiffFormatError naming the violated rule, and BaseMismatchError for another base.
         """
         frame, header, sections = self.frame, self.header, self.frame.sections
         if header.base != layout.fingerprint:
@@ -156,7 +162,7 @@ class DiffFile:
             rule = read_rule(bytes(sections[_RULE]), header.k, header.codec, layout)
             # Before the positions, whose number nothing else in the file would prove.
             numbers = _read_codes(frame, self.n_values)
-            positions_of = positions_by(rule, layout)
+            positions_of = _share(rule, layout, header, bytes(sections[_RULE]), drawn)
         else:
             positions_of = _read_positions(frame, layout)
             numbers = _read_codes(frame, header.k)
@@ -192,6 +198,22 @@ def open_diff(
 def decode(data: bytes, layout: Layout, *, expected_digest: str | None = None) -> DiffVector:
     """Decode a file that belongs to the base of `layout`; see `open_diff` and `DiffFile.decode`."""
     return open_diff(data, expected_digest=expected_digest).decode(layout)
+
+
+def decode_all(
+    files: Iterable[bytes], layout: Layout, *, expected_digests: Iterable[str] | None = None
+) -> Iterator[DiffVector]:
+    """Decode many files of one base, in order and each when it is asked for; see `decode`.
+
+    `expected_digests`: one for each file. Equal rules of files that are near each other share their
+    positions in memory. Raises what `decode` raises at the first file that it refuses, and
+    ValueError unless there are as many digests as files.
+    """
+    drawn: Drawn = {}
+    digests = itertools.repeat(None) if expected_digests is None else expected_digests
+    pairs = zip(files, digests, strict=expected_digests is not None)
+    for data, digest in pairs:
+        yield open_diff(data, expected_digest=digest).decode(layout, drawn)
 
 
 def rounded(
@@ -283,6 +305,20 @@ def _read_positions(frame: Frame, layout: Layout) -> list[NDArray[np.int64]]:
         )
     gaps = _expand(frame, _GAPS, np.uint32, frame.header.k, "position-stream")
     return positions.join(gaps, counts, classes, lines, layout)
+
+
+def _share(
+    rule: Rule, layout: Layout, header: Header, block: bytes, drawn: Drawn | None
+) -> list[NDArray[np.int64]]:
+    """Return the positions of a rule, those of an equal one where a recent file had it."""
+    if drawn is None:
+        return positions_by(rule, layout)
+    key = header.k, header.codec, block
+    if key not in drawn:
+        if len(drawn) == _MOST_DRAWN:
+            del drawn[next(iter(drawn))]
+        drawn[key] = positions_by(rule, layout)
+    return drawn[key]
 
 
 def _expand(frame: Frame, name: str, dtype: DTypeLike, count: int, rule: str) -> NDArray[Any]:

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
+from streamlab.compiler import find_compiler
 from streamlab.methods.kernels.native import (
     NativeStep,
-    find_compiler,
     find_library,
     find_native_step,
 )

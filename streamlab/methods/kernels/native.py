@@ -1,31 +1,22 @@
-"""The kernels in C: the library that holds them, and the fused step of `step.c`.
-
-The library is compiled when a training first needs it, into a new temporary folder that is deleted
-once it is loaded: it is never stale, and none that another user could have written is ever run.
-"""
+"""The fused step in C: `step.c`, and the library that it shares with other kernels."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
 import itertools
-import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-_SOURCES = [str(Path(__file__).with_name(f"{name}.c")) for name in ("step", "selected_gradient")]
-# Contraction and reassociation stay off: with them bits would depend on the machine.
-_FLAGS = (
-    "-O3", "-march=native", "-std=c11", "-ffp-contract=off",
+from streamlab.compiler import compile_library
+
+_SOURCES = [Path(__file__).with_name(f"{name}.c") for name in ("step", "selected_gradient")]
+_OPTIONS = (
     "-fno-math-errno", "-fno-trapping-math", "-ffinite-math-only", "-fno-signed-zeros",
-    "-shared", "-fPIC",
     *(["-mprefer-vector-width=256"] if platform.machine() in ("x86_64", "AMD64") else []),
 )  # fmt: skip
 
@@ -87,23 +78,7 @@ def find_native_step(n_threads: int) -> NativeStep | None:
     return None if library is None else NativeStep(library, n_threads)
 
 
-def find_compiler() -> str | None:
-    """Return the path of the C compiler, or None where there is none."""
-    return shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc")
-
-
 @functools.cache
 def find_library() -> ctypes.CDLL | None:
     """Return the compiled kernels, or None where no C compiler can build them."""
-    compiler = find_compiler()
-    if compiler is None:
-        return None
-    with tempfile.TemporaryDirectory(prefix="streamlab-kernels-") as folder:
-        library = Path(folder) / "kernels.so"
-        command = [compiler, *_FLAGS, *_SOURCES, "-o", str(library), "-lm"]
-        try:
-            # The compiler is the user's own; the arguments are constants of this file.
-            subprocess.run(command, check=True, capture_output=True, timeout=60)  # noqa: S603
-            return ctypes.CDLL(str(library))
-        except (OSError, subprocess.SubprocessError):
-            return None
+    return compile_library(_SOURCES, _OPTIONS)
