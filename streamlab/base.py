@@ -7,8 +7,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +20,13 @@ from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, SourceError, StreamlabError
 from streamlab.hashing import fingerprint_tensors, split_head
-from streamlab.locations import PACKAGE_PREFIX, Located, locate_model, weights_digest
+from streamlab.locations import (
+    GGUF_SUFFIX,
+    PACKAGE_PREFIX,
+    Located,
+    locate_model,
+    weights_digest,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +46,8 @@ class BaseSettings(Settings):
     """The pretrained model that every task of a scenario is a diff on."""
 
     model: str = Field(min_length=1)
-    """`package:NAME` (a model folder in an installed package), a folder, or a hub id."""
+    """`package:NAME` (a model folder in an installed package), a folder, or a hub id; or a GGUF
+    file, as `package:NAME/FILE.gguf` or a path."""
     revision: str | None = None
     """Of a hub id: a branch, tag or commit. A commit pins the base."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -47,9 +56,10 @@ class BaseSettings(Settings):
     """Keep only this many of the lowest layers. Default: all."""
 
     def placed(self, folder: Path) -> BaseSettings:
-        """Return these settings with a model folder, relative to `folder`, made absolute."""
+        """Return these settings with a local model, relative to `folder`, as an absolute path."""
         place = folder / self.model
-        if self.model.startswith(PACKAGE_PREFIX) or not place.is_dir():
+        is_model = place.is_dir() or (place.suffix == GGUF_SUFFIX and place.is_file())
+        if self.model.startswith(PACKAGE_PREFIX) or not is_model:
             return self
         return self.model_copy(update={"model": os.path.abspath(place)})  # noqa: PTH100 - links stay
 
@@ -72,6 +82,7 @@ class Base:
     config: PretrainedConfig
     max_length: int  # the longest input the model takes, in tokens
     file_bytes: int  # the backbone as a safetensors file
+    dequantised: tuple[str, ...]  # the types of GGUF that tensors were read from, by name
     _held: str  # fingerprint of `tensors` after the cast to float32
 
     @property
@@ -125,6 +136,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
 
     located = locate_model(settings.model)
     _check_pin(settings, located)
+    _check_gguf(settings, located)
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
@@ -133,6 +145,8 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         with torch.device("meta"):
             outline = _auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
         check_tokenizer(settings.model, tokenizer, _n_embedded(settings, headless))
+        if located.gguf is not None:
+            _check_special_tokens(settings, config, tokenizer)
     loaded = {name: parameter.detach() for name, parameter in headless.named_parameters()}
     full_names, head_names = split_head(
         [name for name, _ in outline.named_parameters()], loaded, outline.base_model_prefix
@@ -156,6 +170,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         config=config,
         max_length=min(_longest_declared(config), int(tokenizer.model_max_length)),
         file_bytes=checkpoint_bytes(backbone),
+        dequantised=_quantised_types(located),
         _held=fingerprint_tensors(tensors),
     )
     with _explained(settings):
@@ -167,7 +182,10 @@ def _load_tokenizer(settings: BaseSettings, located: Located) -> PreTrainedToken
 
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            located.target, revision=settings.revision, trust_remote_code=False
+            located.target,
+            revision=settings.revision,
+            trust_remote_code=False,
+            **located.options,
         )
     except Exception as error:  # of many kinds in the library
         reason = " ".join(str(error).split())
@@ -267,6 +285,7 @@ def load_model(settings: BaseSettings) -> tuple[PreTrainedModel, tuple[str, ...]
 
     located = locate_model(settings.model)
     _check_pin(settings, located)
+    _check_gguf(settings, located)
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(0)  # for a pooler that no classifier keeps: the same in two checkpoints
@@ -317,13 +336,49 @@ def _check_pin(settings: BaseSettings, located: Located) -> None:
             f"`base.sha256` pins a file on disk, and {settings.model!r} is a hub id. "
             "Pin a hub model by `base.revision` instead."
         )
-    found = weights_digest(Path(located.target))
+    found = weights_digest(located)
     if found != settings.sha256:
         raise BaseMismatchError(
             f"The weights of {settings.model!r} have the SHA-256 {found}, and the scenario pins "
             f"{settings.sha256}. The package or folder holds another model than the scenario was "
             "written for. Install the version that it names, or change `base.sha256`."
         )
+
+
+def _check_gguf(settings: BaseSettings, located: Located) -> None:
+    if located.gguf is not None and find_spec("gguf") is None:
+        raise SourceError(
+            f"The base {settings.model!r} is a GGUF file, which needs the package `gguf`. Install "
+            "it with `pip install 'streamlab[gguf]'`."
+        )
+
+
+def _quantised_types(located: Located) -> tuple[str, ...]:
+    """Return the types of a GGUF file's tensors that are not of floats."""
+    if located.gguf is None:
+        return ()
+    from gguf import GGUFReader
+
+    reader = GGUFReader(Path(located.target) / located.gguf)
+    types = {tensor.tensor_type.name for tensor in reader.tensors}
+    return tuple(sorted(types - {"F32", "F16", "BF16", "F64"}))
+
+
+def _check_special_tokens(
+    settings: BaseSettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Raise SourceError where a converted tokenizer begins or ends texts otherwise than the model.
+
+    Converters have confused the two.
+    """
+    for name in ("bos_token_id", "eos_token_id"):
+        expected, found = getattr(config, name, None), getattr(tokenizer, name, None)
+        if expected is not None and found != expected:
+            raise SourceError(
+                f"The GGUF file of {settings.model!r} gives {expected} as `{name}`, and the "
+                f"tokenizer that is made of it {found}. Give a folder with the model's own "
+                "tokenizer in its place."
+            )
 
 
 def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
@@ -336,7 +391,10 @@ def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
         )
     with _explained(settings):
         config: PretrainedConfig = AutoConfig.from_pretrained(
-            located.target, revision=settings.revision, trust_remote_code=False
+            located.target,
+            revision=settings.revision,
+            trust_remote_code=False,
+            **located.options,
         )
     if settings.layers is not None:
         _cut(config, settings, settings.layers)
@@ -368,15 +426,18 @@ def _load(
     settings: BaseSettings, located: Located, config: PretrainedConfig, model_class: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Load a checkpoint in its own dtype; returns the library's report beside the model."""
-    model, info = _auto_class(model_class).from_pretrained(
-        located.target,
-        revision=settings.revision,
-        config=config,
-        dtype="auto",
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # reported below, by name
-        trust_remote_code=False,
-    )
+    # Of GGUF files, the library shows the progress of dequantisation on stderr.
+    with nullcontext() if located.gguf is None else redirect_stderr(StringIO()):
+        model, info = _auto_class(model_class).from_pretrained(
+            located.target,
+            revision=settings.revision,
+            config=config,
+            dtype="auto",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported below, by name
+            trust_remote_code=False,
+            **located.options,
+        )
     for name, stored, expected in sorted(info["mismatched_keys"]):
         if settings.layers is not None:
             raise SourceError(

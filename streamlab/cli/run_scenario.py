@@ -243,6 +243,9 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     crowded = _crowded(context.scenario, os.cpu_count() or 1)
     if crowded:
         say(notes, crowded)
+    if context.base.dequantised:
+        types = ", ".join(context.base.dequantised)
+        say(notes, f"  weights read as float32 from {types}, not those of before quantisation")
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)
         say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
