@@ -394,11 +394,12 @@ def digest(tree: Any) -> str:
 def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
     """Return the digest of a resolved scenario with its tasks in the order of the stream.
 
-    How a run is executed is left out, since it may differ when the run is resumed.
+    How a run is executed and followed is left out, since it may differ when the run is resumed.
     """
     execution = {"attempts": resolved["execution"]["attempts"]}
     what = {
         name: {key: value for key, value in task.items() if key != "resources"}
         for name, task in resolved["tasks"].items()
     }
-    return digest([{**resolved, "execution": execution, "tasks": what}, list(tasks)])
+    identity = {key: value for key, value in resolved.items() if key != "tracking"}
+    return digest([{**identity, "execution": execution, "tasks": what}, list(tasks)])

@@ -1,4 +1,4 @@
-"""Plug-ins: methods, mask selectors, metrics, data sources and arrival processes, found by name."""
+"""Plug-ins, found by name: methods, mask selectors, metrics, data sources and so on."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Group = Literal[
     "streamlab.metrics",
     "streamlab.sources",
     "streamlab.arrival_processes",
+    "streamlab.trackers",
 ]
 
 _NOUN: Final[Mapping[Group, str]] = MappingProxyType(
     dict(
         zip(
             get_args(Group),
-            ("method", "mask selector", "metric", "data source", "arrival process"),
+            ("method", "mask selector", "metric", "data source", "arrival process", "tracker"),
             strict=True,
         )
     )

@@ -125,6 +125,7 @@ def _run(
         resume=resume,
         watch=live.show,
         started=started,
+        notice=lambda text: say(notes, text),
     )
     try:
         with live:

@@ -22,36 +22,51 @@ if TYPE_CHECKING:
 
 MAX_CURVE_BYTES = 2**26
 _N_PARTS = 5  # of a name: seed, provider, task, version, method
+_SUFFIX = ".jsonl"
 _LONGEST_NAME = 200  # bytes; file systems stop at 255
 
 
 def curve_path(
-    folder: Path, *, run: str, seed: int, provider: str, task: str, version: int, method: str
+    folder: Path,
+    *,
+    run: str,
+    seed: int,
+    provider: str,
+    task: str,
+    version: int,
+    method: str,
+    suffix: str = _SUFFIX,
 ) -> Path:
-    """Return the path of one arrival's curve below the home's folder of curves."""
+    """Return the path of one arrival's curve below the home's folder of curves.
+
+    With an empty `suffix`, that of its folder below the folder of a tracker.
+    """
     # Commas inside parts are quoted, so that no two arrivals share a name.
     name = ",".join(
         quote(part, safe="") for part in (str(seed), provider, task, str(version), method)
     )
-    return folder / short_name(quote(run, safe="")) / f"{short_name(name)}.jsonl"
+    return folder / short_name(quote(run, safe="")) / f"{short_name(name)}{suffix}"
 
 
-def recorded_curve_path(folder: Path, run: str, arrival: NewArrival) -> Path:
-    """Return the path of a recorded arrival's curve."""
+def recorded_curve_path(
+    folder: Path, run: str, arrival: NewArrival, *, suffix: str = _SUFFIX
+) -> Path:
+    """Return the path of a recorded arrival's curve; see `curve_path`."""
     names = ("seed", "provider", "task", "version", "method")
-    return curve_path(folder, run=run, **{name: getattr(arrival, name) for name in names})
+    known = {name: getattr(arrival, name) for name in names}
+    return curve_path(folder, run=run, suffix=suffix, **known)
 
 
 def curves_of(
-    folder: Path, provider: str | None = None, *, run: str | None = None
+    folder: Path, provider: str | None = None, *, run: str | None = None, suffix: str = _SUFFIX
 ) -> Iterator[Path]:
     """Yield the curves of a provider or a run by name, in order.
 
-    Of a provider, hashed names cannot be assigned.
+    Of a provider, hashed names cannot be assigned. `suffix`: empty for the folders of a tracker.
     """
     own = "*" if run is None else glob.escape(short_name(quote(run, safe="")))
-    for path in sorted(folder.glob(f"{own}/*.jsonl")):
-        parts = path.stem.split(",")
+    for path in sorted(folder.glob(f"{own}/*{suffix}")):
+        parts = path.name.removesuffix(suffix).split(",")
         named = len(parts) == _N_PARTS and parts[1] == quote(provider or "", safe="")
         if named or provider is None:
             yield path

@@ -71,6 +71,11 @@ class Home:
         return self.path / "curves"
 
     @property
+    def tracking(self) -> Path:
+        """Return the folder of trackers' files, one folder each; created by the first one."""
+        return self.path / "tracking"
+
+    @property
     def quarantine(self) -> Path:
         """Return the folder of submissions refused by admission; created with the first one."""
         return self.path / "quarantine"
@@ -118,7 +123,7 @@ class Home:
     def refuse_links(self) -> None:
         """Raise StoreError where a folder of the home is a link, which may lead out of it."""
         folders = (self.store, self.cache, self.curves, self.figures, self.reports)
-        for folder in (*folders, self.quarantine, self.stages):
+        for folder in (*folders, self.quarantine, self.stages, self.tracking):
             refuse_link(folder)
 
     def create(self) -> None:

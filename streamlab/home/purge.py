@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from streamlab.files import delete_path
+from streamlab.files import delete_path, size_of
 from streamlab.home.curves import curves_of, recorded_curve_path
 from streamlab.home.folder import Home
 from streamlab.home.store import ArtifactStore, FolderStore
@@ -86,6 +86,7 @@ def plan(
         *_artifacts(registry, store, arrivals, of_run=run is not None),
         *left,
         *_curves(home, provider, run, arrivals),
+        *_followed(home, provider, run, arrivals),
         *(() if provider is None else _quarantined(home, provider)),
     ]
     ids = tuple(arrival.id for arrival in arrivals)
@@ -161,6 +162,19 @@ def _curves(
         if path.is_file() and not path.parent.is_symlink():
             note = f"of {path.parent.name}"
             yield Part("curve", path.name, None, note, path.stat().st_size, str(path))
+
+
+def _followed(
+    home: Home, provider: str | None, run: str | None, arrivals: Sequence[ArrivalRecord]
+) -> Iterable[Part]:
+    """Yield the folders that trackers wrote into the home."""
+    for folder in sorted(home.tracking.glob("*")):
+        named = [recorded_curve_path(folder, a.run, a, suffix="") for a in arrivals]
+        found = curves_of(folder, provider=provider, run=run, suffix="")
+        for path in dict.fromkeys([*named, *found]):
+            if path.is_dir() and not path.parent.is_symlink() and not folder.is_symlink():
+                note = f"of {path.parent.name}, by {folder.name}"
+                yield Part("curve", path.name, None, note, size_of(path), str(path))
 
 
 def _quarantined(home: Home, provider: str) -> Iterable[Part]:

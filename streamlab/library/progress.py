@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamlab.units import printable
 
+with warnings.catch_warnings():
+    # Without ipywidgets a notebook gets the bar of a terminal, which needs no warning.
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
+
 if TYPE_CHECKING:
     from streamlab.methods.api import Progress
     from streamlab.registry.records import RunRecord
@@ -25,15 +30,12 @@ class RunProgress:
 
     def __init__(self, *, shown: bool | None = None) -> None:
         """`shown`: default, on a terminal and in a notebook."""
-        with warnings.catch_warnings():
-            # Without ipywidgets a notebook gets the bar of a terminal, which needs no warning.
-            warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
         shown = in_notebook() or sys.stderr.isatty() if shown is None else shown
         self._bar: Any = tqdm(
             desc="loading base and data", total=1, bar_format=_FORMAT, disable=not shown
         )
-        self._shares: dict[Identity, float] = {}
+        self._n_settled = 0
+        self._shares: dict[Identity, float] = {}  # of those in training
 
     def __enter__(self) -> Self:
         return self
@@ -55,15 +57,18 @@ class RunProgress:
         """Show one training step."""
         facts = f"{arrival.task}: {step.stage} {step.step}/{step.n_steps}, loss {step.loss:.2f}"
         self._bar.set_postfix_str(printable(facts), refresh=False)
-        self._advance(arrival.identity, step.step / step.n_steps)
+        self._shares[arrival.identity] = step.step / step.n_steps
+        self._advance()
 
     def settle(self, outcome: Outcome) -> None:
-        """Count an arrival whose outcome is known as complete."""
-        self._advance(outcome.arrival.identity, 1.0)
+        """Count an arrival whose outcome is known as complete; each attempt has one."""
+        if self._shares.pop(outcome.arrival.identity, None) is not None:
+            self._n_settled += 1
+        self._advance()
 
-    def _advance(self, arrival: Identity, share: float) -> None:
-        self._bar.update(share - self._shares.get(arrival, 0.0))
-        self._shares[arrival] = share
+    def _advance(self) -> None:
+        reached = min(self._bar.total, self._n_settled + sum(self._shares.values()))
+        self._bar.update(reached - self._bar.n)
 
 
 def in_notebook() -> bool:

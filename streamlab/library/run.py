@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamlab.errors import UsageError
 from streamlab.library.home import OpenHome, open_home
+from streamlab.library.progress import RunProgress
 from streamlab.library.tables import section_html
 from streamlab.units import printable
 from streamlab.views.listings import list_records
@@ -94,7 +95,6 @@ def run(
     others, for errors, and for each outcome as it is recorded see `streamlab.outcomes`. If arrivals
     failed, the returned run has the status `failed` and a reason.
     """
-    from streamlab.library.progress import RunProgress
     from streamlab.stream.engine import run as outcomes
     from streamlab.stream.scenario import LoadedScenario, load_scenario
 

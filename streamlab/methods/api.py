@@ -95,6 +95,10 @@ class Progress:
     n_steps: int  # of the whole training
     loss: float
     density: float | None  # the share of gates that is open, or of weights kept, where it falls
+    # Of the model on examples split from train, at every tenth of the steps; else, and where they
+    # are NaN or infinite, None.
+    held_back_loss: float | None = None
+    held_back_score: float | None = None  # by the task's first metric
 
 
 class Stages(Protocol):
@@ -139,6 +143,8 @@ class TrainingJob:
     seed: int
     watch: Callable[[Progress], None] = lambda _: None
     validate: Callable[[], float] | None = None  # score on examples split from train; higher wins
+    # Loss and score of the model as it is on examples split from train, for the curves.
+    held_back: Callable[[], tuple[float, float]] | None = None
     clock: Callable[[], float] = time.monotonic
     stages: Stages | None = None  # of equal trainings, from which a stage may be taken
     file_types: FileTypes = FileTypes()  # that the run's settings ask for

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings, TrainingSummary
 from streamlab.tasks.batches import Batch
 
+N_EVALUATIONS: Final = 10  # for the curves of a training
 # Takes a share of the full learning rate; returns the density that `Progress` shows, if any.
 TakeStep = Callable[[float], float | None]
 _LONGEST_PLAIN: Final = 128  # tokens, up to which attention is computed plainly
@@ -175,7 +177,8 @@ class TrainingLoop:
             density = take_step(share)
             for parameter in self._job.model.parameters():
                 parameter.grad = None
-            self._job.watch(Progress(stage, self._step, self.n_steps, value, density))
+            done = Progress(stage, self._step, self.n_steps, value, density)
+            self._job.watch(self._evaluated(done))
             last = first + len(schedule)
             if early_stopping is not None and self._should_stop(early_stopping, last):
                 break
@@ -251,6 +254,24 @@ class TrainingLoop:
             loss.backward()
             total += value
         return total
+
+    def _evaluated(self, done: Progress) -> Progress:
+        """Evaluate the model for the curves where that is due, and leave no trace in it.
+
+        Never where time is limited, of which it would take some.
+        """
+        job, tenths = self._job, N_EVALUATIONS * self._step
+        due = tenths // self.n_steps > (tenths - N_EVALUATIONS) // self.n_steps
+        if job.held_back is None or not due or job.training.max_seconds is not None:
+            return done
+        devices = [self.device] if self.device.type == "cuda" else []
+        modes = [(module, module.training) for module in job.model.modules()]
+        with torch.random.fork_rng(devices=devices):
+            job.model.eval()
+            found = [value if math.isfinite(value) else None for value in job.held_back()]
+        for module, mode in modes:
+            module.training = mode
+        return replace(done, held_back_loss=found[0], held_back_score=found[1])
 
     def check_loss(self, value: float, stage: str) -> None:
         """Raise TrainingError for a loss that is NaN or infinite."""

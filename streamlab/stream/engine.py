@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,7 @@ from streamlab.stream.lab import Clock, Lab, Ledger, Outcome, Reached
 from streamlab.stream.run_context import RunContext, SharedWork, find_device
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.stream.schedule import arrivals
+from streamlab.stream.trackers import Notice, Trackers, find_trackers
 
 # Called with the run, what it works with, and how many arrivals are still to come.
 Started = Callable[[RunRecord, RunContext, int], None]
@@ -53,6 +55,7 @@ def run(
     started: Started = lambda _run, _context, _n_arrivals: None,
     clock: Clock = time.time,
     reached: Reached = lambda _point: None,
+    notice: Notice = warnings.warn,
     order: Reorder = list,
 ) -> Generator[Outcome, None, None]:
     """Run a scenario into a home, and yield the outcome of every arrival as it is recorded.
@@ -65,7 +68,8 @@ def run(
     common: examples, and stages of trainings with the executor `serial`. With `alone`
     RunInProgressError is raised while another process works on the same scenario. All callbacks
     are called in the caller's thread: `watch` with every training step, `started` once everything
-    is loaded, `reached` with each of `lab.POINTS` that an arrival passes. `order` may reorder the
+    is loaded, `reached` with each of `lab.POINTS` that an arrival passes, `notice` with what a
+    person should know of a tracker that failed. `order` may reorder the
     arrivals of each seed.
     Raises before anything is written: UsageError where the scenario, the base, the data or the
     device cannot be used, or there is nothing to resume; BaseMismatchError where the base is not
@@ -81,6 +85,7 @@ def run(
         is_there = schema.check_place(registry_url, home=place.path)
     if resume and not is_there:
         raise _nothing_to_resume(loaded)
+    trackers = find_trackers(loaded.scenario)
     if store_url is not None:
         open_store(place, store_url, patience=TRY_SECONDS).try_out()
     base = base or load_base(loaded.base, seed=loaded.scenario.seeds[0])
@@ -113,7 +118,9 @@ def run(
             method = loaded.scenario.defaults.method.label
             ledger = Ledger(registry, record.name, method)
             lab = Lab(registry, record, context, place, store, ledger, clock, reached)
-            yield from Stream(lab, executor, watch, order, recorded).outcomes()
+            followed = Trackers(trackers, record, loaded.scenario, place, notice)
+            stream = Stream(lab, executor, followed.watching(watch), order, recorded)
+            yield from followed.following(stream.outcomes())
             _finish(registry, record, recorded.n_lost)
 
 

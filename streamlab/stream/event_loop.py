@@ -109,7 +109,7 @@ class Stream:
     _history: list[float] = field(default_factory=list)
     _dispatcher: Dispatcher = field(init=False)  # of the seed being served
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Serve every arrival that is not recorded yet, and rescore earlier ones when due."""
         lab, scenario = self.lab, self.lab.context.scenario
         for identity, failed in self.recorded.failed.items():

@@ -144,6 +144,9 @@ class Scenario(Settings):
     """Slots and durations in virtual time."""
     admission: AdmissionSettings = AdmissionSettings()
     """What a submission must satisfy."""
+    tracking: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Where training curves go as well as into the home: `tensorboard`, `trackio`, `mlflow`,
+    `wandb`, or a plug-in (docs/guides/tracking.md). No part of the experiment."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -52,7 +52,7 @@ def home_usage(registry: Registry, home: Home) -> Table:
     removed = registry.removal.list().artifacts
     curves, held, store = _walked(home.curves), _walked(home.quarantine), _stored(home.store)
     pictures = _walked(home.figures, home.reports)
-    cached, stages = _walked(home.cache), _walked(home.stages)
+    cached, stages, followed = map(_walked, (home.cache, home.stages, home.tracking))
     rows: list[tuple[Cell, ...]] = [
         *(_kind(kinds, kind, name) for kind, name in _KINDS),
         ("removed", len(removed), None, sum(artifact.file_bytes for artifact in removed)),
@@ -69,7 +69,9 @@ def home_usage(registry: Registry, home: Home) -> Table:
         rows.append(_place("cache", cached))
     if stages.n_files:  # of studies
         rows.append(_place("shared stages", stages))
-    walked = (curves, held, store, pictures, cached, stages)
+    if followed.n_files:
+        rows.append(_place("tracking", followed))
+    walked = (curves, held, store, pictures, cached, stages, followed)
     # What the last block of each file leaves unused, folders, and the index of a pack.
     unused = sum(max(0, place.allocated - place.n_bytes) for place in walked)
     rows.append(("blocks and folders", None, None, unused))

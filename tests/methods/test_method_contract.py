@@ -37,6 +37,7 @@ from streamlab.methods.api import (
     TrainingResult,
 )
 from streamlab.methods.masks.selection import budget
+from streamlab.methods.training_loop import N_EVALUATIONS
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -124,6 +125,8 @@ def run(make_job: MakeJob) -> Callable[..., Run]:
         if key not in done:
             shown: list[Progress] = []
             job = dataclasses.replace(make_job(seed, **options), watch=shown.append)
+            if again:  # evaluation on the way is not to matter either
+                job = dataclasses.replace(job, held_back=lambda: evaluate(job.model))
             before = fingerprint_tensors(job.base)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(again)  # the global generator is not to matter
@@ -131,6 +134,14 @@ def run(make_job: MakeJob) -> Callable[..., Run]:
         return done[key]
 
     return train
+
+
+def evaluate(model: torch.nn.Module) -> tuple[float, float]:
+    """Evaluate a model on one text as providers do, and draw from the global generator."""
+    assert not any(module.training for module in model.modules())
+    with torch.inference_mode():
+        answers = model(input_ids=torch.tensor([[5, 11, 12, 13]])).logits
+    return float(answers.sum()), float(torch.rand(1))
 
 
 def fingerprint(trained: TrainingResult) -> str:
@@ -170,6 +181,19 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(
 
     assert fingerprint(run(name, again=1).trained) == first
     assert fingerprint(run(name, seed=2).trained) != first
+
+
+@each_method
+def test_the_curves_have_ten_evaluations_and_they_change_no_bit(
+    name: str, run: Callable[..., Run]
+) -> None:
+    plain, evaluated = run(name), run(name, again=1)
+
+    steps = [one.step for one in evaluated.shown if one.held_back_loss is not None]
+    assert len(steps) == N_EVALUATIONS
+    assert steps[-1] == evaluated.shown[-1].n_steps
+    assert [one.loss for one in evaluated.shown] == [one.loss for one in plain.shown]
+    assert fingerprint(evaluated.trained) == fingerprint(plain.trained)
 
 
 @each_method

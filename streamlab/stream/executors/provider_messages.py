@@ -43,6 +43,8 @@ class ProgressMessage(Settings):
     n_steps: Annotated[int, Field(ge=1, le=_LARGEST)]
     loss: float
     density: float | None
+    held_back_loss: float | None = None
+    held_back_score: float | None = None
 
 
 class FailedMessage(Settings):

@@ -29,6 +29,7 @@ from streamlab.methods.api import (
     TrainingResult,
     TrainingSettings,
 )
+from streamlab.methods.training_loop import uses_bf16
 from streamlab.registry.records import ArtifactKind, ReportedDetails
 from streamlab.stream.artifact_kinds import checkpoint_of, read_artifact
 from streamlab.stream.environment import environment_digest
@@ -47,6 +48,10 @@ Watch = Callable[[Progress], None]
 Outputs = NDArray[np.float32]
 
 _N_COMPARED = 16
+# Examples of an evaluation for the curves: as many as ten of them take a few percent of a training
+# with, and so few only where it is very short.
+_LEAST_HELD_BACK, _MOST_HELD_BACK = 8, 64
+_TRAINED_PER_HELD_BACK = 128
 _TOLERANCE = 1e-4  # of the largest output; a float32 difference restores a weight to its last bit
 
 
@@ -172,6 +177,7 @@ def _train(
         seed=seed,
         watch=watch,
         validate=None if training.patience is None else partial(_validation_score, model, task),
+        held_back=partial(_held_back, model, task, training, _n_held_back(task, training)),
         stages=_stages(context, training),
         file_types=types,
         file_bytes=partial(_file_bytes, arrival, task, context),
@@ -216,6 +222,25 @@ def _stages(context: RunContext, training: TrainingSettings) -> Stages | None:
 def _validation_score(model: PreTrainedModel, task: EncodedTask) -> float:
     """Score a model in training on the examples split from train, by the task's first metric."""
     return task.data.primary_score(logits(model, task.validation), task.validation.labels)
+
+
+def _n_held_back(task: EncodedTask, training: TrainingSettings) -> int:
+    """Return how many examples to evaluate on for the curves."""
+    n_steps = training.n_steps(n_batches(task.train, training.batch_size))
+    n_trained = n_steps * training.batch_size * training.accumulate
+    return min(max(n_trained // _TRAINED_PER_HELD_BACK, _LEAST_HELD_BACK), _MOST_HELD_BACK)
+
+
+def _held_back(
+    model: PreTrainedModel, task: EncodedTask, training: TrainingSettings, n_examples: int
+) -> tuple[float, float]:
+    """Evaluate a model in training on a few examples split from train, as it computes in it."""
+    examples = task.validation.first(n_examples)
+    bf16 = uses_bf16(training.precision, model.device)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        outputs = logits(model, examples)
+    loss = float(task.data.loss(torch.from_numpy(outputs), torch.from_numpy(examples.labels)))
+    return loss, task.data.primary_score(outputs, examples.labels)
 
 
 def _pack(
