@@ -60,13 +60,13 @@ Files = list[tuple[bytes, str]]
 
 
 def main() -> None:
-    """Print the findings, or with --json one flat object; exit with 1 if there are any."""
+    """Print the findings as JSON, of each layout on stderr; exit with 1 if any is bad."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=20_000, help="of each layout")
     parser.add_argument("--seconds", type=float, default=math.inf, help="at most, all together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--home", type=Path, help="mutate the diffs stored here, too")
-    parser.add_argument("--json", action="store_true", help="counts alone, without the layouts")
+    parser.add_argument("--json", action="store_true", help="is the default")
     options = parser.parse_args()
     base = minilm()
     layout = first_layers(base.layout)
@@ -80,8 +80,7 @@ def main() -> None:
         seconds = options.seconds / len(groups)
         seed = f"{options.seed} {number}"
         tallies[name] = fuzz(files, lenders, its_layout, options.mutants, seed, seconds)
-        if not options.json:
-            print(f"{name}: {json.dumps(tallies[name])}", flush=True)
+        print(f"{name}: {json.dumps(tallies[name])}", file=sys.stderr, flush=True)
     found = summary(tallies)
     print(json.dumps(found, indent=1))
     sys.exit(any(found[name] for name in BAD) or found["peak_over_valid"] > MOST_OVER_VALID)
