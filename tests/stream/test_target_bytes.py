@@ -25,6 +25,8 @@ MASKS: dict[str, tuple[dict[str, Any], float]] = {
     "rows": ({"mask": {"name": "rows", "share": 0.5, "by": FINETUNED}}, SEEDED),
     "counts": ({"mask": {"name": "counts", "per": "tensors", "by": FINETUNED}}, SEEDED),
     "row counts": ({"mask": {"name": "counts", "per": "rows", "by": FINETUNED}}, SEEDED),
+    "groups": ({"mask": {"name": "groups", "per": "rows", "by": FINETUNED}}, SEEDED),
+    "column groups": ({"mask": {"name": "groups", "per": "columns", "by": FINETUNED}}, STORED),
     "candidates": ({"mask": "candidates"}, 0.2),
     "change": ({"mask": FINETUNED}, RANKED),
     "magnitude": ({"mask": "magnitude"}, STORED),
