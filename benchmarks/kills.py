@@ -2,8 +2,9 @@
 
 Each command that writes is run in copies of one home and killed by strace at one of its writing
 system calls, chosen evenly over all of them; then it is run again as it was, and the home is
-compared with that of an undisturbed one: rows, files and their bytes, what `verify` finds after
-`gc --now`. The second run may say that the work is done already; it must not break.
+compared with that of an undisturbed one: rows, artifacts and which of them are packed, other files
+and their bytes, what `verify` finds after `gc --now`. The second run may say that the work is done
+already; it must not break.
 
     python benchmarks/kills.py --kills 300 --home smoke-home
 
@@ -29,6 +30,7 @@ from typing import Any
 
 from streamlab.home.folder import Home
 from streamlab.home.gc import collect, plan
+from streamlab.home.pack import PACK, PACK_FILES
 from streamlab.home.store import FolderStore
 from streamlab.home.verify import verify
 from streamlab.registry.registry import Registry
@@ -65,7 +67,10 @@ CASES = (
     Case("tag --remove", ("tag", "--remove", "best"), [("tag", "best", "arrival:1")]),
     Case("rm", ("rm", "1", "2")),
     Case("restore", ("restore", "1", "2"), [("rm", "1", "2")]),
-    Case("gc", ("gc", "--now"), [("rm", "1", "2")], share=2),
+    Case("gc", ("gc", "--now"), [("rm", "1", "2")], share=2),  # which packs what stays
+    Case("gc of a pack", ("gc", "--now"), [("gc", "--now"), ("rm", "1", "2")], share=2),
+    Case("purge of a pack", ("purge", "--run", "smoke-1", "--yes"), [("gc", "--now")]),
+    Case("export of a pack", ("export", "sst2", "-o", "HOME/reports/a.diff"), [("gc", "--now")]),
     Case("purge --provider", ("purge", "--provider", "newswire", "--yes"), share=2),
     Case("purge --run", ("purge", "--run", "smoke-1", "--yes"), share=2),
     Case("export", ("export", "sst2", "-o", "HOME/reports/sst2.diff")),
@@ -213,6 +218,11 @@ def state_of(path: Path) -> dict[str, Any]:
         ]
         found = [f"{f.problem} {f.detail}" for f in verify(registry, store, now=now, home=home)]
         tags = [(tag.name, tag.target) for tag in registry.tags.list()]
+    artifacts = {
+        stored.digest: (len(store.get(stored.digest)), PACK in stored.where)
+        for stored in store.list()
+        if stored.digest
+    }
     return {
         "runs": runs,
         "arrivals": sorted(
@@ -221,6 +231,7 @@ def state_of(path: Path) -> dict[str, Any]:
         ),
         "scores": sorted(scores),
         "tags": tags,
+        "artifacts": artifacts,
         "findings": found,
         "files": files_of(home),
     }
@@ -231,7 +242,8 @@ def files_of(home: Home) -> dict[str, str]:
     found = {}
     for file in sorted(home.path.rglob("*")):
         name = str(file.relative_to(home.path))
-        if file.is_file() and not name.startswith(("registry.db", ".reserve")):
+        by_content = file.name in PACK_FILES or name.startswith(("registry.db", ".reserve"))
+        if file.is_file() and not by_content:
             timed = name.startswith(("curves", "figures")) or name.endswith(".html")
             found[name] = "" if timed else hashlib.sha256(file.read_bytes()).hexdigest()
     return found
