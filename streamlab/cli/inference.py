@@ -20,6 +20,7 @@ from streamlab.cli.options import (
     with_place,
 )
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
+from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
 from streamlab.units import counted, format_bytes
 from streamlab.views.table import Column, Table, columns
@@ -108,7 +109,8 @@ def predict(
     stored = find_stored(home, task, among)
     description = stored.description()
     examples: Sequence[Text] = texts or pairs or _read(file, description, stored.artifact.columns)
-    loaded = home.load_base(stored.base_fingerprint, model=base)
+    with busy("loading the base"):
+        loaded = home.load_base(stored.base_fingerprint, model=base)
     with stored.applied(loaded) as served:
         predictions = _predicted(served, examples, batch_size)
     print_table(_prediction_table(description, examples, predictions), form)
@@ -140,7 +142,8 @@ def _submit(
         {name: find_stored(home, f"task:{name}", among) for name in home.tasks(run)}
     )
     tests = read_tests(test_data, HubReach())
-    loaded = home.load_base(next(iter(models.values())).base_fingerprint, model=base)
+    with busy("loading the base"):
+        loaded = home.load_base(next(iter(models.values())).base_fingerprint, model=base)
     answers = []
     for one in answer_tests(loaded, models, tests, batch_size=batch_size):
         answers.append(one)
@@ -247,7 +250,8 @@ def swap(
         raise UsageError("The run has no finished task. Name another run with `--run`.")
     found = {name: find_stored(home, text, among) for name, text in references.items()}
     first = next(iter(found.values()))
-    loaded = home.load_base(first.base_fingerprint, model=base)
+    with busy("loading the base"):
+        loaded = home.load_base(first.base_fingerprint, model=base)
     print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
     note("The base is unchanged, bit for bit.")
 
@@ -292,7 +296,8 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     home = opened(place)
     stored = find_stored(home, task, among)
     stored.description()  # refuse what cannot be used before the base is loaded
-    made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
+    with busy("merging base and diff"):
+        made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     print_line(folder)
     note(
         f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "

@@ -17,7 +17,9 @@ from streamlab.views.table import readable
 
 
 @click.command()
-@click.argument("subject", type=OneOf(SUBJECTS, what="listing"), default="runs")
+@click.argument(
+    "subject", type=OneOf(SUBJECTS, what="listing"), metavar="[LISTING]", default="runs"
+)
 @click.option("--run", metavar="RUN", help="Only the records of this run.")
 @click.option(
     "--where", "conditions", metavar="EXPR", multiple=True,

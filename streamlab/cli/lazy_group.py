@@ -87,7 +87,11 @@ def reported(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        vars(error)["message"] = printable(error.message, keep="\n")
+        from streamlab.cli.output import for_terminal
+
+        prefix = "Error: "  # which click adds
+        text = for_terminal(prefix + printable(error.message, keep="\n"))
+        vars(error)["message"] = text.removeprefix(prefix)
         raise
     except StreamlabError as error:
         _report(str(error))
@@ -107,4 +111,6 @@ def reported(ctx: click.Context) -> Iterator[None]:
 
 
 def _report(problem: str) -> None:
-    click.echo(printable(f"Error: {problem}", keep="\n"), err=True)
+    from streamlab.cli.output import note  # which takes longer to import than help to print
+
+    note(f"Error: {problem}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from streamlab.cli.output import note
+from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
 from streamlab.files import check_target
 from streamlab.home.folder import Home
@@ -151,9 +152,10 @@ set_option = click.option(
 
 
 def _load_scenario(scenario: Path, overrides: tuple[str, ...]) -> LoadedScenario:
-    from streamlab.stream.scenario import load_scenario
+    with busy("loading libraries"):
+        from streamlab.stream.scenario import load_scenario
 
-    loaded = load_scenario(scenario, overrides=overrides)
+        loaded = load_scenario(scenario, overrides=overrides)
     for sentence in loaded.notes:
         note(sentence)
     return loaded
@@ -246,7 +248,8 @@ RATE = Amount("rate", {"": 1}, "a number of tasks a day above 0, as 40 or 0.5", 
 
 def opened(place: Place) -> OpenHome:
     """Open the home for inference."""
-    from streamlab.library.home import open_home
+    with busy("loading libraries"):
+        from streamlab.library.home import open_home
 
     return open_home(place.home.path, registry_url=place.registry, store_url=place.store_url)
 

@@ -14,16 +14,16 @@ from typing import Any, Literal, TypeVar, get_args
 import click
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
+from streamlab.cli.layout import fact_lines, fitted_widths, table_lines, wrapped, wrapped_note
 from streamlab.units import printable
 from streamlab.views.export import csv_text, markdown_table
-from streamlab.views.table import LEFT, Facts, Kind, Page, Table, columns, readable
+from streamlab.views.table import LEFT, Facts, Page, Table, columns, readable
 
 Format = Literal["table", "json", "csv", "md"]
 WIDTH = 80  # of what does not go to a terminal
-_UNBOUNDED = 10_000
+UNBOUNDED = 10_000
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -70,21 +70,28 @@ def print_page(page: Page, form: Format = "table", *, rows: Table | None = None)
         return
     console = _console(folded=True)
     name = readable(page.name, "text")
-    blocks = [_drawn(console, Text(f"{page.kind} {name}", style="bold"))]
+    blocks = [_title(console, f"{page.kind} {name}")]
     for section in page.sections:
         if isinstance(section, Table):
             body = _laid_out(console, section.brief()) if section.rows else ""
         else:
             body = _facts(console, section)
         if body:
-            title = _drawn(console, Text(readable(section.title, "text"), style="bold"))
+            title = _title(console, readable(section.title, "text"))
             blocks.append(f"{title}\n{body}" if title else body)
     click.echo("\n\n".join(blocks), color=console.is_terminal or None)
 
 
 def note(text: str) -> None:
     """Print a note to standard error, where it does not mix with data."""
-    click.echo(printable(text, keep="\n"), err=True)
+    click.echo(for_terminal(printable(text, keep="\n")), err=True)
+
+
+def for_terminal(text: str) -> str:
+    """Return a note broken between words, where standard error is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return text
+    return wrapped_note(text, Console(stderr=True).width)
 
 
 def print_line(thing: object) -> None:
@@ -95,6 +102,11 @@ def print_line(thing: object) -> None:
 def print_json(tree: Any) -> None:
     """Print JSON in ASCII, so that no name can control the terminal."""
     click.echo(json.dumps(tree, indent=2, allow_nan=False))
+
+
+def _title(console: Console, text: str) -> str:
+    lines = wrapped(text, console.width)
+    return "\n".join(_drawn(console, Text(line, style="bold")) for line in lines)
 
 
 def _console(*, folded: bool) -> Console:
@@ -108,64 +120,65 @@ def _console(*, folded: bool) -> Console:
         emoji=False,
     )
     if not terminal:
-        console.width = WIDTH if folded else _UNBOUNDED
+        console.width = WIDTH if folded else UNBOUNDED
     return console
 
 
 def _laid_out(console: Console, table: Table) -> str:
-    """Lay out a table with two spaces between columns, or one where that makes it fit."""
-    kinds = [column.kind for column in table.columns]
+    """Lay out a table with two spaces between columns, or one where that makes it fit.
+
+    A table whose words do not fit beside one another has a block of lines for each row.
+    """
+    right = [column.kind not in LEFT for column in table.columns]
     names = [readable(column.name, "text") for column in table.columns]
+    kinds = [column.kind for column in table.columns]
     rows = [list(map(readable, row, kinds)) for row in table.rows]
-    widths = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
-    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= console.width else 1
-    if sum(widths) + gap * (len(widths) - 1) > console.width:
-        return _drawn(console, _grid(names, kinds, rows, gap=gap))
-    # rich takes longer to lay out a table that fits than reading it took.
-    head, *body = (_line(row, widths, kinds, gap=gap) for row in (names, *rows))
-    return "\n".join((_drawn(console, Text(head, style="bold")), *body))
-
-
-def _line(row: Sequence[str], widths: Sequence[int], kinds: Sequence[Kind], *, gap: int) -> str:
-    cells = []
-    for text, width, kind in zip(row, widths, kinds, strict=True):
-        blanks = " " * (width - cell_len(text))
-        cells.append(text + blanks if kind in LEFT else blanks + text)
-    return (" " * gap).join(cells).rstrip()
-
-
-def _grid(
-    names: Sequence[str], kinds: Sequence[Kind], rows: Sequence[Sequence[str]], *, gap: int
-) -> RichTable:
-    """Lay out a table that is too wide by folding its text."""
-    grid = RichTable(
-        box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold", expand=False
-    )
-    for name, kind in zip(names, kinds, strict=True):
-        right = kind not in LEFT
-        justify: Literal["right", "left"] = "right" if right else "left"
-        grid.add_column(Text(name), justify=justify, overflow="fold", no_wrap=right)
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    return grid
+    natural = [max(map(cell_len, cells)) for cells in zip(names, *rows, strict=True)]
+    gap = 2 if sum(natural) + 2 * (len(natural) - 1) <= console.width else 1
+    widths: list[int] | None = natural
+    if sum(natural) + gap * (len(natural) - 1) > console.width:
+        widths = fitted_widths(names, rows, right, width=console.width, gap=gap)
+    if widths is None:
+        blocks = (
+            _fact_text(console, [(n, text) for n, text in zip(names, row, strict=True) if text], 0)
+            for row in rows
+        )
+        return "\n\n".join(blocks)
+    (head,) = table_lines([names], right, widths, gap=gap)
+    body = table_lines(rows, right, widths, gap=gap)
+    # rich would break lines again, and takes long for what is laid out.
+    bold = (_drawn(console, Text(line, style="bold")) for line in head)
+    return "\n".join((*bold, *(line for lines in body for line in lines)))
 
 
 def _facts(console: Console, section: Facts) -> str:
-    grid = RichTable.grid(padding=(0, 2, 0, 0), pad_edge=False)
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
     shown = [fact for fact in section.facts if fact.value is not None]
-    for fact in shown:
-        unit = " UTC" if fact.kind == "time" else ""
-        value = readable(fact.value, fact.kind) + unit
-        grid.add_row(Text(f"  {readable(fact.name, 'text')}"), Text(value))
-    return _drawn(console, grid) if shown else ""
+    pairs = [
+        (
+            readable(fact.name, "text"),
+            readable(fact.value, fact.kind) + (" UTC" if fact.kind == "time" else ""),
+        )
+        for fact in shown
+    ]
+    return _fact_text(console, pairs, 2) if pairs else ""
 
 
-def _drawn(console: Console, thing: RichTable | Text) -> str:
+def _fact_text(console: Console, facts: Sequence[tuple[str, str]], indent: int) -> str:
+    """Lay out names and values in lines."""
+    lines = []
+    for name, (first, *rest) in fact_lines(facts, console.width, indent=indent):
+        beside = " " * (cell_len(name) + 2)
+        label = _drawn(console, Text(name, style="dim"), strip=False)
+        lines.append(f"{label}  {first}".rstrip() if first else label.rstrip())
+        lines += [line if not first else f"{beside}{line}" for line in rest]
+    return "\n".join(lines)
+
+
+def _drawn(console: Console, text: Text, *, strip: bool = True) -> str:
+    """Return a text with its style, on lines as they are."""
     with console.capture() as capture:
-        console.print(thing)
-    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+        console.print(text, soft_wrap=True, end="")
+    return capture.get().rstrip() if strip else capture.get()
 
 
 def _markdown(table: Table) -> str:

@@ -16,7 +16,7 @@ from streamlab.units import counted
 
 
 @click.command()
-@click.argument("figure", type=OneOf(tuple(BY_NAME), what="figure"))
+@click.argument("figure", type=OneOf(tuple(BY_NAME), what="figure"), metavar="FIGURE")
 @run_option
 @click.option(
     "-o",

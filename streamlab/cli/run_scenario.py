@@ -91,24 +91,19 @@ def run(
     notes = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
     live = LiveProgress(notes, stages=verbose)
     given = [*overrides, *_execution(executor, workers, ray_address)]
-    if sweeps:
-        if resume:
-            raise UsageError("A sweep goes on where it was stopped; leave `--resume` out.")
-        _sweep(scenario, sweeps, given, place, live)
-    else:
+    if not sweeps:
         _run(scenario, given, place, live, resume=resume)
+        return
+    if resume:
+        raise UsageError("A sweep goes on where it was stopped; leave `--resume` out.")
+    _sweep(scenario, sweeps, given, place, live)
 
 
 def _run(
     scenario: Path, overrides: Sequence[str], place: Place, live: LiveProgress, *, resume: bool
 ) -> None:
-    from streamlab.stream.engine import run as serve
-    from streamlab.stream.scenario import load_scenario
-
+    """Run a scenario, and print a line for each arrival and the closing tables."""
     notes = live.console
-    loaded = load_scenario(scenario, overrides=overrides)
-    for sentence in loaded.notes:
-        say(notes, sentence)
     name = ""
 
     def started(record: RunRecord, context: RunContext, n_arrivals: int) -> None:
@@ -117,18 +112,27 @@ def _run(
         live.n_arrivals = n_arrivals
         _announce(notes, record, context)
 
-    outcomes = serve(
-        loaded,
-        place.home.path,
-        registry_url=place.registry,
-        store_url=place.store_url,
-        resume=resume,
-        watch=live.show,
-        started=started,
-        notice=lambda text: say(notes, text),
-    )
     try:
         with live:
+            live.wait("loading libraries")  # which takes seconds
+            from streamlab.stream.engine import run as serve
+            from streamlab.stream.scenario import load_scenario
+
+            loaded = load_scenario(scenario, overrides=overrides)
+            for sentence in loaded.notes:
+                say(notes, sentence)
+            live.wait("loading base and data")
+            outcomes = serve(
+                loaded,
+                place.home.path,
+                registry_url=place.registry,
+                store_url=place.store_url,
+                resume=resume,
+                watch=live.show,
+                reached=live.reach,
+                started=started,
+                notice=lambda text: say(notes, text),
+            )
             failed = _follow(outcomes, live, notes)
     except KeyboardInterrupt:
         if name:
@@ -147,15 +151,21 @@ def _sweep(
     live: LiveProgress,
 ) -> None:
     """Run what is open of a sweep, and print a table of all its runs."""
-    from streamlab.registry.registry import Registry
-    from streamlab.study.sweep import Sweep, load_sweep, make_runner
-    from streamlab.views.sweep import compare_sweep
+    with live:
+        live.wait("loading libraries")
+        from streamlab.registry.registry import Registry
+        from streamlab.study.sweep import Sweep, load_sweep, make_runner
+        from streamlab.views.sweep import compare_sweep
 
-    runs = load_sweep(scenario, sweeps, overrides=overrides)
+        runs = load_sweep(scenario, sweeps, overrides=overrides)
     for sentence in dict.fromkeys(s for run in runs for s in run.scenario.notes):
         say(live.console, sentence)
     runner = make_runner(
-        place.home.path, registry_url=place.url, store_url=place.store_url, watch=live.show
+        place.home.path,
+        registry_url=place.url,
+        store_url=place.store_url,
+        watch=live.show,
+        reached=live.reach,
     )
     failed: list[str] = []
     with Registry.open(place.url, clock=time.time) as registry:
@@ -193,6 +203,7 @@ def _run_of_sweep(
 
     try:
         with live:
+            live.wait("loading base and data")
             return _follow(sweep.outcomes(run, started), live, live.console)
     except RunInProgressError:
         say(live.console, f"{title}: {name or 'it'} is being run by another process")

@@ -13,6 +13,7 @@ import click
 from streamlab.cli.lazy_group import SuggestingGroup
 from streamlab.cli.options import number_option, output_option, with_scenario
 from streamlab.cli.output import Format, format_option, note, print_table
+from streamlab.cli.progress import busy
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.files import open_private, write_atomically
 from streamlab.shipped import KINDS, first_line, shipped_file, shipped_files
@@ -89,13 +90,14 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
     Example:
       streamlab plan scenarios/smoke.yaml
     """
-    from streamlab.base import load_base
-    from streamlab.stream.estimate import plan as planned
-    from streamlab.stream.run_context import RunContext
+    with busy("timing two batches of every task"):
+        from streamlab.base import load_base
+        from streamlab.stream.estimate import plan as planned
+        from streamlab.stream.run_context import RunContext
 
-    seeds = loaded.scenario.seeds
-    context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
-    rows = planned(context)
+        seeds = loaded.scenario.seeds
+        context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
+        rows = planned(context)
     table = tabulate("plan", f"Plan of {loaded.scenario.name}", _PLAN_COLUMNS, rows)
     print_table(table, form)
     total = format_seconds(sum(row.seconds for row in rows))
@@ -188,10 +190,15 @@ def isolation(*, loaded: LoadedScenario, form: Format) -> None:
         _print_claims(check_isolation(loaded, Path(folder), clock=time.time), form)
 
 
+def _next(claims: Iterator[Claim]) -> Claim | None:
+    with busy("running the scenario"):
+        return next(claims, None)
+
+
 def _print_claims(claims: Iterator[Claim], form: Format) -> None:
     """Print every claim as a table; exit with 1 if one does not hold."""
     found = []
-    for claim in claims:
+    while (claim := _next(claims)) is not None:
         note(f"{'holds' if claim.holds else 'FAILS'}  {claim.subject}")
         found.append(claim)
     rows = tuple(("yes" if c.holds else "NO", c.subject, c.found) for c in found)

@@ -200,6 +200,7 @@ def _run(
     n_failed = 0
     done: Iterator[CellResult]
     with live:
+        live.wait("loading base and data" if workers == 1 else f"{workers} processes at work")
         if workers == 1:
             done = (r for _, r in run_study(loaded, place.home.path, watch=live.show, **where))
         else:

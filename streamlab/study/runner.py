@@ -25,7 +25,7 @@ from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import Started, run
 from streamlab.stream.event_loop import Watch
-from streamlab.stream.lab import Outcome
+from streamlab.stream.lab import Outcome, Reached
 from streamlab.stream.run_context import SharedWork
 from streamlab.stream.scenario import LoadedScenario
 from streamlab.study.records import read_cells
@@ -245,6 +245,7 @@ class Runner:
     clock: Clock
     watch: Watch
     shared: SharedWork = field(default_factory=SharedWork)
+    reached: Reached = lambda _point: None
     _base: tuple[str, int, Base] | None = None  # with its settings and its seed
 
     def outcomes(
@@ -266,6 +267,7 @@ class Runner:
             alone=True,
             watch=self.watch,
             started=started,
+            reached=self.reached,
             clock=self.clock,
         )
 

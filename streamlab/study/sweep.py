@@ -22,7 +22,7 @@ from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.stream.engine import Started
 from streamlab.stream.event_loop import Watch
-from streamlab.stream.lab import Clock, Outcome
+from streamlab.stream.lab import Clock, Outcome, Reached
 from streamlab.stream.scenario import LoadedScenario, load_scenario
 from streamlab.study.runner import Runner
 
@@ -138,8 +138,9 @@ def make_runner(
     registry_url: str,
     store_url: str | None = None,
     watch: Watch,
+    reached: Reached,
     clock: Clock = time.time,
 ) -> Runner:
     """Return a runner for a home, which is made where there is none."""
     Home(home).create()
-    return Runner(home, registry_url, store_url, clock, watch)
+    return Runner(home, registry_url, store_url, clock, watch, reached=reached)

@@ -186,7 +186,7 @@ def readable(value: Cell, kind: Kind) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str):
-        digest = kind == "digest" or (kind == "setting" and _DIGEST.fullmatch(value))
+        digest = kind == "digest" or (kind in ("setting", "text") and _DIGEST.fullmatch(value))
         text = value[:12] if digest else value
         text = "STALE" if (kind, text) == ("status", "stale") else text
         return printable(text)
