@@ -23,6 +23,7 @@ from streamlab.home.store import FolderStore
 from streamlab.registry.backends import private_copy
 from streamlab.registry.records import (
     ArrivalRecord,
+    DeviceRequests,
     DiffRecord,
     NewArrival,
     NewBase,
@@ -61,6 +62,7 @@ class ImportedRun:
     arrivals: tuple[ImportedArrival, ...]
     origin: str
     placements: tuple[NewPlacement, ...] = ()  # `arrival_id`: an index into `arrivals`
+    requests: tuple[DeviceRequests, ...] = ()
     by_digest_alone: bool = False  # its start and host do not identify it
 
 
@@ -125,6 +127,7 @@ def _finished_runs(source: Registry, other: Home) -> Iterator[ImportedRun]:
                     for line in placements[run.name]
                     if line.arrival_id in places
                 ),
+                requests=source.placements.requests(run.id),
                 origin=str(other.path),
                 by_digest_alone=run.scenario_name == IMPORTED and "imported" in run.scenario,
             )

@@ -157,6 +157,7 @@ def _add(registry: Registry, run: ImportedRun) -> Imported:
             )
     placed = [replace(line, arrival_id=ids[line.arrival_id]) for line in run.placements]
     registry.placements.add(placed)
+    registry.placements.set_requests(record.id, run.requests)
     message = f"`{run.run.name}` of {run.origin}, {len(run.arrivals)} arrivals"
     registry.events.add("run-imported", record.name, message)
     return Imported(record, is_new=True, source=run)

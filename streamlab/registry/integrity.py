@@ -13,7 +13,14 @@ from streamlab.errors import RegistryError
 from streamlab.registry.arrivals import arrivals_of, read_arrival
 from streamlab.registry.artifacts import unpack_counts
 from streamlab.registry.database import Repository, describe_damage, reads
-from streamlab.registry.logs import query_events, query_placements, read_event, read_placement
+from streamlab.registry.logs import (
+    query_events,
+    query_placements,
+    query_requests,
+    read_event,
+    read_placement,
+    read_requests,
+)
 from streamlab.registry.records import DiffRecord
 from streamlab.registry.runs import query_bases, query_runs, read_base, read_run
 from streamlab.registry.scores import every_score, read_score
@@ -57,6 +64,7 @@ _READ: tuple[tuple[str, Select[Any], Callable[[Row[Any]], object]], ...] = (
     ("arrivals", arrivals_of(removed=None), partial(read_arrival, digest=None)),
     ("scores", every_score(), read_score),
     ("placements", query_placements(), read_placement),
+    ("device_requests", query_requests(), read_requests),
     ("tags", query_tags(), read_tag),
     ("events", query_events(), read_event),
 )

@@ -6,14 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, delete, insert, select
 
 from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.registry.conditions import Columns, Condition, Joined
 from streamlab.registry.database import Repository, reads, writes
-from streamlab.registry.records import EventRecord, NewPlacement, PlacementRecord
+from streamlab.registry.records import (
+    DeviceRequests,
+    EventRecord,
+    NewPlacement,
+    PlacementRecord,
+)
 from streamlab.registry.tables import (
     ArrivalRow,
+    DeviceRequestsRow,
     EventRow,
     PlacementRow,
     RunRow,
@@ -25,6 +31,7 @@ from streamlab.version import __version__
 
 _SELECTED = columns_of(PlacementRecord, PlacementRow)
 _EVENT_COLUMNS = columns_of(EventRecord, EventRow)
+_REQUESTS_COLUMNS = columns_of(DeviceRequests, DeviceRequestsRow)
 _COLUMNS: Columns = {**_SELECTED, "run": Joined(PlacementRow.run_id, RunRow.id, RunRow.name)}
 
 
@@ -69,7 +76,7 @@ class Events(Repository):
 
 
 class Placements(Repository):
-    """The device logs, which are only ever appended to."""
+    """The device logs, which are only ever appended to, and the requests to the devices."""
 
     @writes
     def add(self, new: Sequence[NewPlacement]) -> None:
@@ -100,6 +107,27 @@ class Placements(Repository):
         (run_id,) = run_ids
         lines = [asdict(line) | {"run_id": run_id} for line in new]
         self._connection.execute(insert(PlacementRow), lines)
+
+    @writes
+    def set_requests(self, run_id: int, new: Sequence[DeviceRequests]) -> None:
+        """Record how the requests to a run's device were answered, in place of what was there.
+
+        Other seeds of the run keep theirs.
+        """
+        for one in new:
+            check_new(one)
+        seeds = {one.seed for one in new}
+        row = DeviceRequestsRow
+        self._connection.execute(delete(row).where(row.run_id == run_id, row.seed.in_(seeds)))
+        self._insert(row.__table__, [asdict(one) | {"run_id": run_id} for one in new])
+
+    @reads
+    def requests(self, run: str | int) -> tuple[DeviceRequests, ...]:
+        """Return the requests to a run's device, by seed and in the order they were recorded."""
+        row = DeviceRequestsRow
+        query = query_requests().where(row.run_id == self._registry.runs.id_of(run))
+        rows = self._connection.execute(query.order_by(row.seed, row.id))
+        return self._records("device_requests", rows, read_requests)
 
     @reads
     def list(
@@ -136,9 +164,21 @@ def query_placements() -> Select[Any]:
     return with_names(query.join(ArrivalRow, ArrivalRow.id == PlacementRow.arrival_id))
 
 
+def query_requests() -> Select[Any]:
+    """Return the query of the requests to all devices."""
+    return select(DeviceRequestsRow.id, *_REQUESTS_COLUMNS.values())
+
+
 def read_event(row: Row[Any]) -> EventRecord:
     """Return the record of an event. Raises RegistryError where the row is damaged."""
     return build(EventRecord, row._asdict())
+
+
+def read_requests(row: Row[Any]) -> DeviceRequests:
+    """Return the record of requests. Raises RegistryError where the row is damaged."""
+    values = row._asdict()
+    del values["id"]
+    return build(DeviceRequests, values)
 
 
 def read_placement(row: Row[Any]) -> PlacementRecord:

@@ -29,6 +29,7 @@ ArtifactKind = Literal["diff", "checkpoint", "adapter"]
 TagKind = Literal["run", "arrival", "diff"]  # what a tag may be on; a `diff` is any artifact
 Grouping = Literal["all", "run", "task", "provider", "method"]
 PlacementAction = Literal["stored", "evicted", "rejected", "superseded"]
+EvictionPolicy = Literal["reject", "evict_lru", "evict_worst"]
 
 _STRICT: ConfigDict = {"extra": "forbid"}
 
@@ -132,6 +133,12 @@ class RecordedScenario:
         """Return the bytes that the simulated device has for files, None without a limit."""
         budget = (self.tree.get("storage") or {}).get("budget")
         return budget if isinstance(budget, int) else None
+
+    @property
+    def device_policy(self) -> str | None:
+        """Return what the simulated device evicts, None where the scenario does not say."""
+        policy = (self.tree.get("storage") or {}).get("policy")
+        return policy if isinstance(policy, str) else None
 
     def behaviour_of(self, provider: str) -> Mapping[str, Any]:
         """Return the settings of what a provider simulates, empty for an honest one."""
@@ -334,6 +341,14 @@ class ArrivalRecord(NewArrival):
             f"{self.method}, seed {self.seed}, {self.status})"
         )
 
+    @property
+    def versioned_task(self) -> str:
+        """Return the task, with `@` and the version where it is not the first.
+
+        This is how commands name it.
+        """
+        return self.task if self.version == 1 else f"{self.task}@{self.version}"
+
 
 @dataclass(frozen=True)
 class ExamplesUsed:
@@ -503,6 +518,26 @@ class PlacementRecord(NewPlacement):
     task: str
     version: int
     method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceRequests:
+    """The simulated requests to the device of a seed, as one eviction policy answers them."""
+
+    seed: int
+    policy: EvictionPolicy
+    n_hits: int
+    n_misses: int
+
+    @property
+    def n_requests(self) -> int:
+        """Return how many requests there were."""
+        return self.n_hits + self.n_misses
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Return the share of requests whose task was on the device, None without a request."""
+        return self.n_hits / self.n_requests if self.n_requests else None
 
 
 @dataclass(frozen=True, kw_only=True)

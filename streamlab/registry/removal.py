@@ -21,6 +21,7 @@ from streamlab.registry.tables import (
     UNIQUE_COLUMNS,
     ArrivalRow,
     DetailsRow,
+    DeviceRequestsRow,
     DiffRow,
     PlacementRow,
     ProviderRow,
@@ -197,6 +198,8 @@ class Removal(Repository):
         if run_id is not None:
             own = (TotalRow.grouping == "run") & (TotalRow.key == str(run_id))
             self._connection.execute(delete(TotalRow).where(own))
+            requests = delete(DeviceRequestsRow).where(DeviceRequestsRow.run_id == run_id)
+            self._connection.execute(requests)
             self._connection.execute(delete(RunRow).where(RunRow.id == run_id))
             self._registry.events.add("run-deleted", str(run))
         return gone

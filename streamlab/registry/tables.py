@@ -3,7 +3,8 @@
     bases <- runs <- arrivals -> providers, tasks
     bases <- diffs <- arrivals <- scores          events stand alone
     arrivals <- details                           runs, arrivals <- placements
-    runs, arrivals, diffs <- tags                 totals follow the arrivals
+    runs, arrivals, diffs <- tags                 runs <- device_requests
+    totals follow the arrivals
 
 They are declared as classes whose attributes are their columns, without SQLAlchemy's mapper:
 loading it takes a quarter of the time in which a short command is to answer, and the registry
@@ -404,6 +405,24 @@ class PlacementRow(Tables):
     action = required(String(16))
     device_bytes = required(BigInteger)  # on the device after it
     note = required(Text)
+
+
+class DeviceRequestsRow(Tables):
+    """How many requests to the simulated device of a seed were hits under one eviction policy."""
+
+    __tablename__ = "device_requests"
+    __table_args__ = (
+        UniqueConstraint("run_id", "seed", "policy"),
+        CheckConstraint("policy IN ('reject', 'evict_lru', 'evict_worst')", name="policy"),
+        CheckConstraint("n_hits >= 0 AND n_misses >= 0", name="counts"),
+    )
+
+    id = primary_key()
+    run_id = required(WHOLE, ForeignKey("runs.id"))
+    seed = required(BigInteger)
+    policy = required(String(16))
+    n_hits = required(BigInteger)
+    n_misses = required(BigInteger)
 
 
 # The listings of arrivals and scores: their order, and the columns that other tables name.

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import lru_cache
+from typing import Annotated, get_args
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ByteSize, Field, NonNegativeFloat
 
 from streamlab.config import Settings
-from streamlab.registry.records import NewPlacement, PlacementAction
+from streamlab.registry.records import (
+    DeviceRequests,
+    EvictionPolicy,
+    NewPlacement,
+    PlacementAction,
+)
 from streamlab.seeds import derived_seed
 from streamlab.units import DAY_US
-
-Policy = Literal["reject", "evict_lru", "evict_worst"]
 
 
 class UseSettings(Settings):
@@ -36,10 +41,10 @@ class DeviceSettings(Settings):
 
     budget: Annotated[ByteSize, Field(gt=0)] | None = None
     """Capacity of the simulated device for artifacts. Default: no device."""
-    policy: Policy = "reject"
+    policy: EvictionPolicy = "reject"
     """What happens to artifacts that do not fit the device."""
     uses: UseSettings | None = None
-    """Simulated requests, for `evict_lru` and the hit rate."""
+    """Simulated requests, for `evict_lru` and the hit rate of every policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,7 @@ class _Resident:
     used: int
 
 
-_EVICTION_ORDER: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
+_EVICTION_ORDER: Mapping[EvictionPolicy, Callable[[_Resident], tuple[float, int]]] = {
     "evict_lru": lambda resident: (0.0, resident.used),
     "evict_worst": lambda resident: (resident.item.score, resident.stored),
 }
@@ -68,7 +73,7 @@ _EVICTION_ORDER: Mapping[Policy, Callable[[_Resident], tuple[float, int]]] = {
 class Device:
     """The artifacts on one device; each change returns the lines that it adds to the log."""
 
-    def __init__(self, budget: int, policy: Policy = "reject") -> None:
+    def __init__(self, budget: int, policy: EvictionPolicy = "reject") -> None:
         self._budget, self._policy = budget, policy
         self._resident: dict[str, _Resident] = {}
         self._known: dict[str, None] = {}
@@ -200,6 +205,27 @@ def simulate_device(
     return DeviceHistory(log=tuple(log), n_hits=device.n_hits, n_misses=device.n_misses)
 
 
+def simulate_policies(
+    settings: DeviceSettings, arrivals: Sequence[tuple[int, Item]], *, seed: int, until_us: int
+) -> tuple[DeviceRequests, ...]:
+    """Count hits and misses of the same requests under every eviction policy.
+
+    Empty where the settings simulate no requests. Other arguments and errors: `simulate_device`.
+    """
+    if settings.uses is None:
+        return ()
+    counted = []
+    for policy in get_args(EvictionPolicy):
+        other = settings.model_copy(update={"policy": policy})
+        history = simulate_device(other, arrivals, seed=seed, until_us=until_us)
+        counted.append(
+            DeviceRequests(
+                seed=seed, policy=policy, n_hits=history.n_hits, n_misses=history.n_misses
+            )
+        )
+    return tuple(counted)
+
+
 def simulated_uses(settings: UseSettings, seed: int, until_us: int) -> Iterator[tuple[int, float]]:
     """Yield the time of each request, in microseconds up to `until_us`, and a draw in [0, 1)."""
     draw = np.random.default_rng(derived_seed("uses", seed))
@@ -213,10 +239,18 @@ def requested_task(tasks: Sequence[str], draw: float, *, skew: float, seed: int)
 
     The popularity of tasks follows from their names and the seed, never from their order.
     """
+    ranked, shares = _popularity(tuple(tasks), skew, seed)
+    return ranked[min(int(np.searchsorted(shares, draw, side="right")), len(ranked) - 1)]
+
+
+@lru_cache(maxsize=1)  # asked again for every request
+def _popularity(
+    tasks: tuple[str, ...], skew: float, seed: int
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """Return tasks, the most popular first, and the share of requests down to each."""
     ranked = sorted(tasks, key=lambda task: (derived_seed("popularity", seed, task), task))
     weights = np.arange(1, len(ranked) + 1, dtype=np.float64) ** -skew
-    shares = np.cumsum(weights) / weights.sum()
-    return ranked[min(int(np.searchsorted(shares, draw, side="right")), len(ranked) - 1)]
+    return ranked, np.cumsum(weights) / weights.sum()
 
 
 def _answer(

@@ -36,7 +36,7 @@ from streamlab.stream.admission import (
     verify,
 )
 from streamlab.stream.artifact_kinds import Artifact, DiffArtifact, read_artifact
-from streamlab.stream.device import Item, simulate_device
+from streamlab.stream.device import Item, simulate_device, simulate_policies
 from streamlab.stream.providers.behaviours import Behaviour, pick
 from streamlab.stream.providers.provider import Answer, Effort, Order
 from streamlab.stream.run_context import RunContext
@@ -318,11 +318,11 @@ def _check_kind(arrival: Arrival, submission: Submission) -> None:
 
 
 def place_on_device(lab: Lab, seed: int) -> None:
-    """Append what the log of a seed's device still lacks; the whole simulation is repeated.
+    """Append what the log of a seed's device still lacks, and record how requests are answered.
 
-    To be called when every arrival of the seed is settled: the log is only ever appended to, and
-    an arrival that failed and is tried again would belong in between. A log to which arrivals
-    belong that have been removed since stays as it was.
+    The whole simulation is repeated. To be called when every arrival of the seed is settled: the
+    log is only ever appended to, and an arrival that failed and is tried again would belong in
+    between. A log to which arrivals belong that have been removed since stays as it was.
     """
     device = lab.context.scenario.storage
     if device.budget is None:
@@ -332,7 +332,14 @@ def place_on_device(lab: Lab, seed: int) -> None:
     log = simulate_device(device, items, seed=seed, until_us=until_us).log
     there = [line for line in lab.registry.placements.list(lab.run.name) if line.seed == seed]
     if [_key(line) for line in there] == [_key(line) for line in log[: len(there)]]:
-        lab.registry.placements.add(log[len(there) :])
+        requests = simulate_policies(device, items, seed=seed, until_us=until_us)
+        placements = lab.registry.placements
+
+        def record() -> None:
+            placements.add(log[len(there) :])
+            placements.set_requests(lab.run.id, requests)
+
+        lab.registry.transaction(record)
 
 
 def _items(lab: Lab, seed: int) -> list[tuple[int, Item]]:

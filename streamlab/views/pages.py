@@ -13,6 +13,7 @@ from streamlab.registry.logs import find_full_us
 from streamlab.registry.records import (
     ArrivalRecord,
     BaseRecord,
+    DeviceRequests,
     DiffRecord,
     MethodStorage,
     PlacementAction,
@@ -293,6 +294,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         cost_table(task_costs(base, storage)),
         _totals(run, base, storage, totals),
         *_device(registry.placements.list(run.id)),
+        _device_requests(run, registry.placements.requests(run.id)),
     )
     return Page("run", run.name, asdict(run), sections)
 
@@ -337,6 +339,20 @@ def _device(log: Sequence[PlacementRecord]) -> Iterator[Facts]:
             Fact("full on day", None if full_us is None else 1 + full_us // DAY_US, "number"),
         )
         yield Facts(f"device_{seed}", f"Device of seed {seed}", facts)
+
+
+def _device_requests(run: RunRecord, requests: Sequence[DeviceRequests]) -> Table:
+    """Return how each eviction policy answers the same requests, and which one the run has."""
+    known = columns("seed: number, policy, in use: flag, requests: count, hits: count, "
+                    "misses: count, hit rate: share")  # fmt: skip
+    rows = tuple(
+        (
+            *(one.seed, one.policy, one.policy == run.settings.device_policy),
+            *(one.n_requests, one.n_hits, one.n_misses, one.hit_rate),
+        )
+        for one in requests
+    )
+    return Table("device_requests", "Requests to the device, by eviction policy", known, rows)
 
 
 def _totals(

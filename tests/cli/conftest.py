@@ -15,6 +15,7 @@ from streamlab.cli import cli
 from streamlab.home.folder import Home
 from streamlab.registry.records import (
     ArrivalDetails,
+    DeviceRequests,
     NewArrival,
     NewBase,
     NewDiff,
@@ -81,6 +82,14 @@ def fill(url: str) -> None:
         arrive(registry, other, seed=1, sequence=0, task="sst2", value=0.5)
         registry.placements.add(
             [NewPlacement(at_us=90_000_000_000, arrival_id=7, action="stored", device_bytes=5500)]
+        )
+        registry.placements.set_requests(
+            other.id,
+            [
+                DeviceRequests(seed=1, policy="reject", n_hits=30, n_misses=10),
+                DeviceRequests(seed=1, policy="evict_lru", n_hits=35, n_misses=5),
+                DeviceRequests(seed=1, policy="evict_worst", n_hits=0, n_misses=40),
+            ],
         )
         registry.runs.finish(other.id, "interrupted", "stopped from outside")
 

@@ -29,7 +29,7 @@ from streamlab.home.import_home import import_home
 from streamlab.home.store import FolderStore
 from streamlab.inference.import_file import import_file
 from streamlab.registry.artifacts import pack_counts
-from streamlab.registry.records import NewArrival, NewPlacement, given_part
+from streamlab.registry.records import DeviceRequests, NewArrival, NewPlacement, given_part
 from streamlab.registry.registry import Registry
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) ->
                 for n, arrival in enumerate((last, gone, first))
             ]
         )
+        requests = (DeviceRequests(seed=first.seed, policy="reject", n_hits=3, n_misses=1),)
+        registry.placements.set_requests(first.run_id, requests)
 
     take_home(Home(tmp_path / "new"), other)
 
@@ -140,6 +142,7 @@ def test_what_is_remembered_of_a_stream_comes_along(ran: Ran, tmp_path: Path) ->
         (found,) = registry.arrivals.list(status="quarantined")
         assert (found.rule, found.reason, found.ended_us) == ("norm", "too far", 3)
         log = [(line.at_us, line.task, line.seed) for line in registry.placements.list("served-1")]
+        assert registry.placements.requests("served-1") == requests
     assert log == [(0, last.task, last.seed), (2, first.task, first.seed)]
 
 

@@ -9,7 +9,7 @@ import pytest
 from registry_samples import new_arrival, new_base, new_diff, new_run, new_score
 
 from streamlab.errors import NotInRegistryError, RegistryError
-from streamlab.registry.records import NewPlacement, RunRecord
+from streamlab.registry.records import DeviceRequests, NewPlacement, RunRecord
 from streamlab.registry.registry import Registry
 
 
@@ -143,6 +143,28 @@ def test_only_what_finished_in_one_run_is_placed(registry: Registry, run: RunRec
         with pytest.raises(RegistryError, match=message):
             registry.placements.add(lines)
     assert registry.placements.list(run.id) == ()
+
+
+def test_requests_to_a_device_are_those_recorded_last_of_each_seed(
+    registry: Registry, run: RunRecord
+) -> None:
+    def answered(seed: int, n_hits: int) -> DeviceRequests:
+        return DeviceRequests(seed=seed, policy="evict_lru", n_hits=n_hits, n_misses=2**40)
+
+    registry.placements.set_requests(run.id, [answered(1, 3), answered(2, 4)])
+    registry.placements.set_requests(run.id, [answered(2, 5)])
+    registry.placements.set_requests(run.id, [])
+
+    assert registry.placements.requests(run.name) == (answered(1, 3), answered(2, 5))
+    with pytest.raises(RegistryError, match="`n_hits` is -1"):
+        registry.placements.set_requests(run.id, [answered(1, -1)])
+
+
+def test_the_hit_rate_is_the_share_of_requests_that_were_hits() -> None:
+    found = DeviceRequests(seed=1, policy="reject", n_hits=3, n_misses=1)
+
+    assert (found.n_requests, found.hit_rate) == (4, 0.75)
+    assert DeviceRequests(seed=1, policy="reject", n_hits=0, n_misses=0).hit_rate is None
 
 
 def test_a_removed_arrivals_lines_stay_until_it_is_forgotten(

@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from streamlab.errors import RegistryError
 from streamlab.registry.database import Database
-from streamlab.registry.records import NewPlacement
+from streamlab.registry.records import DeviceRequests, NewPlacement
 from streamlab.registry.registry import Registry
 from streamlab.registry.tables import Tables
 from streamlab.registry.transfer import copy_registry
@@ -54,6 +54,9 @@ def fill(url: str) -> None:
         registry.arrivals.add_failed(new_arrival(run), "the loss is NaN")
         registry.placements.add(
             [NewPlacement(at_us=5, arrival_id=1, action="stored", device_bytes=100)]
+        )
+        registry.placements.set_requests(
+            run, [DeviceRequests(seed=1, policy="reject", n_hits=3, n_misses=1)]
         )
         registry.tags.add("best", "arrival", 1)
         registry.runs.finish(run, "finished")

@@ -19,6 +19,7 @@ from registry_samples import (
 from streamlab.errors import RegistryError
 from streamlab.home.import_home import ImportedArrival, ImportedRun, add_imported, find_imported
 from streamlab.registry.records import (
+    DeviceRequests,
     NewArrival,
     NewDiff,
     NewPlacement,
@@ -72,6 +73,7 @@ def whole_run(**changes: Any) -> ImportedRun:
             NewPlacement(at_us=5, arrival_id=2, action="stored", device_bytes=100),
             NewPlacement(at_us=6, arrival_id=3, action="rejected", device_bytes=100, note="full"),
         ),
+        requests=(DeviceRequests(seed=1, policy="reject", n_hits=3, n_misses=1),),
     )
     return replace(run, **changes)
 
@@ -109,6 +111,7 @@ def test_a_whole_run_comes_back_as_it_was_given(registry: Registry) -> None:
         for line in registry.placements.list("glue-4")
     ]
     assert tuple(log) == whole.placements
+    assert registry.placements.requests("glue-4") == whole.requests
 
 
 def test_the_log_says_where_a_run_came_from_and_names_every_digest(registry: Registry) -> None:

@@ -20,6 +20,7 @@ from streamlab.home.curves import curve_path, writing_curve
 from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
 from streamlab.registry.records import (
+    DeviceRequests,
     FinishedArrival,
     NewArrival,
     NewBase,
@@ -109,6 +110,14 @@ def make_stream(folder: Path, n_tasks: int = 40, *, budget: int | None = 20_000)
                     log += _placed(kept, added.id, record.file_bytes, free, budget)
         if budget is not None:
             registry.placements.add(log)
+            registry.placements.set_requests(
+                run.id,
+                [
+                    DeviceRequests(seed=1, policy="reject", n_hits=40, n_misses=60),
+                    DeviceRequests(seed=1, policy="evict_lru", n_hits=75, n_misses=25),
+                    DeviceRequests(seed=1, policy="evict_worst", n_hits=0, n_misses=100),
+                ],
+            )
         registry.runs.finish(run.id, "finished")
     return home
 

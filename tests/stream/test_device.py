@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streamlab.registry.logs import find_full_us
-from streamlab.registry.records import NewPlacement
+from streamlab.registry.records import EvictionPolicy, NewPlacement
 from streamlab.stream.device import (
     Device,
     DeviceSettings,
     Item,
-    Policy,
     UseSettings,
     requested_task,
     simulate_device,
+    simulate_policies,
     simulated_uses,
 )
 from streamlab.units import DAY_US
 
 
-def device(budget: int = 100, policy: Policy = "reject") -> Device:
+def device(budget: int = 100, policy: EvictionPolicy = "reject") -> Device:
     return Device(budget, policy)
 
 
@@ -58,7 +58,7 @@ def test_what_fits_to_the_last_byte_is_stored() -> None:
     assert one.n_bytes == 100
 
 
-@pytest.mark.parametrize("policy", get_args(Policy))
+@pytest.mark.parametrize("policy", get_args(EvictionPolicy))
 def test_what_is_bigger_than_the_whole_budget_evicts_nothing(policy: str) -> None:
     one = device(100, policy)
     one.place(item(1, 90), 0)
@@ -113,7 +113,7 @@ def test_a_new_version_lies_beside_the_old_one_until_it_is_there() -> None:
     assert [i.arrival_id for i in one.items] == [2]
 
 
-@pytest.mark.parametrize("policy", get_args(Policy))
+@pytest.mark.parametrize("policy", get_args(EvictionPolicy))
 def test_a_new_version_that_does_not_fit_leaves_the_old_one(policy: str) -> None:
     one = device(100, policy)
     one.place(item(1, 60, task="t"), 0)
@@ -175,9 +175,9 @@ STEPS = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps=STEPS, policy=st.sampled_from(get_args(Policy)))
+@given(steps=STEPS, policy=st.sampled_from(get_args(EvictionPolicy)))
 def test_the_log_alone_tells_what_is_on_the_device(
-    steps: list[tuple[str, str, int, float, int]], policy: Policy
+    steps: list[tuple[str, str, int, float, int]], policy: EvictionPolicy
 ) -> None:
     """Held against every step: the budget, the sum of bytes, and a log that lacks nothing."""
     one, now = device(100, policy), 0
@@ -209,11 +209,11 @@ def test_the_log_alone_tells_what_is_on_the_device(
 @settings(max_examples=30, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 60), st.sampled_from("abcdef")), max_size=12),
-    policy=st.sampled_from(get_args(Policy)),
+    policy=st.sampled_from(get_args(EvictionPolicy)),
     seed=st.integers(0, 5),
 )
 def test_the_same_input_gives_the_same_history(
-    sizes: list[tuple[int, str]], policy: Policy, seed: int
+    sizes: list[tuple[int, str]], policy: EvictionPolicy, seed: int
 ) -> None:
     chosen = DeviceSettings.model_validate(
         {"budget": 100, "policy": policy, "uses": {"rate_per_day": 20}}
@@ -260,7 +260,7 @@ def test_requests_miss_what_is_not_there_and_nothing_where_there_is_room_for_all
     arrivals = [(n, item(n, 20, score=n / 10)) for n in range(10)]
     uses = {"rate_per_day": 100, "skew": 2.0}
     hits = {}
-    for policy in get_args(Policy):
+    for policy in get_args(EvictionPolicy):
         chosen = DeviceSettings.model_validate({"budget": 100, "policy": policy, "uses": uses})
         history = simulate_device(chosen, arrivals, seed=1, until_us=10 * DAY_US)
         hits[policy] = history.n_hits / (history.n_hits + history.n_misses)
@@ -270,3 +270,27 @@ def test_requests_miss_what_is_not_there_and_nothing_where_there_is_room_for_all
         DeviceSettings.model_validate({"budget": 1000, "uses": uses}),
         arrivals, seed=1, until_us=10 * DAY_US,
     ).n_misses == 0  # fmt: skip
+
+
+def test_every_policy_answers_the_same_requests() -> None:
+    chosen = DeviceSettings.model_validate(
+        {"budget": 100, "policy": "evict_worst", "uses": {"rate_per_day": 100, "skew": 2.0}}
+    )
+    arrivals = [(n, item(n, 20, score=n / 10)) for n in range(10)]
+
+    counted = simulate_policies(chosen, arrivals, seed=4, until_us=10 * DAY_US)
+
+    assert [(one.seed, one.policy) for one in counted] == [
+        (4, policy) for policy in get_args(EvictionPolicy)
+    ]
+    assert len({one.n_requests for one in counted}) == 1
+    for one in counted:
+        alone = chosen.model_copy(update={"policy": one.policy})
+        history = simulate_device(alone, arrivals, seed=4, until_us=10 * DAY_US)
+        assert (one.n_hits, one.n_misses) == (history.n_hits, history.n_misses)
+
+
+def test_without_requests_no_policy_has_a_hit_rate() -> None:
+    chosen = DeviceSettings.model_validate({"budget": 100})
+
+    assert simulate_policies(chosen, [(0, item(1, 20))], seed=1, until_us=DAY_US) == ()

@@ -136,7 +136,8 @@ def test_a_device_that_fills_up_is_logged_and_goes_on_after_a_kill(
     lab: Lab, plain: Ran, tmp_path: Path
 ) -> None:
     sizes = [len(data) for data in stored(plain.home).values()]
-    storage = {"budget": max(sizes) + 10, "policy": "evict_lru"}
+    uses = {"rate_per_day": 1e6}
+    storage = {"budget": max(sizes) + 10, "policy": "evict_lru", "uses": uses}
     path = lab.scenario(name="device", storage=storage)
     outcomes = run(path, tmp_path / "home")
     next(outcomes)
@@ -148,5 +149,9 @@ def test_a_device_that_fills_up_is_logged_and_goes_on_after_a_kill(
     assert stored(home) == stored(plain.home)  # the store keeps what the device let go
     with reading(home) as registry:
         log = registry.placements.list("device-1")
+        requests = registry.placements.requests("device-1")
     assert [line.action for line in log] == ["stored", "evicted", "stored", "evicted", "stored"]
     assert max(line.device_bytes for line in log) <= storage["budget"]
+    assert [one.policy for one in requests] == ["reject", "evict_lru", "evict_worst"]
+    assert len({one.n_requests for one in requests}) == 1
+    assert requests[0].n_requests > 0
