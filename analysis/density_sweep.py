@@ -29,7 +29,7 @@ from streamlab.figures.style import (
     PLAIN_NUMBERS,
     add_legend,
     fit_panels,
-    new_page,
+    new_figure,
     plain,
     widened,
     write_figure,
@@ -136,7 +136,7 @@ def write_sweep(data: SweepFigure, folder: Path) -> tuple[Path, ...]:
 
 def draw(data: SweepFigure) -> Figure:
     """Draw the score above and the bytes below, over one axis of density."""
-    figure, (score, size) = new_page([_caption(data)], _PANEL, n_rows=2)
+    figure, (score, size) = new_figure(_caption(data), [_PANEL, _PANEL])
     _line(score, data.points, lambda point: point.score.value)
     _line(size, data.points, lambda point: point.diff.file_bytes / 1e3)
     if data.baselines:
@@ -162,7 +162,7 @@ def draw(data: SweepFigure) -> Figure:
     size.yaxis.set_major_formatter(PLAIN_NUMBERS)
     size.yaxis.set_minor_formatter(NullFormatter())
     add_legend(figure, 2, score.get_legend_handles_labels()[0])
-    return fit_panels(figure, _PANEL)
+    return fit_panels(figure)
 
 
 def _line(axes: Axes, points: Sequence[Point], of: Callable[[Point], float]) -> None:

@@ -26,7 +26,7 @@ from streamlab.figures.style import (
     SMALL,
     add_legend,
     fit_panels,
-    new_page,
+    new_figure,
     write_figure,
 )
 from streamlab.registry.records import ArrivalRecord, RunRecord, ScoreRecord
@@ -134,7 +134,7 @@ def write_flips(data: FlipFigure, folder: Path) -> tuple[Path, ...]:
 
 def draw(data: FlipFigure) -> Figure:
     """Draw declared and measured scores above, and what each tolerance stops below."""
-    figure, (scores, stopped) = new_page([_caption(data)], _PANEL, n_rows=2)
+    figure, (scores, stopped) = new_figure(_caption(data), [_PANEL, _PANEL])
     _scores(scores, data)
     shares = [100 * share for share in data.by_share]
     for tolerance, colour, marker in zip(TOLERANCES, COLOURS[2:], MARKERS[2:], strict=False):
@@ -152,7 +152,7 @@ def draw(data: FlipFigure) -> Figure:
         axes.set_xticks(shares)
         axes.grid()
     add_legend(figure, 2, scores.get_legend_handles_labels()[0])
-    return fit_panels(figure, _PANEL)
+    return fit_panels(figure)
 
 
 def _scores(axes: Axes, data: FlipFigure) -> None:

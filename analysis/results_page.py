@@ -13,11 +13,12 @@ import itertools
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from streamlab.errors import StreamlabError
-from streamlab.figures.study import write_study_figures
+from streamlab.figures.study import study_figures
+from streamlab.figures.style import write_figure
 from streamlab.files import write_atomically
 from streamlab.methods.rate_rule import DEFAULT_RULE
 from streamlab.stats.rate_rule import RateCurve, fit_rate_rule, regret
@@ -45,7 +46,7 @@ _TAIL = """\
 - [Measurements](measurements.md): the main job, earlier comparisons, sizes and times, each with its
   command.
 - [Scaling](scaling.md): workers, memory, databases, stores."""
-_CAPTIONS = {
+_TITLES = {
     "frontier": "Mean score against the bytes of a task",
     "density": "Mean score against the share of weights that change",
     "sensitivity": "Mean validation score against the tuned setting",
@@ -76,7 +77,7 @@ def write_pages(studies: Path, folder: Path) -> list[Path]:
             pages.append(_write_page(loaded, results, list(cells.values()), folder / "studies"))
             parts += _summary(loaded, results, list(cells.values()), path.stem)
             if (folder / "studies" / path.stem / "frontier.png").exists():
-                parts.append(f"![{_CAPTIONS['frontier']}](studies/{path.stem}/frontier.png)")
+                parts.append(f"![{_TITLES['frontier']}](studies/{path.stem}/frontier.png)")
         else:
             parts += [f"## {loaded.study.name}", f"`studies/{path.name}` was not run yet."]
     summary = folder / "results.md"
@@ -88,11 +89,13 @@ def _write_page(
     loaded: LoadedStudy, results: Results, cells: Sequence[CellRecord], folder: Path
 ) -> Path:
     name = Path(loaded.origin).stem
-    figures = write_study_figures(loaded, results, folder / name)
+    captions: dict[str, str] = {}
+    for figure in study_figures(loaded, results):
+        write_figure(folder / name, figure.name, figure.draw, figure.columns, figure.rows())
+        captions[figure.name] = figure.caption
     page = folder / f"{name}.md"
     overlaps = read_overlaps(loaded.overlaps_file)
-    pictures = [path.name for path in figures if path.suffix == ".png"]
-    sections = page_sections(loaded, results, cells, overlaps, pictures, name)
+    sections = page_sections(loaded, results, cells, overlaps, captions, name)
     write_atomically(page, ("\n\n".join(sections) + "\n").encode())
     return page
 
@@ -117,7 +120,7 @@ def page_sections(
     results: Results,
     cells: Sequence[CellRecord],
     overlaps: Sequence[Overlap],
-    pictures: Sequence[str],
+    captions: Mapping[str, str],
     name: str,
 ) -> Iterator[str]:
     """Yield the paragraphs, tables and figures of the page."""
@@ -142,10 +145,11 @@ def page_sections(
     yield "## Chosen settings"
     yield from _chosen(loaded, results)
     yield from _rates(loaded, results)
-    if pictures:
+    if captions:
         yield "## Figures"
-        for picture in pictures:
-            yield f"![{_CAPTIONS[Path(picture).stem]}]({name}/{picture})"
+        for figure, caption in captions.items():
+            yield f"![{_TITLES[figure]}]({name}/{figure}.png)"
+            yield caption
     if overlaps:
         yield "## Overlap of masks"
         yield from _overlap(overlaps)

@@ -25,6 +25,7 @@ from streamlab.units import counted
     metavar="DIR",
     help="The folder to write to; default: figures/RUN in the home.",
 )
+@click.option("--pdf", is_flag=True, help="Write a PDF too.")
 @click.option("--project", type=COUNT, metavar="N", help="storage: extrapolate to N tasks.")
 @click.option("--budget", type=BYTES, metavar="SIZE", help="storage: mark this budget.")
 @with_place
@@ -34,27 +35,31 @@ def plot(
     place: Place,
     run: str,
     output: Path | None,
+    pdf: bool,
     project: int | None,
     budget: int | None,
 ) -> None:
     """Draw a FIGURE as PNG and SVG, and write its numbers as CSV.
 
     \b
-    storage   bytes stored after each task: one base and a diff for each task, a
-              full checkpoint for each, and the adapters of a baseline
+    storage   bytes stored after each task, in total and without the base: a diff
+              for each task, beside full checkpoints, adapters and coordinates
+    costs     bytes of a task by each method, beside what is computed
     bytes     the parts of each task's file, with the bound of its positions
-    accuracy  each task's score beside full finetuning's and the majority's
-    pareto    score against bytes, a marker for each method and seed
+    accuracy  each task's score by each method, beside the majority's
+    pareto    score against bytes, over all tasks and for each, with the front
     matrix    the score of each task after each arrival
     curves    loss and density over the training steps of each task
     layers    where retained weights are, by layer and by kind of tensor
     overlap   the positions two tasks have in common, compared with chance
-    timeline  arrivals, waiting and training of each provider over time
+    timeline  arrival, waiting and training of each provider's tasks over time
     queue     how many arrivals wait and are in training, over time
-    device    the bytes on the device over time, with its budget
+    device    the bytes on the device over time, with its budget, and the hit
+              rate of every eviction policy
 
-    With more tasks than can be named, a figure shows all without names, their
-    spread, or a selection, and says so; the CSV names them.
+    The caption is printed to standard error and is in the files' metadata, not in the
+    picture. With more tasks than can be named, a figure shows all without names, their
+    spread, or a selection, and the caption says so; the CSV names them.
 
     Unless a figure says otherwise it shows the run's first seed by the
     scenario's own method.
@@ -64,6 +69,7 @@ def plot(
       streamlab plot storage --run latest -o figures
     """
     # Here, so that `--help` does not load the registry.
+    from streamlab.figures.style import caption_of, drawn, write_figure
     from streamlab.views.run_source import RunSource
 
     options = {"project_to": project, "budget": budget} if figure == "storage" else {}
@@ -73,8 +79,13 @@ def plot(
         name = find_run(registry, run).name
         source = RunSource(registry, place.home, name, place.store_url)
         drawing = BY_NAME[figure].read(source, **options)
-    for path in drawing.write(output or place.home.figures_of(name)):
+    picture = drawn(drawing.draw)
+    folder = output or place.home.figures_of(name)
+    for path in write_figure(
+        folder, drawing.name, lambda: picture, drawing.columns, drawing.rows(), pdf=pdf
+    ):
         print_line(path)
+    note(caption_of(picture))
 
 
 @click.command()

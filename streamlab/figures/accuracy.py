@@ -1,4 +1,4 @@
-"""The figure `accuracy`: each task's score by the run's own method and by full finetuning.
+"""The figure `accuracy`: each task's score by the run's own method and by every baseline.
 
 Large markers are means over seeds, small ones single seeds, bars one sample standard deviation
 each way; a line across each task's row is what the majority class scores. Too many tasks to be
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from matplotlib.lines import Line2D
+
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
     COLOURS,
@@ -21,10 +23,9 @@ from streamlab.figures.style import (
     add_legend,
     fit_panels,
     lay_out_rows,
-    new_page,
+    new_figure,
     plain,
     rows_height,
-    widened,
 )
 from streamlab.views.run_source import RunSource
 from streamlab.views.table import Cell
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASELINE = "full_finetuning"
-_ROW = 0.26  # inches a task
+_ROW, _ROW_MORE = 0.2, 0.07  # inches a task, and more for each method
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,14 @@ class AccuracyFigure(RunFigure):
 
     @classmethod
     def read(cls, source: RunSource) -> Self:
-        """Read a run's scores by its own method, and by full finetuning where it was a baseline.
+        """Read a run's scores by its own method and by its baselines.
 
         Raises NotInRegistryError for an unknown run, RegistryError where nothing has a score yet.
         """
         record = source.registry.runs.get(source.run)
         found = task_scores(source.registry.scores.list(run=record.id))
-        wanted = dict.fromkeys((record.settings.primary_method, BASELINE))
-        scores = tuple(score for method in wanted for score in found if score.method == method)
+        own = record.settings.primary_method
+        scores = tuple(sorted(found, key=lambda score: score.method != own))
         require_scores(record.name, scores)
         return cls(record.name, scores)
 
@@ -84,23 +85,23 @@ class AccuracyFigure(RunFigure):
     def draw(self) -> Figure:
         """Draw a row a task, the first on top."""
         tasks = self.tasks
-        height = rows_height(len(tasks), _ROW)
-        figure, (axes,) = new_page([self._caption(tasks)], height)
         methods = list(dict.fromkeys(score.method for score in self.scores))
-        apart = 0.3 if len(methods) > 1 else 0.0
+        height = rows_height(len(tasks), _ROW + _ROW_MORE * len(methods))
+        figure, (axes,) = new_figure(self._caption(tasks), [height])
+        apart = 0.6 / len(methods)
         for number, method in enumerate(methods):
-            places = {task: place + apart * (number - 0.5) for place, task in enumerate(tasks)}
+            way = apart * (number - (len(methods) - 1) / 2)
+            places = {task: place + way for place, task in enumerate(tasks)}
             scores = [score for score in self.scores if score.method == method]
             _draw(axes, scores, number, places)
         majority = {score.task: score.majority for score in reversed(self.scores)}
         _draw_majority(axes, [majority[task] for task in tasks])
         metrics = {score.task: score.metric for score in self.scores}
-        axes.margins(x=0.06)
-        axes.set_xlim(widened(axes.get_xlim(), 0.05))
+        _set_score_limits(axes, self.scores)
         names = [f"{plain(task, 14)} ({plain(metrics[task], 14)})" for task in tasks]
         lay_out_rows(axes, names, "score (1 is perfect)", order="best first")
-        add_legend(figure, 2)
-        return fit_panels(figure, height)
+        add_legend(figure, 2, _legend(methods, has_majority=set(majority.values()) != {None}))
+        return fit_panels(figure)
 
     def _caption(self, tasks: Sequence[str]) -> str:
         splits = ", ".join(sorted({score.split for score in self.scores}))
@@ -118,24 +119,49 @@ def _draw(
     axes: Axes, scores: Sequence[TaskScore], number: int, places: Mapping[str, float]
 ) -> None:
     """Draw one method's scores at the heights of their tasks."""
-    colour, marker = COLOURS[number], MARKERS[number]
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     is_crowded = len(places) > MOST_NAMED
     for score in () if is_crowded else scores:
         if len(score.by_seed) > 1:
             y = [places[score.task]] * len(score.by_seed)
             axes.plot(
                 list(score.by_seed.values()), y, linestyle="", color=colour, marker=marker,
-                markersize=2.0, alpha=0.5,
+                markersize=2.0, alpha=0.5, clip_on=False,
             )  # fmt: skip
     axes.errorbar(
         [score.mean for score in scores],
         [places[score.task] for score in scores],
         xerr=[score.spread or 0.0 for score in scores],
-        linestyle="", color=colour, marker=marker, label=plain(scores[0].method),
+        linestyle="", color=colour, marker=marker,
         markersize=1.2 if is_crowded else 4.5,
         elinewidth=0.3 if is_crowded else 1.0,
         zorder=2 + (number == 0),  # the own method's markers stay in sight
+        clip_on=False,  # nor is one at the end of the axis cut in two
     )  # fmt: skip
+
+
+def _legend(methods: Sequence[str], *, has_majority: bool) -> list[Line2D]:
+    """Return a marker for each method as it is drawn, and the line of the majority class."""
+    marks = [
+        Line2D(
+            [], [], linestyle="", color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)], markersize=4.5, label=plain(method),
+        )
+        for number, method in enumerate(methods)
+    ]  # fmt: skip
+    majority = Line2D(
+        [], [], linestyle="", color=GREYS[0], marker="|", markersize=9, markeredgewidth=1.2,
+        label="majority class",
+    )  # fmt: skip
+    return [*marks, *[majority] * has_majority]
+
+
+def _set_score_limits(axes: Axes, scores: Sequence[TaskScore]) -> None:
+    """End the axis at 1, the perfect score, or at what exceeds it; begin below the lowest one."""
+    found = [v for s in scores for v in (*s.by_seed.values(), s.majority) if v is not None]
+    high = max(1.0, *found)
+    low = min(found)
+    axes.set_xlim(-0.02 * high if 0 <= low < 0.1 * high else low - 0.05 * (high - low + 0.1), high)
 
 
 def _draw_majority(axes: Axes, values: Sequence[float | None]) -> None:
@@ -146,7 +172,7 @@ def _draw_majority(axes: Axes, values: Sequence[float | None]) -> None:
         axes.plot(
             scores, places, linestyle="", color=GREYS[0], marker="|",
             markersize=3 if len(values) > MOST_NAMED else 11, markeredgewidth=1.2, zorder=1,
-            label="majority class",
+            clip_on=False,
         )  # fmt: skip
 
 

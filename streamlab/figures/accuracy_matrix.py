@@ -56,7 +56,9 @@ class MatrixFigure(StreamFigure):
                 "nothing to show. Name another run with `--run`."
             )
         arrived = registry.arrivals.list(run=stream.run.id, method=stream.method, seed=stream.seed)
-        return cls(stream, scores, {arrival.sequence: arrival.task for arrival in arrived})
+        return cls(
+            stream, scores, {arrival.sequence: arrival.versioned_task for arrival in arrived}
+        )
 
     def rows(self) -> Iterator[Sequence[Cell]]:
         """Yield a row a score."""
@@ -73,7 +75,7 @@ class MatrixFigure(StreamFigure):
         shown = evenly(len(self.scores))
         arrivals = [self.stream.arrivals[place] for place in shown]
         by_row = [self.scores[place] for place in shown]
-        names = [plain(arrival.task, 14) for arrival in arrivals]
+        names = [plain(arrival.versioned_task, 14) for arrival in arrivals]
         metrics = [next((s.metric for s in scores.values()), "none") for scores in by_row]
         # Other tasks were scored after failed and quarantined arrivals too.
         kept = {arrival.sequence for arrival in self.stream.arrivals}
@@ -96,7 +98,7 @@ class MatrixFigure(StreamFigure):
             (min([0.0, *cells.values()]), max([1.0, *cells.values()])),
             write=lambda value: f"{value:.2f}",
             title="score of the task (row) after the arrival (column)",
-            caption=[self._caption(len(shown), blank=len(cells) < n_below)],
+            caption=self._caption(len(shown), blank=len(cells) < n_below),
         )
 
     def _caption(self, n_shown: int, *, blank: bool) -> str:
@@ -104,10 +106,6 @@ class MatrixFigure(StreamFigure):
         splits = ", ".join(sorted({score.split for score in found}))
         synthetic = " (some or all synthetic)" if any(score.synthetic for score in found) else ""
         note = " Blank right of the diagonal: not scored." if blank else ""
-        low = min([0.0, *(score.value for score in found)])
         if n_shown < len(self.scores):
             note += f" {n_shown} of {len(self.scores):,} tasks, evenly spaced along the stream."
-        return (
-            f"{self.head}, {self.stream.method}: measured on {splits} examples"
-            f"{synthetic}; scores from {low:.2g} (dark) to 1 (light).{note}"
-        )
+        return f"{self.head}, {self.stream.method}: measured on {splits} examples{synthetic}.{note}"

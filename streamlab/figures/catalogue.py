@@ -35,7 +35,8 @@ class CatalogueEntry:
 FIGURES = (
     CatalogueEntry(
         "storage", "Bytes stored after each task",
-        "One base and a diff for each task, compared with a full checkpoint for each.",
+        "One base and a diff for each task, beside a full checkpoint for each: in total, and what "
+        "each task adds.",
         "storage:StorageFigure",
     ),
     CatalogueEntry(
@@ -45,7 +46,7 @@ FIGURES = (
     ),
     CatalogueEntry(
         "accuracy", "Score by task",
-        "Each task's score by the run's own method, beside full finetuning where it was trained.",
+        "Each task's score by the run's own method, by every baseline and by the majority class.",
         "accuracy:AccuracyFigure",
     ),
     CatalogueEntry(
@@ -55,7 +56,7 @@ FIGURES = (
     ),
     CatalogueEntry(
         "pareto", "Score against bytes",
-        "A panel for each task, a marker for each method and seed; up and to the left is better.",
+        "Means over tasks above, each task below, a marker for each method and seed.",
         "pareto:ParetoFigure",
     ),
     CatalogueEntry(
@@ -80,7 +81,7 @@ FIGURES = (
     ),
     CatalogueEntry(
         "timeline", "Timeline of providers",
-        "Arrivals, waiting and training of each provider over time.",
+        "Arrival, waiting and training of each provider's tasks over time.",
         "stream_timeline:TimelineFigure",
     ),
     CatalogueEntry(
@@ -90,7 +91,7 @@ FIGURES = (
     ),
     CatalogueEntry(
         "device", "Bytes on the device",
-        "The bytes on the device over time, with its budget.",
+        "The bytes on the device over time, with its budget, and the hit rate of every policy.",
         "stream_timeline:DeviceFigure",
     ),
 )  # fmt: skip

@@ -11,14 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
 from streamlab.figures.style import (
+    BYTES,
     COLOURS,
     MOST_NAMED,
     StreamFigure,
     add_legend,
     fit_panels,
     lay_out_rows,
-    new_page,
+    new_figure,
     plain,
     rows_height,
 )
@@ -73,28 +77,37 @@ class BytesFigure(StreamFigure):
         files = self.stream.files
         is_crowded = len(files) > MOST_NAMED
         height = rows_height(len(files), _BAR)
-        figure, (axes,) = new_page([self._caption()], height)
+        figure, (axes,) = new_figure(self._caption(), [height])
         if is_crowded:
             files = tuple(sorted(files, key=lambda pair: -pair[1].file_bytes))
         places = range(len(files))
         ends = [0.0] * len(files)
         for number, (part, colour) in enumerate(zip(_PARTS, _PART_COLOURS, strict=True)):
-            sizes = [_sizes(diff)[number] / 1e3 for _, diff in files]
+            sizes = [float(_sizes(diff)[number]) for _, diff in files]
             before, ends = ends, [end + size for end, size in zip(ends, sizes, strict=True)]
             if is_crowded:
                 axes.fill_betweenx(places, before, ends, step="mid", color=colour, lw=0, label=part)
             else:
                 axes.barh(places, sizes, left=before, height=0.7, color=colour, label=part)
-        bounds = [(y, bound / 1e3) for y, bound in enumerate(self.bounds) if bound is not None]
+        bounds = [(y, bound) for y, bound in enumerate(self.bounds) if bound is not None]
         if bounds:
             y, x = zip(*bounds, strict=True)
             low, high = ([place + way for place in y] for way in (-0.45, 0.45))
-            axes.vlines(x, low, high, color="black", linewidth=1.2, label="bound")
+            axes.vlines(x, low, high, color="black", linewidth=1.2)
         axes.set_xlim(0, 1.03 * max(ends))
-        names = [plain(arrival.task, 14) for arrival, _ in files]
-        lay_out_rows(axes, names, "file size (kB of 1000 bytes)", order="largest first")
-        add_legend(figure, 5)
-        return fit_panels(figure, height)
+        axes.xaxis.set_major_formatter(BYTES)
+        names = [plain(arrival.versioned_task, 14) for arrival, _ in files]
+        lay_out_rows(axes, names, "file size", order="largest first")
+        handles = [
+            Patch(color=colour, label=part)
+            for part, colour in zip(_PARTS, _PART_COLOURS, strict=True)
+        ]
+        bound = Line2D(
+            [], [], linestyle="", marker="|", color="black", markersize=9, markeredgewidth=1.2,
+            label="bound",
+        )  # fmt: skip
+        add_legend(figure, 5, [*handles, *([bound] if bounds else [])])
+        return fit_panels(figure)
 
     def _caption(self) -> str:
         n_files = len(self.bounds)

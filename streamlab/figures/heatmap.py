@@ -7,10 +7,11 @@ Rows too many to be named are counted. Columns always have names: callers with v
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from streamlab.figures.style import (
     MOST_NAMED,
@@ -18,7 +19,7 @@ from streamlab.figures.style import (
     fit_panels,
     lay_out,
     name_rows,
-    new_page,
+    new_figure,
     panel_size,
     rows_height,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _ROW = 0.22  # inches
 _WIDEST = 4 * _ROW  # inches a column, so that one task is no banner
+_N_COLOURS = 64
 MOST_NUMBERS = 16  # columns wide enough for numbers
 MOST_COLUMNS = 20  # columns wide enough for names
 
@@ -41,23 +43,24 @@ def heat_map(
     *,
     write: Callable[[float], str],
     title: str,
-    caption: Sequence[str],
+    caption: str,
     split: int | None = None,
 ) -> Figure:
-    """Draw a cell for each (row, column), dark at the lower of `limits`.
+    """Draw a cell for each (row, column), dark at the lower of `limits`, under a bar of colours.
 
-    Names must be plain already. `write` formats a cell's number, `title` describes it, and a line
+    Names must be plain already. `write` formats a cell's number, `title` names the bar, and a line
     is drawn before the column `split`.
     """
     is_crowded = len(rows) > MOST_NAMED
     height = rows_height(len(rows), _ROW)
-    figure, (axes,) = new_page(caption, height)
+    figure, (axes,) = new_figure(caption, [height])
     grid = np.full((len(rows), len(columns)), np.nan)
     for place, value in cells.items():
         grid[place] = value
-    axes.pcolormesh(
+    mesh = axes.pcolormesh(
         np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5,
-        np.ma.masked_invalid(grid), cmap=colormaps["cividis"], vmin=limits[0], vmax=limits[1],
+        np.ma.masked_invalid(grid), cmap=colormaps["cividis"].resampled(_N_COLOURS),
+        vmin=limits[0], vmax=limits[1],
         edgecolors="none" if is_crowded else "white", linewidth=0.5, rasterized=is_crowded,
     )  # fmt: skip
     if not is_crowded and len(columns) <= MOST_NUMBERS:
@@ -68,19 +71,28 @@ def heat_map(
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=SMALL - 1)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(length=0)
-    axes.set_xlabel(title, loc="right", fontsize=SMALL)
-    return _fit(figure, axes, height, len(columns))
+    bar = figure.colorbar(
+        mesh, ax=axes, location="top", aspect=40, pad=0.02, format=FuncFormatter(_colour_tick)
+    )
+    colours: Any = bar.solids
+    colours.set_rasterized(False)  # few enough to be drawn one by one
+    colours.set_edgecolor("face")
+    bar.set_label(title, fontsize=SMALL, loc="left")
+    bar.ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    bar.ax.tick_params(length=2, pad=1)
+    bar.outline.set_visible(False)
+    return _fit(figure, axes, len(columns))
 
 
-def _fit(figure: Figure, axes: Axes, height: float, n_columns: int) -> Figure:
-    """Fit the page to the panel; no column is wider than `_WIDEST`, no name than its column."""
+def _fit(figure: Figure, axes: Axes, n_columns: int) -> Figure:
+    """Fit the figure to the panel; no column is wider than `_WIDEST`, no name than its column."""
     lay_out(figure)
     width = panel_size(axes)[0]
     n_places = max(n_columns, width / _WIDEST)  # few columns leave the right side blank
     axes.set_xlim(-0.5, n_places - 0.5)
     axes.spines.bottom.set_bounds(-0.5, n_columns - 0.5)
     axes.tick_params(axis="x", labelsize=min(SMALL - 1, 72 * width / n_places))
-    return fit_panels(figure, height)
+    return fit_panels(figure)
 
 
 def evenly(n_all: int, n_some: int = MOST_COLUMNS) -> list[int]:
@@ -91,6 +103,10 @@ def evenly(n_all: int, n_some: int = MOST_COLUMNS) -> list[int]:
     """
     places = np.linspace(0, n_all - 1, min(n_all, n_some)).round()
     return [int(place) for place in places]
+
+
+def _colour_tick(value: float, _place: int | None) -> str:
+    return f"{value:.3g}"
 
 
 def _write_numbers(

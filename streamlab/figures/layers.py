@@ -60,7 +60,7 @@ class LayersFigure(StreamFigure):
         stream = source.stream
         layout = stream.base.layout
         tasks = tuple(
-            TaskLayers(arrival.task, diff, _groups(layout, diff.tensor_counts))
+            TaskLayers(arrival.versioned_task, diff, _groups(layout, diff.tensor_counts))
             for arrival, diff in stream.files
             if len(diff.tensor_counts) == len(layout) and diff.n_entries
         )
@@ -101,14 +101,14 @@ class LayersFigure(StreamFigure):
             (0.0, most),
             write=lambda value: f"{value:.0f}",
             title="retained weights (% of the diff's)",
-            caption=[self._caption(most)],
+            caption=self._caption(),
             split=len(layers),
         )
 
-    def _caption(self, most: float) -> str:
+    def _caption(self) -> str:
         order = ""
         if len(self.tasks) > MOST_NAMED:
-            order = f" {len(self.tasks):,} tasks; the CSV names them. Dark: 0%, light: {most:.0f}%."
+            order = f" {len(self.tasks):,} tasks; the CSV names them."
         return (
             f"{self.head}, {self.stream.method} on {self.stream.base.model}: measured. Left: by "
             f"layer, adding up to 100%. Right: by kind of tensor over all layers.{order}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 from streamlab.diff.format.container import decode
 from streamlab.diff.vector import chance_overlap
 from streamlab.errors import RegistryError
-from streamlab.figures.heatmap import MOST_NUMBERS, evenly, heat_map
+from streamlab.figures.heatmap import evenly, heat_map
 from streamlab.figures.style import StreamFigure, plain
 from streamlab.registry.records import DiffRecord
 from streamlab.views.run_source import RunSource
@@ -66,7 +66,7 @@ class OverlapFigure(StreamFigure):
         """
         stream, store = source.stream, source.store
         there = [
-            (arrival.task, diff)
+            (arrival.versioned_task, diff)
             for arrival, diff in stream.files
             if diff.kind == "diff" and diff.n_entries and diff.digest in store
         ]
@@ -108,15 +108,13 @@ class OverlapFigure(StreamFigure):
             (0.0, max([*cells.values(), 1e-9])),
             write=lambda value: f"{value:.1f}" if value < 99.95 else "100",
             title="positions in common (Jaccard, %)",
-            caption=[self._caption()],
+            caption=self._caption(),
         )
 
     def _caption(self) -> str:
         chances = [100 * pair.chance for pair in self.pairs]
         by_chance = " to ".join(dict.fromkeys(f"{v:.2g}%" for v in (min(chances), max(chances))))
         note = f" {self.n_missing} files are not in the store." if self.n_missing else ""
-        if len(self.tasks) > MOST_NUMBERS:
-            note += f" Dark: 0%, light: {100 * max(pair.jaccard for pair in self.pairs):.2g}%."
         if len(self.tasks) < self.n_all:
             note += f" {len(self.tasks)} of {self.n_all:,} tasks, evenly spaced."
         return (

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from streamlab.figures.front import find_front
 from streamlab.figures.style import (
     COLOURS,
     GREYS,
@@ -22,9 +22,8 @@ from streamlab.figures.style import (
     PLAIN_NUMBERS,
     add_legend,
     fit_panels,
-    new_page,
+    new_figure,
     plain,
-    write_figure,
 )
 from streamlab.stats.differences import known
 from streamlab.stats.study_comparison import ComparedRow, compare_rows, seed_means
@@ -90,12 +89,7 @@ class StudyRows:
 
     def front(self) -> list[ComparedRow]:
         """Return the rows that no smaller one equals or exceeds in score, smallest first."""
-        best, front = -math.inf, []
-        for row in sorted(self.rows, key=lambda row: (row.file_bytes, -row.mean)):
-            if row.mean > best:
-                front.append(row)
-                best = row.mean
-        return front
+        return [self.rows[at] for at in find_front([(r.file_bytes, r.mean) for r in self.rows])]
 
     def caption(self, what: str) -> str:
         """Return a caption that begins with what is shown."""
@@ -115,6 +109,14 @@ class Frontier:
     name = "frontier"
     columns = ("row", "method", "seeds", "file_bytes", "head_bytes", "mean", "on_front")
 
+    @property
+    def caption(self) -> str:
+        """Return the caption."""
+        return self.shown.caption(
+            "mean score on dev against the bytes of a task's file, head included; the Pareto "
+            "front is dotted."
+        )
+
     def rows(self) -> Iterator[Sequence[Cell]]:
         """Yield a line a row."""
         front = self.shown.front()
@@ -126,11 +128,7 @@ class Frontier:
 
     def draw(self) -> Figure:
         """Draw one panel, bytes on a logarithmic axis."""
-        caption = self.shown.caption(
-            "mean score on dev against the bytes of a task's file, head included; the Pareto "
-            "front is dotted."
-        )
-        figure, (axes,) = new_page([caption], _PANEL)
+        figure, (axes,) = new_figure(self.caption, [_PANEL])
         self.shown.reference.draw(axes)
         _draw_methods(axes, self.shown, lambda row: row.file_bytes / _KB)
         front = self.shown.front()
@@ -151,6 +149,14 @@ class ByDensity:
     name = "density"
     columns = ("row", "method", "seeds", "density", "entries", "difference", "low", "high")
 
+    @property
+    def caption(self) -> str:
+        """Return the caption."""
+        return self.shown.caption(
+            "mean score on dev against the share of the base's weights that change, with the 95% "
+            "interval of the difference over seeds where there are several."
+        )
+
     def rows(self) -> Iterator[Sequence[Cell]]:
         """Yield a line a row with its difference from the reference."""
         for row in self._sparse():
@@ -165,11 +171,7 @@ class ByDensity:
 
     def draw(self) -> Figure:
         """Draw one panel, densities on a logarithmic axis."""
-        caption = self.shown.caption(
-            "mean score on dev against the share of the base's weights that change, with the 95% "
-            "interval of the difference over seeds where there are several."
-        )
-        figure, (axes,) = new_page([caption], _PANEL)
+        figure, (axes,) = new_figure(self.caption, [_PANEL])
         self.shown.reference.draw(axes)
         sparse = StudyRows(self.shown.study, self.shown.reference, tuple(self._sparse()), 0)
         _draw_methods(axes, sparse, lambda row: 100 * row.density, intervals=True)
@@ -189,6 +191,14 @@ class Sensitivity:
 
     name = "sensitivity"
     columns = ("method", "row", "setting", "value", "validation")
+
+    @property
+    def caption(self) -> str:
+        """Return the caption."""
+        return (
+            f"Study {self.study}: mean score on validation examples against the tuned setting, "
+            "first seed. A star marks the chosen value."
+        )
 
     @classmethod
     def read(cls, loaded: LoadedStudy, results: Results) -> Self:
@@ -211,12 +221,8 @@ class Sensitivity:
 
     def draw(self) -> Figure:
         """Draw a panel a method, two beside each other."""
-        caption = (
-            f"Study {self.study}: mean score on validation examples against the tuned setting, "
-            "first seed. A star marks the chosen value."
-        )
         n_rows = math.ceil(len(self.trials) / _ACROSS)
-        figure, panels = new_page([caption], _SMALL_PANEL, n_rows, _ACROSS)
+        figure, panels = new_figure(self.caption, [_SMALL_PANEL] * n_rows, _ACROSS)
         for axes, (method, by_row) in zip(panels, self.trials.items(), strict=False):
             for number, (label, trials) in enumerate(by_row.items()):
                 size = label.removeprefix(method).removeprefix("-")
@@ -236,12 +242,13 @@ class Sensitivity:
                 axes.legend(loc="best", fontsize=5.5)
         for axes in panels[len(self.trials) :]:
             axes.remove()
-        return fit_panels(figure, _SMALL_PANEL)
+        return fit_panels(figure)
 
 
-def write_study_figures(loaded: LoadedStudy, results: Results, folder: Path) -> list[Path]:
-    """Write every figure that the recorded cells suffice for, as PNG, SVG and CSV."""
-    written: list[Path] = []
+def study_figures(
+    loaded: LoadedStudy, results: Results
+) -> list[Frontier | ByDensity | Sensitivity]:
+    """Return every figure that the recorded cells suffice for."""
     shown = StudyRows.read(loaded, results)
     figures: list[Frontier | ByDensity | Sensitivity] = []
     if shown is not None and shown.rows:
@@ -249,9 +256,7 @@ def write_study_figures(loaded: LoadedStudy, results: Results, folder: Path) -> 
     sensitivity = Sensitivity.read(loaded, results)
     if sensitivity.trials:
         figures.append(sensitivity)
-    for figure in figures:
-        written += write_figure(folder, figure.name, figure.draw, figure.columns, figure.rows())
-    return written
+    return figures
 
 
 def _draw_methods(
@@ -289,7 +294,7 @@ def _finished(figure: Figure, axes: Axes) -> Figure:
     axes.set_ylabel("mean score x 100")
     axes.grid()
     add_legend(figure, 3)
-    return fit_panels(figure, _PANEL)
+    return fit_panels(figure)
 
 
 def _number(trial: Trial) -> float | None:

@@ -1,17 +1,19 @@
-"""What all figures share: style, page layout with a caption, rows of tasks, and files.
+"""What all figures share: style, layout of panels, rows of tasks, and files.
 
-A page is as wide as one text column (89 mm). matplotlib's constrained layout makes room for
-labels, legend and caption; `fit_panels` then sets the page's height so that the panels have theirs,
-whatever there is to show. The same numbers give the same bytes on one machine.
+A figure is as wide as one text column (89 mm). matplotlib's constrained layout makes room for
+labels and legend; `fit_panels` then sets the height so that the panels have theirs, whatever there
+is to show. The caption belongs to the page around the figure: it is no part of the picture, and
+goes along in the files' metadata. The same numbers give the same bytes on one machine.
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import math
-import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +27,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from streamlab.files import write_atomically
 from streamlab.registry.records import PrimaryStream
+from streamlab.units import bytes_unit
 from streamlab.views.export import write_csv
 from streamlab.views.table import Cell
 
@@ -41,16 +44,16 @@ GRID = "#e4e4e4"
 
 WIDTH = 3.5  # inches
 LINE = 0.125  # inches, one line of small text
-_BETWEEN, _AROUND = 0.8, 2.5  # inches between and around panels before the page is fitted: ample
+_BETWEEN, _AROUND = 0.8, 2.5  # inches between and around panels before they are fitted: ample
 SMALL = 7.0  # points
 _SHOWN_DPI = 130  # of a notebook's page
 MOST_NAMED = 40  # rows
 _UNNAMED_HEIGHT = 4.0  # inches of a panel whose rows are counted
 _N_COUNTS = 4  # ticks on a panel whose rows are counted, after the first
 _FONT = "DejaVu Sans"  # comes with matplotlib, so it is the same on every machine
-_CAPTION_WIDTH = 62  # characters
 _STYLE: dict[Any, Any] = {
-    "font.family": [_FONT],
+    "font.family": ["sans-serif"],
+    "font.sans-serif": [_FONT],
     "font.size": 8.0,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -74,12 +77,17 @@ _STYLE: dict[Any, Any] = {
     "ytick.minor.width": 0.4,
     "text.parse_math": False,  # a name with two dollars in it is still a name
     "svg.hashsalt": "streamlab",
-    "svg.fonttype": "path",
+    # Text stays text, which can be searched and edited.
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
 }
 # Ticks as plain numbers below a million, and in powers of ten beyond.
 PLAIN_NUMBERS = FuncFormatter(
     lambda value, _: f"{value:,.10g}" if value < 1e6 else f"{value:.2g}".replace("e+0", "e")
 )
+
+
+BYTES = FuncFormatter(lambda value, _: _short_bytes(value))
 
 
 class NotebookFigure(Figure):
@@ -92,6 +100,15 @@ class NotebookFigure(Figure):
         width, height = (round(_SHOWN_DPI * inches) for inches in self.get_size_inches())
         return png.getvalue(), {"width": width, "height": height}
 
+    def _repr_html_(self) -> str:
+        """Return the PNG above its caption."""
+        png, size = self._repr_png_()
+        return (
+            f'<figure><img src="data:image/png;base64,{base64.b64encode(png).decode()}" '
+            f'width="{size["width"]}" height="{size["height"]}" alt="">'
+            f"<figcaption>{html.escape(caption_of(self))}</figcaption></figure>"
+        )
+
 
 @contextmanager
 def house_style() -> Iterator[None]:
@@ -102,28 +119,34 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_page(
-    caption: Sequence[str], height: float, n_rows: int = 1, n_columns: int = 1
+def new_figure(
+    caption: str, heights: Sequence[float], n_columns: int = 1, *, wide: Collection[int] = ()
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure above its caption, and its panels row by row, about `height` inches each.
+    """Return a figure with its caption beside it, and its panels row by row.
 
-    Each paragraph of the caption begins on a line of its own.
+    `heights`: of each row of panels, in inches, once `fit_panels` was called. `wide`: rows of one
+    panel across all columns.
     """
-    lines = [line for text in caption for line in textwrap.wrap(plain(text), _CAPTION_WIDTH)]
-    size = (WIDTH, n_rows * (height + _BETWEEN) + len(lines) * LINE + _AROUND)
+    size = (WIDTH, sum(heights) + len(heights) * _BETWEEN + _AROUND)
     figure = NotebookFigure(figsize=size, dpi=300, layout="constrained")
+    figure.set_label(plain(caption))
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=0.04, h_pad=0.04, wspace=0.04, hspace=0.04)
-    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=SMALL - 0.5, color=INK)
-    return figure, list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    grid = figure.add_gridspec(len(heights), n_columns, height_ratios=heights)
+    panels = []
+    for row in range(len(heights)):
+        places = [grid[row, :]] if row in wide else [grid[row, at] for at in range(n_columns)]
+        panels += [figure.add_subplot(place) for place in places]
+    return figure, panels
 
 
-def fit_panels(figure: Figure, height: float) -> Figure:
-    """Set the page's height so that each panel is `height` inches high, and fix the layout."""
+def fit_panels(figure: Figure) -> Figure:
+    """Set the figure's height so that each panel has its own, and fix the layout."""
     lay_out(figure)
-    n_rows = figure.axes[0].get_gridspec().nrows  # type: ignore[union-attr]
-    grown = height - panel_size(figure.axes[0])[1]
-    figure.set_figheight(figure.get_figheight() + n_rows * grown)
+    grid: Any = figure.axes[0].get_gridspec()
+    heights: Sequence[float] = grid.get_height_ratios()
+    scale = panel_size(figure.axes[0])[1] / heights[0]
+    figure.set_figheight(figure.get_figheight() + (1 - scale) * sum(heights))
     lay_out(figure)
     figure.set_layout_engine("none")
     return figure
@@ -132,7 +155,7 @@ def fit_panels(figure: Figure, height: float) -> Figure:
 def lay_out(figure: Figure) -> None:
     """Place the panels, with room for all that is around them."""
     layout = figure.get_layout_engine()
-    assert layout is not None  # noqa: S101 - for types: `new_page` sets it
+    assert layout is not None  # noqa: S101 - for types: `new_figure` sets it
     layout.execute(figure)
 
 
@@ -202,7 +225,7 @@ class RunFigure(ABC):
     def draw(self) -> Figure:
         """Draw the figure; call it in `house_style`."""
 
-    def write(self, folder: Path) -> tuple[Path, Path, Path]:
+    def write(self, folder: Path) -> tuple[Path, ...]:
         """Write it with its numbers; see `write_figure`."""
         return write_figure(folder, self.name, self.draw, self.columns, self.rows())
 
@@ -230,45 +253,74 @@ def write_figure(
     draw: Callable[[], Figure],
     header: Sequence[str],
     rows: Iterable[Sequence[Cell]],
-) -> tuple[Path, Path, Path]:
+    *,
+    pdf: bool = False,
+) -> tuple[Path, ...]:
     """Write NAME.png, NAME.svg and the numbers as NAME.csv, each atomically; return their paths.
 
-    `draw` is called in the house style. Raises StoreError where the disk refuses.
+    With `pdf` also NAME.pdf. `draw` is called in the house style. Raises StoreError where the disk
+    refuses.
     """
-    png = io.BytesIO()
     with house_style():
         figure = draw()
-        figure.savefig(png, format="png", metadata={"Software": None})
-        svg = _svg(figure)
-    paths = (folder / f"{name}.png", folder / f"{name}.svg", folder / f"{name}.csv")
-    for path, picture in zip(paths, (png.getvalue(), svg), strict=False):
+        kinds = ("png", "svg", *(["pdf"] if pdf else []))
+        pictures = {folder / f"{name}.{kind}": _saved(figure, kind) for kind in kinds}
+    for path, picture in pictures.items():
         write_atomically(path, picture)
-    write_csv(paths[2], header, rows)
-    return paths
+    numbers = folder / f"{name}.csv"
+    write_csv(numbers, header, rows)
+    return (*pictures, numbers)
+
+
+def drawn(draw: Callable[[], Figure]) -> Figure:
+    """Return what `draw` draws in the house style."""
+    with house_style():
+        return draw()
 
 
 def drawn_svg(draw: Callable[[], Figure]) -> tuple[bytes, str]:
     """Return a figure as SVG, and its caption. `draw` is called in the house style."""
     with house_style():
         figure = draw()
-        return _svg(figure), caption_of(figure)
+        return _saved(figure, "svg"), caption_of(figure)
 
 
 def caption_of(figure: Figure) -> str:
-    """Return the caption of a page as one line."""
-    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    """Return the caption of a figure as one line."""
+    return " ".join(str(figure.get_label()).split())
 
 
-def _svg(figure: Figure) -> bytes:
-    svg = io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    return svg.getvalue()
+# What a file says of itself: nothing that differs between two writings of one figure.
+_NAMELESS: Mapping[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    """Return a figure as a file of this kind, with its caption in the metadata."""
+    name = "Subject" if kind == "pdf" else "Description"
+    file = io.BytesIO()
+    metadata: Any = {**_NAMELESS[kind], name: caption_of(figure) or None}
+    figure.savefig(file, format=kind, metadata=metadata)
+    return file.getvalue()
 
 
 def plain(text: str, most: int | None = None) -> str:
     """Return text the font can show, a box for any other character, cut to `most` of them."""
     shown = "".join(sign if sign == " " or _is_drawn(sign) else "\u25a1" for sign in text)
     return shown if most is None or len(shown) <= most else shown[: most - 1] + "\u2026"
+
+
+def _short_bytes(value: float) -> str:
+    """Return bytes as the label of a tick.
+
+    >>> _short_bytes(0), _short_bytes(250_000), _short_bytes(1e9)
+    ('0', '250 kB', '1 GB')
+    """
+    unit, size = bytes_unit(value)
+    return f"{value / size:,.4g} {unit}" if value else "0"
 
 
 def widened(limits: tuple[float, float], least: float) -> tuple[float, float]:

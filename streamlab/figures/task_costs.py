@@ -10,19 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from streamlab.errors import RegistryError
 from streamlab.figures.style import (
+    BYTES,
     COLOURS,
     GREYS,
     INK,
     SMALL,
     RunFigure,
+    add_legend,
     decades,
     fit_panels,
     lay_out_rows,
-    new_page,
+    new_figure,
     plain,
     rows_height,
 )
@@ -70,7 +73,7 @@ class CostsFigure(RunFigure):
     def draw(self) -> Figure:
         """Draw a row each, the dearest on top."""
         height = rows_height(len(self.costs), _ROW)
-        figure, (axes,) = new_page([self._caption()], height)
+        figure, (axes,) = new_figure(self._caption(), [height])
         lay_out_rows(
             axes, [plain(cost.name, 24) for cost in self.costs], "bytes of a task", order="dearest"
         )
@@ -78,23 +81,22 @@ class CostsFigure(RunFigure):
         low, high = decades((cost.task_bytes for cost in self.costs), 1.5)
         axes.set_xlim(low, high)
         axes.xaxis.set_major_locator(LogLocator(numticks=6))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(round(value))))
+        axes.xaxis.set_major_formatter(BYTES)
         axes.xaxis.set_minor_formatter(NullFormatter())
         for place, cost in enumerate(self.costs):
-            measured = cost.basis == "measured"
-            colour = COLOURS[0] if measured else GREYS[0]
-            axes.plot([low, cost.task_bytes], [place, place], color=colour, linewidth=0.8)
-            axes.plot(
-                cost.task_bytes, place, marker="o", color=colour, markersize=5,
-                markerfacecolor=colour if measured else "white",
-            )  # fmt: skip
+            mark = _mark(cost.basis)
+            mark.set_data([cost.task_bytes], [place])
+            axes.plot([low, cost.task_bytes], [place, place], color=mark.get_color(), linewidth=0.8)
+            axes.add_line(mark)
             axes.annotate(
                 f"{format_bytes(cost.task_bytes)}; a million: {format_bytes(cost.million_bytes)}",
                 (low, place), xytext=(2, 4), textcoords="offset points",
                 fontsize=SMALL, color=INK, va="bottom",
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
             )  # fmt: skip
-        return fit_panels(figure, height)
+        bases = sorted({cost.basis for cost in self.costs}, reverse=True)
+        add_legend(figure, 2, [_mark(basis) for basis in bases])
+        return fit_panels(figure)
 
     def _caption(self) -> str:
         computed = any(cost.basis == "computed" for cost in self.costs)
@@ -103,3 +105,13 @@ class CostsFigure(RunFigure):
             f"Run {self.run}. Filled markers: mean size of the files, measured.{hollow} A million "
             "tasks with the base that they need."
         )
+
+
+def _mark(basis: str) -> Line2D:
+    """Return the marker of what is measured, filled, or computed, open."""
+    measured = basis == "measured"
+    colour = COLOURS[0] if measured else GREYS[0]
+    return Line2D(
+        [], [], linestyle="", marker="o", color=colour, markersize=5, label=basis, zorder=3,
+        markerfacecolor=colour if measured else "white",
+    )  # fmt: skip

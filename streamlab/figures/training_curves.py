@@ -1,12 +1,14 @@
 """The figure `curves`: loss and density over the steps of each task's training.
 
 Stages follow one another on one axis of steps, separated by thin lines. Density is the expected
-share of weights that the gates retain, in stages that record it. Of too many tasks for rows of
-their own, the median and the spread over tasks are shown, step by step.
+share of weights that the gates retain, in stages that record it. Losses are shown step by step and
+as a running median. Of too many tasks for panels of their own, the median and the spread over tasks
+are shown, step by step.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -15,16 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from streamlab.errors import RegistryError, StoreError
 from streamlab.figures.style import (
     COLOURS,
+    GREYS,
     PLAIN_NUMBERS,
     SMALL,
     StreamFigure,
+    add_legend,
     fit_panels,
-    new_page,
+    new_figure,
     plain,
 )
 from streamlab.home.curves import read_curve, recorded_curve_path
@@ -36,8 +41,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_ROWS = 24  # tasks with panels of their own
-_PANEL, _ONE_PANEL = 0.5, 1.6  # inches
+_MOST_PANELS = 24  # tasks with panels of their own
+_PANEL, _DENSITY, _ONE_PANEL = 0.5, 0.9, 1.6  # inches
+_FEWEST_SMOOTHED = 30  # steps
+_LINE: dict[str, Any] = {"color": COLOURS[0], "linewidth": 0.9}
+_FAINT: dict[str, Any] = {"color": COLOURS[0], "linewidth": 0.5, "alpha": 0.35}
 _POINT = ("stage", "step", "loss", "density")
 _TITLES = (("loss", "loss", COLOURS[0]), ("density", "density (%)", COLOURS[1]))
 
@@ -93,22 +101,39 @@ class CurvesFigure(StreamFigure):
                 yield (*who, number, *(point.get(name) for name in _POINT))
 
     def draw(self) -> Figure:
-        """Draw a row a task, loss on the left and density on the right."""
-        if len(self.curves) > _MOST_ROWS:
+        """Draw the loss of each task in a panel, below the density of all of them in one."""
+        if len(self.curves) > _MOST_PANELS:
             return self._draw_spread()
-        figure, panels = new_page([self._caption()], _PANEL, len(self.curves), 2)
-        for curve, *both in zip(self.curves, panels[::2], panels[1::2], strict=True):
-            for axes, (name, title, colour) in zip(both, _TITLES, strict=True):
-                values = curve.series(name)
-                axes.plot(list(values), list(values.values()), color=colour, linewidth=0.7)
-                for start in curve.starts():
-                    axes.axvline(start - 0.5, color="#777777", linewidth=0.4)
-                _lay_out(axes, name, list(values.values()), len(curve.points))
-                axes.set_title(title)
-            both[0].set_title(f"{plain(curve.arrival.task, 14)}: loss")
-        for axes in both:
+        n_across = min(len(self.curves), 3 if len(self.curves) > 4 else 2)
+        has_density = any(curve.series("density") for curve in self.curves)
+        heights = [*[_DENSITY] * has_density, *[_PANEL] * math.ceil(len(self.curves) / n_across)]
+        wide = {0} if has_density else frozenset[int]()
+        figure, panels = new_figure(self._caption(), heights, n_across, wide=wide)
+        if has_density:
+            self._draw_densities(panels[0])
+        losses = panels[has_density:]
+        for axes, curve in zip(losses, self.curves, strict=False):
+            _draw_loss(axes, curve)
+            axes.set_title(plain(curve.arrival.versioned_task, 48 // n_across))
+        for axes in losses[len(self.curves) :]:
+            axes.remove()
+        for axes in losses[: len(self.curves)][-n_across:]:
             axes.set_xlabel("training step", fontsize=SMALL)
-        return fit_panels(figure, _PANEL)
+        add_legend(figure, 3, _legend(has_stages=any(curve.starts() for curve in self.curves)))
+        return fit_panels(figure)
+
+    def _draw_densities(self, axes: Axes) -> None:
+        every: list[float] = []
+        for curve in self.curves:
+            values = curve.series("density")
+            axes.plot(
+                list(values), list(values.values()), color=COLOURS[1], linewidth=0.8,
+                alpha=1.0 if len(self.curves) == 1 else 0.5,
+            )  # fmt: skip
+            every += values.values()
+        n_steps = max(len(curve.points) for curve in self.curves)
+        _lay_out(axes, "density", every, n_steps, n_ticks=6)
+        axes.set_title("density of all tasks (%)")
 
     def _draw_spread(self) -> Figure:
         """Draw the median over tasks and a band that holds 90% of them, step by step."""
@@ -116,7 +141,7 @@ class CurvesFigure(StreamFigure):
             f"{len(self.curves):,} tasks. Line: median over tasks with that many steps; band: 5% "
             "to 95% of them. The CSV has every curve."
         )
-        figure, panels = new_page([self._caption(), note], _ONE_PANEL, n_columns=2)
+        figure, panels = new_figure(f"{self._caption()} {note}", [_ONE_PANEL], 2)
         n_steps = max(len(curve.points) for curve in self.curves)
         for axes, (name, title, colour) in zip(panels, _TITLES, strict=True):
             by_step: dict[int, list[float]] = defaultdict(list)
@@ -131,13 +156,13 @@ class CurvesFigure(StreamFigure):
             _lay_out(axes, name, [*low, *high], n_steps)
             axes.set_title(title)
             axes.set_xlabel("training step", fontsize=SMALL)
-        return fit_panels(figure, _ONE_PANEL)
+        return fit_panels(figure)
 
     def _caption(self) -> str:
         stages = list(dict.fromkeys(p.get("stage") for c in self.curves for p in c.points))
         named = ", ".join(str(stage) for stage in stages if stage is not None)
-        several = len(stages) > 1 and len(self.curves) <= _MOST_ROWS
-        lines = f" Grey lines: stages ({named})." if several else ""
+        several = len(stages) > 1 and len(self.curves) <= _MOST_PANELS
+        lines = f" Stages, one after another: {named}." if several else ""
         n_missing = len(self.stream.arrivals) - len(self.curves)
         missing = f" {n_missing} arrivals have no curve here." if n_missing else ""
         return (
@@ -155,7 +180,40 @@ def _read(arrivals: Iterable[ArrivalRecord], folder: Path, run: str) -> Iterator
                 yield Curve(one, points)
 
 
-def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int) -> None:
+def _draw_loss(axes: Axes, curve: Curve) -> None:
+    """Draw the loss of each step, faintly under its running median where steps are many."""
+    values = curve.series("loss")
+    steps, losses = list(values), list(values.values())
+    smoothed = len(losses) >= _FEWEST_SMOOTHED
+    axes.plot(steps, losses, **(_FAINT if smoothed else _LINE))
+    if smoothed:
+        axes.plot(steps, running_median(losses), **_LINE)
+    for start in curve.starts():
+        axes.axvline(start - 0.5, color=GREYS[0], linewidth=0.5, zorder=1)
+    _lay_out(axes, "loss", losses, len(curve.points))
+
+
+def running_median(values: Sequence[float]) -> list[float]:
+    """Return the median of the values around each, of a tenth of them; fewer at both ends."""
+    reach = len(values) // 20
+    return [
+        float(np.median(values[max(0, at - reach) : at + reach + 1])) for at in range(len(values))
+    ]
+
+
+def _legend(*, has_stages: bool) -> list[Line2D]:
+    marks = [
+        Line2D([], [], **_FAINT, label="loss"),
+        Line2D([], [], **_LINE, label="running median"),
+    ]
+    start = Line2D(
+        [], [], linestyle="", marker="|", markersize=8, markeredgewidth=0.5, color=GREYS[0],
+        label="a stage begins",
+    )  # fmt: skip
+    return [*marks, *[start] * has_stages]
+
+
+def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int, *, n_ticks: int = 3) -> None:
     if name == "density":
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(numticks=4))
@@ -171,5 +229,5 @@ def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int) -> None:
             fontsize=SMALL - 1,
         )  # fmt: skip
     axes.set_xlim(0, n_steps)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=n_ticks, integer=True))
     axes.grid(axis="y")

@@ -30,6 +30,7 @@ class InlineFigure:
     entry: CatalogueEntry
     svg: str | None
     reason: str | None = None
+    caption: str = ""
 
 
 def inline_figures(source: RunSource) -> Iterator[InlineFigure]:
@@ -48,9 +49,8 @@ def inline_figures(source: RunSource) -> Iterator[InlineFigure]:
         svg, caption = drawn_svg(figure.draw)
         described = f"{entry.reading} {caption}"
         name = f"figure-{entry.name}"
-        yield InlineFigure(
-            entry, inline_svg(svg, name=name, title=entry.title, description=described)
-        )
+        element = inline_svg(svg, name=name, title=entry.title, description=described)
+        yield InlineFigure(entry, element, caption=caption)
 
 
 def inline_svg(svg: bytes, *, name: str, title: str, description: str) -> str:
@@ -100,7 +100,8 @@ def _rename(element: ET.Element, name: str, used: set[str]) -> None:
         element.set("id", f"{name}-{known}")
     target = element.attrib.pop(_LINK, None)
     if target is not None:
-        element.set("href", f"#{name}-{target.removeprefix('#')}")
+        is_image = target.startswith("data:")  # cells too many to be drawn one by one
+        element.set("href", target if is_image else f"#{name}-{target.removeprefix('#')}")
     for key, value in element.attrib.items():
         element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from streamlab.figures.storage import (
     separate,
     storage_rows,
 )
-from streamlab.figures.style import house_style
+from streamlab.figures.style import caption_of, drawn, house_style, write_figure
 from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord
 
 BASE = BaseRecord(
@@ -180,39 +181,75 @@ def test_the_csv_holds_every_row(tmp_path: Path) -> None:
     assert [float(row["ratio"]) for row in read] == [row.ratio for row in one.rows]
 
 
-def texts(*drawn: StorageSeries) -> str:
-    """Return all that is written on the figure, one piece a line."""
-    with house_style():
-        figure = StorageFigure(drawn).draw()
-    pieces = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
-    return "\n".join(piece.get_text() for piece in pieces)
-
-
 @pytest.mark.parametrize(
     ("n_synthetic", "note"),
     [(3, "synthetic data"), (2, "data of 2 of 3 tasks synthetic"), (0, "")],
 )
 def test_the_caption_says_what_was_synthetic(n_synthetic: int, note: str) -> None:
-    written = " ".join(texts(series(3, n_synthetic=n_synthetic)).split())
+    written = caption_of(drawn(StorageFigure((series(3, n_synthetic=n_synthetic),)).draw))
 
     assert "Run stream-1, seed 1: diff_pruning at density 0.5%" in written
     assert "package:tiny_encoder" in written
     assert (note in written) if note else ("synthetic" not in written)
 
 
-def test_both_panels_draw_every_measured_point_and_no_other() -> None:
+def test_one_panel_has_the_totals_and_the_other_what_each_task_adds_to_them() -> None:
     one = series(5)
 
-    with house_style():
-        linear, log = StorageFigure((one,)).draw().axes
+    total, added = drawn(StorageFigure((one,)).draw).axes
 
-    ours, full = linear.get_lines()
-    assert (linear.get_yscale(), log.get_yscale()) == ("linear", "log")
+    assert (total.get_yscale(), added.get_yscale()) == ("linear", "log")
+    ours, full = total.get_lines()
     assert list(ours.get_xdata()) == list(range(6))
-    assert list(ours.get_ydata()) == [row.ours_bytes / 1e6 for row in one.rows]
-    assert list(full.get_ydata()) == [row.full_bytes / 1e6 for row in one.rows]
-    # Full finetuning keeps nothing before the first task, which a logarithm cannot show.
-    assert list(log.get_lines()[1].get_xdata()) == [1, 2, 3, 4, 5]
+    assert list(ours.get_ydata()) == [row.ours_bytes for row in one.rows]
+    assert list(full.get_ydata()) == [row.full_bytes for row in one.rows]
+    ours, full = added.get_lines()
+    assert list(ours.get_xdata()) == [1, 2, 3, 4, 5]
+    assert list(ours.get_ydata()) == [row.diff_bytes for row in one.rows[1:]]
+    assert set(full.get_ydata()) == {4180}
+
+
+@pytest.mark.parametrize(
+    ("budget", "marked", "words"),
+    [
+        (4096 + 140 + 141, ["1 fit", "2 fit"], "hold 2 tasks of stream-1, the base included"),
+        (4096 + 140 + 140, ["1 fit", "1 fit"], "hold 1 tasks"),
+        (4095, ["0 fit"], "do not hold the base"),
+        (10**6, [], "hold all 5 tasks"),
+    ],
+)
+def test_the_last_task_that_a_budget_holds_is_marked(
+    budget: int, marked: list[str], words: str
+) -> None:
+    # Files of 140, 141, ... bytes on a base of 4096; checkpoints of 4180.
+    figure = drawn(StorageFigure((series(5),), budget=budget).draw)
+
+    fit = [text.get_text() for text in figure.axes[0].texts if text.get_text().endswith("fit")]
+    assert fit == marked
+    assert words in caption_of(figure)
+
+
+def test_no_sentence_is_in_the_picture(tmp_path: Path) -> None:
+    svg = StorageFigure((series(5),)).write(tmp_path)[1].read_text()
+
+    words = [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+    assert "full checkpoint" in words
+    assert not [text for text in words if text.endswith(".") or len(text) > 40]
+    assert "Run stream-1, seed 1" in svg.partition("<defs>")[0]  # in the metadata
+
+
+def test_a_pdf_is_the_same_twice_and_holds_its_text_as_a_font(tmp_path: Path) -> None:
+    one = StorageFigure((series(2),))
+    written = [
+        write_figure(tmp_path / at, "storage", one.draw, one.columns, one.rows(), pdf=True)
+        for at in "ab"
+    ]
+
+    assert [path.suffix for path in written[0]] == [".png", ".svg", ".pdf", ".csv"]
+    first, second = (paths[2].read_bytes() for paths in written)
+    assert first == second
+    assert first.startswith(b"%PDF")
+    assert b"/FontFile2" in first or b"/TrueType" in first or b"/CIDFontType2" in first
 
 
 @pytest.mark.parametrize("n_tasks", [1, 2, 9, 120])

@@ -17,7 +17,7 @@ from streamlab.figures.stream_timeline import (
     QueueFigure,
     TimelineFigure,
 )
-from streamlab.figures.style import MOST_NAMED, house_style
+from streamlab.figures.style import MOST_NAMED, drawn, house_style
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
 from streamlab.views.run_source import RunSource
@@ -106,8 +106,9 @@ def test_the_queue_holds_who_waits_as_long_as_they_wait(source: RunSource) -> No
 def test_the_device_is_its_log_and_stays_below_its_budget(
     source: RunSource, registry: Registry, tmp_path: Path
 ) -> None:
-    rows = read_csv(DeviceFigure.read(source).write(tmp_path)[2])
+    every = read_csv(DeviceFigure.read(source).write(tmp_path)[2])
 
+    rows = [row for row in every if row["action"]]
     log = registry.placements.list("latest")
     assert [(row["action"], int(row["device_bytes"]), int(row["arrival"])) for row in rows] == [
         (line.action, line.device_bytes, line.arrival_id) for line in log
@@ -115,6 +116,42 @@ def test_the_device_is_its_log_and_stays_below_its_budget(
     assert [float(row["seconds"]) for row in rows] == [line.at_us / 1e6 for line in log]
     assert {int(row["budget_bytes"]) for row in rows} == {BUDGET}
     assert {row["action"] for row in rows} == {"stored", "evicted"}
+
+
+def test_the_device_has_hits_and_misses_of_every_policy(
+    source: RunSource, registry: Registry, tmp_path: Path
+) -> None:
+    data = DeviceFigure.read(source)
+    rows = [row for row in read_csv(data.write(tmp_path)[2]) if row["policy"]]
+
+    found = [(row["policy"], int(row["hits"]), int(row["misses"])) for row in rows]
+    assert found == [
+        (one.policy, one.n_hits, one.n_misses) for one in registry.placements.requests("latest")
+    ]
+    _, rates = drawn(data.draw).axes
+    assert [label.get_text() for label in rates.get_yticklabels()] == [row[0] for row in found]
+    bars = [bar.get_width() for bar in rates.patches]
+    assert bars == [pytest.approx(100 * hits / (hits + misses)) for _, hits, misses in found]
+
+
+def test_steps_go_on_past_the_last_change_to_the_end_of_the_axis(source: RunSource) -> None:
+    for kind in (QueueFigure, DeviceFigure):
+        axes = drawn(kind.read(source).draw).axes[0]
+        x = axes.get_lines()[0].get_xdata()
+        assert x[-1] >= axes.get_xlim()[1] * 0.999
+        assert x[-1] > x[-2]
+
+
+def test_the_timeline_names_the_tasks_below_their_provider(source: RunSource) -> None:
+    data = TimelineFigure.read(source)
+    few = replace(data, stays=data.stays[:12])
+
+    names = [label.get_text() for label in drawn(few.draw).axes[0].get_yticklabels()]
+
+    tasks = {(stay.arrival.provider, stay.arrival.task) for stay in few.stays}
+    providers = {provider for provider, _ in tasks}
+    assert len(names) == len(tasks) + len(providers)
+    assert set(names) == providers | {task for _, task in tasks}
 
 
 def test_without_a_clock_nothing_waits_and_without_a_device_all_is_kept(untimed: Home) -> None:
