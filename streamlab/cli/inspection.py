@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from streamlab.cli.options import OneOf, Place, number_option, with_place
-from streamlab.cli.output import Format, format_option, note, print_page, print_table
+from streamlab.cli.output import Format, format_option, note, print_line, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.registry.references import find_run, find_tagged, split_tag
+from streamlab.registry.references import find, find_run, find_tagged, split_tag
 from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
 from streamlab.views.listings import SUBJECTS, Subject, list_records
@@ -84,9 +86,16 @@ def ls(
 @click.option(
     "--run", metavar="RUN", default="latest", show_default=True, help="Look a task up in this run."
 )
+@click.option("--live", is_flag=True, help="Serve the report page of a run that goes on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="N",
+    help="--live: the port on 127.0.0.1; default: a free one.",
+)  # fmt: skip
 @format_option("table", "json")
 @with_place
-def show(reference: str, *, place: Place, run: str, form: Format) -> None:
+def show(
+    reference: str, *, place: Place, run: str, live: bool, port: int | None, form: Format
+) -> None:
     """Show one run, arrival, diff, task or base; the default is the latest run.
 
     \b
@@ -102,14 +111,43 @@ def show(reference: str, *, place: Place, run: str, form: Format) -> None:
     number is a run here and for --run, and an arrival in commands that work on arrivals or
     artifacts. A tag stands for what it is on. Digests are shortened; json has them whole.
 
+    --live prints the address of a page on this machine that follows a run: it is the page of
+    `streamlab report`, renewed as arrivals finish. Ctrl-C ends it; the run goes on.
+
     \b
     Example:
       streamlab show glue_stream-1
       streamlab show arrival:7
+      streamlab show latest --live
     """
+    if port is not None and not live:
+        raise UsageError("`--port` is for the page that `--live` serves; give `--live` too.")
+    if live:
+        _follow(place, reference, port or 0)
+        return
     with place.open() as registry:
         page = find_page(registry, reference, run=run, store=place.find_store(registry))
     print_page(page, form)
+
+
+def _follow(place: Place, reference: str, port: int) -> None:
+    """Serve the page of a run until Ctrl-C."""
+    from streamlab.html.live import LiveRun, LiveServer
+
+    with place.open() as registry:
+        target = find(registry, reference)
+        if target.kind != "run":
+            raise UsageError(
+                f"`--live` follows a run, and {reference!r} is {target.kind} `{target.name}`."
+            )
+    live = LiveRun(place.open, place.home, target.name, clock=time.time, store_url=place.store_url)
+    with LiveServer(live, port) as server:
+        print_line(server.url)
+        note(f"The page follows {target.name}. Ctrl-C ends it; the run goes on.")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            note("\nThe page is no longer served.")
 
 
 @click.command()

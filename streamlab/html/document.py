@@ -1,8 +1,8 @@
 """The report page of a run: its content, rendered to one HTML file.
 
 Jinja escapes everything put into the template except the figures, which an XML serializer wrote.
-The page's own style and script are allowed by their digests and nothing else is:
-`default-src 'none'`.
+The page's own style and script are allowed by their digests, images within it as such, and nothing
+else is: `default-src 'none'`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ from streamlab.views.task_scores import task_scores
 MOST_ROWS = 2000  # of one table; many more make a browser slow
 
 
+@dataclass(frozen=True)
+class LiveLine:
+    """What a page that follows its run says of it, and the version of the page."""
+
+    version: str
+    line: str
+
+
 def write_page(page: str, path: Path) -> None:
     """Write a page atomically. Raises StoreError where the disk refuses."""
     write_atomically(path, page.encode())
@@ -50,12 +58,17 @@ def build_page(
     registry: Registry,
     home: Home,
     run: RunRecord,
-    findings: Sequence[Finding],
+    findings: Sequence[Finding] | None,
     *,
     now: float,
     store_url: str | None = None,
+    live: LiveLine | None = None,
 ) -> str:
-    """Return the page of a run; `findings` are those of its home, `now` is in seconds UTC."""
+    """Return the page of a run; `now` is in seconds UTC.
+
+    `findings` are those of its home, None where it was not verified. With `live` the page follows
+    the run.
+    """
     arrivals = registry.arrivals.list(run=run.id)
     diffs = registry.artifacts.list(run=run.id)
     scores = registry.scores.list(run=run.id)
@@ -64,7 +77,7 @@ def build_page(
     content = {
         "run": run,
         "base": base,
-        "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings),
+        "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings or ()),
         "figures": list(inline_figures(RunSource(registry, home, run.name, store_url))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
         "classes": class_table(
@@ -77,7 +90,9 @@ def build_page(
         "arrivals": every,
         "failed": failed,
         "behaviours": behaviour_table(run, arrivals, scores),
-        "findings": findings_table(findings, frozenset(diff.digest for diff in diffs)),
+        "findings": findings_table(findings or (), frozenset(diff.digest for diff in diffs)),
+        "verified": findings is not None,
+        "live": live,
         "sections": {section.key: section for section in run_page(registry, run).sections},
         "scenario": scenario_file(run, arrivals),
         "repeat": shlex.join(["streamlab", "run", f"{run.scenario_name}.yaml"]),
@@ -90,6 +105,8 @@ def build_page(
 
 def _rendered(content: Mapping[str, Any]) -> str:
     style, script = _asset("page.css"), _asset("page.js")
+    if content["live"] is not None:
+        script += _asset("live.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True, finalize=_shown)  # fmt: skip
     environment.filters |= {
@@ -100,7 +117,7 @@ def _rendered(content: Mapping[str, Any]) -> str:
     return environment.from_string(_asset("page.html")).render(
         style=Markup(style),  # noqa: S704 - a file of ours
         script=Markup(script),  # noqa: S704 - a file of ours
-        policy=_policy(style, script),
+        policy=_policy(style, script, asks=content["live"] is not None),
         markup=Markup,
         left=LEFT,
         most_rows=MOST_ROWS,
@@ -119,11 +136,15 @@ def _asset(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
-    """Return a policy that allows the page's own style and script, and nothing else."""
+def _policy(style: str, script: str, *, asks: bool) -> str:
+    """Return a policy that allows the page's own style, script and images, and nothing else.
+
+    `asks`: the script may ask the server that the page comes from.
+    """
+    more = "connect-src 'self'; img-src 'self' data:; " if asks else "img-src data:; "
     return (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"{more}base-uri 'none'; form-action 'none'"
     )
 
 

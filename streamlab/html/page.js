@@ -27,16 +27,20 @@ function sort(table, header, column) {
   table.tBodies[0].append(...keyed.map(([, row]) => row));
 }
 
-for (const table of document.querySelectorAll("table[data-sortable]")) {
-  Array.from(table.tHead.rows[0].cells).forEach((header, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...header.childNodes);
-    button.addEventListener("click", () => sort(table, header, column));
-    header.append(button);
-  });
-  const hint = document.createElement("span");
-  hint.className = "hint";
-  hint.textContent = " – choose a header to sort";
-  table.caption.querySelector(".title").append(hint);
+function prepare(part) {
+  for (const table of part.querySelectorAll("table[data-sortable]")) {
+    Array.from(table.tHead.rows[0].cells).forEach((header, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      button.addEventListener("click", () => sort(table, header, column));
+      header.append(button);
+    });
+    const hint = document.createElement("span");
+    hint.className = "hint";
+    hint.textContent = " – choose a header to sort";
+    table.caption.querySelector(".title").append(hint);
+  }
 }
+
+prepare(document);

@@ -226,9 +226,21 @@ def test_a_figure_has_ids_of_its_own_and_no_style(many_registry: Registry) -> No
 
     assert "style" not in one
     ids = [set(re.findall(r' id="([^"]+)"', text)) for text in (one, two)]
-    assert len(ids[0]) > 10
+    assert len(ids[0]) > 5
     assert not ids[0] & ids[1]
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', one)) <= ids[0]
+
+
+def test_an_image_within_a_figure_stays_one() -> None:
+    image = "data:image/png;base64,AAAA"
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 1 1"><image xlink:href="{image}"/></svg>'
+    )
+
+    text = inline_svg(svg.encode(), name="a", title="t", description="d")
+
+    assert f'<image href="{image}"' in text
 
 
 def test_the_scenario_on_the_page_is_the_scenario_that_ran(
