@@ -315,6 +315,10 @@ class SeededRows(Rule):
         """See `Rule`."""
         return replace(self, k=k)
 
+    def n_places(self, layout: Layout) -> int:
+        """Return the number of entries of the selected rows."""
+        return self._selected(layout).total
+
     def drawn(self, layout: Layout) -> tuple[Stretches, Positions]:
         """See `Rule`."""
         return _drawn_among(self.seed, self._selected(layout), self.k)

@@ -344,9 +344,9 @@ def test_a_measure_of_another_package_is_one_class(make_job: MakeJob) -> None:
         ({"name": "groups", "by": "random"}, r"nknown mask selector 'random'.*gates"),
         ({"name": "groups", "by": {"name": "gates", "dense_warmup_share": 0}}, "raise `dense"),
         ({"name": "rows", "per": "columns"}, "'rows'"),
-        ({"name": "counts", "width": 0}, "greater than 0"),
+        ({"name": "counts", "width": 0}, "above 0"),
         ({"name": "counts", "width": 2}, "`width` is for `per: rows` and `per: columns`"),
-        ({"name": "shared", "moves": 0}, "greater than 0"),
+        ({"name": "shared", "moves": 0}, "above 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], reason: str) -> None:
@@ -362,3 +362,12 @@ def test_a_measure_is_dumped_with_its_settings_and_read_again() -> None:
 
     assert tree["by"] == {"name": "fisher", "n_examples": 7, "tensors": "matrices"}
     assert adapter.validate_python(tree) == rows
+
+
+def test_rows_stand_for_any_number_of_entries_before_they_are_chosen(make_job: MakeJob) -> None:
+    layout = make_job().layout
+    mask: MaskSelector = TypeAdapter(MaskSettings).validate_python({"name": "groups"})
+    for k in range(1, 400):
+        rule = mask.prototype(layout, k)
+        assert rule is not None
+        assert rule.n_entries(layout) == k

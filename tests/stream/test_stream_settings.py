@@ -67,7 +67,7 @@ def test_how_arrivals_are_executed_is_no_part_of_the_digest_of_a_scenario(lab: L
         ({"memory": "2GB"}, r"execution\.memory: needs providers .*add `executor: processes`"),
         ({"sandbox": "bwrap"}, r"execution\.sandbox: needs providers .*add `executor: processes`"),
         ({"executor": "processes", "memory": 2**63}, r"execution\.memory: .*less than"),
-        ({"executor": "processes", "memory": 0}, r"execution\.memory: .*greater than 0"),
+        ({"executor": "processes", "memory": 0}, r"execution\.memory: .*above 0"),
     ],
 )
 def test_a_bound_to_memory_is_refused_where_it_would_bound_nothing(

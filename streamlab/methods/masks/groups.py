@@ -93,7 +93,7 @@ class ByGroup(AmongTensors):
         ]
         return Selection(positions, details=details)
 
-    def some_rows(self, layout: Layout, share: float, k: int) -> Rule:
+    def some_rows(self, layout: Layout, share: float, k: int) -> SeededRows:
         """Return a rule of `k` entries within a share of the rows, spread evenly."""
         n_rows = [row_number(shape) for shape in layout.shapes]
         among = np.flatnonzero(np.repeat(self.candidates(layout), n_rows))
@@ -133,8 +133,12 @@ class WholeGroups(ByGroup):
 
     def prototype(self, layout: Layout, k: int) -> Rule | None:
         """Return a rule of as many rows, or of all tensors."""
-        if self.per == "rows":
-            return self.some_rows(layout, 1.1 * k / self.n_candidates(layout), k)
+        share = 1.1 * k / self.n_candidates(layout)
+        while self.per == "rows":  # rows differ in length, and few of them may be the short ones
+            rule = self.some_rows(layout, share, k)
+            if share >= 1.0 or rule.n_places(layout) >= k:
+                return rule
+            share *= 1.2
         return Seeded(0, self.candidates(layout), k) if self.per == "tensors" else None
 
     def select(self, job: TrainingJob, k: int) -> Selection:
