@@ -43,8 +43,11 @@ def finetune(job: TrainingJob, schedule: Sequence[float]) -> None:
     data = job.stages.get(key)
     if data is not None and _restore(job, data, len(schedule)):
         return
-    losses = job.loop.run(_STAGE, schedule, dense_step(job)[1])
-    shown = {_LOSSES: torch.tensor(losses, dtype=torch.float64)}
+    rows = [
+        [math.nan if v is None else v for v in (p.loss, p.held_back_loss, p.held_back_score)]
+        for p in job.loop.run(_STAGE, schedule, dense_step(job)[1])
+    ]
+    shown = {_LOSSES: torch.tensor(rows, dtype=torch.float64).reshape(-1, 3)}
     job.stages.add(key, save(_packed(job, _state(job)) | shown))
 
 
@@ -129,14 +132,16 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.contiguous().view(torch.int32)
 
 
-def _read(job: TrainingJob, data: bytes, n_steps: int) -> tuple[dict[str, Tensor], list[float]]:
-    """Return a state and the losses of its steps. Raises ValueError where they do not fit."""
+def _read(
+    job: TrainingJob, data: bytes, n_steps: int
+) -> tuple[dict[str, Tensor], list[tuple[float, float | None, float | None]]]:
+    """Return a state and what its steps showed. Raises ValueError where they do not fit."""
     try:
         found = _unpacked(job, load(data))
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     losses = found.pop(_LOSSES, torch.zeros(0))
-    if losses.shape != (n_steps,) or not all(map(math.isfinite, losses.tolist())):
+    if losses.shape != (n_steps, 3) or not bool(losses[:, 0].isfinite().all()):
         raise ValueError("other losses")
     expected = _state(job)
     if found.keys() != expected.keys() or any(
@@ -144,14 +149,18 @@ def _read(job: TrainingJob, data: bytes, n_steps: int) -> tuple[dict[str, Tensor
         for name, now in expected.items()
     ):
         raise ValueError("another model")
-    return found, losses.tolist()
+    shown = [
+        (loss, *(None if math.isnan(value) else value for value in held_back))
+        for loss, *held_back in losses.tolist()
+    ]
+    return found, shown
 
 
 def _restore(job: TrainingJob, data: bytes, n_steps: int) -> bool:
     """Put the model and the loop where the stage left them; False for a state that does not fit."""
     device, random = job.loop.device, torch.get_rng_state()
     try:
-        found, losses = _read(job, data, n_steps)
+        found, shown = _read(job, data, n_steps)
         torch.set_rng_state(found[_RANDOM])
         if _RANDOM_GPU in found:
             torch.cuda.set_rng_state(found[_RANDOM_GPU], device)
@@ -161,5 +170,5 @@ def _restore(job: TrainingJob, data: bytes, n_steps: int) -> bool:
     with torch.no_grad():
         for name, tensor in (*job.model.named_parameters(), *job.model.named_buffers()):
             tensor.copy_(found[f"{_MODEL}{name}"])
-    job.loop.skip(_STAGE, losses)
+    job.loop.skip(_STAGE, shown)
     return True

@@ -150,22 +150,22 @@ class TrainingLoop:
         early_stopping: EarlyStopping | None = None,
         *,
         holds: Sequence[Stateful] = (),
-    ) -> list[float]:
-        """Take one step for every share of the learning rate in `schedule`; return the losses.
+    ) -> list[Progress]:
+        """Take one step for every share of the learning rate in `schedule`; return what was shown.
 
         `holds`: what the steps change beside the model. In a resumed loop, a stage that was at its
         end is passed over, whatever it holds, and the one that was in progress goes on. Raises
         TrainingError at the first loss that is NaN or infinite.
         """
         began, first = self._job.clock(), self._step
-        losses: list[float] = []
+        shown: list[Progress] = []
         self._n_runs += 1
         self._holds = holds
         if self._resumed is not None:
             if self._n_runs < self._resumed["position"]["n_runs"]:
                 self._step += len(schedule)
                 self.taken[stage] += len(schedule)
-                return losses
+                return shown
             self._go_on_with(self._resumed)
         while self._step < first + len(schedule):
             self._before = self._position()
@@ -173,12 +173,12 @@ class TrainingLoop:
             self._step += 1
             self.taken[stage] += 1
             value = self.backward(stage)
-            losses.append(value)
             density = take_step(share)
             for parameter in self._job.model.parameters():
                 parameter.grad = None
             done = Progress(stage, self._step, self.n_steps, value, density)
-            self._job.watch(self._evaluated(done))
+            shown.append(self._evaluated(done))
+            self._job.watch(shown[-1])
             last = first + len(schedule)
             if early_stopping is not None and self._should_stop(early_stopping, last):
                 break
@@ -186,7 +186,7 @@ class TrainingLoop:
         self._step = first + len(schedule)
         if early_stopping is not None:
             early_stopping.restore()
-        return losses
+        return shown
 
     @property
     def n_batches_taken(self) -> int:
@@ -231,15 +231,28 @@ class TrainingLoop:
         self._n_runs, self._step = position["n_runs"], position["step"]
         self.taken = Counter(position["taken"])
 
-    def skip(self, stage: str, losses: Sequence[float]) -> None:
-        """Count and show the steps of a stage that an equal training took, with its losses."""
-        self.reused += len(losses)
-        for value in losses:
+    def skip(self, stage: str, shown: Sequence[tuple[float, float | None, float | None]]) -> None:
+        """Count and show the steps of a stage that an equal training took.
+
+        `shown`: the loss of each, and loss and score on the held-back examples.
+        """
+        self.reused += len(shown)
+        for value, held_back_loss, held_back_score in shown:
             self._step += 1
             self.taken[stage] += 1
             for _ in range(self._job.training.accumulate):
                 next(self._batches)
-            self._job.watch(Progress(stage, self._step, self.n_steps, value, None))
+            self._job.watch(
+                Progress(
+                    stage,
+                    self._step,
+                    self.n_steps,
+                    value,
+                    None,
+                    held_back_loss=held_back_loss,
+                    held_back_score=held_back_score,
+                )
+            )
 
     def backward(self, stage: str) -> float:
         """Accumulate the gradient of one step's batches; returns their mean loss."""

@@ -289,10 +289,10 @@ def test_settings_survive_being_written_and_read() -> None:
     [
         ("evil", "behaviour: unknown behaviour; known: honest, duplicate, .*, got 'evil'"),
         ({"evil": 0.1}, "behaviour.evil: unknown key"),
-        ({"nan": 1.5}, "behaviour.nan: .*less than or equal to 1, got 1.5"),
-        ({"nan": -0.5}, "behaviour.nan: .*greater than or equal to 0"),
+        ({"nan": 1.5}, "behaviour.nan: .*at most 1, got 1.5"),
+        ({"nan": -0.5}, "behaviour.nan: .*at least 0"),
         ({"nan": 0.6, "honest": 0.6}, "behaviour: the probabilities must add up to at most 1"),
-        ({"slowdown": 0.5}, "behaviour.slowdown: .*greater than or equal to 1"),
+        ({"slowdown": 0.5}, "behaviour.slowdown: .*at least 1"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(tree: object, problem: str) -> None:
