@@ -392,16 +392,16 @@ def test_a_training_too_short_to_learn_anything_is_a_training_error(
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"target_density": 0.0}, "above 0"),
-        ({"target_density": 1.5}, "at most 1"),
-        ({"candidate_ratio": 0.5}, "at least 1"),
+        ({"target_density": 0.0}, "greater than 0"),
+        ({"target_density": 1.5}, "less than or equal to 1"),
+        ({"candidate_ratio": 0.5}, "greater than or equal to 1"),
         (
             {"dense_warmup_share": 0.0},
             "raise `dense_warmup_share` above 0, or give a number as `l0_coefficient`",
         ),
-        ({"l0_coefficient": -1.0}, "above 0"),
+        ({"l0_coefficient": -1.0}, "greater than 0"),
         ({"l0_coefficient": "steady"}, "auto"),
-        ({"fixed_mask_share": 1.0}, "below 1"),
+        ({"fixed_mask_share": 1.0}, "less than 1"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], reason: str) -> None:

@@ -240,8 +240,8 @@ def test_patience_ends_on_the_best_weights_at_the_kept_share(make_job: MakeJob) 
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"keep": 0.0}, "above 0"),
-        ({"keep": 1.1}, "at most 1"),
+        ({"keep": 0.0}, "greater than 0"),
+        ({"keep": 1.1}, "less than or equal to 1"),
         ({"criterion": "random"}, "magnitude"),
         ({"dense_share": 0.5, "cooldown_share": 0.5}, "must leave steps to prune in"),
         ({"tensors": "("}, "is not a regular expression"),
