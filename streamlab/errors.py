@@ -5,6 +5,7 @@ StreamlabError                exit 1: a finding or a failure
 │   ├── ConfigError           a scenario or a setting is not valid
 │   ├── SourceError           a model, package, folder or hub name does not exist
 │   └── DataError             examples are missing, malformed or cannot be learnt from
+│       └── DataProblemsError     several of these at once
 ├── TrainingError             a training run broke down (NaN loss, no steps)
 │   └── OutOfMemoryError      it found no memory, and may find some alone
 ├── ProviderError             a provider's process died, hung, or returned invalid data
@@ -48,11 +49,18 @@ class ConfigError(UsageError):
         self.origin = origin
         self.problems = tuple(problems)
         count = counted(len(self.problems), "problem")
-        lines = [f"  {p if len(p) <= _LONGEST else p[:_LONGEST] + '...'}" for p in self.problems]
-        n_more = len(lines) - _MOST_SHOWN
-        if n_more > 0:
-            lines[_MOST_SHOWN:] = [f"  and {counted(n_more, 'more problem', 'more problems')}."]
-        super().__init__("\n".join([f"{origin} has {count}:", *lines]))
+        super().__init__("\n".join([f"{origin} has {count}:", *_listed(self.problems)]))
+
+
+def _listed(problems: Sequence[str], n_others: int = 0) -> list[str]:
+    """Return a line for each of the first problems, and one that counts the others."""
+    shown = problems[:_MOST_SHOWN]
+    cut = (p if len(p) <= _LONGEST else f"{p[:_LONGEST]}..." for p in shown)
+    lines = ["  " + p.replace("\n", "\n    ") for p in cut]
+    n_more = len(problems) - len(shown) + n_others
+    if n_more > 0:
+        lines.append(f"  and {counted(n_more, 'more problem', 'more problems')}.")
+    return lines
 
 
 class SourceError(UsageError):
@@ -61,6 +69,26 @@ class SourceError(UsageError):
 
 class DataError(UsageError):
     """Examples are missing, malformed or cannot be learnt from."""
+
+
+class DataProblemsError(DataError):
+    """Problems of data, as many as were found at once, each a sentence with its file and line.
+
+    `n_others`: how many more there are beside `problems`. `advice`: what may be done about all.
+    """
+
+    def __init__(self, problems: Sequence[str], *, n_others: int = 0, advice: str = "") -> None:
+        self.problems = tuple(problems)
+        self.n_others = n_others
+        self.advice = advice
+        n_all = len(self.problems) + n_others
+        if n_all == 1:
+            text = f"{self.problems[0]} {advice}".rstrip()
+        else:
+            count = counted(n_all, "problem")
+            lines = [f"The data have {count}:", *_listed(self.problems, n_others), advice]
+            text = "\n".join(filter(None, lines))
+        super().__init__(text)
 
 
 class TrainingError(StreamlabError):

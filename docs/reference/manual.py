@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ from streamlab.stream.scenario import Scenario
 from streamlab.views.listings import SUBJECTS, columns_of
 
 WIDTH = 80
+EXAMPLES = Path(__file__).parent / "examples"
 _HEAD = """\
 # Commands
 
@@ -138,6 +140,16 @@ def settings_reference() -> str:
             cells = (f"`{key}`", _type(field, sections), default, meaning)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         blocks.append("\n".join(lines) + "\n")
+    return "\n".join([*blocks, _examples()])
+
+
+def _examples() -> str:
+    """Return a complete scenario for every type of task."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.glob("*.yaml"))]
+    blocks = ["## Complete examples\n\nOne scenario for each type of task.\n"]
+    for text in texts:
+        title, _, rest = text.removeprefix("# ").partition("\n")
+        blocks.append(f"### {title.partition(':')[0]}\n\n```yaml\n# {title}\n{rest}```\n")
     return "\n".join(blocks)
 
 

@@ -164,6 +164,7 @@ def _read(
         from streamlab.tasks.sources.readers import read_split
 
         split = read_split(file)
+        split.refuse_malformed()
         return texts_in(split.records, description, columns, origin=split.origin)
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError(

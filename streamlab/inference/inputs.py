@@ -27,11 +27,18 @@ def read_lines(lines: Iterable[str], *, origin: str, pairs: bool | None = None) 
     if not numbered:
         raise DataError(f"{origin} has no text. Give one text per line, or JSON Lines.")
     if numbered[0][1].lstrip().startswith("{"):
-        return [json_record(line, f"Line {number} of {origin}") for number, line in numbered]
+        return [_json(line, f"Line {number} of {origin}") for number, line in numbered]
     numbered = [(number, line.translate(_SPACES)) for number, line in numbered]
     if pairs is False:
         return [{"text": line.replace("\t", " ")} for _, line in numbered]
     return [_pair(line, f"Line {number} of {origin}") for number, line in numbered]
+
+
+def _json(line: str, place: str) -> Record:
+    try:
+        return json_record(line)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}.") from error
 
 
 def texts_in(

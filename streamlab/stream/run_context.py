@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,13 @@ import torch
 
 from streamlab.base import Base
 from streamlab.config import digest
-from streamlab.errors import BaseMismatchError, UsageError
+from streamlab.errors import (
+    BaseMismatchError,
+    DataError,
+    DataProblemsError,
+    SourceError,
+    UsageError,
+)
 from streamlab.hashing import fingerprint_tensors
 from streamlab.home.cache import StageCache
 from streamlab.methods.api import TrainingSettings
@@ -231,6 +237,19 @@ class SharedWork:
     examples: ExamplesRead = field(default_factory=ExamplesRead)
 
 
+def _together(found: Mapping[str, DataError | SourceError]) -> DataProblemsError:
+    """Return the problems with the data of several tasks as one error."""
+    every = [
+        (task, error if isinstance(error, DataProblemsError) else DataProblemsError([str(error)]))
+        for task, error in found.items()
+    ]
+    return DataProblemsError(
+        [f"{task}: {problem}" for task, error in every for problem in error.problems],
+        n_others=sum(error.n_others for _, error in every),
+        advice=next((error.advice for _, error in every if error.advice), ""),
+    )
+
+
 class RunContext:
     """Everything the arrivals of a run share, read only but for caches.
 
@@ -252,11 +271,26 @@ class RunContext:
         self._keys: dict[str, str] = {}
 
     def prepare(self) -> None:
-        """Read every task, and draw the examples of all its versions. Raises what is wrong."""
+        """Read every task, and draw the examples of all its versions.
+
+        Raises what is wrong: of the data, the problems of all tasks together.
+        """
         own = (a for a in arrivals(self.scenario) if a.method == self.scenario.defaults.method)
-        listed = {task: place for place, task in enumerate(self.scenario.tasks)}
+        by_task: dict[str, list[Arrival]] = {task: [] for task in self.scenario.tasks}
+        for arrival in own:
+            by_task[arrival.task].append(arrival)
+        found: dict[str, DataError | SourceError] = {}
         # Task by task, as not all their examples may be held at once.
-        for arrival in sorted(own, key=lambda arrival: listed[arrival.task]):
+        for task, of_task in by_task.items():
+            try:
+                self._prepare(of_task)
+            except (DataError, SourceError) as error:
+                found[task] = error
+        if found:
+            raise _together(found)
+
+    def _prepare(self, of_task: Sequence[Arrival]) -> None:
+        for arrival in of_task:
             if arrival.version > 1 or arrival.seed != self.scenario.seeds[0]:
                 self._source(arrival.task).draw(arrival.data_seed)
             else:

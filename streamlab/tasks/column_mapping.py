@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from streamlab.errors import DataError
 from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import Entry
-from streamlab.tasks.labels import LabelReader, is_missing
+from streamlab.tasks.labels import LabelReader, infer_labels, is_missing
 from streamlab.tasks.settings import Columns
 from streamlab.tasks.sources.api import RawSplit, Record
 from streamlab.units import counted
+
+_MOST_SHOWN: Final = 10  # problems of one split
+_HEADER_ADVICE: Final = " If the file has no header line, name its columns in `header`."
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,26 @@ def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Cho
     Raises DataError for a column that is not there, listing those that are, and for no records.
     """
     if not split.records:
+        split.refuse_malformed()
         raise DataError(f"{split.origin} is empty. Give a split with examples in it.")
     there = _columns(split)
-    text = wanted.text or ("text" if "text" in there or entry is None else entry.text)
-    choice = Choice(text, wanted.text2 or _second(split, entry), wanted.label or "label")
+    choice = Choice(
+        text=wanted.text or _known(there, "text", entry.text_columns if entry else ()),
+        text2=wanted.text2 or _second(split, there, entry),
+        label=wanted.label or _known(there, "label", entry.label_columns if entry else ()),
+    )
     for role, name in (("text", choice.text), ("text2", choice.text2), ("label", choice.label)):
         if name is not None:
             _check_there(name, there, split, f"columns.{role}")
     return choice
+
+
+def _known(there: Mapping[str, None], usual: str, others: Sequence[str]) -> str:
+    """Return the usual name of a column if it is there, else the first of the others that is.
+
+    Where none is, return the first of the others, if there are any, to be named as missing.
+    """
+    return next((name for name in (usual, *others) if name in there), [*others, usual][0])
 
 
 def check_alike(splits: Sequence[RawSplit], choices: Sequence[Choice]) -> None:
@@ -60,13 +75,13 @@ def _check_there(name: str, there: Mapping[str, None], split: RawSplit, setting:
     if name not in there:
         raise DataError(
             f"{split.origin} has no column {name!r}; there are: {', '.join(map(repr, there))}. "
-            f"Name one of them in `{setting}`."
+            f"Name one of them in `{setting}`.{_HEADER_ADVICE * split.is_table}"
         )
 
 
-def _second(split: RawSplit, entry: Entry | None) -> str | None:
+def _second(split: RawSplit, there: Mapping[str, None], entry: Entry | None) -> str | None:
     if entry is not None:
-        return "text2" if entry.text2 and "text2" in _columns(split) else entry.text2
+        return _known(there, "text2", entry.text2_columns) if entry.text2 else None
     filled = any(not is_missing(record.get("text2")) for record in split.records)
     return "text2" if filled else None
 
@@ -83,8 +98,8 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
         _check_there(name, there, split, "where")
     wanted = {name: str(value) for name, value in where.items()}
     kept = [
-        record
-        for record in split.records
+        number
+        for number, record in enumerate(split.records)
         if all(value in split.spellings(record, name) for name, value in wanted.items())
     ]
     if not kept:
@@ -92,37 +107,61 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
             f"{split.origin} has no record that matches `where` {dict(where)!r}. Give values that "
             "occur."
         )
-    return replace(split, origin=f"{split.origin} (the records that match `where`)", records=kept)
+    return split.of(kept, f"{split.origin} (the records that match `where`)")
 
 
-def raw_labels(split: RawSplit, choice: Choice) -> Iterator[Any]:
-    """Yield the raw labels of the records that have one."""
-    labels = (split.label(record, choice.label) for record in split.records)
-    return (label for label in labels if not is_missing(label))
+def found_labels(split: RawSplit, choice: Choice) -> tuple[str, ...]:
+    """Return the class names among the labels of the records that have one.
+
+    Raises DataError for the first label that cannot name a class.
+    """
+    given: dict[Hashable, tuple[int, Any]] = {}
+    for number, record in enumerate(split.records):
+        label = split.label(record, choice.label)
+        if not is_missing(label):
+            given.setdefault(label if isinstance(label, Hashable) else repr(label), (number, label))
+    try:
+        return infer_labels(label for _, label in given.values())
+    except ValueError:
+        for number, label in given.values():
+            try:
+                infer_labels([label])
+            except ValueError as error:
+                place = split.place(number)
+                raise DataError(f"{place}: the label in {choice.label!r} {error}.") from error
+        raise
+
+
+@dataclass(frozen=True)
+class BadExamples:
+    """The records of a split that are no examples: how many, and what is wrong with the first."""
+
+    n: int
+    first: tuple[str, ...]  # with file and line
+
+    @property
+    def note(self) -> str:
+        """Say how many were skipped; nothing without any."""
+        return f"{counted(self.n, 'bad example')} skipped ({self.first[0]})" if self.n else ""
 
 
 def to_examples(
-    split: RawSplit, choice: Choice, reader: LabelReader, *, skip: bool = False
-) -> tuple[list[Example], str]:
-    """Turn every record into an example, in order, and say how many were skipped, if any.
+    split: RawSplit, choice: Choice, reader: LabelReader
+) -> tuple[list[Example], BadExamples]:
+    """Turn every record into an example, in order, but those that are none.
 
-    `skip`: leave out records without a text or with a label that cannot be read. Otherwise
-    raises DataError naming the first.
+    These are malformed lines, and records without a text or with a label that cannot be read.
     """
-    examples, problems = [], []
-    for number, record in enumerate(split.records, start=1):
+    examples = []
+    bad = split.problems
+    for number, record in enumerate(split.records):
         try:
             examples.append(_example(split, record, choice, reader))
         except ValueError as error:
-            problem = f"Example {number} of {split.origin}: {error}."
-            if not skip:
-                raise DataError(
-                    f"{problem} (`data.on_bad_example: skip` leaves such examples out.)"
-                ) from error
-            problems.append(problem)
-    if not problems:
-        return examples, ""
-    return examples, f"{counted(len(problems), 'bad example')} skipped ({problems[0]})"
+            line = split.lines[number] if split.lines else number
+            bad[line] = f"{split.place(number)}: {error}."
+    first = tuple(bad[line] for line in sorted(bad)[:_MOST_SHOWN])
+    return examples, BadExamples(len(bad), first)
 
 
 def _example(split: RawSplit, record: Record, choice: Choice, reader: LabelReader) -> Example:

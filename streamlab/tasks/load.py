@@ -11,20 +11,20 @@ from typing import Any, cast
 import numpy as np
 
 from streamlab.config import digest
-from streamlab.errors import DataError, SourceError
+from streamlab.errors import DataError, DataProblemsError, SourceError
 from streamlab.hashing import fingerprint_examples
 from streamlab.plugins import load
 from streamlab.tasks.column_mapping import (
+    BadExamples,
     Choice,
     check_alike,
     choose_columns,
     filter_records,
-    raw_labels,
+    found_labels,
     to_examples,
 )
 from streamlab.tasks.examples import Example, ExampleCounts, SourceUsed, TaskData
 from streamlab.tasks.glue import GLUE, Entry
-from streamlab.tasks.labels import infer_labels
 from streamlab.tasks.metrics import Metric, find_metric, suited_names
 from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
 from streamlab.tasks.settings import (
@@ -38,6 +38,7 @@ from streamlab.tasks.settings import (
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Source, Unavailable, joined
 from streamlab.tasks.sources.hub import HubReach
 from streamlab.tasks.types import TaskType, task_type
+from streamlab.units import counted
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class TaskExamples:
             seed=seed,
             dataset=dataset,
         )
-        sampled = f"The {len(train)} examples of {dataset!r} sampled to learn from (seed {seed})"
+        count = counted(len(train), "example")
+        sampled = f"The {count} of {dataset!r} sampled to learn from (seed {seed})"
         _check_varied(train, every, sampled, "Raise `max_train_examples`, or give more examples.")
         return self.with_examples(train, validation)
 
@@ -217,26 +219,38 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
         for split, choice in zip(splits, choices, strict=True)
     ]
     parts = zip(splits, choices, readers, strict=True)
-    read = [to_examples(*part, skip=data.on_bad_example == "skip") for part in parts]
-    examples = [part for part, _ in read]
-    notes = [*(split.note for split in splits), *(note for _, note in read)]
+    read = [to_examples(*part) for part in parts]
+    examples, bad = [part for part, _ in read], [found for _, found in read]
+    if data.on_bad_example == "refuse":
+        _refuse(bad)
+    notes = [*(split.note for split in splits), *(found.note for found in bad)]
     notes += dict.fromkeys(reader.renaming for reader in readers)
     if len(examples) == 1:
         share = settings.dev_share
         examples = list(split_off_dev(examples[0], share=share, dataset=settings.dataset))
         notes.append(f"dev is {share:.0%} of the only split, the same for every seed")
     train, dev = examples
-    n_read = sum(len(split.records) for split in splits)
     n_repeated = _count_repeated(train, dev)
     if n_repeated:
         notes.append(f"{n_repeated} of {len(dev)} dev examples are also in train")
-    n_skipped = n_read - len(train) - len(dev)
+    n_skipped = sum(found.n for found in bad)
     _check_weights(settings, of_type, labels)
     every = _Examples(of_type, labels, train, dev, n_skipped, n_repeated, tuple(notes))
     _check_varied(train, every, splits[0].origin, "Give examples with different labels.")
     if not of_type.has_classes:  # a correlation with constant labels is undefined
         _check_varied(dev, every, splits[-1].origin, "Use a split with published labels.")
     return every
+
+
+def _refuse(bad: Sequence[BadExamples]) -> None:
+    """Raise DataProblemsError where any record of a task is no example."""
+    shown = [problem for found in bad for problem in found.first]
+    if shown:
+        raise DataProblemsError(
+            shown,
+            n_others=sum(found.n for found in bad) - len(shown),
+            advice="(`data.on_bad_example: skip` leaves such examples out.)",
+        )
 
 
 def _labels(
@@ -257,10 +271,7 @@ def _labels(
     named = (entry.labels if entry else None) or train.class_names(choice.label)
     if named:
         return named
-    try:
-        return infer_labels(raw_labels(train, choice))
-    except ValueError as error:
-        raise DataError(f"A label in {choice.label!r} of {train.origin} {error}.") from error
+    return found_labels(train, choice)
 
 
 def _metrics(name: str, settings: TaskSettings, of_type: TaskType) -> tuple[Metric, ...]:

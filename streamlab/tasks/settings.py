@@ -173,6 +173,15 @@ class TaskSettings(Settings):
     catalogue, else of the kind."""
     columns: Columns = Columns()
     """The columns of the source, if they are not `text`, `text2` and `label`."""
+    header: (
+        Annotated[
+            tuple[Annotated[str, Field(min_length=1)], ...],
+            Field(min_length=2),
+            AfterValidator(_no_name_twice),
+        ]
+        | None
+    ) = None
+    """The names of the columns, in order, for CSV and TSV files without a header line."""
     where: Mapping[str, Annotated[str | int | bool, BeforeValidator(_as_written)]] = Field(
         default_factory=dict
     )

@@ -76,7 +76,7 @@ Splits = dict[str, list[dict[str, Any]]]
         (
             {},
             {},
-            r"The folder '.*/rows' does not exist\. Check the path\.",
+            r"mood: The folder '.*/rows' does not exist\. Check the path\.",
         ),
         (
             {"train": MANY, "dev": MANY},
@@ -103,7 +103,7 @@ Splits = dict[str, list[dict[str, Any]]]
         (
             {"train": MANY, "dev": [MANY[0], {"text": "b", "label": 2}]},
             {"labels": ["bad", "good"]},
-            r"Example 2 of .*/rows/dev\.jsonl: the label in 'label' is 2, which is out of range; "
+            r"mood: .*/rows/dev\.jsonl, line 2: the label in 'label' is 2, which is out of range; "
             r"known: 'bad' \(0\), 'good' \(1\)\. Correct it, or name the classes in `labels`\. "
             r"\(`data\.on_bad_example: skip` leaves such examples out\.\)",
         ),
@@ -122,13 +122,39 @@ def test_rows_that_cannot_be_learnt_from(
     assert re.fullmatch(told, refuse(lab.write(tree)))
 
 
+def test_the_problems_of_all_tasks_are_told_at_once_with_task_file_and_line(
+    refuse: Refuse, lab: Lab, tmp_path: Path
+) -> None:
+    bad = [MANY[0], MANY[1], {"text": "", "label": 0}]
+    for name, splits in {"a": (MANY, bad), "b": (bad, bad)}.items():
+        for split, rows in zip(("train", "dev"), splits, strict=True):
+            write_rows(tmp_path / name / f"{split}.jsonl", rows)
+    tree = lab.tree(name="rows", **only("mood", "same", "degree"))
+    tree["tasks"]["mood"] = task("mood", files={"folder": str(tmp_path / "a")})
+    tree["tasks"]["same"] = task("same", files={"folder": str(tmp_path / "b")})
+    tree["tasks"]["degree"] = task("degree", files={"folder": str(tmp_path / "nowhere")})
+
+    first, *lines, last = refuse(lab.write(tree)).splitlines()
+
+    assert first == "The data have 4 problems:"
+    assert [line.partition(" the t")[0] for line in lines] == [
+        f"  mood: {tmp_path}/a/dev.jsonl, line 3:",
+        f"  same: {tmp_path}/b/train.jsonl, line 3:",
+        f"  same: {tmp_path}/b/dev.jsonl, line 3:",
+        f"  degree: The folder '{tmp_path}/nowhere' does not exist. Check the path.",
+    ]
+    assert last == "(`data.on_bad_example: skip` leaves such examples out.)"
+
+
 def test_a_dataset_that_no_source_has(refuse: Refuse, lab: Lab) -> None:
     tree = lab.tree(name="nowhere", **only("mood"), data={"sources": ["synthetic"]})
     tree["tasks"]["mood"] = {"dataset": "nowhere"}
 
     told = refuse(lab.write(tree))
 
-    assert told.startswith("No source has the task `mood` (dataset 'nowhere'). Tried, in this")
+    assert told.startswith(
+        "mood: No source has the task `mood` (dataset 'nowhere'). Tried, in this"
+    )
     assert "synthetic: There is no synthetic data in the shape of 'nowhere'." in told
     assert "Give the task `files`, `hub` or `package` of its own" in told
 

@@ -41,11 +41,11 @@ def test_no_part_of_a_single_text_is_dropped(sign: str, end: str) -> None:
     [
         ([], "the pipe has no text"),
         (["\n", " \n"], "the pipe has no text"),
-        (['{"text": "a"}', "", "good"], "Line 3 of the pipe is not JSON"),
-        (['{"text": "a"}', "[1]"], "Line 2 of the pipe holds list, not an object"),
-        (['{"text": "a", "text": "b"}'], "Line 1 of the pipe is not JSON .*'text' twice"),
+        (['{"text": "a"}', "", "good"], "Line 3 of the pipe: it is not JSON"),
+        (['{"text": "a"}', "[1]"], "Line 2 of the pipe: it holds list, not an object"),
+        (['{"text": "a", "text": "b"}'], "Line 1 of the pipe: it is not JSON .*'text' twice"),
         (["a\tb", "a\tb\tc"], "Line 2 of the pipe has 3 parts between tabs"),
-        (['{"a":' * 100_000], "Line 1 of the pipe is not JSON"),
+        (['{"a":' * 100_000], "Line 1 of the pipe: it is not JSON"),
     ],
 )
 def test_lines_that_hold_nothing_or_no_objects_are_refused(lines: list[str], message: str) -> None:

@@ -26,6 +26,10 @@ def split(*records: Record) -> RawSplit:
     return RawSplit("rows.jsonl", records)
 
 
+def problems(raw: RawSplit, choice: Choice) -> tuple[str, ...]:
+    return to_examples(raw, choice, READER)[1].first
+
+
 def chosen(
     record: Record, columns: Columns | None = None, entry: Entry | None = None
 ) -> tuple[str, str | None, str]:
@@ -92,37 +96,67 @@ def test_an_empty_split_is_refused() -> None:
     ],
 )
 def test_a_text_that_is_none_names_its_row(text: object, fact: str) -> None:
-    with pytest.raises(DataError) as caught:
-        to_examples(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE, READER)
+    (problem,) = problems(split({"text": "a", "label": 1}, {"text": text, "label": 1}), SINGLE)
 
-    assert "Example 2 of rows.jsonl: the text in 'text'" in str(caught.value)
-    assert fact in str(caught.value)
+    assert problem.startswith("rows.jsonl, example 2: the text in 'text'")
+    assert fact in problem
 
 
 def test_a_second_text_is_checked_like_the_first() -> None:
-    with pytest.raises(DataError, match=r"Example 1 of rows\.jsonl: the text in 'b' is empty"):
-        to_examples(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"), READER)
+    (problem,) = problems(split({"a": "x", "b": "", "label": 1}), Choice("a", "b", "label"))
+
+    assert problem.startswith("rows.jsonl, example 1: the text in 'b' is empty")
 
 
 def test_a_label_that_is_none_names_its_row_and_column() -> None:
-    with pytest.raises(
-        DataError, match=r"Example 1 of rows\.jsonl: the label in 'label' is 7, which"
-    ):
-        to_examples(split({"text": "a", "label": 7}), SINGLE, READER)
+    (problem,) = problems(split({"text": "a", "label": 7}), SINGLE)
+
+    assert problem.startswith("rows.jsonl, example 1: the label in 'label' is 7, which")
 
 
-def test_a_record_without_a_label_is_refused() -> None:
-    with pytest.raises(DataError, match=r"Example 2 .*the label in 'label' is missing"):
-        to_examples(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE, READER)
+def test_a_record_without_a_label_is_none() -> None:
+    (problem,) = problems(split({"text": "a", "label": 0}, {"text": "b"}), SINGLE)
+
+    assert "example 2: the label in 'label' is missing" in problem
 
 
-def test_bad_examples_are_skipped_on_request_and_counted() -> None:
+def test_bad_examples_are_left_out_and_counted() -> None:
     records = [{"text": "a", "label": 0}, {"text": "", "label": 1}, {"text": "b"}]
 
-    examples, note = to_examples(split(*records), SINGLE, READER, skip=True)
+    examples, bad = to_examples(split(*records), SINGLE, READER)
 
     assert examples == [Example("a", None, 0)]
-    assert note.startswith("2 bad examples skipped (Example 2 of rows.jsonl: the text in 'text' is")
+    assert bad.n == 2
+    assert bad.note.startswith("2 bad examples skipped (rows.jsonl, example 2: the text in 'text'")
+
+
+def test_a_problem_has_the_line_of_its_record_and_malformed_lines_stand_among_them() -> None:
+    raw = RawSplit(
+        "rows.csv",
+        [{"text": "a", "label": 0}, {"text": "", "label": 1}, {"text": "b", "label": 7}],
+        lines=[2, 3, 9],
+        malformed={5: "it has 1 field"},
+    )
+
+    found = problems(raw, SINGLE)
+
+    assert [problem.partition(":")[0] for problem in found] == [
+        f"rows.csv, line {line}" for line in (3, 5, 9)
+    ]
+
+
+def test_of_many_problems_the_first_are_described_and_all_are_counted() -> None:
+    _, bad = to_examples(split(*50 * [{"text": "", "label": 0}]), SINGLE, READER)
+
+    assert (bad.n, len(bad.first)) == (50, 10)
+
+
+def test_the_lines_of_records_follow_those_that_where_keeps() -> None:
+    raw = RawSplit("rows.csv", [{"a": "1"}, {"a": "2"}, {"a": "1"}], lines=[2, 3, 4])
+
+    kept = filter_records(raw, {"a": 1})
+
+    assert [kept.place(number)[-6:] for number in range(2)] == ["line 2", "line 4"]
 
 
 @pytest.mark.parametrize("train_is_pairs", [True, False])
@@ -144,10 +178,10 @@ def test_rows_are_the_records_in_order_or_a_text_is_refused(
 
     if all(text.strip() for text, _ in records):
         expected = [Example(text, None, int(label == "yes")) for text, label in records]
-        assert to_examples(raw, SINGLE, READER) == (expected, "")
+        examples, bad = to_examples(raw, SINGLE, READER)
+        assert (examples, bad.n, bad.note) == (expected, 0, "")
     else:
-        with pytest.raises(DataError, match="is empty"):
-            to_examples(raw, SINGLE, READER)
+        assert any("is empty" in problem for problem in problems(raw, SINGLE))
 
 
 @pytest.mark.parametrize("year", [2020, "2020"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamlab.errors import DataError
+from streamlab.errors import DataError, DataProblemsError
 from streamlab.tasks.examples import TaskData
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
@@ -68,7 +68,7 @@ def test_labels_for_a_regression_are_refused(tmp_path: Path) -> None:
         ("dev", [], "is empty"),
         ("train", [0, 1, 2], "is 2, which is out of range; known: 'negative' (0), 'positive' (1)"),
         ("dev", [0, "good"], "is 'good', which is unknown"),
-        ("dev", [-1, -1], "not published"),
+        ("dev", [0, -1], "not published"),
         ("train", [0, None], "is missing"),
     ],
 )
@@ -109,8 +109,48 @@ def test_numbers_that_cannot_be_learnt_from_are_refused(
 def test_labels_that_are_fractions_ask_for_regression(tmp_path: Path) -> None:
     write(tmp_path / "mine", "train", [0.5, 1.5])
 
-    with pytest.raises(DataError, match=r"'label' of .* is 0.5, .*kind: regression"):
+    with pytest.raises(DataError, match=r"line 1: the label in 'label' is 0.5, .*kind: regr"):
         load(tmp_path, [{"files": "."}], dataset="mine")
+
+
+def test_the_problems_of_both_splits_are_found_at_once_with_file_and_line(folder: Path) -> None:
+    write(folder / "sst2", "train", [0, 1, None, 2] * 10)
+    write(folder / "sst2", "dev", [0, 1, 7])
+
+    with pytest.raises(DataProblemsError) as caught:
+        load(folder, [{"files": "."}])
+
+    places = [problem.partition(":")[0].rpartition("/")[2] for problem in caught.value.problems]
+    assert places[:3] == ["train.jsonl, line 3", "train.jsonl, line 4", "train.jsonl, line 7"]
+    assert places[-1] == "dev.jsonl, line 3"
+    text = str(caught.value)
+    assert text.startswith("The data have 21 problems:\n")
+    assert "and 10 more problems." in text
+    assert text.endswith("(`data.on_bad_example: skip` leaves such examples out.)")
+
+
+def test_malformed_lines_are_skipped_with_other_bad_examples_where_that_is_asked_for(
+    folder: Path,
+) -> None:
+    with (folder / "sst2" / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('\n{"text": "torn\n{"text": "", "label": 1}\n')
+
+    task = load(folder, [{"files": "."}], data={"on_bad_example": "skip"})
+
+    assert task.counts.skipped == 2
+    assert "2 bad examples skipped (" in task.source.detail
+    assert "train.jsonl, line 201: it is not JSON" in task.source.detail
+
+
+def test_a_table_whose_header_is_missing_says_how_to_name_its_columns(folder: Path) -> None:
+    for split in ("train", "dev"):
+        (folder / "sst2" / f"{split}.jsonl").unlink()
+        (folder / "sst2" / f"{split}.csv").write_text(6 * "1,good\n0,bad\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match="no header line, name its columns in `header`"):
+        load(folder, [{"files": "."}])
+    task = load(folder, [{"files": "."}], header=["label", "text"])
+    assert [example.text for example in task.dev[:2]] == ["good", "bad"]
 
 
 def test_drawing_a_single_class_says_what_to_raise(tmp_path: Path) -> None:

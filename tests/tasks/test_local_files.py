@@ -150,7 +150,7 @@ def test_a_meta_that_is_no_json_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", "a")
     (tmp_path / "meta.json").write_text("{")
 
-    with pytest.raises(DataError, match=r"meta\.json' must hold .*: Invalid JSON"):
+    with pytest.raises(DataError, match=r"meta\.json' must hold .*: [Ii]nvalid JSON"):
         read_task_folder(tmp_path)
 
 

@@ -182,14 +182,9 @@ def test_a_quote_in_tsv_is_a_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fact"),
     [
-        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "Line 2 of"),
-        ("a.jsonl", b"[1, 2]\n", "holds list, not an object"),
-        ("a.jsonl", b"[" * 100_000, "Line 1 of"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 text"),
-        ("a.csv", b"text,label\na,1,2\n", "Row 1 of"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "is not UTF-8 text at line 2"),
         ("a.csv", b"text,text\na,1\n", "names a column twice"),
-        ("a.csv", b'text,label\n"a,1\n', "is malformed"),
-        ("a.tsv", b"text\tlabel\na\n", "has 1 fields and the header 2"),
+        ("a.csv", b'text,label\na,1\n"a,1\n', "line 3: it is malformed"),
         ("a.parquet", b"PAR1 or not", "cannot be read as Parquet"),
         ("a.xlsx", b"", "Known: .jsonl, .csv, .tsv, .parquet"),
     ],
@@ -206,6 +201,54 @@ def test_a_malformed_file_is_named_with_its_line(
     assert fact in str(caught.value)
     assert repr(str(path)) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line", "fact"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', 3, "it is not JSON"),
+        ("a.jsonl", b"[1, 2]\n", 1, "it holds list, not an object"),
+        ("a.jsonl", b"[" * 100_000, 1, "it is not JSON"),
+        ("a.csv", b'text,label\n"a\nb",1\na,1,2\n', 4, "it has 3 fields and the header 2"),
+        ("a.tsv", b"text\tlabel\na\n", 2, "it has 1 field and the header 2"),
+    ],
+)
+def test_a_line_that_is_no_record_is_told_and_the_others_are_read(
+    tmp_path: Path, name: str, content: bytes, line: int, fact: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    split = read_split(path)
+
+    ((number, problem),) = split.malformed.items()
+    assert number == line
+    assert fact in problem
+    with pytest.raises(DataError, match=f"{name}, line {line}: {fact}"):
+        split.refuse_malformed()
+
+
+def test_every_record_has_the_line_that_it_begins_in(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\n\n"two\nlines",1\none,0\n', encoding="utf-8")
+
+    assert read_split(path).lines == [3, 5]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+@pytest.mark.parametrize("has_header", [False, True])
+def test_files_without_a_header_line_are_read_by_names_that_are_given(
+    tmp_path: Path, suffix: str, has_header: bool
+) -> None:
+    sign = {".csv": ",", ".tsv": "\t"}[suffix]
+    rows = [["label", "text"]] * has_header + [["1", "a"], ["0", "b"]]
+    path = tmp_path / f"rows{suffix}"
+    path.write_text("".join(sign.join(row) + "\n" for row in rows), encoding="utf-8")
+
+    assert read_split(path, ("label", "text")).records == [
+        {"label": "1", "text": "a"},
+        {"label": "0", "text": "b"},
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

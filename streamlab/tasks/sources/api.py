@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.config import expand_variables
-from streamlab.errors import SourceError
+from streamlab.errors import DataProblemsError, SourceError
 from streamlab.tasks.labels import IS_UNPUBLISHED, UNPUBLISHED
 from streamlab.tasks.types import TaskKind
 
@@ -33,6 +33,11 @@ class Request:
     base_folder: Path  # where relative paths start
     environment: Mapping[str, str]
 
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Return the columns of files without a header line; empty where files have one."""
+        return self.task.header or ()
+
     def expand(self, path: str) -> str:
         """Replace `${NAME}` in a path. Raises SourceError for a variable that is not set."""
         try:
@@ -52,6 +57,31 @@ class RawSplit:
     names_by_column: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # of class numbers, by column
+    lines: Sequence[int] = ()  # of the file where each record begins; empty where it has no lines
+    malformed: Mapping[int, str] = field(default_factory=dict)  # lines that are no record, and why
+    is_table: bool = False  # a file whose columns a header line names
+
+    def place(self, number: int) -> str:
+        """Return where a record stands; `number` counts the records from 0."""
+        if self.lines:
+            return f"{self.origin}, line {self.lines[number]}"
+        return f"{self.origin}, example {number + 1}"
+
+    def refuse_malformed(self) -> None:
+        """Raise DataProblemsError where a line is no record."""
+        if self.malformed:
+            raise DataProblemsError([*self.problems.values()])
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """Return a sentence on every malformed line, by its number."""
+        return {n: f"{self.origin}, line {n}: {why}." for n, why in self.malformed.items()}
+
+    def of(self, numbers: Sequence[int], origin: str) -> RawSplit:
+        """Return the records with these numbers, counted from 0, under another name."""
+        records = [self.records[number] for number in numbers]
+        lines = [self.lines[number] for number in numbers] if self.lines else ()
+        return replace(self, origin=origin, records=records, lines=lines)
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Return the class names behind the numbers in a label column, where they are known."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from streamlab.errors import DataError, SourceError
 from streamlab.locations import PACKAGE_PREFIX, package_path
 from streamlab.problems import message
+from streamlab.tasks.glue import GLUE
 from streamlab.tasks.settings import Labels, TaskFiles
 from streamlab.tasks.sources.api import (
     DEV_NAMES,
@@ -34,6 +35,7 @@ from streamlab.tasks.sources.readers import (
     read_split,
 )
 from streamlab.tasks.types import TaskKind
+from streamlab.units import counted
 
 
 def file_source(request: Request) -> RawData | Unavailable:
@@ -44,16 +46,16 @@ def file_source(request: Request) -> RawData | Unavailable:
         paths = {name: request.expand(path) for name, path in given.items()}
         if not all(paths.values()):
             return Unavailable("A path is empty once its variables are filled in.")
-        return read_own_files(TaskFiles(**paths), request.base_folder)
+        return read_own_files(TaskFiles(**paths), request.base_folder, request.header)
     folder = request.expand(files)
     if not folder:
         return Unavailable(f"No folder is given: {files!r} is empty.")
-    return read_from_folder(request.base_folder / folder, request.task.dataset)
+    return read_from_folder(request.base_folder / folder, request.task.dataset, request.header)
 
 
 def package_source(request: Request) -> RawData | Unavailable:
     """Read the data of a task's own package."""
-    return read_package(request.argument)
+    return read_package(request.argument, request.header)
 
 
 class _Meta(BaseModel, extra="ignore", strict=True):
@@ -63,11 +65,14 @@ class _Meta(BaseModel, extra="ignore", strict=True):
     labels: Labels | None = None
 
 
-def read_from_folder(folder: Path, dataset: str) -> RawData | Unavailable:
+def read_from_folder(
+    folder: Path, dataset: str, header: tuple[str, ...] = ()
+) -> RawData | Unavailable:
     """Read a task from a folder with one sub-folder a task.
 
-    `glue/sst2` is looked for under `glue/sst2` and under `sst2`. Raises SourceError where the
-    folder itself is missing, DataError where the task is there and cannot be read.
+    `glue/sst2` is looked for under `glue/sst2` and `sst2`, then under `SST-2`, as GLUE's own
+    download calls it. Raises SourceError where the folder itself is missing, DataError where the
+    task is there and cannot be read.
     """
     if not folder.is_dir():
         raise SourceError(
@@ -76,26 +81,46 @@ def read_from_folder(folder: Path, dataset: str) -> RawData | Unavailable:
         )
     for name in (dataset, dataset.rpartition("/")[2]):
         if (folder / name).is_dir():
-            return read_task_folder(folder / name)
+            return read_task_folder(folder / name, header=header)
+    published = GLUE[dataset].published if dataset in GLUE else None
+    if published is not None and (folder / published.folder).is_dir():
+        return _read_published(folder / published.folder, header or published.header)
     return Unavailable(f"The folder {str(folder)!r} has no sub-folder for {dataset!r}.")
 
 
-def read_own_files(files: TaskFiles, base_folder: Path) -> RawData:
+def _read_published(folder: Path, header: tuple[str, ...]) -> RawData:
+    """Read a task as GLUE publishes it, without the few lines that lack fields, as the hub does."""
+    raw = read_task_folder(folder, header=header)
+    dev = None if raw.dev is None else _without_malformed(raw.dev)
+    return replace(raw, train=_without_malformed(raw.train), dev=dev)
+
+
+def _without_malformed(split: RawSplit) -> RawSplit:
+    if not split.malformed:
+        return split
+    first = next(iter(split.malformed))
+    note = f"{counted(len(split.malformed), 'malformed line')} left out (line {first})"
+    return replace(split, malformed={}, note=joined(split.note, note))
+
+
+def read_own_files(files: TaskFiles, base_folder: Path, header: tuple[str, ...] = ()) -> RawData:
     """Read the files a task names itself; relative paths start from `base_folder`.
 
     Raises SourceError where one is missing, DataError where one cannot be read.
     """
     if files.folder is not None:
-        return read_task_folder(base_folder / files.folder)
+        return read_task_folder(base_folder / files.folder, header=header)
     reported = {"dev": files.dev} if files.dev else {TEST_NAME: files.test}
     named = {"train": files.train, **reported}
     paths = {split: base_folder / path for split, path in named.items() if path}
-    splits = {name: read_split(path) for name, path in paths.items()}
+    splits = {name: read_split(path, header) for name, path in paths.items()}
     detail = ", ".join(str(path) for path in paths.values())
     return _raw_data(splits, _read_meta(paths["train"].parent), detail)
 
 
-def read_task_folder(folder: Path, known_as: str | None = None) -> RawData:
+def read_task_folder(
+    folder: Path, known_as: str | None = None, *, header: tuple[str, ...] = ()
+) -> RawData:
     """Read one task's folder: files or folders named by split, `save_to_disk`, or class folders.
 
     `known_as` is what `detail` calls the folder; by default its path. Raises SourceError where
@@ -116,7 +141,7 @@ def read_task_folder(folder: Path, known_as: str | None = None) -> RawData:
             f"{', '.join(READERS)}, or a folder `train`."
         )
     used = {name: paths[name] for name in ("train", find_reported(paths)) if name}
-    found = {name: read_split(path) for name, path in used.items()}
+    found = {name: read_split(path, header) for name, path in used.items()}
     names = ", ".join(path.name for path in used.values())
     return _raw_data(found, meta, f"{title}: {names}")
 
@@ -164,7 +189,7 @@ def _read_meta(folder: Path) -> _Meta:
         ) from error
 
 
-def read_package(name: str) -> RawData | Unavailable:
+def read_package(name: str, header: tuple[str, ...] = ()) -> RawData | Unavailable:
     """Read `NAME/path` in an installed package, which is not imported.
 
     The path is a file, a folder of splits or a folder of class folders. A package that is not
@@ -179,8 +204,8 @@ def read_package(name: str) -> RawData | Unavailable:
     # Not the path: where the package is installed differs between machines.
     detail = joined(f"{PACKAGE_PREFIX}{name}", _version(name))
     if path.is_dir():
-        return read_task_folder(path, known_as=detail)
-    return RawData(detail=detail, train=read_split(path))
+        return read_task_folder(path, known_as=detail, header=header)
+    return RawData(detail=detail, train=read_split(path, header))
 
 
 def _version(name: str) -> str:

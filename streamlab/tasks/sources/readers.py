@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.errors import DataError, SourceError
 from streamlab.tasks.sources.api import RawSplit, Record
+from streamlab.units import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 _TEXT_SUFFIXES: Final = frozenset({"", ".txt"})
 
 
-def read_split(path: Path) -> RawSplit:
-    """Read the records of one split.
+def read_split(path: Path, header: Sequence[str] = ()) -> RawSplit:
+    """Read the records of one split; lines that are no record are in its `malformed`.
 
-    Raises SourceError where there is nothing at `path`, DataError where it cannot be read.
+    `header`: the columns of a CSV or TSV file without a header line; a first line with two of
+    these names is one, and is used. Raises SourceError where there is nothing at `path`, DataError
+    where it cannot be read.
     """
     if path.is_dir():
         if is_saved_split(path):
@@ -41,14 +44,30 @@ def read_split(path: Path) -> RawSplit:
         )
     reader = _reader(path)
     try:
-        return RawSplit(str(path), reader(path), names_by_column=_class_names(path))
+        return reader(path, tuple(header))
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is not UTF-8 text. Save it as UTF-8.") from error
+        raise DataError(
+            f"{str(path)!r} is not UTF-8 text{_first_undecodable(path)}. Save it as UTF-8."
+        ) from error
 
 
-def _reader(path: Path) -> Callable[[Path], list[Record]]:
+def _first_undecodable(path: Path) -> str:
+    """Name the line of the first byte that is not UTF-8; an empty text where it was not found."""
+    data = path.read_bytes()
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = 1 + data.count(b"\n", 0, error.start)
+        return f" at line {number}"
+    return ""
+
+
+Reader = Callable[[Path, tuple[str, ...]], RawSplit]
+
+
+def _reader(path: Path) -> Reader:
     if not path.exists():
         raise SourceError(f"The file {str(path)!r} does not exist. Check the path.")
     reader = READERS.get(path.suffix)
@@ -62,27 +81,31 @@ def _reader(path: Path) -> Callable[[Path], list[Record]]:
     return reader
 
 
-def _read_jsonl(path: Path) -> list[Record]:
+def _read_jsonl(path: Path, _header: tuple[str, ...]) -> RawSplit:
     records: list[Record] = []
+    lines: list[int] = []
+    malformed: dict[int, str] = {}
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
-            if not line.isspace():
-                records.append(json_record(line, f"Line {number} of {str(path)!r}"))
-    return records
+            if line.isspace():
+                continue
+            try:
+                records.append(json_record(line))
+                lines.append(number)
+            except ValueError as error:
+                malformed[number] = str(error)
+    return RawSplit(str(path), records, lines=lines, malformed=malformed)
 
 
-def json_record(line: str, where: str) -> Record:
-    """Read one line of JSON Lines. Raises DataError unless it is an object with unique keys."""
+def json_record(line: str) -> Record:
+    """Read one line of JSON Lines. Raises ValueError unless it is an object with unique keys."""
     try:
         record = json.loads(line, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{where} is not JSON ({error}). Write one JSON object per line."
-        ) from error
+        raise ValueError(f"it is not JSON ({error}); write one JSON object per line") from error
     if not isinstance(record, dict):
-        raise DataError(
-            f"{where} holds {type(record).__name__}, not an object. Write one JSON object per line."
-        )
+        kind = type(record).__name__
+        raise ValueError(f"it holds {kind}, not an object; write one JSON object per line")
     return record
 
 
@@ -94,39 +117,47 @@ def _unique(pairs: list[tuple[str, Any]]) -> Record:
     return record
 
 
-def _read_table(path: Path, **dialect: Any) -> list[Record]:
+def _read_table(path: Path, header: tuple[str, ...], **dialect: Any) -> RawSplit:
     csv.field_size_limit(sys.maxsize)  # of the process; a text may be longer than 128 KiB
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return _table(path, csv.reader(file, **dialect))
-
-
-def _table(path: Path, lines: Iterator[list[str]]) -> list[Record]:
+        rows = list(_numbered(path, csv.reader(file, **dialect)))
+    if not header or (rows and len({*rows[0][1]} & {*header}) > 1):
+        header = tuple(rows.pop(0)[1]) if rows else ()
+    if len(set(header)) < len(header):
+        raise DataError(
+            f"The header of {str(path)!r} names a column twice: {', '.join(header)}. Rename one of "
+            "them, or if the file has no header line, name its columns in `header`."
+        )
     records: list[Record] = []
-    try:
-        header = next(lines, [])
-        if len(set(header)) < len(header):
-            raise DataError(
-                f"The header of {str(path)!r} names a column twice: {', '.join(header)}. "
-                "Rename one of them."
+    lines: list[int] = []
+    malformed: dict[int, str] = {}
+    for number, row in rows:
+        if len(row) == len(header):
+            records.append(dict(zip(header, row, strict=True)))
+            lines.append(number)
+        else:
+            malformed[number] = (
+                f"it has {counted(len(row), 'field')} and the header {len(header)}; quote fields "
+                "that hold separators (CSV), or take the separators out of them (TSV)"
             )
-        for number, line in enumerate(lines, start=1):
-            if not line:
-                continue
-            if len(line) != len(header):
-                raise DataError(
-                    f"Row {number} of {str(path)!r} has {len(line)} fields and the header "
-                    f"{len(header)}. Quote fields that hold separators (CSV), or take the "
-                    "separators out of them (TSV)."
-                )
-            records.append(dict(zip(header, line, strict=True)))
+    return RawSplit(str(path), records, lines=lines, malformed=malformed, is_table=True)
+
+
+def _numbered(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a `csv.reader` with the lines that they begin in, but for empty ones."""
+    number = 1
+    try:
+        for row in rows:
+            if row:
+                yield number, row
+            number = rows.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"Row {len(records) + 1} of {str(path)!r} is malformed ({error}). Correct the row."
+            f"{str(path)!r}, line {number}: it is malformed ({error}). Correct it."
         ) from error
-    return records
 
 
-def _read_parquet(path: Path) -> list[Record]:
+def _read_parquet(path: Path, _header: tuple[str, ...]) -> RawSplit:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -137,15 +168,13 @@ def _read_parquet(path: Path) -> list[Record]:
         raise DataError(
             f"{str(path)!r} cannot be read as Parquet ({error}). Write it again."
         ) from error
-    return records
+    return RawSplit(str(path), records, names_by_column=_class_names(path))
 
 
 def _class_names(path: Path) -> Mapping[str, tuple[str, ...]]:
     """Return the class names that `datasets` writes beside the class numbers of a Parquet file."""
     import pyarrow.parquet as pq
 
-    if path.suffix != ".parquet":
-        return {}
     written = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
     try:
         features = json.loads(written).get("info", {}).get("features", {}).items()
@@ -160,7 +189,7 @@ def _class_names(path: Path) -> Mapping[str, tuple[str, ...]]:
         ) from error
 
 
-READERS: Final[Mapping[str, Callable[[Path], list[Record]]]] = MappingProxyType(
+READERS: Final[Mapping[str, Reader]] = MappingProxyType(
     {
         ".jsonl": _read_jsonl,
         ".csv": partial(_read_table, strict=True),
