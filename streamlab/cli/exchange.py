@@ -42,8 +42,8 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
     """Write a table or a stored diff to a file; an existing file is replaced.
 
     THING is a listing of `streamlab ls`, written with raw values in every column as CSV or JSON
-    by the file's ending; or a reference to a task, an arrival or a diff, whose file is written as
-    it is stored.
+    by the file's ending, scores also where they were taken again after later arrivals; or a
+    reference to a task, an arrival or a diff, whose file is written as it is stored.
 
     \b
     Example:
@@ -61,7 +61,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
         check_ending(output)
         with place.open() as registry:
             run = None if among.run is None else find_run(registry, among.run).name
-            table = list_records(registry, thing, run=run)
+            table = list_records(registry, thing, run=run, rescored=thing == "scores")
         write_table(table, output)
     print_line(output)
 

@@ -31,6 +31,7 @@ from streamlab.views.table import readable
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN: descending.")
 @click.option("--columns", metavar="A,B", help="Show these columns; `all`: every column.")
 @click.option("--removed", is_flag=True, help="List the arrivals that `rm` removed.")
+@click.option("--rescored", is_flag=True, help="List scores taken again after later arrivals, too.")
 @format_option()
 @with_place
 def ls(
@@ -43,6 +44,7 @@ def ls(
     sort: str | None,
     columns: str | None,
     removed: bool,
+    rescored: bool,
     form: Format,
 ) -> None:
     """List runs, arrivals, diffs, scores, placements, tasks, providers, bases, tags or events.
@@ -64,7 +66,14 @@ def ls(
     with place.open() as registry:
         run = None if run is None else find_run(registry, run).name
         table = list_records(
-            registry, subject, run=run, where=where, sort=sort, limit=limit, removed=removed
+            registry,
+            subject,
+            run=run,
+            where=where,
+            sort=sort,
+            limit=limit,
+            removed=removed,
+            rescored=rescored,
         )
     if columns not in (None, "all"):
         table = table.select(tuple(name.strip() for name in columns.split(",")))
@@ -105,6 +114,8 @@ def show(
     task:NAME           a task in the run of --run
     NAME@VERSION        the arrival of one version of a task
     base:FINGERPRINT    a base, by its first digits
+
+    `latest` passes over imported files, and over runs whose arrivals were all removed.
 
     Every command names things in this way. The KIND before the colon can be left out of a run, a
     task and a digest of six digits or more; a name that fits several things is refused. A bare

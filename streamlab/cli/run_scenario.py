@@ -309,7 +309,7 @@ def _line(outcome: Outcome) -> str:
     score = next(s for s in outcome.scores if s.is_primary and s.split == "dev")
     synthetic = ", synthetic data" if record.source == "synthetic" else ""
     return (
-        f"{who}: {score.metric} {100 * score.value:.1f}{synthetic}, "
+        f"{who}: {score.metric} {score.value:.4f}{synthetic}, "
         f"{format_bytes(outcome.diff.file_bytes)} in "
         f"{format_seconds(record.training_seconds + record.evaluation_seconds)}"
     )

@@ -37,7 +37,6 @@ from streamlab.registry.records import (
 )
 from streamlab.registry.registry import Registry
 
-IMPORTED = "imported"  # the method of an imported file, whose training is unknown
 NO_HOME: Final = "Give a folder that `streamlab run` filled."
 _MOST_DIGITS = 9  # of a run's number
 
@@ -129,7 +128,7 @@ def _finished_runs(source: Registry, other: Home) -> Iterator[ImportedRun]:
                 ),
                 requests=source.placements.requests(run.id),
                 origin=str(other.path),
-                by_digest_alone=run.scenario_name == IMPORTED and "imported" in run.scenario,
+                by_digest_alone=run.settings.is_imported_file,
             )
 
 

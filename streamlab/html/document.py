@@ -35,6 +35,7 @@ from streamlab.views.class_scores import class_table
 from streamlab.views.pages import run_page
 from streamlab.views.provider_behaviours import behaviour_table
 from streamlab.views.run_source import RunSource
+from streamlab.views.run_storage import run_storage
 from streamlab.views.table import LEFT, readable
 from streamlab.views.task_scores import task_scores
 
@@ -77,7 +78,9 @@ def build_page(
     content = {
         "run": run,
         "base": base,
-        "summary": summarise(run, base, arrivals, diffs, task_scores(scores), findings or ()),
+        "summary": summarise(
+            run, run_storage(registry, run, base), arrivals, task_scores(scores), findings or ()
+        ),
         "figures": list(inline_figures(RunSource(registry, home, run.name, store_url))),
         "tasks": task_table(run, arrivals, {diff.digest: diff for diff in diffs}, scores),
         "classes": class_table(

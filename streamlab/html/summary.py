@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from streamlab.figures.accuracy import BASELINE
-from streamlab.figures.storage import StorageRow, storage_rows
 from streamlab.home.verify import Finding
-from streamlab.registry.records import ArrivalRecord, BaseRecord, DiffRecord, RunRecord
+from streamlab.registry.records import ArrivalRecord, RunRecord
 from streamlab.units import counted, format_bytes
+from streamlab.views.run_storage import RunStorage
 from streamlab.views.score_notes import learning_advice
 from streamlab.views.table import Fact, readable
 from streamlab.views.task_scores import TaskScore, paired, pooled
@@ -27,38 +27,34 @@ class Summary:
 
 def summarise(
     run: RunRecord,
-    base: BaseRecord,
+    storage: RunStorage,
     arrivals: Sequence[ArrivalRecord],
-    diffs: Sequence[DiffRecord],
     scores: Sequence[TaskScore],
     findings: Sequence[Finding],
 ) -> Summary:
     """Summarise a run: bytes of its first seed by the own method, and scores over all seeds."""
     method, seed = run.settings.primary_method, run.settings.seeds[0]
     own = [a for a in arrivals if (a.method, a.seed, a.status) == (method, seed, "finished")]
-    last = storage_rows(base, own, diffs)[-1]
     mine = [score for score in scores if score.method == method]
-    numbers = _numbers(base, last, mine) if own else ()
-    paragraphs = (_storage(run, base, own, last), _scores(mine, scores)) if own else ()
+    numbers = _numbers(storage, mine) if own else ()
+    paragraphs = (_storage(run, own, storage), _scores(mine, scores)) if own else ()
     advice = learning_advice(run, mine)
     warnings = (*_warnings(run, arrivals, own, findings), *filter(None, [advice]))
     return Summary(tuple(numbers), tuple(" ".join(sentences) for sentences in paragraphs), warnings)
 
 
-def _numbers(base: BaseRecord, last: StorageRow, mine: Sequence[TaskScore]) -> Iterator[Fact]:
-    yield Fact("diffs stored", last.n_tasks, "count")
-    yield Fact("all diffs", last.ours_bytes - base.file_bytes, "bytes")
-    yield Fact("full checkpoints", last.full_bytes, "bytes")
-    yield Fact("times smaller, base included", last.ratio, "ratio")
+def _numbers(storage: RunStorage, mine: Sequence[TaskScore]) -> Iterator[Fact]:
+    yield Fact("diffs stored", storage.n_files, "count")
+    yield Fact("all diffs", storage.files_bytes, "bytes")
+    yield Fact("full checkpoints", storage.full_checkpoint_bytes, "bytes")
+    yield Fact("times smaller, base included", storage.ratio, "ratio")
     if mine:
         yield Fact("mean score", _mean(mine), "score")
 
 
-def _storage(
-    run: RunRecord, base: BaseRecord, own: Sequence[ArrivalRecord], last: StorageRow
-) -> Iterator[str]:
+def _storage(run: RunRecord, own: Sequence[ArrivalRecord], storage: RunStorage) -> Iterator[str]:
     providers = counted(len({arrival.provider for arrival in own}), "provider")
-    diffs = last.ours_bytes - base.file_bytes
+    diffs, full = storage.files_bytes, storage.full_checkpoint_bytes
     seeds = run.settings.seeds
     which = f" (seed {seeds[0]} of {len(seeds)})" if len(seeds) > 1 else ""
     n_tasks = len({(arrival.provider, arrival.task) for arrival in own})
@@ -66,13 +62,13 @@ def _storage(
     yield (
         f"{counted(n_tasks, 'task')}{versions} from {providers}, trained with "
         f"{run.settings.primary_method}{which}, {'is' if len(own) == 1 else 'are'} stored as "
-        f"diffs of {format_bytes(diffs)} beside one base of {format_bytes(base.file_bytes)}: "
-        f"{format_bytes(last.ours_bytes)} in total. A full checkpoint for each would "
-        f"take {format_bytes(last.full_bytes)}, {readable(last.ratio, 'ratio')} times as much."
+        f"diffs of {format_bytes(diffs)} beside one base of {format_bytes(storage.base_bytes)}: "
+        f"{format_bytes(storage.total_bytes)} in total. A full checkpoint for each would "
+        f"take {format_bytes(full)}, {readable(storage.ratio, 'ratio')} times as much."
     )
     yield (
-        f"Another task like these adds {format_bytes(diffs / last.n_tasks)}, where a full "
-        f"checkpoint adds {format_bytes(last.full_bytes / last.n_tasks)}."
+        f"Another task like these adds {format_bytes(diffs / storage.n_files)}, where a full "
+        f"checkpoint adds {format_bytes(full / storage.n_files)}."
     )
 
 

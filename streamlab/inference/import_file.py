@@ -22,11 +22,12 @@ from streamlab.errors import (
 )
 from streamlab.files import read_beneath, write_atomically
 from streamlab.home.folder import Home
-from streamlab.home.foreign import IMPORTED, ImportedArrival, ImportedRun
+from streamlab.home.foreign import ImportedArrival, ImportedRun
 from streamlab.home.import_home import Imported, add_imported, find_imported, staging
 from streamlab.home.store_location import claim_store, placed
 from streamlab.inference.model import LoadedBase, load_recorded_base
 from streamlab.registry.records import (
+    IMPORTED,
     ArrivalDetails,
     BaseRecord,
     NewArrival,

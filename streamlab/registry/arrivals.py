@@ -61,6 +61,7 @@ _COLUMNS: Columns = {
     "file_bytes": DiffRow.file_bytes,
     "metric": own_score(ScoreRow.metric),
     "score": own_score(ScoreRow.value),
+    "majority": own_score(ScoreRow.majority),
 }
 _values = values_of(NewArrival, but=("provider", "task", "details"))
 

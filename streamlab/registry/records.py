@@ -79,6 +79,9 @@ class BaseRecord(NewBase):
     added_at: float
 
 
+IMPORTED = "imported"  # the scenario and the method of an imported file, whose training is unknown
+
+
 @dataclass(frozen=True)
 class RecordedScenario:
     """A resolved scenario of any version of this program; what it lacks is None or empty.
@@ -93,6 +96,11 @@ class RecordedScenario:
         """Return the label of the method that the baselines are compared with."""
         method = self.tree["defaults"]["method"]
         return str(method.get("label") or method["name"])
+
+    @property
+    def is_imported_file(self) -> bool:
+        """Tell whether no scenario was run: a single file was imported."""
+        return self.tree.get("name") == IMPORTED and "imported" in self.tree
 
     @property
     def target_density(self) -> float | None:

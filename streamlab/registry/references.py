@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["run", "arrival", "diff", "task", "base"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TAGGABLE: tuple[TagKind, ...] = ("run", "arrival", "diff")
 LATEST = "latest"
+TAGGABLE: tuple[TagKind, ...] = ("run", "arrival", "diff")
 
 _DIGEST = re.compile("[0-9a-f]{6,64}")  # shorter ones need `diff:`
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)  # what a database counts to has one digit more
@@ -180,7 +180,8 @@ def find_task_arrival(registry: Registry, task: Target, among: TaskFilter) -> Ar
     """Return the finished arrival that a task's name means.
 
     It is the one of the highest version, and of these the one recorded last, by the primary
-    method of the latest run that has one. Raises NotInRegistryError where there is none.
+    method of the newest run that has one, an imported file included. Raises NotInRegistryError
+    where there is none.
     """
     for run in _runs(registry, among.run):
         fitting = registry.arrivals.list(
@@ -282,7 +283,7 @@ def _recorded(registry: Registry, kind: Kind, reference: Reference) -> Iterator[
 
 
 def _runs(registry: Registry, run: str | None) -> Iterator[RunRecord]:
-    """Yield the run of a reference, or every run from the latest on."""
+    """Yield the run of a reference, or every run from the newest on, imported files too."""
     if run is None:
         yield from reversed(registry.runs.list())
     else:

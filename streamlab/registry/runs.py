@@ -16,14 +16,16 @@ from sqlalchemy.exc import IntegrityError
 from streamlab.errors import NotInRegistryError, RegistryError, RunInProgressError
 from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
-from streamlab.registry.records import BaseRecord, NewBase, NewRun, RunRecord
-from streamlab.registry.tables import BaseRow, RunRow, TotalRow, columns_of, values_of
+from streamlab.registry.records import IMPORTED, BaseRecord, NewBase, NewRun, RunRecord
+from streamlab.registry.references import LATEST
+from streamlab.registry.tables import ArrivalRow, BaseRow, RunRow, TotalRow, columns_of, values_of
 from streamlab.registry.validation import build, check_new, shorten
 from streamlab.units import nearest
 
 RunEnd = Literal["finished", "failed", "interrupted"]
 STALE_SECONDS = 120.0  # without a heartbeat for longer, a running run counts as dead
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)  # the largest id of a database has one digit more
+_MOST_NAMES = 5  # in a message
 _ATTEMPTS = 100  # at the next free number of a scenario's runs
 
 _BASE_COLUMNS = columns_of(BaseRecord, BaseRow)
@@ -199,18 +201,33 @@ class Runs(Repository):
     def id_of(self, ref: str | int) -> int:
         """Return the id of a run given by name, by number or as "latest".
 
-        Raises NotInRegistryError, which lists the nearest names.
+        The latest is the newest that is no imported file and was not emptied by removals. Raises
+        NotInRegistryError, which lists the nearest names.
         """
-        query = select(func.max(RunRow.id))
+        if ref == LATEST:
+            return self._latest()
+        query = select(RunRow.id)
         # No name is all digits, since each ends in a dash and a number.
         if isinstance(ref, int) or _NUMBER.fullmatch(ref):
             query = query.where(RunRow.id == int(ref))
-        elif ref != "latest":
+        else:
             query = query.where(RunRow.name == ref)
         found = self._connection.execute(query).scalar()
         if found is None:
             raise self._missing(ref)
         return found
+
+    def _latest(self) -> int:
+        run, arrival = RunRow, ArrivalRow
+        of_run = select(arrival.id).where(arrival.run_id == run.id)
+        kept = of_run.where(arrival.removed_at.is_(None)).exists()
+        # A run that ended before its first arrival has no arrivals, and was not emptied.
+        was_never_filled = ~of_run.exists() & (run.status != "finished")
+        query = select(run.id, run.scenario_name).order_by(run.id.desc())
+        for number, name in self._connection.execute(query.where(kept | was_never_filled)):
+            if name != IMPORTED or not self._by_id(number).settings.is_imported_file:
+                return int(number)
+        raise self._missing(LATEST)
 
     @reads
     def refuse_running(self, run_id: int | None = None) -> None:
@@ -277,6 +294,12 @@ class Runs(Repository):
     def _missing(self, ref: str | int) -> NotInRegistryError:
         query = select(RunRow.name).order_by(RunRow.id.desc())
         names = self._connection.execute(query).scalars().all()
+        if names and ref == LATEST:
+            return NotInRegistryError(
+                f"No run is the latest: {', '.join(names[:_MOST_NAMES])}"
+                f"{', ...' if len(names) > _MOST_NAMES else ''} are imported files, or their "
+                "arrivals were removed. Give one of these names."
+            )
         if names:
             return missing("run", ref, names)
         return NotInRegistryError("The registry holds no run yet. Make one with `streamlab run`.")

@@ -53,18 +53,22 @@ class Scores(Repository):
         arrival_id: int | None = None,
         task: str | None = None,
         primary: bool = False,
+        own: bool = False,
         where: Condition | None = None,
         limit: int | None = None,
     ) -> tuple[ScoreRecord, ...]:
         """Return the first `limit` scores that match, or all, in the order of their arrivals.
 
         Of one arrival by the place they were measured after, then by split and metric.
-        `primary`: those alone that an arrival is judged by.
+        `primary`: those by the first metric alone. `own`: those alone that were taken right after
+        the arrival, not again after a later one.
         """
         run_id = None if run is None else self._registry.runs.id_of(run)
         query = scores_of(run_id=run_id, arrival_id=arrival_id, task=task)
         if primary:
             query = query.where(ScoreRow.is_primary)
+        if own:
+            query = query.where(ScoreRow.after_sequence == ArrivalRow.sequence)
         return self._records("scores", self._listed(query, where, _COLUMNS, limit), read_score)
 
     @reads

@@ -91,9 +91,13 @@ class Totals(Repository):
         return self._summaries("provider", where)
 
     @reads
-    def by_method(self, run: str | int) -> tuple[MethodStorage, ...]:
-        """Return what each method's artifacts take in a run, the first method first."""
-        rows = self._connection.execute(storage_by_method(self._registry.runs.id_of(run)))
+    def by_method(self, run: str | int, *, seed: int | None = None) -> tuple[MethodStorage, ...]:
+        """Return what each method's artifacts take in a run, the first method first.
+
+        `seed`: those of this seed alone.
+        """
+        query = storage_by_method(self._registry.runs.id_of(run), seed=seed)
+        rows = self._connection.execute(query)
         return self._records("arrivals", rows, lambda row: build(MethodStorage, row._asdict()))
 
     @reads
@@ -197,10 +201,10 @@ def totals_by(by: Grouping, *, name: str | None = None) -> Select[Any]:
     return query.where(visible).order_by(own, TotalRow.kind)
 
 
-def storage_by_method(run_id: int) -> Select[Any]:
-    """Return the query of what each method's artifacts take in a run."""
+def storage_by_method(run_id: int, *, seed: int | None = None) -> Select[Any]:
+    """Return the query of what each method's artifacts take in a run, or in one seed of it."""
     arrival, diff = ArrivalRow, DiffRow
-    return (
+    query = (
         select(
             arrival.method,
             func.count(arrival.diff_id).label("n_files"),
@@ -214,6 +218,7 @@ def storage_by_method(run_id: int) -> Select[Any]:
         .group_by(arrival.method)
         .order_by(func.min(arrival.seed), func.min(arrival.sequence), arrival.method)
     )
+    return query if seed is None else query.where(arrival.seed == seed)
 
 
 def _summed(by: Grouping) -> Select[Any]:

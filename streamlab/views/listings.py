@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from streamlab.errors import UsageError
 from streamlab.registry.conditions import Condition
@@ -30,11 +30,12 @@ RUNS = columns(
 )
 ARRIVALS = columns(
     "id: number, run, seed: number, [sequence: number], [provider], task, [version: number], "
-    "method, status: status, [density: share], file_bytes: bytes, [metric], score: score, source, "
-    "[source_detail], [n_train_examples: count], [n_steps: count], [training_seconds: seconds], "
-    "[evaluation_seconds: seconds], [peak_memory_bytes: bytes], [attempt: number], "
-    "[started_at: time], [finished_at: time], [digest: digest], [reason], [rule], [behaviour], "
-    "[declared_score: score], [arrived_us: virtual], [began_us: virtual], [ended_us: virtual]"
+    "method, status: status, [density: share], file_bytes: bytes, [metric], score: score, "
+    "[majority: score], source, [source_detail], [n_train_examples: count], [n_steps: count], "
+    "[training_seconds: seconds], [evaluation_seconds: seconds], [peak_memory_bytes: bytes], "
+    "[attempt: number], [started_at: time], [finished_at: time], [digest: digest], [reason], "
+    "[rule], [behaviour], [declared_score: score], [arrived_us: virtual], [began_us: virtual], "
+    "[ended_us: virtual]"
 )
 REMOVED_ARRIVALS = columns(
     "id: number, run, seed: number, [provider], task, [version: number], method, status: status, "
@@ -82,6 +83,12 @@ class _Asked:
     run: str | None
     where: Condition | None
     limit: int | None
+    rescored: bool = False
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """Return what every listing of runs' records is narrowed by, as arguments."""
+        return {"run": self.run, "where": self.where, "limit": self.limit}
 
 
 def list_records(
@@ -93,17 +100,21 @@ def list_records(
     sort: str | None = None,
     limit: int | None = None,
     removed: bool = False,
+    rescored: bool = False,
 ) -> Table:
     """List records of one subject, of one run or of all, as raw values in every column.
 
     As in SQL, `where` (see `where.py`) chooses rows, then `sort` orders them by a column (with a
     `-` before it the largest first), then `limit` keeps the first; of runs and events without
     `sort` the last. `removed`: of arrivals those that were removed, in place of the others.
+    `rescored`: of scores also those that were taken again after later arrivals.
     Raises UsageError where an option does not fit the subject, and NotInRegistryError where there
     is no such run.
     """
     if removed and subject != "arrivals":
         raise UsageError(f"`--removed` is for arrivals, not {subject}. Leave it out.")
+    if rescored and subject != "scores":
+        raise UsageError(f"`--rescored` is for scores, not {subject}. Leave it out.")
     if run is not None and subject not in _OF_RUNS:
         raise UsageError(
             f"`--run` narrows {', '.join(_OF_RUNS[:-1])} and {_OF_RUNS[-1]}, not {subject}. "
@@ -118,7 +129,7 @@ def list_records(
     condition = None if where is None else parse_condition(where, known)
     table = _sorted(table, sort)
     limit = None if limit is None else min(limit, sys.maxsize)  # as far as anything counts
-    asked = _Asked(run, condition, limit if sort is None else None)
+    asked = _Asked(run, condition, limit if sort is None else None, rescored)
     rows = tabulate(subject, table.title, known, read(registry, asked)).rows
     table = _sorted(table.having(rows), sort)
     if limit is None:
@@ -155,7 +166,7 @@ def _runs(registry: Registry, asked: _Asked) -> Iterator[SimpleNamespace]:
 
 
 def _arrivals(registry: Registry, asked: _Asked) -> Iterator[SimpleNamespace]:
-    arrivals = registry.arrivals.list(**vars(asked))
+    arrivals = registry.arrivals.list(**asked.choice)
     if asked.limit is None and asked.where is None:
         diffs = registry.artifacts.list(run=asked.run)
         scores = registry.scores.list(run=asked.run)
@@ -179,6 +190,7 @@ def joined(
             file_bytes=diff.file_bytes if diff else None,
             metric=score.metric if score else None,
             score=score.value if score else None,
+            majority=score.majority if score else None,
         )
 
 
@@ -186,9 +198,12 @@ _Lister = Callable[[Registry, _Asked], Iterable[object]]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "runs": (RUNS, _runs),
     "arrivals": (ARRIVALS, _arrivals),
-    "diffs": (DIFFS, lambda registry, asked: registry.artifacts.list(**vars(asked))),
-    "scores": (SCORES, lambda registry, asked: registry.scores.list(**vars(asked))),
-    "placements": (PLACEMENTS, lambda registry, asked: registry.placements.list(**vars(asked))),
+    "diffs": (DIFFS, lambda registry, asked: registry.artifacts.list(**asked.choice)),
+    "scores": (
+        SCORES,
+        lambda registry, asked: registry.scores.list(own=not asked.rescored, **asked.choice),
+    ),
+    "placements": (PLACEMENTS, lambda registry, asked: registry.placements.list(**asked.choice)),
     "tasks": (SUMMARIES, lambda registry, asked: registry.totals.tasks(where=asked.where)),
     "providers": (SUMMARIES, lambda registry, asked: registry.totals.providers(where=asked.where)),
     "bases": (BASES, lambda registry, asked: registry.bases.list(where=asked.where)),
@@ -198,5 +213,5 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     ),
 }  # fmt: skip
 _REMOVED: tuple[tuple[Column, ...], _Lister] = (
-    REMOVED_ARRIVALS, lambda registry, asked: registry.arrivals.list(**vars(asked), removed=True),
+    REMOVED_ARRIVALS, lambda registry, asked: registry.arrivals.list(**asked.choice, removed=True),
 )  # fmt: skip

@@ -15,7 +15,6 @@ from streamlab.registry.records import (
     BaseRecord,
     DeviceRequests,
     DiffRecord,
-    MethodStorage,
     PlacementAction,
     PlacementRecord,
     RunRecord,
@@ -26,6 +25,7 @@ from streamlab.registry.registry import Registry
 from streamlab.units import DAY_US, nearest
 from streamlab.views.class_scores import class_tables
 from streamlab.views.listings import joined
+from streamlab.views.run_storage import RunStorage, run_storage
 from streamlab.views.score_notes import score_notes
 from streamlab.views.size_bounds import with_bounds
 from streamlab.views.table import Cell, Fact, Facts, Page, Table, columns, facts_of, tabulate
@@ -292,7 +292,7 @@ def run_page(registry: Registry, run: RunRecord) -> Page:
         score_notes(registry, run, scores),
         tabulate("storage", "Stored files by method, all seeds", _STORAGE, storage),
         cost_table(task_costs(base, storage)),
-        _totals(run, base, storage, totals),
+        _totals(run, run_storage(registry, run, base), totals),
         *_device(registry.placements.list(run.id)),
         _device_requests(run, registry.placements.requests(run.id)),
     )
@@ -355,20 +355,16 @@ def _device_requests(run: RunRecord, requests: Sequence[DeviceRequests]) -> Tabl
     return Table("device_requests", "Requests to the device, by eviction policy", known, rows)
 
 
-def _totals(
-    run: RunRecord, base: BaseRecord, storage: Sequence[MethodStorage], totals: Sequence[Total]
-) -> Facts:
-    own = [method for method in storage if method.method == run.settings.primary_method]
-    ours = base.file_bytes + sum(method.file_bytes for method in own)
-    full = sum(method.full_checkpoint_bytes for method in own)
+def _totals(run: RunRecord, storage: RunStorage, totals: Sequence[Total]) -> Facts:
+    several = len(run.settings.seeds) > 1
     facts = (
-        Fact("base file", base.file_bytes, "bytes"),
-        Fact(f"base + {run.settings.primary_method}", ours, "bytes"),
-        Fact("full checkpoints", full, "bytes"),
-        Fact("times smaller", full / ours, "ratio"),
-        Fact("artifacts on disk", sum(total.stored.file_bytes for total in totals), "bytes"),
+        Fact("base file", storage.base_bytes, "bytes"),
+        Fact(f"base + {storage.method}", storage.total_bytes, "bytes"),
+        Fact("full checkpoints", storage.full_checkpoint_bytes, "bytes"),
+        Fact("times smaller", storage.ratio, "ratio"),
+        Fact("all files on disk", sum(total.stored.file_bytes for total in totals), "bytes"),
     )
-    return Facts("totals", "Storage, all seeds", facts)
+    return Facts("totals", f"Storage of seed {storage.seed}" if several else "Storage", facts)
 
 
 _PAGES: Mapping[Kind, Callable[[Registry, str, str], Page]] = {

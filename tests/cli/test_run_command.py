@@ -122,6 +122,31 @@ def test_tables_go_to_standard_output_and_notes_to_standard_error(
     assert len(notes) == 10
 
 
+def test_progress_tables_and_json_write_a_score_alike(run: Run, lab: Lab, place: Home) -> None:
+    result = run(lab.scenario(name="alike", evaluation="full", **only("mood", "degree")))
+
+    listed = CliRunner().invoke(
+        cli, ["ls", "scores", "--home", str(place.path), "--where", "split = dev and task = mood",
+              "--format", "json"],
+    )  # fmt: skip
+    (record,) = [r for r in json.loads(listed.stdout) if r["metric"] == "accuracy"]
+    shown = f"{record['value']:.4f}"
+    assert f"mood from press, diff_pruning, seed 1: accuracy {shown}, " in result.stderr
+    rows = map(str.split, result.stdout.splitlines())
+    assert next(row for row in rows if row[:2] == ["mood", "accuracy"])[3] == shown
+
+
+def test_scores_are_listed_once_and_again_on_request(run: Run, lab: Lab, place: Home) -> None:
+    run(lab.scenario(name="again", evaluation="full", **only("mood", "degree")))
+
+    def n_listed(*options: str) -> int:
+        words = ["ls", "scores", "--home", str(place.path), "--where", "task = mood", *options]
+        return len(json.loads(CliRunner().invoke(cli, [*words, "--format", "json"]).stdout))
+
+    assert n_listed() == 2  # on dev and on validation
+    assert n_listed("--rescored") == 3
+
+
 def test_what_the_checkpoint_lacks_and_is_drawn_is_said(run: Run, lab: Lab, tmp_path: Path) -> None:
     save_kind(tmp_path / "base", "BERT", head="ForMaskedLM")
     base = {"model": str(tmp_path / "base")}
@@ -143,7 +168,7 @@ def test_quiet_prints_the_closing_tables_and_nothing_else(run: Run, lab: Lab) ->
         "Notes on scores",
         "Stored files by method, all seeds",
         "A task, and a million tasks on one base",
-        "Storage, all seeds",
+        "Storage",
     ]
     assert result.stdout.startswith("run hushed-1\n")
 

@@ -20,6 +20,7 @@ from streamlab.html.document import scenario_file
 from streamlab.html.inline_figures import inline_svg
 from streamlab.registry.registry import Registry
 from streamlab.stream.scenario import load_scenario
+from streamlab.views.pages import run_page
 
 if TYPE_CHECKING:
     from stream_samples import Ran
@@ -126,6 +127,18 @@ def test_the_numbers_that_stand_out_are_those_of_the_storage_figure(
     assert found[:4] == [
         *(str(last.n_tasks), str(last.ours_bytes - base), str(last.full_bytes), str(last.ratio))
     ]
+
+
+def test_times_smaller_is_the_same_on_the_page_in_show_and_in_the_figure(
+    page: Element, many_registry: Registry
+) -> None:
+    run = many_registry.runs.get("latest")
+    shown = run_page(many_registry, run).tree()["totals"]["times smaller"]
+    (tiles,) = [e for e in page.all("dl") if e.attributes.get("class") == "tiles"]
+
+    assert len(run.settings.seeds) > 1
+    assert shown == storage_series(many_registry, "latest").rows[-1].ratio
+    assert str(shown) == [data.attributes["value"] for data in tiles.all("data")][3]
 
 
 def test_scores_and_bytes_by_task_are_the_registrys(page: Element, many_registry: Registry) -> None:

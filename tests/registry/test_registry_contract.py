@@ -110,6 +110,54 @@ def test_the_latest_run_answers_to_latest(registry: Registry) -> None:
     assert registry.runs.get("latest") == second
 
 
+def test_latest_passes_over_imported_files(registry: Registry, run: RunRecord) -> None:
+    scenario = {**new_run().scenario, "name": "imported", "imported": digest_of("a")}
+    file = registry.runs.start(new_run(scenario_name="imported", scenario=scenario))
+
+    assert registry.runs.get("latest") == run
+    assert registry.runs.get(file.name) == file
+
+
+def test_a_scenario_may_be_called_imported(registry: Registry, run: RunRecord) -> None:
+    scenario = {**run.scenario, "name": "imported"}
+    mine = registry.runs.start(new_run(scenario_name="imported", scenario=scenario))
+
+    assert registry.runs.get("latest") == mine
+
+
+def test_latest_passes_over_a_run_whose_arrivals_were_all_removed(
+    registry: Registry, run: RunRecord
+) -> None:
+    registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    other = registry.runs.start(new_run())
+    arrival = registry.arrivals.add(new_arrival(other.id), new_diff(), [])
+    registry.runs.finish(other.id, "finished")
+    registry.removal.remove([arrival.id])
+
+    assert registry.runs.get("latest") == run
+    registry.removal.restore([arrival.id])
+    assert registry.runs.get("latest").id == other.id
+
+
+def test_latest_says_which_runs_it_passes_over(registry: Registry, run: RunRecord) -> None:
+    arrival = registry.arrivals.add(new_arrival(run.id), new_diff(), [])
+    registry.runs.finish(run.id, "finished")
+    registry.removal.remove([arrival.id])
+
+    with pytest.raises(NotInRegistryError, match="No run is the latest: glue-1 "):
+        registry.runs.get("latest")
+
+
+def test_scores_taken_again_after_later_arrivals_can_be_left_out(
+    registry: Registry, run: RunRecord
+) -> None:
+    arrival = registry.arrivals.add(new_arrival(run.id), new_diff(), [new_score()])
+    registry.scores.add({arrival.id: [new_score(after_sequence=1)]})
+
+    assert [score.after_sequence for score in registry.scores.list()] == [0, 1]
+    assert [score.after_sequence for score in registry.scores.list(own=True)] == [0]
+
+
 @pytest.mark.usefixtures("run")
 def test_runs_are_listed_oldest_first_and_a_limit_keeps_the_last(registry: Registry) -> None:
     for _ in range(2):
@@ -552,6 +600,11 @@ def test_what_a_run_comes_to_is_what_its_arrivals_add_up_to(
             for a in arrivals
         )
     )
+    for seed in (1, 2):
+        of_seed = [a for a in arrivals if a.seed == seed and a.digest]
+        own = {s.method: s.n_files for s in registry.totals.by_method(run.name, seed=seed)}
+        for method in {a.method for a in of_seed}:
+            assert own[method] == sum(a.method == method for a in of_seed)
     storage = registry.totals.by_method(run.name)
     assert {own.method for own in storage} == {a.method for a in arrivals}
     for own in storage:
