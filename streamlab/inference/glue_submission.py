@@ -129,7 +129,9 @@ def _read_test(file: SubmissionFile, folder: Path | None, hub: HubReach) -> RawS
         paths = (folder / place / name for place in file.places for name in names)
         path = next((path for path in paths if path.is_file()), None)
         if path is not None:
-            return read_split(path)
+            split = read_split(path)
+            split.refuse_malformed()  # a submission has a line for every example
+            return split
     config = file.hub_name or GLUE[file.dataset].hub_name
     splits = hub.splits(TaskHub(path=HUB_PATH, name=config, revision=HUB_REVISION))
     if not isinstance(splits, Unavailable):
