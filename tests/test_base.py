@@ -32,7 +32,7 @@ from transformers import (
 from streamlab.base import Base, BaseSettings, checkpoint_bytes, load_base
 from streamlab.diff.checkpoints import layout_of
 from streamlab.errors import BaseMismatchError, SourceError
-from streamlab.locations import weights_digest
+from streamlab.locations import Located, weights_digest
 
 Save = Callable[[PreTrainedModel, Path], Path]
 
@@ -205,7 +205,7 @@ def test_the_size_of_the_backbone_is_that_of_its_file(bert: Base, bert_folder: P
 
 
 def test_the_right_pin_is_accepted_and_the_wrong_one_refused(bert_folder: Path) -> None:
-    right = weights_digest(bert_folder)
+    right = weights_digest(Located("folder", str(bert_folder)))
 
     assert load(bert_folder, sha256=right).settings.sha256 == right
     with pytest.raises(BaseMismatchError, match=f"SHA-256 {right}, and .* pins {'0' * 64}"):
@@ -213,7 +213,9 @@ def test_the_right_pin_is_accepted_and_the_wrong_one_refused(bert_folder: Path) 
 
 
 def test_a_hub_id_is_not_pinned_by_a_file(bert_folder: Path) -> None:
-    settings = BaseSettings(model="bert-base-cased", sha256=weights_digest(bert_folder))
+    settings = BaseSettings(
+        model="bert-base-cased", sha256=weights_digest(Located("folder", str(bert_folder)))
+    )
 
     with pytest.raises(SourceError, match=r"Pin a hub model by `base\.revision` instead"):
         load_base(settings, seed=0)

@@ -105,7 +105,10 @@ def test_the_digest_of_one_weights_file_is_the_sha256_of_its_bytes(tmp_path: Pat
     folder = model_folder(tmp_path)
     (folder / "pytorch_model.bin").write_bytes(b"the same weights in the old format")
 
-    assert weights_digest(folder) == hashlib.sha256(b"model.safetensors").hexdigest()
+    assert (
+        weights_digest(Located("folder", str(folder)))
+        == hashlib.sha256(b"model.safetensors").hexdigest()
+    )
 
 
 def test_the_digest_of_several_files_is_that_of_all_in_the_order_of_their_names(
@@ -115,7 +118,7 @@ def test_the_digest_of_several_files_is_that_of_all_in_the_order_of_their_names(
         model_folder(tmp_path, name)
 
     assert (
-        weights_digest(tmp_path)
+        weights_digest(Located("folder", str(tmp_path)))
         == hashlib.sha256(
             b"pytorch_model-00001-of-00002.binpytorch_model-00002-of-00002.bin"
         ).hexdigest()

@@ -110,7 +110,8 @@ def test_every_example_of_the_help_runs(
 
     assert calls, f"the help of `{path}` shows no example"
     for call in calls:
-        if "--live" in call:  # serves until Ctrl-C: tests/html/test_live_page.py
+        # Serves until Ctrl-C, or wants a sweep: tests/html/test_live_page.py, test_sweep.py.
+        if "--live" in call or "compare --sweep" in call:
             continue
         result = CliRunner().invoke(cli, shlex.split(call)[1:], env=environment)
 

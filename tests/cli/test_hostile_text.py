@@ -149,7 +149,7 @@ def test_texts_stay_legible() -> None:
 def test_the_words_of_a_provider_are_no_markup_and_no_escapes() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=200)
     live = LiveProgress(console, stages=True)
-    live.add_task("[red]\\x1b[2J", total=1, facts="[link=file:///]x[/link]")
+    live.add_task("[red]\\x1b[2J", total=1, facts=("[link=file:///]x[/link]",))
     console.print(live.get_renderable())
 
     shown = console.file.getvalue()  # type: ignore[attr-defined]
