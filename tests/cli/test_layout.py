@@ -70,6 +70,10 @@ CHANGING = [
 ]
 
 
+# Names of columns without content here, which rows that become blocks of lines leave out.
+EMPTY = {"note"}
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, *CHANGING], ids=" ".join)
 def test_no_command_cuts_a_word_at_any_width(
     command: list[str], call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
@@ -86,7 +90,9 @@ def test_no_command_cuts_a_word_at_any_width(
     wide = set() if command in CHANGING else set(written(10_000).split())
     for width in WIDTHS:
         narrow = written(width)
-        assert wide in (set(), set(narrow.split()))
+        words = set(narrow.split())
+        assert not wide or words <= wide
+        assert wide - words <= EMPTY
         for line in narrow.splitlines():
             assert cell_len(line) <= width or len(line.split()) == 1, line
 
