@@ -82,8 +82,19 @@ class Base:
     config: PretrainedConfig
     max_length: int  # the longest input the model takes, in tokens
     file_bytes: int  # the backbone as a safetensors file
-    dequantised: tuple[str, ...]  # the types of GGUF that tensors were read from, by name
     _held: str  # fingerprint of `tensors` after the cast to float32
+
+    @property
+    def dequantised(self) -> tuple[str, ...]:
+        """Return the types of GGUF that weights were read from, by reading the file's header."""
+        located = locate_model(self.settings.model)
+        if located.gguf is None:
+            return ()
+        from gguf import GGUFReader
+
+        reader = GGUFReader(Path(located.target) / located.gguf)
+        types = {tensor.tensor_type.name for tensor in reader.tensors}
+        return tuple(sorted(types - {"F32", "F16", "BF16", "F64"}))
 
     @property
     def fingerprint(self) -> str:
@@ -134,9 +145,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
 
     from streamlab.base_probe import check_tokenizer, takes_token_types
 
-    located = locate_model(settings.model)
-    _check_pin(settings, located)
-    _check_gguf(settings, located)
+    located = _located(settings)
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(seed)
@@ -170,7 +179,6 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         config=config,
         max_length=min(_longest_declared(config), int(tokenizer.model_max_length)),
         file_bytes=checkpoint_bytes(backbone),
-        dequantised=_quantised_types(located),
         _held=fingerprint_tensors(tensors),
     )
     with _explained(settings):
@@ -283,9 +291,7 @@ def load_model(settings: BaseSettings) -> tuple[PreTrainedModel, tuple[str, ...]
     """
     import torch
 
-    located = locate_model(settings.model)
-    _check_pin(settings, located)
-    _check_gguf(settings, located)
+    located = _located(settings)
     config = _load_config(settings, located)
     with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
         torch.manual_seed(0)  # for a pooler that no classifier keeps: the same in two checkpoints
@@ -345,23 +351,16 @@ def _check_pin(settings: BaseSettings, located: Located) -> None:
         )
 
 
-def _check_gguf(settings: BaseSettings, located: Located) -> None:
+def _located(settings: BaseSettings) -> Located:
+    """Find a model that can be read, and is the one that is pinned."""
+    located = locate_model(settings.model)
+    _check_pin(settings, located)
     if located.gguf is not None and find_spec("gguf") is None:
         raise SourceError(
             f"The base {settings.model!r} is a GGUF file, which needs the package `gguf`. Install "
             "it with `pip install 'streamlab[gguf]'`."
         )
-
-
-def _quantised_types(located: Located) -> tuple[str, ...]:
-    """Return the types of a GGUF file's tensors that are not of floats."""
-    if located.gguf is None:
-        return ()
-    from gguf import GGUFReader
-
-    reader = GGUFReader(Path(located.target) / located.gguf)
-    types = {tensor.tensor_type.name for tensor in reader.tensors}
-    return tuple(sorted(types - {"F32", "F16", "BF16", "F64"}))
+    return located
 
 
 def _check_special_tokens(

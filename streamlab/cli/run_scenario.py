@@ -255,8 +255,8 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     crowded = _crowded(context.scenario, os.cpu_count() or 1)
     if crowded:
         say(notes, crowded)
-    if context.base.dequantised:
-        types = ", ".join(context.base.dequantised)
+    types = ", ".join(context.base.dequantised)
+    if types:
         say(notes, f"  weights read as float32 from {types}, not those of before quantisation")
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)

@@ -4,20 +4,13 @@
  */
 #include <stdint.h>
 
+#include "counter_hash.h"
+
 enum { PART = 1024, AHEAD = 24 };
 
-/* The words of counter_hash.py from `first` on; `prefix`: the state after the words before. */
+/* The n words from `first` on. */
 static void words(uint32_t prefix, uint32_t first, int64_t n, uint32_t *restrict into) {
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t k = (first + (uint32_t)i) * 0xCC9E2D51u;
-        k = (k << 15 | k >> 17) * 0x1B873593u;
-        uint32_t h = prefix ^ k;
-        h = (h << 13 | h >> 19) * 5u + 0xE6546B64u;
-        h ^= 16u;
-        h = (h ^ h >> 16) * 0x85EBCA6Bu;
-        h = (h ^ h >> 13) * 0xC2B2AE35u;
-        into[i] = h ^ h >> 16;
-    }
+    for (int64_t i = 0; i < n; i++) into[i] = counter_word(prefix, first + (uint32_t)i);
 }
 
 /* Choose counts[b] = k of the sizes[b] = n entries of consecutive blocks: one in each stratum

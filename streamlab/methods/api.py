@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from streamlab.config import Settings
+from streamlab.diff.format.container import encode
 from streamlab.diff.layout import Layout
 from streamlab.diff.rules import Rule
-from streamlab.diff.vector import Mode, SparseTensor
+from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -182,6 +183,17 @@ class SparseChange:
     rule: Rule | None = None
     mode: Mode = "add"
     stored_as: FileTypes | None = None
+
+    def diff(self, layout: Layout, task: Mapping[str, Any]) -> DiffVector:
+        """Return the change as a diff with a task's description. Raises as DiffVector does."""
+        return DiffVector(layout, self.tensors, self.head, task, self.mode, self.rule)
+
+    def file_bytes(self, layout: Layout, task: Mapping[str, Any], types: FileTypes) -> int:
+        """Return the bytes of the file in these types, both of which are set."""
+        assert types.values is not None  # noqa: S101 - a method that asks for a size chose them
+        assert types.head is not None  # noqa: S101
+        diff = self.diff(layout, task)
+        return len(encode(diff, value_type=types.values, head_type=types.head).data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,7 @@ class DiffPruner:
             training=asked.training,
             seed=seed,
             watch=self._note,
-            file_bytes=self._file_bytes,
+            file_bytes=lambda trained, types: trained.file_bytes(layout, self._task, types),
             n_steps=n_steps,
             await_gradients=self._await_gradients,
         )
@@ -179,7 +179,7 @@ class DiffPruner:
                 "Take the others before `finish`, or begin with a smaller `n_steps`."
             )
         trained = self._result
-        diff = self._diff(trained)
+        diff = trained.diff(self._job.layout, self._task)
         types = trained.stored_as or FileTypes()
         values, head = values or types.values, head or types.head
         if values is not None or head is not None:
@@ -197,7 +197,8 @@ class DiffPruner:
         """
         job, diff = self._job, None
         if self._result is not None:
-            file = encode(self._diff(self._result), value_type="fp32", head_type="fp32").data
+            whole = self._result.diff(job.layout, self._task)
+            file = encode(whole, value_type="fp32", head_type="fp32").data
             diff = torch.frombuffer(bytearray(file), dtype=torch.uint8)
         loop = job.loop.state_dict()
         loop["made"] = {k: (_plain(made, job.layout), at) for k, (made, at) in loop["made"].items()}
@@ -280,18 +281,6 @@ class DiffPruner:
         self._progress = progress
         if self._watch is not None:
             self._watch(progress)
-
-    def _diff(self, trained: SparseChange) -> DiffVector:
-        layout = self._job.layout
-        return DiffVector(
-            layout, trained.tensors, trained.head, self._task, trained.mode, trained.rule
-        )
-
-    def _file_bytes(self, trained: SparseChange, types: FileTypes) -> int:
-        assert types.values is not None  # noqa: S101 - a method that asks for a size chose them
-        assert types.head is not None  # noqa: S101
-        diff = self._diff(trained)
-        return len(encode(diff, value_type=types.values, head_type=types.head).data)
 
     @torch.no_grad()
     def _write(self, diff: DiffVector) -> None:

@@ -83,10 +83,9 @@ class CandidateStage(SteeredStage):
         return super().state_dict() | {"l0_coefficient": self._l0_coefficient}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, for the mask too."""
+        """Take over what `state_dict` returned."""
         super().load_state_dict(state)
         self._l0_coefficient = state["l0_coefficient"]
-        self._mask.gate(self._now())
 
     def changes(self) -> Tensor:
         """Return the values of the candidates that are most likely open, 0 for the others; (k,)."""

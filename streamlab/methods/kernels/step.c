@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../../diff/counter_hash.h"
+
 typedef struct {
     float *live;        /* out: base + z * w, what the model computes with */
     const float *base;
@@ -77,15 +79,7 @@ static inline float exponential(float x) {
 }
 
 static inline float uniform(uint32_t prefix, uint32_t position) {
-    uint32_t k = position * 0xCC9E2D51u;
-    k = (k << 15 | k >> 17) * 0x1B873593u;
-    uint32_t h = prefix ^ k;
-    h = (h << 13 | h >> 19) * 5u + 0xE6546B64u;
-    h ^= 16u;
-    h = (h ^ h >> 16) * 0x85EBCA6Bu;
-    h = (h ^ h >> 13) * 0xC2B2AE35u;
-    h ^= h >> 16;
-    return (float)(int32_t)(h >> 9) * 0x1p-23f + 0x1p-24f;
+    return (float)(int32_t)(counter_word(prefix, position) >> 9) * 0x1p-23f + 0x1p-24f;
 }
 
 /* The sums are taken over 64 lanes first, in an order that no compiler flag can change. */

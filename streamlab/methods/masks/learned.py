@@ -8,7 +8,7 @@ anything is pruned. *Gated*: gates are sampled and penalised, and their expected
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import torch
@@ -19,10 +19,10 @@ from streamlab.methods.gates.gated_stage import GatedStage, GateSettings, GateTr
 from streamlab.methods.gates.hard_concrete import Densities
 from streamlab.methods.masks.measures import Importance, Scored
 from streamlab.methods.masks.selection import LeavesSteps, Selection
-from streamlab.methods.training_loop import dense_step, ramp
+from streamlab.methods.training_loop import Stateful, dense_step, ramp
 
 
-class Stage(Protocol):
+class Stage(Stateful, Protocol):
     """A gated stage, whatever has a gate."""
 
     densities: Densities
@@ -33,14 +33,6 @@ class Stage(Protocol):
 
     def end(self) -> None:
         """Apply the final correction."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the rest of the stage depends on, beside the model."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
         ...
 
 

@@ -15,8 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from streamlab.diff.apply import applied
-from streamlab.diff.format.container import encode
-from streamlab.diff.vector import DiffVector
 from streamlab.errors import OutOfMemoryError, TrainingError
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
@@ -180,7 +178,9 @@ def _train(
         held_back=partial(_held_back, model, task, training, _n_held_back(task, training)),
         stages=_stages(context, training),
         file_types=types,
-        file_bytes=partial(_file_bytes, arrival, task, context),
+        file_bytes=lambda trained, types: trained.file_bytes(
+            base.layout, _serving_facts(arrival, task, training), types
+        ),
     )
     try:
         trained = arrival.method.train(job)
@@ -190,28 +190,6 @@ def _train(
         ) from error
     base.check_unchanged()
     return trained, logits(model.eval(), task.validation)
-
-
-def _file_bytes(
-    arrival: Arrival,
-    task: EncodedTask,
-    context: RunContext,
-    trained: SparseChange,
-    types: FileTypes,
-) -> int:
-    """Return the bytes of the file of a change in these types."""
-    assert types.values is not None  # noqa: S101 - a method that asks for a size chose them
-    assert types.head is not None  # noqa: S101
-    diff = _diff_of(trained, arrival, task, context)
-    return len(encode(diff, value_type=types.values, head_type=types.head).data)
-
-
-def _diff_of(
-    trained: SparseChange, arrival: Arrival, task: EncodedTask, context: RunContext
-) -> DiffVector:
-    serving = _serving_facts(arrival, task, context.training(arrival.task))
-    layout, mode, rule = context.base.layout, trained.mode, trained.rule
-    return DiffVector(layout, trained.tensors, trained.head, serving, mode, rule)
 
 
 def _stages(context: RunContext, training: TrainingSettings) -> Stages | None:
@@ -268,7 +246,7 @@ def _pack(
         with artifact.applied_to(context.classifiers.clean(task, training)) as served:
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
-    diff = _diff_of(trained, arrival, task, context)
+    diff = trained.diff(context.base.layout, _serving_facts(arrival, task, training))
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
