@@ -203,10 +203,22 @@ def find_arrivals(
     """Return the arrivals that references mean, each once.
 
     A run, a diff, a task or one version of it means all its arrivals; those of a task are the
-    ones in `run`, or in every run. `removed`: the removed arrivals, or the others.
+    ones in `run`, or in every run. `removed`: the removed arrivals, or the others; the latest run
+    is then the newest, which their removal may have emptied.
     """
+    if removed:
+        texts = [_with_emptied(registry, text) for text in texts]
+        run = None if run is None else _with_emptied(registry, run)
     found = [_arrivals(registry, text, run, removed=removed) for text in texts]
     return tuple({arrival.id: arrival for arrivals in found for arrival in arrivals}.values())
+
+
+def _with_emptied(registry: Registry, text: str) -> str:
+    """Return a reference that names the newest run where it says `latest`."""
+    reference = parse(text)
+    if reference.name != LATEST or reference.kind not in (None, "run"):
+        return text
+    return f"run:{registry.runs.newest().name}"
 
 
 def find_version(registry: Registry, text: str, run: str | None) -> tuple[str, str, int]:

@@ -171,6 +171,14 @@ class Runs(Repository):
         return self._by_id(self.id_of(ref))
 
     @reads
+    def newest(self) -> RunRecord:
+        """Return the newest run that is no imported file, emptied or not.
+
+        Raises NotInRegistryError where there is none.
+        """
+        return self._by_id(self._latest(emptied=True))
+
+    @reads
     def list(
         self,
         limit: int | None = None,
@@ -217,14 +225,16 @@ class Runs(Repository):
             raise self._missing(ref)
         return found
 
-    def _latest(self) -> int:
+    def _latest(self, *, emptied: bool = False) -> int:
         run, arrival = RunRow, ArrivalRow
         of_run = select(arrival.id).where(arrival.run_id == run.id)
         kept = of_run.where(arrival.removed_at.is_(None)).exists()
         # A run that ended before its first arrival has no arrivals, and was not emptied.
         was_never_filled = ~of_run.exists() & (run.status != "finished")
         query = select(run.id, run.scenario_name).order_by(run.id.desc())
-        for number, name in self._connection.execute(query.where(kept | was_never_filled)):
+        if not emptied:
+            query = query.where(kept | was_never_filled)
+        for number, name in self._connection.execute(query):
             if name != IMPORTED or not self._by_id(number).settings.is_imported_file:
                 return int(number)
         raise self._missing(LATEST)

@@ -245,7 +245,10 @@ def test_swap_without_a_task_says_so(ran: Ran, tmp_path: Path) -> None:
     with Registry.open(home.registry_url, clock=time.time) as registry:
         registry.removal.remove([arrival.id for arrival in registry.arrivals.list()])
 
-    result = caller(home.path)("swap")
+    call = caller(home.path)
+    result, latest = call("swap", "--run", "1"), call("swap")
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert "no finished task" in result.stderr
+    assert (latest.exit_code, latest.stdout) == (2, "")
+    assert "No run is the latest" in latest.stderr

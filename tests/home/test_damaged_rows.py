@@ -14,7 +14,7 @@ COMMANDS = (
     ["ls", "tasks"], ["ls", "providers"], ["ls", "bases"], ["ls", "tags"], ["ls", "events"],
     ["show"], ["verify"], ["du"], ["compare", "pair-1", "pair-2"], ["gc", "--dry-run"],
 )  # fmt: skip
-LISTED = {"diffs": "diffs", "details": "arrivals"}
+LISTED = {"diffs": ["diffs"], "details": ["arrivals"], "scores": ["scores", "--rescored"]}
 
 
 def call(home: Home, *words: str) -> Result:
@@ -49,12 +49,12 @@ def call(home: Home, *words: str) -> Result:
 def test_a_damaged_row_is_named_and_the_rest_is_shown(
     table: str, column: str, value: object, home: Home
 ) -> None:
-    subject = LISTED.get(table, table)
-    n_rows = call(home, "ls", subject, "--format", "csv").stdout.count("\n")
+    subject, *options = LISTED.get(table, [table])
+    n_rows = call(home, "ls", subject, *options, "--format", "csv").stdout.count("\n")
     assert damage(home, table, column, value)
 
     listed, found = (
-        call(home, "ls", subject, "--format", "csv"),
+        call(home, "ls", subject, *options, "--format", "csv"),
         call(home, "verify", "--format", "json"),
     )
 

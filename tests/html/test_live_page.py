@@ -184,6 +184,8 @@ def test_ctrl_c_ends_it_without_a_word_of_python(many: Ran) -> None:
         [*command, "--home", str(many.home.path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"COLUMNS": "80"},
+        # Processes that a shell runs in the background are made without it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         assert process.stdout is not None
         url = process.stdout.readline().strip()

@@ -135,6 +135,7 @@ def test_latest_passes_over_a_run_whose_arrivals_were_all_removed(
     registry.removal.remove([arrival.id])
 
     assert registry.runs.get("latest") == run
+    assert registry.runs.newest().id == other.id
     registry.removal.restore([arrival.id])
     assert registry.runs.get("latest").id == other.id
 
