@@ -395,6 +395,8 @@ def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
     """Return the digest of a resolved scenario with its tasks in the order of the stream.
 
     How a run is executed and followed is left out, since it may differ when the run is resumed.
+    So is a setting that is null: a setting that is new, and null where it is not used, leaves the
+    digests of what was run before as they are.
     """
     execution = {"attempts": resolved["execution"]["attempts"]}
     what = {
@@ -402,4 +404,14 @@ def scenario_digest(resolved: Mapping[str, Any], tasks: Sequence[str]) -> str:
         for name, task in resolved["tasks"].items()
     }
     identity = {key: value for key, value in resolved.items() if key != "tracking"}
-    return digest([{**identity, "execution": execution, "tasks": what}, list(tasks)])
+    return digest(
+        [_without_nulls({**identity, "execution": execution, "tasks": what}), list(tasks)]
+    )
+
+
+def _without_nulls(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {key: _without_nulls(value) for key, value in tree.items() if value is not None}
+    if isinstance(tree, list | tuple):
+        return [_without_nulls(value) for value in tree]
+    return tree

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from stream_samples import Lab
 
+from streamlab.config import scenario_digest
 from streamlab.errors import ConfigError, StreamlabError, UsageError
 from streamlab.methods import DiffPruning, FullFinetuning, HeadOnly, NonAdaptive
 from streamlab.stream.scenario import LoadedScenario, load_scenario, resolve_scenario
@@ -266,6 +267,16 @@ def test_the_digest_is_not_of_how_a_scenario_is_written() -> None:
     providers = {"two": {"tasks": ["b"]}, "one": {"tasks": ["a"]}}
 
     assert resolve(**spelt_out, providers=providers).digest == resolve().digest
+
+
+def test_a_new_setting_that_is_null_leaves_digests_as_they_are() -> None:
+    loaded = resolve()
+    tasks = {name: {**task, "new": None} for name, task in loaded.resolved["tasks"].items()}
+
+    assert scenario_digest({**loaded.resolved, "tasks": tasks, "new": None}, ["a", "b"]) == (
+        loaded.digest
+    )
+    assert scenario_digest({**loaded.resolved, "new": False}, ["a", "b"]) != loaded.digest
 
 
 def test_what_is_recorded_makes_the_same_scenario_again() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from script_samples import load_script
 
-from streamlab.study.records import MAX_BYTES
+from streamlab.study.overlap import read_overlaps
+from streamlab.study.records import MAX_BYTES, read_cells
 
 ROOT = Path(__file__).parents[2]
 write_pages = load_script("analysis/results_page.py").write_pages
@@ -34,3 +35,12 @@ def test_an_export_is_small_and_names_no_path_of_a_machine(path: Path) -> None:
 
     assert len(text.encode()) <= MAX_BYTES
     assert re.search(r"""["'\s=:]/\w""", text) is None
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "studies").glob("*/")), ids=str)
+def test_an_exports_overlaps_are_of_its_cells(folder: Path) -> None:
+    overlaps = read_overlaps(folder / "overlaps.jsonl")
+
+    assert {cell for one in overlaps for cell in (one.first, one.second)} <= set(
+        read_cells(folder / "cells.jsonl")
+    )
