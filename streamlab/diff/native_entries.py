@@ -25,6 +25,12 @@ class NativeEntries:
         self._stratified = library.stratified
         self._stratified.argtypes = (ctypes.c_uint32, _Pointer, _Pointer, _Integer, _Pointer)
         self._stratified.restype = None
+        self._join = library.join_positions
+        self._join.argtypes = (
+            _Pointer, _Pointer, _Integer, _Pointer, _Pointer, _Pointer, _Pointer, _Integer,
+            *[_Pointer] * 9,
+        )  # fmt: skip
+        self._join.restype = ctypes.c_int
         self._read, self._write = (
             {bits // 8: getattr(library, f"{name}_{bits}") for bits in (16, 32, 64)}
             for name in ("read", "write")
@@ -43,6 +49,41 @@ class NativeEntries:
             prefix, sizes.ctypes.data, counts.ctypes.data, len(counts), places.ctypes.data
         )
         return places
+
+    def join(
+        self,
+        gaps: NDArray[np.uint32],
+        counts: NDArray[np.int64],
+        classes: NDArray[np.uint16],
+        n_lines: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        columns: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Return the positions that `positions.join` does, and how many each tensor has.
+
+        `n_lines`, `lengths`, `columns`: by tensor its lines, the entries of one, and whether they
+        are columns. None where a class has too few or too many entries, or one past its end,
+        and for numbers of more than 32 bits.
+        """
+        if max(len(gaps), len(classes), lengths.max(initial=0)) >> 32:
+            return None
+        given = [
+            np.ascontiguousarray(array)
+            for array in (gaps, counts, classes, n_lines, lengths, columns)
+        ]
+        of_lines = np.empty((4, len(classes)), dtype=np.uint32)
+        within = np.empty(len(gaps), dtype=np.uint32)
+        found = np.empty(len(gaps), dtype=np.int64)
+        rows = np.empty(int(lengths[columns].max(initial=0)) + 1, dtype=np.int64)
+        upto = np.empty(len(counts) + 2, dtype=np.int64)
+        n_in = np.empty(len(n_lines), dtype=np.int64)
+        gaps_at, counts_at, classes_at, *tensors_at = (array.ctypes.data for array in given)
+        is_valid = self._join(
+            gaps_at, counts_at, len(counts), classes_at, *tensors_at, len(n_lines),
+            *(line.ctypes.data for line in of_lines),
+            *(array.ctypes.data for array in (within, rows, upto, found, n_in)),
+        )  # fmt: skip
+        return (found, n_in) if is_valid else None
 
     def read(
         self,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.diff.entropy import even_bits_per_entry
+from streamlab.diff.format import positions as positions_module
 from streamlab.diff.format.partition import (
     COLUMNS,
     ROWS,
@@ -19,10 +20,11 @@ from streamlab.diff.format.partition import (
 from streamlab.diff.format.positions import join, split
 from streamlab.diff.format.varints import read_varints
 from streamlab.diff.layout import Layout
-from streamlab.errors import DiffError
+from streamlab.diff.native_entries import LEAST_ENTRIES, native_entries
+from streamlab.errors import DiffError, DiffFormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +32,18 @@ if TYPE_CHECKING:
 
 Positions = list["NDArray[np.int64]"]
 SHAPE = st.lists(st.integers(0, 9), max_size=3).map(tuple)
+
+
+@pytest.fixture(scope="module", params=["numpy", "compiled"], autouse=True)
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Join positions one way, however few they are."""
+    compiled = native_entries(LEAST_ENTRIES)
+    if request.param == "compiled" and compiled is None:
+        pytest.skip("no C compiler here")
+    chosen = compiled if request.param == "compiled" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(positions_module, "native_entries", lambda _: chosen)
+        yield
 
 
 def layout_of(*shapes: tuple[int, ...]) -> Layout:
@@ -144,6 +158,28 @@ def test_a_line_out_of_every_class_is_skipped() -> None:
     classes = np.array([1, 0, 1], dtype=np.uint16)
 
     assert join(gaps, np.array([3]), classes, lines, layout)[0].tolist() == [1, 8, 11]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "counts", "rule"),
+    [
+        ([0, 0, 8], [3], "position-range"),
+        ([0, 0, 1, 0], [2, 2], "count-range"),
+        ([0], [0, 1], "count-range"),
+        ([0] * 9, [9], "count-range"),
+    ],
+)
+def test_entries_beyond_their_class_are_refused(
+    gaps: list[int], counts: list[int], rule: str
+) -> None:
+    layout = layout_of((3, 4))
+    lines = cut_into_lines(np.array([ROWS], dtype=np.uint8), layout)
+    classes = np.array([1, 0, 1], dtype=np.uint16)
+
+    with pytest.raises(DiffFormatError) as caught:
+        join(np.array(gaps, dtype=np.uint32), np.array(counts), classes, lines, layout)
+
+    assert caught.value.rule == rule
 
 
 def test_a_gap_reaches_the_largest_tensor() -> None:

@@ -29,6 +29,7 @@ from streamlab.diff.format.partition import (
 )
 from streamlab.diff.format.varints import write_varints
 from streamlab.diff.layout import Layout
+from streamlab.diff.native_entries import native_entries
 from streamlab.errors import DiffError, DiffFormatError
 
 MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
@@ -84,6 +85,13 @@ def join(
     overflow with fewer than 2**31 entries. Raises DiffFormatError (`count-range`,
     `position-range`).
     """
+    native = native_entries(len(gaps))
+    if native is not None:
+        joined = native.join(
+            gaps, counts, classes, lines.n_lines, lines.lengths, lines.cuts == COLUMNS
+        )
+        if joined is not None:
+            return _split_by_tensor(*joined, lines)
     strings = string_together(lines, classes, len(counts))
     places = _read_places(gaps, counts, strings)
     reached = np.searchsorted(places, strings.starts)
@@ -99,6 +107,15 @@ def join(
     np.take(places, taken, out=numbers, mode="clip")  # valid; the other modes copy through a buffer
     numbers += np.repeat(shift, n_kept)
     return _by_tensor(numbers, n_kept, strings, lines, layout)
+
+
+def _split_by_tensor(numbers: Positions, n_in: Counts, lines: Lines) -> list[Positions]:
+    parts: list[Positions] = [numbers] * len(lines.tensors)
+    numbers.flags.writeable = False
+    ends = np.cumsum(n_in).tolist()
+    for index, (start, end) in zip(lines.tensors.tolist(), pairwise([0, *ends]), strict=True):
+        parts[index] = numbers[start:end]
+    return parts
 
 
 def _by_tensor(
