@@ -13,6 +13,7 @@ from streamlab.cli.options import (
     opened,
     output_option,
     task_options,
+    where_option,
     with_place,
 )
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
@@ -36,9 +37,10 @@ to_file = output_option("-o", "--output", text="The file to write.", required=Tr
 @click.command()
 @click.argument("thing")
 @to_file
+@where_option("Of a table: only rows that meet this condition")
 @task_options
 @with_place
-def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None:
+def export(thing: str, *, output: Path, where: str | None, among: TaskFilter, place: Place) -> None:
     """Write a table or a stored diff to a file; an existing file is replaced.
 
     THING is a listing of `streamlab ls`, written with raw values in every column as CSV or JSON
@@ -48,9 +50,12 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
     \b
     Example:
       streamlab export scores --run latest -o scores.csv
+      streamlab export arrivals --where 'score > 80%' -o good.csv
       streamlab export sst2 -o sst2.sldiff
     """
     if thing not in SUBJECTS:
+        if where is not None:
+            raise UsageError(f"`--where` chooses rows of a table, and {thing!r} is none.")
         find_stored(opened(place), thing, among).save(output)
     elif among.seed is not None or among.method is not None:
         raise UsageError(
@@ -61,7 +66,7 @@ def export(thing: str, *, output: Path, among: TaskFilter, place: Place) -> None
         check_ending(output)
         with place.open() as registry:
             run = None if among.run is None else find_run(registry, among.run).name
-            table = list_records(registry, thing, run=run, rescored=thing == "scores")
+            table = list_records(registry, thing, run=run, where=where, rescored=thing == "scores")
         write_table(table, output)
     print_line(output)
 

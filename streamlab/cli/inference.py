@@ -17,12 +17,15 @@ from streamlab.cli.options import (
     number_option,
     opened,
     task_options,
+    where_option,
     with_place,
 )
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
+from streamlab.registry.references import find_arrivals, find_artifact
 from streamlab.units import counted, format_bytes
+from streamlab.views.listings import parse_where
 from streamlab.views.table import Column, Table, columns
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from streamlab.inference.latency import Timing
     from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
     from streamlab.library.home import OpenHome
+    from streamlab.registry.conditions import Condition
     from streamlab.registry.references import TaskFilter
     from streamlab.tasks.types import Prediction
 
@@ -212,6 +216,7 @@ def _prediction_table(
 @click.command()
 @click.argument("tasks", metavar="[TASK]...", nargs=-1)
 @number_option("--repeats", "Repetitions per task.", default=20)
+@where_option("Only tasks whose arrival meets this condition")
 @task_options
 @base_option
 @format_option()
@@ -220,6 +225,7 @@ def swap(
     tasks: tuple[str, ...],
     *,
     repeats: int,
+    where: str | None,
     among: TaskFilter,
     base: str | None,
     place: Place,
@@ -243,18 +249,39 @@ def swap(
     """
     from streamlab.inference.latency import measure_switching
 
+    condition = parse_where("arrivals", where)
     home = opened(place)
     references = {task: task for task in tasks} or {
         name: f"task:{name}" for name in home.tasks(among.run or "latest")
     }
     if not references:
         raise UsageError("The run has no finished task. Name another run with `--run`.")
+    if condition is not None:
+        references = _meeting(home, references, among, condition)
     found = {name: find_stored(home, text, among) for name, text in references.items()}
     first = next(iter(found.values()))
     with busy("loading the base"):
         loaded = home.load_base(first.base_fingerprint, model=base)
     print_table(_timing_table(measure_switching(loaded, found, repeats=repeats)), form)
     note("The base is unchanged, bit for bit.")
+
+
+def _meeting(
+    home: OpenHome, references: Mapping[str, str], among: TaskFilter, condition: Condition
+) -> dict[str, str]:
+    """Return the references to tasks of whose arrival a condition is true."""
+    with home.registry() as registry:
+        ids = {arrival.id for arrival in find_arrivals(registry, (), where=condition)}
+        arrivals = {
+            name: find_artifact(registry, text, among).arrival for name, text in references.items()
+        }
+    found = {name: references[name] for name, a in arrivals.items() if a and a.id in ids}
+    if not found:
+        raise UsageError(
+            f"The condition is true of none of {', '.join(references)}. `streamlab ls arrivals "
+            "--where` lists the arrivals that meet one."
+        )
+    return found
 
 
 _TIMING_COLUMNS = columns("step, p50_ms: ratio, p99_ms: ratio, p50_over_reload: ratio, n: count")

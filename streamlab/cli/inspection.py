@@ -6,13 +6,13 @@ import time
 
 import click
 
-from streamlab.cli.options import OneOf, Place, number_option, with_place
+from streamlab.cli.options import OneOf, Place, number_option, where_option, with_place
 from streamlab.cli.output import Format, format_option, note, print_line, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.registry.references import find, find_run, find_tagged, split_tag
+from streamlab.registry.references import find, find_run, find_runs, find_tagged, split_tag
 from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
-from streamlab.views.listings import SUBJECTS, Subject, list_records
+from streamlab.views.listings import SUBJECTS, Subject, list_records, parse_where
 from streamlab.views.pages import find_page
 from streamlab.views.sweep import compare_sweep
 from streamlab.views.table import readable
@@ -23,10 +23,7 @@ from streamlab.views.table import readable
     "subject", type=OneOf(SUBJECTS, what="listing"), metavar="[LISTING]", default="runs"
 )
 @click.option("--run", metavar="RUN", help="Only the records of this run.")
-@click.option(
-    "--where", "conditions", metavar="EXPR", multiple=True,
-    help="Only rows that meet this condition (docs/reference/where.md); repeat to require several.",
-)  # fmt: skip
+@where_option("Only rows that meet this condition")
 @number_option("--limit", "At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN: descending.")
 @click.option("--columns", metavar="A,B", help="Show these columns; `all`: every column.")
@@ -39,7 +36,7 @@ def ls(
     *,
     place: Place,
     run: str | None,
-    conditions: tuple[str, ...],
+    where: str | None,
     limit: int | None,
     sort: str | None,
     columns: str | None,
@@ -60,9 +57,6 @@ def ls(
       streamlab ls arrivals --where 'file_bytes <= 200kB and not task like "s*"'
       streamlab ls diffs --columns digest,n_entries,head_bytes --format csv
     """
-    where = conditions[0] if conditions else None
-    if len(conditions) > 1:
-        where = " and ".join(f"({condition})" for condition in conditions)
     with place.open() as registry:
         run = None if run is None else find_run(registry, run).name
         table = list_records(
@@ -165,10 +159,17 @@ def _follow(place: Place, reference: str, port: int) -> None:
 @click.argument("references", metavar="A B ...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
 @click.option("--sweep", is_flag=True, help="Tabulate runs by the settings in which they differ.")
+@where_option("Only runs that meet this condition; without names all of them")
 @format_option()
 @with_place
 def compare(
-    references: tuple[str, ...], *, place: Place, everything: bool, sweep: bool, form: Format
+    references: tuple[str, ...],
+    *,
+    place: Place,
+    everything: bool,
+    sweep: bool,
+    where: str | None,
+    form: Format,
 ) -> None:
     """Compare runs, arrivals or diffs with the first of them.
 
@@ -185,15 +186,20 @@ def compare(
       streamlab compare glue_stream-1 tiny-1
       streamlab compare arrival:1 arrival:2 --all
       streamlab compare --sweep
+      streamlab compare --where 'scenario = glue_stream and status = finished'
     """
+    condition = parse_where("runs", where)
     if sweep:
         if everything:
             raise UsageError("`--all` is for a comparison with the first; leave it out.")
         with place.open() as registry:
-            swept = compare_sweep(registry, references)
+            swept = compare_sweep(registry, references, where=condition)
         print_page(swept.page, form, rows=swept.by_task)
         return
     with place.open() as registry:
+        if condition is not None:
+            chosen = find_runs(registry, references, where=condition)
+            references = tuple(f"run:{run.name}" for run in chosen)
         found = compared(registry, references, everything=everything)
     print_page(found.page, form, rows=found.rows)
     if not any(table.rows for table in found.facts):

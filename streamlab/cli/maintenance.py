@@ -10,31 +10,42 @@ from typing import TYPE_CHECKING
 import click
 
 from streamlab.cli.lazy_group import SuggestingGroup
-from streamlab.cli.options import Place, with_place
+from streamlab.cli.options import Place, where_option, with_place
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.registry.records import ArrivalRecord
 from streamlab.registry.references import find_arrivals, find_version
 from streamlab.units import counted, format_bytes
+from streamlab.views.listings import parse_where
 from streamlab.views.table import Table, columns, readable, tabulate
 
 if TYPE_CHECKING:
     from streamlab.home.purge import Kind, Plan
+    from streamlab.registry.conditions import Condition
     from streamlab.registry.database import Database
 
 _ARRIVAL_COLUMNS = columns("id: number, run, seed: number, task, method, digest: digest")
-references_argument = click.argument("references", metavar="REFERENCE...", nargs=-1, required=True)
+references_argument = click.argument("references", metavar="[REFERENCE]...", nargs=-1)
 within_option = click.option(
-    "--run", metavar="RUN", help="Of a task, take only the arrivals in this run."
+    "--run", metavar="RUN", help="Of a task or a condition, take only the arrivals in this run."
 )
+condition_option = where_option("Only arrivals that meet this condition, without names of all,")
 
 
 @click.command()
 @references_argument
 @within_option
+@condition_option
 @format_option()
 @with_place
-def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
+def rm(
+    references: tuple[str, ...],
+    *,
+    place: Place,
+    run: str | None,
+    where: str | None,
+    form: Format,
+) -> None:
     """Remove arrivals: single ones by number, or all of a task, a version, a diff or a run.
 
     Removed arrivals are left out of listings, scores, plots and `du`. Their files stay and
@@ -45,9 +56,11 @@ def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Form
     Example:
       streamlab rm 3 4
       streamlab rm task:sst2 --run latest
+      streamlab rm --run latest --where 'score < 60%'
     """
+    condition = _chosen_by(references, where)
     with place.home.reserve_freed(), place.open(read_only=False) as registry:
-        chosen = find_arrivals(registry, references, run=run)
+        chosen = find_arrivals(registry, references, run=run, where=condition)
         removed = registry.removal.remove([arrival.id for arrival in chosen])
     print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, removed), form)
     note(f"Removed {counted(len(removed), 'arrival')}. {_undo(removed)}")
@@ -56,9 +69,17 @@ def rm(references: tuple[str, ...], *, place: Place, run: str | None, form: Form
 @click.command()
 @references_argument
 @within_option
+@condition_option
 @format_option()
 @with_place
-def restore(references: tuple[str, ...], *, place: Place, run: str | None, form: Format) -> None:
+def restore(
+    references: tuple[str, ...],
+    *,
+    place: Place,
+    run: str | None,
+    where: str | None,
+    form: Format,
+) -> None:
     """Restore removed arrivals, named as for `rm`.
 
     `ls arrivals --removed` lists them.
@@ -66,12 +87,25 @@ def restore(references: tuple[str, ...], *, place: Place, run: str | None, form:
     \b
     Example:
       streamlab restore 8
+      streamlab restore --where 'task = sst2'
     """
+    condition = _chosen_by(references, where, removed=True)
     with place.open(read_only=False) as registry:
-        chosen = find_arrivals(registry, references, run=run, removed=True)
+        chosen = find_arrivals(registry, references, run=run, removed=True, where=condition)
         restored = registry.removal.restore([arrival.id for arrival in chosen])
     print_table(tabulate("arrivals", "Arrivals", _ARRIVAL_COLUMNS, restored), form)
     note(f"Restored {counted(len(restored), 'arrival')}.")
+
+
+def _chosen_by(
+    references: tuple[str, ...], where: str | None, *, removed: bool = False
+) -> Condition | None:
+    """Return the condition of `--where`. Raises UsageError where nothing chooses an arrival."""
+    if not references and where is None:
+        raise UsageError(
+            "Say which arrivals, as in `arrival:3`, `task:sst2` or `--where 'score < 60%'`."
+        )
+    return parse_where("arrivals", where, removed=removed)
 
 
 def _undo(removed: Sequence[ArrivalRecord]) -> str:

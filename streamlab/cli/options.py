@@ -146,6 +146,24 @@ base_option = click.option(
 run_option = click.option(
     "--run", metavar="RUN", default="latest", show_default=True, help="The run to read."
 )
+
+
+def where_option(text: str) -> Callable[[Command], Command]:
+    """Add `--where`, which the command gets as one condition; `text` is its help."""
+    more = "(docs/reference/where.md); repeat to require several."
+    return click.option(
+        "--where", metavar="EXPR", multiple=True, callback=_all_of, help=f"{text} {more}"
+    )
+
+
+def _all_of(
+    _ctx: click.Context, _param: click.Parameter, conditions: tuple[str, ...]
+) -> str | None:
+    if len(conditions) < 2:
+        return next(iter(conditions), None)
+    return " and ".join(f"({condition})" for condition in conditions)
+
+
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a setting."
 )

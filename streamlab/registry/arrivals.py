@@ -35,8 +35,10 @@ from streamlab.registry.tables import (
     DiffRow,
     ProviderRow,
     ScoreRow,
+    TagRow,
     TaskRow,
     columns_of,
+    tags_of,
     values_of,
     with_names,
 )
@@ -62,6 +64,7 @@ _COLUMNS: Columns = {
     "metric": own_score(ScoreRow.metric),
     "score": own_score(ScoreRow.value),
     "majority": own_score(ScoreRow.majority),
+    "tags": tags_of(TagRow.arrival_id, ArrivalRow.id),
 }
 _values = values_of(NewArrival, but=("provider", "task", "details"))
 

@@ -15,7 +15,15 @@ from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, Regist
 from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import DiffRecord, NewDiff
-from streamlab.registry.tables import ArrivalRow, BaseRow, DiffRow, columns_of, values_of
+from streamlab.registry.tables import (
+    ArrivalRow,
+    BaseRow,
+    DiffRow,
+    TagRow,
+    columns_of,
+    tags_of,
+    values_of,
+)
 from streamlab.registry.validation import MAX_TENSORS, build, check_new
 
 _SELECTED = columns_of(DiffRecord, DiffRow, base_fingerprint=BaseRow.fingerprint)
@@ -27,7 +35,12 @@ DENSITY = case(
     (DiffRow.n_gated > 0, cast(DiffRow.n_entries, Double) / DiffRow.n_gated),
     (DiffRow.n_gated == 0, 0.0),
 )
-_COLUMNS: Columns = {**_SELECTED, "density": DENSITY, "base": BaseRow.fingerprint}
+_COLUMNS: Columns = {
+    **_SELECTED,
+    "density": DENSITY,
+    "base": BaseRow.fingerprint,
+    "tags": tags_of(TagRow.diff_id, DiffRow.id),
+}
 
 
 def pack_counts(counts: Sequence[int]) -> bytes:

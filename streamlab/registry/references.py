@@ -18,12 +18,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, get_args
 
 from streamlab.errors import AmbiguousReferenceError, NotInRegistryError, UsageError
 from streamlab.units import nearest
 
 if TYPE_CHECKING:
+    from streamlab.registry.conditions import Condition
     from streamlab.registry.records import ArrivalRecord, DiffRecord, RunRecord, TagKind
     from streamlab.registry.registry import Registry
 
@@ -138,6 +140,21 @@ def find_run(registry: Registry, text: str) -> RunRecord:
     return registry.runs.get(find(registry, text, ("run",)).name)
 
 
+def find_runs(
+    registry: Registry, texts: Sequence[str], *, where: Condition | None = None
+) -> tuple[RunRecord, ...]:
+    """Return the runs that references mean, in their order; without references every run.
+
+    `where`: only those that it is true of. Raises NotInRegistryError where none is left.
+    """
+    meeting = registry.runs.list(where=where)
+    found = tuple(find_run(registry, text) for text in texts) or meeting
+    if where is not None:
+        found = tuple(run for run in found if run in meeting)
+        _refuse_empty(found, "run", named=bool(texts))
+    return found
+
+
 def find_tagged(registry: Registry, text: str) -> tuple[TagKind, str]:
     """Return the kind and the name of the run, arrival or diff that a tag is to be put on."""
     target = find(registry, text)
@@ -198,19 +215,41 @@ def find_task_arrival(registry: Registry, task: Target, among: TaskFilter) -> Ar
 
 
 def find_arrivals(
-    registry: Registry, texts: Sequence[str], *, run: str | None = None, removed: bool = False
+    registry: Registry,
+    texts: Sequence[str],
+    *,
+    run: str | None = None,
+    removed: bool = False,
+    where: Condition | None = None,
 ) -> tuple[ArrivalRecord, ...]:
-    """Return the arrivals that references mean, each once.
+    """Return the arrivals that references mean, each once; without references those of `run`.
 
     A run, a diff, a task or one version of it means all its arrivals; those of a task are the
     ones in `run`, or in every run. `removed`: the removed arrivals, or the others; the latest run
-    is then the newest, which their removal may have emptied.
+    is then the newest, which their removal may have emptied. `where`: only those that it is true
+    of. Raises NotInRegistryError where none is left.
     """
     if removed:
         texts = [_with_emptied(registry, text) for text in texts]
         run = None if run is None else _with_emptied(registry, run)
+    within = None if run is None or texts else find_run(registry, run).name
     found = [_arrivals(registry, text, run, removed=removed) for text in texts]
+    if where is not None or not texts:
+        meeting = registry.arrivals.list(run=within, where=where, removed=removed)
+        ids = {arrival.id for arrival in meeting}
+        found = [tuple(a for a in arrivals if a.id in ids) for arrivals in found or [meeting]]
+        _refuse_empty([*chain.from_iterable(found)], "arrival", named=bool(texts))
     return tuple({arrival.id: arrival for arrivals in found for arrival in arrivals}.values())
+
+
+def _refuse_empty(found: Sequence[object], noun: str, *, named: bool) -> None:
+    """Raise NotInRegistryError where no run or arrival meets a condition."""
+    if not found:
+        of_these = " of those named" if named else ""
+        raise NotInRegistryError(
+            f"No {noun}{of_these} meets the condition. `streamlab ls {noun}s --where` lists those "
+            "that meet one."
+        )
 
 
 def _with_emptied(registry: Registry, text: str) -> str:

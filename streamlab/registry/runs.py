@@ -18,7 +18,16 @@ from streamlab.registry.conditions import Columns, Condition
 from streamlab.registry.database import Repository, reads, writes
 from streamlab.registry.records import IMPORTED, BaseRecord, NewBase, NewRun, RunRecord
 from streamlab.registry.references import LATEST
-from streamlab.registry.tables import ArrivalRow, BaseRow, RunRow, TotalRow, columns_of, values_of
+from streamlab.registry.tables import (
+    ArrivalRow,
+    BaseRow,
+    RunRow,
+    TagRow,
+    TotalRow,
+    columns_of,
+    tags_of,
+    values_of,
+)
 from streamlab.registry.validation import build, check_new, shorten
 from streamlab.units import nearest
 
@@ -346,6 +355,7 @@ class Runs(Repository):
             "seconds": run.finished_at - run.started_at,
             "scenario": run.scenario_name,
             "base": BaseRow.fingerprint,
+            "tags": tags_of(TagRow.run_id, run.id),
         }
 
 

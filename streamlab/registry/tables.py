@@ -35,6 +35,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    func,
+    select,
 )
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
@@ -445,6 +447,15 @@ def with_names(query: Select[Any]) -> Select[Any]:
     for joined in NAMES.values():
         query = query.join(joined.id.table, joined.id == joined.key, isouter=True)
     return query
+
+
+def tags_of(on: ColumnElement[Any], thing: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the names of the tags on a thing, joined by ", ": `on` holds the ids of such things.
+
+    NULL where there is none.
+    """
+    found = select(func.aggregate_strings(TagRow.name, ", ")).where(on == thing)
+    return found.scalar_subquery()
 
 
 def columns_of(

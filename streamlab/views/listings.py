@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from streamlab.errors import UsageError
 from streamlab.registry.conditions import Condition
-from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord
+from streamlab.registry.records import ArrivalRecord, DiffRecord, ScoreRecord, TagKind
 from streamlab.registry.registry import Registry
 from streamlab.views.table import Column, Table, columns, tabulate
 from streamlab.views.task_scores import own_scores
@@ -26,7 +26,8 @@ RUNS = columns(
     "[id: number], run = name, status: status, done: count, failed: count, [quarantined: count], "
     "expected = n_expected: count, stored_bytes: bytes, started_at: time, [seconds: seconds], "
     "[finished_at: time], [heartbeat_at: time], [scenario = scenario_name], "
-    "[scenario_digest: digest], [base = base_fingerprint: digest], [host], [pid: number], [reason]"
+    "[scenario_digest: digest], [base = base_fingerprint: digest], [host], [pid: number], "
+    "[reason], [tags]"
 )
 ARRIVALS = columns(
     "id: number, run, seed: number, [sequence: number], [provider], task, [version: number], "
@@ -35,7 +36,7 @@ ARRIVALS = columns(
     "[training_seconds: seconds], [evaluation_seconds: seconds], [peak_memory_bytes: bytes], "
     "[attempt: number], [started_at: time], [finished_at: time], [digest: digest], [reason], "
     "[rule], [behaviour], [declared_score: score], [arrived_us: virtual], [began_us: virtual], "
-    "[ended_us: virtual]"
+    "[ended_us: virtual], [tags]"
 )
 REMOVED_ARRIVALS = columns(
     "id: number, run, seed: number, [provider], task, [version: number], method, status: status, "
@@ -45,7 +46,7 @@ DIFFS = columns(
     "digest: digest, kind, value_type, n_entries: count, density: share, [n_head_entries: count], "
     "file_bytes: bytes, [positions_bytes: bytes], [values_bytes: bytes], [head_bytes: bytes], "
     "[metadata_bytes: bytes], [full_checkpoint_bytes: bytes], [n_gated: count], "
-    "[base = base_fingerprint: digest], [added_at: time]"
+    "[base = base_fingerprint: digest], [added_at: time], [tags]"
 )
 SCORES = columns(
     "[arrival_id: number], run, seed: number, [provider], task, method, metric, split, "
@@ -120,13 +121,13 @@ def list_records(
             f"`--run` narrows {', '.join(_OF_RUNS[:-1])} and {_OF_RUNS[-1]}, not {subject}. "
             "Leave it out."
         )
-    known, read = _REMOVED if removed else _LISTINGS[subject]
+    known, read = _listing(subject, removed=removed)
     if run is not None and subject != "runs":
         # The one run that was asked for needs no column of its own beside every row.
         known = tuple(replace(c, default=False) if c.name == "run" else c for c in known)
     table = Table(subject, subject.capitalize(), known, ())
     # What was asked is parsed before any row is read, so that a mistake costs no time.
-    condition = None if where is None else parse_condition(where, known)
+    condition = parse_where(subject, where, removed=removed)
     table = _sorted(table, sort)
     limit = None if limit is None else min(limit, sys.maxsize)  # as far as anything counts
     asked = _Asked(run, condition, limit if sort is None else None, rescored)
@@ -136,6 +137,11 @@ def list_records(
         return table
     last = subject in _LATEST and sort is None
     return table.having(table.rows[-limit:] if last else table.rows[:limit])
+
+
+def parse_where(subject: Subject, where: str | None, *, removed: bool = False) -> Condition | None:
+    """Parse a condition on the rows of a listing. Raises UsageError; see `parse_condition`."""
+    return None if where is None else parse_condition(where, _listing(subject, removed=removed)[0])
 
 
 def columns_of(subject: Subject) -> tuple[Column, ...]:
@@ -156,12 +162,14 @@ def _runs(registry: Registry, asked: _Asked) -> Iterator[SimpleNamespace]:
         outcome = total.kind if total.kind in ("failed", "quarantined") else "done"
         arrivals[total.name][outcome] += total.n_arrivals
         stored_bytes[total.name] += total.stored.file_bytes
+    tags = _tags(registry, "run")
     for run in registry.runs.list(asked.limit, run=asked.run, where=asked.where):
         yield SimpleNamespace(
             **vars(run),
             **{kind: arrivals[run.name][kind] for kind in ("done", "failed", "quarantined")},
             stored_bytes=stored_bytes[run.name],
             seconds=None if run.finished_at is None else run.finished_at - run.started_at,
+            tags=tags.get(run.name),
         )
 
 
@@ -173,7 +181,24 @@ def _arrivals(registry: Registry, asked: _Asked) -> Iterator[SimpleNamespace]:
     else:  # a few of possibly very many
         diffs = registry.artifacts.with_digests({a.digest for a in arrivals if a.digest})
         scores = registry.scores.of_arrivals({a.id for a in arrivals})
-    return joined(arrivals, diffs, scores)
+    tags = _tags(registry, "arrival")
+    for row in joined(arrivals, diffs, scores):
+        yield SimpleNamespace(**vars(row), tags=tags.get(str(row.id)))
+
+
+def _diffs(registry: Registry, asked: _Asked) -> Iterator[SimpleNamespace]:
+    tags = _tags(registry, "diff")
+    for diff in registry.artifacts.list(**asked.choice):
+        yield SimpleNamespace(**vars(diff), density=diff.density, tags=tags.get(diff.digest))
+
+
+def _tags(registry: Registry, kind: TagKind) -> dict[str, str]:
+    """Return the names of the tags on each thing of a kind, joined by ", "."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for tag in registry.tags.list():
+        if tag.kind == kind:
+            names[tag.target].append(tag.name)
+    return {target: ", ".join(of_one) for target, of_one in names.items()}
 
 
 def joined(
@@ -198,7 +223,7 @@ _Lister = Callable[[Registry, _Asked], Iterable[object]]
 _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
     "runs": (RUNS, _runs),
     "arrivals": (ARRIVALS, _arrivals),
-    "diffs": (DIFFS, lambda registry, asked: registry.artifacts.list(**asked.choice)),
+    "diffs": (DIFFS, _diffs),
     "scores": (
         SCORES,
         lambda registry, asked: registry.scores.list(own=not asked.rescored, **asked.choice),
@@ -215,3 +240,8 @@ _LISTINGS: Mapping[Subject, tuple[tuple[Column, ...], _Lister]] = {
 _REMOVED: tuple[tuple[Column, ...], _Lister] = (
     REMOVED_ARRIVALS, lambda registry, asked: registry.arrivals.list(**asked.choice, removed=True),
 )  # fmt: skip
+
+
+def _listing(subject: Subject, *, removed: bool = False) -> tuple[tuple[Column, ...], _Lister]:
+    """Return the columns of a listing and what reads its rows."""
+    return _REMOVED if removed else _LISTINGS[subject]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamlab.errors import UsageError
+from streamlab.registry.conditions import Condition
 from streamlab.registry.records import RunRecord
-from streamlab.registry.references import find_run
+from streamlab.registry.references import find_runs
 from streamlab.registry.registry import Registry
 from streamlab.views.pages import leaves
 from streamlab.views.table import Cell, Column, Page, Table
@@ -32,20 +33,26 @@ class SweepComparison:
         return Page("sweep of", name, {"runs": list(self.runs)}, (self.overall, self.by_task))
 
 
-def compare_sweep(registry: Registry, references: Sequence[str]) -> SweepComparison:
+def compare_sweep(
+    registry: Registry, references: Sequence[str], *, where: Condition | None = None
+) -> SweepComparison:
     """Lay runs beside one another by the settings in which they differ.
 
     `references`: runs; a single one, or none for the latest run, means all runs of its scenario.
-    Of runs with equal settings the last one that finished counts. Raises UsageError where fewer
-    than two are left.
+    `where`: only the runs that it is true of, without references of every scenario. Of runs with
+    equal settings the last one that finished counts. Raises UsageError where fewer than two are
+    left.
     """
-    runs = [find_run(registry, reference) for reference in references or ["latest"]]
-    if len(runs) == 1:
-        scenario = runs[0].scenario_name
-        runs = [run for run in registry.runs.list() if run.scenario_name == scenario]
+    if references or where is None:
+        runs = find_runs(registry, references or ["latest"])
+        if len(runs) == 1:
+            scenario = runs[0].scenario_name
+            runs = tuple(run for run in registry.runs.list() if run.scenario_name == scenario)
+        references = [f"run:{run.name}" for run in runs]
+    runs = find_runs(registry, references, where=where)
     latest = {run.scenario_digest: run for run in runs}
     latest |= {run.scenario_digest: run for run in runs if run.status == "finished"}
-    runs = sorted(latest.values(), key=lambda run: run.id)
+    runs = tuple(sorted(latest.values(), key=lambda run: run.id))
     if len(runs) < 2:
         raise UsageError(
             f"`{runs[0].scenario_name}` was run with one choice of settings only. Run it with "

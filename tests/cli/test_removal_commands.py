@@ -25,6 +25,9 @@ def ids(result: Result) -> list[int]:
         (["glue_stream-1"], [1, 3, 5, 2, 4, 6]),
         (["run:latest"], [7]),
         (["latest", "2"], [7, 2]),
+        (["--where", "task = mrpc"], [5, 4, 6]),
+        (["--where", "seed = 1", "--run", "1"], [1, 3, 5]),
+        (["sst2", "--where", "seed = 1", "--where", "not run = tiny-1"], [1, 3]),
     ],
 )
 def test_a_word_means_arrivals(
@@ -51,7 +54,14 @@ def test_a_word_means_arrivals(
             2,
             "`task:mrpc` has no arrival that is not removed in",
         ),
-        ([], 2, "Missing argument"),
+        ([], 2, "Say which arrivals, as in `arrival:3`"),
+        (["--where", "scor < 1"], 2, "`--where`: there is no column `scor`. Did you mean `score`"),
+        (["--where", "score > 99%"], 2, "No arrival meets the condition. `streamlab ls arrivals"),
+        (
+            ["sst2", "--where", "task = mrpc"],
+            2,
+            "No arrival of those named meets the condition.",
+        ),
     ],
 )
 def test_a_word_that_means_nothing_removes_nothing(

@@ -187,6 +187,16 @@ def test_swap_takes_the_tasks_that_are_named(call: Call) -> None:
     assert call("swap", "sst3").exit_code == 2
 
 
+def test_swap_takes_the_tasks_whose_arrivals_meet_a_condition(call: Call) -> None:
+    found = call("swap", "--where", "task = sst2", "--repeats", "1", "--format", "json")
+    nothing = call("swap", "--where", "task = absent")
+
+    assert [line.split(":")[0] for line in found.stderr.splitlines()[:2]] == [
+        "sst2", "The base is unchanged, bit for bit."
+    ]  # fmt: skip
+    assert nothing.exit_code == 2
+
+
 def test_merge_prints_the_folder_it_wrote_and_writes_over_nothing(
     call: Call, tmp_path: Path
 ) -> None:
