@@ -34,6 +34,7 @@ BENCHMARKS: Final = {
     "step_time": "A training step, beside a step of full finetuning",
     "update_time": "The update of the gated stage, beside Adam's",
     "small_files": "What many small artifacts take of the disk",
+    "streaming": "Checkpoints of 8 GB, diffed, applied and merged by tensor",
     "fuzz_diff": "Hostile files: mutants of every layout",
 }
 
@@ -53,6 +54,9 @@ GOALS: Final = {
     "unnamed_errors": "0",
     "peak_over_valid": "at most 4",
     "seeded_over_full": "at most 0.85",
+    "diff_peak_mb": "below 2,000",
+    "apply_peak_mb": "below 2,000",
+    "merge_peak_mb": "below 2,000",
 }
 
 # Words of a figure's name that a reader would not know.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, replace
@@ -39,6 +39,12 @@ _UNLIMITED_LENGTH: Final = 512  # tokens, where the configuration names no limit
 _LAYER_LISTS: Final = ("layer_types", "mlp_layer_types", "attention_window", "attention_layers")
 
 
+_SAFETENSORS_TYPES: Final = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+}
 _DIGITS: Final = re.compile(r"\d+")
 
 
@@ -122,7 +128,7 @@ class Base:
         config.num_labels = n_outputs
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
-            model: PreTrainedModel = _auto_class(model_class).from_config(
+            model: PreTrainedModel = auto_class(model_class).from_config(
                 config, dtype=torch.float32, trust_remote_code=False
             )
         parameters = dict(model.named_parameters())
@@ -145,14 +151,14 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
 
     from streamlab.base_probe import check_tokenizer, takes_token_types
 
-    located = _located(settings)
-    config = _load_config(settings, located)
-    with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
+    located = find_model(settings)
+    config = load_config(settings, located)
+    with torch.random.fork_rng(devices=[]), quiet_transformers(), loading_errors(settings):
         torch.manual_seed(seed)
-        headless, info = _load(settings, located, config, "AutoModel")
+        headless, info = load_transformers(settings, located, config, "AutoModel")
         tokenizer = _load_tokenizer(settings, located)
         with torch.device("meta"):
-            outline = _auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
+            outline = auto_class(MODEL_CLASS).from_config(config, trust_remote_code=False)
         check_tokenizer(settings.model, tokenizer, _n_embedded(settings, headless))
         if located.gguf is not None:
             _check_special_tokens(settings, config, tokenizer)
@@ -181,7 +187,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         file_bytes=checkpoint_bytes(backbone),
         _held=fingerprint_tensors(tensors),
     )
-    with _explained(settings):
+    with loading_errors(settings):
         return _probed(base, headless)
 
 
@@ -283,55 +289,33 @@ def _check_buffers(
             )
 
 
-def load_model(settings: BaseSettings) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Load a checkpoint as it is, in its own dtype, with its head if it has one.
-
-    Returns the names of the stored tensors that the model leaves out, such as those of a language
-    model's head. Raises SourceError, or BaseMismatchError where another file is pinned.
-    """
-    import torch
-
-    located = _located(settings)
-    config = _load_config(settings, located)
-    with torch.random.fork_rng(devices=[]), quiet_transformers(), _explained(settings):
-        torch.manual_seed(0)  # for a pooler that no classifier keeps: the same in two checkpoints
-        model, info = _load(settings, located, config, MODEL_CLASS)
-        lacking = _lacking(model, info["missing_keys"])
-        if lacking:
-            raise SourceError(
-                f"The checkpoint of {settings.model!r} lacks `{lacking[0]}`, which would be random "
-                "numbers. Save the model whole, by `save_pretrained` of its classifier or of "
-                "`AutoModel`."
-            )
-        if info["missing_keys"]:  # all of its head
-            model, info = _load(settings, located, config, "AutoModel")
-    return model, tuple(sorted(info["unexpected_keys"]))
-
-
-def _lacking(model: PreTrainedModel, missing: Collection[str]) -> list[str]:
-    """Return the missing tensors of a classifier's backbone and of a head that is not whole."""
-    modules = Counter(name.rpartition(".")[0] for name, _ in model.named_parameters())
-    lost = Counter(name.rpartition(".")[0] for name in missing)
-    prefix = f"{model.base_model_prefix}."
-    return [
-        name
-        for name in sorted(missing)
-        if name.startswith(prefix) or lost[m := name.rpartition(".")[0]] < modules[m]
-    ]
-
-
-def _auto_class(name: str) -> Any:
+def auto_class(name: str) -> Any:
+    """Return a class of `transformers`."""
     import transformers
 
     return getattr(transformers, name)
 
 
-def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the size in bytes of these tensors as one safetensors file, by writing it."""
-    from safetensors.torch import save
+def safetensors_header(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, list[str]]:
+    """Return what precedes float tensors in a safetensors file, and their names in its order."""
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    end = 0
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    for name in names:
+        tensor = tensors[name]
+        kind = _SAFETENSORS_TYPES[str(tensor.dtype).removeprefix("torch.")]
+        offsets = [end, end := end + tensor.nbytes]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, names
 
-    # The format refuses shared storage, and a checkpoint holds a copy per tensor.
-    return len(save({name: t.detach().contiguous().clone() for name, t in tensors.items()}))
+
+def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the size in bytes of float tensors as one safetensors file, tied ones by each name."""
+    return len(safetensors_header(tensors)[0]) + sum(t.nbytes for t in tensors.values())
 
 
 def _check_pin(settings: BaseSettings, located: Located) -> None:
@@ -351,7 +335,7 @@ def _check_pin(settings: BaseSettings, located: Located) -> None:
         )
 
 
-def _located(settings: BaseSettings) -> Located:
+def find_model(settings: BaseSettings) -> Located:
     """Find a model that can be read, and is the one that is pinned."""
     located = locate_model(settings.model)
     _check_pin(settings, located)
@@ -380,7 +364,8 @@ def _check_special_tokens(
             )
 
 
-def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
+def load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
+    """Load a model's configuration, cut to `settings.layers`. Raises SourceError."""
     from transformers import AutoConfig
 
     if located.kind != "hub" and (Path(located.target) / "adapter_config.json").exists():
@@ -388,7 +373,7 @@ def _load_config(settings: BaseSettings, located: Located) -> PretrainedConfig:
             f"The folder of the base {settings.model!r} holds a PEFT adapter beside the model. "
             "Remove it, or merge it into the model by `merge_and_unload` first."
         )
-    with _explained(settings):
+    with loading_errors(settings):
         config: PretrainedConfig = AutoConfig.from_pretrained(
             located.target,
             revision=settings.revision,
@@ -421,13 +406,16 @@ def _cut(config: PretrainedConfig, settings: BaseSettings, n_layers: int) -> Non
         ) from error
 
 
-def _load(
+def load_transformers(
     settings: BaseSettings, located: Located, config: PretrainedConfig, model_class: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Load a checkpoint in its own dtype; returns the library's report beside the model."""
+    """Load a checkpoint whole in its own dtype; returns the library's report beside the model.
+
+    Raises SourceError where it has other shapes or more layers than its configuration says.
+    """
     # Of GGUF files, the library shows the progress of dequantisation on stderr.
     with nullcontext() if located.gguf is None else redirect_stderr(StringIO()):
-        model, info = _auto_class(model_class).from_pretrained(
+        model, info = auto_class(model_class).from_pretrained(
             located.target,
             revision=settings.revision,
             config=config,
@@ -438,29 +426,8 @@ def _load(
             **located.options,
         )
     for name, stored, expected in sorted(info["mismatched_keys"]):
-        if settings.layers is not None:
-            raise SourceError(
-                f"`base.layers` cannot cut {settings.model!r}: the shape of `{name}` depends on "
-                "the number of layers. Leave it out."
-            )
-        raise SourceError(
-            f"`{name}` has the shape {tuple(stored)} in the checkpoint of {settings.model!r}, and "
-            f"{tuple(expected)} by its `config.json`. Restore the configuration that belongs to "
-            "the checkpoint."
-        )
-    kinds = {_DIGITS.sub("#", name) for name, _ in model.named_parameters()}
-    prefix = f"{model.base_model_prefix}."
-    unread = [
-        name
-        for name in sorted(info["unexpected_keys"])
-        if kinds & {_DIGITS.sub("#", name), _DIGITS.sub("#", name.removeprefix(prefix))}
-    ]
-    if unread and settings.layers is None:
-        raise SourceError(
-            f"The checkpoint of {settings.model!r} has more layers than its `config.json` says, "
-            f"such as `{unread[0]}`. Restore the configuration that belongs to it, or set "
-            "`base.layers`."
-        )
+        check_shape(settings, name, tuple(stored), tuple(expected))
+    check_layers(settings, model, info["unexpected_keys"])
     if getattr(model, "_hf_peft_config_loaded", False):
         raise SourceError(
             f"{settings.model!r} is a PEFT adapter, not a model. Merge it into its model by "
@@ -469,8 +436,45 @@ def _load(
     return model, info
 
 
+def check_shape(
+    settings: BaseSettings, name: str, stored: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    """Raise SourceError where a tensor is stored with another shape than the model has."""
+    if stored == expected:
+        return
+    if settings.layers is not None:
+        raise SourceError(
+            f"`base.layers` cannot cut {settings.model!r}: the shape of `{name}` depends on "
+            "the number of layers. Leave it out."
+        )
+    raise SourceError(
+        f"`{name}` has the shape {stored} in the checkpoint of {settings.model!r}, and "
+        f"{expected} by its `config.json`. Restore the configuration that belongs to "
+        "the checkpoint."
+    )
+
+
+def check_layers(
+    settings: BaseSettings, model: PreTrainedModel, unexpected: Collection[str]
+) -> None:
+    """Raise SourceError for stored tensors, `unexpected`, of layers that the model lacks."""
+    kinds = {_DIGITS.sub("#", name) for name, _ in model.named_parameters()}
+    prefix = f"{model.base_model_prefix}."
+    unread = [
+        name
+        for name in sorted(unexpected)
+        if kinds & {_DIGITS.sub("#", name), _DIGITS.sub("#", name.removeprefix(prefix))}
+    ]
+    if unread and settings.layers is None:
+        raise SourceError(
+            f"The checkpoint of {settings.model!r} has more layers than its `config.json` says, "
+            f"such as `{unread[0]}`. Restore the configuration that belongs to it, or set "
+            "`base.layers`."
+        )
+
+
 @contextmanager
-def _explained(settings: BaseSettings) -> Iterator[None]:
+def loading_errors(settings: BaseSettings) -> Iterator[None]:
     """Turn whatever the library raises about a model into a SourceError."""
     try:
         yield

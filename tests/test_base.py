@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from transformers import (
     AutoModel,
     BertConfig,
@@ -29,7 +29,7 @@ from transformers import (
     RobertaModel,
 )
 
-from streamlab.base import Base, BaseSettings, checkpoint_bytes, load_base
+from streamlab.base import Base, BaseSettings, checkpoint_bytes, load_base, safetensors_header
 from streamlab.diff.checkpoints import layout_of
 from streamlab.errors import BaseMismatchError, SourceError
 from streamlab.locations import Located, weights_digest
@@ -285,3 +285,16 @@ def test_the_global_generator_is_left_as_it_was(poolerless_folder: Path) -> None
     load(poolerless_folder, seed=1).classifier(n_outputs=2, seed=1)
 
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_bytes_of_a_checkpoint_are_those_of_its_safetensors_file() -> None:
+    tensors = {
+        "b": torch.zeros(10, 3),
+        "ä": torch.zeros(5, dtype=torch.bfloat16),
+        "a.weight": torch.zeros(()),
+    }
+
+    assert checkpoint_bytes(tensors) == len(save(tensors))
+    header, names = safetensors_header(tensors, {"format": "pt"})
+    assert save(tensors, {"format": "pt"}).startswith(header)
+    assert names == ["a.weight", "b", "ä"]

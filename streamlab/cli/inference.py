@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamlab.inference.latency import Timing
+    from streamlab.inference.merge import Merged
     from streamlab.inference.stored_task import ServedTask, TaskDescription, Text
     from streamlab.library.home import OpenHome
     from streamlab.registry.conditions import Condition
@@ -296,7 +297,7 @@ def _timing_table(timings: Sequence[Timing]) -> Table:
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", metavar="TASK|FILE")
 @click.option(
     "--to",
     "folder",
@@ -314,21 +315,38 @@ def merge(task: str, *, folder: Path, among: TaskFilter, base: str | None, place
     It holds weights, configuration (with the task's labels) and tokenizer, and its outputs equal
     those of base and diff. The folder appears when it is complete.
 
+    A FILE, whose name ends in `.sldiff`, needs --base and no home. It is merged one tensor at a
+    time, in the dtype of the base's checkpoint, so that the model may be larger than memory.
+
     \b
     Example:
       streamlab merge sst2 --to ./sst2-model
+      streamlab merge sst2.sldiff --base ./base --to ./merged
     """
     from streamlab.inference.merge import check_free, merge_to
 
     check_free(folder)
-    home = opened(place)
-    stored = find_stored(home, task, among)
-    stored.description()  # refuse what cannot be used before the base is loaded
-    with busy("merging base and diff"):
-        made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
+    if task.endswith(".sldiff"):
+        made = _merge_file(Path(task), base, folder)
+    else:
+        home = opened(place)
+        stored = find_stored(home, task, among)
+        stored.description()  # refuse what cannot be used before the base is loaded
+        with busy("merging base and diff"):
+            made = merge_to(home.load_base(stored.base_fingerprint, model=base), stored, folder)
     print_line(folder)
     note(
         f"{format_bytes(made.n_bytes)}, {made.n_changed:,} weights differ from the base. Read back "
-        "and compared, bit for bit. Load it with "
-        "`AutoModelForSequenceClassification.from_pretrained`."
+        f"and compared, bit for bit. Load it with `{made.model_class}.from_pretrained`."
     )
+
+
+def _merge_file(path: Path, base: str | None, folder: Path) -> Merged:
+    from streamlab.base import BaseSettings
+    from streamlab.inference.checkpoint_merge import merge_file
+    from streamlab.inference.import_file import read_diff
+
+    if base is None:
+        raise UsageError(f"Give the base of {path} with `--base`.")
+    with busy("merging base and diff"):
+        return merge_file(BaseSettings(model=base), read_diff(path), folder)

@@ -159,6 +159,25 @@ def applied(
             on.revert()
 
 
+def changed_tensor(old: Tensor, entries: SparseTensor, mode: Mode) -> Tensor:
+    """Return a tensor with its entries changed, in its own dtype; itself where there are none.
+
+    Raises DiffError if a new weight would not be finite.
+    """
+    if not len(entries):
+        return old
+    new = torch.zeros_like(old) if mode == "prune" else old.clone()
+    positions, values = (
+        torch.from_numpy(array.copy()) for array in (entries.positions, entries.values)
+    )
+    before = _flat(old)[positions]
+    weights = values.to(old.dtype) if mode == "replace" else _added(before, values)
+    if not bool(weights.isfinite().all()):
+        raise DiffError("Weights would be NaN or infinite with the diff applied.")
+    _flat(new)[positions] = weights
+    return new
+
+
 def _match_backbone(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], diff: DiffVector
 ) -> tuple[EntryGroup | PrunedTensors, ...]:

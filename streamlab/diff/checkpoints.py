@@ -6,11 +6,15 @@ diff = DiffVector.from_pretrained(name, base=base)      diff.merge_into(model)
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
+import numpy as np
 import torch
 
 from streamlab.diff.apply import plan
@@ -22,8 +26,9 @@ from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import split_head
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
     from torch.nn import Parameter
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +39,38 @@ if TYPE_CHECKING:
 
 FILE_NAME = "diff.sldiff"
 CARD_NAME = "README.md"
+_BLOCK_ENTRIES = 1 << 24  # that are compared at a time
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model and its tensors by name, which may be read one at a time while it has none itself."""
+
+    model: PreTrainedModel
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> Self:
+        """Return the weights of a model in memory."""
+        return cls(model, {name: tensor.detach() for name, tensor in model.named_parameters()})
+
+
+@dataclass(frozen=True)
+class _Renamed(Mapping[str, "Tensor"]):
+    """Tensors by other names; each is read when it is asked for."""
+
+    tensors: Mapping[str, Tensor]
+    names: Mapping[str, str]  # in `tensors`
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[self.names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 class HasLayout(Protocol):
@@ -45,7 +81,7 @@ class HasLayout(Protocol):
         """Return the layout."""
 
 
-def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
+def layout_of(base: Layout | HasLayout | PreTrainedModel | Weights) -> Layout:
     """Return the layout of a base, a headless model or a classifier on one.
 
     A model's fingerprint is computed from its current weights, its configuration and the tokenizer
@@ -55,9 +91,10 @@ def layout_of(base: Layout | HasLayout | PreTrainedModel) -> Layout:
     if isinstance(base, Layout):
         return base
     if isinstance(base, torch.nn.Module):
-        tensors = dict(base.named_parameters())
-        backbone = {name: tensors[full] for name, full in _backbone_names(base)[0].items()}
-        return Layout.of(backbone, base.config, _tokenizer_beside(base))
+        base = Weights.of(base)
+    if isinstance(base, Weights):
+        backbone = _Renamed(base.tensors, _backbone_names(base.model)[0])
+        return Layout.of(backbone, base.model.config, tokenizer_beside(base.model))
     return base.layout
 
 
@@ -103,7 +140,7 @@ def backbone_and_head(
     return layout, backbone, {name: parameters[name] for name in named}
 
 
-def _tokenizer_beside(model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
+def tokenizer_beside(model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
     """Load the tokenizer from where a model was loaded; None where there is none."""
     from transformers import AutoTokenizer
 
@@ -170,6 +207,11 @@ def _backbone_names(
     return {name: name for name in kept}, ()
 
 
+def backbone_of(weights: Weights) -> Mapping[str, Tensor]:
+    """Return all backbone tensors of a model by their layout names, to be read one at a time."""
+    return _Renamed(weights.tensors, _backbone_names(weights.model, every=True)[0])
+
+
 def _check_pooler(base: PreTrainedModel, names: Collection[str]) -> None:
     """Raise DiffError for a pooler that the base's checkpoint lacks: each load draws another."""
     from safetensors import safe_open
@@ -198,27 +240,64 @@ def _check_dropped(dropped: Mapping[str, Tensor], held: Mapping[str, Tensor]) ->
             )
 
 
-def _changed(name: str, old: Tensor, new: Tensor, *, exact: bool) -> SparseTensor:
-    if old.shape != new.shape or old.dtype not in _BITS or new.dtype not in _BITS:
-        raise DiffError(
-            f"`{name}` is {old.dtype} {tuple(old.shape)} in the base and {new.dtype} "
-            f"{tuple(new.shape)} in the tuned model; shapes must be equal, and dtypes one of "
-            f"{', '.join(str(dtype) for dtype in _BITS)}."
-        )
-    shape = tuple(old.shape)
-    old, new = old.cpu().contiguous().reshape(-1), new.cpu().contiguous().reshape(-1)
-    if exact:
-        if old.dtype != new.dtype:
+class _Changes:
+    """The changed entries of all tensors in two arrays that grow in place.
+
+    Arrays of each tensor would leave memory in pieces that cannot be given back.
+    """
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
+        self._positions = np.empty(0, dtype=np.int64)
+        self._values = np.empty(0, dtype=np.float32)
+        self._n = 0
+        self._parts: list[tuple[tuple[int, ...], slice]] = []
+
+    def add(self, name: str, old: Tensor, new: Tensor) -> None:
+        """Compare the next tensor. Raises DiffError where shapes or dtypes do not fit."""
+        if old.shape != new.shape or old.dtype not in _BITS or new.dtype not in _BITS:
+            raise DiffError(
+                f"`{name}` is {old.dtype} {tuple(old.shape)} in the base and {new.dtype} "
+                f"{tuple(new.shape)} in the tuned model; shapes must be equal, and dtypes one of "
+                f"{', '.join(str(dtype) for dtype in _BITS)}."
+            )
+        if self._exact and old.dtype != new.dtype:
             raise DiffError(
                 f"`{name}` is {old.dtype} in the base and {new.dtype} in the tuned model; an exact "
                 "diff needs equal dtypes. Save the tuned model in the base's dtype."
             )
-        values, moved = new.float(), old.view(_BITS[old.dtype]) != new.view(_BITS[new.dtype])
-    else:
-        values = new.float() - old.float()
-        moved = values != 0
-    positions = moved.nonzero().reshape(-1)
-    return SparseTensor(shape, positions.numpy(), values[positions].numpy())
+        first = self._n
+        blocks = (t.cpu().contiguous().view(-1).split(_BLOCK_ENTRIES) for t in (old, new))
+        for start, before, after in zip(count(0, _BLOCK_ENTRIES), *blocks, strict=False):
+            if self._exact:
+                bits = _BITS[before.dtype]
+                entries, moved = after, before.view(bits) != after.view(bits)
+            else:
+                entries = after.float() - before.float()
+                moved = entries != 0
+            places = moved.nonzero().view(-1)
+            self._append((places + start).numpy(), entries[places].float().numpy())
+        self._parts.append((tuple(old.shape), slice(first, self._n)))
+
+    def _append(self, positions: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        end = self._n + len(positions)
+        if end > len(self._positions):
+            self._resize(max(end, len(self._positions) * 5 // 4))
+        self._positions[self._n : end] = positions
+        self._values[self._n : end] = values
+        self._n = end
+
+    def _resize(self, size: int) -> None:
+        for array in (self._positions, self._values):
+            array.resize(size, refcheck=False)  # nothing else refers to it
+
+    def tensors(self) -> tuple[SparseTensor, ...]:
+        """Return the changes of every tensor; no more can be added."""
+        self._resize(self._n)
+        return tuple(
+            SparseTensor(shape, self._positions[place], self._values[place])
+            for shape, place in self._parts
+        )
 
 
 _MEANINGS: Final = MappingProxyType[Mode, str](
@@ -289,25 +368,39 @@ class PretrainedDiff(DiffVector):
         float32(tuned) - float32(base). Raises DiffError where names, shapes or dtypes do not
         match, or nothing differs.
         """
-        names, head_names = _backbone_names(tuned)
-        held, parameters = dict(base.named_parameters()), dict(tuned.named_parameters())
-        base_names = _backbone_names(base, every=True)[0]
-        before = {name: held[base_names[name]].detach() for name in names if name in base_names}
-        lacking = sorted(names.keys() - before.keys())
+        return cls.from_weights(Weights.of(base), Weights.of(tuned), exact=exact, task=task)
+
+    @classmethod
+    def from_weights(
+        cls,
+        base: Weights,
+        tuned: Weights,
+        *,
+        exact: bool = False,
+        task: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return what `from_models` does; no more than a tensor of each is held at a time."""
+        names, head_names = _backbone_names(tuned.model)
+        held, parameters = base.tensors, tuned.tensors
+        base_names = _backbone_names(base.model, every=True)[0]
+        lacking = sorted(names.keys() - base_names.keys())
         if lacking:
             raise DiffError(
                 f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): "
                 "the two have different architectures. Give two models of one architecture."
             )
-        _check_pooler(base, names)
-        _check_dropped(
-            {n: p for n, p in parameters.items() if n not in {*names.values(), *head_names}}, held
-        )
-        pairs = [(name, before[name], parameters[full].detach()) for name, full in names.items()]
-        tensors = tuple(_changed(name, old, new, exact=exact) for name, old, new in pairs)
-        head = {name: parameters[name].detach().float().cpu().numpy().copy() for name in head_names}
-        layout = Layout.of(before, base.config, _tokenizer_beside(base))
-        return cls(layout, tensors, head, task or {}, "replace" if exact else "add")
+        before = _Renamed(held, {name: base_names[name] for name in names})
+        _check_pooler(base.model, names)
+        kept = {*names.values(), *head_names}
+        dropped = {name: name for name in parameters if name not in kept}
+        _check_dropped(_Renamed(parameters, dropped), held)
+        changes = _Changes(exact=exact)
+        for name, full in names.items():
+            changes.add(name, before[name], parameters[full])
+        head = {name: parameters[name].float().cpu().numpy().copy() for name in head_names}
+        layout = Layout.of(before, base.model.config, tokenizer_beside(base.model))
+        mode: Mode = "replace" if exact else "add"
+        return cls(layout, changes.tensors(), head, task or {}, mode)
 
     @classmethod
     def load(

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamlab.base import BaseSettings, checkpoint_bytes, load_model
-from streamlab.diff.checkpoints import PretrainedDiff
+from streamlab.base import BaseSettings, checkpoint_bytes
+from streamlab.checkpoint import open_checkpoint
+from streamlab.diff.apply import changed_tensor
+from streamlab.diff.checkpoints import PretrainedDiff, Weights, backbone_of
 from streamlab.diff.entropy import two_part_bound
 from streamlab.diff.format.container import EncodedDiff, decode
 from streamlab.errors import DiffError
@@ -15,8 +17,6 @@ from streamlab.files import write_atomically
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from transformers import PreTrainedModel
 
     from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
@@ -48,35 +48,34 @@ def write_checkpoint_diff(
     is written. Raises SourceError where a checkpoint cannot be loaded, DiffError where the two do
     not match or the verification fails, and StoreError where the file cannot be written.
     """
-    base_model, _ = load_model(base)
-    tuned_model, left_out = load_model(tuned)
-    diff = PretrainedDiff.from_models(base_model, tuned_model, exact=exact, task=task)
+    before, after = open_checkpoint(base), open_checkpoint(tuned)
+    diff = PretrainedDiff.from_weights(before.weights, after.weights, exact=exact, task=task)
     encoded = diff.encoded(value_type)
     if exact:
-        _verify(decode(encoded.data, diff.layout), base_model, tuned_model)
+        layout = diff.layout
+        del diff  # since the file's content equals it
+        diff = PretrainedDiff.of(decode(encoded.data, layout))
+        _verify(diff, before.weights, after.weights)
     write_atomically(path, encoded.data)
     return CheckpointDiff(
         diff,
         encoded,
         positions_bound_bytes=two_part_bound(diff) / 8,
-        checkpoint_bytes=checkpoint_bytes(dict(tuned_model.named_parameters())),
-        left_out=left_out,
+        checkpoint_bytes=checkpoint_bytes(after.weights.tensors),
+        left_out=after.left_out,
     )
 
 
-def _verify(diff: DiffVector, base: PreTrainedModel, tuned: PreTrainedModel) -> None:
+def _verify(diff: DiffVector, base: Weights, tuned: Weights) -> None:
     """Raise DiffError unless the diff turns the base's bits into those of the tuned model."""
     import torch
 
-    before, after = dict(base.named_parameters()), dict(tuned.named_parameters())
-    prefix = f"{tuned.base_model_prefix}."
-    for name, tensor in zip(diff.layout.names, diff.tensors, strict=True):
-        old = before[name] if name in before else before[prefix + name]
-        new = after[name] if name in after else after[prefix + name]
-        result = old.detach().clone().reshape(-1)
-        values = torch.from_numpy(tensor.values.copy()).to(result.dtype)
-        result[torch.from_numpy(tensor.positions.copy())] = values
-        if not torch.equal(result.view(torch.uint8), new.detach().reshape(-1).view(torch.uint8)):
+    before, after = backbone_of(base), backbone_of(tuned)
+    for name, entries in zip(diff.layout.names, diff.tensors, strict=True):
+        result = changed_tensor(before[name], entries, diff.mode)
+        if not torch.equal(
+            result.view(-1).view(torch.uint8), after[name].view(-1).view(torch.uint8)
+        ):
             raise DiffError(
                 f"The diff does not reproduce `{name}` bit for bit; nothing was written."
             )

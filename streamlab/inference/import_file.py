@@ -60,7 +60,7 @@ def import_file(
     imported once. Raises SourceError for an unreadable file or base, DiffError for an invalid
     file, and NotInRegistryError for an unknown base.
     """
-    data = _read(path)
+    data = read_diff(path)
     file = open_diff(data)
     base = _known_base(registry, file.header.base)
     diff = file.decode(base.as_layout())
@@ -82,7 +82,8 @@ def import_file(
             return add_imported(registry, imported)
 
 
-def _read(path: Path) -> bytes:
+def read_diff(path: Path) -> bytes:
+    """Return the bytes of a diff file of at most the allowed size. Raises SourceError."""
     try:
         file = path.resolve()
         return read_beneath(file.parent, file, most_bytes=DEFAULT_MAX_BYTES)

@@ -28,7 +28,7 @@ class Merged:
     """A model folder that was written."""
 
     folder: Path
-    description: TaskDescription
+    model_class: str  # of `transformers`, that loads it
     n_changed: int  # backbone weights that differ from the base's
     n_bytes: int  # of all files
 
@@ -61,7 +61,8 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
         _verify(served.model, temporary)
         n_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
         check_free(folder)  # writing took a while
-    return Merged(folder, served.description, served.on.n_changed, n_bytes)
+    model_class = served.description.type.model_class
+    return Merged(folder, model_class, served.on.n_changed, n_bytes)
 
 
 def _describe(config: PretrainedConfig, description: TaskDescription, task: StoredTask) -> None:

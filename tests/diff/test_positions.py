@@ -214,3 +214,13 @@ def test_evenly_drawn_positions_lie_in_one_class_near_their_entropy(density: flo
     geometric = np.log2(1 / density) + streams.gaps * np.log2(1 / (1 - density))
     assert geometric.sum() / len(streams.gaps) < 1.02 * even_bits_per_entry(density)
     assert max(streams.pages) > 0.95 * len(streams.gaps)
+
+
+def test_blocks_of_entries_give_the_same_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = ((40, 30), (7,), (25, 16))
+    rng = np.random.default_rng(3)
+    whole = [np.flatnonzero(rng.random(int(np.prod(shape))) < 0.2) for shape in shapes]
+    monkeypatch.setattr("streamlab.diff.format.positions.native_entries", lambda _n: None)
+    monkeypatch.setattr("streamlab.diff.format.positions._BLOCK_ENTRIES", 5)
+
+    assert_comes_back(whole, layout_of(*shapes))

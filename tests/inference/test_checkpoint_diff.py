@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, BertTokenizer
 
 from streamlab import DiffVector
-from streamlab.base import BaseSettings, load_base, load_model
+from streamlab.base import BaseSettings, load_base
+from streamlab.checkpoint import open_checkpoint
 from streamlab.errors import DiffError, SourceError
 from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
@@ -76,11 +77,9 @@ def test_a_file_to_add_comes_close(folders: tuple[Path, Path]) -> None:
 
 
 def test_a_checkpoint_is_loaded_with_its_head_or_without(folders: tuple[Path, Path]) -> None:
-    base, tuned = folders
+    headless, classifier = (open_checkpoint(named(path)).weights.model for path in folders)
 
-    headless, classifier = load_model(named(base))[0], load_model(named(tuned))[0]
-
-    assert type(headless) is type(AutoModel.from_pretrained(base))
+    assert type(headless) is type(AutoModel.from_pretrained(folders[0]))
     assert classifier.num_labels == 2
 
 

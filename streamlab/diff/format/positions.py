@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from streamlab.errors import DiffError, DiffFormatError
 
 MAX_GAP = (1 << 32) - 1  # a gap is an unsigned 32-bit number
 MIN_PAGE_LINES = 512
+_BLOCK_ENTRIES = 1 << 21
 
 Positions = NDArray[np.int64]
 Gaps = NDArray[np.uint32]
@@ -59,20 +60,15 @@ def split(positions: Sequence[Positions], layout: Layout) -> PositionStreams:
     none = np.zeros(0, dtype=np.uint16)
     classes = np.concatenate([none, *(chosen[index] for index in lines.tensors)])
     strings = string_together(lines, classes, int(classes.max(initial=0)))
-    places = _places(positions, classes, lines, strings, layout)
-    upto = np.searchsorted(places, strings.ends)
-    counts = np.diff(upto, prepend=0)
-    gaps = np.diff(places, prepend=-1) - 1
-    gaps[upto - counts] = places[upto - counts] - np.concatenate([[0], strings.ends])[:-1]
-    if gaps.max(initial=0) > MAX_GAP:
-        raise DiffError(f"A gap in a diff file is at most {MAX_GAP} entries, got {gaps.max()}.")
+    parts = _gaps(positions, classes, lines, strings, layout)
+    counts = [sum(map(len, gaps)) for gaps in parts]
     return PositionStreams(
         write_cuts(cuts),
         classes,
         _class_pages(lines),
-        write_varints(counts.tolist()),
-        gaps.astype(np.uint32),
-        tuple(counts.tolist()),
+        write_varints(counts),
+        np.concatenate([np.zeros(0, dtype=np.uint32), *chain.from_iterable(parts)]),
+        tuple(counts),
     )
 
 
@@ -94,6 +90,7 @@ def join(
             return _split_by_tensor(*joined, lines)
     strings = string_together(lines, classes, len(counts))
     places = _read_places(gaps, counts, strings)
+    del gaps
     reached = np.searchsorted(places, strings.starts)
     n_kept, source, shift = (np.empty_like(strings.order) for _ in range(3))
     n_kept[strings.order] = np.diff(reached, append=len(places))
@@ -101,11 +98,18 @@ def join(
     shift[strings.order] = -strings.starts
     shift += strings.in_tensor * strings.lengths
     ends = np.cumsum(n_kept)
+    source -= ends - n_kept
     numbers = np.arange(len(places))
-    taken = np.repeat(source - (ends - n_kept), n_kept)
-    taken += numbers
-    np.take(places, taken, out=numbers, mode="clip")  # valid; the other modes copy through a buffer
-    numbers += np.repeat(shift, n_kept)
+    # In blocks: arrays of all entries would take twice the memory of the result.
+    edges = np.searchsorted(ends, range(_BLOCK_ENTRIES, len(places), _BLOCK_ENTRIES)) + 1
+    for first, last in pairwise([0, *np.unique(edges).tolist(), len(ends)]):
+        n_of_line = n_kept[first:last]
+        own = numbers[ends[first] - n_kept[first] : ends[last - 1]] if last > first else numbers[:0]
+        taken = np.repeat(source[first:last], n_of_line)
+        taken += own
+        # The numbers are valid; the other modes copy through a buffer.
+        np.take(places, taken, out=own, mode="clip")
+        own += np.repeat(shift[first:last], n_of_line)
     return _by_tensor(numbers, n_kept, strings, lines, layout)
 
 
@@ -125,14 +129,15 @@ def _by_tensor(
     parts: list[Positions] = [numbers] * len(lines.tensors)
     line_ends = np.cumsum(strings.n_named)
     upto = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(n_kept)])[line_ends]
-    numbers.flags.writeable = False
     spans = zip(pairwise([0, *line_ends.tolist()]), pairwise([0, *upto.tolist()]), strict=True)
     tensors = zip(lines.tensors.tolist(), lines.cuts.tolist(), strict=True)
     for (index, cut), ((first, last), (start, end)) in zip(tensors, spans, strict=True):
-        parts[index] = numbers[start:end]
+        own = parts[index] = numbers[start:end]
         if cut == COLUMNS:
             columns = np.repeat(strings.in_tensor[first:last], n_kept[first:last])
-            parts[index] = _by_rows(parts[index], columns, layout.shapes[index])
+            own[:] = _by_rows(own, columns, layout.shapes[index])
+        own.flags.writeable = False
+    numbers.flags.writeable = False
     return parts
 
 
@@ -146,33 +151,51 @@ def _by_rows(numbers: Positions, columns: Positions, shape: tuple[int, ...]) -> 
         turned = turned[np.argsort(rows.astype(np.uint16), kind="stable")]
     else:
         turned.sort()
-    turned.flags.writeable = False
     return turned
 
 
-def _places(
+def _gaps(
     positions: Sequence[Positions],
     classes: Classes,
     lines: Lines,
     strings: Strings,
     layout: Layout,
-) -> NDArray[np.int64]:
-    """Return the sorted places of all entries on the concatenated strings."""
+) -> list[list[Gaps]]:
+    """Return the gaps along the string of every class, in parts, one of each tensor.
+
+    Raises DiffError for a gap over 32 bits.
+    """
     shift = np.zeros(len(classes), dtype=np.int64)
     own = strings.in_tensor * strings.lengths
     shift[np.flatnonzero(classes)[strings.order]] = strings.starts - own[strings.order]
-    placed = [np.zeros(0, dtype=np.int64)]
+    parts: list[list[Gaps]] = [[] for _ in strings.ends]
+    before = (np.concatenate([[0], strings.ends])[:-1] - 1).tolist()  # the last place of each class
     firsts = np.cumsum(lines.n_lines) - lines.n_lines
     for index, cut, first, length in zip(
         lines.tensors, lines.cuts, firsts, lines.lengths, strict=True
     ):
         numbers = positions[index]
+        if not len(numbers):
+            continue
         if cut == COLUMNS:
             shape = layout.shapes[index]
             numbers = _turn(numbers, shape[0], math.prod(shape[1:]))
-        if len(numbers):
-            placed.append(numbers + shift[first + numbers // length])
-    return np.sort(np.concatenate(placed))
+            numbers.sort()
+        on_line = first + numbers // length
+        names = classes[on_line]
+        places = (numbers + shift[on_line])[np.argsort(names, kind="stable")]
+        ends = np.cumsum(np.bincount(names, minlength=len(parts) + 1)).tolist()
+        for name, (start, end) in enumerate(pairwise(ends)):
+            if start == end:
+                continue
+            gaps = np.diff(places[start:end], prepend=before[name]) - 1
+            if gaps.max() > MAX_GAP:
+                raise DiffError(
+                    f"A gap in a diff file is at most {MAX_GAP} entries, got {gaps.max()}."
+                )
+            parts[name].append(gaps.astype(np.uint32))
+            before[name] = int(places[end - 1])
+    return parts
 
 
 def _read_places(gaps: Gaps, counts: Counts, strings: Strings) -> NDArray[np.int64]:

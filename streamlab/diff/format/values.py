@@ -100,7 +100,7 @@ def keep_values(values: Floats, value_type: ValueType) -> Codes:
             numbers = (values.view(np.uint32) >> 16).astype(np.uint16)
     fits = value_type not in INTEGER_BITS
     counts = np.array([len(values)])
-    if not fits or _widen(Codes(numbers), counts, value_type).tobytes() != values.tobytes():
+    if not fits or not _same_bits(_widen(Codes(numbers), counts, value_type), values):
         raise DiffError(
             f"{value_type} cannot represent every weight bit for bit; use a wider type."
         )
@@ -127,7 +127,11 @@ def exact_codes(values: Floats, counts: NDArray[np.int64], value_type: ValueType
         if not _find_scales(np.abs(values), counts[counts > 0], allowed).all():
             return None
     codes = _round(values, counts, value_type)
-    return codes if _widen(codes, counts, value_type).tobytes() == values.tobytes() else None
+    return codes if _same_bits(_widen(codes, counts, value_type), values) else None
+
+
+def _same_bits(one: Floats, other: Floats) -> bool:
+    return np.array_equal(one.view(np.uint32), other.view(np.uint32))
 
 
 def widen_values(
