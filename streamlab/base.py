@@ -24,7 +24,9 @@ from streamlab.locations import (
     GGUF_SUFFIX,
     PACKAGE_PREFIX,
     Located,
+    cached_only,
     locate_model,
+    refuse_missing_folder,
     weights_digest,
 )
 
@@ -62,10 +64,17 @@ class BaseSettings(Settings):
     """Keep only this many of the lowest layers. Default: all."""
 
     def placed(self, folder: Path) -> BaseSettings:
-        """Return these settings with a local model, relative to `folder`, as an absolute path."""
+        """Return these settings with a local model, relative to `folder`, as an absolute path.
+
+        Raises SourceError for the path of a model that is missing.
+        """
         place = folder / self.model
         is_model = place.is_dir() or (place.suffix == GGUF_SUFFIX and place.is_file())
-        if self.model.startswith(PACKAGE_PREFIX) or not is_model:
+        if self.model.startswith(PACKAGE_PREFIX):
+            return self
+        if not is_model:
+            if not Path(self.model).exists():
+                refuse_missing_folder(self.model, folder)
             return self
         return self.model_copy(update={"model": os.path.abspath(place)})  # noqa: PTH100 - links stay
 
@@ -339,6 +348,8 @@ def find_model(settings: BaseSettings) -> Located:
     """Find a model that can be read, and is the one that is pinned."""
     located = locate_model(settings.model)
     _check_pin(settings, located)
+    if located.kind == "hub":
+        return cached_only(located, settings.revision)
     if located.gguf is not None and find_spec("gguf") is None:
         raise SourceError(
             f"The base {settings.model!r} is a GGUF file, which needs the package `gguf`. Install "

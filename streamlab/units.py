@@ -175,10 +175,13 @@ def nearest(name: str, known: Collection[str], *, limit: int = 3) -> str:
     return hint or (f"Known: {', '.join(known)}." if known else "There is none.")
 
 
-def did_you_mean(name: str, known: Collection[str], *, limit: int = 3) -> str:
-    """Return a question with the known names most like a mistyped one; empty without any."""
+def did_you_mean(name: str, known: Collection[str], *, limit: int = 3, below: str = "") -> str:
+    """Return a question with the known names most like a mistyped one; empty without any.
+
+    `below`: what is written before each name.
+    """
     near = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
-    return f"Did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""
+    return f"Did you mean {' or '.join(f'`{below}{n}`' for n in near)}?" if near else ""
 
 
 def _three_digits(value: float) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from streamlab.base import BaseSettings
 from streamlab.errors import SourceError
-from streamlab.locations import Located, locate_model, package_path, weights_digest
+from streamlab.locations import Located, cached_only, locate_model, package_path, weights_digest
 
 PACKAGE = "streamlab_made_up_weights"
 
@@ -90,8 +91,15 @@ def test_a_hub_id_is_left_to_the_hub(name: str) -> None:
     assert locate_model(name) == Located("hub", name)
 
 
-@pytest.mark.parametrize("name", ["./none", "/none", "~/none", "a/b/c", "two words", "hub:a"])
-def test_a_name_that_leads_nowhere_is_refused(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["./none", "/qqqq", "~/none", "a/b/c", "two words", "hub:a", "none.gguf", "here/none"]
+)
+def test_a_name_that_leads_nowhere_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+
     with pytest.raises(SourceError) as caught:
         locate_model(name)
 
@@ -99,6 +107,82 @@ def test_a_name_that_leads_nowhere_is_refused(name: str) -> None:
         f"The base {name!r} is not an existing folder. Give a folder with a `config.json`, "
         "`package:NAME`, or a hub id such as `bert-base-cased`."
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("models/my-bert", "models/my_bert"),
+        ("./models/my_brt", "models/my_bert"),
+        ("./model", "models"),
+        ("modls/my_bert/deep", "models"),
+        ("{here}/models/mybert", "{here}/models/my_bert"),
+    ],
+)
+def test_a_mistyped_folder_is_answered_with_what_is_near(
+    name: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder(tmp_path / "models" / "my_bert")
+    monkeypatch.chdir(tmp_path)
+    name, meant = (text.format(here=tmp_path) for text in (name, meant))
+
+    with pytest.raises(SourceError) as caught:
+        locate_model(name)
+
+    assert str(caught.value) == (
+        f"The base {name!r} is not an existing folder. Did you mean `{meant}`?"
+    )
+
+
+def test_a_scenario_may_name_a_base_beside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_folder(tmp_path / "scenarios" / "models" / "mine")
+    monkeypatch.chdir(tmp_path)
+
+    found = BaseSettings(model="models/mine").placed(tmp_path / "scenarios")
+
+    assert found.model == str(folder)
+    with pytest.raises(SourceError, match="Did you mean `models/mine`"):
+        BaseSettings(model="models/mne").placed(tmp_path / "scenarios")
+
+
+def test_a_home_folder_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = model_folder(tmp_path / "model")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    with pytest.raises(SourceError, match=f"has no meaning here: write `{folder}`"):
+        locate_model("~/model")
+
+
+def test_a_hub_model_is_refused_at_once_where_neither_hub_nor_cache_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "bert_base").mkdir()
+
+    with pytest.raises(SourceError) as caught:
+        cached_only(Located("hub", "bert-base"), None, cache=tmp_path)
+
+    assert str(caught.value) == (
+        "The hub is switched off by `HF_HUB_OFFLINE`, and its local cache has no model "
+        "'bert-base'. Did you mean `bert_base`?"
+    )
+
+
+def test_a_hub_model_is_taken_from_the_cache_where_the_hub_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "models--some--bert"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("1a2b")
+    model_folder(folder / "snapshots" / "1a2b")
+
+    found = cached_only(Located("hub", "some/bert"), None, cache=tmp_path)
+
+    assert found.options == {"local_files_only": True}
 
 
 def test_the_digest_of_one_weights_file_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:

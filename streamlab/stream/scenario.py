@@ -309,13 +309,14 @@ def load_scenario(
 ) -> LoadedScenario:
     """Read, override, expand and validate a scenario file, or a shipped scenario by its name.
 
-    Raises ConfigError naming every problem found.
+    Raises ConfigError naming every problem found, and SourceError for a missing folder of the base.
     """
     path = find_file(path, "scenario")
     found = override(read_yaml(path), overrides, Scenario)
     loaded = resolve_scenario(
         found.tree, origin=str(path), folder=path.parent, environment=environment
     )
+    loaded.scenario.base.placed(loaded.folder)  # refused before any data is read
     return replace(loaded, notes=found.notes)
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamlab.errors import DataError, DataProblemsError
+from streamlab.errors import DataError, DataProblemsError, SourceError
 from streamlab.tasks.examples import TaskData
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
@@ -159,3 +160,43 @@ def test_drawing_a_single_class_says_what_to_raise(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"The 2 examples .*seed 1.*Raise `max_train_examples`"):
         load(tmp_path, [{"files": "."}], max_train_examples=2)
+
+
+@pytest.mark.parametrize(
+    ("hub", "fact"),
+    [
+        ("reviews", "'reviews' is a folder here. Give `files: {folder: reviews}` in place of"),
+        ("mine/reviews", "'mine/reviews' is a folder here."),
+        ("mine/revews", "does not exist. Did you mean `mine/reviews`? A folder is given as"),
+    ],
+)
+def test_a_folder_is_never_taken_for_a_dataset_of_the_hub(
+    hub: str, fact: str, tmp_path: Path
+) -> None:
+    for folder in ("reviews", "mine/reviews"):
+        (tmp_path / folder).mkdir(parents=True)
+
+    with pytest.raises(SourceError, match=re.escape(fact)):
+        load(tmp_path, [], hub={"path": hub})
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"folder": "revews"}, {"train": "revews"}, {"train": "reviews/tran.csv"}],
+    ids=["folder", "split", "file"],
+)
+def test_a_mistyped_path_is_answered_with_what_is_near(own: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    (tmp_path / "reviews" / "train.csv").touch()
+
+    with pytest.raises(
+        SourceError, match=r"does not exist\. Did you mean `.*/(reviews|train.csv)`"
+    ):
+        load(tmp_path, [], files=own)
+
+
+def test_a_mistyped_folder_of_tasks_is_answered_with_what_is_near(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+
+    with pytest.raises(SourceError, match=r"does not exist\. Did you mean `.*/data`"):
+        load(tmp_path, [{"files": "dta"}])

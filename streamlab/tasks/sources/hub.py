@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from streamlab.errors import DataError
+from streamlab.errors import DataError, SourceError
+from streamlab.locations import hub_obstacle, is_path, near_by
 from streamlab.tasks.glue import GLUE, HUB_PATH, HUB_REVISION
 from streamlab.tasks.settings import TaskHub
 from streamlab.tasks.sources.api import (
@@ -30,11 +28,6 @@ if TYPE_CHECKING:
 
 Splits = Mapping[str, "Dataset"]
 Fetch = Callable[[TaskHub, Path | None], Splits]
-
-_OFFLINE_VARIABLES: Final = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
-_TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
-# What a proxy or a broken gateway answers in the hub's place.
-_REFUSALS: Final = frozenset({403, 407})
 
 
 def fetch_from_hub(hub: TaskHub, cache: Path | None) -> Splits:
@@ -91,29 +84,17 @@ class HubReach:
     @cached_property
     def obstacle(self) -> str | None:
         """Return why the hub cannot be used, as the start of a sentence, or None where it can."""
-        from huggingface_hub import constants
-
-        for name in _OFFLINE_VARIABLES:
-            if self.environment.get(name, "").upper() in _TRUE:
-                return f"The hub is switched off by `{name}`"
-        endpoint = self.endpoint or str(constants.ENDPOINT)
-        if not endpoint.startswith(("https://", "http://")):
-            return f"The hub's address {endpoint!r} is no web address"
-        request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310 - checked above
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout_seconds):  # noqa: S310
-                return None
-        except urllib.error.HTTPError as error:
-            error.close()
-            refused = error.code in _REFUSALS or error.code >= 500
-            return f"The hub cannot be reached (answer {error.code})" if refused else None
-        except (OSError, HTTPException, ValueError) as error:
-            return f"The hub cannot be reached ({getattr(error, 'reason', error)})"
+        return hub_obstacle(
+            environment=self.environment,
+            endpoint=self.endpoint,
+            timeout_seconds=self.timeout_seconds,
+        )
 
 
 def hub_source(request: Request) -> RawData | Unavailable:
     """Read a task's own hub dataset, or the one known for its dataset's name."""
     if request.argument is not None:
+        _refuse_folder(request.argument.path, request.base_folder)
         return read_hub(request.argument, request.hub)
     dataset = request.task.dataset
     entry = GLUE.get(dataset)
@@ -123,6 +104,24 @@ def hub_source(request: Request) -> RawData | Unavailable:
         )
     known = TaskHub(path=HUB_PATH, name=entry.hub_name, revision=HUB_REVISION, dev=entry.hub_dev)
     return read_hub(known, request.hub)
+
+
+def _refuse_folder(name: str, folder: Path) -> None:
+    """Raise SourceError for a dataset's id that is, or can only be, a folder on this machine.
+
+    The hub's library would read a folder of this name in place of the dataset.
+    """
+    if Path(name).is_dir() or (folder / name).is_dir():
+        raise SourceError(
+            f"`hub.path` is a dataset's id on the hub, and {name!r} is a folder here. Give "
+            f"`files: {{folder: {name}}}` in place of `hub`, or rename the folder."
+        )
+    if is_path(name, folder):
+        advice = near_by(name, folder) or "Check the path."
+        raise SourceError(
+            f"`hub.path` is a dataset's id on the hub, and {name!r} is the path of a folder that "
+            f"does not exist. {advice} A folder is given as `files: {{folder: ...}}`."
+        )
 
 
 def read_hub(hub: TaskHub, reach: HubReach) -> RawData | Unavailable:

@@ -11,7 +11,7 @@ from typing import get_args
 from pydantic import BaseModel, ValidationError
 
 from streamlab.errors import DataError, SourceError
-from streamlab.locations import PACKAGE_PREFIX, package_path
+from streamlab.locations import PACKAGE_PREFIX, near_by, package_path
 from streamlab.problems import message
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.settings import Labels, TaskFiles
@@ -75,10 +75,8 @@ def read_from_folder(
     task is there and cannot be read.
     """
     if not folder.is_dir():
-        raise SourceError(
-            f"The data folder {str(folder)!r} does not exist. Correct the path, or leave it empty "
-            "to go without."
-        )
+        advice = near_by(folder) or "Correct the path, or leave it empty to go without."
+        raise SourceError(f"The data folder {str(folder)!r} does not exist. {advice}")
     for name in (dataset, dataset.rpartition("/")[2]):
         if (folder / name).is_dir():
             return read_task_folder(folder / name, header=header)
@@ -127,7 +125,8 @@ def read_task_folder(
     it does not exist, DataError where it has no train split or cannot be read.
     """
     if not folder.is_dir():
-        raise SourceError(f"The folder {str(folder)!r} does not exist. Check the path.")
+        advice = near_by(folder) or "Check the path."
+        raise SourceError(f"The folder {str(folder)!r} does not exist. {advice}")
     meta = _read_meta(folder)
     title = known_as or str(folder)
     if is_saved_task(folder):

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from streamlab.errors import DataError, SourceError
+from streamlab.locations import near_by
 from streamlab.tasks.sources.api import RawSplit, Record
 from streamlab.units import counted
 
@@ -69,7 +70,8 @@ Reader = Callable[[Path, tuple[str, ...]], RawSplit]
 
 def _reader(path: Path) -> Reader:
     if not path.exists():
-        raise SourceError(f"The file {str(path)!r} does not exist. Check the path.")
+        advice = near_by(path) or "Check the path."
+        raise SourceError(f"The file {str(path)!r} does not exist. {advice}")
     reader = READERS.get(path.suffix)
     if reader is None:
         raise DataError(
