@@ -286,6 +286,12 @@ def expand_variables(text: str, environment: Mapping[str, str] = os.environ) -> 
     return expanded
 
 
+def unset_variables(text: str, environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the names of the variables in a text that are unset or empty, each once."""
+    names = dict.fromkeys(found["name"] for found in _VARIABLE.finditer(text))
+    return tuple(name for name in names if not environment.get(name))
+
+
 def validate(cls: type[AnySettings], tree: Mapping[str, Any], *, origin: str) -> AnySettings:
     """Build settings from a mapping; raises ConfigError naming every problem with its path."""
     try:

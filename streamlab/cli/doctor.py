@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -36,7 +36,7 @@ _HUB_SECONDS = 2.0
 @click.option("--ray-address", metavar="ADDRESS", help="Compare the machines of a Ray cluster.")
 @with_place
 def doctor(*, place: Place, ray_address: str | None, form: Format) -> None:
-    """Check versions, processor, compiler, GPU, hub, home, disk, registry and store.
+    """Check versions, processor, compiler, GPU, hub, data, home, disk, registry and store.
 
     A store outside the home is tried out: one file is put, read, listed and deleted. A `note` is
     for information only. The exit code is 1 if something is `broken`.
@@ -96,6 +96,7 @@ def find_out(place: Place, *, torch_seconds: float, hub_seconds: float) -> Itera
     yield check_compiler()
     yield check_torch(torch_seconds)
     yield check_hub(hub_seconds)
+    yield check_data(os.environ)
     yield check_home(place.home.path)
     yield check_disk(place.home.path)
     yield check_registry(place)
@@ -174,6 +175,20 @@ def check_hub(seconds: float) -> Finding:
     if obstacle is None:
         return Finding("hub", "ok", "answers")
     return Finding("hub", "note", f"{obstacle.rstrip('.')}; files and synthetic data still work")
+
+
+def check_data(environment: Mapping[str, str]) -> Finding:
+    """Look for the folder of real data that the shipped scenarios read."""
+    folder = environment.get("STREAMLAB_DATA")
+    if not folder:
+        return Finding(
+            "data", "note", "STREAMLAB_DATA is not set, so no folder of real data is read"
+        )
+    if not Path(folder).is_dir():
+        return Finding(
+            "data", "broken", f"STREAMLAB_DATA names {folder}, which is no folder; correct it"
+        )
+    return Finding("data", "ok", folder)
 
 
 def check_home(home: Path) -> Finding:

@@ -261,15 +261,10 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)
         say(notes, f"  not in the checkpoint, drawn from the seed: {names}")
-    skipped: dict[str, list[str]] = {}
     for task in context.tasks():
         say(notes, f"  {task.name}: {task.source.kind}, {task.source.detail}")
-        for attempt in task.tried:
-            source, _, reason = attempt.partition(": ")
-            skipped.setdefault(source, []).append(reason)
-    for source, reasons in skipped.items():
-        count = counted(len(reasons), "task")
-        say(notes, f"  not from {source} ({count}): {reasons[0]}")
+    for line in context.skipped_sources():
+        say(notes, f"  {line}")
 
 
 def note_slow_step(notes: Console, scenario: Scenario) -> None:

@@ -98,9 +98,12 @@ def plan(*, loaded: LoadedScenario, form: Format) -> None:
         seeds = loaded.scenario.seeds
         context = RunContext(loaded.scenario, load_base(loaded.base, seed=seeds[0]), loaded.folder)
         rows = planned(context)
+        skipped = tuple(context.skipped_sources())
     table = tabulate("plan", f"Plan of {loaded.scenario.name}", _PLAN_COLUMNS, rows)
     print_table(table, form)
     total = format_seconds(sum(row.seconds for row in rows))
+    for line in skipped:
+        note(f"{line[0].upper()}{line[1:]}")
     note(f"{len(rows)} arrivals, about {total} of training. Nothing was trained.")
 
 

@@ -136,8 +136,12 @@ def _read_test(file: SubmissionFile, folder: Path | None, hub: HubReach) -> RawS
     splits = hub.splits(TaskHub(path=HUB_PATH, name=config, revision=HUB_REVISION))
     if not isinstance(splits, Unavailable):
         return from_dataset(splits[file.split], f"{HUB_PATH}/{config} {file.split}")
-    tried = "no folder is given" if folder is None else f"{folder} has no {file.split} for it"
-    raise DataError(f"{tried}. {splits.reason}")
+    tried = f"{folder} has no {file.split} for it."
+    if folder is None:
+        tried = (
+            "`STREAMLAB_DATA` is not set and `--test-data` not given, so that no folder is read."
+        )
+    raise DataError(f"{tried} {splits.reason}")
 
 
 @dataclass(frozen=True)

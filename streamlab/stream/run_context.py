@@ -29,6 +29,7 @@ from streamlab.tasks.batches import Encoded, encode
 from streamlab.tasks.examples import Example, TaskData
 from streamlab.tasks.load import TaskExamples, read_task
 from streamlab.tasks.sources.hub import HubReach
+from streamlab.units import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -318,6 +319,16 @@ class RunContext:
         """Yield every task in the order of arrival, without examples to learn from."""
         for task in dict.fromkeys(arrival.task for arrival in arrivals(self.scenario)):
             yield self.reported(task).data
+
+    def skipped_sources(self) -> Iterator[str]:
+        """Yield a line on each source that was tried in vain: how many tasks it lacks, and why."""
+        skipped: dict[str, list[str]] = {}
+        for task in self.tasks():
+            for attempt in task.tried:
+                source, _, reason = attempt.partition(": ")
+                skipped.setdefault(source, []).append(reason)
+        for source, reasons in skipped.items():
+            yield f"not from {source} ({counted(len(reasons), 'task')}): {reasons[0]}"
 
     def reported(self, task: str) -> EncodedTask:
         """Return what is the same for every version of a task: all but what it is learnt from."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -371,8 +372,15 @@ def _with_defaults(tree: Tree) -> Tree:
     return {**tree, "tasks": merged}
 
 
+# The sources that read local files expand their paths themselves.
+_DATA_PATH = re.compile(r"data\.sources\.\d+\.files|tasks\.[^.]+\.files\.[a-z]+")
+
+
 def _expand(tree: Any, environment: Mapping[str, str], place: str, bad: dict[str, str]) -> Any:
-    """Expand variables; `bad` receives the problem of each setting that cannot have its value."""
+    """Expand variables; `bad` receives the problem of each setting that cannot have its value.
+
+    A path of data that comes out empty stays as written, so that its source can say why.
+    """
     if isinstance(tree, dict):
         return {
             key: _expand(value, environment, f"{place}.{key}" if place else str(key), bad)
@@ -382,7 +390,8 @@ def _expand(tree: Any, environment: Mapping[str, str], place: str, bad: dict[str
         return [_expand(value, environment, f"{place}.{i}", bad) for i, value in enumerate(tree)]
     if isinstance(tree, str):
         try:
-            return expand_variables(tree, environment)
+            expanded = expand_variables(tree, environment)
+            return expanded or (tree if _DATA_PATH.fullmatch(place) else "")
         except ValueError as error:
             bad[place] = f"{place}: {error}."
     if isinstance(tree, int) and abs(tree) >= 1 << 63:

@@ -74,6 +74,24 @@ def test_json_and_csv_hold_raw_numbers_of_every_column(plan: Plan, lab: Lab) -> 
     ]
 
 
+def test_a_source_that_an_unset_variable_leaves_out_is_named(
+    plan: Plan, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STREAMLAB_DATA", raising=False)
+    sources = '[{"files": "${STREAMLAB_DATA:-}"}, "synthetic"]'
+    tasks = '{"mood": {"dataset": "glue/sst2"}}'
+
+    result = plan(
+        lab.scenario(), "--set", f"data.sources={sources}", "--set", f"tasks={tasks}",
+        "--set", "providers={press: {tasks: [mood]}}",
+    )  # fmt: skip
+
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.splitlines()[0] == (
+        "Not from files (1 task): `STREAMLAB_DATA` is not set, so that no local data is read."
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

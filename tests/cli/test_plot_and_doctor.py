@@ -156,6 +156,15 @@ def test_an_unreachable_hub_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks.check_hub(1.0).status == "note"
 
 
+def test_the_folder_of_real_data_is_looked_for(tmp_path: Path) -> None:
+    unset = checks.check_data({})
+    found = checks.check_data({"STREAMLAB_DATA": str(tmp_path)})
+    missing = checks.check_data({"STREAMLAB_DATA": str(tmp_path / "none")})
+
+    assert [finding.status for finding in (unset, found, missing)] == ["note", "ok", "broken"]
+    assert unset.found == "STREAMLAB_DATA is not set, so no folder of real data is read"
+
+
 def test_doctor_ends_with_1_where_something_is_broken(
     call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:

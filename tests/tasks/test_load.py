@@ -87,7 +87,13 @@ def test_own_files_come_before_the_common_sources(folder: Path) -> None:
 def test_an_unset_folder_is_skipped_and_said(tmp_path: Path) -> None:
     task = load(tmp_path, [{"files": "${ROWS:-}"}, "synthetic"])
 
-    assert task.tried == ("files: No folder is given: '${ROWS:-}' is empty.",)
+    assert task.tried == ("files: `ROWS` is not set, so that no local data is read.",)
+
+
+def test_an_unset_path_of_its_own_is_skipped_and_said(tmp_path: Path) -> None:
+    task = load(tmp_path, ["synthetic"], files={"train": "${ROWS:-}", "dev": "dev.csv"})
+
+    assert task.tried == ("its own files: `ROWS` is not set, so that no local data is read.",)
 
 
 def test_a_folder_may_be_named_by_a_variable(folder: Path) -> None:
@@ -99,13 +105,6 @@ def test_a_folder_may_be_named_by_a_variable(folder: Path) -> None:
 def test_a_variable_without_default_must_be_set(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="`ROWS` is not set"):
         load(tmp_path, [{"files": "${ROWS}"}, "synthetic"])
-
-
-def test_an_own_path_that_comes_out_empty_is_skipped(tmp_path: Path) -> None:
-    task = load(tmp_path, ["synthetic"], files={"train": "${ROWS:-}"})
-
-    assert task.source.synthetic
-    assert task.tried[0].startswith("its own files: A path is empty")
 
 
 def test_no_source_lists_every_one_tried(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
+from streamlab.config import unset_variables
 from streamlab.errors import DataError, SourceError
 from streamlab.locations import PACKAGE_PREFIX, near_by, package_path
 from streamlab.problems import message
@@ -45,12 +46,22 @@ def file_source(request: Request) -> RawData | Unavailable:
         given = {name: path for name, path in files if path is not None}
         paths = {name: request.expand(path) for name, path in given.items()}
         if not all(paths.values()):
-            return Unavailable("A path is empty once its variables are filled in.")
+            empty = next(path for name, path in given.items() if not paths[name])
+            return Unavailable(_nothing_given(empty, request))
         return read_own_files(TaskFiles(**paths), request.base_folder, request.header)
     folder = request.expand(files)
     if not folder:
-        return Unavailable(f"No folder is given: {files!r} is empty.")
+        return Unavailable(_nothing_given(files, request))
     return read_from_folder(request.base_folder / folder, request.task.dataset, request.header)
+
+
+def _nothing_given(path: str, request: Request) -> str:
+    """Say why a path is empty once its variables are filled in."""
+    unset = unset_variables(path, request.environment)
+    if not unset:
+        return f"The path {path!r} is empty."
+    names = " and ".join(f"`{name}`" for name in unset)
+    return f"{names} {'is' if len(unset) == 1 else 'are'} not set, so that no local data is read."
 
 
 def package_source(request: Request) -> RawData | Unavailable:
