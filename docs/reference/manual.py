@@ -42,7 +42,8 @@ columns wide and without colour; `NO_COLOR=1` turns colour off on a terminal.
 _TAIL = """\
 ## Shell completion
 
-To complete commands, options and listings with Tab, add one of these to the shell's settings:
+To complete commands, options, listings and the names of runs, tasks, tags and providers with Tab,
+add one of these to the shell's settings:
 
 ```sh
 eval "$(_STREAMLAB_COMPLETE=bash_source streamlab)"                # bash, in ~/.bashrc

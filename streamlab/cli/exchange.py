@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from streamlab.cli.completion import ARTIFACTS, names_of
 from streamlab.cli.options import (
     Place,
     find_stored,
@@ -35,7 +36,7 @@ to_file = output_option("-o", "--output", text="The file to write.", required=Tr
 
 
 @click.command()
-@click.argument("thing")
+@click.argument("thing", shell_complete=names_of(*ARTIFACTS, words=SUBJECTS))
 @to_file
 @where_option("Of a table: only rows that meet this condition")
 @task_options
@@ -76,7 +77,9 @@ _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 
 @click.command("import")
 @click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
-@click.option("--provider", metavar="NAME", help="The provider of FILE.")
+@click.option(
+    "--provider", metavar="NAME", shell_complete=names_of("provider"), help="The provider of FILE."
+)
 @click.option("--task", metavar="NAME", help="The task of FILE; default: the one in the file.")
 @click.option(
     "--base", metavar="MODEL", multiple=True,

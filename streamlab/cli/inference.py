@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamlab.cli.completion import ARTIFACTS, names_of
 from streamlab.cli.options import (
     Place,
     base_option,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=names_of(*ARTIFACTS))
 @click.argument("texts", metavar="[TEXT]...", nargs=-1)
 @click.option(
     "--pair", "pairs", nargs=2, multiple=True, metavar="A B", help="Predict for a pair of texts."
@@ -215,7 +216,7 @@ def _prediction_table(
 
 
 @click.command()
-@click.argument("tasks", metavar="[TASK]...", nargs=-1)
+@click.argument("tasks", metavar="[TASK]...", nargs=-1, shell_complete=names_of(*ARTIFACTS))
 @number_option("--repeats", "Repetitions per task.", default=20)
 @where_option("Only tasks whose arrival meets this condition")
 @task_options
@@ -297,7 +298,7 @@ def _timing_table(timings: Sequence[Timing]) -> Table:
 
 
 @click.command()
-@click.argument("task", metavar="TASK|FILE")
+@click.argument("task", metavar="TASK|FILE", shell_complete=names_of(*ARTIFACTS))
 @click.option(
     "--to",
     "folder",

@@ -6,10 +6,11 @@ import time
 
 import click
 
-from streamlab.cli.options import OneOf, Place, number_option, where_option, with_place
+from streamlab.cli.completion import ARRIVALS, TAGS, names_of
+from streamlab.cli.options import OneOf, Place, number_option, run_named, where_option, with_place
 from streamlab.cli.output import Format, format_option, note, print_line, print_page, print_table
 from streamlab.errors import UsageError
-from streamlab.registry.references import find, find_run, find_runs, find_tagged, split_tag
+from streamlab.registry.references import LATEST, find, find_run, find_runs, find_tagged, split_tag
 from streamlab.views.comparison import compare as compared
 from streamlab.views.disk_usage import BYS, By, home_usage, usage
 from streamlab.views.listings import SUBJECTS, Subject, list_records, parse_where
@@ -22,7 +23,7 @@ from streamlab.views.table import readable
 @click.argument(
     "subject", type=OneOf(SUBJECTS, what="listing"), metavar="[LISTING]", default="runs"
 )
-@click.option("--run", metavar="RUN", help="Only the records of this run.")
+@run_named("Only the records of this run.")
 @where_option("Only rows that meet this condition")
 @number_option("--limit", "At most N rows.")
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN: descending.")
@@ -85,10 +86,8 @@ def ls(
 
 
 @click.command()
-@click.argument("reference", default="latest")
-@click.option(
-    "--run", metavar="RUN", default="latest", show_default=True, help="Look a task up in this run."
-)
+@click.argument("reference", default="latest", shell_complete=names_of(*ARRIVALS, words=(LATEST,)))
+@run_named("Look a task up in this run.", default=LATEST)
 @click.option("--live", is_flag=True, help="Serve the report page of a run that goes on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="N",
@@ -156,7 +155,7 @@ def _follow(place: Place, reference: str, port: int) -> None:
 
 
 @click.command()
-@click.argument("references", metavar="A B ...", nargs=-1)
+@click.argument("references", metavar="A B ...", nargs=-1, shell_complete=names_of(*ARRIVALS))
 @click.option("--all", "everything", is_flag=True, help="Also show what is equal.")
 @click.option("--sweep", is_flag=True, help="Tabulate runs by the settings in which they differ.")
 @where_option("Only runs that meet this condition; without names all of them")
@@ -209,8 +208,8 @@ def compare(
 
 
 @click.command()
-@click.argument("name", required=False)
-@click.argument("reference", required=False)
+@click.argument("name", required=False, shell_complete=names_of(*TAGS))
+@click.argument("reference", required=False, shell_complete=names_of(*ARRIVALS, words=(LATEST,)))
 @click.option("--remove", is_flag=True, help="Remove the tag NAME.")
 @format_option()
 @with_place

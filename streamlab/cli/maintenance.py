@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamlab.cli.completion import ARRIVALS, names_of
 from streamlab.cli.lazy_group import SuggestingGroup
-from streamlab.cli.options import Place, where_option, with_place
+from streamlab.cli.options import Place, run_named, where_option, with_place
 from streamlab.cli.output import Format, format_option, note, print_table
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.registry.records import ArrivalRecord
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from streamlab.registry.database import Database
 
 _ARRIVAL_COLUMNS = columns("id: number, run, seed: number, task, method, digest: digest")
-references_argument = click.argument("references", metavar="[REFERENCE]...", nargs=-1)
-within_option = click.option(
-    "--run", metavar="RUN", help="Of a task or a condition, take only the arrivals in this run."
+references_argument = click.argument(
+    "references", metavar="[REFERENCE]...", nargs=-1, shell_complete=names_of(*ARRIVALS)
 )
+within_option = run_named("Of a task or a condition, take only the arrivals in this run.")
 condition_option = where_option("Only arrivals that meet this condition, without names of all,")
 
 
@@ -114,8 +115,8 @@ def _undo(removed: Sequence[ArrivalRecord]) -> str:
 
 
 @click.command()
-@click.argument("reference", metavar="TASK@VERSION")
-@click.option("--run", metavar="RUN", help="The run; default: the latest with the task.")
+@click.argument("reference", metavar="TASK@VERSION", shell_complete=names_of("task", "arrival tag"))
+@run_named("The run; default: the latest with the task.")
 @format_option()
 @with_place
 def rollback(reference: str, *, place: Place, run: str | None, form: Format) -> None:
@@ -144,8 +145,13 @@ _PURGE_COLUMNS = columns("what, name, digest: digest, bytes: bytes, note, [file]
 
 
 @click.command()
-@click.option("--provider", metavar="NAME", help="The provider to delete.")
-@click.option("--run", metavar="RUN", help="The run to delete, by its name.")
+@click.option(
+    "--provider", metavar="NAME", shell_complete=names_of("provider"),
+    help="The provider to delete.",
+)  # fmt: skip
+@click.option(
+    "--run", metavar="RUN", shell_complete=names_of("run"), help="The run to delete, by its name."
+)
 @click.option("--dry-run", is_flag=True, help="Only list what would be deleted.")
 @click.option("--yes", is_flag=True, help="Delete; this cannot be undone.")
 @format_option()

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamlab.cli.completion import RUNS, names_of
 from streamlab.cli.output import note
 from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
 from streamlab.files import check_target
 from streamlab.home.folder import Home
-from streamlab.registry.references import TaskFilter
+from streamlab.registry.references import LATEST, TaskFilter
 from streamlab.units import BYTE_UNITS, COUNT_UNITS, SHARE_UNITS, Units, nearest, parse_amount
 from streamlab.views.table import readable
 
@@ -132,20 +133,32 @@ with_place = _bundled(
         help="Files outside the home, as s3://BUCKET/PREFIX (STREAMLAB_STORE).",
     ),
 )
+
+
+def run_named(text: str, *, default: str | None = None) -> Callable[[Command], Command]:
+    """Add `--run`, which takes a reference to a run; `text` is its help."""
+    return click.option(
+        "--run",
+        metavar="RUN",
+        default=default,
+        show_default=True,
+        shell_complete=names_of(*RUNS, words=(LATEST,)),
+        help=text,
+    )
+
+
 # Add `--run`, `--seed` and `--method`, passed to the command as `among`.
 task_options = _bundled(
     "among",
     TaskFilter,
-    click.option("--run", metavar="RUN", help="Look the task up in this run."),
+    run_named("Look the task up in this run."),
     click.option("--seed", type=int, metavar="N", help="Use the arrival with this seed."),
     click.option("--method", metavar="NAME", help="Use the arrival by this method."),
 )
 base_option = click.option(
     "--base", metavar="MODEL", help="Load the base from here; default: from where it was recorded."
 )
-run_option = click.option(
-    "--run", metavar="RUN", default="latest", show_default=True, help="The run to read."
-)
+run_option = run_named("The run to read.", default=LATEST)
 
 
 def where_option(text: str) -> Callable[[Command], Command]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
+from streamlab.cli.completion import RUNS, names_of
 from streamlab.cli.options import BYTES, COUNT, OneOf, Place, output_option, run_option, with_place
 from streamlab.cli.output import note, print_line
 from streamlab.errors import UsageError
 from streamlab.figures.catalogue import BY_NAME
-from streamlab.registry.references import find_run
+from streamlab.registry.references import LATEST, find_run
 from streamlab.units import counted
 
 
@@ -89,7 +90,7 @@ def plot(
 
 
 @click.command()
-@click.argument("run", default="latest")
+@click.argument("run", default=LATEST, shell_complete=names_of(*RUNS, words=(LATEST,)))
 @output_option("-o", "--output", text="The file to write; default: reports/RUN.html in the home.")
 @with_place
 def report(run: str, *, place: Place, output: Path | None) -> None:

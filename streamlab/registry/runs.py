@@ -209,6 +209,12 @@ class Runs(Repository):
         return self._records("runs", reversed(rows), self._read)
 
     @reads
+    def names(self) -> tuple[str, ...]:
+        """Return the name of every run, the newest first."""
+        query = select(RunRow.name).order_by(RunRow.id.desc())
+        return tuple(self._connection.execute(query).scalars())
+
+    @reads
     def find_unfinished(self, scenario_digest: str) -> RunRecord | None:
         """Return the latest run of a scenario that is not `finished`, None where there is none."""
         found = reversed(self.list(scenario_digest=scenario_digest))

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamlab.home.folder import Home
+from streamlab.registry.registry import Registry
 
 CLI = Path(__file__).parents[2] / "cli.py"
 COLUMNS = 80
@@ -114,20 +115,84 @@ def test_data_and_notes_go_to_different_places(home: Home) -> None:
 def test_the_shell_completes_commands_subjects_and_options(
     words: str, expected: set[str], home: Home
 ) -> None:
+    assert completed(words, home) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("show g", {"glue_stream-1"}),
+        ("show ", {"latest", "tiny-1", "glue_stream-1", "sst2", "mrpc", "fine", "kept"}),
+        ("ls scores --run ", {"latest", "tiny-1", "glue_stream-1", "fine"}),
+        ("report t", {"tiny-1"}),
+        ("compare tiny-1 glue", {"glue_stream-1"}),
+        ("predict ", {"sst2", "mrpc", "kept"}),
+        ("predict sst2 --run la", {"latest"}),
+        ("merge k", {"kept"}),
+        ("export s", {"scores", "sst2"}),
+        ("rm mr", {"mrpc"}),
+        ("tag --remove ", {"fine", "kept"}),
+        ("purge --provider n", {"newswire"}),
+        ("fit --run f", {"fine"}),
+    ],
+)
+def test_the_shell_completes_names_of_the_home(words: str, expected: set[str], home: Home) -> None:
+    with Registry.open(home.registry_url, clock=lambda: 0.0) as registry:
+        registry.tags.add("fine", "run", "tiny-1")
+        registry.tags.add("kept", "arrival", 1)
+
+    assert completed(words, home) == expected
+
+
+@pytest.mark.parametrize("damage", ["absent", "damaged", "another database"])
+def test_without_a_registry_nothing_is_completed_and_nothing_said(
+    damage: str, home: Home, tmp_path: Path
+) -> None:
+    place = home if damage != "absent" else Home(tmp_path / "absent")
+    if damage == "damaged":
+        (home.path / "registry.db").write_bytes(b"no database" * 1000)
+    more = {"STREAMLAB_REGISTRY": "none://x"} if damage == "another database" else {}
+
+    assert completed("predict ", place, **more) == set()
+    assert completed("show l", place, **more) == {"latest"}
+    assert not (tmp_path / "absent").exists()
+
+
+def test_names_are_completed_without_the_libraries_that_train(home: Home) -> None:
+    heavy = ["torch", "transformers", "datasets", "matplotlib", "pandas"]
+    script = (
+        "import sys\n"
+        "from click.shell_completion import BashComplete\n"
+        "from streamlab.cli import cli\n"
+        "found = BashComplete(cli, {}, 'streamlab', '_').get_completions(['show'], 't')\n"
+        f"print([item.value for item in found], [n for n in {heavy} if n in sys.modules])"
+    )
+
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, env=surroundings(home), check=True,
+    )  # fmt: skip
+
+    assert found.stdout == "['tiny-1'] []\n"
+
+
+def completed(words: str, home: Home, **more: str) -> set[str]:
+    """Return what bash is offered for the last of some words; nothing may be printed beside."""
     line = f"streamlab {words}"
     environment = surroundings(
         home,
         _STREAMLAB_COMPLETE="bash_complete",
         COMP_WORDS=line,
-        COMP_CWORD=str(len(line.split()) - 1),
+        COMP_CWORD=str(len(line.split(" ")) - 1),
+        **more,
     )
 
     found = subprocess.run(
         [sys.executable, str(CLI)], capture_output=True, text=True, env=environment
     )
 
-    assert {answer.split(",")[1] for answer in found.stdout.splitlines()} == expected
     assert found.stderr == ""
+    return {answer.split(",")[1] for answer in found.stdout.split()}
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
