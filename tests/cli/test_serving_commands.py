@@ -41,9 +41,11 @@ def expected(ran: Ran, task: str, texts: list[Any]) -> list[Any]:
 
 
 def test_the_examples_of_the_help_run(
-    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "base").symlink_to(lab.base)
+    call("export", "sst2", "-o", "sst2.sldiff")
     write_rows(tmp_path / "reviews.jsonl", [{"text": "the film was great", "label": 1}])
 
     for words in [*examples("predict"), *examples("swap"), *examples("merge")]:
