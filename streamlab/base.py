@@ -192,7 +192,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         initialised=initialised,
         tokenizer=tokenizer,
         config=config,
-        max_length=min(_longest_declared(config), int(tokenizer.model_max_length)),
+        max_length=min(longest_declared(config), int(tokenizer.model_max_length)),
         file_bytes=checkpoint_bytes(backbone),
         _held=fingerprint_tensors(tensors),
     )
@@ -245,7 +245,8 @@ def _probed(base: Base, headless: PreTrainedModel) -> Base:
     return replace(base, max_length=max_length)
 
 
-def _longest_declared(config: PretrainedConfig) -> int:
+def longest_declared(config: PretrainedConfig) -> int:
+    """Return the longest input in tokens by a configuration, 512 where it names none."""
     names = ("max_position_embeddings", "max_seq_len")  # the latter in MPT
     declared = next((n for name in names if (n := getattr(config, name, None))), 0)
     return declared if declared > 0 else _UNLIMITED_LENGTH

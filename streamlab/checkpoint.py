@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,17 +71,22 @@ class Checkpoint:
     left_out: tuple[str, ...]
 
 
-def open_checkpoint(settings: BaseSettings, *, model_class: str | None = None) -> Checkpoint:
+def open_checkpoint(
+    settings: BaseSettings,
+    *,
+    model_class: Callable[[PretrainedConfig], str | None] = lambda _config: None,
+) -> Checkpoint:
     """Open a checkpoint as it is, in its own dtype.
 
-    `model_class`: of `transformers`; default: the classifier if its head is stored, else the model
-    without a head. Tensors are read when they are asked for, if they are stored in safetensors
-    files under the names that `transformers` gives them; otherwise the model is loaded whole.
-    Raises SourceError, or BaseMismatchError where another file is pinned.
+    `model_class` gives a class of `transformers`, or None for the classifier if its head is stored,
+    else the model without a head. Tensors are read when they are asked for, if they are stored in
+    safetensors files under the names that `transformers` gives them; otherwise the model is loaded
+    whole. Raises SourceError, or BaseMismatchError where another file is pinned.
     """
     located = find_model(settings)
     config = load_config(settings, located)
-    classes = (MODEL_CLASS, "AutoModel") if model_class is None else (model_class,)
+    wanted = model_class(config)
+    classes = (MODEL_CLASS, "AutoModel") if wanted in (MODEL_CLASS, None) else (wanted,)
     with quiet_transformers(), loading_errors(settings):
         opened = _opened(settings, located, config, classes)
     return opened or _loaded(settings, located, config, classes)

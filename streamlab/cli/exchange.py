@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -20,6 +20,7 @@ from streamlab.cli.options import (
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
+from streamlab.registry.records import IMPORTED
 from streamlab.registry.references import find_run
 from streamlab.units import counted
 from streamlab.views.export import check_ending, write_table
@@ -27,6 +28,8 @@ from streamlab.views.listings import SUBJECTS, list_records
 from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamlab.diff.format.values import ValueType
     from streamlab.inference.checkpoint_diff import CheckpointDiff
     from streamlab.registry.references import TaskFilter
@@ -78,7 +81,10 @@ _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 @click.command("import")
 @click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--provider", metavar="NAME", shell_complete=names_of("provider"), help="The provider of FILE."
+    "--provider",
+    metavar="NAME",
+    shell_complete=names_of("provider"),
+    help="The provider of FILE; default: imported.",
 )
 @click.option("--task", metavar="NAME", help="The task of FILE; default: the one in the file.")
 @click.option(
@@ -98,8 +104,9 @@ def import_(
 ) -> None:
     """Import a diff FILE, or all finished runs of another HOME.
 
-    A FILE is checked against its base, which must be recorded here, and becomes the only arrival
-    of a new run, by the method `imported`, without scores. Runs of a HOME keep their files, scores
+    A FILE is checked against its base, which must be recorded here or be given by --base, and
+    becomes the only arrival of a new run, by the method `imported`, without scores. With --base,
+    the home may be new. Runs of a HOME keep their files, scores
     and curves; its bases must be recorded here, or be given by --base. Everything is checked
     first: all of it is imported or nothing. Existing records stay unchanged; a run whose name is
     taken gets the next number.
@@ -118,26 +125,21 @@ def import_(
             place.home, place.url, Home(source), models=base, store_url=place.store_url
         )
         imported = [(result.source.run.name, result) for result in found]
-    elif provider:
-        # First, since a file cannot be checked without a recorded base.
-        with place.open(read_only=False) as registry:
-            from streamlab.inference.import_file import import_file
-
-            if len(base) > 1:
-                raise UsageError("A FILE has one base; give `--base` once.")
-            model = next(iter(base), None)
-            result = import_file(
-                registry,
-                place.home,
-                source,
-                provider=provider,
-                task=task,
-                model=model,
-                store_url=place.store_url,
-            )
-        imported = [(source.name, result)]
     else:
-        raise UsageError(f"Give the provider of {source} with `--provider`.")
+        if len(base) > 1:
+            raise UsageError("A FILE has one base; give `--base` once.")
+        from streamlab.inference.import_file import import_file
+
+        result = import_file(
+            place.home,
+            place.url,
+            source,
+            provider=provider or IMPORTED,
+            task=task,
+            model=next(iter(base), None),
+            store_url=place.store_url,
+        )
+        imported = [(source.name, result)]
     rows = tuple(
         (
             name,
@@ -162,6 +164,10 @@ def import_(
     type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign")),
     help="Type of the stored values (docs/reference/format.md).",
 )
+@click.option("--task", metavar="NAME", help="The task's name; default: that of TUNED's folder.")
+@click.option(
+    "--labels", metavar="A,B", help="Names of the outputs; default: those in TUNED's configuration."
+)
 @click.option("--base-revision", metavar="COMMIT", help="Hub revision of BASE.")
 @click.option("--tuned-revision", metavar="COMMIT", help="Hub revision of TUNED.")
 @format_option()
@@ -172,6 +178,8 @@ def diff(
     output: Path,
     add: bool,
     values: str | None,
+    task: str | None,
+    labels: str | None,
     base_revision: str | None,
     tuned_revision: str | None,
     form: Format,
@@ -181,6 +189,9 @@ def diff(
     Each is a folder, `package:NAME` or a hub id. The file holds TUNED's head and every weight
     whose bits differ, so that BASE and the file give TUNED bit for bit; this is checked. With
     --add it holds differences instead, as bf16 or the type of --values: smaller, but rounded.
+
+    The type of the task, its labels and the longest text come from TUNED's configuration and
+    tokenizer, so that the file can be imported and used. Models are read one tensor at a time.
 
     \b
     Example:
@@ -195,10 +206,13 @@ def diff(
         output,
         exact=not add,
         value_type=cast("ValueType | None", values),
+        task=task,
+        labels=[label.strip() for label in labels.split(",")] if labels else (),
     )
     print_table(_part_table(made), form)
     kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"
     note(f"{output}: {kept}; SHA-256 {made.encoded.digest}")
+    note(_task_line(made.diff.task))
     if made.left_out:
         note(
             f"Left out: {counted(len(made.left_out), 'tensor')} of TUNED that no classifier has, "
@@ -206,6 +220,18 @@ def diff(
         )
     if not add:
         note("Read back and compared: equals TUNED, bit for bit.")
+
+
+def _task_line(task: Mapping[str, Any]) -> str:
+    if "kind" not in task:
+        return (
+            f"The task {task['task']!r} has no type, since TUNED has no head that is known: the "
+            "file can be merged, not imported and asked."
+        )
+    labels = f", labels {', '.join(task['labels'])}" if task["labels"] else ""
+    return (
+        f"The task {task['task']!r}: {task['kind']}{labels}, texts of {task['max_length']} tokens."
+    )
 
 
 def _part_table(made: CheckpointDiff) -> Table:

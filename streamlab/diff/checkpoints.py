@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 FILE_NAME = "diff.sldiff"
 CARD_NAME = "README.md"
 _BLOCK_ENTRIES = 1 << 24  # that are compared at a time
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
 
 
@@ -300,6 +301,25 @@ class _Changes:
         )
 
 
+def _without_frozen(base: Weights, tuned: Weights, head: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a head without those of a language model, which must be the base's.
+
+    Raises DiffError where they are not.
+    """
+    outputs = tuned.model.get_output_embeddings()
+    of_outputs = set() if outputs is None else {*map(id, outputs.parameters())}
+    frozen = {name for name, p in tuned.model.named_parameters() if id(p) in of_outputs} & {*head}
+    for name in sorted(frozen):
+        old = base.tensors.get(name)
+        if old is None or not torch.equal(old, tuned.tensors[name]):
+            raise DiffError(
+                f"`{name}`, the head of the language model, is not that of the base. A diff leaves "
+                "it as it is: tune with that head frozen, or with its weights tied to the "
+                "embeddings, and give the base as a whole language model."
+            )
+    return tuple(name for name in head if name not in frozen)
+
+
 _MEANINGS: Final = MappingProxyType[Mode, str](
     {
         "add": "Its values are added to the base's weights.",
@@ -380,23 +400,30 @@ class PretrainedDiff(DiffVector):
         task: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return what `from_models` does; no more than a tensor of each is held at a time."""
-        names, head_names = _backbone_names(tuned.model)
         held, parameters = base.tensors, tuned.tensors
         base_names = _backbone_names(base.model, every=True)[0]
+        names, head_names = _backbone_names(tuned.model)
         lacking = sorted(names.keys() - base_names.keys())
         if lacking:
             raise DiffError(
                 f"The base lacks `{lacking[0]}` of the tuned model ({len(lacking)} such tensors): "
                 "the two have different architectures. Give two models of one architecture."
             )
-        before = _Renamed(held, {name: base_names[name] for name in names})
-        _check_pooler(base.model, names)
+        # Some models for tasks leave the pooler out, which is then unchanged.
+        in_layout = _backbone_names(base.model)[0]
+        own = [n for n in in_layout if n in names or n.startswith("pooler.")]
+        own += [name for name in names if name not in in_layout]
+        before = _Renamed(held, {name: base_names[name] for name in own})
+        _check_pooler(base.model, [*before])
         kept = {*names.values(), *head_names}
         dropped = {name: name for name in parameters if name not in kept}
         _check_dropped(_Renamed(parameters, dropped), held)
         changes = _Changes(exact=exact)
-        for name, full in names.items():
-            changes.add(name, before[name], parameters[full])
+        for name in before:
+            changes.add(
+                name, before[name], parameters[names[name]] if name in names else before[name]
+            )
+        head_names = _without_frozen(base, tuned, head_names)
         head = {name: parameters[name].float().cpu().numpy().copy() for name in head_names}
         layout = Layout.of(before, base.model.config, tokenizer_beside(base.model))
         mode: Mode = "replace" if exact else "add"
@@ -497,11 +524,13 @@ class PretrainedDiff(DiffVector):
 
 
 def _set_labels(model: Any, n_labels: int | None, task: Mapping[str, Any]) -> None:
-    """Write the number of labels, and their names where the diff has them."""
-    config, labels = model.config, task.get("labels")
+    """Write the number of labels, and their names and meaning where the diff has them."""
+    config, labels, problem = model.config, task.get("labels"), task.get("problem_type")
     if config.num_labels != n_labels:
         config.num_labels = n_labels  # which also numbers the labels
         config.problem_type = None  # as the number says
+    if problem in _PROBLEM_TYPES:
+        config.problem_type = problem
     if isinstance(labels, list) and len(labels) == n_labels:
         config.id2label = {place: str(label) for place, label in enumerate(labels)}
         config.label2id = {str(label): place for place, label in enumerate(labels)}

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from streamlab.base import BaseSettings, checkpoint_bytes
 from streamlab.checkpoint import open_checkpoint
 from streamlab.diff.apply import changed_tensor
-from streamlab.diff.checkpoints import PretrainedDiff, Weights, backbone_of
+from streamlab.diff.checkpoints import PretrainedDiff, Weights, backbone_of, tokenizer_beside
 from streamlab.diff.entropy import two_part_bound
 from streamlab.diff.format.container import EncodedDiff, decode
 from streamlab.errors import DiffError
 from streamlab.files import write_atomically
+from streamlab.inference.described_task import describe_task, model_class_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from streamlab.diff.format.values import ValueType
     from streamlab.diff.vector import DiffVector
@@ -40,16 +44,22 @@ def write_checkpoint_diff(
     *,
     exact: bool,
     value_type: ValueType | None = None,
-    task: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    labels: Sequence[str] = (),
 ) -> CheckpointDiff:
-    """Write the diff that turns one checkpoint into another.
+    """Write the diff that turns one checkpoint into another, and what using it requires.
 
     `exact`: the file must reproduce the tuned checkpoint bit for bit, which is verified before it
-    is written. Raises SourceError where a checkpoint cannot be loaded, DiffError where the two do
+    is written. `task` and `labels`: see `describe_task`. Raises UsageError for labels that do not
+    fit, SourceError where a checkpoint cannot be loaded, DiffError where the two do
     not match or the verification fails, and StoreError where the file cannot be written.
     """
-    before, after = open_checkpoint(base), open_checkpoint(tuned)
-    diff = PretrainedDiff.from_weights(before.weights, after.weights, exact=exact, task=task)
+    after = open_checkpoint(tuned, model_class=model_class_of)
+    before = open_checkpoint(base, model_class=partial(_language_model, after.weights.model))
+    model = after.weights.model
+    tokenizer = tokenizer_beside(model) or tokenizer_beside(before.weights.model)
+    described = describe_task(model, tokenizer, name=task, labels=labels)
+    diff = PretrainedDiff.from_weights(before.weights, after.weights, exact=exact, task=described)
     encoded = diff.encoded(value_type)
     if exact:
         layout = diff.layout
@@ -64,6 +74,12 @@ def write_checkpoint_diff(
         checkpoint_bytes=checkpoint_bytes(after.weights.tensors),
         left_out=after.left_out,
     )
+
+
+def _language_model(tuned: PreTrainedModel, config: PretrainedConfig) -> str | None:
+    """Return the class of a base whose language model's head the tuned model has as well."""
+    wanted = model_class_of(config)
+    return wanted if tuned.get_output_embeddings() is not None else None
 
 
 def _verify(diff: DiffVector, base: Weights, tuned: Weights) -> None:

@@ -1,20 +1,24 @@
 """Import a diff file as a run with one arrival.
 
-The file is treated as hostile: its base must be in the registry, and its content is checked
-against that base before anything is stored.
+The file is treated as hostile: its base must be in the registry or be given, and its content is
+checked against that base before anything is stored.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from streamlab.base import checkpoint_bytes
+from streamlab.base import BaseSettings, checkpoint_bytes, load_base
 from streamlab.config import digest as digest_of
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES, DiffFile, open_diff
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import (
+    BaseMismatchError,
     NotInRegistryError,
     SourceError,
     StoreError,
@@ -29,22 +33,23 @@ from streamlab.inference.model import LoadedBase, load_recorded_base
 from streamlab.registry.records import (
     IMPORTED,
     ArrivalDetails,
-    BaseRecord,
     NewArrival,
     NewBase,
     NewDiff,
     ReportedDetails,
     RunRecord,
+    describe_base,
     describe_diff,
     given_part,
 )
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import this_process
+from streamlab.registry.schema import check_place
 
 
 def import_file(
-    registry: Registry,
     home: Home,
+    url: str,
     path: Path,
     *,
     provider: str,
@@ -54,32 +59,37 @@ def import_file(
 ) -> Imported:
     """Check a diff file, store it and record it as a run with one arrival, without a score.
 
-    `task`: default: the one named by the file. `model`: the present location of the base.
-    `store_url`: a store outside the home. The
+    `task`: default: the one named by the file. `model`: where the base is, if it was moved or is
+    not recorded here. `url`: the registry of `home`; with a base, both are created where they are
+    missing. `store_url`: a store outside the home. The
     diff is applied to the base once before it is stored. The same file, provider and task are
     imported once. Raises SourceError for an unreadable file or base, DiffError for an invalid
-    file, and NotInRegistryError for an unknown base.
+    file, NotInRegistryError for an unknown base, and RegistryError without a registry or base.
     """
     data = read_diff(path)
     file = open_diff(data)
-    base = _known_base(registry, file.header.base)
-    diff = file.decode(base.as_layout())
     task = _task_name(path, file, task, provider)
-    try:
-        new: NewDiff = given_part(registry.artifacts.get(file.digest), NewDiff)
-    except NotInRegistryError:
-        loaded = load_recorded_base(registry, base.fingerprint, model=model)
-        new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded, diff))
-    imported = _run_of_file(path, base, new, file, provider=provider, task=task)
-    known = find_imported(registry, imported)
-    if known is not None:
-        return known
-    store, place = claim_store(home, registry, store_url)
-    imported = replace(imported, run=placed(imported.run, place))
-    with staging(home) as folder:
-        write_atomically(folder / file.digest, data)
-        with store.adding({file.digest: folder / file.digest}):
-            return add_imported(registry, imported)
+    if model is None and home.registry_url == url:
+        home.require_registry()
+    exists = check_place(url, home=home.path)
+    with Registry.open(url, clock=time.time, read_only=True) if exists else nullcontext() as here:
+        base, loaded = _base_of(here, file.header.base, model)
+        diff = file.decode(base.as_layout())
+        known = None if here is None else _stored_as(here, file.digest)
+        if known is None:
+            known = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded(), diff))
+        imported = _run_of_file(path, base, known, file, provider=provider, task=task)
+        found = None if here is None else find_imported(here, imported)
+    if found is not None:
+        return found
+    home.create()
+    with Registry.open(url, clock=time.time) as registry:
+        store, place = claim_store(home, registry, store_url)
+        imported = replace(imported, run=placed(imported.run, place))
+        with staging(home) as folder:
+            write_atomically(folder / file.digest, data)
+            with store.adding({file.digest: folder / file.digest}):
+                return add_imported(registry, imported)
 
 
 def read_diff(path: Path) -> bytes:
@@ -93,15 +103,36 @@ def read_diff(path: Path) -> bytes:
         raise SourceError(f"No diff can be read from {path}: {error}") from error
 
 
-def _known_base(registry: Registry, fingerprint: str) -> BaseRecord:
-    try:
-        return registry.bases.get(fingerprint)
-    except NotInRegistryError as error:
+def _base_of(
+    here: Registry | None, fingerprint: str, model: str | None
+) -> tuple[NewBase, Callable[[], LoadedBase]]:
+    """Return a base as it is recorded, or as it is found at `model`, and what loads it."""
+    if here is not None:
+        with suppress(NotInRegistryError):
+            base = given_part(here.bases.get(fingerprint), NewBase)
+            return base, partial(load_recorded_base, here, fingerprint, model=model)
+    if model is None:
         raise NotInRegistryError(
             f"The diff belongs to the base {fingerprint!r}, which is not in this registry, so it "
-            "cannot be checked. Run a scenario on that base first; `streamlab ls bases` lists the "
-            "known ones."
-        ) from error
+            "cannot be checked. Say where the base is by `--base MODEL`; `streamlab ls bases` "
+            "lists the known ones."
+        )
+    loaded = load_base(BaseSettings(model=model).placed(Path.cwd()), seed=0)
+    if loaded.fingerprint != fingerprint:
+        raise BaseMismatchError(
+            f"The diff belongs to the base {fingerprint[:12]}, and {model!r} is the base "
+            f"{loaded.fingerprint[:12]}: its weights, configuration or tokenizer differ. Give the "
+            "base that the diff was made on."
+        )
+    return describe_base(loaded), partial(LoadedBase, loaded)
+
+
+def _stored_as(here: Registry, digest: str) -> NewDiff | None:
+    """Return the record of an artifact that is stored already."""
+    try:
+        return given_part(here.artifacts.get(digest), NewDiff)
+    except NotInRegistryError:
+        return None
 
 
 def _task_name(path: Path, file: DiffFile, task: str | None, provider: str) -> str:
@@ -127,7 +158,7 @@ def _checkpoint_bytes(loaded: LoadedBase, diff: DiffVector) -> int:
 
 def _run_of_file(
     path: Path,
-    base: BaseRecord,
+    base: NewBase,
     diff: NewDiff,
     file: DiffFile,
     *,
@@ -146,7 +177,7 @@ def _run_of_file(
     }
     arrival = _arrival_of_file(path, file, provider=provider, task=task, now=now)
     return ImportedRun(
-        base=given_part(base, NewBase),
+        base=base,
         run=RunRecord(
             id=0,
             name=f"{IMPORTED}-1",

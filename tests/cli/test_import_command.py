@@ -62,11 +62,6 @@ def test_an_imported_file_is_what_its_task_means_from_then_on(call: Call) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (
-            ["sst2.sldiff"],
-            2,
-            "Give the provider of sst2.sldiff with",
-        ),
         (["../other-home", "--provider", "me"], 2, "are for a FILE"),
         (["sst2.sldiff", "--provider", "me", "--base", "x", "--base", "y"], 2, "once"),
         (["nowhere"], 2, "does not exist"),

@@ -71,9 +71,8 @@ def take_home(here: Home, other: Home) -> tuple[Imported, ...]:
 
 
 def take_file(here: Home, path: Path, **options: Any) -> Imported:
-    with Registry.open(here.registry_url, clock=time.time) as registry:
-        options = {"provider": "press", "task": None} | options
-        return import_file(registry, here, path, **options)
+    options = {"provider": "press", "task": None} | options
+    return import_file(here, here.registry_url, path, **options)
 
 
 def content(home: Home) -> list[Any]:
