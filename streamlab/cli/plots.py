@@ -50,7 +50,8 @@ def plot(
     accuracy  each task's score by each method, beside the majority's
     pareto    score against bytes, over all tasks and for each, with the front
     matrix    the score of each task after each arrival
-    curves    loss and density over the training steps of each task
+    curves    loss and density over the training steps of each task, with loss and
+              score on held-back examples
     layers    where retained weights are, by layer and by kind of tensor
     overlap   the positions two tasks have in common, compared with chance
     timeline  arrival, waiting and training of each provider's tasks over time

@@ -1,16 +1,16 @@
-"""The figure `curves`: loss and density over the steps of each task's training.
+"""The figure `curves`: loss, density and held-back scores over the steps of each task's training.
 
 Stages follow one another on one axis of steps, separated by thin lines. Density is the expected
 share of weights that the gates retain, in stages that record it. Losses are shown step by step and
-as a running median. Of too many tasks for panels of their own, the median and the spread over tasks
-are shown, step by step.
+as a running median, with points for those on the held-back examples. Of too many tasks for panels
+of their own, the median and the spread over tasks are shown, step by step.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,13 +41,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MOST_PANELS = 24  # tasks with panels of their own
-_PANEL, _DENSITY, _ONE_PANEL = 0.5, 0.9, 1.6  # inches
+_MOST_PANELS = 18  # tasks with panels of their own
+_PANEL, _SHARED_PANEL, _ONE_PANEL = 0.5, 0.9, 1.6  # inches
 _FEWEST_SMOOTHED = 30  # steps
 _LINE: dict[str, Any] = {"color": COLOURS[0], "linewidth": 0.9}
 _FAINT: dict[str, Any] = {"color": COLOURS[0], "linewidth": 0.5, "alpha": 0.35}
-_POINT = ("stage", "step", "loss", "density")
+_HELD_BACK: dict[str, Any] = {
+    "color": COLOURS[2], "linestyle": "", "marker": "o", "markersize": 2.2, "clip_on": False,
+}  # fmt: skip
+_POINT = ("stage", "step", "loss", "density", "held_back_loss", "held_back_score")
 _TITLES = (("loss", "loss", COLOURS[0]), ("density", "density (%)", COLOURS[1]))
+# Of all tasks in one panel: what is drawn, its title and its line.
+_SHARED: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("density", "density of all tasks (%)", {"color": COLOURS[1]}),
+    (
+        "held_back_score",
+        "score of all tasks on held-back examples",
+        {"color": COLOURS[2], "marker": "o", "markersize": 1.8, "clip_on": False},
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -55,13 +67,16 @@ class Curve:
     """One arrival's curve, a point a step."""
 
     arrival: ArrivalRecord
-    points: tuple[dict[str, Any], ...]  # stage, step, loss and density; the last may be None
+    points: tuple[dict[str, Any], ...]  # what `_POINT` names; all but the first three may be None
 
     def series(self, name: str) -> dict[int, float]:
-        """Return values by step, counted from 1 through all stages: losses, or percents above 0."""
+        """Return values by step, counted from 1 through all stages; densities in percent above 0.
+
+        Of what is measured at some steps only, those alone.
+        """
         known = ((x, point.get(name)) for x, point in enumerate(self.points, start=1))
         found = {x: float(y) for x, y in known if isinstance(y, (int, float))}
-        return found if name == "loss" else {x: 100 * y for x, y in found.items() if y > 0}
+        return {x: 100 * y for x, y in found.items() if y > 0} if name == "density" else found
 
     def starts(self) -> list[int]:
         """Return the first step of each stage after the first."""
@@ -101,17 +116,18 @@ class CurvesFigure(StreamFigure):
                 yield (*who, number, *(point.get(name) for name in _POINT))
 
     def draw(self) -> Figure:
-        """Draw the loss of each task in a panel, below the density of all of them in one."""
+        """Draw the loss of each task in a panel, below density and score of all in one each."""
         if len(self.curves) > _MOST_PANELS:
             return self._draw_spread()
         n_across = min(len(self.curves), 3 if len(self.curves) > 4 else 2)
-        has_density = any(curve.series("density") for curve in self.curves)
-        heights = [*[_DENSITY] * has_density, *[_PANEL] * math.ceil(len(self.curves) / n_across)]
-        wide = {0} if has_density else frozenset[int]()
+        shared = [of for of in _SHARED if any(curve.series(of[0]) for curve in self.curves)]
+        heights = [_SHARED_PANEL] * len(shared) + [_PANEL] * math.ceil(len(self.curves) / n_across)
+        wide = range(len(shared))
         figure, panels = new_figure(self._caption(), heights, n_across, wide=wide)
-        if has_density:
-            self._draw_densities(panels[0])
-        losses = panels[has_density:]
+        for axes, (name, title, line) in zip(panels, shared, strict=False):
+            self._draw_all(axes, name, line)
+            axes.set_title(title)
+        losses = panels[len(shared) :]
         for axes, curve in zip(losses, self.curves, strict=False):
             _draw_loss(axes, curve)
             axes.set_title(plain(curve.arrival.versioned_task, 48 // n_across))
@@ -119,21 +135,22 @@ class CurvesFigure(StreamFigure):
             axes.remove()
         for axes in losses[: len(self.curves)][-n_across:]:
             axes.set_xlabel("training step", fontsize=SMALL)
-        add_legend(figure, 3, _legend(has_stages=any(curve.starts() for curve in self.curves)))
+        add_legend(figure, 2, _legend(self.curves))
         return fit_panels(figure)
 
-    def _draw_densities(self, axes: Axes) -> None:
+    def _draw_all(self, axes: Axes, name: str, line: Mapping[str, Any]) -> None:
+        """Draw a value of every task into one panel."""
         every: list[float] = []
         for curve in self.curves:
-            values = curve.series("density")
-            axes.plot(
-                list(values), list(values.values()), color=COLOURS[1], linewidth=0.8,
-                alpha=1.0 if len(self.curves) == 1 else 0.5,
-            )  # fmt: skip
+            values = curve.series(name)
             every += values.values()
+            if values:
+                axes.plot(
+                    list(values), list(values.values()), linewidth=0.8,
+                    alpha=1.0 if len(self.curves) == 1 else 0.5, **line,
+                )  # fmt: skip
         n_steps = max(len(curve.points) for curve in self.curves)
-        _lay_out(axes, "density", every, n_steps, n_ticks=6)
-        axes.set_title("density of all tasks (%)")
+        _lay_out(axes, name, every, n_steps, n_ticks=6)
 
     def _draw_spread(self) -> Figure:
         """Draw the median over tasks and a band that holds 90% of them, step by step."""
@@ -153,10 +170,21 @@ class CurvesFigure(StreamFigure):
             low, middle, high = ([three[which] for three in spread] for which in range(3))
             axes.plot(steps, middle, color=colour, linewidth=0.9)
             axes.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+            if name == "loss":
+                _mark_held_back(axes, self._held_back_medians())
             _lay_out(axes, name, [*low, *high], n_steps)
             axes.set_title(title)
             axes.set_xlabel("training step", fontsize=SMALL)
         return fit_panels(figure)
+
+    def _held_back_medians(self) -> dict[int, float]:
+        """Return the median loss on held-back examples at the steps that most tasks have it at."""
+        by_step: dict[int, list[float]] = defaultdict(list)
+        for curve in self.curves:
+            for step, value in curve.series("held_back_loss").items():
+                by_step[step].append(value)
+        most = len(self.curves) / 2
+        return {at: float(np.median(by_step[at])) for at in by_step if len(by_step[at]) > most}
 
     def _caption(self) -> str:
         stages = list(dict.fromkeys(p.get("stage") for c in self.curves for p in c.points))
@@ -165,9 +193,10 @@ class CurvesFigure(StreamFigure):
         lines = f" Stages, one after another: {named}." if several else ""
         n_missing = len(self.stream.arrivals) - len(self.curves)
         missing = f" {n_missing} arrivals have no curve here." if n_missing else ""
+        held_back = " Points: on examples held back from training, at every tenth of the steps."
         return (
             f"{self.head}, {self.stream.method}: measured during training, per step."
-            f"{lines}{missing}"
+            f"{held_back * _has_held_back(self.curves)}{lines}{missing}"
         )
 
 
@@ -188,9 +217,15 @@ def _draw_loss(axes: Axes, curve: Curve) -> None:
     axes.plot(steps, losses, **(_FAINT if smoothed else _LINE))
     if smoothed:
         axes.plot(steps, running_median(losses), **_LINE)
+    _mark_held_back(axes, curve.series("held_back_loss"))
     for start in curve.starts():
         axes.axvline(start - 0.5, color=GREYS[0], linewidth=0.5, zorder=1)
     _lay_out(axes, "loss", losses, len(curve.points))
+
+
+def _mark_held_back(axes: Axes, values: Mapping[int, float]) -> None:
+    if values:  # an empty line that is not clipped has no size, and upsets the layout
+        axes.plot(list(values), list(values.values()), **_HELD_BACK)
 
 
 def running_median(values: Sequence[float]) -> list[float]:
@@ -201,16 +236,22 @@ def running_median(values: Sequence[float]) -> list[float]:
     ]
 
 
-def _legend(*, has_stages: bool) -> list[Line2D]:
+def _has_held_back(curves: Iterable[Curve]) -> bool:
+    return any(curve.series("held_back_loss") for curve in curves)
+
+
+def _legend(curves: Sequence[Curve]) -> list[Line2D]:
     marks = [
         Line2D([], [], **_FAINT, label="loss"),
         Line2D([], [], **_LINE, label="running median"),
     ]
+    if _has_held_back(curves):
+        marks.append(Line2D([], [], **_HELD_BACK, label="loss on held-back examples"))
     start = Line2D(
         [], [], linestyle="", marker="|", markersize=8, markeredgewidth=0.5, color=GREYS[0],
         label="a stage begins",
     )  # fmt: skip
-    return [*marks, *[start] * has_stages]
+    return [*marks, *[start] * any(curve.starts() for curve in curves)]
 
 
 def _lay_out(axes: Axes, name: str, y: Sequence[float], n_steps: int, *, n_ticks: int = 3) -> None:

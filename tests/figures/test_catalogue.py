@@ -21,7 +21,7 @@ from streamlab.figures.catalogue import BY_NAME
 from streamlab.figures.file_parts import BytesFigure
 from streamlab.figures.mask_overlap import OverlapFigure
 from streamlab.figures.pareto import ParetoFigure
-from streamlab.figures.style import drawn, drawn_svg, house_style
+from streamlab.figures.style import caption_of, drawn, drawn_svg, house_style
 from streamlab.figures.training_curves import CurvesFigure
 from streamlab.home.curves import read_curve
 from streamlab.home.folder import Home
@@ -251,6 +251,32 @@ def test_curves_hold_every_point_of_their_files(many: Ran, tmp_path: Path) -> No
         "" if point["density"] is None else str(point["density"]) for point in points
     ]
     assert [int(row["total_step"]) for row in mood] == list(range(1, len(points) + 1))
+    for name in ("held_back_loss", "held_back_score"):
+        assert [row[name] for row in mood] == [
+            "" if point[name] is None else str(point[name]) for point in points
+        ]
+
+
+def test_curves_have_a_point_for_every_evaluation_on_held_back_examples(
+    many: Ran, many_registry: Registry
+) -> None:
+    curves = CurvesFigure.read(RunSource(many_registry, many.home, "latest"))
+    first = curves.curves[0]
+    title = first.arrival.task
+    evaluated = {x: p["held_back_loss"] for x, p in enumerate(first.points, start=1)}
+    expected = {x: loss for x, loss in evaluated.items() if loss is not None}
+    assert expected
+
+    figure = drawn(curves.draw)
+
+    of_first = next(axes for axes in figure.axes if axes.get_title(loc="left") == title)
+    dots = next(line for line in of_first.lines if line.get_linestyle() == "None")
+    assert dict(zip(dots.get_xdata(), dots.get_ydata(), strict=True)) == expected
+    scores = next(
+        axes for axes in figure.axes if axes.get_title(loc="left").startswith("score of all")
+    )
+    assert len(scores.lines) == len(curves.curves)
+    assert "held back from training, at every tenth of the steps" in caption_of(figure)
 
 
 def test_a_home_without_curves_is_refused(many_registry: Registry, tmp_path: Path) -> None:

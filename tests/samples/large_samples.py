@@ -241,13 +241,15 @@ def _write_curve(home: Home, run: str, arrival: NewArrival, draw: np.random.Gene
     )  # fmt: skip
     with writing_curve(path) as curve:
         for step in range(N_STEPS):
-            gated = 10 <= step < 25
+            gated, evaluated = 10 <= step < 25, (step + 1) % (N_STEPS // 10) == 0
             curve.append(
                 {
                     "stage": "finetune" if step < 10 else "gated" if gated else "fixed mask",
                     "step": step,
                     "loss": float(0.7 * np.exp(-step / 20) + 0.05 * draw.random()),
                     "density": float(np.exp(-(step - 10) / 4)) if gated else None,
+                    "held_back_loss": float(0.8 * np.exp(-step / 30)) if evaluated else None,
+                    "held_back_score": 1 - float(np.exp(-step / 9)) if evaluated else None,
                 }
             )
 
