@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.cells import cell_len
 
 _FEWEST = 20  # columns that are laid out for; a narrower terminal breaks lines itself
 _INDENT = 2  # of the lines that a line goes on in
+# A blank between words; a number and its unit are one word.
+_BLANK = re.compile(r"(?<![0-9]) | (?!(?:[kMGT]?i?B|ms|s|min|h|d)(?![A-Za-z]))")
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -18,7 +21,7 @@ def wrapped(text: str, width: int) -> list[str]:
     lines: list[str] = []
     for line in text.split("\n") or [""]:
         current = ""
-        for word in line.split(" "):
+        for word in _BLANK.split(line):
             joined = f"{current} {word}" if current else word
             if current.strip() and cell_len(joined) > width:
                 lines.append(current.rstrip())
@@ -85,7 +88,7 @@ def fitted_widths(
 
 
 def _longest_word(text: str) -> int:
-    return max(map(cell_len, text.split(" ")))
+    return max(map(cell_len, _BLANK.split(text)))
 
 
 def table_lines(

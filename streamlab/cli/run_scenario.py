@@ -329,7 +329,7 @@ def _close(place: Place, name: str, notes: Console) -> RunRecord:
         notes,
         f"Took {format_seconds((record.finished_at or began) - record.started_at)}. Written to "
         f"{place.home.path}: {records}, {store}, curves/{name}/.\n"
-        f"Next: streamlab show {name} | streamlab ls scores --run {name} | "
-        f"streamlab plot storage --run {name}",
+        f"Next:\n  streamlab show {name}\n  streamlab ls scores --run {name}\n"
+        f"  streamlab plot storage --run {name}",
     )
     return record

@@ -130,6 +130,15 @@ def test_a_table_keeps_its_words_and_its_width_or_says_that_it_cannot(
         assert max(map(cell_len, lines)) <= width
 
 
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    lines = wrapped("sst2 has 1.10 kB after 2 h 05 min of 12 s each, and 4 books", 13)
+
+    assert lines == [
+        "sst2 has", "1.10 kB after", "2 h 05 min of", "12 s each,", "and 4 books",
+    ]  # fmt: skip
+    assert wrapped("all the 4 books", 9) == ["all the 4", "books"]
+
+
 def test_a_note_goes_on_with_more_indentation_than_it_began_with() -> None:
     assert wrapped_note("  one two three four five six", 24) == "  one two three four\n    five six"
 

@@ -118,8 +118,12 @@ def test_tables_go_to_standard_output_and_notes_to_standard_error(
     assert notes[7].startswith("Not above the majority class of the training examples: mood (1 of ")
     assert notes[8].startswith("Took ")
     assert notes[8].endswith(f" Written to {place.path}: registry.db, store/, curves/noted-1/.")
-    assert notes[9].startswith("Next: streamlab show noted-1 | ")
-    assert len(notes) == 10
+    assert notes[9:] == [
+        "Next:",
+        "  streamlab show noted-1",
+        "  streamlab ls scores --run noted-1",
+        "  streamlab plot storage --run noted-1",
+    ]
 
 
 def test_progress_tables_and_json_write_a_score_alike(run: Run, lab: Lab, place: Home) -> None:
