@@ -30,8 +30,8 @@ from streamlab.registry.records import NewDiff, describe_diff
 from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.tasks.batches import encode as encode_examples
 from streamlab.tasks.batches import n_batches, training_batches
-from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "guides" / "adapters.md"
@@ -145,7 +145,7 @@ def bitfit(base: Base) -> dict[str, Any]:
 
 def make_job(base: Base) -> TrainingJob:
     """Make a job of two steps on texts of random words."""
-    model = base.classifier(n_outputs=2, seed=1)
+    model = base.build(n_outputs=2, seed=1)
     parameters = dict(model.named_parameters())
     rng = random.Random(1)  # noqa: S311 - words, not secrets
     words = ("film", "book", "great", "dull", "the", "was", "very", "not", "play", "sad")

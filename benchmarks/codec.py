@@ -272,7 +272,7 @@ def _steps_bytes(diff: DiffVector) -> int:
 
 def _peft(base: Base, config: Any) -> tuple[int, int]:
     """Return the file size of a PEFT adapter in bf16, and its number of parameters."""
-    model = get_peft_model(base.classifier(n_outputs=2, seed=0).base_model, config)
+    model = get_peft_model(base.build(n_outputs=2, seed=0).base_model, config)
     n_numbers = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with tempfile.TemporaryDirectory() as folder:
         model.to(torch.bfloat16).save_pretrained(folder)

@@ -143,7 +143,7 @@ def reviews(base: Base, training: TrainingSettings, n_rows: int) -> Encoded:
 
 def job_for(base: Base, rows: Encoded, training: TrainingSettings) -> TrainingJob:
     """Make a job on a copy of the base of its own."""
-    model = base.classifier(n_outputs=2, seed=1)
+    model = base.build(n_outputs=2, seed=1)
     set_dropout(model, 0.0)
     model.train()
     parameters = dict(model.named_parameters())

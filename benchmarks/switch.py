@@ -158,7 +158,7 @@ def time_decoding(layout: Layout, seed: int, *, n_rules: int) -> float:
 def time_peft(base: Base, repeats: int) -> list[Timing]:
     """Time bringing a LoRA adapter into use by PEFT."""
     config = LoraConfig(r=8, target_modules=["query", "value"])
-    model = get_peft_model(base.classifier(n_outputs=2, seed=0).base_model, config)
+    model = get_peft_model(base.build(n_outputs=2, seed=0).base_model, config)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         names = iter(f"a{i}" for i in range(repeats + 1))

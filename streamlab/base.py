@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # The `transformers` class whose backbone is the layout: parts that it lacks are not trained.
 MODEL_CLASS: Final = "AutoModelForSequenceClassification"
+LANGUAGE_MODEL_CLASS: Final = "AutoModelForCausalLM"
 _UNLIMITED_LENGTH: Final = 512  # tokens, where the configuration names no limit
 # Lists in a configuration that have one entry a layer.
 _LAYER_LISTS: Final = ("layer_types", "mlp_layer_types", "attention_window", "attention_layers")
@@ -80,6 +81,20 @@ class BaseSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ModelParts:
+    """What a model of a class has beside the backbone, by the model's names, and what it lacks."""
+
+    head: tuple[str, ...]  # trained with every task
+    unused: tuple[str, ...] = ()  # of the backbone, by its own names: no answer depends on them
+    frozen: Mapping[str, Tensor] = field(default_factory=dict)  # of the base, and never trained
+
+    @property
+    def frozen_digest(self) -> str | None:
+        """Return the SHA-256 of what is frozen, None where nothing is."""
+        return fingerprint_tensors(self.frozen) if self.frozen else None
+
+
+@dataclass(frozen=True)
 class Base:
     """A loaded base; make it with `load_base`.
 
@@ -91,13 +106,15 @@ class Base:
     layout: Layout
     tensors: Mapping[str, Tensor]
     full_names: Mapping[str, str]
-    head_names: tuple[str, ...]
+    head_names: tuple[str, ...]  # of a sequence classifier
     initialised: tuple[str, ...]  # backbone tensors the checkpoint lacked, drawn from the seed
     tokenizer: PreTrainedTokenizerBase
     config: PretrainedConfig
     max_length: int  # the longest input the model takes, in tokens
     file_bytes: int  # the backbone as a safetensors file
     _held: str  # fingerprint of `tensors` after the cast to float32
+    # What was found out of other models than sequence classifiers, by their class.
+    _parts: dict[str, ModelParts] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def dequantised(self) -> tuple[str, ...]:
@@ -124,29 +141,108 @@ class Base:
                 "The last training or scoring wrote to it; discard its results, and start again."
             )
 
-    def classifier(
+    def parts(self, model_class: str) -> ModelParts:
+        """Return which tensors a model of a class has beside the backbone.
+
+        Raises SourceError where the base cannot be such a model.
+        """
+        if model_class == MODEL_CLASS:
+            return ModelParts(self.head_names)
+        if model_class not in self._parts:
+            with loading_errors(self.settings, model_class):
+                parts = self._found_parts(model_class)
+            if model_class == LANGUAGE_MODEL_CLASS:
+                from streamlab.base_probe import check_causal
+
+                model = self._built(1, 0, model_class, parts)
+                check_causal(self.settings.model, model, self.tokenizer)
+            self._parts[model_class] = parts
+        return self._parts[model_class]
+
+    def _found_parts(self, model_class: str) -> ModelParts:
+        import torch
+
+        with torch.device("meta"), quiet_transformers():
+            outline = auto_class(model_class).from_config(self.config, trust_remote_code=False)
+        names = [name for name, _ in outline.named_parameters()]
+        found, own = split_head(names, self.layout.names, outline.base_model_prefix)
+        unused = tuple(name for name in self.layout.names if name not in found)
+        if any(self.full_names[name] != full for name, full in found.items()):
+            raise SourceError(
+                f"The base {self.settings.model!r} keeps its backbone elsewhere as "
+                f"`{model_class}`. Give a model of another architecture."
+            )
+        if model_class != LANGUAGE_MODEL_CLASS:
+            return ModelParts(own, unused=unused)
+        return ModelParts((), unused=unused, frozen=self._pretrained(own) if own else {})
+
+    def _pretrained(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Load the language model's head, whose weights are not tied to the embeddings."""
+        import torch
+
+        located = find_model(self.settings)
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            model, info = load_transformers(
+                self.settings, located, self.config, LANGUAGE_MODEL_CLASS
+            )
+        lacking = sorted(info["missing_keys"] & {*names})
+        if lacking:
+            raise SourceError(
+                f"The checkpoint of {self.settings.model!r} has no language model's head "
+                f"(`{lacking[0]}`), which `kind: causal_lm` needs. Give the checkpoint of a whole "
+                "language model."
+            )
+        return {
+            name: model.get_parameter(name).detach().to(torch.float32).contiguous().clone()
+            for name in names
+        }
+
+    def build(
         self, *, n_outputs: int, seed: int, model_class: str = MODEL_CLASS
     ) -> PreTrainedModel:
         """Build a fresh model: the base's backbone under a head initialised from `seed`.
 
-        `model_class` is the `transformers` class that has the head.
+        `model_class` is the `transformers` class that has the head. The head of a language model
+        is the base's own, and frozen where it is no part of the backbone. Raises SourceError where
+        the base cannot be such a model.
         """
+        return self._built(n_outputs, seed, model_class, self.parts(model_class))
+
+    def _built(
+        self, n_outputs: int, seed: int, model_class: str, parts: ModelParts
+    ) -> PreTrainedModel:
         import torch
 
         config = type(self.config).from_dict(self.config.to_dict())
-        config.num_labels = n_outputs
+        if model_class != LANGUAGE_MODEL_CLASS:
+            config.num_labels = n_outputs
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
             model: PreTrainedModel = auto_class(model_class).from_config(
                 config, dtype=torch.float32, trust_remote_code=False
             )
+        if parts.unused:
+            self._graft(model, parts.unused)
         parameters = dict(model.named_parameters())
         full_names, _ = split_head(list(parameters), self.layout.names, model.base_model_prefix)
         with torch.no_grad():
             for name, full_name in full_names.items():
                 parameters[full_name].copy_(self.tensors[name])
+            for name, tensor in parts.frozen.items():
+                parameters[name].copy_(tensor)
+                parameters[name].requires_grad_(False)
         model.eval()
         return model
+
+    def _graft(self, model: PreTrainedModel, unused: tuple[str, ...]) -> None:
+        """Add what a model leaves out of the backbone, such as the pooler, for diffs to fit."""
+        import torch
+
+        with torch.device("meta"), quiet_transformers():
+            headless = auto_class("AutoModel").from_config(self.config, trust_remote_code=False)
+        for top in {name.partition(".")[0] for name in unused}:
+            module = getattr(headless, top).to_empty(device="cpu").to(torch.float32)
+            setattr(model.base_model, top, module)
 
 
 def load_base(settings: BaseSettings, *, seed: int) -> Base:
@@ -237,7 +333,7 @@ def _probed(base: Base, headless: PreTrainedModel) -> Base:
     """Return the base with what a probe of its answers shows."""
     from streamlab.base_probe import Probe
 
-    model = base.classifier(n_outputs=2, seed=0)
+    model = base.build(n_outputs=2, seed=0)
     _check_buffers(base.settings, model, headless)
     probe = Probe(base.settings.model, model, base.tokenizer)
     max_length = min(base.max_length, probe.longest_input())
@@ -486,7 +582,7 @@ def check_layers(
 
 
 @contextmanager
-def loading_errors(settings: BaseSettings) -> Iterator[None]:
+def loading_errors(settings: BaseSettings, model_class: str = MODEL_CLASS) -> Iterator[None]:
     """Turn whatever the library raises about a model into a SourceError."""
     try:
         yield
@@ -503,6 +599,11 @@ def loading_errors(settings: BaseSettings) -> Iterator[None]:
             raise SourceError(
                 f"The weights of {settings.model!r} are a pickle of more than tensors, which might "
                 "run code and is never loaded. Save the model as `model.safetensors`."
+            ) from error
+        if model_class != MODEL_CLASS:
+            raise SourceError(
+                f"The base {settings.model!r} cannot be used as `{model_class}`: {reason[:120]} "
+                "Give a model of an architecture that `transformers` has this class for."
             ) from error
         raise SourceError(
             f"The base {settings.model!r} cannot be loaded: {reason[:300]} Give a model that "

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from streamlab.errors import SourceError
 from streamlab.tasks.batches import Encoded, encode, padded
-from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,6 +67,19 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, n_embedded: i
 def takes_token_types(model_class: type[PreTrainedModel]) -> bool:
     """Return whether a model takes `token_type_ids`."""
     return "token_type_ids" in inspect.signature(model_class.forward).parameters
+
+
+def check_causal(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise SourceError for a language model whose tokens see those after them."""
+    first, second = (tokenizer.get_vocab()[word] for word in sorted(tokenizer.get_vocab())[-2:])
+    ids = torch.tensor([[first, first, second], [first, first, first]])
+    with torch.inference_mode():
+        one, other = model(input_ids=ids).logits[:, :2].float()
+    if not torch.allclose(one, other, rtol=1e-4, atol=1e-5):
+        raise SourceError(
+            f"The base {name!r} ({model.config.model_type}) is an encoder: its tokens see those "
+            "after them, so that it cannot complete a prompt. Give a decoder."
+        )
 
 
 class Probe:

@@ -24,8 +24,8 @@ _NOT_DECIDING: Final = frozenset(
 _SAMPLE: Final = "The Quick  brown\tfox, naïve café Ω ß 東京 🙂 don't 3.14 http://a.b/c_d x-y ÀÉ"
 
 
-def fingerprint_examples(examples: Iterable[tuple[str, str | None, int | float]]) -> str:
-    """Return the SHA-256, in hex, of (text, text2, label) in their order."""
+def fingerprint_examples(examples: Iterable[tuple[Any, str | None, Any]]) -> str:
+    """Return the SHA-256, in hex, of (text or words, text2, label) in their order."""
     digest = hashlib.sha256()
     for text, text2, label in examples:
         digest.update(f"{canonical_json([text, text2, label])}\n".encode())

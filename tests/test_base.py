@@ -121,7 +121,7 @@ def test_backbone_and_head_are_told_apart_by_comparison(
     assert all(torch.equal(base.tensors[name], p) for name, p in own.items())
     # RoBERTa numbers the positions of tokens from 2.
     assert base.max_length == (18 if kind == "roberta" else 20)
-    classifier = base.classifier(n_outputs=3, seed=1)
+    classifier = base.build(n_outputs=3, seed=1)
     parameters = dict(classifier.named_parameters())
     assert set(parameters) == {*base.full_names.values(), *head}
     assert all(torch.equal(parameters[base.full_names[name]], p) for name, p in own.items())
@@ -179,7 +179,7 @@ def test_a_checkpoint_in_bf16_has_the_fingerprint_of_its_own_bytes(
     assert {t.dtype for t in base.tensors.values()} == {torch.float32}
     assert all(torch.equal(base.tensors[name], t.float()) for name, t in stored.items())
     assert base.file_bytes < 0.7 * bert.file_bytes
-    assert base.classifier(n_outputs=2, seed=0).dtype == torch.float32
+    assert base.build(n_outputs=2, seed=0).dtype == torch.float32
     base.check_unchanged()
 
 
@@ -189,7 +189,7 @@ def test_the_lowest_layers_are_kept(bert: Base, bert_folder: Path) -> None:
     assert cut.layout.names == tuple(n for n in bert.layout.names if "layer.1." not in n)
     assert all(torch.equal(cut.tensors[name], bert.tensors[name]) for name in cut.tensors)
     assert cut.fingerprint != bert.fingerprint
-    assert cut.classifier(n_outputs=2, seed=0).config.num_hidden_layers == 1
+    assert cut.build(n_outputs=2, seed=0).config.num_hidden_layers == 1
 
 
 def test_more_layers_than_there_are_is_refused(bert_folder: Path) -> None:
@@ -260,7 +260,7 @@ def test_one_flipped_bit_is_noticed(name: str, bit: int, bert_folder: Path) -> N
 
 
 def test_a_classifier_can_be_trained_without_changing_the_base(bert: Base) -> None:
-    model = bert.classifier(n_outputs=2, seed=0)
+    model = bert.build(n_outputs=2, seed=0)
 
     with torch.no_grad():
         for parameter in model.parameters():
@@ -271,18 +271,18 @@ def test_a_classifier_can_be_trained_without_changing_the_base(bert: Base) -> No
 
 
 def test_a_head_is_drawn_from_its_seed(bert: Base) -> None:
-    first, again, other = (bert.classifier(n_outputs=2, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (bert.build(n_outputs=2, seed=seed) for seed in (1, 1, 2))
 
     heads = [dict(model.named_parameters())["classifier.weight"] for model in (first, again, other)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
-    assert bert.config.num_labels != 5 == bert.classifier(n_outputs=5, seed=1).config.num_labels
+    assert bert.config.num_labels != 5 == bert.build(n_outputs=5, seed=1).config.num_labels
 
 
 def test_the_global_generator_is_left_as_it_was(poolerless_folder: Path) -> None:
     before = torch.get_rng_state()
 
-    load(poolerless_folder, seed=1).classifier(n_outputs=2, seed=1)
+    load(poolerless_folder, seed=1).build(n_outputs=2, seed=1)
 
     assert torch.equal(torch.get_rng_state(), before)
 

@@ -17,8 +17,8 @@ from streamlab.base import Base, BaseSettings, load_base
 from streamlab.errors import SourceError
 from streamlab.inference.model import logits
 from streamlab.tasks.batches import encode
-from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
 REFUSED = ("ConvBERT", "FNet", "Funnel", "T5, the encoder alone")
 SHORT, LONG = "great film", "the a film book meal play song was is very not great lovely warm"
@@ -203,7 +203,7 @@ def answers(base: Base, *texts: str, max_length: int = 32) -> np.ndarray[Any, An
         max_length=max_length,
     )
     wide = replace(encoded, max_length=max(encoded.lengths))  # one width for all of them
-    return logits(base.classifier(n_outputs=2, seed=3), wide)
+    return logits(base.build(n_outputs=2, seed=3), wide)
 
 
 @pytest.mark.parametrize("pad", [0, 5, None])
@@ -220,7 +220,7 @@ def test_an_answer_does_not_depend_on_the_length_of_its_neighbour(
     together = answers(base, SHORT, LONG)
     assert answers(base, SHORT)[0] == pytest.approx(together[0], abs=1e-5)
     assert base.tokenizer.padding_side == ("left" if kind == "XLNet" else "right")
-    assert base.classifier(n_outputs=3, seed=0).config.pad_token_id in (0, pad)
+    assert base.build(n_outputs=3, seed=0).config.pad_token_id in (0, pad)
 
 
 def test_numbers_in_a_buffer_are_refused(tmp_path: Path) -> None:

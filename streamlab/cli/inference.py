@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from streamlab.library.home import OpenHome
     from streamlab.registry.conditions import Condition
     from streamlab.registry.references import TaskFilter
-    from streamlab.tasks.types import Prediction
+    from streamlab.tasks.types.contract import Prediction
 
 
 @click.command()
@@ -81,14 +81,15 @@ def predict(
     place: Place,
     form: Format,
 ) -> None:
-    """Predict labels with probabilities, or values, for TEXTs with the stored diff of TASK.
+    """Answer TEXTs with the stored diff of TASK: labels, values, entities or completions.
 
     TASK is a task, TASK@VERSION, an arrival, a diff or a tag (see `streamlab show --help`). A task
     means its highest version by the primary method in the latest run that has one.
 
     Without TEXT, --pair or --file, texts are read from standard input: one per line, the texts of
     a pair separated by a tab, or JSON Lines. Examples have the columns of the task's own data, or
-    `text` (and `text2`). json and csv hold the probability of every label.
+    `text` (and `text2`). json and csv hold the probability of every label or the tag of every
+    word.
 
     --glue-submission takes no TASK: it predicts for all of GLUE's test sets with the nine tasks of
     a run (default: the latest), by their datasets. DIR must be new or empty.
@@ -194,24 +195,23 @@ def _predicted(served: ServedTask, examples: Sequence[Text], batch_size: int) ->
             f"{encoded.n_truncated} of {len(examples)} examples were truncated to "
             f"{encoded.max_length} tokens, as in training."
         )
-    return served.answer(encoded, batch_size=batch_size)
+    return served.answer(examples, encoded, batch_size=batch_size)
 
 
 def _prediction_table(
     description: TaskDescription, examples: Sequence[Text], predictions: Sequence[Prediction]
 ) -> Table:
-    texts = [(row,) if isinstance(row, str) else row for row in examples]
-    names = columns("text, text2")[: len(texts[0])]
-    if not description.type.has_classes:
-        known = (*names, Column("value", "score"))
-        rows = [(*text, p.value) for text, p in zip(texts, predictions, strict=True)]
-    else:
-        shares = (Column(f"p({label})", "score", default=False) for label in description.labels)
-        known = (*names, *columns("label, probability: score"), *shares)
-        rows = [
-            (*text, p.label, p.probability, *p.probabilities.values())
-            for text, p in zip(texts, predictions, strict=True)
-        ]
+    of_type = description.type
+    texts = [of_type.shown(text) for text in examples]
+    answers = (
+        Column(one.name, one.kind, default=one.shown)
+        for one in of_type.answer_columns(description.labels)
+    )
+    known = (*columns("text, text2")[: len(texts[0])], *answers)
+    rows = [
+        (*text, *of_type.answer_row(answer))
+        for text, answer in zip(texts, predictions, strict=True)
+    ]
     return Table("predictions", "Predictions", known, tuple(rows))
 
 

@@ -301,14 +301,20 @@ class _Changes:
         )
 
 
+def frozen_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of a language model's head that is not tied to the embeddings."""
+    outputs = model.get_output_embeddings()
+    inputs = {*map(id, model.get_input_embeddings().parameters())}
+    own = set() if outputs is None else {*map(id, outputs.parameters())} - inputs
+    return tuple(name for name, parameter in model.named_parameters() if id(parameter) in own)
+
+
 def _without_frozen(base: Weights, tuned: Weights, head: Sequence[str]) -> tuple[str, ...]:
     """Return the names of a head without those of a language model, which must be the base's.
 
     Raises DiffError where they are not.
     """
-    outputs = tuned.model.get_output_embeddings()
-    of_outputs = set() if outputs is None else {*map(id, outputs.parameters())}
-    frozen = {name for name, p in tuned.model.named_parameters() if id(p) in of_outputs} & {*head}
+    frozen = {*frozen_names(tuned.model)} & {*head}
     for name in sorted(frozen):
         old = base.tensors.get(name)
         if old is None or not torch.equal(old, tuned.tensors[name]):

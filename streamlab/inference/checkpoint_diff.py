@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 from streamlab.base import BaseSettings, checkpoint_bytes
 from streamlab.checkpoint import open_checkpoint
 from streamlab.diff.apply import changed_tensor
-from streamlab.diff.checkpoints import PretrainedDiff, Weights, backbone_of, tokenizer_beside
+from streamlab.diff.checkpoints import (
+    PretrainedDiff,
+    Weights,
+    backbone_of,
+    frozen_names,
+    tokenizer_beside,
+)
 from streamlab.diff.entropy import two_part_bound
 from streamlab.diff.format.container import EncodedDiff, decode
 from streamlab.errors import DiffError
 from streamlab.files import write_atomically
+from streamlab.hashing import fingerprint_tensors
 from streamlab.inference.described_task import describe_task, model_class_of
 
 if TYPE_CHECKING:
@@ -59,6 +66,9 @@ def write_checkpoint_diff(
     model = after.weights.model
     tokenizer = tokenizer_beside(model) or tokenizer_beside(before.weights.model)
     described = describe_task(model, tokenizer, name=task, labels=labels)
+    frozen = {name: after.weights.tensors[name].float() for name in frozen_names(model)}
+    if frozen:
+        described["frozen_head"] = fingerprint_tensors(frozen)
     diff = PretrainedDiff.from_weights(before.weights, after.weights, exact=exact, task=described)
     encoded = diff.encoded(value_type)
     if exact:
@@ -88,6 +98,8 @@ def _verify(diff: DiffVector, base: Weights, tuned: Weights) -> None:
 
     before, after = backbone_of(base), backbone_of(tuned)
     for name, entries in zip(diff.layout.names, diff.tensors, strict=True):
+        if name not in after and not len(entries):  # a pooler that the tuned model leaves out
+            continue
         result = changed_tensor(before[name], entries, diff.mode)
         if not torch.equal(
             result.view(-1).view(torch.uint8), after[name].view(-1).view(torch.uint8)

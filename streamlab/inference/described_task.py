@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from streamlab.tasks.types import TaskType
+    from streamlab.tasks.types.contract import TaskType
 
 _SINGLE: Final = "single_label_classification"
 
@@ -65,6 +65,13 @@ def describe_task(
     if tokenizer is not None:
         longest = min(longest, int(tokenizer.model_max_length))
     described |= {"kind": kind.kind, "labels": [*named], "max_length": longest}
+    if kind.generates:
+        if tokenizer is None:
+            raise UsageError(
+                "TUNED is a language model without a tokenizer beside it, so that no prompt can be "
+                "completed. Put the tokenizer's files into its folder."
+            )
+        described |= kind.serving_facts((), tokenizer)
     return described | ({"problem_type": kind.problem_type} if kind.problem_type else {})
 
 

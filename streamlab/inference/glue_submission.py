@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamlab.inference.model import LoadedBase
     from streamlab.inference.stored_task import StoredTask, Text
     from streamlab.tasks.sources.hub import HubReach
-    from streamlab.tasks.types import Prediction
+    from streamlab.tasks.types.contract import Prediction
 
 _INDICES: Final = ("index", "idx", "id")  # the example's number, in one column of these
 # What the official files call texts that the hub calls otherwise.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from streamlab.base import BaseSettings, checkpoint_bytes, load_base
+from streamlab.base import MODEL_CLASS, BaseSettings, checkpoint_bytes, load_base
 from streamlab.config import digest as digest_of
 from streamlab.diff.format.container import DEFAULT_MAX_BYTES, DiffFile, open_diff
 from streamlab.diff.vector import DiffVector
@@ -45,6 +45,7 @@ from streamlab.registry.records import (
 from streamlab.registry.registry import Registry
 from streamlab.registry.runs import this_process
 from streamlab.registry.schema import check_place
+from streamlab.tasks.types import TASK_TYPES
 
 
 def import_file(
@@ -151,9 +152,16 @@ def _checkpoint_bytes(loaded: LoadedBase, diff: DiffVector) -> int:
 
     Raises DiffError where it does not fit or changes nothing.
     """
-    with loaded.holding("the file", diff):
+    with loaded.holding("the file", diff, model_class=_model_class(diff)):
         model, names = loaded.model, (*loaded.base.full_names.values(), *diff.head)
         return checkpoint_bytes({name: model.get_parameter(name) for name in names})
+
+
+def _model_class(diff: DiffVector) -> str:
+    """Return the class of models that a diff's task has, by its description, if it is one."""
+    kind = diff.task.get("kind")
+    known = {str(name): of_type.model_class for name, of_type in TASK_TYPES.items()}
+    return known.get(kind, MODEL_CLASS) if isinstance(kind, str) else MODEL_CLASS
 
 
 def _run_of_file(

@@ -10,6 +10,7 @@ from streamlab.tasks.column_mapping import text_in
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.sources.api import Record
 from streamlab.tasks.sources.readers import json_record
+from streamlab.tasks.types.contract import in_column
 
 # Control characters and separators of lines other than LF, which a tokenizer may delete together
 # with the space between two words.
@@ -48,24 +49,31 @@ def texts_in(
     *,
     origin: str,
 ) -> list[Text]:
-    """Return the text or pair of texts of every record.
+    """Return the text, pair of texts or words of every record.
 
-    Columns are those in `columns`, the task's settings, else `text` and `text2`, else those of its
-    dataset in the catalogue. Raises DataError naming the first invalid record.
+    Columns are those in `columns`, the task's settings, else the usual ones of its type, else those
+    of its dataset in the catalogue. Raises DataError naming the first invalid record.
     """
     entry = GLUE.get(description.dataset)
-    first = _known("text", columns, entry.text if entry else None)
-    second = _known("text2", columns, entry.text2 if entry else None)
+    of_type = description.type
+    first = _known(
+        (*of_type.text_columns, "text"), columns.get("text"), entry.text if entry else None
+    )
+    second = _known(("text2",), columns.get("text2"), entry.text2 if entry else None)
     texts: list[Text] = []
     for number, record in enumerate(records, start=1):
         try:
-            text = text_in(record, _column(record, first))
+            column = _column(record, first)
+            text = in_column(of_type.read_asked, record.get(column), column)
             pairs = description.takes_pairs
             if pairs is None:  # decided by the record
                 pairs = any(record.get(name) is not None for name in second)
             elif not pairs:
                 _check_single(record, second)
-            texts.append((text, text_in(record, _column(record, second))) if pairs else text)
+            if pairs and isinstance(text, str):
+                texts.append((text, text_in(record, _column(record, second))))
+            else:
+                texts.append(text)
         except ValueError as error:
             raise DataError(f"Row {number} of {origin}: {error}.") from error
     return texts
@@ -91,9 +99,9 @@ def _check_single(record: Record, second: Sequence[str]) -> None:
         )
 
 
-def _known(role: str, columns: Mapping[str, str | None], catalogued: str | None) -> list[str]:
+def _known(usual: Sequence[str], own: str | None, catalogued: str | None) -> list[str]:
     """Return the possible names of a column, in order of preference."""
-    return list(dict.fromkeys(name for name in (columns.get(role), role, catalogued) if name))
+    return list(dict.fromkeys(name for name in (own, *usual, catalogued) if name))
 
 
 def _column(record: Record, names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from streamlab.inference.model import LoadedBase
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig
 
     from streamlab.inference.stored_task import ServedTask, StoredTask, TaskDescription
 
@@ -58,7 +58,7 @@ def merge_to(base: LoadedBase, task: StoredTask, folder: Path) -> Merged:
         _describe(served.model.config, served.description, task)
         with disk_errors(folder):
             _write(served, temporary)
-        _verify(served.model, temporary)
+        _verify(served, temporary)
         n_bytes = sum(path.stat().st_size for path in temporary.rglob("*") if path.is_file())
         check_free(folder)  # writing took a while
     model_class = served.description.type.model_class
@@ -92,15 +92,21 @@ def _write(served: ServedTask, folder: Path) -> None:
         path.chmod(mode)  # the library makes weights readable by their owner only
 
 
-def _verify(model: PreTrainedModel, folder: Path) -> None:
+def _verify(served: ServedTask, folder: Path) -> None:
     """Load the files written and compare them with the model. Raises StoreError."""
     import torch
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
+    model, base = served.model, served.loaded.base
+    model_class = served.description.type.model_class
     with quiet_transformers():
-        again = AutoModelForSequenceClassification.from_pretrained(folder)
+        again = getattr(transformers, model_class).from_pretrained(folder)
     found = dict(again.named_parameters())
+    # A pooler, which this class of models leaves out.
+    unused = {base.full_names[name] for name in base.parts(model_class).unused}
     for name, tensor in model.named_parameters():
+        if name in unused:
+            continue
         other = found.get(name)
         if other is None or other.dtype != tensor.dtype or not torch.equal(other, tensor):
             raise StoreError(

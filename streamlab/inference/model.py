@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from streamlab.base import Base, BaseSettings, load_base
+from streamlab.base import MODEL_CLASS, Base, BaseSettings, load_base, quiet_transformers
 from streamlab.diff.apply import applied
 from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.hashing import fingerprint_tensors
-from streamlab.tasks.batches import Encoded, evaluation_batches
+from streamlab.tasks.batches import Encoded, asked_logits, evaluation_batches
 from streamlab.units import printable
 
 if TYPE_CHECKING:
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 
 
 class LoadedBase:
-    """A base and a classifier on it, for use by one thread at a time.
+    """A base and a model on it, for use by one thread at a time.
 
-    `model` is a classifier of `transformers` with the base's weights, except inside a `with`
-    block; its head is a placeholder that every diff replaces.
+    `model` is a model of `transformers` with the base's weights, except inside a `with` block: a
+    classifier, or of the class that the last task needed. Its head is a placeholder that every
+    diff replaces.
     """
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.model: PreTrainedModel = base.classifier(n_outputs=2, seed=0)
+        self.model: PreTrainedModel = base.build(n_outputs=2, seed=0)
+        self._model_class = MODEL_CLASS
         self._task: str | None = None
 
     def __repr__(self) -> str:
@@ -61,10 +63,19 @@ class LoadedBase:
         names = self.base.full_names
         return fingerprint_tensors({n: self.model.get_parameter(f) for n, f in names.items()})
 
+    def become(self, model_class: str) -> None:
+        """Put a model of another class in place of `model`. Raises SourceError."""
+        if model_class != self._model_class:
+            self.model = self.base.build(n_outputs=2, seed=0, model_class=model_class)
+            self._model_class = model_class
+
     @contextmanager
-    def holding(self, task: str, diff: DiffVector) -> Iterator[Applied]:
+    def holding(
+        self, task: str, diff: DiffVector, *, model_class: str = MODEL_CLASS
+    ) -> Iterator[Applied]:
         """Apply a diff to the model for the duration of a `with` block.
 
+        `model_class`: of `transformers`, whose head the task has; another one is built anew.
         Raises BaseMismatchError for a diff of another base, and DiffError where another diff is
         applied, or the diff does not fit or changes nothing.
         """
@@ -73,6 +84,7 @@ class LoadedBase:
                 f"The diff of `{self._task}` is applied; another one on top would answer for "
                 f"neither task. Leave its `with` block before using `{task}`."
             )
+        self.become(model_class)
         with applied(self.model, diff, expected=self.base.fingerprint) as on:
             if diff.n_entries and not on.n_changed:
                 raise DiffError(
@@ -120,21 +132,72 @@ def _seed_of(registry: Registry, record: BaseRecord) -> int:
 def logits(
     model: PreTrainedModel, examples: Encoded, *, batch_size: int = 64
 ) -> NDArray[np.float32]:
-    """Return the model's outputs, (n_examples, n_outputs), in the order of the examples.
+    """Return what the task's type keeps of the model's outputs, in the order of the examples.
 
-    Raises DiffError where the model refuses an example.
+    (n_examples, n_outputs), or (n_examples, n_positions, n_outputs) where an example is asked at
+    several tokens. Raises DiffError where the model refuses an example.
     """
     outputs: NDArray[np.float32] | None = None
+    shape = examples.labels.shape[: 1 if examples.positions is None else 2]
     with torch.inference_mode():
         for places, batch in evaluation_batches(examples, batch_size=batch_size):
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.inputs.items()}
+            on_device = batch.to(model.device)
             try:
-                answers = model(**inputs).logits.float().cpu().numpy()
+                found = asked_logits(model, on_device)
+                answers = examples.type.outputs(found, on_device.targets).cpu().numpy()
             except (ValueError, RuntimeError, IndexError) as error:
                 raise DiffError(f"The model cannot answer for an example: {error}") from error
             if outputs is None:
-                outputs = np.zeros((len(examples.labels), answers.shape[1]), np.float32)
-            outputs[places] = answers
+                outputs = np.zeros((*shape, answers.shape[1]), np.float32)
+            if examples.positions is None:
+                outputs[places] = answers
+            else:
+                rows, columns = np.nonzero(examples.positions[places] >= 0)
+                outputs[places[rows], columns] = answers
     if outputs is None:
         raise ValueError("there are no examples to score")
     return outputs
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: Encoded,
+    *,
+    end: int,
+    max_new_tokens: int,
+    batch_size: int = 64,
+) -> list[list[int]]:
+    """Return the tokens that greedy decoding adds to every prompt, without the one that ends them.
+
+    Prompts of one length share a batch, so that there is no padding. Raises DiffError where the
+    model refuses a prompt.
+    """
+    from transformers import GenerationConfig
+
+    settings = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        eos_token_id=end,
+        pad_token_id=end,
+        bos_token_id=None,
+    )
+    found: list[list[int]] = [[] for _ in prompts.token_ids]
+    by_length: dict[int, list[int]] = {}
+    for place, ids in enumerate(prompts.token_ids):
+        by_length.setdefault(len(ids), []).append(place)
+    for length, places in sorted(by_length.items()):
+        for start in range(0, len(places), batch_size):
+            batch = places[start : start + batch_size]
+            asked = torch.tensor([prompts.token_ids[place] for place in batch], device=model.device)
+            try:
+                with torch.inference_mode(), quiet_transformers():
+                    whole: Any = model.generate(  # type: ignore[operator]
+                        input_ids=asked,
+                        attention_mask=torch.ones_like(asked),
+                        generation_config=settings,
+                    )
+            except (ValueError, RuntimeError, IndexError) as error:
+                raise DiffError(f"The model cannot answer for an example: {error}") from error
+            for place, row in zip(batch, whole[:, length:].tolist(), strict=True):
+                found[place] = row[: row.index(end)] if end in row else row
+    return found

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamlab.diff.format.container import decode, open_diff
-from streamlab.errors import DataError, DiffError, StoreError
+from streamlab.errors import BaseMismatchError, DataError, DiffError, StoreError
 from streamlab.files import write_atomically
 from streamlab.problems import message
 from streamlab.representation import html_facts
 from streamlab.tasks.batches import Encoded, encode
-from streamlab.tasks.column_mapping import text_in
-from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import GLUE
-from streamlab.tasks.types import Prediction, TaskKind, TaskType, task_type
+from streamlab.tasks.types import task_type
+from streamlab.tasks.types.contract import Prediction, TaskKind, TaskType
+from streamlab.tasks.types.tokenising import PromptFrame
 from streamlab.units import format_bytes, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-    from typing import Any
 
     from transformers import PreTrainedModel
 
@@ -34,9 +33,10 @@ if TYPE_CHECKING:
     from streamlab.home.store import ArtifactStore
     from streamlab.inference.model import LoadedBase
     from streamlab.registry.references import Artifact
+    from streamlab.tasks.types.example import Example
 
 
-Text = str | tuple[str, str]
+Text = str | tuple[str, str] | list[str]  # a text, a pair, or the words of one
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,8 +110,15 @@ class StoredTask:
         """
         diff = self.diff(loaded.base.layout)
         description = parse_description(diff.task)
-        check_head(diff, description, loaded.base.head_names)
-        with loaded.holding(description.task, diff) as on:
+        parts = loaded.base.parts(description.type.model_class)
+        check_head(diff, description, parts.head)
+        if parts.frozen_digest != description.frozen_head:
+            raise BaseMismatchError(
+                f"The diff of `{description.task}` was trained under another language model's head "
+                "than the base has. Restore the checkpoint that it was trained on."
+            )
+        model_class = description.type.model_class
+        with loaded.holding(description.task, diff, model_class=model_class) as on:
             arrival = self.artifact.arrival
             probe = None if arrival is None else arrival.details.probe
             if probe is not None and probe.n_changed != on.n_changed:
@@ -137,23 +144,25 @@ class ServedTask:
 
     @property
     def model(self) -> PreTrainedModel:
-        """Return the classifier with the diff applied."""
+        """Return the model with the diff applied."""
         return self.loaded.model
 
     def predict(self, texts: Sequence[Text], *, batch_size: int = 64) -> list[Prediction]:
         """Predict for texts, or pairs of texts, in their order, tokenised as in training.
 
-        Raises DataError for values that are not texts, and for pairs where the task takes single
-        texts or vice versa.
+        A token classification also takes lists of words. Raises DataError for values that are not
+        texts, and for pairs where the task takes single texts or vice versa.
         """
-        return self.answer(self.encode(texts), batch_size=batch_size) if len(texts) else []
+        if not len(texts):
+            return []
+        return self.answer(texts, self.encode(texts), batch_size=batch_size)
 
     def encode(self, texts: Sequence[Text]) -> Encoded:
         """Tokenise texts as in training; `n_truncated` counts truncated ones. Raises DataError."""
         self._check_on()
         if isinstance(texts, str):
             raise DataError("Give a list of texts, for a single text a list of one.")
-        examples = [_example(number, text) for number, text in enumerate(texts, start=1)]
+        examples = self._examples(texts)
         n_pairs = sum(example.text2 is not None for example in examples)
         wanted = self.description.takes_pairs
         fits = {None: (0, len(examples)), True: (len(examples),), False: (0,)}
@@ -168,20 +177,51 @@ class ServedTask:
             self.loaded.tokenizer,
             self.description.type,
             max_length=self.description.max_length,
+            frame=self.description.frame,
         )
 
-    def answer(self, encoded: Encoded, *, batch_size: int = 64) -> list[Prediction]:
-        """Predict for encoded examples in their order."""
+    def _examples(self, texts: Sequence[Any]) -> list[Example]:
+        examples = []
+        for number, text in enumerate(texts, start=1):
+            try:
+                examples.append(self.description.type.asked(text))
+            except ValueError as error:
+                raise DataError(f"Example {number}: {error}.") from error
+        return examples
+
+    def answer(
+        self, texts: Sequence[Text], encoded: Encoded, *, batch_size: int = 64
+    ) -> list[Prediction]:
+        """Predict for texts in their order; `encoded`: of `encode`."""
         from streamlab.inference.model import logits  # deferred: loads torch
 
         self._check_on()
+        if self.description.frame is not None:
+            return self._complete(encoded, self.description.frame, batch_size=batch_size)
         outputs = logits(self.model, encoded, batch_size=batch_size).astype(np.float64)
         if not np.isfinite(outputs).all():
             raise DiffError(
                 f"The diff of `{self.description.task}` gives outputs that are NaN or infinite. "
                 "Train the task again, or use an earlier version."
             )
-        return self.description.type.predictions(outputs, self.description.labels)
+        of_type, labels = self.description.type, self.description.labels
+        return of_type.predictions(outputs, labels, self._examples(texts))
+
+    def _complete(
+        self, prompts: Encoded, frame: PromptFrame, *, batch_size: int
+    ) -> list[Prediction]:
+        from streamlab.inference.model import generate  # deferred: loads torch
+
+        tokenizer = self.loaded.tokenizer
+        found = generate(
+            self.model,
+            prompts,
+            end=frame.ids(tokenizer)[2],
+            max_new_tokens=self.description.max_new_tokens or 1,
+            batch_size=batch_size,
+        )
+        texts = (str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in found)
+        return [Prediction(text=text) for text in texts]
 
     def _check_on(self) -> None:
         if not self.on.is_on:
@@ -191,16 +231,7 @@ class ServedTask:
             )
 
 
-def _example(number: int, text: Text) -> Example:
-    texts = text if isinstance(text, (tuple, list)) else (text,)
-    if len(texts) not in (1, 2):
-        raise DataError(f"Example {number} has {len(texts)} texts; give one, or a pair.")
-    record = dict(zip(("text", "text2"), texts, strict=False))
-    try:
-        example = Example(text_in(record, "text"), None, 0)
-        return example if len(texts) == 1 else replace(example, text2=text_in(record, "text2"))
-    except ValueError as error:
-        raise DataError(f"Example {number}: {error}.") from error
+_FrameText = Annotated[str, Field(max_length=10_000)]
 
 
 class TaskDescription(BaseModel):
@@ -215,13 +246,29 @@ class TaskDescription(BaseModel):
     labels: tuple[Annotated[str, Field(min_length=1)], ...]  # by class index
     max_length: Annotated[int, Field(ge=1)]  # tokens; longer texts are truncated
     pair: bool | None = None  # two texts per example; None: see `takes_pairs`
+    # Of language modelling: the texts before and after a prompt and the token that ends an answer,
+    # which are of a chat template or not, and the most tokens of an answer.
+    prompt: tuple[_FrameText, _FrameText, _FrameText] | None = None
+    chat_template: bool = False
+    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    frozen_head: str | None = None  # SHA-256 of a head that is not tied to the embeddings
 
     @model_validator(mode="after")
     def _labels_suit_kind(self) -> TaskDescription:
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("`labels` names a class twice")
         self.type.check_labels(self.labels)
+        told = self.prompt is not None and self.max_new_tokens is not None
+        if self.type.generates and not (told and self.prompt and self.prompt[2]):
+            raise ValueError("`prompt` and `max_new_tokens` say how answers are generated")
         return self
+
+    @property
+    def frame(self) -> PromptFrame | None:
+        """Return what prompts are set in, None where nothing is generated."""
+        if not self.type.generates or self.prompt is None:
+            return None
+        return PromptFrame(*self.prompt, from_template=self.chat_template)
 
     @property
     def type(self) -> TaskType:
@@ -236,6 +283,8 @@ class TaskDescription(BaseModel):
     @property
     def takes_pairs(self) -> bool | None:
         """Return whether an example is two texts, by file or catalogue; None if unknown."""
+        if not self.type.takes_pairs:
+            return False
         if self.pair is not None:
             return self.pair
         entry = GLUE.get(self.dataset)
@@ -270,6 +319,8 @@ def check_head(diff: DiffVector, description: TaskDescription, head_names: tuple
             f"The diff of `{description.task}` lacks `{lacking[0]}`, so its predictions would be "
             "those of a random head. Create it again from a classifier."
         )
+    if not head_names:
+        return
     # The weight and the bias of the last module give the outputs.
     last = head_names[-1].rpartition(".")[0]
     for name in (name for name in head_names if name.rpartition(".")[0] == last):

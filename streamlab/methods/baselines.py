@@ -63,7 +63,15 @@ class HeadOnly(Method):
         return 0
 
     def train(self, job: TrainingJob) -> SparseChange:
-        """Train the head; every weight of the backbone stays the base's."""
+        """Train the head; every weight of the backbone stays the base's.
+
+        Raises TrainingError where there is none.
+        """
+        if not job.head:
+            raise TrainingError(
+                f"`{job.task}` has no head to train: the base's own language model head answers. "
+                "Leave `head_only` out for such a task."
+            )
         for parameter in job.backbone.values():
             parameter.requires_grad_(False)
         _, take_step = adam_optimizer((job.head.values(), self.learning_rate))

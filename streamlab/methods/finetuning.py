@@ -59,6 +59,8 @@ def _key(job: TrainingJob, schedule: Sequence[float]) -> str:
     assert job.batches is not None  # noqa: S101 - stages are kept of trainings that have them
     for batch in islice(endless(job.batches), first, first + n):
         tensors = {**batch.inputs, "labels of the batch": batch.labels}
+        if batch.positions is not None:
+            tensors["positions of the batch"] = batch.positions
         examples.update(fingerprint_tensors(tensors).encode())
     parts = {
         "versions": [__version__, torch.__version__],

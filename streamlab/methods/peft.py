@@ -243,7 +243,7 @@ class _Inserted:
         }
         return {
             "peft_type": self.config.peft_type.value,
-            "task_type": "SEQ_CLS",
+            "task_type": self.config.task_type,
             "peft_version": self.config.peft_version,
             "modules_to_save": self.head_modules,
             **kept,
@@ -268,7 +268,7 @@ def _insert(adapter: AdapterSettings, job: TrainingJob, n_steps: int) -> _Insert
         settings |= _default_targets(adapter.type, job)
     if "token_dim" in kind.written:
         settings |= _prompt_sizes(job.model)
-    config = _config(adapter.type, settings, head_modules)
+    config = _config(adapter.type, settings, head_modules, _task_type(job))
     _check_length(config, job)
     if hasattr(config, "target_r") and config.target_r >= config.init_r:
         raise TrainingError(
@@ -312,7 +312,15 @@ def _prompt_sizes(model: Any) -> dict[str, int]:
 
 
 def _check_length(config: Any, job: TrainingJob) -> None:
-    """Raise TrainingError where virtual tokens and a text together exceed the model's longest."""
+    """Raise TrainingError where virtual tokens and a text together exceed the model's longest.
+
+    Or where the task is asked at tokens of its own, which virtual tokens would move.
+    """
+    if config.is_prompt_learning and config.task_type != "SEQ_CLS":
+        raise TrainingError(
+            f"`{config.peft_type.value.lower()}` puts tokens before a text, which moves the tokens "
+            f"that `{job.task}` is asked at. Use another type for it."
+        )
     model: Any = job.model
     longest = getattr(model.config, "max_position_embeddings", None)
     n_virtual = getattr(config, "num_virtual_tokens", None) or 0
@@ -360,7 +368,15 @@ def _choices_of_peft(name: str) -> Mapping[str, Any]:
     return choices or {}
 
 
-def _config(name: str, settings: Mapping[str, Any], head_modules: list[str]) -> Any:
+def _task_type(job: TrainingJob) -> str:
+    """Return PEFT's name for the models of a task's type."""
+    if not job.head:
+        return "CAUSAL_LM"
+    is_tokens = type(job.model).__name__.endswith("ForTokenClassification")
+    return "TOKEN_CLS" if is_tokens else "SEQ_CLS"
+
+
+def _config(name: str, settings: Mapping[str, Any], head_modules: list[str], task_type: str) -> Any:
     """Return PEFT's configuration. Raises UsageError and TrainingError."""
     peft = _peft()
     make = peft.PEFT_TYPE_TO_CONFIG_MAPPING.get(name.upper())
@@ -372,7 +388,7 @@ def _config(name: str, settings: Mapping[str, Any], head_modules: list[str]) -> 
     try:
         with _warnings_ignored():
             # PEFT extends this list.
-            return make(task_type="SEQ_CLS", modules_to_save=[*head_modules], **settings)
+            return make(task_type=task_type, modules_to_save=[*head_modules] or None, **settings)
     except _REFUSALS as error:
         raise TrainingError(f"PEFT refuses these settings of `{name}`: {error}") from error
 
@@ -436,7 +452,8 @@ def adapted(
     try:
         if "token_dim" in file.kind.written:
             settings |= _prompt_sizes(model)
-        config = _config(file.name, settings | {"inference_mode": True}, head_modules)
+        task_type = str(file.settings.get("task_type") or "SEQ_CLS")
+        config = _config(file.name, settings | {"inference_mode": True}, head_modules, task_type)
         wrapper = _wrapped(model, config, empty=file.kind.builds_empty)
         expected = peft.get_peft_model_state_dict(wrapper, save_embedding_layers=False)
         _check_shapes(expected, file)

@@ -224,7 +224,7 @@ def stored_settings(name: str) -> type[BaseModel]:
     kind = TYPES[name]
     common = {
         "peft_type": Literal[name.upper()],
-        "task_type": Literal["SEQ_CLS"],
+        "task_type": Literal["SEQ_CLS", "TOKEN_CLS", "CAUSAL_LM"],
         "peft_version": Annotated[str, StringConstraints(max_length=64)],
         "modules_to_save": Annotated[tuple[Name, ...], Field(max_length=16)],
     }

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from streamlab.errors import TrainingError
 from streamlab.methods.adam import adam_optimizer
 from streamlab.methods.api import Progress, TrainingJob, TrainingSettings, TrainingSummary
-from streamlab.tasks.batches import Batch
+from streamlab.tasks.batches import Batch, asked_logits
 
 N_EVALUATIONS: Final = 10  # for the curves of a training
 # Takes a share of the full learning rate; returns the density that `Progress` shows, if any.
@@ -360,13 +360,12 @@ def batch_loss(
 ) -> Tensor:
     """Return the loss of a batch; `loss` takes float32 logits and labels."""
     device = next(model.parameters()).device
-    inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
-    labels = batch.labels.to(device)
+    batch = batch.to(device)
     bf16 = uses_bf16(training.precision, device)
     # Autocast around the forward only: its weight cache would serve stale weights after a step.
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        logits = model(**inputs).logits.float()
-    return loss(logits, labels)
+        logits = asked_logits(model, batch)
+    return loss(logits, batch.targets)
 
 
 def endless(batches: Callable[[int], Iterator[Batch]]) -> Iterator[Batch]:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from streamlab.base import Base, checkpoint_bytes
+from streamlab.base import MODEL_CLASS, Base, ModelParts, checkpoint_bytes
 from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
@@ -48,7 +48,7 @@ class Artifact(Protocol):
         ...
 
     def applied_to(self, model: PreTrainedModel) -> AbstractContextManager[Served]:
-        """Put the artifact on a clean classifier; only a diff is taken off again at the end.
+        """Put the artifact on a clean model; only a diff is taken off again at the end.
 
         Raises DiffError where it does not fit.
         """
@@ -78,10 +78,11 @@ class DiffArtifact:
 
 @dataclass(frozen=True)
 class CheckpointArtifact:
-    """A whole classifier as a safetensors file."""
+    """A whole model as a safetensors file, without what is frozen."""
 
     data: bytes
     base: Base
+    parts: ModelParts
     tensors: Tensors
 
     def describe(self) -> NewDiff:
@@ -97,6 +98,8 @@ class CheckpointArtifact:
         """See `Artifact`."""
         with torch.no_grad():
             for name, parameter in model.named_parameters():
+                if name in self.parts.frozen:
+                    continue
                 _check_tensor(self.tensors, name, tuple(parameter.shape))
                 parameter.copy_(self.tensors[name])
         yield Served(model, None)
@@ -108,6 +111,7 @@ class AdapterArtifact:
 
     data: bytes
     base: Base
+    parts: ModelParts
     file: AdapterFile
 
     def describe(self) -> NewDiff:
@@ -115,7 +119,7 @@ class AdapterArtifact:
 
         Its settings count as metadata, and integers as positions: they index the base.
         """
-        names = self.base.head_names
+        names = self.parts.head
         adapter = self.file.without_head(names).values()
         head = self.file.head(names)
         full_bytes = _full_bytes(self.base, {name: t.float() for name, t in head.items()})
@@ -129,15 +133,22 @@ class AdapterArtifact:
 
 
 def read_artifact(
-    kind: ArtifactKind, data: bytes, base: Base, *, digest: str | None = None
+    kind: ArtifactKind,
+    data: bytes,
+    base: Base,
+    *,
+    model_class: str = MODEL_CLASS,
+    digest: str | None = None,
 ) -> Artifact:
     """Read an artifact of a base.
 
-    `digest`: that of stored bytes, to be compared. Raises StoreError for another digest, DiffError
-    for bytes that are no such artifact.
+    `model_class`: of `transformers`, as the task's type has it. `digest`: that of stored bytes, to
+    be compared. Raises StoreError for another digest, DiffError for bytes that are no such
+    artifact.
     """
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         raise StoreError(f"The artifact {digest} does not have its digest. Restore the file.")
+    parts = base.parts(model_class)
     match kind:
         case "diff":
             return DiffArtifact(data, base, decode(data, base.layout))
@@ -145,15 +156,15 @@ def read_artifact(
             tensors = _load(data)
             for name, full in base.full_names.items():
                 _check_tensor(tensors, full, tuple(base.tensors[name].shape))
-            return CheckpointArtifact(data, base, tensors)
+            return CheckpointArtifact(data, base, parts, tensors)
         case "adapter":
             file = read_adapter(data)
-            file.head(base.head_names)
-            return AdapterArtifact(data, base, file)
+            file.head(parts.head)
+            return AdapterArtifact(data, base, parts, file)
 
 
 def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
-    """Write a baseline's whole classifier as one file."""
+    """Write a baseline's whole model as one file."""
     head = {name: torch.from_numpy(values) for name, values in trained.head.items()}
     return save({base.full_names[name]: tensor for name, tensor in trained.backbone.items()} | head)
 

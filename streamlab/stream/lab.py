@@ -148,7 +148,10 @@ class Lab:
         scenario, submission, base = self.context.scenario, answer.submission, self.context.base
         if arrival.method != scenario.defaults.method or arrival.method.artifact != "diff":
             _check_kind(arrival, submission)
-            return _Admitted(read_artifact(submission.kind, submission.data, base))
+            model_class = self.context.encoded(arrival).data.type.model_class
+            return _Admitted(
+                read_artifact(submission.kind, submission.data, base, model_class=model_class)
+            )
         key = scenario.providers[arrival.provider].public_key(arrival.seed, arrival.provider)
         diff = verify(
             submission,
@@ -207,6 +210,7 @@ class Lab:
             submission.kind,
             self.store.get(digest),
             self.context.base,
+            model_class=task.data.type.model_class,
             digest=digest,
         )
         with stored.applied_to(classifiers.clean(task, training)) as served:

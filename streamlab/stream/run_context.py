@@ -26,9 +26,10 @@ from streamlab.methods.training_loop import set_dropout
 from streamlab.stream.scenario import Scenario
 from streamlab.stream.schedule import Arrival, arrivals
 from streamlab.tasks.batches import Encoded, encode
-from streamlab.tasks.examples import Example, TaskData
+from streamlab.tasks.examples import TaskData
 from streamlab.tasks.load import TaskExamples, read_task
 from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.types.example import Example
 from streamlab.units import counted
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def encode_task(
 ) -> EncodedTask:
     """Tokenise a task for a base; `dev`: where that is done already for the examples to report on.
 
-    Raises UsageError where `max_length` exceeds the base's, or the device does not exist.
+    Raises UsageError where `max_length` exceeds the base's, or the device does not exist,
+    SourceError where the base cannot be a model of the task's type.
     """
+    base.parts(data.type.model_class)
     find_device(training.device)  # now rather than when the arrival's turn has come
     length = training.max_length
     if length > base.max_length:
@@ -115,10 +118,11 @@ class Classifiers:
         self._model = None  # before there are two in memory
         torch.set_num_threads(training.threads)
         data = task.data
-        model = self._base.classifier(
+        model = self._base.build(
             n_outputs=data.n_outputs, seed=seed, model_class=data.type.model_class
         )
-        data.type.prepare_head(map(model.get_parameter, self._base.head_names), data.labels)
+        head = self._base.parts(data.type.model_class).head
+        data.type.prepare_head(map(model.get_parameter, head), data.labels)
         # The library's wrapper around `to` has types that fit no call of it.
         model.to(find_device(training.device))  # type: ignore[arg-type]
         if training.dropout != "base":
@@ -138,16 +142,17 @@ class Classifiers:
             model = self.build(task, training, seed=0)
         torch.set_num_threads(training.threads)
         parameters = dict(model.named_parameters())
-        if not self._is_base(parameters):
+        parts = self._base.parts(task.data.type.model_class)
+        fixed = self._tensors() | dict(parts.frozen)
+        if not _are(parameters, fixed):
             # New storage: what a training kept of the old one stays as it is.
-            for name, full in self._base.full_names.items():
-                parameter = parameters[full]
-                parameter.data = self._base.tensors[name].to(parameter.device, copy=True)
+            for name, tensor in fixed.items():
+                parameters[name].data = tensor.to(parameters[name].device, copy=True)
         draw = torch.Generator().manual_seed(0)
-        for name in self._base.head_names:
+        for name in parts.head:
             head = torch.empty(parameters[name].shape).normal_(std=_HEAD_SPREAD, generator=draw)
             parameters[name].data = head.to(model.device)
-        if not self._is_base(parameters):
+        if not _are(parameters, fixed):
             raise BaseMismatchError(
                 "A classifier's backbone is not the base, though it was just restored: two of its "
                 "tensors share their memory. Nothing can be scored with it; start again."
@@ -162,14 +167,19 @@ class Classifiers:
         if self._model is None or self._key != _key(task, training):
             self.build(task, training, seed=0)
         shapes = {name: shape for kind, name, shape in self._outline if kind is torch.nn.Parameter}
-        return {name: shapes[name] for name in self._base.head_names}
+        return {name: shapes[name] for name in self._base.parts(task.data.type.model_class).head}
 
-    def _is_base(self, parameters: dict[str, torch.nn.Parameter]) -> bool:
-        """Compare the backbone with the base, bit for bit."""
-        return all(
-            _bits(parameters[full].detach().cpu()).equal(_bits(self._base.tensors[name]))
-            for name, full in self._base.full_names.items()
-        )
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the backbone by their names in a model."""
+        return {full: self._base.tensors[name] for name, full in self._base.full_names.items()}
+
+
+def _are(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Compare parameters with tensors, bit for bit."""
+    return all(
+        _bits(parameters[name].detach().cpu()).equal(_bits(tensor))
+        for name, tensor in tensors.items()
+    )
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

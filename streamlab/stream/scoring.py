@@ -30,7 +30,7 @@ from streamlab.stream.artifact_kinds import Served, read_artifact
 from streamlab.stream.environment import environment_digest
 from streamlab.stream.run_context import EncodedTask, RunContext
 
-Outputs = NDArray[np.float32]  # (n_examples, n_outputs)
+Outputs = NDArray[np.float32]  # (n_examples, n_outputs), or with several positions an example
 _MOST_CLASSES = 50  # of a confusion matrix that is recorded
 Split = Literal["dev", "validation"]
 
@@ -50,7 +50,8 @@ def stored_outputs(
     """
     task, training = context.reported(task_name), context.training(task_name)
     data = store.get(digest)
-    artifact = read_artifact(kind, data, context.base, digest=digest)
+    model_class = task.data.type.model_class
+    artifact = read_artifact(kind, data, context.base, model_class=model_class, digest=digest)
     with artifact.applied_to(context.classifiers.clean(task, training)) as served:
         outputs = logits(served.model, task.dev)
     if details.probe is not None:
@@ -88,10 +89,11 @@ def scores_of(
 def confusion_of(outputs: Outputs, task: EncodedTask) -> Confusion | None:
     """Return the confusion matrix of a model's outputs on the dev examples.
 
-    None where there are no classes, or too many for a matrix beside every arrival.
+    None where not one class is right for an example, or there are too many for a matrix beside
+    every arrival.
     """
     names = task.data.labels
-    if not 0 < len(names) <= _MOST_CLASSES:
+    if not task.data.type.has_confusion or not 0 < len(names) <= _MOST_CLASSES:
         return None
     counts = np.zeros((len(names), len(names)), np.int64)
     answers = task.data.type.decode(outputs)

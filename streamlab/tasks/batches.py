@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import DataError
-from streamlab.tasks.examples import Example
-from streamlab.tasks.types import TaskType
+from streamlab.tasks.types.contract import TaskType
+from streamlab.tasks.types.example import Example
+from streamlab.tasks.types.tokenising import PromptFrame, tokenise_prompts
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
-    from transformers import BatchEncoding, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 _WIDTH_STEP: Final = 8  # widths are multiples of this: few shapes, aligned for the kernels
 _POOL_BATCHES: Final = 16  # examples of so many batches are sorted by length together
@@ -23,11 +26,16 @@ _POOL_BATCHES: Final = 16  # examples of so many batches are sorted by length to
 
 @dataclass(frozen=True)
 class Encoded:
-    """Examples as token ids, unpadded; `token_types` is None where the tokenizer has none."""
+    """Examples as token ids, unpadded; `token_types` is None where the tokenizer has none.
 
+    `positions` and the labels where there are several to an example: see `Tokenised`.
+    """
+
+    type: TaskType
     token_ids: tuple[list[int], ...]
     token_types: tuple[list[int], ...] | None
-    labels: NDArray[np.int64] | NDArray[np.float32]  # class indices or numbers
+    labels: NDArray[Any]  # class indices or numbers, (n_examples,); or wider
+    positions: NDArray[np.int64] | None
     n_truncated: int  # examples that were longer than `max_length`
     max_length: int
     pad_id: int
@@ -42,16 +50,64 @@ class Encoded:
     def first(self, n_examples: int) -> Encoded:
         """Return the first examples alone."""
         types = self.token_types and self.token_types[:n_examples]
-        ids, labels = self.token_ids[:n_examples], self.labels[:n_examples]
-        return replace(self, token_ids=ids, token_types=types, labels=labels)
+        return replace(
+            self,
+            token_ids=self.token_ids[:n_examples],
+            token_types=types,
+            labels=self.labels[:n_examples],
+            positions=None if self.positions is None else self.positions[:n_examples],
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch for a model: `inputs` by the names of its arguments, (n_examples, width) each."""
+    """A batch for a model: `inputs` by the names of its arguments, (n_examples, width) each.
+
+    `positions`: the tokens whose outputs are asked for, (n_examples, n_positions), -1 where there
+    are no more; the labels then have this shape. None: the model gives one output an example.
+    """
 
     inputs: dict[str, Tensor]
-    labels: Tensor  # (n_examples,), int64 for classes and float32 for numbers
+    labels: Tensor  # (n_examples,) or wider; int64 for classes and float32 for numbers
+    positions: Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.labels)
+
+    def part(self, places: slice) -> Batch:
+        """Return some of the examples."""
+        inputs = {name: tensor[places] for name, tensor in self.inputs.items()}
+        positions = None if self.positions is None else self.positions[places]
+        return Batch(inputs, self.labels[places], positions)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        positions = None if self.positions is None else self.positions.to(device)
+        return Batch(inputs, self.labels.to(device), positions)
+
+    @property
+    def targets(self) -> Tensor:
+        """Return the labels of what is asked, (n_asked,) or wider."""
+        return self.labels if self.positions is None else self.labels[self.positions >= 0]
+
+
+def asked_logits(model: Any, batch: Batch) -> Tensor:
+    """Return a model's logits for what a batch asks, float32, (n_asked, n_outputs).
+
+    A language model computes those of the tokens alone at which any example is asked.
+    """
+    if batch.positions is None:
+        return cast("Tensor", model(**batch.inputs).logits.float())
+    rows, columns = (batch.positions >= 0).nonzero(as_tuple=True)
+    places = batch.positions[rows, columns]
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        kept, places = places.unique(return_inverse=True)
+        logits = model(**batch.inputs, logits_to_keep=kept).logits
+    else:
+        logits = model(**batch.inputs).logits
+    return cast("Tensor", logits[rows, places].float())
 
 
 def encode(
@@ -60,30 +116,14 @@ def encode(
     task_type: TaskType,
     *,
     max_length: int,
+    frame: PromptFrame | None = None,
 ) -> Encoded:
     """Tokenise examples, truncating those longer than `max_length` tokens, special ones included.
 
-    Pairs are truncated from the longer text. Raises DataError where the tokenizer cannot pad or
-    `max_length` leaves no room for a text.
+    Pairs are truncated from the longer text. `frame`: what prompts are set in that are still to be
+    completed. Raises DataError where the tokenizer cannot pad or `max_length` leaves no room for a
+    text.
     """
-    _check_tokenizer(examples, tokenizer, max_length)
-    encoding = _tokenised(examples, tokenizer, max_length)
-    types: list[list[int]] | None = encoding.get("token_type_ids")
-    return Encoded(
-        token_ids=_without_special(encoding, tokenizer),
-        token_types=None if types is None else tuple(types),
-        labels=task_type.collate([example.label for example in examples]),
-        n_truncated=_count_truncated(examples, tokenizer, encoding, max_length),
-        max_length=max_length,
-        pad_id=int(tokenizer.pad_token_id),
-        pad_type=int(tokenizer.pad_token_type_id),
-        pad_left=tokenizer.padding_side == "left",
-    )
-
-
-def _check_tokenizer(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> None:
     if not examples:
         raise DataError("There are no examples to tokenise. Give at least one.")
     if tokenizer.pad_token_id is None:
@@ -91,62 +131,22 @@ def _check_tokenizer(
             "The base's tokenizer has no padding token, so that examples cannot share a batch. "
             "Use a base whose tokenizer has one."
         )
-    n_texts = 2 if examples[0].text2 is not None else 1
-    needed = tokenizer.num_special_tokens_to_add(pair=n_texts == 2) + n_texts
-    if max_length < needed:
-        raise DataError(
-            f"`max_length` must be {needed} or more to leave room for a token of each text, got "
-            f"{max_length}."
-        )
-
-
-def _tokenised(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int | None
-) -> BatchEncoding:
-    pairs = [example.text2 for example in examples if example.text2 is not None]
-    encoding: BatchEncoding = tokenizer(
-        [example.text for example in examples],
-        pairs or None,
-        truncation=max_length is not None,
+    if frame is None:
+        found = task_type.tokenise(examples, tokenizer, max_length)
+    else:
+        found = tokenise_prompts(examples, tokenizer, max_length, frame)
+    return Encoded(
+        type=task_type,
+        token_ids=found.token_ids,
+        token_types=found.token_types,
+        labels=found.labels,
+        positions=found.positions,
+        n_truncated=found.n_truncated,
         max_length=max_length,
-        return_attention_mask=False,
-        return_special_tokens_mask=True,
-        split_special_tokens=True,  # a text that names a special token does not contain it
-        verbose=False,  # no warning on examples over the model's length; they are counted
+        pad_id=int(tokenizer.pad_token_id),
+        pad_type=int(tokenizer.pad_token_type_id),
+        pad_left=tokenizer.padding_side == "left",
     )
-    return encoding
-
-
-def _without_special(
-    encoding: BatchEncoding, tokenizer: PreTrainedTokenizerBase
-) -> tuple[list[int], ...]:
-    """Return token ids where a special token inside a text is the unknown token.
-
-    Whole-word and unigram vocabularies hold the names of special tokens as words.
-    """
-    unknown = tokenizer.unk_token_id
-    special = set(tokenizer.all_special_ids) - {unknown}
-    masks = encoding["special_tokens_mask"]
-    token_ids: list[list[int]] = encoding["input_ids"]
-    if unknown is None:
-        return tuple(token_ids)
-    return tuple(
-        [unknown if i in special and not added else i for i, added in zip(ids, mask, strict=True)]
-        for ids, mask in zip(token_ids, masks, strict=True)
-    )
-
-
-def _count_truncated(
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    encoding: BatchEncoding,
-    max_length: int,
-) -> int:
-    if encoding.encodings is not None:
-        return sum(bool(one.overflowing) for one in encoding.encodings)
-    # A tokenizer in pure Python does not keep what it truncates.
-    whole = _tokenised(examples, tokenizer, None)
-    return sum(len(ids) > max_length for ids in whole["input_ids"])
 
 
 def n_batches(encoded: Encoded, batch_size: int) -> int:
@@ -215,4 +215,11 @@ def padded(encoded: Encoded, places: NDArray[np.int64]) -> Batch:
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     if encoded.token_types is not None:
         inputs["token_type_ids"] = torch.from_numpy(types)
-    return Batch(inputs, torch.from_numpy(encoded.labels[places]))
+    labels = torch.from_numpy(encoded.labels[places])
+    if encoded.positions is None:
+        return Batch(inputs, labels)
+    positions = encoded.positions[places]
+    if encoded.pad_left:
+        shift = (width - lengths)[:, None]
+        positions = np.where(positions < 0, positions, positions + shift)
+    return Batch(inputs, labels, torch.from_numpy(positions))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from streamlab.errors import DataError
-from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import Entry
-from streamlab.tasks.labels import LabelReader, infer_labels, is_missing
+from streamlab.tasks.labels import LabelReader, checked_text, infer_labels, is_missing
 from streamlab.tasks.settings import Columns
 from streamlab.tasks.sources.api import RawSplit, Record
+from streamlab.tasks.types import TASK_TYPES
+from streamlab.tasks.types.contract import TaskKind, TaskType, in_column
+from streamlab.tasks.types.example import Example
 from streamlab.units import counted
 
 _MOST_SHOWN: Final = 10  # problems of one split
@@ -25,34 +27,70 @@ class Choice:
     text: str
     text2: str | None
     label: str
+    flags: tuple[str, ...] = ()  # columns of one class each, in place of a column of lists
 
 
-def choose_columns(split: RawSplit, wanted: Columns, entry: Entry | None) -> Choice:
-    """Find a split's columns: those `wanted`, else `text`, `text2`, `label`, else the catalogue's.
+def infer_kind(split: RawSplit, wanted: Columns) -> tuple[TaskKind, str] | None:
+    """Return the kind that the columns of a split show beyond doubt, and which they are.
 
-    Raises DataError for a column that is not there, listing those that are, and for no records.
+    None for a text with one label, which may be a class or a number.
+    """
+    first = next(iter(split.records), {})
+    for kind in ("tokens", "causal_lm", "multi_label"):
+        of_type = TASK_TYPES[kind]
+        text = wanted.text or _known(first, of_type.text_columns)
+        label = wanted.label or _known(first, of_type.label_columns)
+        if text in first and label in first and _shows(kind, first[text], first[label], label):
+            return kind, f"{text!r} and {label!r}"
+    return None
+
+
+def _shows(kind: TaskKind, text: Any, label: Any, column: str) -> bool:
+    lists = isinstance(text, (list, tuple)), isinstance(label, (list, tuple))
+    if kind == "causal_lm":
+        return column == "completion" and isinstance(text, str) and isinstance(label, str)
+    return lists == (kind == "tokens", True)
+
+
+def choose_columns(
+    split: RawSplit,
+    wanted: Columns,
+    entry: Entry | None,
+    of_type: TaskType,
+    labels: tuple[str, ...] | None = None,
+) -> Choice:
+    """Find a split's columns: those `wanted`, else the usual ones, else the catalogue's.
+
+    `labels`: the task's own; where the type takes lists of labels and there is no column of them,
+    columns with these names flag them. Raises DataError for a column that is not there, listing
+    those that are, and for no records.
     """
     if not split.records:
         split.refuse_malformed()
         raise DataError(f"{split.origin} is empty. Give a split with examples in it.")
     there = _columns(split)
+    texts, labelled = (entry.text_columns, entry.label_columns) if entry else ((), ())
     choice = Choice(
-        text=wanted.text or _known(there, "text", entry.text_columns if entry else ()),
-        text2=wanted.text2 or _second(split, there, entry),
-        label=wanted.label or _known(there, "label", entry.label_columns if entry else ()),
+        text=wanted.text or _known(there, of_type.text_columns, texts),
+        text2=wanted.text2 or (_second(split, there, entry) if of_type.takes_pairs else None),
+        label=wanted.label or _known(there, of_type.label_columns, labelled),
     )
+    if of_type.flags_in_columns and choice.label not in there and {*(labels or ())} <= {*there}:
+        choice = replace(choice, flags=labels or ())
+    if choice.text2 is not None and not of_type.takes_pairs:
+        raise DataError(f"{of_type.title.capitalize()} has no second text. Leave `text2` out.")
     for role, name in (("text", choice.text), ("text2", choice.text2), ("label", choice.label)):
-        if name is not None:
+        if name is not None and not (role == "label" and choice.flags):
             _check_there(name, there, split, f"columns.{role}")
     return choice
 
 
-def _known(there: Mapping[str, None], usual: str, others: Sequence[str]) -> str:
-    """Return the usual name of a column if it is there, else the first of the others that is.
+def _known(there: Container[str], usual: Sequence[str], catalogued: Sequence[str] = ()) -> str:
+    """Return the first usual name of a column that is there, else the first of the catalogue's.
 
-    Where none is, return the first of the others, if there are any, to be named as missing.
+    Where none is, return the first of the catalogue's, else the usual one, to be named as missing.
     """
-    return next((name for name in (usual, *others) if name in there), [*others, usual][0])
+    return next((name for name in (*usual, *catalogued) if name in there), [*catalogued, *usual][0])
 
 
 def check_alike(splits: Sequence[RawSplit], choices: Sequence[Choice]) -> None:
@@ -81,7 +119,7 @@ def _check_there(name: str, there: Mapping[str, None], split: RawSplit, setting:
 
 def _second(split: RawSplit, there: Mapping[str, None], entry: Entry | None) -> str | None:
     if entry is not None:
-        return _known(there, "text2", entry.text2_columns) if entry.text2 else None
+        return _known(there, ("text2",), entry.text2_columns) if entry.text2 else None
     filled = any(not is_missing(record.get("text2")) for record in split.records)
     return "text2" if filled else None
 
@@ -110,6 +148,18 @@ def filter_records(split: RawSplit, where: Mapping[str, str | int | bool]) -> Ra
     return split.of(kept, f"{split.origin} (the records that match `where`)")
 
 
+def flagged(record: Record, columns: Sequence[str]) -> list[str]:
+    """Return the columns that hold 1 or true. Raises ValueError for another value than 0 or 1."""
+    found = []
+    for name in columns:
+        value = str(record.get(name)).strip().lower().removesuffix(".0")
+        if value not in ("0", "1", "true", "false"):
+            raise ValueError(f"is {record.get(name)!r} in the column {name!r}, and must be 0 or 1")
+        if value in ("1", "true"):
+            found.append(name)
+    return found
+
+
 def found_labels(split: RawSplit, choice: Choice) -> tuple[str, ...]:
     """Return the class names among the labels of the records that have one.
 
@@ -118,8 +168,9 @@ def found_labels(split: RawSplit, choice: Choice) -> tuple[str, ...]:
     given: dict[Hashable, tuple[int, Any]] = {}
     for number, record in enumerate(split.records):
         label = split.label(record, choice.label)
-        if not is_missing(label):
-            given.setdefault(label if isinstance(label, Hashable) else repr(label), (number, label))
+        for one in label if isinstance(label, list) else [label]:
+            if not is_missing(one):
+                given.setdefault(one if isinstance(one, Hashable) else repr(one), (number, one))
     try:
         return infer_labels(label for _, label in given.values())
     except ValueError:
@@ -146,7 +197,7 @@ class BadExamples:
 
 
 def to_examples(
-    split: RawSplit, choice: Choice, reader: LabelReader
+    split: RawSplit, choice: Choice, reader: LabelReader, of_type: TaskType
 ) -> tuple[list[Example], BadExamples]:
     """Turn every record into an example, in order, but those that are none.
 
@@ -156,7 +207,7 @@ def to_examples(
     bad = split.problems
     for number, record in enumerate(split.records):
         try:
-            examples.append(_example(split, record, choice, reader))
+            examples.append(_example(split, record, choice, reader, of_type))
         except ValueError as error:
             line = split.lines[number] if split.lines else number
             bad[line] = f"{split.place(number)}: {error}."
@@ -164,30 +215,20 @@ def to_examples(
     return examples, BadExamples(len(bad), first)
 
 
-def _example(split: RawSplit, record: Record, choice: Choice, reader: LabelReader) -> Example:
-    text = text_in(record, choice.text)
+def _example(
+    split: RawSplit, record: Record, choice: Choice, reader: LabelReader, of_type: TaskType
+) -> Example:
+    text = in_column(of_type.read_text, record.get(choice.text), choice.text)
     text2 = None if choice.text2 is None else text_in(record, choice.text2)
     try:
-        return Example(text, text2, reader.read(split.label(record, choice.label)))
+        raw = flagged(record, choice.flags) if choice.flags else split.label(record, choice.label)
+        example = Example(text, text2, reader.read(raw))
     except ValueError as error:
         raise ValueError(f"the label in {choice.label!r} {error}") from error
+    of_type.check_example(example)
+    return example
 
 
 def text_in(record: Record, column: str) -> str:
     """Return the text in a column. Raises ValueError saying what is wrong with it."""
-    value = record.get(column)
-    if value is None:
-        raise ValueError(f"the text in {column!r} is missing; give every example a text")
-    if not isinstance(value, str):
-        raise ValueError(
-            f"the text in {column!r} must be a string, got {type(value).__name__} ({value!r:.60}); "
-            "write it in quotes"
-        )
-    if not value.strip():
-        raise ValueError(f"the text in {column!r} is empty; remove the example, or give it a text")
-    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
-        raise ValueError(
-            f"the text in {column!r} holds half a surrogate pair, which is not a character; "
-            "save it as UTF-8"
-        )
-    return value
+    return in_column(checked_text, record.get(column), column)

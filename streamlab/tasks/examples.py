@@ -7,23 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.tasks.metrics import Metric, majority_scores, score
-from streamlab.tasks.types import TaskKind, TaskType, task_type
+from streamlab.tasks.types import task_type
+from streamlab.tasks.types.contract import Outputs, TaskKind, TaskType
+from streamlab.tasks.types.example import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A text, perhaps a second one, and its label."""
-
-    text: str
-    text2: str | None
-    label: int | float
 
 
 @dataclass(frozen=True)
@@ -89,18 +81,23 @@ class TaskData:
             return None
         return dict(zip(self.labels, self.class_weights, strict=True))
 
-    def score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> dict[str, float]:
-        """Score a model's outputs by every metric of the task."""
-        return score(self.type, self.metrics, logits, labels)
+    def loss_of(self, outputs: Outputs, labels: NDArray[Any]) -> float:
+        """Return the mean loss of examples by a model's outputs."""
+        return self.type.loss_of_outputs(outputs, labels, self.class_weights)
 
-    def primary_score(self, logits: NDArray[np.float32], labels: NDArray[Any]) -> float:
+    def score(self, outputs: Outputs, labels: NDArray[Any]) -> dict[str, float]:
+        """Score a model's outputs by every metric of the task."""
+        return score(self.type, self.metrics, outputs, labels, names=self.labels)
+
+    def primary_score(self, outputs: Outputs, labels: NDArray[Any]) -> float:
         """Score a model's outputs by the primary metric."""
-        return score(self.type, self.metrics[:1], logits, labels)[self.metrics[0].name]
+        first = self.metrics[:1]
+        return score(self.type, first, outputs, labels, names=self.labels)[first[0].name]
 
     def majority_scores(self, labels: NDArray[Any]) -> dict[str, float | None]:
         """Score the majority class (or the mean) of `train` as the answer to every example."""
         answer = self.type.majority_answer([example.label for example in self.train])
-        return majority_scores(self.metrics, answer, labels, n_outputs=self.n_outputs)
+        return majority_scores(self.type, self.metrics, answer, labels, names=self.labels)
 
     @property
     def n_outputs(self) -> int:

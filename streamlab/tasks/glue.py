@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from streamlab.tasks.types import TaskKind
+from streamlab.tasks.types.contract import TaskKind
 
 HUB_PATH: Final = "nyu-mll/glue"
 HUB_REVISION: Final = "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c"

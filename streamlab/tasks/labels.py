@@ -78,7 +78,66 @@ class ClassReader:
         )
 
 
-LabelReader = NumberReader | ClassReader
+class FlagsReader:
+    """Read the labels of a multi-label task: a list of classes, which may be empty.
+
+    A label is a flag for every class, 1 where it applies.
+    """
+
+    def __init__(self, classes: ClassReader) -> None:
+        self._classes = classes
+        self.renaming = classes.renaming
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """Return the flags. Raises ValueError saying what is wrong with the list."""
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"is {value!r:.60}; give a list of classes, which may be empty")
+        found = [self._classes.read(one) for one in value]
+        if len(set(found)) < len(found):
+            raise ValueError(f"is {value!r:.60}, which names a class twice")
+        return tuple(int(place in found) for place in range(len(self._classes.labels)))
+
+
+class TagReader:
+    """Read the labels of a token classification: a list of tags, one for every word."""
+
+    def __init__(self, classes: ClassReader) -> None:
+        self._classes = classes
+        self.renaming = classes.renaming
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """Return the index of every tag. Raises ValueError saying what is wrong with the list."""
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"is {value!r:.60}; give a list with a tag for every word")
+        return tuple(self._classes.read(one) for one in value)
+
+
+class CompletionReader:
+    """Read the completions of language modelling: texts as they are."""
+
+    renaming: ClassVar[str] = ""
+
+    def read(self, value: Any) -> str:
+        """Return the completion. Raises ValueError saying what is wrong with it."""
+        return checked_text(value)
+
+
+LabelReader = NumberReader | ClassReader | FlagsReader | TagReader | CompletionReader
+
+
+def checked_text(value: Any) -> str:
+    """Return a value that is a text. Raises ValueError saying what is wrong with it."""
+    if value is None:
+        raise ValueError("is missing; give every example a text")
+    if not isinstance(value, str):
+        raise ValueError(
+            f"must be a string, got {type(value).__name__} ({value!r:.60}); write it in quotes"
+        )
+    if not value.strip():
+        raise ValueError("is empty; remove the example, or give it a text")
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise ValueError("holds half a surrogate pair, which is not a character; save it as UTF-8")
+    return value
 
 
 def infer_labels(values: Iterable[Any]) -> tuple[str, ...]:

@@ -21,9 +21,10 @@ from streamlab.tasks.column_mapping import (
     choose_columns,
     filter_records,
     found_labels,
+    infer_kind,
     to_examples,
 )
-from streamlab.tasks.examples import Example, ExampleCounts, SourceUsed, TaskData
+from streamlab.tasks.examples import ExampleCounts, SourceUsed, TaskData
 from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.metrics import Metric, find_metric, suited_names
 from streamlab.tasks.sampling import sample_dev, split_off_dev, split_train
@@ -37,7 +38,10 @@ from streamlab.tasks.settings import (
 )
 from streamlab.tasks.sources.api import RawData, RawSplit, Request, Source, Unavailable, joined
 from streamlab.tasks.sources.hub import HubReach
-from streamlab.tasks.types import TaskType, task_type
+from streamlab.tasks.types import task_type
+from streamlab.tasks.types.contract import TaskType
+from streamlab.tasks.types.example import Example
+from streamlab.tasks.types.token_classification import makes_entities
 from streamlab.units import counted
 
 
@@ -195,7 +199,7 @@ def _assembled(
         name=name,
         settings=settings,
         data=data,
-        metrics=_metrics(name, settings, every.type),
+        metrics=_metrics(name, settings, every.type, every.labels),
         dev=sample_dev(every.dev, n_most=n_dev, dataset=settings.dataset),
         source=SourceUsed(source, joined(raw.detail, *every.notes), digest(parts)),
         tried=tried,
@@ -209,21 +213,24 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
     where = {} if raw.standard_columns else settings.where
     columns = Columns() if raw.standard_columns else settings.columns
     splits = [filter_records(split, where) for split in (raw.train, raw.dev) if split is not None]
-    choices = [choose_columns(split, columns, entry) for split in splits]
+    stated = settings.kind or (entry.kind if entry else raw.task_kind)
+    inferred = None if stated else infer_kind(splits[0], columns)
+    of_type = task_type(stated or (inferred[0] if inferred else "classification"))
+    choices = [choose_columns(split, columns, entry, of_type, settings.labels) for split in splits]
     check_alike(splits, choices)
-    kind = settings.kind or (entry.kind if entry else raw.task_kind) or "classification"
-    of_type = task_type(kind)
     labels = _labels(settings, entry, of_type, splits[0], choices[0])
     readers = [
         of_type.label_reader(labels, split.class_names(choice.label), split.origin)
         for split, choice in zip(splits, choices, strict=True)
     ]
     parts = zip(splits, choices, readers, strict=True)
-    read = [to_examples(*part) for part in parts]
+    read = [to_examples(*part, of_type) for part in parts]
     examples, bad = [part for part, _ in read], [found for _, found in read]
     if data.on_bad_example == "refuse":
         _refuse(bad)
     notes = [*(split.note for split in splits), *(found.note for found in bad)]
+    if inferred:
+        notes.append(f"`kind: {inferred[0]}`, by its columns {inferred[1]}")
     notes += dict.fromkeys(reader.renaming for reader in readers)
     if len(examples) == 1:
         share = settings.dev_share
@@ -237,7 +244,7 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
     _check_weights(settings, of_type, labels)
     every = _Examples(of_type, labels, train, dev, n_skipped, n_repeated, tuple(notes))
     _check_varied(train, every, splits[0].origin, "Give examples with different labels.")
-    if not of_type.has_classes:  # a correlation with constant labels is undefined
+    if of_type.kind == "regression":  # a correlation with constant labels is undefined
         _check_varied(dev, every, splits[-1].origin, "Use a split with published labels.")
     return every
 
@@ -274,18 +281,26 @@ def _labels(
     return found_labels(train, choice)
 
 
-def _metrics(name: str, settings: TaskSettings, of_type: TaskType) -> tuple[Metric, ...]:
+def _metrics(
+    name: str, settings: TaskSettings, of_type: TaskType, labels: tuple[str, ...]
+) -> tuple[Metric, ...]:
     entry = GLUE.get(settings.dataset)
     if settings.metric is None:
-        known = entry.metrics if entry and entry.kind == of_type.kind else of_type.default_metrics
+        usual = of_type.default_metrics(labels)
+        known = entry.metrics if entry and entry.kind == of_type.kind else usual
         return tuple(map(find_metric, known))
     metrics = tuple(map(find_metric, settings.metric))
     unsuited = [metric.name for metric in metrics if of_type.kind not in metric.kinds]
     if unsuited:
         raise DataError(
-            f"The task `{name}` is a {of_type.kind}, and cannot be judged by "
+            f"The task `{name}` is {of_type.title}, and cannot be judged by "
             f"{', '.join(map(repr, unsuited))}. Set `metric` to one of "
             f"{', '.join(suited_names(of_type.kind))}."
+        )
+    if "entity_f1" in settings.metric and not makes_entities(labels):
+        raise DataError(
+            f"The tags of the task `{name}` are {', '.join(labels[:5])}..., which mark no "
+            "entities. Give tags `O`, `B-...` and `I-...`, or set `metric: token_accuracy`."
         )
     return metrics
 
@@ -294,9 +309,9 @@ def _check_weights(settings: TaskSettings, of_type: TaskType, labels: tuple[str,
     """Raise DataError where the classes of the data are not those that have weights."""
     if settings.class_weights is None:
         return
-    if not of_type.has_classes:
+    if not of_type.takes_class_weights:
         raise DataError(
-            f"The examples of {settings.dataset!r} are of {of_type.kind}, which has no "
+            f"The examples of {settings.dataset!r} are of {of_type.title}, which has no "
             "`class_weights`. Leave them out."
         )
     if isinstance(settings.class_weights, tuple):
@@ -313,7 +328,7 @@ def _class_weights(
     wanted, n_classes = settings.class_weights, len(every.labels)
     if wanted is None or not train:
         return None
-    counts = np.bincount([int(example.label) for example in train], minlength=n_classes)
+    counts = np.bincount(every.type.collate([one.label for one in train]), minlength=n_classes)
     if wanted == "balanced":
         weights = np.where(counts > 0, 1 / np.maximum(counts, 1), 0.0)
     else:
@@ -323,12 +338,12 @@ def _class_weights(
 
 def _check_varied(examples: Sequence[Example], every: _Examples, what: str, advice: str) -> None:
     """Raise DataError where all labels are the same, or there are no examples at all."""
-    found = {example.label for example in examples}
+    found = {part for example in examples for part in every.type.parts(example.label)}
     if not found:
         raise DataError(f"{what}: no examples are left. {advice}")
     if len(found) == 1:
         label = found.pop()
-        shown = every.labels[int(label)] if every.labels else label
+        shown = every.labels[label] if every.labels and isinstance(label, int) else label
         raise DataError(f"{what}: every label is {shown!r}, so nothing can be learnt. {advice}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamlab.errors import DataError
 from streamlab.hashing import canonical_json
-from streamlab.tasks.examples import Example
+from streamlab.tasks.types.example import Example
 from streamlab.units import counted
 
 # Every seed and every method is scored on the same examples.

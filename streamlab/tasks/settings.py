@@ -24,7 +24,8 @@ from streamlab.config import Settings
 from streamlab.errors import UsageError
 from streamlab.plugins import load
 from streamlab.tasks.metrics import find_metric, suited_names
-from streamlab.tasks.types import TaskKind, task_type
+from streamlab.tasks.types import task_type
+from streamlab.tasks.types.contract import TaskKind
 
 _DATASET: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
@@ -40,21 +41,26 @@ SOURCES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class Columns(Settings):
-    """The columns of a source; by default `text`, `text2` (for pairs) and `label`."""
+    """The columns of a source; by default `text`, `text2` (for pairs) and `label`.
+
+    Of `multi_label`: `text`, `text2` and `labels`; of `tokens`: `tokens` and `tags`; of
+    `causal_lm`: `prompt` and `completion`.
+    """
 
     text: str | None = Field(default=None, min_length=1)
-    """The column of the text, or of the first text of a pair."""
+    """The column of the text, of the first text of a pair, of the words, or of the prompt."""
     text2: str | None = Field(default=None, min_length=1)
     """The column of the second text of a pair."""
     label: str | None = Field(default=None, min_length=1)
-    """The column of the label."""
+    """The column of the label, of the labels or tags as a list, or of the completion."""
 
 
 class TaskFiles(Settings):
     """A task's own files: one `folder` for all splits, or one path per split.
 
     Paths are relative to the scenario's folder and may use `${NAME}`. A path may be a JSONL, CSV,
-    TSV or Parquet file, a `save_to_disk` folder, or a folder with one sub-folder per class.
+    TSV, Parquet or CoNLL file (`.conll`), a `save_to_disk`
+    folder, or a folder with one sub-folder per class.
     """
 
     folder: str | None = Field(default=None, min_length=1)
@@ -98,6 +104,10 @@ def _known_metrics(names: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(str(error)) from error
     if len(set(found)) < len(found):
         raise ValueError("the same metric is given twice")
+    if names and find_metric(names[0]).lower_is_better:
+        raise ValueError(
+            f"`{names[0]}` cannot come first, as less of it is better; put another before it"
+        )
     return names
 
 
@@ -153,9 +163,14 @@ class TaskSettings(Settings):
     dataset: str
     """A dataset of the catalogue, such as `glue/sst2`, or a new name."""
     kind: TaskKind | None = None
-    """Default: what the source states, else classification."""
+    """`classification`: one class; `regression`: a number; `multi_label`: any number of classes;
+    `tokens`: a tag for every word; `causal_lm`: a completion for a prompt. Default: what the
+    source states; else `tokens`, `multi_label` or `causal_lm` where the columns show it (lists of
+    words and tags, lists of labels, `prompt` and `completion`), which is recorded; else
+    classification."""
     labels: Labels | None = None
-    """Class names in order. Default: those of the catalogue or the source."""
+    """Class names in order. Default: those of the catalogue or the source. Of `multi_label`,
+    columns with these names, holding 0 or 1, take the place of a list."""
     class_weights: ClassWeights | None = None
     """Multiply the loss of each class: `balanced`, by the inverse of its share of the training
     examples, or a list in the order of `labels`. Scaled to a mean of 1 over the training examples.
@@ -170,7 +185,7 @@ class TaskSettings(Settings):
         | None
     ) = None
     """One or more metrics, the primary one first: built-in, or a plug-in. Default: those of the
-    catalogue, else of the kind."""
+    catalogue, else of the kind. `perplexity`, of which less is better, cannot come first."""
     columns: Columns = Columns()
     """The columns of the source, if they are not `text`, `text2` and `label`."""
     header: (
@@ -212,11 +227,12 @@ class TaskSettings(Settings):
             check_class_weights(self.class_weights, self.labels)
         if self.kind is None:
             return self
-        if self.class_weights is not None and not task_type(self.kind).has_classes:
-            raise ValueError(f"a {self.kind} has no `class_weights`; leave them out")
+        of_type = task_type(self.kind)
+        if self.class_weights is not None and not of_type.takes_class_weights:
+            raise ValueError(f"{of_type.title} has no `class_weights`; leave them out")
         if self.labels:
             try:
-                task_type(self.kind).check_labels(self.labels)
+                of_type.check_labels(self.labels)
             except ValueError as error:
                 raise ValueError(f"{error}; leave them out, or change `kind`") from error
         if self.metric and not all(self.kind in find_metric(m).kinds for m in self.metric):

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from base_kinds import save_kind
+from base_kinds import save_kind, save_tokenizer
 from serving_samples import Call, caller
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from streamlab import DiffVector, open_home
 
@@ -138,6 +142,52 @@ def test_an_imported_checkpoint_is_merged_back(call: Call) -> None:
         merged = AutoModelForSequenceClassification.from_pretrained(folder)
         assert torch.equal(logits(merged.eval(), TEXTS), logits(model, TEXTS))
         assert merged.config.problem_type == "single_label_classification"
+
+
+def test_tags_of_an_own_checkpoint_are_predicted(call: Call) -> None:
+    save_kind(Path("base"), "BERT")
+    tags = dict(enumerate(("O", "B-X", "I-X")))
+    model = AutoModelForTokenClassification.from_pretrained(
+        "base", id2label=tags, label2id={tag: place for place, tag in tags.items()}
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.view(-1)[::40] += 0.3
+    model.save_pretrained("tuned")
+
+    made = call("diff", "base", "tuned", "-o", "mine.sldiff")
+    assert made.exit_code == 0, made.stderr
+    read(call("import", "mine.sldiff", "--base", "base", "--format", "json"))
+    (row,) = read(call("predict", "tuned", TEXTS[0], "--format", "json"))
+
+    inputs = AutoTokenizer.from_pretrained("base")(TEXTS[0], return_tensors="pt")
+    with torch.inference_mode():
+        expected = model.eval()(**inputs).logits[0, 1:-1].argmax(-1).tolist()
+    assert row["tags"] == " ".join(tags[place] for place in expected)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_prompts_are_completed_by_an_own_checkpoint(tied: bool, call: Call) -> None:
+    model: Any = save_kind(Path("base"), "Llama", head="ForCausalLM", tie_word_embeddings=tied)
+    save_tokenizer(Path("base"), eos_token="[SEP]")  # noqa: S106
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.view(-1)[::7] += 0.5
+    model.save_pretrained("tuned")
+    tokenizer = AutoTokenizer.from_pretrained("base")
+    tokenizer.save_pretrained("tuned")
+
+    made = call("diff", "base", "tuned", "-o", "mine.sldiff")
+    assert made.exit_code == 0, made.stderr
+    read(call("import", "mine.sldiff", "--base", "base", "--format", "json"))
+    (row,) = read(call("predict", "tuned", TEXTS[0], "--format", "json"))
+
+    ids = [tokenizer.cls_token_id, *tokenizer(TEXTS[0], add_special_tokens=False).input_ids]
+    written = model.eval().generate(
+        torch.tensor([ids]), max_new_tokens=256, do_sample=False,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=0,
+    )  # fmt: skip
+    expected = tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)
+    assert row["completion"] == expected
 
 
 @pytest.mark.parametrize(("given", "n_labels"), [(2, 3), (3, 1), (5, 2)])

@@ -25,8 +25,8 @@ from streamlab.methods.peft import adapted
 from streamlab.methods.peft_types import TYPES
 from streamlab.methods.training_loop import endless
 from streamlab.tasks.batches import encode, n_batches, training_batches
-from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -351,7 +351,7 @@ def refuse(data: bytes, model: Any, reason: str) -> None:
         ({"peft_type": "lora"}, "type 'lora' is not used"),
         ({"peft_type": ["LORA"]}, "is not used"),
         ({"peft_type": "IA3"}, "must be left out"),
-        ({"task_type": "CAUSAL_LM"}, "`task_type`: must be 'SEQ_CLS'"),
+        ({"task_type": "SEQ_2_SEQ_LM"}, "`task_type`: must be 'SEQ_CLS', 'TOKEN_CLS'"),
         ({"target_modules": "(a+)+$"}, "`target_modules"),
         ({"target_modules": ["no_such_layer"]}, "does not fit the model"),
         ({"target_modules": ["query", "dense"]}, "and the model needs it as"),
@@ -506,7 +506,7 @@ def test_the_whole_head_of_every_architecture_is_stored(
     file = read_adapter(result.data)
     stored = set(file.tensors) - set(file.without_head(base.head_names))
     assert stored == {f"base_model.model.{name}" for name in base.head_names}
-    with adapted(base.classifier(n_outputs=2, seed=9), file) as again:
+    with adapted(base.build(n_outputs=2, seed=9), file) as again:
         torch.testing.assert_close(logits(again, job), logits(job.model.eval(), job))
 
 
@@ -519,7 +519,7 @@ def test_what_is_adapted_by_default_is_found_in_other_architectures(
     result = peft(ADAPTERS[name]).train(job)
 
     file = read_adapter(result.data)
-    with adapted(base.classifier(n_outputs=2, seed=9), file) as again:
+    with adapted(base.build(n_outputs=2, seed=9), file) as again:
         torch.testing.assert_close(logits(again, job), logits(job.model.eval(), job))
 
 
@@ -527,7 +527,7 @@ def job_on(kind: str, folder: Path) -> tuple[TrainingJob, Any]:
     """Return the job of a tiny task on a tiny base of an architecture, and the base."""
     save_kind(folder, kind)
     base = load_base(BaseSettings(model=str(folder)), seed=1)
-    model = base.classifier(n_outputs=2, seed=1)
+    model = base.build(n_outputs=2, seed=1)
     parameters = dict(model.named_parameters())
     examples = [Example(f"the {word} film", None, place % 2) for place, word in enumerate(WORDS)]
     task = task_type("classification")

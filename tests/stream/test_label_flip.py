@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from streamlab.errors import DataError
 from streamlab.stream.providers.behaviours import flip_labels
-from streamlab.tasks.examples import Example, SourceUsed, TaskData
+from streamlab.tasks.examples import SourceUsed, TaskData
 from streamlab.tasks.metrics import find_metric
+from streamlab.tasks.types.example import Example
 
 SHARES = st.floats(0, 1)
 SEEDS = st.integers(0, 1000)

@@ -58,7 +58,7 @@ def test_the_stored_file_on_a_fresh_base_gives_the_scored_logits_bit_for_bit(ran
     }
     for outcome in ran.outcomes:
         task = context.encoded(outcome.arrival)
-        model = base.classifier(n_outputs=task.data.n_outputs, seed=987)
+        model = base.build(n_outputs=task.data.n_outputs, seed=987)
         parameters = dict(model.named_parameters())
         diff = decode(store.get(str(outcome.record.digest)), base.layout)
         assert diff.mode == "prune"

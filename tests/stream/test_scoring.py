@@ -33,7 +33,7 @@ def context(many: Ran) -> RunContext:
 
 def by_hand(base: Base, task: EncodedTask, outcome: Outcome, path: Path) -> NDArray[np.float32]:
     """Add the file's numbers to a base under a head of another seed, and ask the model."""
-    model = base.classifier(n_outputs=task.data.n_outputs, seed=987)
+    model = base.build(n_outputs=task.data.n_outputs, seed=987)
     parameters = dict(model.named_parameters())
     assert outcome.diff is not None
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_the_confusion_matrix_of_an_arrival_counts_its_answers_on_dev(
 def test_a_row_gets_the_same_logits_alone_as_in_a_batch(many: Ran, context: RunContext) -> None:
     outcome = many.outcomes[0]
     task = context.encoded(outcome.arrival)
-    model = context.base.classifier(n_outputs=2, seed=1)
+    model = context.base.build(n_outputs=2, seed=1)
 
     together = logits(model, task.dev)
 
@@ -155,7 +155,7 @@ def test_a_diff_comes_off_again_bit_for_bit_after_serving(many: Ran, context: Ru
     outcome = many.outcomes[0]
     assert outcome.diff is not None
     data = FolderStore(many.home.store).get(outcome.diff.digest)
-    model = context.base.classifier(n_outputs=2, seed=1)
+    model = context.base.build(n_outputs=2, seed=1)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     with read_artifact("diff", data, context.base).applied_to(model) as served:

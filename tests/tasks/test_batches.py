@@ -19,8 +19,8 @@ from streamlab.tasks.batches import (
     n_batches,
     training_batches,
 )
-from streamlab.tasks.examples import Example
 from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
 CLASSES, NUMBERS = task_type("classification"), task_type("regression")
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]

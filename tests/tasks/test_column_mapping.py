@@ -12,12 +12,14 @@ from streamlab.tasks.column_mapping import (
     filter_records,
     to_examples,
 )
-from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import GLUE, Entry
 from streamlab.tasks.labels import ClassReader
 from streamlab.tasks.settings import Columns
 from streamlab.tasks.sources.api import RawSplit, Record
+from streamlab.tasks.types import task_type
+from streamlab.tasks.types.example import Example
 
+CLASSES = task_type("classification")
 READER = ClassReader(("no", "yes"), None, "rows.jsonl")
 SINGLE = Choice("text", None, "label")
 
@@ -27,13 +29,13 @@ def split(*records: Record) -> RawSplit:
 
 
 def problems(raw: RawSplit, choice: Choice) -> tuple[str, ...]:
-    return to_examples(raw, choice, READER)[1].first
+    return to_examples(raw, choice, READER, CLASSES)[1].first
 
 
 def chosen(
     record: Record, columns: Columns | None = None, entry: Entry | None = None
 ) -> tuple[str, str | None, str]:
-    choice = choose_columns(split(record), columns or Columns(), entry)
+    choice = choose_columns(split(record), columns or Columns(), entry, CLASSES)
     return choice.text, choice.text2, choice.label
 
 
@@ -81,7 +83,7 @@ def test_a_pair_task_without_second_texts_is_refused() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(DataError, match=r"rows\.jsonl is empty"):
-        choose_columns(split(), Columns(), None)
+        choose_columns(split(), Columns(), None, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_a_record_without_a_label_is_none() -> None:
 def test_bad_examples_are_left_out_and_counted() -> None:
     records = [{"text": "a", "label": 0}, {"text": "", "label": 1}, {"text": "b"}]
 
-    examples, bad = to_examples(split(*records), SINGLE, READER)
+    examples, bad = to_examples(split(*records), SINGLE, READER, CLASSES)
 
     assert examples == [Example("a", None, 0)]
     assert bad.n == 2
@@ -146,7 +148,7 @@ def test_a_problem_has_the_line_of_its_record_and_malformed_lines_stand_among_th
 
 
 def test_of_many_problems_the_first_are_described_and_all_are_counted() -> None:
-    _, bad = to_examples(split(*50 * [{"text": "", "label": 0}]), SINGLE, READER)
+    _, bad = to_examples(split(*50 * [{"text": "", "label": 0}]), SINGLE, READER, CLASSES)
 
     assert (bad.n, len(bad.first)) == (50, 10)
 
@@ -163,7 +165,7 @@ def test_the_lines_of_records_follow_those_that_where_keeps() -> None:
 def test_pairs_in_one_split_only_are_refused(train_is_pairs: bool) -> None:
     splits = [split({"text": "a", "text2": "b", "label": 0}), split({"text": "a", "label": 0})]
     splits = splits if train_is_pairs else splits[::-1]
-    choices = [choose_columns(one, Columns(), None) for one in splits]
+    choices = [choose_columns(one, Columns(), None, CLASSES) for one in splits]
 
     check_alike([splits[0], splits[0]], [choices[0], choices[0]])
     with pytest.raises(DataError, match=r"are (pairs|single texts), and those of"):
@@ -178,7 +180,7 @@ def test_rows_are_the_records_in_order_or_a_text_is_refused(
 
     if all(text.strip() for text, _ in records):
         expected = [Example(text, None, int(label == "yes")) for text, label in records]
-        examples, bad = to_examples(raw, SINGLE, READER)
+        examples, bad = to_examples(raw, SINGLE, READER, CLASSES)
         assert (examples, bad.n, bad.note) == (expected, 0, "")
     else:
         assert any("is empty" in problem for problem in problems(raw, SINGLE))

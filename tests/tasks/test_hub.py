@@ -13,12 +13,12 @@ from datasets import Dataset, DatasetDict, load_from_disk
 from datasets.arrow_writer import ArrowWriter
 
 from streamlab.errors import DataError
-from streamlab.tasks.examples import Example
 from streamlab.tasks.glue import HUB_REVISION
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskHub, TaskSettings
 from streamlab.tasks.sources.api import RawData, Unavailable
 from streamlab.tasks.sources.hub import HubReach, Splits, read_hub
+from streamlab.tasks.types.example import Example
 
 REVISION = "0123456789abcdef"
 

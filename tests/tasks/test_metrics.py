@@ -118,8 +118,10 @@ def test_the_majority_scores_what_scikit_learns_dummy_classifier_does() -> None:
     dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((5, 1)), seen)
     answers = dummy.predict(np.zeros((6, 1)))
 
-    answer = task_type("classification").majority_answer(seen)
-    found = majority_scores([ACCURACY, F1, MATTHEWS], answer, labels, n_outputs=3)
+    classes = task_type("classification")
+    answer = classes.majority_answer(seen)
+    names = ("a", "b", "c")
+    found = majority_scores(classes, [ACCURACY, F1, MATTHEWS], answer, labels, names=names)
 
     assert found == {
         "accuracy": pytest.approx(accuracy_score(labels, answers)),
@@ -133,11 +135,12 @@ def test_of_classes_that_are_as_frequent_the_first_is_the_majority() -> None:
 
 
 def test_the_mean_of_the_numbers_scores_0_by_a_correlation() -> None:
-    answer = task_type("regression").majority_answer([0.1, 0.2, 0.6])
+    numbers = task_type("regression")
+    answer = numbers.majority_answer([0.1, 0.2, 0.6])
     labels = np.array([0.1, 0.2, 0.4], dtype=np.float32)
 
     assert answer == pytest.approx(0.3)
-    assert majority_scores([PEARSON, SPEARMAN], answer, labels, n_outputs=1) == {
+    assert majority_scores(numbers, [PEARSON, SPEARMAN], answer, labels) == {
         "pearson": 0.0,
         "spearman": 0.0,
     }
@@ -146,7 +149,9 @@ def test_the_mean_of_the_numbers_scores_0_by_a_correlation() -> None:
 def test_a_metric_that_is_undefined_for_equal_answers_has_no_score_of_the_majority() -> None:
     undefined = Metric("mine", frozenset({"classification"}), lambda *_: math.nan)
 
-    found = majority_scores([undefined, ACCURACY], 1, np.array([1, 0]), n_outputs=2)
+    found = majority_scores(
+        task_type("classification"), [undefined, ACCURACY], 1, np.array([1, 0]), names=("a", "b")
+    )
 
     assert found == {"mine": None, "accuracy": 0.5}
 

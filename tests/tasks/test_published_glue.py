@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from streamlab.tasks.examples import Example, TaskData
+from streamlab.tasks.examples import TaskData
 from streamlab.tasks.glue import GLUE
 from streamlab.tasks.load import load_task
 from streamlab.tasks.settings import DataSettings, TaskSettings
 from streamlab.tasks.sources.hub import HubReach
+from streamlab.tasks.types.example import Example
 
 Rows = Sequence[Sequence[str]]
 

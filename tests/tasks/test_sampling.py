@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.errors import DataError
-from streamlab.tasks.examples import Example
 from streamlab.tasks.sampling import n_validation_examples, sample_dev, split_off_dev, split_train
+from streamlab.tasks.types.example import Example
 
 
 def rows(n_rows: int) -> list[Example]:

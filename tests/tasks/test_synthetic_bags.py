@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from streamlab.tasks.synthetic.generator import generate
 
 if TYPE_CHECKING:
-    from streamlab.tasks.examples import Example
+    from streamlab.tasks.types.example import Example
 
 
 def marked(row: Example) -> str:

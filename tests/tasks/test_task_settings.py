@@ -20,10 +20,8 @@ def test_one_metric_is_a_list_of_one() -> None:
 def test_an_unknown_metric_is_named_beside_the_known_ones() -> None:
     message = problems(TaskSettings, {"dataset": "glue/sst2", "metric": "acuracy"})
 
-    assert (
-        "metric: unknown metric 'acuracy'. Did you mean `accuracy`? Known: accuracy, f1, macro_f1"
-        in message
-    )
+    assert "metric: unknown metric 'acuracy'. Did you mean `accuracy`" in message
+    assert "Known: accuracy, entity_f1, exact_match, f1, macro_f1" in message
 
 
 @pytest.mark.parametrize("dataset", ["../secrets", "a/../b", "/etc", "", "a//b", "a b", "."])

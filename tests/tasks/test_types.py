@@ -11,10 +11,12 @@ from torch.nn import functional
 from transformers import BertConfig
 
 from streamlab.tasks.metrics import find_metric
-from streamlab.tasks.types import TASK_TYPES, TaskKind, TaskType, task_type
+from streamlab.tasks.types import TASK_TYPES, task_type
+from streamlab.tasks.types.contract import TaskKind, TaskType
 
 CLASSES, NUMBERS = task_type("classification"), task_type("regression")
 LOGITS = np.array([[2.0, 1.0, 0.0], [0.0, 3.0, 0.0]])
+TAGS = ("O", "B-PER", "I-PER")
 VALUES = np.array([[1.0], [2.0], [4.0]])
 
 
@@ -23,7 +25,7 @@ def test_every_kind_has_a_type_whose_default_metrics_fit(kind: TaskKind) -> None
     found = TASK_TYPES[kind]
 
     assert found.kind == kind
-    assert all(kind in find_metric(name).kinds for name in found.default_metrics)
+    assert all(kind in find_metric(name).kinds for name in found.default_metrics(TAGS))
 
 
 def test_labels_are_collated_as_the_loss_takes_them() -> None:
@@ -88,8 +90,8 @@ def test_outputs_are_decoded_to_classes_and_numbers() -> None:
 
 
 def test_predictions_hold_probabilities_or_a_value() -> None:
-    first, second = CLASSES.predictions(LOGITS, ("a", "b", "c"))
-    (number, *_) = NUMBERS.predictions(VALUES, ())
+    first, second = CLASSES.predictions(LOGITS, ("a", "b", "c"), [])
+    (number, *_) = NUMBERS.predictions(VALUES, (), [])
 
     assert (first.label, second.label, number.label) == ("a", "b", None)
     assert first.probability == pytest.approx(np.exp(2) / (np.exp(2) + np.exp(1) + 1))

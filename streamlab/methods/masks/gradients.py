@@ -73,7 +73,7 @@ def _summed(
     total = [torch.zeros_like(p, dtype=torch.float32).reshape(-1) for p in job.backbone.values()]
     for batch in _examples(job, n, batch_size=batch_size):
         for so_far, gradient in zip(total, _gradients(job, batch), strict=True):
-            add(so_far, gradient, batch.labels.shape[0])
+            add(so_far, gradient, len(batch))
     return total
 
 
@@ -83,11 +83,9 @@ def _examples(job: TrainingJob, n: int, *, batch_size: int) -> Iterator[Batch]:
         raise UsageError("This mask looks at examples first: give `batches` and `loss`.")
     left = n
     for batch in job.batches(0):
-        for first in range(0, min(left, batch.labels.shape[0]), batch_size):
-            part = slice(first, min(first + batch_size, left))
-            inputs = {name: tensor[part] for name, tensor in batch.inputs.items()}
-            yield Batch(inputs, batch.labels[part])
-        left -= batch.labels.shape[0]
+        for first in range(0, min(left, len(batch)), batch_size):
+            yield batch.part(slice(first, min(first + batch_size, left)))
+        left -= len(batch)
         if left <= 0:
             return
 

@@ -28,7 +28,8 @@ from streamlab.config import Settings
 from streamlab.errors import DataError
 from streamlab.stream.providers import forgeries
 from streamlab.stream.submission import Submission, signed
-from streamlab.tasks.examples import Example, TaskData
+from streamlab.tasks.examples import TaskData
+from streamlab.tasks.types.example import Example
 
 Behaviour = Literal[
     "honest", "duplicate", "oversized", "wrong_base", "nan", "truncated", "tampered", "replayed",
@@ -142,8 +143,9 @@ def misbehave(
 def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
     """Return a task with wrong labels among the provider's examples; dev belongs to the lab.
 
-    `round(share * n)` examples each of train and validation, drawn by `seed`: a class becomes one
-    of the others, drawn uniformly; a number is mirrored at the middle of the range in train.
+    `round(share * n)` examples each of train and validation, drawn by `seed`: a class or a tag
+    becomes one of the others, drawn uniformly; a number is mirrored at the middle of the range in
+    train; several labels become those that do not apply; a completion becomes another one of train.
     Raises DataError where there is only one class.
     """
     try:
@@ -151,14 +153,11 @@ def flip_labels(data: AnyTask, *, share: float, seed: int) -> AnyTask:
     except ValueError as error:
         raise DataError(f"The labels of `{data.name}` cannot be flipped: {error}.") from error
     rng = np.random.default_rng(seed)
-    numbers = [example.label for example in data.train]
-    mirror = min(numbers, default=0) + max(numbers, default=0)
+    right = [example.label for example in data.train]
+    make_wrong = data.type.wrong_labels(right, len(data.labels), rng)
 
     def wrong(example: Example) -> Example:
-        if not data.labels:
-            return replace(example, label=mirror - example.label)
-        step = int(rng.integers(1, len(data.labels)))
-        return replace(example, label=(int(example.label) + step) % len(data.labels))
+        return replace(example, label=make_wrong(example.label))
 
     def flipped(examples: tuple[Example, ...]) -> tuple[Example, ...]:
         chosen = set(

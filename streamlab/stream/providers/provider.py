@@ -165,7 +165,7 @@ def _train(
         layout=base.layout,
         base={name: tensor.to(model.device) for name, tensor in base.tensors.items()},
         backbone={name: parameters[full] for name, full in base.full_names.items()},
-        head={name: parameters[name] for name in base.head_names},
+        head={name: parameters[name] for name in base.parts(task.data.type.model_class).head},
         n_batches=n_batches(task.train, training.batch_size),
         batches=lambda epoch: training_batches(
             task.train, batch_size=training.batch_size, seed=seed, epoch=epoch
@@ -179,7 +179,7 @@ def _train(
         stages=_stages(context, training),
         file_types=types,
         file_bytes=lambda trained, types: trained.file_bytes(
-            base.layout, _serving_facts(arrival, task, training), types
+            base.layout, _serving_facts(arrival, task, training, context), types
         ),
     )
     try:
@@ -217,8 +217,9 @@ def _held_back(
     bf16 = uses_bf16(training.precision, model.device)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
         outputs = logits(model, examples)
-    loss = float(task.data.loss(torch.from_numpy(outputs), torch.from_numpy(examples.labels)))
-    return loss, task.data.primary_score(outputs, examples.labels)
+    return task.data.loss_of(outputs, examples.labels), task.data.primary_score(
+        outputs, examples.labels
+    )
 
 
 def _pack(
@@ -242,11 +243,14 @@ def _pack(
         else:
             data = checkpoint_of(trained, context.base)
             submission = _submission(arrival, "checkpoint", data)
-        artifact = read_artifact(submission.kind, submission.data, context.base)
+        model_class = task.data.type.model_class
+        artifact = read_artifact(
+            submission.kind, submission.data, context.base, model_class=model_class
+        )
         with artifact.applied_to(context.classifiers.clean(task, training)) as served:
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
-    diff = trained.diff(context.base.layout, _serving_facts(arrival, task, training))
+    diff = trained.diff(context.base.layout, _serving_facts(arrival, task, training, context))
     model = context.classifiers.clean(task, training)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
@@ -315,15 +319,18 @@ def _submission(
 
 
 def _serving_facts(
-    arrival: Arrival, task: EncodedTask, training: TrainingSettings
+    arrival: Arrival, task: EncodedTask, training: TrainingSettings, context: RunContext
 ) -> dict[str, Any]:
     """Return what serving a diff needs to know beside its weights."""
+    of_type, base = task.data.type, context.base
+    frozen = base.parts(of_type.model_class).frozen_digest
     return {
         "task": arrival.task,
         "dataset": task.data.dataset,
         "kind": task.data.kind,
         "labels": list(task.data.labels),
-        "pair": task.data.train[0].text2 is not None,
+        **of_type.serving_facts(task.data.train, base.tokenizer),
+        **({} if frozen is None else {"frozen_head": frozen}),
         "max_length": training.max_length,
         "metric": task.data.metrics[0].name,
         "method": arrival.method.label,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streamlab.config import expand_variables
 from streamlab.errors import DataProblemsError, SourceError
 from streamlab.tasks.labels import IS_UNPUBLISHED, UNPUBLISHED
-from streamlab.tasks.types import TaskKind
+from streamlab.tasks.types.contract import TaskKind
 
 if TYPE_CHECKING:
     from streamlab.tasks.settings import DataSettings, TaskSettings
@@ -90,9 +90,16 @@ class RawSplit:
     def label(self, record: Record, column: str) -> Any:
         """Return a record's raw label; in a column of class numbers, the name in that place.
 
-        Raises ValueError for a number without a name; -1 stands for no label.
+        A list of labels gives a list. Raises ValueError for a number without a name; -1 stands
+        for no label.
         """
         value, names = record.get(column), self.names_by_column.get(column)
+        if isinstance(value, (list, tuple)):
+            return [self._named(one, names) for one in value]
+        return self._named(value, names)
+
+    @staticmethod
+    def _named(value: Any, names: tuple[str, ...] | None) -> Any:
         if names is None or not isinstance(value, int) or isinstance(value, bool):
             return value
         if value == UNPUBLISHED:

@@ -35,7 +35,7 @@ from streamlab.tasks.sources.readers import (
     read_saved_task,
     read_split,
 )
-from streamlab.tasks.types import TaskKind
+from streamlab.tasks.types.contract import TaskKind
 from streamlab.units import counted
 
 

@@ -1,6 +1,6 @@
 """Readers of one split in one path, in memory: no cache is shared with other providers.
 
-A path is a JSONL, CSV, TSV or Parquet file, a folder written by `Dataset.save_to_disk`, or a
+A path is a JSONL, CSV, TSV, Parquet or CoNLL file, a folder written by `Dataset.save_to_disk`, or a
 folder of class folders: one sub-folder per class, named by its label, one text file per example.
 """
 
@@ -24,6 +24,7 @@ from streamlab.units import counted
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+_DOCUMENT: Final = "-DOCSTART-"
 _TEXT_SUFFIXES: Final = frozenset({"", ".txt"})
 
 
@@ -159,6 +160,32 @@ def _numbered(path: Path, rows: Any) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
+def _read_conll(path: Path, _header: tuple[str, ...]) -> RawSplit:
+    """Read sentences with a word a line and its tag in the last column; empty lines between."""
+    records: list[Record] = []
+    lines: list[int] = []
+    malformed: dict[int, str] = {}
+    words: list[list[str]] = []
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate([*file, ""], start=1):
+            fields = line.split()
+            if fields and fields[0] != _DOCUMENT and not line.startswith("# "):
+                words.append(fields)
+                if len(words) == 1:
+                    lines.append(number)
+                if len(fields) < 2:
+                    malformed.setdefault(
+                        lines[-1], f"its word {fields[0]!r} has no tag; put one in the last column"
+                    )
+            elif words and not fields:
+                tokens, tags = [one[0] for one in words], [one[-1] for one in words]
+                records.append({"tokens": tokens, "tags": tags})
+                words = []
+    kept = [place for place, line in enumerate(lines) if line not in malformed]
+    split = RawSplit(str(path), records, lines=lines, malformed=malformed)
+    return split.of(kept, split.origin)
+
+
 def _read_parquet(path: Path, _header: tuple[str, ...]) -> RawSplit:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -182,7 +209,8 @@ def _class_names(path: Path) -> Mapping[str, tuple[str, ...]]:
         features = json.loads(written).get("info", {}).get("features", {}).items()
         return {
             column: tuple(map(str, feature["names"]))
-            for column, feature in features
+            for column, given in features
+            for feature in _with_element(given)
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -198,8 +226,14 @@ READERS: Final[Mapping[str, Reader]] = MappingProxyType(
         # As GLUE and its kin are published: a quote is a character like any other.
         ".tsv": partial(_read_table, delimiter="\t", quoting=csv.QUOTE_NONE),
         ".parquet": _read_parquet,
+        ".conll": _read_conll,
     }
 )
+
+
+def _with_element(feature: Any) -> list[Any]:
+    """Return a column's feature, and that of the elements of a list."""
+    return [feature, feature.get("feature")] if isinstance(feature, dict) else [feature]
 
 
 def is_saved_split(folder: Path) -> bool:
@@ -234,9 +268,10 @@ def _load_from_disk(folder: Path) -> Any:
 def from_dataset(dataset: Dataset, origin: str) -> RawSplit:
     """Take the records of a `datasets.Dataset`, with its class names where it has any."""
     named = {
-        column: tuple(feature.names)
-        for column, feature in dataset.features.items()
-        if getattr(feature, "names", None)
+        column: tuple(names)
+        for column, given in dataset.features.items()
+        for feature in (given, getattr(given, "feature", None))
+        if (names := getattr(feature, "names", None))
     }
     return RawSplit(origin, dataset.to_list(), names_by_column=named)
 

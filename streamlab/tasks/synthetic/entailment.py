@@ -8,9 +8,9 @@ from itertools import product, starmap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from streamlab.tasks.examples import Example
 from streamlab.tasks.synthetic import lexicon
 from streamlab.tasks.synthetic.grammar import draw_setting, participle, past, plural, sentence
+from streamlab.tasks.types.example import Example
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -29,7 +29,7 @@ from streamlab.tasks.synthetic.single_sentences import acceptability, sentiment
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamlab.tasks.examples import Example
+    from streamlab.tasks.types.example import Example
 
 _DEV_SHARE: Final = 4  # one possible example in so many belongs to dev
 _MAX_TRIES: Final = 2000
@@ -123,7 +123,7 @@ def _split(
                 f"examples for the split `{split}`, and {n_examples!r} were asked "
                 "for. Ask for fewer."
             )
-        examples[example.text, example.text2] = example
+        examples[str(example.text), example.text2] = example
     return list(examples.values())
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from streamlab.tasks.examples import Example
 from streamlab.tasks.synthetic import lexicon
 from streamlab.tasks.synthetic.grammar import (
     Event,
@@ -20,6 +19,7 @@ from streamlab.tasks.synthetic.grammar import (
     sentence,
     tell,
 )
+from streamlab.tasks.types.example import Example
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamlab.tasks.examples import Example
 from streamlab.tasks.synthetic import lexicon
 from streamlab.tasks.synthetic.grammar import past, plural, sentence
+from streamlab.tasks.types.example import Example
 
 if TYPE_CHECKING:
     from random import Random
