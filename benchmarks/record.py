@@ -36,6 +36,7 @@ BENCHMARKS: Final = {
     "small_files": "What many small artifacts take of the disk",
     "streaming": "Checkpoints of 8 GB, diffed, applied and merged by tensor",
     "fuzz_diff": "Hostile files: mutants of every layout",
+    "exact": "Exact differences between checkpoints, beside other coders",
 }
 
 GOALS: Final = {
@@ -57,6 +58,17 @@ GOALS: Final = {
     "diff_peak_mb": "below 2,000",
     "apply_peak_mb": "below 2,000",
     "merge_peak_mb": "below 2,000",
+    "one_step_over_best_other": "at most 0.6",
+    "many_steps_over_best_other": "at most 0.6",
+    "large_steps_over_best_other": "at most 0.6",
+    "one_step_bits_per_changed_weight": "at most 5.95",
+    "many_steps_bits_per_changed_weight": "at most 3.80",
+    "large_steps_bits_per_changed_weight": "at most 4.21",
+    **{
+        f"{pair}_{way}_mb_per_second": f"at least {least}"
+        for pair in ("one_step", "many_steps", "large_steps")
+        for way, least in (("encode", 100), ("decode", 300))
+    },
 }
 
 # Words of a figure's name that a reader would not know.

@@ -31,6 +31,8 @@ COMMANDS = {
     "fit": LazyCommand("planning:fit", "Estimate how many tasks fit a budget."),
     "simulate": LazyCommand("planning:simulate", "Estimate bytes and waits of many tasks."),
     "diff": LazyCommand("exchange:diff", "Write the diff between two checkpoints."),
+    "apply": LazyCommand("exact:apply", "Apply exact differences to a checkpoint."),
+    "chain": LazyCommand("exact:chain", "Keep checkpoints as exact differences."),
     "du": LazyCommand("inspection:du", "Show disk usage of the home."),
     "verify": LazyCommand("maintenance:verify", "Check every stored file and its record."),
     "check": LazyCommand("scenarios:check", "Test that tasks do not affect each other."),

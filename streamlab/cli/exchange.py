@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from streamlab.cli.completion import ARTIFACTS, names_of
+from streamlab.cli.exact import write_exact
 from streamlab.cli.options import (
     Place,
     find_stored,
@@ -193,12 +194,27 @@ def diff(
     The type of the task, its labels and the longest text come from TUNED's configuration and
     tokenizer, so that the file can be imported and used. Models are read one tensor at a time.
 
+    A file whose name ends in `.slexact` is an exact difference: of any two safetensors checkpoints
+    of one architecture on this disk, small where all weights change too, and read by `streamlab
+    apply` in place of `import`, `predict` and `merge`.
+
     \b
     Example:
       streamlab diff ./base ./tuned -o tuned.sldiff
+      streamlab diff ./step-20 ./step-21 -o 21.slexact
     """
     from streamlab.base import BaseSettings
+    from streamlab.exact.change_file import SUFFIX
     from streamlab.inference.checkpoint_diff import write_checkpoint_diff
+
+    if output.suffix == SUFFIX:
+        if add or values or base_revision or tuned_revision:
+            raise UsageError(
+                f"An exact difference ({SUFFIX}) is of two checkpoints on this disk, and has no "
+                "options; leave them out, or write a `.sldiff`."
+            )
+        write_exact(base, tuned, output, form)
+        return
 
     made = write_checkpoint_diff(
         BaseSettings(model=base, revision=base_revision),

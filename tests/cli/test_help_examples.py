@@ -3,9 +3,9 @@
 All run in a folder like that of somebody who has worked for a day: a home with the finished runs
 `glue_stream-1` (sst2, rte and stsb, with a baseline) and `tiny-1`, of which an arrival was removed,
 the scenario `scenarios/smoke.yaml`, the study `studies/first.yaml`, the checkpoints `base` and
-`tuned`, texts, a diff file that somebody sent, and another home beside the folder. Each command
-gets a folder of its own, its examples in their order. An example that wants more in the folder
-adds it to `day`.
+`tuned`, those of three steps with their differences and a chain, texts, a diff file that somebody
+sent, and another home beside the folder. Each command gets a folder of its own, its examples in
+their order. An example that wants more in the folder adds it to `day`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ import pytest
 import yaml
 from click import Command
 from click.testing import CliRunner
+from exact_samples import write_checkpoint
 from manual import columns_reference, every_command, reference, settings_reference
 from stream_samples import Lab, carry_out, make_lab, task
 
 from streamlab.cli import cli
+from streamlab.exact.chain import Chain
+from streamlab.exact.change_file import write_change
 from streamlab.home.folder import Home
 from streamlab.home.store import FolderStore
 from streamlab.methods import BUILTIN
@@ -69,7 +72,21 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(lab.base, folder / "base")
     shutil.copytree(lab.base, folder / "tuned")
     change_weights(folder / "tuned")
+    keep_steps(folder)
     return folder
+
+
+def keep_steps(folder: Path) -> None:
+    """Write checkpoints of one training, the differences between them, and a chain of eight."""
+    for step in (20, 21, 22):
+        write_checkpoint(folder / f"step-{step}", step=step - 20)
+    for step in (21, 22):
+        write_change(
+            folder / f"step-{step - 1}", folder / f"step-{step}", folder / f"{step}.slexact"
+        )
+    chain = Chain(folder / "chain")
+    for _ in range(8):
+        chain.add(folder / "step-20", whole_every=10)
 
 
 def scenario(lab: Lab, name: str, **changes: object) -> Path:

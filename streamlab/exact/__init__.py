@@ -1,0 +1,1 @@
+"""Exact differences between two checkpoints, of any number of changed weights."""
