@@ -208,7 +208,7 @@ def diff(
     from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
     if output.suffix == SUFFIX:
-        if add or values or base_revision or tuned_revision:
+        if add or any((values, base_revision, tuned_revision, task, labels)):
             raise UsageError(
                 f"An exact difference ({SUFFIX}) is of two checkpoints on this disk, and has no "
                 "options; leave them out, or write a `.sldiff`."

@@ -5,7 +5,8 @@
  * infinities too. An adaptive binary range coder writes, in the order of the weights,
  *
  *     whether a row has any change, given the row before;
- *     whether a weight changes, given its exponent: small weights move by many steps;
+ *     whether a weight changes, given its exponent, as small weights move by many steps, and how
+ *         many of its column changed in the rows before;
  *     in which direction, given a forecast: the gradient of a linear layer is close to rank one, so
  *         that the signs of a row agree, or disagree, with those of the columns in earlier rows;
  *     by how many steps, given the exponent.
@@ -23,7 +24,9 @@ enum {
     SMALL = 4, /* buckets 2**b <= steps < 2**(b + 1) that are told one by one */
     BUCKETS = 32,
     BUCKET_BITS = 5,
+    ACTIVITIES = 8,
     MEMORY = 1024, /* bits after which the mean of a model becomes a running mean */
+    SHORT_MEMORY = 256,
     UNIT_BITS = 16
 };
 
@@ -36,7 +39,7 @@ typedef struct {
 
 typedef struct {
     Bit any_in_tensor, any_in_row[2];
-    Bit changed[EXPONENTS], negative[FORECASTS];
+    Bit changed[EXPONENTS][ACTIVITIES], negative[FORECASTS];
     Bit beyond[EXPONENTS][SMALL];          /* is the bucket a later one? */
     Bit bucket[EXPONENTS][BUCKETS];        /* its number, by a tree */
     Bit within[EXPONENTS][SMALL * 8];      /* where in a small bucket, by a tree */
@@ -162,7 +165,7 @@ ALWAYS void narrow_down(Coder *c, Interval *i, int reading) {
     }
 }
 
-ALWAYS int code_bit(Coder *c, Interval *i, Bit *bit, int is_one, int reading) {
+ALWAYS int code_bit(Coder *c, Interval *i, Bit *bit, uint32_t memory, int is_one, int reading) {
     const uint32_t least = 1u << 12;
     const uint32_t p = bit->p < least ? least : bit->p > ~least ? ~least : bit->p;
     const uint64_t bound = (i->range >> 32) * p;
@@ -180,7 +183,7 @@ ALWAYS int code_bit(Coder *c, Interval *i, Bit *bit, int is_one, int reading) {
         i->range -= bound;
         bit->p -= (uint32_t)((uint64_t)bit->p * c->rates[bit->n] >> 16);
     }
-    bit->n += bit->n < MEMORY - 1;
+    bit->n += bit->n < memory - 1;
     narrow_down(c, i, reading);
     return is_one;
 }
@@ -254,27 +257,32 @@ ALWAYS uint32_t code_steps(Coder *c, Interval *i, uint32_t exponent, uint32_t st
 }
 
 /* Bits of a float of WIDTH bits as an integer in the order of the numbers, and back. */
-#define IN_ORDER(WIDTH, bits) \
+#define IN_ORDER(WIDTH, bits)                                                                     \
     ((bits) >> (WIDTH - 1) ? (bits) ^ (uint##WIDTH##_t)(((uint##WIDTH##_t)-1) >> 1) : (bits))
 
-/* Code a tensor of rows by columns; `tuned` is read, or written. `memory`: a number a column.
- * Returns whether anything changes. */
+/* What a column was like in the rows before: how many of its last weights changed, of 2**11, and
+ * the sum of the signs of these changes relative to the rows', of which the oldest fade. */
+typedef struct {
+    int16_t sum, activity;
+} Column;
+
+/* Code a tensor of rows by columns; `tuned` is read, or written. Returns whether it changes. */
 #define DEFINE(WIDTH)                                                                             \
     ALWAYS int code_##WIDTH(Coder *c, const uint##WIDTH##_t *base, uint##WIDTH##_t *tuned,        \
                             int64_t n_rows, int64_t n_columns, int shift, uint32_t mask,          \
-                            int16_t *memory, int reading) {                                       \
+                            Column *columns, int reading) {                                       \
         Models *const m = &c->models;                                                             \
         Interval i = {c->low, c->range};                                                          \
         const size_t row_bytes = (size_t)n_columns * sizeof *base;                                \
         int any = !reading && memcmp(base, tuned, row_bytes * (size_t)n_rows) != 0;               \
-        any = code_bit(c, &i, &m->any_in_tensor, any, reading);                                   \
+        any = code_bit(c, &i, &m->any_in_tensor, MEMORY, any, reading);                           \
         int32_t row_sign = 0, before = 1;                                                         \
-        memset(memory, 0, (size_t)n_columns * sizeof *memory);                                    \
+        memset(columns, 0, (size_t)n_columns * sizeof *columns);                                  \
         for (int64_t r = 0; r < n_rows; r++, base += n_columns, tuned += n_columns) {             \
             int here = any;                                                                       \
             if (any && n_rows > 1) {                                                              \
                 here = !reading && memcmp(base, tuned, row_bytes) != 0;                           \
-                here = before = code_bit(c, &i, &m->any_in_row[before], here, reading);           \
+                here = before = code_bit(c, &i, &m->any_in_row[before], MEMORY, here, reading);   \
             }                                                                                     \
             if (!here) {                                                                          \
                 if (reading) memcpy(tuned, base, row_bytes);                                      \
@@ -284,32 +292,36 @@ ALWAYS uint32_t code_steps(Coder *c, Interval *i, uint32_t exponent, uint32_t st
                 const uint##WIDTH##_t old = base[k];                                              \
                 const uint32_t exponent = old >> shift & mask;                                    \
                 const int differs = !reading && tuned[k] != old;                                  \
-                if (!code_bit(c, &i, &m->changed[exponent], differs, reading)) {                  \
+                Column *const column = &columns[k];                                               \
+                Bit *const change = &m->changed[exponent][column->activity >> 8];                 \
+                if (!code_bit(c, &i, change, SHORT_MEMORY, differs, reading)) {                   \
+                    column->activity -= (column->activity + 15) / 16;                             \
                     if (reading) tuned[k] = old;                                                  \
                     continue;                                                                     \
                 }                                                                                 \
+                column->activity += (2047 - column->activity) / 16;                               \
                 const uint##WIDTH##_t from = IN_ORDER(WIDTH, old);                                \
                 uint##WIDTH##_t up = 0;                                                           \
                 if (!reading) up = (uint##WIDTH##_t)(IN_ORDER(WIDTH, tuned[k]) - from);           \
-                int negative = (int)(up >> (WIDTH - 1));                                             \
-                const int32_t column = memory[k], both = row_sign * column;                       \
-                const uint32_t size = (uint32_t)(both < 0 ? -both : both) >> 8;                   \
+                int negative = (int)(up >> (WIDTH - 1));                                          \
+                const int32_t sum = column->sum, both = row_sign * sum;                           \
+                const uint32_t size = (uint32_t)(both < 0 ? -both : both) >> 10;                  \
                 uint32_t level = size ? 32 - (uint32_t)__builtin_clz(size) : 0;                   \
                 if (level >= FORECASTS / 2) level = FORECASTS / 2 - 1;                            \
                 Bit *const forecast = &m->negative[both < 0 ? FORECASTS / 2 + level : level];     \
-                negative = code_even_bit(c, &i, forecast, negative, reading);                          \
+                negative = code_even_bit(c, &i, forecast, negative, reading);                     \
                 uint32_t steps = negative ? (uint##WIDTH##_t)-up : up;                            \
                 steps = code_steps(c, &i, exponent, steps, reading);                              \
                 if (reading) {                                                                    \
                     up = (uint##WIDTH##_t)(negative ? 0u - steps : steps);                        \
-                    c->failed |= !up || (int)(up >> (WIDTH - 1)) != negative;                          \
+                    c->failed |= !up || (int)(up >> (WIDTH - 1)) != negative;                     \
                     const uint##WIDTH##_t to = (uint##WIDTH##_t)(from + up);                      \
                     tuned[k] = IN_ORDER(WIDTH, to);                                               \
                 }                                                                                 \
                 const int32_t sign = negative ? -1 : 1, agrees = row_sign < 0 ? -sign : sign;     \
-                const int32_t weight = column > 300 || column < -300 ? 128 : 64;                  \
-                row_sign += (column > 0 ? sign : column < 0 ? -sign : 0) * weight - row_sign / 16; \
-                memory[k] = (int16_t)(column + agrees * 256 - column / 8);                        \
+                const int32_t weight = sum > 1200 || sum < -1200 ? 128 : 64;                      \
+                row_sign += (sum > 0 ? sign : sum < 0 ? -sign : 0) * weight - row_sign / 8;       \
+                column->sum = (int16_t)(sum + agrees * 256 - sum / 32);                           \
             }                                                                                     \
         }                                                                                         \
         c->low = i.low;                                                                           \
@@ -319,14 +331,14 @@ ALWAYS uint32_t code_steps(Coder *c, Interval *i, uint32_t exponent, uint32_t st
                                                                                                   \
     int write_##WIDTH(Coder *c, const uint##WIDTH##_t *base, uint##WIDTH##_t *tuned,              \
                       int64_t n_rows, int64_t n_columns, int shift, uint32_t mask,                \
-                      int16_t *memory) {                                                          \
-        return code_##WIDTH(c, base, tuned, n_rows, n_columns, shift, mask, memory, 0);           \
+                      Column *columns) {                                                          \
+        return code_##WIDTH(c, base, tuned, n_rows, n_columns, shift, mask, columns, 0);          \
     }                                                                                             \
                                                                                                   \
     int read_##WIDTH(Coder *c, const uint##WIDTH##_t *base, uint##WIDTH##_t *tuned,               \
                      int64_t n_rows, int64_t n_columns, int shift, uint32_t mask,                 \
-                     int16_t *memory) {                                                           \
-        return code_##WIDTH(c, base, tuned, n_rows, n_columns, shift, mask, memory, 1);           \
+                     Column *columns) {                                                           \
+        return code_##WIDTH(c, base, tuned, n_rows, n_columns, shift, mask, columns, 1);          \
     }
 
 DEFINE(16)
@@ -340,7 +352,7 @@ ALWAYS int code_bytes(Coder *c, const uint8_t *base, uint8_t *tuned, int64_t n_b
     int any = base == NULL;
     if (base) {
         any = !reading && memcmp(base, tuned, (size_t)n_bytes) != 0;
-        any = code_bit(c, &i, &m->any_in_tensor, any, reading);
+        any = code_bit(c, &i, &m->any_in_tensor, MEMORY, any, reading);
     }
     if (!any) {
         if (reading) memcpy(tuned, base, (size_t)n_bytes);

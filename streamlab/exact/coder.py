@@ -79,12 +79,12 @@ class _Coder:
             return bool(code(self._coder, base_at, tuned.ctypes.data, len(tuned), width))
         n_rows = kind.shape[0] if len(kind.shape) > 1 else 1
         n_columns = kind.n_numbers // n_rows
-        memory = np.empty(n_columns, dtype=np.int16)
+        columns = np.empty(n_columns, dtype=np.int32)  # as much memory as the coder wants for each
         code = getattr(self._library, f"{verb}_{8 * kind_of.width}")
         return bool(
             code(
                 self._coder, base_at, tuned.ctypes.data, n_rows, n_columns,
-                kind_of.shift, kind_of.mask, memory.ctypes.data,
+                kind_of.shift, kind_of.mask, columns.ctypes.data,
             )
         )  # fmt: skip
 

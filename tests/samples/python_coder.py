@@ -37,7 +37,7 @@ class PythonWriter:
         while self.range < 1 << 48:
             self.low, self.range, self.n_units = self.low << 16, self.range << 16, self.n_units + 1
 
-    def bit(self, is_one: bool, *name: object) -> None:
+    def bit(self, is_one: bool, *name: object, memory: int = 1024) -> None:
         model = self.models[name]
         p = min(max(model.p, 1 << 12), (1 << 32) - 1 - (1 << 12))
         bound = (self.range >> 32) * p
@@ -48,7 +48,7 @@ class PythonWriter:
         else:
             self.low, self.range = self.low + bound, self.range - bound
             model.p -= model.p * rate >> 16
-        model.n = min(model.n + 1, 1023)
+        model.n = min(model.n + 1, memory - 1)
         self._narrow()
 
     def raw(self, value: int, n_bits: int) -> None:
@@ -101,7 +101,8 @@ class PythonWriter:
     def _floats(self, base: list[list[int]], tuned: list[list[int]], kind: Kind) -> None:
         shift, mask = EXPONENT[kind.dtype]
         n_bits = 8 * WIDTHS[kind.dtype]
-        memory, row_sign, before = [0] * len(base[0]), 0, True
+        sums, activities = [0] * len(base[0]), [0] * len(base[0])
+        row_sign, before = 0, True
         self.bit(base != tuned, "tensor")
         if base == tuned:
             return
@@ -113,21 +114,24 @@ class PythonWriter:
                 continue
             for k, (old, new) in enumerate(zip(old_row, new_row, strict=True)):
                 exponent = old >> shift & mask
-                self.bit(old != new, "changed", exponent)
+                activity = activities[k]
+                self.bit(old != new, "changed", exponent, activity >> 8, memory=256)
                 if old == new:
+                    activities[k] = activity - (activity + 15) // 16
                     continue
+                activities[k] = activity + (2047 - activity) // 16
                 up = (_in_order(new, n_bits) - _in_order(old, n_bits)) % (1 << n_bits)
                 negative = up >> (n_bits - 1) == 1
-                both = row_sign * memory[k]
-                level = min((abs(both) >> 8).bit_length(), 7)
+                both = row_sign * sums[k]
+                level = min((abs(both) >> 10).bit_length(), 7)
                 self.bit(negative, "negative", both < 0, level)
                 self.steps((1 << n_bits) - up if negative else up, exponent)
-                sign, column = (-1 if negative else 1), memory[k]
+                sign, column = (-1 if negative else 1), sums[k]
                 agrees = -sign if row_sign < 0 else sign
-                weight = 128 if abs(column) > 300 else 64
+                weight = 128 if abs(column) > 1200 else 64
                 along = sign * ((column > 0) - (column < 0))
-                row_sign += along * weight - _towards_zero(row_sign, 16)
-                memory[k] = column + agrees * 256 - _towards_zero(column, 8)
+                row_sign += along * weight - _towards_zero(row_sign, 8)
+                sums[k] = column + agrees * 256 - _towards_zero(column, 32)
 
 
 def _in_order(bits: int, n_bits: int) -> int:
