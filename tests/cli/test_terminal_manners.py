@@ -12,6 +12,7 @@ import termios
 from pathlib import Path
 
 import pytest
+from stream_samples import make_lab
 
 from streamlab.home.folder import Home
 from streamlab.registry.registry import Registry
@@ -68,6 +69,18 @@ def test_a_table_fits_the_terminal_it_is_drawn_on(home: Home) -> None:
     chosen = on_a_terminal(home, "ls", "arrivals", NO_COLOR="1")
 
     assert max(map(len, (drawn + chosen).splitlines())) <= COLUMNS
+
+
+def test_something_moves_while_a_run_starts(tmp_path: Path) -> None:
+    lab = make_lab(tmp_path)
+    training = lab.tree()["defaults"]["training"]
+    scenario = lab.scenario(defaults={"method": "head_only", "training": training})
+
+    drawn = on_a_terminal(Home(tmp_path / "home"), "run", str(scenario))
+
+    places = [drawn.index(text) for text in ("loading libraries", "loading base and data", "1/3")]
+    assert places == sorted(places)
+    assert "Next:" in drawn[places[-1] :]
 
 
 def shell(line: str, home: Home) -> subprocess.CompletedProcess[str]:
