@@ -64,13 +64,14 @@ WITH_COMMANDS = [page for page in PAGES if page.name not in OTHERS and any(comma
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """A finished run with the names of the README's, two versions of one task among it."""
     lab = make_lab(tmp_path_factory.mktemp("lab"))
-    rows = {"cola": "mood", "sst2": "mood", "mrpc": "same", "stsb": "degree"}
+    rows = {"cola": "mood", "sst2": "mood", "mrpc": "same", "stsb": "degree", "tickets": "mood"}
     path = lab.scenario(
         name="glue_stream",
         tasks={name: task(of) for name, of in rows.items()},
         providers={
             "reviews_inc": {"tasks": ["cola", "sst2"], "n_arrivals": 4},
             "newswire": {"tasks": ["mrpc", "stsb"]},
+            "helpdesk": {"tasks": ["tickets"]},
         },
     )
     return carry_out(path, tmp_path_factory.mktemp("docs") / "streamlab-home")
