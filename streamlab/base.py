@@ -112,6 +112,7 @@ class Base:
     config: PretrainedConfig
     max_length: int  # the longest input the model takes, in tokens
     file_bytes: int  # the backbone as a safetensors file
+    pads_with_end: bool  # the tokenizer has no padding token, and its end-of-text token stands in
     _held: str  # fingerprint of `tensors` after the cast to float32
     # What was found out of other models than sequence classifiers, by their class.
     _parts: dict[str, ModelParts] = field(default_factory=dict, compare=False, repr=False)
@@ -276,6 +277,9 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     _check_backbone(settings, backbone, head_names, outline.base_model_prefix, initialised)
     tensors = {name: t.to(torch.float32).contiguous().clone() for name, t in backbone.items()}
     layout = Layout.of(backbone, headless.config, tokenizer)
+    pads_with_end = tokenizer.pad_token_id is None  # of the files: they decide the fingerprint
+    if pads_with_end:
+        tokenizer.pad_token = tokenizer.eos_token
     if not takes_token_types(type(outline)):
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
@@ -290,6 +294,7 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
         config=config,
         max_length=min(longest_declared(config), int(tokenizer.model_max_length)),
         file_bytes=checkpoint_bytes(backbone),
+        pads_with_end=pads_with_end,
         _held=fingerprint_tensors(tensors),
     )
     with loading_errors(settings):

@@ -57,7 +57,7 @@ def check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase, n_embedded: i
             "Put the model's own tokenizer beside its weights, or resize the model's embeddings "
             "to the tokenizer and train them."
         )
-    if tokenizer.pad_token_id is None:
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
         raise SourceError(
             f"{where} has no padding token, so that texts cannot share a batch. Set `pad_token` "
             "in its `tokenizer_config.json`, for instance to the end-of-text token."

@@ -258,6 +258,9 @@ def _announce(notes: Console, record: RunRecord, context: RunContext) -> None:
     types = ", ".join(context.base.dequantised)
     if types:
         say(notes, f"  weights read as float32 from {types}, not those of before quantisation")
+    if context.base.pads_with_end:
+        end = context.base.tokenizer.eos_token
+        say(notes, f"  texts padded with {end!r}, as the tokenizer has no padding token")
     if context.base.initialised:
         names = ", ".join(f"`{name}`" for name in context.base.initialised)
         say(notes, f"  not in the checkpoint, drawn from the seed: {names}")

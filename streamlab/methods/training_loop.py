@@ -97,6 +97,7 @@ class TrainingLoop:
         with (
             seeded_dropout(job.seed, self.device),
             training_attention(job.model, job.training, self.device),
+            gradient_checkpointing(job.model, job.training),
         ):
             job.model.train()
             yield
@@ -414,6 +415,31 @@ def training_attention(
     yield
     for module in fused:
         module.set_attn_implementation("sdpa")
+
+
+@contextmanager
+def gradient_checkpointing(model: nn.Module, training: TrainingSettings) -> Iterator[None]:
+    """Train without keeping activations inside layers, where that is set.
+
+    Raises TrainingError for a model that cannot.
+    """
+    if not training.gradient_checkpointing:
+        yield
+        return
+    if not isinstance(model, PreTrainedModel) or not model.supports_gradient_checkpointing:
+        raise TrainingError(
+            f"`training.gradient_checkpointing` is set, and a {type(model).__name__} cannot do it. "
+            "Leave it out."
+        )
+    cached = getattr(model.config, "use_cache", None)
+    model.config.use_cache = False  # of a decoder's keys and values, which training has no use for
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    yield
+    model.activation_checkpointing_disable()
+    if cached is None:
+        del model.config.use_cache
+    else:
+        model.config.use_cache = cached
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
