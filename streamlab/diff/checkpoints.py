@@ -24,6 +24,7 @@ from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import DiffError, SourceError, UsageError
 from streamlab.files import atomic_folder, write_atomically
 from streamlab.hashing import split_head
+from streamlab.locations import hub_obstacle, is_path, near_by
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -166,11 +167,17 @@ def find_file(name: str | Path, revision: str | None) -> Path:
     """
     if Path(name).is_dir():
         return Path(name) / FILE_NAME
+    if is_path(str(name)):
+        advice = near_by(name) or "Give a folder written by `save_pretrained`."
+        raise SourceError(f"The folder {str(name)!r} does not exist. {advice}")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(str(name), FILE_NAME, revision=revision))
+        cached = hub_obstacle() is not None  # the library would try for half a minute
+        return Path(
+            hf_hub_download(str(name), FILE_NAME, revision=revision, local_files_only=cached)
+        )
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(

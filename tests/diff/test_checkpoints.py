@@ -227,9 +227,12 @@ def test_what_cannot_be_read_or_written_is_told(tmp_path: Path) -> None:
     for save in (diff.save, diff.save_pretrained):
         with pytest.raises(StoreError, match="cannot be written"):
             save(tmp_path / "file" / "below")
-    with pytest.raises(SourceError, match="not a folder"):
+    with pytest.raises(SourceError, match=r"'no such name!' does not exist\. Give a folder"):
         DiffVector.from_pretrained("no such name!", base=base)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "sst2").mkdir()
+    with pytest.raises(SourceError, match=r"does not exist\. Did you mean `.*/sst2`"):
+        DiffVector.from_pretrained(tmp_path / "sst22", base=base)
 
 
 def test_weights_that_replace_others_are_never_rounded() -> None:
