@@ -22,12 +22,12 @@ from typing import Any
 from streamlab.base import Base, BaseSettings, load_base
 from streamlab.diff.format.container import encode, open_diff
 from streamlab.diff.vector import DiffVector
+from streamlab.inference.artifact_kinds import read_artifact
 from streamlab.methods import BitFit, Peft
 from streamlab.methods.adapter_file import read_adapter
 from streamlab.methods.api import SparseChange, TrainingJob, TrainingSettings
 from streamlab.methods.peft_types import TYPES, scenario_settings
 from streamlab.registry.records import NewDiff, describe_diff
-from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.tasks.batches import encode as encode_examples
 from streamlab.tasks.batches import n_batches, training_batches
 from streamlab.tasks.types import task_type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ from streamlab.cli.completion import ARTIFACTS, names_of
 from streamlab.cli.exact import write_exact
 from streamlab.cli.options import (
     Place,
+    base_option,
     find_stored,
     opened,
     output_option,
@@ -19,38 +21,66 @@ from streamlab.cli.options import (
     with_place,
 )
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
+from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
 from streamlab.home.folder import Home
 from streamlab.registry.records import IMPORTED
 from streamlab.registry.references import find_run
-from streamlab.units import counted
+from streamlab.units import counted, format_bytes
 from streamlab.views.export import check_ending, write_table
 from streamlab.views.listings import SUBJECTS, list_records
 from streamlab.views.table import Table, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from streamlab.diff.format.values import ValueType
+    from streamlab.home.import_home import Imported
     from streamlab.inference.checkpoint_diff import CheckpointDiff
+    from streamlab.inference.import_adapter import ImportedAdapter
+    from streamlab.inference.stored_task import StoredTask
+    from streamlab.library.home import OpenHome
     from streamlab.registry.references import TaskFilter
 
 
 to_file = output_option("-o", "--output", text="The file to write.", required=True)
+values_option = click.option(
+    "--values",
+    type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign")),
+    help="Type of the stored values (docs/reference/format.md).",
+)
 
 
 @click.command()
 @click.argument("thing", shell_complete=names_of(*ARTIFACTS, words=SUBJECTS))
 @to_file
+@click.option(
+    "--layout",
+    type=click.Choice(("peft",)),
+    help="Write a folder that PEFT loads: an adapter, or a diff that is a SHiRA adapter.",
+)
 @where_option("Of a table: only rows that meet this condition")
 @task_options
+@base_option
 @with_place
-def export(thing: str, *, output: Path, where: str | None, among: TaskFilter, place: Place) -> None:
+def export(
+    thing: str,
+    *,
+    output: Path,
+    layout: str | None,
+    where: str | None,
+    among: TaskFilter,
+    base: str | None,
+    place: Place,
+) -> None:
     """Write a table or a stored diff to a file; an existing file is replaced.
 
     THING is a listing of `streamlab ls`, written with raw values in every column as CSV or JSON
     by the file's ending, scores also where they were taken again after later arrivals; or a
     reference to a task, an arrival or a diff, whose file is written as it is stored.
+
+    With `--layout peft` it is written as a new folder that the PEFT library loads on the base:
+    adapters as they are stored, and diffs that change the matrices of linear layers alone.
 
     \b
     Example:
@@ -61,7 +91,14 @@ def export(thing: str, *, output: Path, where: str | None, among: TaskFilter, pl
     if thing not in SUBJECTS:
         if where is not None:
             raise UsageError(f"`--where` chooses rows of a table, and {thing!r} is none.")
-        find_stored(opened(place), thing, among).save(output)
+        home = opened(place)
+        stored = find_stored(home, thing, among)
+        if layout is None:
+            stored.save(output)
+        else:
+            _export_adapter(home, stored, output, base)
+    elif layout is not None:
+        raise UsageError(f"`--layout` is for an artifact, and {thing!r} is a table. Leave it out.")
     elif among.seed is not None or among.method is not None:
         raise UsageError(
             f"`--seed` and `--method` do not apply to the table {thing}. For a task of that name "
@@ -76,48 +113,74 @@ def export(thing: str, *, output: Path, where: str | None, among: TaskFilter, pl
     print_line(output)
 
 
+def _export_adapter(home: OpenHome, stored: StoredTask, output: Path, base: str | None) -> None:
+    from streamlab.inference.export_adapter import export_adapter
+
+    with home.registry() as registry:
+        recorded = registry.bases.get(stored.base_fingerprint).model
+    load_base = partial(home.load_base, stored.base_fingerprint, model=base)
+    with busy("loading the base"):
+        export_adapter(stored, output, base_name=base or recorded, load_base=load_base)
+
+
 _IMPORT_COLUMNS = columns("source, run, arrivals: count, status")
 
 
 @click.command("import")
-@click.argument("source", metavar="FILE|HOME", type=click.Path(path_type=Path, exists=True))
+@click.argument("words", metavar="FILE|HOME|peft DIR", nargs=-1, required=True)
 @click.option(
     "--provider",
     metavar="NAME",
     shell_complete=names_of("provider"),
-    help="The provider of FILE; default: imported.",
+    help="The provider of FILE or DIR; default: imported.",
 )
-@click.option("--task", metavar="NAME", help="The task of FILE; default: the one in the file.")
+@click.option(
+    "--task",
+    metavar="NAME",
+    help="The task; default: the one in FILE, or the name of DIR.",
+)
 @click.option(
     "--base", metavar="MODEL", multiple=True,
-    help="Load the base from here: of a FILE, or of a HOME one that is not recorded; may repeat.",
+    help="Load the base from here: of a FILE or DIR, or of a HOME one that is not recorded; may "
+    "repeat.",
 )  # fmt: skip
+@click.option("--labels", metavar="A,B", help="Of DIR: names of the outputs; default: LABEL_0, ...")
+@values_option
 @format_option()
 @with_place
 def import_(
-    source: Path,
+    words: tuple[str, ...],
     *,
     provider: str | None,
     task: str | None,
     base: tuple[str, ...],
+    labels: str | None,
+    values: str | None,
     place: Place,
     form: Format,
 ) -> None:
-    """Import a diff FILE, or all finished runs of another HOME.
+    """Import a diff FILE, all finished runs of another HOME, or an adapter of PEFT.
 
     A FILE is checked against its base, which must be recorded here or be given by --base, and
     becomes the only arrival of a new run, by the method `imported`, without scores. With --base,
-    the home may be new. Runs of a HOME keep their files, scores
-    and curves; its bases must be recorded here, or be given by --base. Everything is checked
-    first: all of it is imported or nothing. Existing records stay unchanged; a run whose name is
-    taken gets the next number.
+    the home may be new.
+
+    `peft DIR` imports an adapter that the PEFT library saved. A SHiRA adapter becomes a diff, with
+    the same values unless --values rounds them; other types stay adapters.
+
+    Runs of a HOME keep their files, scores and curves; its bases must be recorded here, or be given
+    by --base. Everything is checked first: all of it is imported or nothing. Existing records stay
+    unchanged; a run whose name is taken gets the next number.
 
     \b
     Example:
       streamlab import sst2.sldiff --provider reviews_inc
       streamlab import ../other-home
     """
-    if source.is_dir():
+    source, is_adapter = _source(words)
+    if not is_adapter and (labels or values):
+        raise UsageError("`--labels` and `--values` are for adapters: `streamlab import peft DIR`.")
+    if source.is_dir() and not is_adapter:
         if provider or task:
             raise UsageError("`--provider` and `--task` are for a FILE; leave them out for a HOME.")
         from streamlab.home.import_home import import_home
@@ -128,19 +191,16 @@ def import_(
         imported = [(result.source.run.name, result) for result in found]
     else:
         if len(base) > 1:
-            raise UsageError("A FILE has one base; give `--base` once.")
-        from streamlab.inference.import_file import import_file
-
-        result = import_file(
-            place.home,
-            place.url,
-            source,
-            provider=provider or IMPORTED,
-            task=task,
-            model=next(iter(base), None),
-            store_url=place.store_url,
-        )
-        imported = [(source.name, result)]
+            raise UsageError("A FILE or an adapter has one base; give `--base` once.")
+        options: dict[str, Any] = {
+            "provider": provider or IMPORTED,
+            "task": task,
+            "model": next(iter(base), None),
+        }
+        if is_adapter:
+            options |= {"labels": _names(labels), "value_type": values}
+        bring_in = _import_adapter if is_adapter else _import_file
+        imported = [(source.name, bring_in(place, source, options))]
     rows = tuple(
         (
             name,
@@ -155,16 +215,54 @@ def import_(
         note(f"The home {source} has no finished run.")
 
 
+def _source(words: Sequence[str]) -> tuple[Path, bool]:
+    """Return what is imported, and whether it is an adapter. Raises UsageError."""
+    is_adapter = words[0] == "peft" and len(words) == 2
+    if len(words) != 1 + is_adapter:
+        raise UsageError("Give one FILE or HOME, or the word `peft` and a DIR.")
+    source = Path(words[-1])
+    if not source.exists():
+        raise UsageError(f"{source} does not exist. Give a file, a home, or `peft` and a folder.")
+    return source, is_adapter
+
+
+def _import_file(place: Place, source: Path, options: Mapping[str, Any]) -> Imported:
+    from streamlab.inference.import_file import import_file
+
+    return import_file(place.home, place.url, source, store_url=place.store_url, **options)
+
+
+def _import_adapter(place: Place, source: Path, options: Mapping[str, Any]) -> Imported:
+    from streamlab.inference.import_adapter import import_adapter
+
+    with busy("checking the adapter"):
+        made = import_adapter(place.home, place.url, source, store_url=place.store_url, **options)
+    note(_adapter_line(made))
+    return made.imported
+
+
+def _names(words: str | None) -> list[str]:
+    """Return names that are separated by commas."""
+    return [word.strip() for word in words.split(",")] if words else []
+
+
+def _adapter_line(adapter: ImportedAdapter) -> str:
+    diff, before = adapter.diff, format_bytes(adapter.folder_bytes)
+    per_value = max(1, diff.n_entries)
+    after = f"{format_bytes(diff.file_bytes)} here as a{'n' * (diff.kind == 'adapter')} {diff.kind}"
+    return (
+        f"{before} as PEFT's two files, {after}: {diff.n_entries:,} values, "
+        f"{(diff.positions_bytes + diff.values_bytes) / per_value:.2f} bytes each with their "
+        f"positions, as {diff.value_type}."
+    )
+
+
 @click.command()
 @click.argument("base")
 @click.argument("tuned")
 @to_file
 @click.option("--add", is_flag=True, help="Store rounded differences instead of exact weights.")
-@click.option(
-    "--values",
-    type=click.Choice(("fp32", "fp16", "bf16", "int8", "int4", "int2", "ternary", "sign")),
-    help="Type of the stored values (docs/reference/format.md).",
-)
+@values_option
 @click.option("--task", metavar="NAME", help="The task's name; default: that of TUNED's folder.")
 @click.option(
     "--labels", metavar="A,B", help="Names of the outputs; default: those in TUNED's configuration."
@@ -223,7 +321,7 @@ def diff(
         exact=not add,
         value_type=cast("ValueType | None", values),
         task=task,
-        labels=[label.strip() for label in labels.split(",")] if labels else (),
+        labels=_names(labels),
     )
     print_table(_part_table(made), form)
     kept = f"{made.diff.n_entries:,} of {made.diff.n_gated:,} weights ({made.diff.density:.3%})"

@@ -108,7 +108,8 @@ def show(
     NAME@VERSION        the arrival of one version of a task
     base:FINGERPRINT    a base, by its first digits
 
-    `latest` passes over imported files, and over runs whose arrivals were all removed.
+    `latest` passes over runs whose arrivals were all removed, and over imported files unless there
+    is nothing else.
 
     Every command names things in this way. The KIND before the colon can be left out of a run, a
     task and a digest of six digits or more; a name that fits several things is refused. A bare

@@ -19,6 +19,7 @@ import torch
 
 from streamlab.diff.apply import plan
 from streamlab.diff.format.container import decode, encode
+from streamlab.diff.format.values import keep_values
 from streamlab.diff.layout import Layout
 from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import DiffError, SourceError, UsageError
@@ -474,13 +475,17 @@ class PretrainedDiff(DiffVector):
 
         Raises DiffError where the type does not fit.
         """
-        if value_type is not None or self.mode != "replace":
-            return encode(self, value_type=value_type or "bf16")
+        default = self.narrowest_type() if self.mode == "replace" else "bf16"
+        return encode(self, value_type=value_type or default)
+
+    def narrowest_type(self) -> ValueType:
+        """Return the float type of the fewest bytes that holds every value bit for bit."""
         types: tuple[ValueType, ...] = ("bf16", "fp16")
         for candidate in types:
             with suppress(DiffError):
-                return encode(self, value_type=candidate)
-        return encode(self, value_type="fp32")
+                keep_values(self.entries, candidate)
+                return candidate
+        return "fp32"
 
     def save(self, path: str | Path, *, value_type: ValueType | None = None) -> str:
         """Write a diff file atomically and return its SHA-256; see `encoded`.

@@ -23,6 +23,7 @@ from streamlab.diff.format.container import open_diff
 from streamlab.errors import DiffError, StoreError
 from streamlab.files import atomic_folder, disk_errors
 from streamlab.hashing import fingerprint_tensors, split_head
+from streamlab.inference.described_task import model_class_of
 from streamlab.inference.merge import Merged, check_free
 from streamlab.inference.stored_task import parse_description
 
@@ -49,9 +50,15 @@ def merge_file(base: BaseSettings, data: bytes, folder: Path) -> Merged:
     """
     check_free(folder)
     file = open_diff(data)
-    weights = open_checkpoint(base).weights
+    task = file.header.task
+    description = parse_description(task) if "kind" in task else None
+    generates = description is not None and description.type.generates
+
+    def with_own_head(config: PretrainedConfig) -> str | None:
+        return model_class_of(config) if generates else None
+
+    weights = open_checkpoint(base, model_class=with_own_head).weights
     diff = file.decode(layout_of(weights))
-    description = parse_description(diff.task) if "kind" in diff.task else None
     model = _outline(weights.model, diff, description)
     model.config.streamlab = {
         "task": diff.task.get("task"),

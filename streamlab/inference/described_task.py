@@ -72,6 +72,9 @@ def describe_task(
                 "completed. Put the tokenizer's files into its folder."
             )
         described |= kind.serving_facts((), tokenizer)
+        # Prompt and completion together are as long as the model takes.
+        described["max_new_tokens"] = min(described["max_new_tokens"], longest // 2)
+        described["max_length"] = longest - described["max_new_tokens"]
     return described | ({"problem_type": kind.problem_type} if kind.problem_type else {})
 
 

@@ -6,12 +6,14 @@ checked against that base before anything is stored.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from streamlab.base import MODEL_CLASS, BaseSettings, checkpoint_bytes, load_base
 from streamlab.config import digest as digest_of
@@ -72,25 +74,46 @@ def import_file(
     task = _task_name(path, file, task, provider)
     if model is None and home.registry_url == url:
         home.require_registry()
-    exists = check_place(url, home=home.path)
-    with Registry.open(url, clock=time.time, read_only=True) if exists else nullcontext() as here:
+
+    def described(here: Registry | None) -> ImportedRun:
         base, loaded = _base_of(here, file.header.base, model)
         diff = file.decode(base.as_layout())
-        known = None if here is None else _stored_as(here, file.digest)
-        if known is None:
-            known = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded(), diff))
-        imported = _run_of_file(path, base, known, file, provider=provider, task=task)
-        found = None if here is None else find_imported(here, imported)
+        new = None if here is None else _stored_as(here, file.digest)
+        if new is None:
+            new = describe_diff(diff, file, full_bytes=_checkpoint_bytes(loaded(), diff))
+        return run_of_artifact(path, base, new, file.header.task, provider=provider, task=task)
+
+    return keep_artifact(home, url, data, described, store_url=store_url)
+
+
+def keep_artifact(
+    home: Home,
+    url: str,
+    data: bytes,
+    described: Callable[[Registry | None], ImportedRun],
+    *,
+    store_url: str | None = None,
+) -> Imported:
+    """Store an artifact and record it as the run with one arrival that `described` returns.
+
+    `described` gets the registry for reading, if there is one, and checks the artifact. Nothing is
+    made or kept unless it returns.
+    """
+    exists = check_place(url, home=home.path)
+    with Registry.open(url, clock=time.time, read_only=True) if exists else nullcontext() as here:
+        run = described(here)
+        found = None if here is None else find_imported(here, run)
     if found is not None:
         return found
+    digest = hashlib.sha256(data).hexdigest()
     home.create()
     with Registry.open(url, clock=time.time) as registry:
         store, place = claim_store(home, registry, store_url)
-        imported = replace(imported, run=placed(imported.run, place))
+        run = replace(run, run=placed(run.run, place))
         with staging(home) as folder:
-            write_atomically(folder / file.digest, data)
-            with store.adding({file.digest: folder / file.digest}):
-                return add_imported(registry, imported)
+            write_atomically(folder / digest, data)
+            with store.adding({digest: folder / digest}):
+                return add_imported(registry, run)
 
 
 def read_diff(path: Path) -> bytes:
@@ -164,15 +187,16 @@ def _model_class(diff: DiffVector) -> str:
     return known.get(kind, MODEL_CLASS) if isinstance(kind, str) else MODEL_CLASS
 
 
-def _run_of_file(
+def run_of_artifact(
     path: Path,
     base: NewBase,
     diff: NewDiff,
-    file: DiffFile,
+    described: Mapping[str, Any],
     *,
     provider: str,
     task: str,
 ) -> ImportedRun:
+    """Return a run with one arrival whose training is unknown; `described`: its task."""
     now, owner = time.time(), this_process()
     scenario = {
         "name": IMPORTED,
@@ -180,10 +204,10 @@ def _run_of_file(
         "base": {"model": base.model, "revision": base.revision, "layers": base.layers},
         "defaults": {"method": {"name": IMPORTED}},
         "providers": {provider: {"tasks": [task]}},
-        "tasks": {task: {"dataset": str(file.header.task.get("dataset") or task)}},
+        "tasks": {task: {"dataset": str(described.get("dataset") or task)}},
         "imported": diff.digest,
     }
-    arrival = _arrival_of_file(path, file, provider=provider, task=task, now=now)
+    arrival = _arrival_of(path, described, provider=provider, task=task, now=now)
     return ImportedRun(
         base=base,
         run=RunRecord(
@@ -209,10 +233,9 @@ def _run_of_file(
     )
 
 
-def _arrival_of_file(
-    path: Path, file: DiffFile, *, provider: str, task: str, now: float
+def _arrival_of(
+    path: Path, described: Mapping[str, Any], *, provider: str, task: str, now: float
 ) -> NewArrival:
-    """Return the arrival of a file whose training is unknown."""
     return NewArrival(
         run_id=0,
         seed=0,
@@ -232,5 +255,5 @@ def _arrival_of_file(
         source_detail=path.name,
         examples_fingerprint="",
         n_train_examples=0,
-        details=ArrivalDetails(reported=ReportedDetails(training={"task": dict(file.header.task)})),
+        details=ArrivalDetails(reported=ReportedDetails(training={"task": dict(described)})),
     )

@@ -90,9 +90,10 @@ class StoredTask:
         """Return the file's bytes, verified by digest. Raises StoreError, DiffError."""
         record = self.artifact.diff
         if record.kind != "diff":
+            kind = "an adapter" if record.kind == "adapter" else "a full checkpoint"
             raise DiffError(
-                f"The artifact {record.digest[:12]} is a baseline's {record.kind}, not a diff, and "
-                "cannot be applied to a base. Name a task of a method that trains diffs."
+                f"The artifact {record.digest[:12]} is stored as {kind}, not a diff, and cannot be "
+                "applied to a base. Name a task of a method that trains diffs."
             )
         return self.store.get(record.digest)
 

@@ -44,7 +44,7 @@ class OpenHome:
     store_url: str | None = None
 
     def load_base(self, fingerprint: str | None = None, *, model: str | None = None) -> LoadedBase:
-        """Load a base by its full fingerprint; default: the base of the latest run.
+        """Load a base by its full fingerprint; default: the only one, or that of the latest run.
 
         `model`: its present location, if it was moved. Raises SourceError where it cannot be
         loaded, and BaseMismatchError for another base there.
@@ -52,6 +52,9 @@ class OpenHome:
         from streamlab.inference.model import load_recorded_base
 
         with self.registry() as registry:
+            known = registry.bases.list()
+            if fingerprint is None and len(known) == 1:
+                fingerprint = known[0].fingerprint
             wanted = fingerprint or registry.runs.get("latest").base_fingerprint
             return load_recorded_base(registry, wanted, model=model)
 

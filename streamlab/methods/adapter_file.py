@@ -70,10 +70,15 @@ class AdapterFile:
         head = {prefix + name for name in names for prefix in _PREFIXES}
         return {name: tensor for name, tensor in self.tensors.items() if name not in head}
 
-    def write_to(self, folder: Path) -> None:
-        """Write the two files that `PeftModel.from_pretrained` reads."""
+    def write_to(self, folder: Path, *, base: str | None = None) -> None:
+        """Write the two files that `PeftModel.from_pretrained` reads.
+
+        `base`: the name of the model, for those who look for it.
+        """
+        named = {} if base is None else {"base_model_name_or_path": base}
+        config = {"inference_mode": True, **named, **self.settings}
         (folder / WEIGHTS_FILE).write_bytes(save(dict(self.tensors), metadata={"format": "pt"}))
-        (folder / CONFIG_FILE).write_text(canonical_json(self.settings), encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(canonical_json(config), encoding="utf-8")
 
 
 def rounded(tensor: Tensor) -> Tensor:
@@ -82,10 +87,12 @@ def rounded(tensor: Tensor) -> Tensor:
     return half if bool(half.isfinite().all()) else tensor
 
 
-def write_adapter(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> bytes:
-    """Write an adapter as one file."""
+def write_adapter(
+    tensors: Mapping[str, Tensor], settings: Mapping[str, Any], *, exact: bool = False
+) -> bytes:
+    """Write an adapter as one file, in fp16 unless the numbers are to be `exact`."""
     stored = {
-        name: (tensor if name.endswith(_SINGLE) else rounded(tensor.detach()))
+        name: (tensor if exact or name.endswith(_SINGLE) else rounded(tensor.detach()))
         .cpu()
         .contiguous()
         .clone()

@@ -224,8 +224,8 @@ class Runs(Repository):
     def id_of(self, ref: str | int) -> int:
         """Return the id of a run given by name, by number or as "latest".
 
-        The latest is the newest that is no imported file and was not emptied by removals. Raises
-        NotInRegistryError, which lists the nearest names.
+        The latest is the newest that was not emptied by removals, and of imported files only where
+        there is nothing else. Raises NotInRegistryError, which lists the nearest names.
         """
         if ref == LATEST:
             return self._latest()
@@ -249,10 +249,14 @@ class Runs(Repository):
         query = select(run.id, run.scenario_name).order_by(run.id.desc())
         if not emptied:
             query = query.where(kept | was_never_filled)
+        imported = None
         for number, name in self._connection.execute(query):
             if name != IMPORTED or not self._by_id(number).settings.is_imported_file:
                 return int(number)
-        raise self._missing(LATEST)
+            imported = imported or int(number)
+        if imported is None:
+            raise self._missing(LATEST)
+        return imported
 
     @reads
     def refuse_running(self, run_id: int | None = None) -> None:
@@ -322,8 +326,8 @@ class Runs(Repository):
         if names and ref == LATEST:
             return NotInRegistryError(
                 f"No run is the latest: {', '.join(names[:_MOST_NAMES])}"
-                f"{', ...' if len(names) > _MOST_NAMES else ''} are imported files, or their "
-                "arrivals were removed. Give one of these names."
+                f"{', ...' if len(names) > _MOST_NAMES else ''} lost all their arrivals. Give one "
+                "of these names."
             )
         if names:
             return missing("run", ref, names)

@@ -15,6 +15,7 @@ from streamlab.errors import BaseMismatchError, DiffError, RefusedError, Trainin
 from streamlab.home.folder import Home
 from streamlab.home.gc import GRACE_SECONDS
 from streamlab.home.store import ArtifactStore, FolderStore
+from streamlab.inference.artifact_kinds import Artifact, DiffArtifact, read_artifact
 from streamlab.inference.model import logits
 from streamlab.registry.records import (
     ArrivalDetails,
@@ -35,7 +36,6 @@ from streamlab.stream.admission import (
     content_digest,
     verify,
 )
-from streamlab.stream.artifact_kinds import Artifact, DiffArtifact, read_artifact
 from streamlab.stream.device import Item, simulate_device, simulate_policies
 from streamlab.stream.providers.behaviours import Behaviour, pick
 from streamlab.stream.providers.provider import Answer, Effort, Order

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamlab.errors import StoreError
 from streamlab.home.store import ArtifactStore
+from streamlab.inference.artifact_kinds import Served, read_artifact
 from streamlab.inference.model import logits
 from streamlab.methods.api import TrainingSettings
 from streamlab.registry.records import (
@@ -26,7 +27,6 @@ from streamlab.registry.records import (
     NewScore,
     OutputProbe,
 )
-from streamlab.stream.artifact_kinds import Served, read_artifact
 from streamlab.stream.environment import environment_digest
 from streamlab.stream.run_context import EncodedTask, RunContext
 

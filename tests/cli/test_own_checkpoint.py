@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+import transformers
 from base_kinds import save_kind, save_tokenizer
 from serving_samples import Call, caller
 from transformers import (
@@ -113,6 +114,9 @@ def test_a_diff_of_a_run_is_served_in_a_fresh_home(call: Call) -> None:
     (base,) = read(fresh("ls", "bases", "--format", "json"))
     assert base["model"] == str(Path("base").absolute())
     assert open_home("elsewhere").task("tuned").description().labels == ("LABEL_0", "LABEL_1")
+    # What is imported is the latest run while there is no other.
+    assert "imported-1" in fresh("show", "tuned").stdout
+    assert open_home("elsewhere").load_base().base.layout.n_gated > 0
 
 
 def test_another_base_than_the_file_has_is_refused_and_makes_no_home(call: Call) -> None:
@@ -204,3 +208,65 @@ def test_a_head_of_another_size_takes_the_place_of_a_models_own(
     assert other.config.num_labels == n_labels
     problem = "regression" if n_labels == 1 else "single_label_classification"
     assert other.config.problem_type == problem
+
+
+def tune_whole(kind: str, model_class: str, head: str = "", **config: Any) -> None:
+    """Save a base, with a head if one is named, and a model of a class that was tuned from it."""
+    save_kind(Path("base"), kind, head=head)
+    tokenizer = AutoTokenizer.from_pretrained("base")
+    tokenizer.eos_token = tokenizer.sep_token or tokenizer.pad_token
+    tokenizer.save_pretrained("base")
+    torch.manual_seed(5)
+    model = getattr(transformers, model_class).from_pretrained("base", **config)
+    with torch.no_grad():
+        for parameter in model.base_model.parameters():
+            parameter.view(-1)[::40] += 0.3
+    model.save_pretrained("tuned")
+    tokenizer.save_pretrained("tuned")
+
+
+def test_a_token_classifier_gives_its_labels(call: Call) -> None:
+    names = {0: "O", 1: "B-PER", 2: "I-PER"}
+    tune_whole("BERT", "AutoModelForTokenClassification", id2label=names, num_labels=3)
+
+    made = call("diff", "base", "tuned", "-o", "x.sldiff")
+    read(call("import", "x.sldiff", "--base", "base", "--format", "json"))
+    rows = read(call("predict", "tuned", "a great film", "--format", "json"))
+
+    assert "tokens, labels O, B-PER, I-PER" in " ".join(made.stderr.split())
+    assert len(rows) == 1
+
+
+@pytest.mark.parametrize(("kind", "head"), [("GPT-2", "LMHeadModel"), ("Llama", "ForCausalLM")])
+def test_a_language_model_completes(kind: str, head: str, call: Call) -> None:
+    tune_whole(kind, "AutoModelForCausalLM", head)
+
+    made = call("diff", "base", "tuned", "-o", "x.sldiff")
+    imported = call("import", "x.sldiff", "--base", "base", "--format", "json")
+    merged = call("merge", "x.sldiff", "--base", "base", "--to", "merged")
+    rows = read(call("predict", "tuned", "a great film", "--format", "json"))
+
+    assert made.exit_code == 0, made.stderr
+    assert (imported.exit_code, merged.exit_code) == (0, 0), imported.stderr + merged.stderr
+    assert "causal_lm" in made.stderr
+    assert len(rows) == 1
+    found, expected = (
+        dict(transformers.AutoModelForCausalLM.from_pretrained(f).named_parameters())
+        for f in ("merged", "tuned")
+    )
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_language_models_head_that_was_tuned_is_refused(call: Call) -> None:
+    tune_whole("Llama", "AutoModelForCausalLM", "ForCausalLM")
+    model = transformers.AutoModelForCausalLM.from_pretrained("tuned")
+    with torch.no_grad():
+        model.lm_head.weight[0] += 1
+    model.save_pretrained("tuned")
+
+    result = call("diff", "base", "tuned", "-o", "x.sldiff")
+
+    assert result.exit_code == 1, result.stderr
+    assert "`lm_head.weight`, the head of the language model, is not that" in " ".join(
+        result.stderr.split()
+    )

@@ -11,8 +11,8 @@ from stream_samples import Ran, carry_out, make_lab, only
 from streamlab.base import load_base
 from streamlab.diff.format.container import open_diff
 from streamlab.home.store import FolderStore
+from streamlab.inference.artifact_kinds import read_artifact
 from streamlab.inference.model import logits
-from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario
 

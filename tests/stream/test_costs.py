@@ -19,9 +19,9 @@ from streamlab.diff.format import container
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import BaseMismatchError
 from streamlab.home.store import FolderStore
+from streamlab.inference.artifact_kinds import DiffArtifact, read_artifact
 from streamlab.inference.model import logits
 from streamlab.registry.database import Database
-from streamlab.stream.artifact_kinds import DiffArtifact, read_artifact
 from streamlab.stream.engine import run
 from streamlab.stream.providers.provider import Order, answer
 from streamlab.stream.run_context import RunContext

@@ -16,8 +16,8 @@ from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector, SparseTensor
 from streamlab.errors import StoreError
 from streamlab.home.store import FolderStore
+from streamlab.inference.artifact_kinds import read_artifact
 from streamlab.inference.model import logits
-from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.providers.quantization import SMALLEST_FIRST, quantize
 from streamlab.stream.run_context import RunContext
 from streamlab.stream.scenario import load_scenario

@@ -17,8 +17,8 @@ from streamlab.base import Base, load_base
 from streamlab.diff.format.container import decode
 from streamlab.errors import StoreError
 from streamlab.home.store import FolderStore
+from streamlab.inference.artifact_kinds import read_artifact
 from streamlab.inference.model import logits
-from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.lab import Outcome
 from streamlab.stream.run_context import EncodedTask, RunContext
 from streamlab.stream.scenario import load_scenario

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from streamlab.diff.apply import applied
 from streamlab.errors import OutOfMemoryError, TrainingError
+from streamlab.inference.artifact_kinds import checkpoint_of, read_artifact
 from streamlab.inference.model import logits
 from streamlab.methods.api import (
     Adapter,
@@ -29,7 +30,6 @@ from streamlab.methods.api import (
 )
 from streamlab.methods.training_loop import uses_bf16
 from streamlab.registry.records import ArtifactKind, ReportedDetails
-from streamlab.stream.artifact_kinds import checkpoint_of, read_artifact
 from streamlab.stream.environment import environment_digest
 from streamlab.stream.executors.process_limits import peak_bytes, reset_peak
 from streamlab.stream.providers.behaviours import Behaviour, flip_labels, misbehave
