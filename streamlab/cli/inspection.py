@@ -186,7 +186,7 @@ def compare(
       streamlab compare glue_stream-1 tiny-1
       streamlab compare arrival:1 arrival:2 --all
       streamlab compare --sweep
-      streamlab compare --where 'scenario = glue_stream and status = finished'
+      streamlab compare --where 'status = finished'
     """
     condition = parse_where("runs", where)
     if sweep:

@@ -88,7 +88,6 @@ def restore(
     \b
     Example:
       streamlab restore 8
-      streamlab restore --where 'task = sst2'
     """
     condition = _chosen_by(references, where, removed=True)
     with place.open(read_only=False) as registry:
