@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,10 @@ from streamlab.exact.coder import WIDTHS, Bytes, ChangeReader, ChangeWriter, Kin
 from streamlab.exact.tensor_files import (
     TENSOR_SUFFIX,
     Fingerprint,
-    StoredTensors,
     TensorFile,
     TensorFolder,
+    Tensors,
+    TensorsInMemory,
     checked_kind,
     open_tensors,
     parse_header,
@@ -50,6 +52,7 @@ _BASE = slice(_DIGEST.stop, _DIGEST.stop + 32)
 _RESULT = slice(_BASE.stop, _BASE.stop + 32)
 _LENGTH = slice(_RESULT.stop, _RESULT.stop + 4)
 _PIECE: Final = 1 << 20
+_ONE_FILE: Final = f"model{TENSOR_SUFFIX}"
 
 Tree = dict[str, Any]
 
@@ -104,7 +107,8 @@ def write_change(base: Path, tuned: Path, path: Path) -> Written:
     and StoreError where the file cannot be written.
     """
     before, after = open_tensors(base), open_tensors(tuned)
-    description = _describe(before, after)
+    others = _describe_others(before.folder, after.folder) if after.is_folder else {}
+    description = _describe(before.kinds, after.kinds, after.files, others)
     counted = _Counts()
     with atomic_write(path, opener=_open_both) as file, disk_errors(path):
         file.write(_START + bytes(_LENGTH.start - len(_START)))
@@ -117,12 +121,40 @@ def write_change(base: Path, tuned: Path, path: Path) -> Written:
     return Written(change, counted.n_weights, counted.n_changed, before.n_bytes, after.n_bytes)
 
 
+def encode_change(before: Tensors, after: Tensors) -> bytes:
+    """Return the bytes of a file whose result is one file of tensors, without others.
+
+    Raises DiffError where a tensor of both differs in type or shape.
+    """
+    header = standard_header(after.kinds, None)
+    description = _describe(before.kinds, after.kinds, [parse_header(_ONE_FILE, header)], {})
+    file = io.BytesIO()
+    file.write(_START + bytes(_LENGTH.start - len(_START)))
+    file.write(len(description).to_bytes(4, "little") + description)
+    _sign(file, _write_stream(before, after, file, _Counts()), len(description))
+    return file.getvalue()
+
+
+def decode_change(before: Tensors, data: bytes) -> tuple[Change, TensorsInMemory]:
+    """Return the tensors that a file's bytes give. Raises what `apply_change` does."""
+    change, description, stream = _open(np.frombuffer(data, dtype=np.uint8))
+    result = _parse(description, before)
+    found: dict[str, tuple[Kind, Bytes]] = {}
+
+    def keep(name: str, tensor: Bytes) -> None:
+        found[name] = kinds[name], tensor
+
+    kinds = result.kinds
+    _read_stream(before, change, result, stream, keep)
+    return change, TensorsInMemory(found)
+
+
 def read_change(path: Path) -> Change:
     """Check everything in a file that can be checked without its base.
 
     Raises DiffFormatError naming the violated rule, and SourceError where it cannot be read.
     """
-    return _open(path)[0]
+    return _open(_mapped(path))[0]
 
 
 def apply_change(base: Path, path: Path, folder: Path) -> Change:
@@ -133,7 +165,7 @@ def apply_change(base: Path, path: Path, folder: Path) -> Change:
     the folder cannot be written; nothing is left then.
     """
     before = open_tensors(base)
-    change, description, stream = _open(path)
+    change, description, stream = _open(_mapped(path))
     result = _parse(description, before)
     with atomic_folder(folder) as temporary, disk_errors(folder):
         with closing(TensorFolder(temporary, result.files)) as files:
@@ -153,7 +185,7 @@ class _Counts:
 
 
 def _write_stream(
-    before: StoredTensors, after: StoredTensors, file: BinaryIO, counted: _Counts
+    before: Tensors, after: Tensors, file: BinaryIO, counted: _Counts
 ) -> tuple[bytes, bytes]:
     """Write the changes of all tensors, and return both fingerprints."""
     of_base, of_result, writer = Fingerprint(), Fingerprint(), ChangeWriter()
@@ -202,7 +234,7 @@ def _sign(file: BinaryIO, fingerprints: tuple[bytes, bytes], description_bytes: 
 
 
 def _read_stream(
-    before: StoredTensors,
+    before: Tensors,
     change: Change,
     result: _Result,
     stream: Bytes,
@@ -238,62 +270,65 @@ def _check_base(found: str, change: Change) -> None:
         )
 
 
-def _verify(before: StoredTensors, path: Path) -> None:
+def _verify(before: Tensors, path: Path) -> None:
     """Read a file back; what it gives is not kept."""
-    change, description, stream = _open(path)
+    change, description, stream = _open(_mapped(path))
     _read_stream(before, change, _parse(description, before), stream, lambda *_: None)
 
 
-def _open(path: Path) -> tuple[Change, bytes, Bytes]:
-    """Check a file's digest, and return what it says of itself, its description and its stream."""
+def _mapped(path: Path) -> Bytes:
+    """Return the bytes of a file, which are read when they are needed."""
     try:
-        with path.open("rb") as file:
-            start = file.read(_LENGTH.stop)
-            digest = hashlib.sha256(start)
-            running = hashlib.sha256(start[: _DIGEST.start])
-            running.update(start[_DIGEST.stop :])
-            for piece in iter(lambda: file.read(_PIECE), b""):
-                running.update(piece)
-                digest.update(piece)
-            n_bytes = file.tell()
+        if not path.stat().st_size:  # which cannot be mapped
+            return np.zeros(0, dtype=np.uint8)
+        return np.memmap(path, dtype=np.uint8, mode="r")
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _open(data: Bytes) -> tuple[Change, bytes, Bytes]:
+    """Check the digest, and return what a file says of itself, its description and its stream."""
+    start = data[: _LENGTH.stop].tobytes()
     if start[: len(_START)] != _START:
         raise DiffFormatError(
             "format-name", f"must begin with {_START!r}, got {start[: len(_START)]!r}."
         )
+    running = hashlib.sha256(start[: _DIGEST.start])
+    running.update(data[_DIGEST.stop :].data)
     if start[_DIGEST] != running.digest():
         raise DiffFormatError(
             "content-digest",
             f"the SHA-256 must be {running.hexdigest()}, got {start[_DIGEST].hex()}.",
         )
-    length = int.from_bytes(start[_LENGTH], "little")
-    if length > n_bytes - _LENGTH.stop:
+    length, n_left = int.from_bytes(start[_LENGTH], "little"), len(data) - _LENGTH.stop
+    if length > n_left:
         raise DiffFormatError(
-            "description-length", f"{length} bytes are stated, and the file has {n_bytes}."
+            "description-length", f"{length} bytes are stated, and {n_left} are left."
         )
-    found = np.memmap(path, dtype=np.uint8, mode="r")
-    description = found[_LENGTH.stop : _LENGTH.stop + length].tobytes()
-    change = Change(start[_BASE].hex(), start[_RESULT].hex(), digest.hexdigest(), n_bytes, length)
-    return change, description, found[_LENGTH.stop + length :]
+    digest = hashlib.sha256(data.data).hexdigest()
+    change = Change(start[_BASE].hex(), start[_RESULT].hex(), digest, len(data), length)
+    stream = data[_LENGTH.stop + length :]
+    return change, data[_LENGTH.stop : _LENGTH.stop + length].tobytes(), stream
 
 
 # ------------------------------------------------------------------------------- the description
 
 
-def _describe(before: StoredTensors, after: StoredTensors) -> bytes:
+def _describe(
+    old: Mapping[str, Kind], kinds: Mapping[str, Kind], files: Iterable[TensorFile], others: Tree
+) -> bytes:
     """Return the description of a result, compressed."""
-    old, kinds = before.kinds, after.kinds
     for name in old.keys() & kinds.keys():
         if old[name] != kinds[name]:
             raise DiffError(
                 f"`{name}` is {_said(old[name])} in the base and {_said(kinds[name])} in the "
                 "other. An exact difference is between checkpoints of one architecture and type."
             )
+    known = old.keys() | kinds.keys()
     tree = {
-        "files": [_describe_file(file, old.keys() | kinds.keys()) for file in after.files],
+        "files": [_describe_file(file, known) for file in files],
         "new": {n: [k.dtype, list(k.shape)] for n, k in kinds.items() if n not in old},
-        "others": _describe_others(before.folder, after.folder) if after.is_folder else {},
+        "others": others,
     }
     return zlib.compress(canonical_json(tree).encode(), 9)
 
@@ -339,7 +374,7 @@ def _describe_others(before: Path, after: Path) -> Tree:
     return described
 
 
-def _parse(description: bytes, before: StoredTensors) -> _Result:
+def _parse(description: bytes, before: Tensors) -> _Result:
     """Read a description from outside; everything in it is checked before it is used."""
     expander = zlib.decompressobj()
     try:
@@ -351,7 +386,7 @@ def _parse(description: bytes, before: StoredTensors) -> _Result:
         raise DiffFormatError("description-json", "it is not canonical JSON, or goes on after it.")
     try:
         new = {name: checked_kind(*kind) for name, kind in tree["new"].items()}
-        known = before.kinds | new
+        known = {**before.kinds, **new}
         files = tuple(_parse_file(file, known) for file in tree["files"])
         others = {name: _parse_other(*entry) for name, entry in tree["others"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -381,7 +416,7 @@ def _parse_other(digest: str, content: str | None) -> _Other:
     return _Other(digest, data)
 
 
-def _check_result(result: _Result, before: StoredTensors, new: Mapping[str, Kind]) -> None:
+def _check_result(result: _Result, before: Tensors, new: Mapping[str, Kind]) -> None:
     """Check names, kinds and sizes of a result. Raises DiffFormatError."""
     _check_names([file.name for file in result.files], {TENSOR_SUFFIX})
     _check_names(list(result.others), OTHERS)

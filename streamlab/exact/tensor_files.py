@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 
@@ -38,6 +38,45 @@ class TensorFile:
 
 
 _START: Final = 8  # bytes that hold the length of the header
+
+
+class Tensors(Protocol):
+    """Tensors by name, whose bytes are asked for one tensor at a time."""
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Return what each tensor is of."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Return the bytes of all."""
+        ...
+
+    def read(self, name: str) -> Bytes:
+        """Return the bytes of a tensor."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorsInMemory:
+    """Tensors by name: what each is of, and its bytes."""
+
+    tensors: Mapping[str, tuple[Kind, Bytes]]
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """See `Tensors`."""
+        return {name: kind for name, (kind, _) in self.tensors.items()}
+
+    @property
+    def n_bytes(self) -> int:
+        """See `Tensors`."""
+        return sum(kind.n_bytes for kind, _ in self.tensors.values())
+
+    def read(self, name: str) -> Bytes:
+        """See `Tensors`."""
+        return self.tensors[name][1]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
     ours(N) = base file + sum of the first N artifacts' files
     full(N) = sum of the first N tasks' full checkpoints
     adapters(N) = base file + sum of the first N adapters' files, where a baseline stored them
+    exact(N) = base file + sum of the first N exact differences of whole models, likewise
     coo(N)  = base file + sum of the first N diffs as plain coordinates, computed
     lora(N) = base file + N LoRA adapters of rank 8 in fp16, computed where none was stored
 
@@ -79,6 +80,7 @@ class StorageRow:
     ours_bytes: int
     full_bytes: int
     adapter_bytes: int | None = None  # None where no baseline stored adapters
+    difference_bytes: int | None = None  # None where no baseline stored exact differences
     basis: Literal["measured", "extrapolated"] = "measured"
     low_bytes: int | None = None  # of an interval for what is extrapolated from two tasks or more
     high_bytes: int | None = None
@@ -149,12 +151,13 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
     stream = registry.primary_stream(run)
     measured = measure(registry, run)
     base = stream.base.file_bytes
-    adapters, coo = _baselines(measured)
+    adapters, differences, coo = _others(measured)
     lora = _lora_bytes(measured)
     rows = [
         replace(
             row,
-            adapter_bytes=base + adapters[row.n_tasks] if row.n_tasks < len(adapters) else None,
+            adapter_bytes=_after(base, adapters, row.n_tasks),
+            difference_bytes=_after(base, differences, row.n_tasks),
             coo_computed_bytes=base + coo[row.n_tasks] if coo else None,
             lora_computed_bytes=None if lora is None else base + row.n_tasks * lora,
         )
@@ -172,6 +175,11 @@ def storage_series(registry: Registry, run: str, *, project_to: int | None = Non
     )
 
 
+def _after(base: int, upto: Sequence[int], n_tasks: int) -> int | None:
+    """Return the bytes of a base and of the files of so many tasks; None where fewer have one."""
+    return base + upto[n_tasks] if n_tasks < len(upto) else None
+
+
 def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
     """Extrapolate to `n_tasks`, in steps. Raises UsageError where no more than were measured."""
     first = len(measured.tasks)
@@ -182,7 +190,7 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
         )
     model = StorageModel(base=measured.base.file_bytes, tasks=measured.tasks, block_bytes=1)
     full = running([task.full_checkpoint_bytes for task in measured.tasks])
-    adapters, coo = _baselines(measured)
+    adapters, differences, coo = _others(measured)
     lora = _lora_bytes(measured)
 
     def at(n_tasks: int) -> StorageRow:
@@ -196,6 +204,7 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
             high_bytes=None if interval is None else interval.high - storage.shared,
             full_bytes=grown(full, n_tasks),
             adapter_bytes=model.base + grown(adapters, n_tasks) if adapters else None,
+            difference_bytes=model.base + grown(differences, n_tasks) if differences else None,
             coo_computed_bytes=model.base + grown(coo, n_tasks) if coo else None,
             lora_computed_bytes=None if lora is None else model.base + n_tasks * lora,
         )
@@ -205,16 +214,15 @@ def project(measured: Measured, n_tasks: int) -> tuple[StorageRow, ...]:
     return tuple(at(place) for place in sorted({*steps, n_tasks} - {first}))
 
 
-def _baselines(measured: Measured) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the bytes of 0, 1, ... adapters, and of as many tasks as coordinates.
+def _others(measured: Measured) -> tuple[tuple[int, ...], ...]:
+    """Return the bytes of 0, 1, ... adapters, exact differences, and tasks as coordinates.
 
-    Empty where no adapter was stored, or one artifact is no diff.
+    Empty where none was stored, or one artifact is no diff.
     """
-    stored = measured.adapters.sizes if measured.adapters else None
-    adapters, coo = (
-        running(sizes) if sizes else () for sizes in (stored, find_coordinate_files(measured.tasks))
-    )
-    return adapters, coo
+    baselines = (measured.adapters, measured.differences)
+    stored = (None if files is None else files.sizes for files in baselines)
+    sizes = (*stored, find_coordinate_files(measured.tasks))
+    return tuple(running(one) if one else () for one in sizes)
 
 
 def _lora_bytes(measured: Measured) -> int | None:
@@ -231,8 +239,8 @@ class StorageFigure(RunFigure):
     columns = (
         "run", "seed", "n_tasks", "task", "provider",
         "diff_bytes", "head_bytes", "ours_bytes", "full_bytes", "ratio",
-        "adapter_bytes", "basis", "low_bytes", "high_bytes", "coo_computed_bytes",
-        "lora_computed_bytes",
+        "adapter_bytes", "difference_bytes", "basis", "low_bytes", "high_bytes",
+        "coo_computed_bytes", "lora_computed_bytes",
     )  # fmt: skip
 
     series: tuple[StorageSeries, ...]
@@ -337,6 +345,7 @@ def _totals(series: Sequence[StorageSeries]) -> list[_Line]:
         lines = [
             _line(one, "ours_bytes", "base + diffs", COLOURS[0], "o"),
             _line(one, "adapter_bytes", f"base + {adapters}", COLOURS[2], "^"),
+            _line(one, "difference_bytes", "base + exact differences", COLOURS[3], "D"),
         ]
     else:
         lines = [
@@ -367,6 +376,7 @@ def _additions(series: Sequence[StorageSeries]) -> list[_Line]:
         _line(one, "adapter_bytes", plain(one.adapter_method or "", 20), COLOURS[2], "^"),
         _line(one, "lora_computed_bytes", f"LoRA, rank {RANK} (computed)", COLOURS[2], ""),
         _line(one, "coo_computed_bytes", "coordinates (computed)", COLOURS[1], ""),
+        _line(one, "difference_bytes", "exact difference", COLOURS[3], "D"),
         _line(one, "full_bytes", "full checkpoint", _grey(0), "s"),
     )
     return [_added(way) for way in ways if way.points]

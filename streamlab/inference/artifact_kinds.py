@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,9 @@ from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
 from streamlab.errors import DiffError, StoreError
+from streamlab.exact.change_file import MAGIC, Change, decode_change, encode_change
+from streamlab.exact.coder import Bytes, ChangeWriter, Kind
+from streamlab.exact.tensor_files import TensorsInMemory
 from streamlab.methods.adapter_file import AdapterFile, read_adapter
 from streamlab.methods.api import Checkpoint
 from streamlab.methods.peft import adapted
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Tensors = Mapping[str, torch.Tensor]
+
+_DTYPES: Final = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+_BY_NAME: Final = {name: dtype for dtype, name in _DTYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -78,20 +84,35 @@ class DiffArtifact:
 
 @dataclass(frozen=True)
 class CheckpointArtifact:
-    """A whole model as a safetensors file, without what is frozen."""
+    """A whole model without what is frozen: a safetensors file, or its exact difference.
+
+    `change`: of a difference.
+    """
 
     data: bytes
     base: Base
     parts: ModelParts
     tensors: Tensors
+    change: Change | None = None
 
     def describe(self) -> NewDiff:
-        """See `Artifact`."""
+        """See `Artifact`; of a difference, the head takes what it takes alone."""
         backbone = [self.tensors[name] for name in self.base.full_names.values()]
         names = self.tensors.keys() - self.base.full_names.values()
         head = {name: self.tensors[name] for name in names}
         counts, size = self.base.layout.sizes, len(self.data)
-        return _describe("checkpoint", self.data, self.base, backbone, head, counts, size)
+        if self.change is None:
+            return _describe("checkpoint", self.data, self.base, backbone, head, counts, size)
+        whole = len(save(dict(self.tensors)))
+        described = _describe("checkpoint", self.data, self.base, backbone, head, counts, whole)
+        head_bytes = _bytes_alone(head)
+        description_bytes = self.change.description_bytes
+        return replace(
+            described,
+            head_bytes=head_bytes,
+            values_bytes=size - head_bytes - description_bytes,
+            metadata_bytes=description_bytes,
+        )
 
     @contextmanager
     def applied_to(self, model: PreTrainedModel) -> Iterator[Served]:
@@ -153,27 +174,60 @@ def read_artifact(
         case "diff":
             return DiffArtifact(data, base, decode(data, base.layout))
         case "checkpoint":
-            tensors = _load(data)
+            change, tensors = _load(data, base)
             for name, full in base.full_names.items():
                 _check_tensor(tensors, full, tuple(base.tensors[name].shape))
-            return CheckpointArtifact(data, base, parts, tensors)
+            return CheckpointArtifact(data, base, parts, tensors, change)
         case "adapter":
             file = read_adapter(data)
             file.head(parts.head)
             return AdapterArtifact(data, base, parts, file)
 
 
-def checkpoint_of(trained: Checkpoint, base: Base) -> bytes:
-    """Write a baseline's whole model as one file."""
+def checkpoint_of(trained: Checkpoint, base: Base, *, as_difference: bool) -> bytes:
+    """Write a baseline's whole model as one file, or as its exact difference from the base."""
     head = {name: torch.from_numpy(values) for name, values in trained.head.items()}
-    return save({base.full_names[name]: tensor for name, tensor in trained.backbone.items()} | head)
+    whole = {base.full_names[name]: tensor for name, tensor in trained.backbone.items()} | head
+    if not as_difference:
+        return save(whole)
+    return encode_change(_backbone(base), _in_memory(whole))
 
 
-def _load(data: bytes) -> dict[str, torch.Tensor]:
+def _load(data: bytes, base: Base) -> tuple[Change | None, Tensors]:
+    """Return a checkpoint's tensors, and the difference that they were stored as, if any."""
+    if data.startswith(MAGIC):
+        change, found = decode_change(_backbone(base), data)
+        return change, {name: _tensor(*one) for name, one in found.tensors.items()}
     try:
-        return load(data)
+        return None, load(data)
     except SafetensorError as error:
         raise DiffError(f"The artifact is not a safetensors file: {error}.") from error
+
+
+def _backbone(base: Base) -> TensorsInMemory:
+    """Return the base's tensors by their names in a classifier."""
+    return _in_memory({base.full_names[name]: tensor for name, tensor in base.tensors.items()})
+
+
+def _in_memory(tensors: Tensors) -> TensorsInMemory:
+    found = {}
+    for name, tensor in tensors.items():
+        flat = tensor.detach().contiguous().reshape(-1)
+        kind = Kind(_DTYPES[tensor.dtype], tuple(tensor.shape))
+        found[name] = kind, flat.view(torch.uint8).numpy()
+    return TensorsInMemory(dict(sorted(found.items())))
+
+
+def _tensor(kind: Kind, data: Bytes) -> torch.Tensor:
+    return torch.from_numpy(data).view(_BY_NAME[kind.dtype]).reshape(kind.shape)
+
+
+def _bytes_alone(tensors: Tensors) -> int:
+    """Return the bytes that new tensors take as changes."""
+    writer = ChangeWriter()
+    for kind, data in _in_memory(tensors).tensors.values():
+        writer.write(None, data, kind)
+    return len(writer.finish())
 
 
 def _check_tensor(tensors: Tensors, name: str, shape: tuple[int, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -12,8 +13,8 @@ from streamlab.registry.registry import Registry
 
 
 @dataclass(frozen=True)
-class AdapterFiles:
-    """The bytes of every adapter of one method, in order of arrival; at least one."""
+class BaselineFiles:
+    """The bytes of every file of one baseline, in order of arrival; at least one."""
 
     method: str
     sizes: tuple[int, ...]
@@ -30,8 +31,9 @@ class Measured:
     tasks: tuple[NewDiff, ...]  # in order of arrival, at least one
     names: tuple[str, ...]  # of the tasks
     training_seconds: tuple[float, ...]
-    adapters: AdapterFiles | None  # of the baseline that stored the smallest
+    adapters: BaselineFiles | None  # of the baseline that stored the smallest
     registry: RegistryBytes | None
+    differences: BaselineFiles | None = None  # whole models as exact differences, likewise
 
     def first(self, n_tasks: int) -> Measured:
         """Return the measurements of the first `n_tasks` tasks. Raises UsageError for too many."""
@@ -70,6 +72,7 @@ def measure(
     if file_bytes is not None:
         n_rows = sum(t.n_arrivals + t.n_failures + t.n_quarantined for t in registry.totals.tasks())
         size = RegistryBytes(file_bytes, empty_bytes, n_rows)
+    adapters, differences = _baselines(registry, stream)
     return Measured(
         run=stream.run.name,
         seed=stream.seed,
@@ -78,21 +81,33 @@ def measure(
         tasks=tuple(diff for _, diff in stream.files),
         names=tuple(arrival.task for arrival in stream.arrivals),
         training_seconds=tuple(arrival.training_seconds for arrival in stream.arrivals),
-        adapters=_adapters(registry, stream),
+        adapters=adapters,
+        differences=differences,
         registry=size,
     )
 
 
-def _adapters(registry: Registry, stream: PrimaryStream) -> AdapterFiles | None:
-    """Return the adapters of the same seed and of the baseline with the smallest mean."""
+def _baselines(
+    registry: Registry, stream: PrimaryStream
+) -> tuple[BaselineFiles | None, BaselineFiles | None]:
+    """Return the smallest adapters of a baseline of the same seed, and exact differences."""
     found = registry.arrivals.list(run=stream.run.id, status="finished", seed=stream.seed)
     own = sorted(found, key=lambda arrival: (arrival.sequence, arrival.id))
     digests = [arrival.digest for arrival in own if arrival.digest]
     diffs = {diff.digest: diff for diff in registry.artifacts.with_digests(digests)}
-    sizes: dict[str, list[int]] = {}
+    adapters: dict[str, list[int]] = {}
+    differences: dict[str, list[int]] = {}
     for arrival in own:
         diff = diffs.get(arrival.digest or "")
-        if diff is not None and diff.kind == "adapter" and arrival.method != stream.method:
-            sizes.setdefault(arrival.method, []).append(diff.file_bytes)
-    files = (AdapterFiles(method, tuple(found)) for method, found in sizes.items())
+        if diff is None or arrival.method == stream.method:
+            continue
+        if diff.kind == "adapter":
+            adapters.setdefault(arrival.method, []).append(diff.file_bytes)
+        elif diff.kind == "checkpoint" and diff.file_bytes < diff.full_checkpoint_bytes:
+            differences.setdefault(arrival.method, []).append(diff.file_bytes)
+    return _smallest(adapters), _smallest(differences)
+
+
+def _smallest(sizes: Mapping[str, Sequence[int]]) -> BaselineFiles | None:
+    files = (BaselineFiles(method, tuple(found)) for method, found in sizes.items())
     return min(files, key=lambda one: (fmean(one.sizes), one.method), default=None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamlab.planning.alternatives import FP16_BYTES, FP32_BYTES, find_n_adapter_entries
 from streamlab.planning.capacity import MOST_TASKS, fit
-from streamlab.planning.measured import AdapterFiles, Measured
+from streamlab.planning.measured import BaselineFiles, Measured
 from streamlab.planning.queueing import DAY, Queue
 from streamlab.planning.storage_model import (
     BLOCK_BYTES,
@@ -24,7 +24,7 @@ from streamlab.planning.what_if import WhatIf, suppose, width_growth
 class AdapterBytes:
     """The bytes of one adapter per task: measured, and LoRA's calculated in `fp16` and `fp32`."""
 
-    measured: AdapterFiles | None
+    measured: BaselineFiles | None
     fp16: tuple[int, ...]
     fp32: tuple[int, ...]
 

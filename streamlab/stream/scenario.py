@@ -56,6 +56,9 @@ class StorageSettings(DeviceSettings):
     """The type of a diff's head; integer types have a scale for every row. `auto`: fp16, or fp32
     where that changes predictions or `values` is set. A tensor that a smaller type holds bit for
     bit is always stored in that one."""
+    checkpoints: Literal["whole", "difference"] | None = None
+    """How whole models, such as full finetuning's, are stored: every tensor, or their exact
+    difference from the base, bit for bit (docs/guides/exact.md). Default: `whole`."""
 
 
 class Defaults(Settings):

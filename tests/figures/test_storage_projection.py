@@ -13,7 +13,7 @@ from streamlab.errors import UsageError
 from streamlab.figures.storage import StorageFigure, project, storage_series
 from streamlab.figures.style import caption_of, house_style
 from streamlab.planning.alternatives import find_coordinate_files
-from streamlab.planning.measured import AdapterFiles, Measured, measure
+from streamlab.planning.measured import BaselineFiles, Measured, measure
 from streamlab.registry.registry import Registry
 
 
@@ -52,7 +52,7 @@ def test_a_projection_goes_forward(n_tasks: int, measured: Measured) -> None:
 
 
 def test_adapters_stand_beside_the_diffs(measured: Measured) -> None:
-    rows = project(replace(measured, adapters=AdapterFiles("vera", (100, 200))), 4)
+    rows = project(replace(measured, adapters=BaselineFiles("vera", (100, 200))), 4)
 
     assert rows[-1].adapter_bytes == measured.base.file_bytes + 600
 

@@ -14,7 +14,7 @@ from streamlab.errors import NotInRegistryError, RegistryError
 from streamlab.figures.storage import storage_series
 from streamlab.home.folder import Home, empty_file_bytes, find_file_bytes
 from streamlab.planning.alternatives import FP16_BYTES, find_n_adapter_entries
-from streamlab.planning.measured import AdapterFiles, Measured, measure
+from streamlab.planning.measured import BaselineFiles, Measured, measure
 from streamlab.planning.simulation import simulate
 from streamlab.planning.storage_model import in_blocks
 from streamlab.planning.what_if import WhatIf
@@ -135,7 +135,7 @@ def test_the_formula_of_lora_is_what_peft_writes(lab: Lab, tmp_path: Path) -> No
     entries = find_n_adapter_entries(measured.base.layout)
     assert entries is not None
     assert adapter.values_bytes == FP16_BYTES * entries < other.values_bytes
-    assert measured.adapters == AdapterFiles("lora", (adapter.file_bytes,))
+    assert measured.adapters == BaselineFiles("lora", (adapter.file_bytes,))
     simulated = simulate(measured, 1, WhatIf())
     assert simulated.steps[-1].adapter_bytes == measured.base.file_bytes + adapter.file_bytes
     assert simulated.adapters is not None

@@ -9,7 +9,7 @@ from planning_samples import BASE, nine
 
 from streamlab.arrivals.arrival_processes import Poisson
 from streamlab.planning.alternatives import find_n_adapter_entries
-from streamlab.planning.measured import AdapterFiles
+from streamlab.planning.measured import BaselineFiles
 from streamlab.planning.queueing import DAY, serve
 from streamlab.planning.simulation import ladder, simulate
 from streamlab.planning.what_if import WhatIf
@@ -79,7 +79,7 @@ def test_lora_is_its_base_and_an_adapter_with_a_head_a_task() -> None:
 
 
 def test_measured_adapters_stand_in_for_the_formula() -> None:
-    measured = replace(nine(), adapters=AdapterFiles("vera", (300_000, 310_000)))
+    measured = replace(nine(), adapters=BaselineFiles("vera", (300_000, 310_000)))
 
     simulated = simulate(measured, 4, WhatIf())
 
@@ -88,7 +88,7 @@ def test_measured_adapters_stand_in_for_the_formula() -> None:
 
 
 def test_measured_adapters_say_nothing_of_another_base() -> None:
-    measured = replace(nine(), adapters=AdapterFiles("vera", (300_000, 310_000)))
+    measured = replace(nine(), adapters=BaselineFiles("vera", (300_000, 310_000)))
 
     supposed = simulate(measured, 4, WhatIf(base_params=8 * BASE.n_parameters))
 

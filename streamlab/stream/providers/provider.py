@@ -241,7 +241,8 @@ def _pack(
         if isinstance(trained, Adapter):
             submission = _submission(arrival, "adapter", trained.data)
         else:
-            data = checkpoint_of(trained, context.base)
+            as_difference = context.scenario.storage.checkpoints == "difference"
+            data = checkpoint_of(trained, context.base, as_difference=as_difference)
             submission = _submission(arrival, "checkpoint", data)
         model_class = task.data.type.model_class
         artifact = read_artifact(
