@@ -94,7 +94,7 @@ def trained(
 ) -> dict[int, Path]:
     """Train a classifier and write its backbone in bf16 after the steps that are kept."""
     texts, labels = reviews()
-    model = base.classifier(n_outputs=2, seed=0)
+    model = base.build(n_outputs=2, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.bfloat16().float())
