@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -31,6 +31,7 @@ from streamlab.locations import (
 )
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -63,6 +64,9 @@ class BaseSettings(Settings):
     """Of the weights file; another file is an error."""
     layers: PositiveInt | None = None
     """Keep only this many of the lowest layers. Default: all."""
+    dtype: Literal["bf16"] | None = None
+    """`bf16`: of a checkpoint in bf16, answer in bf16, so that what is stored, applied and merged
+    has the same bits. Trainings keep their weights in float32. Default: float32."""
 
     def placed(self, folder: Path) -> BaseSettings:
         """Return these settings with a local model, relative to `folder`, as an absolute path.
@@ -128,6 +132,13 @@ class Base:
         reader = GGUFReader(Path(located.target) / located.gguf)
         types = {tensor.tensor_type.name for tensor in reader.tensors}
         return tuple(sorted(types - {"F32", "F16", "BF16", "F64"}))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype that models answer in."""
+        import torch
+
+        return torch.bfloat16 if self.settings.dtype == "bf16" else torch.float32
 
     @property
     def fingerprint(self) -> str:
@@ -199,18 +210,28 @@ class Base:
         }
 
     def build(
-        self, *, n_outputs: int, seed: int, model_class: str = MODEL_CLASS
+        self,
+        *,
+        n_outputs: int,
+        seed: int,
+        model_class: str = MODEL_CLASS,
+        dtype: torch.dtype | None = None,
     ) -> PreTrainedModel:
         """Build a fresh model: the base's backbone under a head initialised from `seed`.
 
         `model_class` is the `transformers` class that has the head. The head of a language model
-        is the base's own, and frozen where it is no part of the backbone. Raises SourceError where
-        the base cannot be such a model.
+        is the base's own, and frozen where it is no part of the backbone. `dtype`: default:
+        float32. Raises SourceError where the base cannot be such a model.
         """
-        return self._built(n_outputs, seed, model_class, self.parts(model_class))
+        return self._built(n_outputs, seed, model_class, self.parts(model_class), dtype)
 
     def _built(
-        self, n_outputs: int, seed: int, model_class: str, parts: ModelParts
+        self,
+        n_outputs: int,
+        seed: int,
+        model_class: str,
+        parts: ModelParts,
+        dtype: torch.dtype | None = None,
     ) -> PreTrainedModel:
         import torch
 
@@ -220,7 +241,7 @@ class Base:
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             torch.manual_seed(seed)
             model: PreTrainedModel = auto_class(model_class).from_config(
-                config, dtype=torch.float32, trust_remote_code=False
+                config, dtype=dtype or torch.float32, trust_remote_code=False
             )
         if parts.unused:
             self._graft(model, parts.unused)
@@ -242,7 +263,7 @@ class Base:
         with torch.device("meta"), quiet_transformers():
             headless = auto_class("AutoModel").from_config(self.config, trust_remote_code=False)
         for top in {name.partition(".")[0] for name in unused}:
-            module = getattr(headless, top).to_empty(device="cpu").to(torch.float32)
+            module = getattr(headless, top).to_empty(device="cpu").to(model.dtype)
             setattr(model.base_model, top, module)
 
 
@@ -276,6 +297,13 @@ def load_base(settings: BaseSettings, *, seed: int) -> Base:
     initialised = tuple(sorted(info["missing_keys"] & backbone.keys()))
     _check_backbone(settings, backbone, head_names, outline.base_model_prefix, initialised)
     tensors = {name: t.to(torch.float32).contiguous().clone() for name, t in backbone.items()}
+    if settings.dtype == "bf16" and any(
+        not torch.equal(t.to(torch.bfloat16).to(torch.float32), t) for t in tensors.values()
+    ):
+        raise SourceError(
+            f"`base.dtype` is `bf16`, and the weights of {settings.model!r} do not fit into it. "
+            "Give a checkpoint in bf16, or leave it out."
+        )
     layout = Layout.of(backbone, headless.config, tokenizer)
     pads_with_end = tokenizer.pad_token_id is None  # of the files: they decide the fingerprint
     if pads_with_end:

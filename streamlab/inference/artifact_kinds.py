@@ -272,7 +272,8 @@ def _n_bytes(tensors: Collection[torch.Tensor]) -> int:
 def _full_bytes(base: Base, head: Tensors) -> int:
     """Return the bytes of a whole checkpoint of the base under a head."""
     backbone = {base.full_names[name]: tensor for name, tensor in base.tensors.items()}
-    outline = ((name, tuple(t.shape), t.dtype) for name, t in (backbone | dict(head)).items())
+    tensors = (backbone | dict(head)).items()
+    outline = ((name, tuple(tensor.shape), base.dtype) for name, tensor in tensors)
     return _file_bytes(tuple(outline))
 
 

@@ -38,7 +38,7 @@ class LoadedBase:
     def __init__(self, base: Base) -> None:
         self.base = base
         self.model: PreTrainedModel = base.build(n_outputs=2, seed=0)
-        self._model_class = MODEL_CLASS
+        self._built_as = (MODEL_CLASS, torch.float32)
         self._task: str | None = None
 
     def __repr__(self) -> str:
@@ -63,19 +63,25 @@ class LoadedBase:
         names = self.base.full_names
         return fingerprint_tensors({n: self.model.get_parameter(f) for n, f in names.items()})
 
-    def become(self, model_class: str) -> None:
-        """Put a model of another class in place of `model`. Raises SourceError."""
-        if model_class != self._model_class:
-            self.model = self.base.build(n_outputs=2, seed=0, model_class=model_class)
-            self._model_class = model_class
+    def become(self, model_class: str, dtype: torch.dtype = torch.float32) -> None:
+        """Put a model of another class or dtype in place of `model`. Raises SourceError."""
+        if (model_class, dtype) != self._built_as:
+            self.model = self.base.build(n_outputs=2, seed=0, model_class=model_class, dtype=dtype)
+            self._built_as = model_class, dtype
 
     @contextmanager
     def holding(
-        self, task: str, diff: DiffVector, *, model_class: str = MODEL_CLASS
+        self,
+        task: str,
+        diff: DiffVector,
+        *,
+        model_class: str = MODEL_CLASS,
+        dtype: torch.dtype = torch.float32,
     ) -> Iterator[Applied]:
         """Apply a diff to the model for the duration of a `with` block.
 
-        `model_class`: of `transformers`, whose head the task has; another one is built anew.
+        `model_class`: of `transformers`, whose head the task has; another one is built anew, as is
+        one of another `dtype`.
         Raises BaseMismatchError for a diff of another base, and DiffError where another diff is
         applied, or the diff does not fit or changes nothing.
         """
@@ -84,7 +90,7 @@ class LoadedBase:
                 f"The diff of `{self._task}` is applied; another one on top would answer for "
                 f"neither task. Leave its `with` block before using `{task}`."
             )
-        self.become(model_class)
+        self.become(model_class, dtype)
         with applied(self.model, diff, expected=self.base.fingerprint) as on:
             if diff.n_entries and not on.n_changed:
                 raise DiffError(

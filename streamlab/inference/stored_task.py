@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -111,6 +111,8 @@ class StoredTask:
         """
         diff = self.diff(loaded.base.layout)
         description = parse_description(diff.task)
+        import torch  # deferred: not for what reads descriptions alone
+
         parts = loaded.base.parts(description.type.model_class)
         check_head(diff, description, parts.head)
         if parts.frozen_digest != description.frozen_head:
@@ -118,8 +120,12 @@ class StoredTask:
                 f"The diff of `{description.task}` was trained under another language model's head "
                 "than the base has. Restore the checkpoint that it was trained on."
             )
-        model_class = description.type.model_class
-        with loaded.holding(description.task, diff, model_class=model_class) as on:
+        with loaded.holding(
+            description.task,
+            diff,
+            model_class=description.type.model_class,
+            dtype=torch.bfloat16 if description.dtype == "bf16" else torch.float32,
+        ) as on:
             arrival = self.artifact.arrival
             probe = None if arrival is None else arrival.details.probe
             if probe is not None and probe.n_changed != on.n_changed:
@@ -252,6 +258,7 @@ class TaskDescription(BaseModel):
     prompt: tuple[_FrameText, _FrameText, _FrameText] | None = None
     chat_template: bool = False
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    dtype: Literal["bf16"] | None = None  # that the model answers in; None: float32
     frozen_head: str | None = None  # SHA-256 of a head that is not tied to the embeddings
 
     @model_validator(mode="after")

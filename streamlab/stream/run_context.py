@@ -113,13 +113,23 @@ class Classifiers:
         self._key: tuple[object, ...] = ()
         self._outline: list[tuple[Any, ...]] = []
 
-    def build(self, task: EncodedTask, training: TrainingSettings, *, seed: int) -> PreTrainedModel:
+    def build(
+        self,
+        task: EncodedTask,
+        training: TrainingSettings,
+        *,
+        seed: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> PreTrainedModel:
         """Build the base under a head drawn from `seed`, on the device to train on."""
         self._model = None  # before there are two in memory
         torch.set_num_threads(training.threads)
         data = task.data
         model = self._base.build(
-            n_outputs=data.n_outputs, seed=seed, model_class=data.type.model_class
+            n_outputs=data.n_outputs,
+            seed=seed,
+            model_class=data.type.model_class,
+            dtype=dtype,
         )
         head = self._base.parts(data.type.model_class).head
         data.type.prepare_head(map(model.get_parameter, head), data.labels)
@@ -127,19 +137,28 @@ class Classifiers:
         model.to(find_device(training.device))  # type: ignore[arg-type]
         if training.dropout != "base":
             set_dropout(model, training.dropout)
-        self._model, self._key, self._outline = model, _key(task, training), _outline(model)
+        self._model, self._key = model, _key(task, training, dtype)
+        self._outline = _outline(model)
         return model
 
-    def clean(self, task: EncodedTask, training: TrainingSettings) -> PreTrainedModel:
+    def clean(
+        self,
+        task: EncodedTask,
+        training: TrainingSettings,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> PreTrainedModel:
         """Return a classifier that is the base, bit for bit, under a head that was never trained.
 
         This is the classifier built last, if it has the right shape and its modules are still
         the same, and a new one otherwise. A head that an artifact does not bring cannot be that
-        of the training. Raises BaseMismatchError where the backbone is not the base.
+        of the training. `dtype`: default: that in which the base answers. Raises
+        BaseMismatchError where the backbone is not the base.
         """
-        model = self._model
-        if model is None or self._key != _key(task, training) or self._outline != _outline(model):
-            model = self.build(task, training, seed=0)
+        model, dtype = self._model, dtype or self._base.dtype
+        key = _key(task, training, dtype)
+        if model is None or self._key != key or self._outline != _outline(model):
+            model = self.build(task, training, seed=0, dtype=dtype)
         torch.set_num_threads(training.threads)
         parameters = dict(model.named_parameters())
         parts = self._base.parts(task.data.type.model_class)
@@ -147,11 +166,11 @@ class Classifiers:
         if not _are(parameters, fixed):
             # New storage: what a training kept of the old one stays as it is.
             for name, tensor in fixed.items():
-                parameters[name].data = tensor.to(parameters[name].device, copy=True)
+                parameters[name].data = tensor.to(parameters[name].device, dtype, copy=True)
         draw = torch.Generator().manual_seed(0)
         for name in parts.head:
             head = torch.empty(parameters[name].shape).normal_(std=_HEAD_SPREAD, generator=draw)
-            parameters[name].data = head.to(model.device)
+            parameters[name].data = head.to(model.device, dtype)
         if not _are(parameters, fixed):
             raise BaseMismatchError(
                 "A classifier's backbone is not the base, though it was just restored: two of its "
@@ -164,7 +183,7 @@ class Classifiers:
         self, task: EncodedTask, training: TrainingSettings
     ) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor of a task's head."""
-        if self._model is None or self._key != _key(task, training):
+        if self._model is None or self._key[1:] != _key(task, training, self._base.dtype)[1:]:
             self.build(task, training, seed=0)
         shapes = {name: shape for kind, name, shape in self._outline if kind is torch.nn.Parameter}
         return {name: shapes[name] for name in self._base.parts(task.data.type.model_class).head}
@@ -177,19 +196,19 @@ class Classifiers:
 def _are(parameters: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> bool:
     """Compare parameters with tensors, bit for bit."""
     return all(
-        _bits(parameters[name].detach().cpu()).equal(_bits(tensor))
+        _bits(parameters[name].detach().cpu()).equal(_bits(tensor.to(parameters[name].dtype)))
         for name, tensor in tensors.items()
     )
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.contiguous().view(torch.int32)
+    return tensor.contiguous().view(torch.int16 if tensor.itemsize == 2 else torch.int32)
 
 
-def _key(task: EncodedTask, training: TrainingSettings) -> tuple[object, ...]:
+def _key(task: EncodedTask, training: TrainingSettings, dtype: torch.dtype) -> tuple[object, ...]:
     data = task.data
     device = find_device(training.device)
-    return data.type.model_class, data.n_outputs, device, training.dropout
+    return dtype, data.type.model_class, data.n_outputs, device, training.dropout
 
 
 def _outline(model: torch.nn.Module) -> list[tuple[Any, ...]]:

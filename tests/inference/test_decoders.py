@@ -11,10 +11,12 @@ import torch
 import transformers
 from base_kinds import BAD, GOOD, save_bytes_tokenizer, save_kind, save_tokenizer
 from stream_samples import Lab, carry_out, write_rows
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from streamlab import open_home
 from streamlab.base import BaseSettings, load_base
+from streamlab.diff.apply import plan
+from streamlab.errors import SourceError
 from streamlab.inference.merge import merge_to
 
 DECODERS = ("Llama", "Qwen2", "Qwen3", "Gemma", "GPT-2", "OPT")
@@ -119,6 +121,41 @@ def test_gradient_checkpointing_keeps_less_and_gives_the_same_bytes(
 
     assert digests[True] == digests[None]
     assert kept[True] < kept[None]
+
+
+def save_in_bf16(folder: Path) -> None:
+    save_decoder(folder, "Llama")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+
+
+def test_a_diff_on_a_base_in_bf16_has_the_same_bits_applied_and_merged(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    save_in_bf16(lab.base)
+    tree = tree_of(lab) | {"base": {"model": str(lab.base), "dtype": "bf16"}}
+    ran = carry_out(lab.write(tree), tmp_path / "home")
+    home = open_home(ran.home.path)
+    loaded = home.load_base()
+
+    for name, head in (("mood", "SequenceClassification"), ("answer", "CausalLM")):
+        stored = home.task(name)
+        merged = merge_to(loaded, stored, tmp_path / name)
+        auto = getattr(transformers, f"AutoModelFor{head}")
+        again = dict(auto.from_pretrained(merged.folder).named_parameters())
+        plain = auto.from_pretrained(lab.base, dtype=torch.bfloat16)
+        plan(plain, stored.diff(loaded.base.layout)).put_on()
+        with stored.applied(loaded) as served:
+            for full, parameter in served.model.named_parameters():
+                assert parameter.dtype == again[full].dtype == torch.bfloat16
+                assert torch.equal(parameter, again[full])
+                assert torch.equal(parameter, plain.get_parameter(full).to(torch.bfloat16))
+
+
+def test_a_base_in_float32_does_not_answer_in_bf16(tmp_path: Path) -> None:
+    save_decoder(tmp_path, "Llama")
+
+    with pytest.raises(SourceError, match="do not fit into it"):
+        load_base(BaseSettings(model=str(tmp_path), dtype="bf16"), seed=0)
 
 
 def test_a_tokenizer_without_a_padding_token_pads_with_its_end_of_text(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from streamlab.home.store import FolderStore
 from streamlab.inference.artifact_kinds import DiffArtifact, read_artifact
 from streamlab.inference.model import logits
 from streamlab.registry.database import Database
+from streamlab.stream import run_context
 from streamlab.stream.engine import run
 from streamlab.stream.providers.provider import Order, answer
 from streamlab.stream.run_context import RunContext
@@ -59,7 +60,7 @@ def test_the_first_arrival_of_the_smoke_scenario_builds_one_model(
         if point == "arrived":
             counts.clear()
 
-    monkeypatch.setattr(Base, "classifier", count("classifiers", Base.classifier))
+    monkeypatch.setattr(Base, "build", count("classifiers", Base.build))
     # Every read of a diff file's entries, whatever it was imported as.
     monkeypatch.setattr(container, "_read_positions", count("decodes", container._read_positions))
     monkeypatch.setattr(Database, "_run", transaction)
@@ -136,7 +137,7 @@ def test_a_backbone_that_cannot_be_made_the_base_again_is_refused(
     trained: tuple[RunContext, Arrival, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, arrival, _ = trained
-    monkeypatch.setattr(type(context.classifiers), "_is_base", lambda *_: False)
+    monkeypatch.setattr(run_context, "_are", lambda *_: False)
 
     with pytest.raises(BaseMismatchError, match="backbone is not the base"):
         context.classifiers.clean(context.encoded(arrival), context.training(arrival.task))

@@ -248,13 +248,16 @@ def _pack(
         artifact = read_artifact(
             submission.kind, submission.data, context.base, model_class=model_class
         )
-        with artifact.applied_to(context.classifiers.clean(task, training)) as served:
+        exact = context.classifiers.clean(task, training, dtype=torch.float32)
+        with artifact.applied_to(exact) as served:
             _check_kept(served.model, task, outputs, arrival)
         return submission, details
     diff = trained.diff(context.base.layout, _serving_facts(arrival, task, training, context))
-    model = context.classifiers.clean(task, training)
+    model = context.classifiers.clean(task, training, dtype=torch.float32)
     with applied(model, diff):
         _check_kept(model, task, outputs, arrival)
+    if context.base.dtype != torch.float32:
+        model = context.classifiers.clean(task, training)
     storage = context.scenario.storage
     types = trained.stored_as or FileTypes(None, None)
     written = quantize(
@@ -332,6 +335,7 @@ def _serving_facts(
         "labels": list(task.data.labels),
         **of_type.serving_facts(task.data.train, base.tokenizer),
         **({} if frozen is None else {"frozen_head": frozen}),
+        **({} if base.settings.dtype is None else {"dtype": base.settings.dtype}),
         "max_length": training.max_length,
         "metric": task.data.metrics[0].name,
         "method": arrival.method.label,
