@@ -6,13 +6,13 @@ diff = DiffVector.from_pretrained(name, base=base)      diff.merge_into(model)
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from streamlab.diff.apply import plan
 from streamlab.diff.format.container import decode, encode
 from streamlab.diff.format.values import keep_values
 from streamlab.diff.layout import Layout
+from streamlab.diff.model_card import CARD_NAME, FILE_NAME, CardFacts, model_card
 from streamlab.diff.vector import DiffVector, Mode, SparseTensor
 from streamlab.errors import DiffError, SourceError, UsageError
 from streamlab.files import atomic_folder, write_atomically
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from streamlab.diff.format.values import ValueType
 
 
-FILE_NAME = "diff.sldiff"
-CARD_NAME = "README.md"
 _BLOCK_ENTRIES = 1 << 24  # that are compared at a time
 _PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
@@ -334,47 +333,6 @@ def _without_frozen(base: Weights, tuned: Weights, head: Sequence[str]) -> tuple
     return tuple(name for name in head if name not in frozen)
 
 
-_MEANINGS: Final = MappingProxyType[Mode, str](
-    {
-        "add": "Its values are added to the base's weights.",
-        "replace": "Its values replace the base's weights.",
-        "prune": "Its values are added to weights; all others of their tensors become 0.",
-    }
-)
-
-
-def _card(diff: DiffVector, encoded: EncodedDiff) -> str:
-    task = diff.task.get("task") or diff.task.get("name") or "a task"
-    return f"""---
-library_name: streamlab
-tags: [diff-pruning, sparse]
----
-
-# A diff for {task}
-
-{diff.n_entries:,} of {diff.n_gated:,} weights ({diff.density:.3%}) of one pretrained model, the
-base, whose fingerprint is `{diff.layout.fingerprint}`. {_MEANINGS[diff.mode]}
-It includes a dense head of {diff.n_head_entries:,} weights.
-
-| part | bytes |
-|---|---|
-| positions | {encoded.parts.positions:,} |
-| values | {encoded.parts.values:,} |
-| head | {encoded.parts.head:,} |
-| metadata | {encoded.parts.metadata:,} |
-| **file** | **{len(encoded.data):,}** |
-
-SHA-256 of `{FILE_NAME}`: `{encoded.digest}`
-
-```python
-from streamlab import DiffVector
-
-diff = DiffVector.from_pretrained(FOLDER_OR_NAME, base=model)  # model: the base, or one built on it
-diff.merge_into(model)
-```
-"""
-
-
 class PretrainedDiff(DiffVector):
     """A `DiffVector` with the conventions of `transformers`, exported as `streamlab.DiffVector`.
 
@@ -496,16 +454,69 @@ class PretrainedDiff(DiffVector):
         write_atomically(Path(path), encoded.data)
         return encoded.digest
 
-    def save_pretrained(self, folder: str | Path, *, value_type: ValueType | None = None) -> str:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        value_type: ValueType | None = None,
+        base_model: str | None = None,
+        scores: Mapping[str, float] | None = None,
+        score_source: str | None = None,
+    ) -> str:
         """Write the diff and a model card into a folder; return the file's SHA-256.
 
-        A new folder is written as a whole, an existing one file by file. Raises as `save` does.
+        What the card says beside the diff: see `CardFacts`. A new folder is written as a whole, an
+        existing one file by file. Raises as `save` does, and UsageError for scores without a
+        source.
         """
+        facts = CardFacts(base_model=base_model, scores=scores or {}, score_source=score_source)
         folder, encoded = Path(folder), self.encoded(value_type)
         with nullcontext(folder) if folder.exists() else atomic_folder(folder) as target:
             write_atomically(target / FILE_NAME, encoded.data)
-            write_atomically(target / CARD_NAME, _card(self, encoded).encode())
+            write_atomically(target / CARD_NAME, model_card(self, encoded, facts).encode())
         return encoded.digest
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        value_type: ValueType | None = None,
+        base_model: str | None = None,
+        scores: Mapping[str, float] | None = None,
+        score_source: str | None = None,
+        private: bool = False,
+        revision: str | None = None,
+        message: str = "Add a diff",
+    ) -> str:
+        """Commit what `save_pretrained` writes to a repository on the hub; return the commit.
+
+        The repository is made if it is missing; the token is that of `hf auth login` or HF_TOKEN.
+        Raises as `save_pretrained` does, and SourceError where the hub refuses.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+        with tempfile.TemporaryDirectory() as name:
+            self.save_pretrained(
+                name,
+                value_type=value_type,
+                base_model=base_model,
+                scores=scores,
+                score_source=score_source,
+            )
+            try:
+                hub = HfApi()
+                hub.create_repo(repo_id, private=private, exist_ok=True)
+                made = hub.upload_folder(
+                    repo_id=repo_id, folder_path=name, revision=revision, commit_message=message
+                )
+            except (OSError, HfHubHTTPError, HFValidationError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise SourceError(
+                    f"The diff cannot be pushed to {repo_id!r}: {reason} Check the name, and that "
+                    "the token of `hf auth login` or HF_TOKEN may write to it."
+                ) from error
+        return str(made.oid)
 
     def merge_into(self, model: PreTrainedModel) -> int:
         """Merge the diff into a model's weights; return how many backbone weights changed.

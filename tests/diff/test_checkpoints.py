@@ -22,9 +22,10 @@ from transformers import (
 )
 
 from streamlab import DiffVector
-from streamlab.diff.checkpoints import CARD_NAME, FILE_NAME, layout_of
+from streamlab.diff.checkpoints import layout_of
 from streamlab.diff.format.container import encode, open_diff
 from streamlab.diff.layout import Layout
+from streamlab.diff.model_card import CARD_NAME, FILE_NAME
 from streamlab.diff.vector import SparseTensor
 from streamlab.errors import BaseMismatchError, DiffError, SourceError, StoreError
 
