@@ -14,8 +14,8 @@ from streamlab.errors import BaseMismatchError, DiffError
 from streamlab.exact.change_file import MAGIC
 from streamlab.figures.storage import storage_series
 from streamlab.home.store import FolderStore
+from streamlab.inference.artifact_kinds import read_artifact
 from streamlab.registry.records import DiffRecord
-from streamlab.stream.artifact_kinds import read_artifact
 from streamlab.stream.scenario import load_scenario
 
 
