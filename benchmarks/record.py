@@ -58,6 +58,8 @@ GOALS: Final = {
     "diff_peak_mb": "below 2,000",
     "apply_peak_mb": "below 2,000",
     "merge_peak_mb": "below 2,000",
+    "exact_diff_peak_mb": "below 2,000",
+    "exact_apply_peak_mb": "below 2,000",
     "one_step_over_best_other": "at most 0.6",
     "many_steps_over_best_other": "at most 0.6",
     "large_steps_over_best_other": "at most 0.6",

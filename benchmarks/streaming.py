@@ -3,7 +3,8 @@
 A pair of sharded decoder checkpoints is generated, with a share of the weights of the second one
 changed. Each step runs in a process of its own, whose peak resident memory is compared with that of
 an interpreter that does nothing: `diff` writes the exact diff and reads it back, `apply` decodes it
-and compares every tensor with the second checkpoint, `merge` writes the model folder.
+and compares every tensor with the second checkpoint, `merge` writes the model folder. Then the
+same pair as an exact difference: `exact_diff` and `exact_apply`.
 
     python benchmarks/streaming.py --gigabytes 8 --json
 """
@@ -46,7 +47,7 @@ def main() -> None:
         print(json.dumps(found, indent=1))
         return
     print("| step | seconds | peak above start, MB |\n| --- | --- | --- |")
-    for step in ("diff", "apply", "merge"):
+    for step in (name.removesuffix("_seconds") for name in found if name.endswith("_seconds")):
         print(f"| {step} | {found[f'{step}_seconds']} | {found[f'{step}_peak_mb']} |")
     print(f"\n{found['checkpoint_mb']} MB, {found['n_entries']:,} changed weights")
 
@@ -58,11 +59,15 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, float]:
     sizes = ["--gigabytes", str(options.gigabytes), "--density", str(options.density)]
     peak_of([*own, *sizes, "--step", "generate"])
     lab = [sys.executable, "-c", "from streamlab.cli import main; main()"]
-    base, file, merged = (str(work / name) for name in ("base", "tuned.sldiff", "merged"))
+    base, file, exact, merged = (
+        str(work / name) for name in ("base", "tuned.sldiff", "tuned.slexact", "merged")
+    )
     steps = {
         "diff": [*lab, "diff", base, str(work / "tuned"), "-o", file],
         "apply": [*own, "--step", "apply"],
         "merge": [*lab, "merge", file, "--base", base, "--to", merged],
+        "exact_diff": [*lab, "diff", base, str(work / "tuned"), "-o", exact],
+        "exact_apply": [*lab, "apply", base, exact, "--to", str(work / "result")],
     }
     found: dict[str, float] = {
         "checkpoint_mb": _megabytes(work / "base"),
@@ -72,9 +77,10 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, float]:
     for step, command in steps.items():
         peak, seconds = peak_of(command)
         found |= {f"{step}_peak_mb": round((peak - started) / 1e6), f"{step}_seconds": seconds}
+        shutil.rmtree(work / "merged", ignore_errors=True)
     found["file_mb"] = round(Path(file).stat().st_size / 1e6, 1)
     found["file_bytes_per_entry"] = round(Path(file).stat().st_size / found["n_entries"], 2)
-    shutil.rmtree(work / "merged")
+    found["exact_file_mb"] = round(Path(exact).stat().st_size / 1e6, 1)
     return found
 
 

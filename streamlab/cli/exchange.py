@@ -301,9 +301,7 @@ def diff(
       streamlab diff ./base ./tuned -o tuned.sldiff
       streamlab diff ./step-20 ./step-21 -o 21.slexact
     """
-    from streamlab.base import BaseSettings
     from streamlab.exact.change_file import SUFFIX
-    from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
     if output.suffix == SUFFIX:
         if add or any((values, base_revision, tuned_revision, task, labels)):
@@ -313,6 +311,8 @@ def diff(
             )
         write_exact(base, tuned, output, form)
         return
+    from streamlab.base import BaseSettings
+    from streamlab.inference.checkpoint_diff import write_checkpoint_diff
 
     made = write_checkpoint_diff(
         BaseSettings(model=base, revision=base_revision),
