@@ -13,6 +13,7 @@ from streamlab.cli.options import output_option
 from streamlab.cli.output import Format, format_option, note, print_line, print_table
 from streamlab.cli.progress import busy
 from streamlab.errors import UsageError
+from streamlab.exact.tensor_files import TENSOR_SUFFIX
 from streamlab.units import format_bytes
 from streamlab.views.table import Table, columns
 
@@ -42,6 +43,16 @@ def write_exact(base: str, tuned: str, output: Path, form: Format) -> None:
     changed = f"{made.n_changed:,} of {made.n_weights:,} weights change"
     note(f"{output}: {changed}; SHA-256 {change.digest}")
     note("Read back and compared: gives TUNED's tensors, bit for bit.")
+
+
+def write_sparse(base: str, tuned: str, output: Path) -> None:
+    """Write a sparse patch and say how much it changes, for `diff`."""
+    from streamlab.exact.patch_file import write_patch
+
+    with busy("comparing the checkpoints"):
+        n_changed = write_patch(_place(base), _place(tuned), output)
+    print_line(output)
+    note(f"{n_changed:,} weights change; {format_bytes(output.stat().st_size)}.")
 
 
 def _place(checkpoint: str) -> Path:
@@ -76,12 +87,23 @@ def apply(base: Path, *, files: tuple[Path, ...], folder: Path) -> None:
     further one follows the one before; any other is refused. The result has the files that the
     last difference was made from, byte for byte, and is verified before it appears.
 
+    FILES may also be one sparse patch (`.safetensors`), which does not say what it belongs to.
+
     \b
     Example:
       streamlab apply ./step-20 21.slexact 22.slexact --to ./two-later
     """
     from streamlab.exact.chain import apply_in_order
+    from streamlab.exact.patch_file import apply_patch
 
+    if any(path.suffix == TENSOR_SUFFIX for path in files):
+        if len(files) > 1:
+            raise UsageError("A sparse patch is applied alone; give one file.")
+        with busy("applying"):
+            n_changed = apply_patch(base, files[0], folder)
+        print_line(folder)
+        note(f"{n_changed:,} weights were set. The patch does not say which base it belongs to.")
+        return
     with busy("applying"):
         change = apply_in_order(base, files, folder)
     print_line(folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from streamlab.cli.completion import ARTIFACTS, names_of
-from streamlab.cli.exact import write_exact
+from streamlab.cli.exact import write_exact, write_sparse
 from streamlab.cli.options import (
     Place,
     base_option,
@@ -294,7 +294,8 @@ def diff(
 
     A file whose name ends in `.slexact` is an exact difference: of any two safetensors checkpoints
     of one architecture on this disk, small where all weights change too, and read by `streamlab
-    apply` in place of `import`, `predict` and `merge`.
+    apply` in place of `import`, `predict` and `merge`. One that ends in `.safetensors` is a sparse
+    patch, of positions and values, as trainers and inference servers exchange them.
 
     \b
     Example:
@@ -302,14 +303,19 @@ def diff(
       streamlab diff ./step-20 ./step-21 -o 21.slexact
     """
     from streamlab.exact.change_file import SUFFIX
+    from streamlab.exact.tensor_files import TENSOR_SUFFIX
 
-    if output.suffix == SUFFIX:
+    if output.suffix in (SUFFIX, TENSOR_SUFFIX):
         if add or any((values, base_revision, tuned_revision, task, labels)):
             raise UsageError(
-                f"An exact difference ({SUFFIX}) is of two checkpoints on this disk, and has no "
-                "options; leave them out, or write a `.sldiff`."
+                f"An exact difference ({SUFFIX}) and a sparse patch ({TENSOR_SUFFIX}) are of two "
+                "checkpoints on this disk, and have no options; leave them out, or write a "
+                "`.sldiff`."
             )
-        write_exact(base, tuned, output, form)
+        if output.suffix == SUFFIX:
+            write_exact(base, tuned, output, form)
+        else:
+            write_sparse(base, tuned, output)
         return
     from streamlab.base import BaseSettings
     from streamlab.inference.checkpoint_diff import write_checkpoint_diff

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from stream_samples import Ran, carry_out, make_lab, only, reading, scores_in
-from streamlab.stream.artifact_kinds import read_artifact
 
 from streamlab.base import load_base
 from streamlab.errors import BaseMismatchError, DiffError
