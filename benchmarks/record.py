@@ -60,6 +60,8 @@ GOALS: Final = {
     "merge_peak_mb": "below 2,000",
     "exact_diff_peak_mb": "below 2,000",
     "exact_apply_peak_mb": "below 2,000",
+    "mutants_accepted": "0",
+    "mutants_other_errors": "0",
     "one_step_over_best_other": "at most 0.6",
     "many_steps_over_best_other": "at most 0.6",
     "large_steps_over_best_other": "at most 0.6",
