@@ -185,9 +185,11 @@ def test_prompts_are_completed_by_an_own_checkpoint(tied: bool, call: Call) -> N
     read(call("import", "mine.sldiff", "--base", "base", "--format", "json"))
     (row,) = read(call("predict", "tuned", TEXTS[0], "--format", "json"))
 
+    # Prompt and completion together are as long as the model takes.
+    most = min(256, model.config.max_position_embeddings // 2)
     ids = [tokenizer.cls_token_id, *tokenizer(TEXTS[0], add_special_tokens=False).input_ids]
     written = model.eval().generate(
-        torch.tensor([ids]), max_new_tokens=256, do_sample=False,
+        torch.tensor([ids]), max_new_tokens=most, do_sample=False,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=0,
     )  # fmt: skip
     expected = tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True)

@@ -101,6 +101,7 @@ def test_runs_are_counted_per_scenario_name(registry: Registry) -> None:
     ]
 
     assert names == ["glue-2", "sst-1", "glue-3"]
+    assert registry.runs.names() == ("glue-3", "sst-1", "glue-2", "glue-1")
 
 
 @pytest.mark.usefixtures("run")

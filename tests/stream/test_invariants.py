@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,8 +63,10 @@ def test_a_model_left_dirty_breaks_the_proof_of_isolation(
 
     clean = Classifiers.clean
 
-    def dirty(own: Classifiers, task: EncodedTask, training: TrainingSettings) -> PreTrainedModel:
-        model = clean(own, task, training)
+    def dirty(
+        own: Classifiers, task: EncodedTask, training: TrainingSettings, **more: Any
+    ) -> PreTrainedModel:
+        model = clean(own, task, training, **more)
         uses.append(task.data.name)
         with torch.no_grad():  # what the uses before this one left behind
             for name, parameter in model.named_parameters():
@@ -86,8 +89,10 @@ def test_a_base_that_was_written_to_breaks_the_proof_of_isolation(
 ) -> None:
     clean = Classifiers.clean
 
-    def writes(own: Classifiers, task: EncodedTask, training: TrainingSettings) -> PreTrainedModel:
-        model = clean(own, task, training)
+    def writes(
+        own: Classifiers, task: EncodedTask, training: TrainingSettings, **more: Any
+    ) -> PreTrainedModel:
+        model = clean(own, task, training, **more)
         own._base.tensors[own._base.layout.names[0]].view(-1)[0] += 1.0
         return model
 

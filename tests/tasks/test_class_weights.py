@@ -84,5 +84,5 @@ def test_a_list_that_does_not_fit_the_classes_found_is_refused(tmp_path: Path) -
 def test_a_regression_that_only_its_folder_states_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta.json").write_text('{"kind": "regression"}', encoding="utf-8")
 
-    with pytest.raises(DataError, match="of regression, which has no `class_weights`"):
+    with pytest.raises(DataError, match="of a regression, which has no `class_weights`"):
         load(tmp_path, [i / 10 for i in range(50)], class_weights="balanced")
