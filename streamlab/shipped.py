@@ -42,10 +42,20 @@ def find_file(given: Path, kind: Kind) -> Path:
     if given.stem in shipped:
         hint = f"`{given.stem}` comes with streamlab: give this name alone."
     else:
-        hint = "" if given.suffix else did_you_mean(name, shipped)
+        hint = _files_near(given) if given.suffix else did_you_mean(name, shipped)
     if hint:
         raise ConfigError(name, [f"does not exist. {hint}"])
     return given  # reading it says why it cannot be read
+
+
+def _files_near(given: Path) -> str:
+    """Ask whether another YAML file of the same folder was meant; empty without a near one."""
+    try:
+        names = [path.name for path in given.parent.iterdir() if path.suffix in (".yaml", ".yml")]
+    except OSError:
+        return ""
+    below = "" if given.parent == Path() else f"{given.parent}/"
+    return did_you_mean(given.name, sorted(names), below=below)
 
 
 def first_line(path: Path) -> str:

@@ -68,6 +68,15 @@ def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(given: str, 
     assert caught.value.problems == (f"does not exist. {hint}",)
 
 
+def test_a_file_of_nearly_the_name_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").touch()
+
+    with pytest.raises(ConfigError) as caught:
+        find_file(tmp_path / "mine.yml", "scenario")
+
+    assert caught.value.problems == (f"does not exist. Did you mean `{tmp_path}/mine.yaml`?",)
+
+
 @pytest.mark.parametrize("given", ["mine.yaml", "x" * 5000, "folder/mine"])
 def test_any_other_path_is_left_to_whoever_reads_it(given: str) -> None:
     assert find_file(Path(given), "scenario") == Path(given)

@@ -17,7 +17,7 @@ from streamlab.cli.progress import busy
 from streamlab.errors import StreamlabError, UsageError
 from streamlab.files import open_private, write_atomically
 from streamlab.shipped import KINDS, first_line, shipped_file, shipped_files
-from streamlab.units import format_seconds
+from streamlab.units import format_seconds, printable
 from streamlab.views.table import Table, columns, tabulate
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def init(path: Path, *, name: str | None, force: bool) -> None:
     if path.exists() and not force:
         raise UsageError(f"{path} already exists. Give another name, or `--force` to replace it.")
     source = Path(__file__).with_name("starter.yaml") if name is None else shipped_file(name)
-    write_atomically(path, source.read_bytes())
+    # The starter names itself in its first lines.
+    own = printable(str(path)).encode()
+    write_atomically(path, source.read_bytes().replace(b"scenario.yaml", own))
     note(f"Wrote {path}. Run it with: streamlab run {path}")
 
 

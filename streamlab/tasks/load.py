@@ -240,6 +240,11 @@ def _all_examples(settings: TaskSettings, data: DataSettings, raw: RawData) -> _
     n_repeated = _count_repeated(train, dev)
     if n_repeated:
         notes.append(f"{n_repeated} of {len(dev)} dev examples are also in train")
+    if of_type.kind == "classification":
+        given = {example.label for example in train}
+        notes += [
+            f"no training example of {name}" for i, name in enumerate(labels) if i not in given
+        ]
     n_skipped = sum(found.n for found in bad)
     _check_weights(settings, of_type, labels)
     every = _Examples(of_type, labels, train, dev, n_skipped, n_repeated, tuple(notes))

@@ -30,8 +30,8 @@ def learning_advice(run: RunRecord, scores: Sequence[TaskScore]) -> str:
     return (
         f"Not above the majority class of the training examples: {names} ({len(found):,} of "
         f"{counted(n_own, 'task')}). Try more steps (`training.min_steps`, "
-        "`training.epochs`), a higher `training.learning_rate`, or more examples "
-        "(`data.max_train_examples`)."
+        "`training.epochs`), a higher `training.learning_rate`, or more examples (in its files, or "
+        "by `data.max_train_examples` where that leaves some out)."
     )
 
 

@@ -27,6 +27,7 @@ def test_the_starter_is_a_valid_scenario_with_its_question_in_the_first_line(
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == f"Wrote {path}. Run it with: streamlab run {path}\n"
     assert path.read_text(encoding="utf-8").splitlines()[0].endswith("?")
+    assert f"streamlab run {path}\n" in path.read_text(encoding="utf-8")
     loaded = load_scenario(path, environment={})
     assert loaded.scenario.name == "my_stream"
     assert set(loaded.scenario.tasks) == {"sst2", "mrpc"}

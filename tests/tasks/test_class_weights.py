@@ -86,3 +86,9 @@ def test_a_regression_that_only_its_folder_states_is_refused(tmp_path: Path) -> 
 
     with pytest.raises(DataError, match="of a regression, which has no `class_weights`"):
         load(tmp_path, [i / 10 for i in range(50)], class_weights="balanced")
+
+
+def test_a_class_that_no_training_example_has_is_said(tmp_path: Path) -> None:
+    task = load(tmp_path, SKEWED, labels=["common", "rare", "never"])
+
+    assert "no training example of never" in task.source.detail
