@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -19,6 +18,8 @@ from pydantic import Field, PositiveInt
 from streamlab.config import Settings
 from streamlab.diff.layout import Layout
 from streamlab.errors import BaseMismatchError, SourceError, StreamlabError
+from streamlab.exact.coder import Kind
+from streamlab.exact.tensor_files import file_start, in_file_order, standard_header
 from streamlab.hashing import fingerprint_tensors, split_head
 from streamlab.locations import (
     GGUF_SUFFIX,
@@ -43,7 +44,7 @@ _UNLIMITED_LENGTH: Final = 512  # tokens, where the configuration names no limit
 _LAYER_LISTS: Final = ("layer_types", "mlp_layer_types", "attention_window", "attention_layers")
 
 
-_SAFETENSORS_TYPES: Final = {
+SAFETENSORS_TYPES: Final = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
@@ -439,17 +440,14 @@ def safetensors_header(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> tuple[bytes, list[str]]:
     """Return what precedes float tensors in a safetensors file, and their names in its order."""
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    end = 0
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    for name in names:
-        tensor = tensors[name]
-        kind = _SAFETENSORS_TYPES[str(tensor.dtype).removeprefix("torch.")]
-        offsets = [end, end := end + tensor.nbytes]
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, names
+    kinds = {name: kind_of(tensor) for name, tensor in tensors.items()}
+    return file_start(standard_header(kinds, metadata)), in_file_order(kinds)
+
+
+def kind_of(tensor: Tensor) -> Kind:
+    """Return safetensors' kind of a float tensor."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return Kind(SAFETENSORS_TYPES[name], tuple(tensor.shape))
 
 
 def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:

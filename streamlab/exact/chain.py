@@ -26,7 +26,7 @@ from streamlab.exact.change_file import (
     write_change,
 )
 from streamlab.exact.tensor_files import fingerprint, open_tensors
-from streamlab.files import atomic_folder, disk_errors
+from streamlab.files import TEMPORARY_PREFIX, atomic_folder, disk_errors
 
 _NAME: Final = re.compile(r"(\d{5,})(\.slexact)?")
 
@@ -182,7 +182,7 @@ def _temporary(beside: Path) -> Iterator[Path]:
     parent = beside.absolute().parent
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=parent) as name:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=parent) as name:
             yield Path(name)
 
 

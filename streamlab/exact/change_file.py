@@ -14,7 +14,7 @@ import base64
 import hashlib
 import io
 import zlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, SourceError
-from streamlab.exact.coder import WIDTHS, Bytes, ChangeReader, ChangeWriter, Kind
+from streamlab.exact.coder import Bytes, ChangeReader, ChangeWriter, Kind
 from streamlab.exact.tensor_files import (
     TENSOR_SUFFIX,
     Fingerprint,
@@ -109,16 +109,11 @@ def write_change(base: Path, tuned: Path, path: Path) -> Written:
     before, after = open_tensors(base), open_tensors(tuned)
     others = _describe_others(before.folder, after.folder) if after.is_folder else {}
     description = _describe(before.kinds, after.kinds, after.files, others)
-    counted = _Counts()
     with atomic_write(path, opener=_open_both) as file, disk_errors(path):
-        file.write(_START + bytes(_LENGTH.start - len(_START)))
-        file.write(len(description).to_bytes(4, "little") + description)
-        fingerprints = _write_stream(before, after, file, counted)
-        change = _sign(file, fingerprints, len(description))
-        temporary = Path(file.name)
-        file.flush()
-        _verify(before, temporary)
-    return Written(change, counted.n_weights, counted.n_changed, before.n_bytes, after.n_bytes)
+        n_changed = _write_file(before, after, description, file)
+        change = _verify(before, Path(file.name))
+    n_weights = sum(kind.n_numbers for kind in after.kinds.values())
+    return Written(change, n_weights, n_changed, before.n_bytes, after.n_bytes)
 
 
 def encode_change(before: Tensors, after: Tensors) -> bytes:
@@ -129,9 +124,7 @@ def encode_change(before: Tensors, after: Tensors) -> bytes:
     header = standard_header(after.kinds, None)
     description = _describe(before.kinds, after.kinds, [parse_header(_ONE_FILE, header)], {})
     file = io.BytesIO()
-    file.write(_START + bytes(_LENGTH.start - len(_START)))
-    file.write(len(description).to_bytes(4, "little") + description)
-    _sign(file, _write_stream(before, after, file, _Counts()), len(description))
+    _write_file(before, after, description, file)
     return file.getvalue()
 
 
@@ -179,58 +172,56 @@ def _open_both(path: Path) -> BinaryIO:
     return path.open("x+b")
 
 
-class _Counts:
-    n_weights = 0
-    n_changed = 0
-
-
-def _write_stream(
-    before: Tensors, after: Tensors, file: BinaryIO, counted: _Counts
-) -> tuple[bytes, bytes]:
-    """Write the changes of all tensors, and return both fingerprints."""
+def _write_file(before: Tensors, after: Tensors, description: bytes, file: BinaryIO) -> int:
+    """Write a whole file, and return how many weights change."""
+    file.write(_START + bytes(_LENGTH.start - len(_START)))  # the rest is known at the end
+    file.write(len(description).to_bytes(4, "little") + description)
     of_base, of_result, writer = Fingerprint(), Fingerprint(), ChangeWriter()
-    old_kinds, kinds = before.kinds, after.kinds
+    n_changed = 0
+    for name, old, kind in _in_order(before, after.kinds, of_base):
+        new = after.read(name)
+        of_result.add(name, kind, new)
+        if writer.write(old, new, kind):
+            n_changed += kind.n_numbers if old is None else _n_changed(old, new, kind)
+        file.write(writer.take())
+    file.write(writer.finish())
+    _sign(file, of_base.digest(), of_result.digest())
+    return n_changed
+
+
+def _in_order(
+    before: Tensors, kinds: Mapping[str, Kind], of_base: Fingerprint
+) -> Iterator[tuple[str, Bytes | None, Kind]]:
+    """Yield the result's tensors as the stream has them, each with the base's, if there is one.
+
+    `of_base` gets all tensors of the base, also those that the result lacks.
+    """
+    old_kinds = before.kinds
     for name in sorted(old_kinds.keys() | kinds.keys()):
         old = None
         if name in old_kinds:
             old = before.read(name)
             of_base.add(name, old_kinds[name], old)
-        if name not in kinds:
-            continue
-        kind = kinds[name]
-        new = after.read(name)
-        of_result.add(name, kind, new)
-        counted.n_weights += kind.n_numbers
-        if writer.write(old, new, kind):
-            counted.n_changed += kind.n_numbers if old is None else _n_changed(old, new, kind)
-        file.write(writer.take())
-    file.write(writer.finish())
-    return of_base.digest(), of_result.digest()
+        if name in kinds:
+            yield name, old, kinds[name]
 
 
 def _n_changed(old: Bytes, new: Bytes, kind: Kind) -> int:
     """Return how many numbers differ in their bits."""
-    whole = f"u{WIDTHS[kind.dtype]}"
-    return int(np.count_nonzero(old.view(whole) != new.view(whole)))
+    return int(np.count_nonzero(kind.numbers(old) != kind.numbers(new)))
 
 
-def _sign(file: BinaryIO, fingerprints: tuple[bytes, bytes], description_bytes: int) -> Change:
+def _sign(file: BinaryIO, base: bytes, result: bytes) -> None:
     """Fill in the fingerprints and the digest of all else."""
-    base, result = fingerprints
     file.seek(_BASE.start)
     file.write(base + result)
     running = hashlib.sha256(_START)
     file.seek(_BASE.start)
     for piece in iter(lambda: file.read(_PIECE), b""):
         running.update(piece)
-    n_bytes = file.tell()
     file.seek(_DIGEST.start)
     file.write(running.digest())
-    file.seek(0)
-    of_file = hashlib.sha256()
-    for piece in iter(lambda: file.read(_PIECE), b""):
-        of_file.update(piece)
-    return Change(base.hex(), result.hex(), of_file.hexdigest(), n_bytes, description_bytes)
+    file.flush()
 
 
 def _read_stream(
@@ -242,16 +233,10 @@ def _read_stream(
 ) -> None:
     """Read the changes of all tensors, and verify both fingerprints."""
     of_base, of_result, reader = Fingerprint(), Fingerprint(), ChangeReader(stream)
-    old_kinds, kinds = before.kinds, result.kinds
-    for name in sorted(old_kinds.keys() | kinds.keys()):
-        old = None
-        if name in old_kinds:
-            old = before.read(name)
-            of_base.add(name, old_kinds[name], old)
-        if name in kinds:
-            new = reader.read(old, kinds[name])
-            of_result.add(name, kinds[name], new)
-            write(name, new)
+    for name, old, kind in _in_order(before, result.kinds, of_base):
+        new = reader.read(old, kind)
+        of_result.add(name, kind, new)
+        write(name, new)
     _check_base(of_base.digest().hex(), change)
     if not reader.is_done:
         raise DiffFormatError("change-stream", "the changes do not end where the file does.")
@@ -270,10 +255,11 @@ def _check_base(found: str, change: Change) -> None:
         )
 
 
-def _verify(before: Tensors, path: Path) -> None:
-    """Read a file back; what it gives is not kept."""
+def _verify(before: Tensors, path: Path) -> Change:
+    """Read a file back, without keeping what it gives, and return what it says of itself."""
     change, description, stream = _open(_mapped(path))
     _read_stream(before, change, _parse(description, before), stream, lambda *_: None)
+    return change
 
 
 def _mapped(path: Path) -> Bytes:

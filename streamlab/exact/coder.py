@@ -54,6 +54,10 @@ class Kind(NamedTuple):
         """Return the bytes that it takes."""
         return self.n_numbers * WIDTHS[self.dtype]
 
+    def numbers(self, data: Bytes) -> NDArray[Any]:
+        """View the bytes of numbers of this type as unsigned integers, one for each."""
+        return data.view(f"u{WIDTHS[self.dtype]}")
+
 
 class _Coder:
     """A coder in C; `data` are read, or None where it writes."""

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamlab.errors import DiffError, DiffFormatError
-from streamlab.exact.coder import WIDTHS, Bytes, Kind
+from streamlab.exact.coder import Bytes, Kind
 from streamlab.exact.tensor_files import (
-    StoredTensors,
     TensorFolder,
+    TensorsOnDisk,
+    file_start,
     open_tensors,
     parse_header,
     standard_header,
@@ -58,7 +59,7 @@ def write_patch(base: Path, tuned: Path, path: Path) -> int:
     header = standard_header({name: kind for name, (kind, _) in parts.items()}, metadata)
     layout = parse_header(path.name, header)
     with atomic_write(path) as file, disk_errors(path):
-        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(file_start(header))
         for name in sorted(parts, key=lambda name: layout.tensors[name][1]):
             file.write(parts[name][1].data)
     return n_changed
@@ -90,13 +91,12 @@ def apply_patch(base: Path, path: Path, folder: Path) -> int:
 
 def _changes(old: Bytes, new: Bytes, kind: Kind) -> tuple[NDArray[np.int64], Bytes]:
     """Return the positions whose bits differ, and the new numbers there as bytes."""
-    width = WIDTHS[kind.dtype]
-    numbers = new.view(f"u{width}")
-    positions = np.flatnonzero(old.view(f"u{width}") != numbers)
+    numbers = kind.numbers(new)
+    positions = np.flatnonzero(kind.numbers(old) != numbers)
     return positions, numbers[positions].view(np.uint8)
 
 
-def _check_kinds(name: str, before: StoredTensors, patch: StoredTensors) -> None:
+def _check_kinds(name: str, before: TensorsOnDisk, patch: TensorsOnDisk) -> None:
     positions, values = (patch.kinds.get(name + end) for end in (_POSITIONS, _VALUES))
     own = before.kinds.get(name)
     if own is None or positions is None or values is None:
@@ -113,7 +113,7 @@ def _check_kinds(name: str, before: StoredTensors, patch: StoredTensors) -> None
         )
 
 
-def _change(found: Bytes, patch: StoredTensors, name: str, kind: Kind) -> int:
+def _change(found: Bytes, patch: TensorsOnDisk, name: str, kind: Kind) -> int:
     """Set the numbers of a tensor that a patch has, and return how many."""
     positions = patch.read(name + _POSITIONS).view("<i4").astype(np.int64)
     if not len(positions):
@@ -122,6 +122,5 @@ def _change(found: Bytes, patch: StoredTensors, name: str, kind: Kind) -> int:
         raise DiffFormatError(
             "patch-position", f"positions of `{name}` must ascend from 0 to {kind.n_numbers - 1}."
         )
-    width = f"u{WIDTHS[kind.dtype]}"
-    found.view(width)[positions] = patch.read(name + _VALUES).view(width)
+    kind.numbers(found)[positions] = kind.numbers(patch.read(name + _VALUES))
     return len(positions)

@@ -80,7 +80,7 @@ class TensorsInMemory:
 
 
 @dataclass(frozen=True)
-class StoredTensors:
+class TensorsOnDisk:
     """The tensors of one file, or of all files of a folder."""
 
     folder: Path
@@ -133,7 +133,7 @@ class Fingerprint:
         return self._hash.digest()
 
 
-def fingerprint(tensors: StoredTensors) -> str:
+def fingerprint(tensors: TensorsOnDisk) -> str:
     """Return the `Fingerprint` of a checkpoint, in hex."""
     found = Fingerprint()
     for name, kind in tensors.kinds.items():
@@ -141,7 +141,7 @@ def fingerprint(tensors: StoredTensors) -> str:
     return found.digest().hex()
 
 
-def open_tensors(place: Path) -> StoredTensors:
+def open_tensors(place: Path) -> TensorsOnDisk:
     """Read the headers of a safetensors file, or of all in a folder.
 
     Raises SourceError where there is none, one is not valid, or two have a tensor of one name.
@@ -161,7 +161,7 @@ def open_tensors(place: Path) -> StoredTensors:
         if twice := known & file.tensors.keys():
             raise SourceError(f"Two files in {folder} have the tensor `{min(twice)}`.")
         known |= file.tensors.keys()
-    return StoredTensors(folder, files, is_folder=place.is_dir())
+    return TensorsOnDisk(folder, files, is_folder=place.is_dir())
 
 
 def _read_header(path: Path) -> TensorFile:
@@ -227,29 +227,31 @@ def checked_kind(dtype: Any, shape: Any) -> Kind:
 
 
 def standard_header(kinds: Mapping[str, Kind], metadata: Mapping[str, str] | None) -> bytes:
-    """Return the header that the library writes: wide types first, then by name, padded."""
-    order = sorted(kinds, key=lambda name: (-_rank(kinds[name].dtype), name))
+    """Return the header that the library writes for tensors, padded."""
     tree: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    reached = 0
-    for name in order:
+    end = 0
+    for name in in_file_order(kinds):
         kind = kinds[name]
-        end = reached + kind.n_bytes
-        offsets = [reached, end]
+        offsets = [end, end := end + kind.n_bytes]
         tree[name] = {"dtype": kind.dtype, "shape": list(kind.shape), "data_offsets": offsets}
-        reached = end
     text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
     return text + b" " * (-len(text) % _ALIGNMENT)
 
 
-# As the library orders them, which decides where tensors lie in a file.
-_RANKS: Final = (
+def file_start(header: bytes) -> bytes:
+    """Return what precedes the tensors in a file."""
+    return len(header).to_bytes(_START, "little") + header
+
+
+def in_file_order(kinds: Mapping[str, Kind]) -> list[str]:
+    """Return the names of tensors as the library orders them in a file: by type, then by name."""
+    return sorted(kinds, key=lambda name: (-_TYPES.index(kinds[name].dtype), name))
+
+
+_TYPES: Final = (  # the last ones come first
     "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "I16", "U16",
     "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64",
 )  # fmt: skip
-
-
-def _rank(dtype: str) -> int:
-    return _RANKS.index(dtype)
 
 
 class TensorFolder:
@@ -261,7 +263,7 @@ class TensorFolder:
         for layout in files:
             file = (folder / layout.name).open("xb")
             self._open.append(file)
-            file.write(len(layout.header).to_bytes(_START, "little") + layout.header)
+            file.write(file_start(layout.header))
             file.truncate(layout.n_bytes)
             self._place |= {name: (file, at) for name, (_, at) in layout.tensors.items()}
 

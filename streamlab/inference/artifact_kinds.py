@@ -16,7 +16,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from streamlab.base import MODEL_CLASS, Base, ModelParts, checkpoint_bytes
+from streamlab.base import (
+    MODEL_CLASS,
+    SAFETENSORS_TYPES,
+    Base,
+    ModelParts,
+    checkpoint_bytes,
+    kind_of,
+)
 from streamlab.diff.apply import applied
 from streamlab.diff.format.container import decode, open_diff
 from streamlab.diff.vector import DiffVector
@@ -34,8 +41,7 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, torch.Tensor]
 
-_DTYPES: Final = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-_BY_NAME: Final = {name: dtype for dtype, name in _DTYPES.items()}
+_DTYPES: Final = {kind: getattr(torch, name) for name, kind in SAFETENSORS_TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class CheckpointArtifact:
         counts, size = self.base.layout.sizes, len(self.data)
         if self.change is None:
             return _describe("checkpoint", self.data, self.base, backbone, head, counts, size)
-        whole = len(save(dict(self.tensors)))
+        whole = checkpoint_bytes(self.tensors)
         described = _describe("checkpoint", self.data, self.base, backbone, head, counts, whole)
         head_bytes = _bytes_alone(head)
         description_bytes = self.change.description_bytes
@@ -213,13 +219,12 @@ def _in_memory(tensors: Tensors) -> TensorsInMemory:
     found = {}
     for name, tensor in tensors.items():
         flat = tensor.detach().contiguous().reshape(-1)
-        kind = Kind(_DTYPES[tensor.dtype], tuple(tensor.shape))
-        found[name] = kind, flat.view(torch.uint8).numpy()
+        found[name] = kind_of(tensor), flat.view(torch.uint8).numpy()
     return TensorsInMemory(dict(sorted(found.items())))
 
 
 def _tensor(kind: Kind, data: Bytes) -> torch.Tensor:
-    return torch.from_numpy(data).view(_BY_NAME[kind.dtype]).reshape(kind.shape)
+    return torch.from_numpy(data).view(_DTYPES[kind.dtype]).reshape(kind.shape)
 
 
 def _bytes_alone(tensors: Tensors) -> int:

@@ -17,7 +17,7 @@ from streamlab.errors import BaseMismatchError, DiffError, DiffFormatError, Sour
 from streamlab.exact.change_file import apply_change, read_change, write_change
 from streamlab.hashing import canonical_json, parse_json
 
-DIGEST, DESCRIPTION = slice(8, 40), 108
+DIGEST, RESULT, DESCRIPTION = slice(8, 40), slice(72, 104), 108
 
 
 @pytest.fixture
@@ -250,6 +250,20 @@ def test_no_mutant_is_accepted(base: Path, change: Path, tmp_path: Path) -> None
         with pytest.raises((DiffFormatError, BaseMismatchError)):
             apply_change(base, mutant, result)
         assert not result.exists()
+
+
+def test_a_result_other_than_the_file_states_is_refused(
+    base: Path, change: Path, tmp_path: Path
+) -> None:
+    data = bytearray(change.read_bytes())
+    data[RESULT.start] ^= 1
+    change.write_bytes(signed(bytes(data)))
+
+    with pytest.raises(DiffFormatError) as caught:
+        apply_change(base, change, tmp_path / "result")
+
+    assert caught.value.rule == "result-fingerprint"
+    assert not (tmp_path / "result").exists()
 
 
 def test_a_file_says_what_it_belongs_to_without_the_base(
