@@ -87,7 +87,9 @@ def measure(work: Path, options: argparse.Namespace) -> dict[str, float]:
 def peak_of(command: list[str]) -> tuple[int, float]:
     """Return the peak resident bytes of a command and its seconds; stop if it fails."""
     started = time.perf_counter()
-    pid = os.posix_spawn(command[0], command, os.environ)
+    # What a step prints is not among the figures.
+    to_errors = [(os.POSIX_SPAWN_DUP2, 2, 1)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=to_errors)
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"failed: {' '.join(command)}")
